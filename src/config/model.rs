@@ -1,0 +1,382 @@
+//! The configuration after validation: every value in range, every secret read, nothing optional that must be there.
+//!
+//! Keeps true: built by `validate` alone (and by tests); two equal values behave equally, so reload may compare them.
+//! Must not know: TOML, files, the environment.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::secret::Secret;
+
+/// The whole configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// `[server]`: the public side.
+    pub server: Server,
+    /// `[admin]`: the private side.
+    pub admin: Admin,
+    /// `[decision]`: enforce, observe or off.
+    pub decision: Decision,
+    /// `[upstream]`: the backend.
+    pub upstream: Upstream,
+    /// `[agora]`: the project whose tokens are minted.
+    pub agora: Agora,
+    /// `[routes]`: the owned paths.
+    pub routes: Routes,
+    /// `[token]`: how tokens are made.
+    pub token: Token,
+    /// `[auth.jwt]`: who is calling.
+    pub jwt: Jwt,
+    /// `[streams]`: which streams are live.
+    pub streams: Streams,
+    /// `[policy]`: limits on what one subject may hold.
+    pub policy: Policy,
+    /// `[rate_limit]`.
+    pub rate_limit: RateLimit,
+    /// `[sessions]`: the table of live tokens.
+    pub sessions: Sessions,
+    /// `[state]`: where what must survive is kept; `None` is memory only.
+    pub state_directory: Option<PathBuf>,
+    /// `[log]`.
+    pub log: Log,
+}
+
+/// `[server]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// At least one.
+    pub listen: Vec<Listen>,
+    /// Worker threads; never 0 (the default is one per core).
+    pub workers: usize,
+    /// Peers whose `X-Forwarded-*` and `x-request-id` are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Open client connections, all listeners together.
+    pub max_connections: usize,
+    /// How long a stop waits for finite requests.
+    pub drain_timeout: Duration,
+    /// How long a stop goes on accepting, not ready.
+    pub shutdown_delay: Duration,
+    /// When tunnels and event streams end during a stop.
+    pub tunnel_drain_timeout: Duration,
+    /// Bare readiness on the public port; `None` is off. Compared byte for byte.
+    pub health_path: Option<String>,
+    /// `[server.timeouts]`.
+    pub timeouts: Timeouts,
+    /// `[server.limits]`.
+    pub limits: Limits,
+}
+
+/// One entry of `server.listen`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Listen {
+    /// `"[::]:3000"` (dual-stack), `"127.0.0.1:3000"`, or what `env:PORT` gave.
+    Tcp(SocketAddr),
+    /// `"unix:/run/renewd/public.sock"`.
+    Unix(PathBuf),
+    /// `"systemd:NAME"`: sockets passed in `LISTEN_FDS` under that `FileDescriptorName=`.
+    Systemd(String),
+}
+
+/// `[server.timeouts]`; all above zero.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// From a request's first byte to the end of its header section: 10 s.
+    pub header: Duration,
+    /// Keep-alive without a request: 75 s.
+    pub idle: Duration,
+    /// A request body without a byte: 30 s.
+    pub body_stall: Duration,
+    /// A response that the client doesn't take: 60 s.
+    pub write_stall: Duration,
+    /// A tunnel without a byte either way: 1 h.
+    pub tunnel_idle: Duration,
+}
+
+/// `[server.limits]`; all above zero.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The header section in bytes: 16 KiB.
+    pub header_bytes: usize,
+    /// Header fields: 100.
+    pub header_fields: usize,
+    /// The request target in bytes: 8 KiB.
+    pub target_bytes: usize,
+}
+
+/// `[admin]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admin {
+    /// `127.0.0.1:9464` or a unix socket; never `Systemd`.
+    pub listen: Listen,
+    /// The bearer token, trimmed; `None` leaves what needs it refused.
+    pub token: Option<Secret>,
+}
+
+/// `[decision]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// Enforce, observe or off.
+    pub mode: DecisionMode,
+    /// After this a decision is 503: 3 s.
+    pub timeout: Duration,
+    /// 0 to 100: subjects (by hash) to whom `enforce` applies; the others are observed.
+    pub enforce_percent: u8,
+}
+
+/// `decision.mode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DecisionMode {
+    /// Owned paths are answered here.
+    Enforce,
+    /// Decided, counted, and forwarded.
+    Observe,
+    /// A pure proxy.
+    Off,
+}
+
+/// `[upstream]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upstream {
+    /// At least one; exactly one in this build.
+    pub servers: Vec<UpstreamServer>,
+    /// TCP connect, name resolution included: 2 s.
+    pub connect_timeout: Duration,
+    /// From the request's end to the response's header section: 60 s.
+    pub response_timeout: Duration,
+    /// Idle connections are closed after this: 4 s, below Node's 5.
+    pub idle_timeout: Duration,
+}
+
+/// One backend, `http://host:port`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct UpstreamServer {
+    /// As written in the configuration; the metrics' `server` label.
+    pub name: String,
+    /// Host name or address without brackets.
+    pub host: String,
+    /// Port; 80 when the URL has none.
+    pub port: u16,
+}
+
+/// `[agora]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Agora {
+    /// 32 hexadecimal digits.
+    pub app_id: String,
+    /// 32 hexadecimal digits.
+    pub app_certificate: Secret,
+}
+
+/// `[routes]`: owned paths as written, each starting with `/`, in no guard-key conflict.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Routes {
+    /// Where tokens are asked for.
+    pub token: Vec<String>,
+    /// Where they are renewed.
+    pub refresh: Vec<String>,
+}
+
+/// `[token]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Token {
+    /// 1 min to 24 h; whole seconds.
+    pub lifetime: Duration,
+    /// At most half the lifetime; whole seconds.
+    pub refresh_before: Duration,
+    /// Which bytes.
+    pub format: TokenFormat,
+    /// What an absent `role` means.
+    pub default_role: DefaultRole,
+    /// Whether uid 0 is served.
+    pub zero_uid: ZeroUid,
+}
+
+/// `token.format`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TokenFormat {
+    /// AccessToken2.
+    V007,
+    /// Legacy AccessToken.
+    V006,
+}
+
+impl TokenFormat {
+    /// `007` or `006`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::V007 => "007",
+            Self::V006 => "006",
+        }
+    }
+}
+
+/// `token.default_role`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DefaultRole {
+    /// Publisher for the stream's owner or co-host, else subscriber.
+    Auto,
+    /// Always publisher.
+    Publisher,
+    /// Always subscriber.
+    Subscriber,
+}
+
+/// `token.zero_uid`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ZeroUid {
+    /// 400.
+    Reject,
+    /// Minted: a token that anyone may use.
+    Allow,
+}
+
+/// `[auth.jwt]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Jwt {
+    /// The allow-list; never empty.
+    pub algorithms: Vec<JwtAlgorithm>,
+    /// Never empty.
+    pub keys: Vec<JwtKey>,
+    /// Accepted `iss` values; empty accepts any.
+    pub issuer: String,
+    /// Accepted `aud`; empty ignores `aud`.
+    pub audience: String,
+    /// Clock tolerance for `exp` and `nbf`: 0 s.
+    pub leeway: Duration,
+    /// Refuses tokens without `exp`.
+    pub require_exp: bool,
+    /// How long replaced keys go on verifying: 10 min.
+    pub key_grace: Duration,
+    /// The claim that names the subject.
+    pub subject_claim: String,
+}
+
+/// A symmetric JWT algorithm (RFC 7518 §3.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum JwtAlgorithm {
+    /// HMAC with SHA-256.
+    Hs256,
+    /// HMAC with SHA-384.
+    Hs384,
+    /// HMAC with SHA-512.
+    Hs512,
+}
+
+/// One key: `auth.jwt.secret`, or an entry of `auth.jwt.keys`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JwtKey {
+    /// Compared with a token's `kid` when both have one; empty for `auth.jwt.secret`.
+    pub id: String,
+    /// The one algorithm it verifies; `None` is any of the allow-list (`auth.jwt.secret`).
+    pub algorithm: Option<JwtAlgorithm>,
+    /// The shared secret, never empty.
+    pub secret: Secret,
+}
+
+/// `[streams]`, `source = "file"`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Streams {
+    /// The TOML file with `[[stream]]` entries.
+    pub file: PathBuf,
+    /// How long holders may refresh while the source gives no answer: 1 h.
+    pub stale_if_error: Duration,
+}
+
+/// `[policy]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Distinct channels one publisher may hold live tokens for; 0 is off.
+    pub max_streams_per_publisher: u32,
+    /// From a subject's first token for a channel; zero is off.
+    pub max_session: Duration,
+    /// A uid belongs to its subscriber while their token lives.
+    pub bind_uid: bool,
+}
+
+/// `[rate_limit]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RateLimit {
+    /// Keys remembered per scope; above it new keys share one bucket.
+    pub max_keys: usize,
+    /// Per JWT subject.
+    pub subject: Option<Quota>,
+    /// Per client address, charged by refused guesses only.
+    pub address: Option<Quota>,
+    /// Per channel.
+    pub channel: Option<Quota>,
+    /// All together.
+    pub global: Option<Quota>,
+}
+
+/// `{ requests, per, burst }`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Quota {
+    /// At least 1.
+    pub requests: u32,
+    /// Above zero.
+    pub per: Duration,
+    /// Capacity from rest, at least 1.
+    pub burst: u32,
+}
+
+/// `[sessions]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sessions {
+    /// At least 1.
+    pub max: usize,
+}
+
+/// `[log]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// How lines look.
+    pub format: LogFormat,
+    /// The least level written.
+    pub level: LogLevel,
+    /// One line a request.
+    pub access: bool,
+    /// Where audit events go.
+    pub audit: AuditSink,
+}
+
+/// `log.format`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// `pretty` on a terminal, else `logfmt`.
+    Auto,
+    /// `key=value`.
+    Logfmt,
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Pretty,
+}
+
+/// `log.level`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// Something failed.
+    Error,
+    /// Something needs a look.
+    Warn,
+    /// What the daemon does.
+    Info,
+    /// What each part does.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// `log.audit`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AuditSink {
+    /// No audit events.
+    Off,
+    /// With the log.
+    Stderr,
+    /// `"file:PATH"`, reopened on SIGUSR1.
+    File(PathBuf),
+}

@@ -1,0 +1,57 @@
+//! What is known of one request while it is served; handed down as `&mut`, finished exactly once by `service`.
+//!
+//! Must not know: how anything is decided.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// One request's identity and what became of it.
+#[derive(Debug)]
+pub struct RequestContext {
+    /// `x-request-id`: ours, or a trusted peer's.
+    pub id: RequestId,
+    /// When its header section was complete, on the clock's monotonic scale.
+    pub started: Duration,
+    /// The connection's peer; `None` on a unix socket.
+    pub peer: Option<IpAddr>,
+    /// The client: the peer, or what trusted proxies say of it; `None` on a unix socket without a trusted proxy.
+    pub client_ip: Option<IpAddr>,
+}
+
+/// 1 to 64 visible ASCII characters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestId(http::HeaderValue);
+
+impl RequestId {
+    /// 128 bits as 32 hexadecimal digits.
+    pub fn from_bits(high: u64, low: u64) -> Self {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let mut text = [0; 32];
+        let bits = (u128::from(high) << 64) | u128::from(low);
+        for (index, digit) in text.iter_mut().enumerate() {
+            let nibble = (bits >> (124 - 4 * index)) & 0xf;
+            *digit = DIGITS[usize::try_from(nibble).unwrap_or(0)];
+        }
+        Self(
+            http::HeaderValue::from_bytes(&text)
+                .unwrap_or_else(|_| http::HeaderValue::from_static("-")),
+        )
+    }
+
+    /// A peer's id, if it is 1 to 64 visible ASCII characters.
+    pub fn from_peer(value: &http::HeaderValue) -> Option<Self> {
+        let bytes = value.as_bytes();
+        let acceptable = (1..=64).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic);
+        acceptable.then(|| Self(value.clone()))
+    }
+
+    /// For the `x-request-id` header.
+    pub fn header(&self) -> http::HeaderValue {
+        self.0.clone()
+    }
+
+    /// For logs.
+    pub fn as_str(&self) -> &str {
+        self.0.to_str().unwrap_or("-")
+    }
+}

@@ -1,0 +1,80 @@
+//! What can go wrong with one forwarded request; status, log level and retry all follow from it.
+//!
+//! Must not know: how a response is written.
+
+use std::fmt;
+
+/// A request that could not be forwarded, or an exchange that broke.
+#[derive(Debug)]
+pub struct ProxyError {
+    /// What happened.
+    pub kind: Kind,
+    /// Whose side it happened on.
+    pub side: Side,
+    /// Whether another attempt may be made.
+    pub retry: Retry,
+    /// The cause, for the log.
+    pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// No connection to the backend: refused, unreachable, unresolved or too slow.
+    ConnectFailed,
+    /// The backend closed or broke the connection before a response.
+    ConnectionLost,
+    /// The backend's response can't be understood or passed on.
+    BadResponse,
+    /// No response header section in time.
+    ResponseTimeout,
+    /// The client's request can't be passed on.
+    BadRequest,
+    /// The client went away or stalled.
+    ClientGone,
+}
+
+/// Whose side a fault is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// The backend's.
+    Upstream,
+    /// The client's.
+    Downstream,
+    /// Ours.
+    Internal,
+}
+
+/// Whether another attempt may be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Retry {
+    /// No.
+    Never,
+    /// Only if the connection had served a request before (a keep-alive race) and the request is idempotent and bodyless.
+    IfReused,
+    /// Yes: not a byte of the request was written.
+    Always,
+}
+
+impl fmt::Display for ProxyError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match self.kind {
+            Kind::ConnectFailed => "no connection to the backend",
+            Kind::ConnectionLost => "the backend closed the connection before its response",
+            Kind::BadResponse => "the backend's response can't be passed on",
+            Kind::ResponseTimeout => "the backend sent no response in time",
+            Kind::BadRequest => "the request can't be passed on",
+            Kind::ClientGone => "the client went away",
+        };
+        match &self.source {
+            Some(source) => write!(formatter, "{what}: {source}"),
+            None => formatter.write_str(what),
+        }
+    }
+}
+
+impl std::error::Error for ProxyError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}

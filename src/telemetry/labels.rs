@@ -1,0 +1,218 @@
+//! The closed label sets of metrics and audit events. Contract names: never change one.
+
+/// Which endpoint a token request counts under.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Endpoint {
+    /// A first token.
+    Token,
+    /// A renewal: `routes.refresh`, or `routes.token` by a holder.
+    Refresh,
+    /// A token inside another answer.
+    Reissue,
+}
+
+impl Endpoint {
+    /// Every endpoint, in order of declaration.
+    pub const ALL: [Self; 3] = [Self::Token, Self::Refresh, Self::Reissue];
+
+    /// The label's value.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::Refresh => "refresh",
+            Self::Reissue => "reissue",
+        }
+    }
+}
+
+/// How a token request ended: `ok`, or the `code` of its JSON error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// A token was minted.
+    Ok,
+    /// Row 1 and 4, by scope: the address or the subject asked too often.
+    RateLimitedClient,
+    /// Row 4: the channel or the whole service is asked too often.
+    RateLimitedShared,
+    /// 401.
+    Unauthenticated,
+    /// 401.
+    TokenExpired,
+    /// 400.
+    InvalidRequest,
+    /// 413.
+    BodyTooLarge,
+    /// 415.
+    UnsupportedMediaType,
+    /// 405.
+    MethodNotAllowed,
+    /// 404 of the guard: a spelling nobody serves.
+    NotFound,
+    /// 404.
+    StreamNotLive,
+    /// 403.
+    ViewerBanned,
+    /// 403.
+    NotOwner,
+    /// 409.
+    UidTaken,
+    /// 403.
+    PolicyDenied,
+    /// 403.
+    TooManyStreams,
+    /// 403.
+    SessionTooLong,
+    /// 503.
+    Unavailable,
+}
+
+impl Outcome {
+    /// Every outcome, in order of declaration.
+    pub const ALL: [Self; 18] = [
+        Self::Ok,
+        Self::RateLimitedClient,
+        Self::RateLimitedShared,
+        Self::Unauthenticated,
+        Self::TokenExpired,
+        Self::InvalidRequest,
+        Self::BodyTooLarge,
+        Self::UnsupportedMediaType,
+        Self::MethodNotAllowed,
+        Self::NotFound,
+        Self::StreamNotLive,
+        Self::ViewerBanned,
+        Self::NotOwner,
+        Self::UidTaken,
+        Self::PolicyDenied,
+        Self::TooManyStreams,
+        Self::SessionTooLong,
+        Self::Unavailable,
+    ];
+
+    /// The `code` in the JSON error and the label's value; `ok` for success.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::RateLimitedClient | Self::RateLimitedShared => "rate_limited",
+            Self::Unauthenticated => "unauthenticated",
+            Self::TokenExpired => "token_expired",
+            Self::InvalidRequest => "invalid_request",
+            Self::BodyTooLarge => "body_too_large",
+            Self::UnsupportedMediaType => "unsupported_media_type",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::NotFound => "not_found",
+            Self::StreamNotLive => "stream_not_live",
+            Self::ViewerBanned => "viewer_banned",
+            Self::NotOwner => "not_owner",
+            Self::UidTaken => "uid_taken",
+            Self::PolicyDenied => "policy_denied",
+            Self::TooManyStreams => "too_many_streams",
+            Self::SessionTooLong => "session_too_long",
+            Self::Unavailable => "unavailable",
+        }
+    }
+
+    /// Who has to act: nobody, the caller's account, the caller's program, or the operator.
+    pub fn class(self) -> Class {
+        match self {
+            Self::Ok => Class::Ok,
+            Self::StreamNotLive
+            | Self::ViewerBanned
+            | Self::NotOwner
+            | Self::UidTaken
+            | Self::PolicyDenied
+            | Self::TooManyStreams
+            | Self::SessionTooLong => Class::Denied,
+            Self::RateLimitedClient
+            | Self::Unauthenticated
+            | Self::TokenExpired
+            | Self::InvalidRequest
+            | Self::BodyTooLarge
+            | Self::UnsupportedMediaType
+            | Self::MethodNotAllowed
+            | Self::NotFound => Class::Client,
+            Self::RateLimitedShared | Self::Unavailable => Class::Failed,
+        }
+    }
+}
+
+/// `class` of `renewd_token_requests_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// Served.
+    Ok,
+    /// The rules say no.
+    Denied,
+    /// The request is wrong.
+    Client,
+    /// We are wrong, or out of capacity.
+    Failed,
+}
+
+impl Class {
+    /// The label's value.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Denied => "denied",
+            Self::Client => "client",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// Which rate limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// The JWT's subject.
+    Subject,
+    /// The client address, IPv6 as /64.
+    Address,
+    /// The channel.
+    Channel,
+    /// Everybody.
+    Global,
+}
+
+impl Scope {
+    /// Every scope, in order of declaration.
+    pub const ALL: [Self; 4] = [Self::Subject, Self::Address, Self::Channel, Self::Global];
+
+    /// The label's value.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Subject => "subject",
+            Self::Address => "address",
+            Self::Channel => "channel",
+            Self::Global => "global",
+        }
+    }
+}
+
+/// Who answered a request on the public port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Handler {
+    /// The token endpoints and their guard.
+    Live,
+    /// The backend, through us.
+    Forward,
+    /// `server.health_path`.
+    Health,
+    /// We did, before routing: malformed requests and refused methods.
+    Reject,
+}
+
+impl Handler {
+    /// Every handler, in order of declaration.
+    pub const ALL: [Self; 4] = [Self::Live, Self::Forward, Self::Health, Self::Reject];
+
+    /// The label's value.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Forward => "forward",
+            Self::Health => "health",
+            Self::Reject => "reject",
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! What operators see: metrics, access log, audit.
+
+pub mod labels;
