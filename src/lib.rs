@@ -20,6 +20,7 @@
 //! | [`telemetry`] | metrics, access log, audit |
 //! | [`context`], [`error`], [`role`], [`clock`] | shared vocabulary |
 
+pub mod access;
 pub mod agora;
 pub mod clock;
 pub mod config;

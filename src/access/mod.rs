@@ -1,0 +1,4 @@
+//! May they? Who is calling, which streams are live, who holds which token.
+
+pub mod sessions;
+pub mod streams;
