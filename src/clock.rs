@@ -76,6 +76,12 @@ impl Clock {
     }
 }
 
+/// The time of the runtime's timers, for IO deadlines; tests that pause tokio's time pause it too.
+#[allow(clippy::disallowed_methods)] // this file is the one place
+pub fn timer_now() -> tokio::time::Instant {
+    tokio::time::Instant::now()
+}
+
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -18,14 +18,30 @@
 //! | [`config`] | TOML as written → every error at once → validated model |
 //! | [`http`] | pure functions on HTTP types |
 //! | [`telemetry`] | metrics, access log, audit |
-//! | [`context`], [`error`], [`role`], [`clock`] | shared vocabulary |
+//! | [`transport`], [`deadline`] | a connected socket; a timer that is cheap to move |
+//! | [`context`], [`error`], [`role`], [`clock`], [`readiness`] | shared vocabulary |
+
+// Nothing that comes from outside may end the process. Here, not in Cargo.toml: a test fails by panicking.
+#![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub mod access;
+pub mod admin;
 pub mod agora;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod context;
+pub mod daemon;
+pub mod deadline;
 pub mod error;
+pub mod forward;
 pub mod http;
+pub mod limit;
+pub mod live;
+pub mod net;
+pub mod readiness;
 pub mod role;
+pub mod service;
+pub mod snapshot;
 pub mod telemetry;
+pub mod transport;

@@ -1,6 +1,6 @@
 //! The table of live tokens: who holds which, since when, until when.
 //!
-//! A session is (channel, subject, user). Keeps true: bounded by `max` sessions, and by [`USERS_PER_SUBJECT`] for one
+//! A session is (channel, subject, user). Keeps true: bounded by `max` sessions, and by `USERS_PER_SUBJECT` for one
 //! subject in one channel; a bound user belongs to one subject; nothing expired is ever reported.
 //! Must not know: how a token looks, or why one was refused.
 
@@ -211,7 +211,7 @@ impl Sessions {
         Ok(())
     }
 
-    /// Forgets what has expired in one of the [`SHARDS`]; call with a counter, a shard at a time, so that no sweep is long.
+    /// Forgets what has expired in one of the `SHARDS`; call with a counter, a shard at a time, so that no sweep is long.
     pub fn sweep(&self, turn: usize, now: u64) {
         if let Some(mut channels) = lock(&self.shards, turn % SHARDS) {
             channels.retain(|_, channel| {

@@ -1,4 +1,128 @@
-//! Configuration: `raw` (TOML as written) → `validate` (every error at once) → `model`.
+//! Configuration: `raw` (TOML as written, with places) → `validate` (every error at once) → `model`.
+//!
+//! Keeps true: a [`Config`] exists only if nothing was wrong; a file that can't be used changes nothing.
+//! Must not know: what the values are used for.
 
+mod credentials;
+mod diagnostic;
+pub mod diff;
+pub mod environment;
+pub mod keys;
 pub mod model;
+mod raw;
 pub mod secret;
+pub mod streams;
+mod validate;
+
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+pub use diagnostic::{ConfigErrors, Diagnostic, Excerpt, Place, Severity, write_report};
+use environment::Environment;
+use model::Config;
+use validate::Strictness;
+
+/// A configuration that can be run, and what there is to know about it.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The validated values.
+    pub config: Config,
+    /// What is allowed but worth saying.
+    pub warnings: Vec<Diagnostic>,
+    /// A hash of the text without its secrets, 53 bits (a gauge is a float): replicas that read the same agree, and
+    /// it helps nobody to guess a secret.
+    pub hash: u64,
+    /// The secret and stream files it refers to, for watching; without the configuration file itself.
+    pub files: Vec<PathBuf>,
+}
+
+/// What `check` found in a configuration without errors.
+#[derive(Clone, Debug)]
+pub struct Checked {
+    /// What is allowed but worth saying.
+    pub warnings: Vec<Diagnostic>,
+    /// Credentials and variables that only the unit has: not checked.
+    pub notes: Vec<Diagnostic>,
+}
+
+/// Reads a configuration from its text. `origin` names it in errors, and relative paths start at its directory.
+/// Every error of the text is reported at once, unreadable secrets among them.
+pub fn load(
+    text: &str,
+    origin: &Path,
+    environment: &impl Environment,
+) -> Result<Loaded, ConfigErrors> {
+    let validated = validate::validate(text, origin, environment, Strictness::Run)?;
+    Ok(Loaded {
+        config: validated.config,
+        warnings: validated.remarks.warnings,
+        hash: validated.hash,
+        files: validated.files,
+    })
+}
+
+/// [`load`] for a file. One that can't be read, or isn't UTF-8, is invalid.
+pub fn load_file(origin: &Path, environment: &impl Environment) -> Result<Loaded, ConfigErrors> {
+    let content = read(origin, environment)?;
+    load(utf8(&content, origin)?, origin, environment)
+}
+
+/// Checks a file as [`load_file`] would read it, but away from the unit: credentials without a credentials directory
+/// and unset variables are notes. The streams file is read too; what is wrong with it is a warning, since the daemon
+/// starts without it. No configuration comes out, so that no placeholder can be run.
+pub fn check_file(origin: &Path, environment: &impl Environment) -> Result<Checked, ConfigErrors> {
+    let content = read(origin, environment)?;
+    let text = utf8(&content, origin)?;
+    let validated = validate::validate(text, origin, environment, Strictness::Check)?;
+    let mut warnings = validated.remarks.warnings;
+    let file = &validated.config.streams.file;
+    let streams = read(file, environment)
+        .and_then(|content| streams::parse(utf8(&content, file)?, file).map(|_| ()));
+    if let Err(errors) = streams {
+        warnings.extend(errors.errors.into_iter().map(|error| Diagnostic {
+            severity: Severity::Warning,
+            ..error
+        }));
+    }
+    Ok(Checked {
+        warnings,
+        notes: validated.remarks.notes,
+    })
+}
+
+fn read(
+    path: &Path,
+    environment: &impl Environment,
+) -> Result<zeroize::Zeroizing<Vec<u8>>, ConfigErrors> {
+    environment.read(path).map_err(|error| {
+        ConfigErrors::of_file(
+            path,
+            format!("can't be read: {error}"),
+            "is the path right, and may this user read it?",
+        )
+    })
+}
+
+fn utf8<'c>(content: &'c [u8], path: &Path) -> Result<&'c str, ConfigErrors> {
+    std::str::from_utf8(content).map_err(|error| {
+        ConfigErrors::of_file(
+            path,
+            format!("not UTF-8 at byte {}", error.valid_up_to()),
+            "save it as UTF-8",
+        )
+    })
+}
+
+fn hash(parts: &[&str]) -> u64 {
+    let mut hasher = Sha256::new();
+    for part in parts {
+        hasher.update(part.as_bytes());
+        hasher.update([0]);
+    }
+    let mut first = [0; 8];
+    for (to, from) in first.iter_mut().zip(hasher.finalize()) {
+        *to = from;
+    }
+    u64::from_be_bytes(first) >> 11
+}

@@ -3,6 +3,7 @@
 //! Keeps true: built by `validate` alone (and by tests); two equal values behave equally, so reload may compare them.
 //! Must not know: TOML, files, the environment.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -78,6 +79,17 @@ pub enum Listen {
     Unix(PathBuf),
     /// `"systemd:NAME"`: sockets passed in `LISTEN_FDS` under that `FileDescriptorName=`.
     Systemd(String),
+}
+
+/// As the configuration writes it; the metrics' `listener` label.
+impl fmt::Display for Listen {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(formatter, "{address}"),
+            Self::Unix(path) => write!(formatter, "unix:{}", path.display()),
+            Self::Systemd(name) => write!(formatter, "systemd:{name}"),
+        }
+    }
 }
 
 /// `[server.timeouts]`; all above zero.

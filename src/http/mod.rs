@@ -1,1 +1,12 @@
-//! Pure functions on HTTP types.
+//! HTTP types: pure functions on them, and the bodies and exchanges that requests are made of.
+//!
+//! Must not know: sockets, configuration files, what a route does.
+
+pub mod body;
+pub mod exchange;
+pub mod forwarded;
+pub mod hop;
+pub mod media;
+pub mod respond;
+pub mod sanity;
+pub mod target;

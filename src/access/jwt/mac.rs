@@ -1,0 +1,61 @@
+//! One HMAC key under one algorithm, its keyed state computed once.
+//!
+//! Keeps true: a signature is compared as text and in constant time, as Node's `jwa` does, so that of the spellings which
+//! decode to the same bytes only the canonical one verifies.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hmac::{Hmac, KeyInit, Mac as _};
+use sha2::{Sha256, Sha384, Sha512};
+use subtle::ConstantTimeEq;
+
+use crate::config::model::JwtAlgorithm;
+
+/// The unpadded base64url length of the longest MAC, 64 bytes.
+const LONGEST_SIGNATURE: usize = 86;
+
+/// A keyed HMAC state; verification clones it instead of hashing the key again.
+#[derive(Clone)]
+pub(super) enum Mac {
+    Sha256(Hmac<Sha256>),
+    Sha384(Hmac<Sha384>),
+    Sha512(Hmac<Sha512>),
+}
+
+impl Mac {
+    /// Keys the state; HMAC takes keys of any length, so `None` doesn't happen.
+    pub(super) fn new(algorithm: JwtAlgorithm, secret: &[u8]) -> Option<Self> {
+        match algorithm {
+            JwtAlgorithm::Hs256 => Hmac::new_from_slice(secret).ok().map(Self::Sha256),
+            JwtAlgorithm::Hs384 => Hmac::new_from_slice(secret).ok().map(Self::Sha384),
+            JwtAlgorithm::Hs512 => Hmac::new_from_slice(secret).ok().map(Self::Sha512),
+        }
+    }
+
+    /// Whether `signature` is the base64url text of this key's MAC over `signed`.
+    pub(super) fn verifies(&self, signed: &str, signature: &str) -> bool {
+        match self {
+            Self::Sha256(state) => {
+                let computed = state.clone().chain_update(signed).finalize().into_bytes();
+                equals(&computed, signature)
+            }
+            Self::Sha384(state) => {
+                let computed = state.clone().chain_update(signed).finalize().into_bytes();
+                equals(&computed, signature)
+            }
+            Self::Sha512(state) => {
+                let computed = state.clone().chain_update(signed).finalize().into_bytes();
+                equals(&computed, signature)
+            }
+        }
+    }
+}
+
+fn equals(computed: &[u8], signature: &str) -> bool {
+    let mut text = [0; LONGEST_SIGNATURE];
+    let Ok(length) = URL_SAFE_NO_PAD.encode_slice(computed, &mut text) else {
+        return false;
+    };
+    text.get(..length)
+        .is_some_and(|text| text.ct_eq(signature.as_bytes()).into())
+}

@@ -1,0 +1,299 @@
+//! Who may ask: known hosts, no other site's pages, the bearer token. Pure.
+//!
+//! Why: a browser on the operator's machine reaches loopback for any page it shows. A page can point its own name at
+//! 127.0.0.1 (DNS rebinding), which an unknown `Host` gives away, and can send requests it may not read, which
+//! `Origin` and `Sec-Fetch-Site` give away.
+
+use std::net::IpAddr;
+
+use http::header::{AUTHORIZATION, HOST, ORIGIN};
+use http::request::Parts;
+use http::uri::Authority;
+use http::{HeaderMap, HeaderValue, Version};
+
+use crate::config::secret::Secret;
+
+/// Names that every system resolves to loopback (RFC 6761 §6.3; Debian's /etc/hosts).
+const LOOPBACK_NAMES: [&str; 3] = ["localhost", "ip6-localhost", "ip6-loopback"];
+
+/// How a request came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entrance {
+    /// On this address.
+    Tcp(IpAddr),
+    /// By the unix socket: its file mode has decided who may, and no browser can.
+    Unix,
+}
+
+/// Why a request is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Its `Host` is not ours.
+    UnknownHost,
+    /// It comes from another site's page.
+    CrossSite,
+    /// It needs a token and has none, or a wrong one.
+    Unauthenticated,
+    /// It needs a token, and none is configured.
+    NoTokenConfigured,
+}
+
+/// Refuses what a browser may have been tricked into.
+pub fn same_site(entrance: Entrance, head: &Parts) -> Result<(), Refusal> {
+    let (uri, headers) = (&head.uri, &head.headers);
+    let host = sole(headers, &HOST).and_then(|host| host.to_str().ok());
+    if let Entrance::Tcp(listening) = entrance {
+        // Load balancers' probes speak HTTP/1.0 without a Host; no browser does.
+        let probe = head.version == Version::HTTP_10 && !headers.contains_key(HOST);
+        let host = host.and_then(|host| host.parse::<Authority>().ok());
+        let known = host.is_some_and(|host| is_known(&host, listening));
+        let target_known = uri
+            .authority()
+            .is_none_or(|authority| is_known(authority, listening));
+        if !(known || probe) || !target_known {
+            return Err(Refusal::UnknownHost);
+        }
+    }
+    if headers.contains_key(ORIGIN) {
+        let origin = sole(headers, &ORIGIN).and_then(|origin| origin.to_str().ok());
+        let authority = origin.and_then(|origin| {
+            origin
+                .strip_prefix("http://")
+                .or_else(|| origin.strip_prefix("https://"))
+        });
+        match (authority, host) {
+            (Some(authority), Some(host)) if authority.eq_ignore_ascii_case(host) => {}
+            _ => return Err(Refusal::CrossSite),
+        }
+    }
+    // `same-site` too is another program's page: sites ignore ports.
+    let elsewhere = headers
+        .get_all("sec-fetch-site")
+        .iter()
+        .any(|site| !matches!(site.as_bytes(), b"same-origin" | b"none"));
+    if elsewhere {
+        return Err(Refusal::CrossSite);
+    }
+    Ok(())
+}
+
+/// Refuses who may not see or change anything.
+pub fn authorized(
+    entrance: Entrance,
+    headers: &HeaderMap,
+    token: Option<&Secret>,
+) -> Result<(), Refusal> {
+    if entrance == Entrance::Unix {
+        return Ok(());
+    }
+    let Some(token) = token else {
+        return Err(Refusal::NoTokenConfigured);
+    };
+    let given = sole(headers, &AUTHORIZATION)
+        .and_then(|value| value.as_bytes().split_at_checked(7))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer "))
+        .map(|(_, given)| Secret::new(given.trim_ascii().to_vec()));
+    // Secrets compare in constant time. An empty token opens nothing, should one ever be configured.
+    match given {
+        Some(given) if !given.expose().is_empty() && given == *token => Ok(()),
+        _ => Err(Refusal::Unauthenticated),
+    }
+}
+
+fn sole<'a>(headers: &'a HeaderMap, name: &http::HeaderName) -> Option<&'a HeaderValue> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (Some(value), None) => Some(value),
+        _ => None,
+    }
+}
+
+fn is_known(authority: &Authority, listening: IpAddr) -> bool {
+    if authority.as_str().contains('@') {
+        return false;
+    }
+    let host = authority.host();
+    let literal = host.trim_start_matches('[').trim_end_matches(']');
+    match literal.parse::<IpAddr>() {
+        // Nobody rebinds an address: on a wildcard listener each of the machine's own is as good as another.
+        Ok(address) => {
+            let address = address.to_canonical();
+            address.is_loopback()
+                || address == listening.to_canonical()
+                || listening.is_unspecified()
+        }
+        Err(_) => LOOPBACK_NAMES
+            .iter()
+            .any(|name| host.eq_ignore_ascii_case(name)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOOPBACK: Entrance = Entrance::Tcp(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST));
+
+    fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        lines
+            .iter()
+            .map(|(name, value)| {
+                (
+                    http::HeaderName::from_static(name),
+                    HeaderValue::from_static(value),
+                )
+            })
+            .collect()
+    }
+
+    fn verdict(entrance: Entrance, lines: &[(&'static str, &'static str)]) -> Result<(), Refusal> {
+        same_site(entrance, &head("/", headers(lines)))
+    }
+
+    fn head(target: &str, headers: HeaderMap) -> Parts {
+        let mut request = http::Request::get(target).body(()).unwrap();
+        *request.headers_mut() = headers;
+        request.into_parts().0
+    }
+
+    #[test]
+    fn loopback_in_every_spelling_is_known_and_other_names_are_not() {
+        for host in [
+            "localhost",
+            "LOCALHOST:9464",
+            "127.0.0.1:9464",
+            "127.9.9.9",
+            "[::1]:9464",
+        ] {
+            assert_eq!(verdict(LOOPBACK, &[("host", host)]), Ok(()), "{host}");
+        }
+        for host in [
+            "evil.example",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "x@localhost",
+            "10.0.0.1",
+            "",
+        ] {
+            let refused = Err(Refusal::UnknownHost);
+            assert_eq!(verdict(LOOPBACK, &[("host", host)]), refused, "{host}");
+        }
+        assert_eq!(verdict(LOOPBACK, &[]), Err(Refusal::UnknownHost));
+    }
+
+    #[test]
+    fn only_http_1_0_may_come_without_a_host() {
+        let mut probe = head("/healthz", HeaderMap::new());
+        assert_eq!(same_site(LOOPBACK, &probe), Err(Refusal::UnknownHost));
+        probe.version = Version::HTTP_10;
+        assert_eq!(same_site(LOOPBACK, &probe), Ok(()));
+        probe.headers = headers(&[("host", "evil.example")]);
+        assert_eq!(same_site(LOOPBACK, &probe), Err(Refusal::UnknownHost));
+    }
+
+    #[test]
+    fn two_hosts_are_none() {
+        let mut both = headers(&[("host", "localhost")]);
+        both.append(HOST, HeaderValue::from_static("localhost"));
+        assert_eq!(
+            same_site(LOOPBACK, &head("/", both)),
+            Err(Refusal::UnknownHost)
+        );
+    }
+
+    #[test]
+    fn an_absolute_target_must_be_known_too() {
+        let strange = head("http://evil.example/", headers(&[("host", "localhost")]));
+        assert_eq!(same_site(LOOPBACK, &strange), Err(Refusal::UnknownHost));
+    }
+
+    #[test]
+    fn the_listen_address_is_known_and_a_wildcard_listener_knows_every_address() {
+        let ours = Entrance::Tcp("10.0.0.5".parse().unwrap());
+        assert_eq!(verdict(ours, &[("host", "10.0.0.5:9464")]), Ok(()));
+        assert_eq!(
+            verdict(ours, &[("host", "10.0.0.6")]),
+            Err(Refusal::UnknownHost)
+        );
+        let wildcard = Entrance::Tcp("::".parse().unwrap());
+        assert_eq!(verdict(wildcard, &[("host", "10.0.0.6")]), Ok(()));
+        assert_eq!(
+            verdict(wildcard, &[("host", "x.example")]),
+            Err(Refusal::UnknownHost)
+        );
+    }
+
+    #[test]
+    fn another_site_is_refused_by_origin_and_by_fetch_metadata() {
+        let host = ("host", "localhost:9464");
+        for origin in [
+            "http://localhost:3000",
+            "http://evil.example",
+            "null",
+            "localhost:9464",
+        ] {
+            let refused = Err(Refusal::CrossSite);
+            assert_eq!(
+                verdict(LOOPBACK, &[host, ("origin", origin)]),
+                refused,
+                "{origin}"
+            );
+            assert_eq!(
+                verdict(Entrance::Unix, &[host, ("origin", origin)]),
+                refused,
+                "{origin}"
+            );
+        }
+        for site in ["cross-site", "same-site", "", "CROSS"] {
+            let refused = Err(Refusal::CrossSite);
+            assert_eq!(
+                verdict(LOOPBACK, &[host, ("sec-fetch-site", site)]),
+                refused,
+                "{site}"
+            );
+        }
+        let own = [
+            host,
+            ("origin", "http://localhost:9464"),
+            ("sec-fetch-site", "same-origin"),
+        ];
+        assert_eq!(verdict(LOOPBACK, &own), Ok(()));
+        assert_eq!(
+            verdict(LOOPBACK, &[host, ("sec-fetch-site", "none")]),
+            Ok(())
+        );
+    }
+
+    #[test]
+    fn only_the_exact_bearer_token_opens() {
+        let token = Secret::new(b"correct".to_vec());
+        let check = |lines: &[(&'static str, &'static str)]| {
+            authorized(LOOPBACK, &headers(lines), Some(&token))
+        };
+        assert_eq!(check(&[("authorization", "Bearer correct")]), Ok(()));
+        assert_eq!(check(&[("authorization", "bearer correct")]), Ok(()));
+        for wrong in [
+            "Bearer correc",
+            "Bearer correctx",
+            "Bearer ",
+            "Basic correct",
+            "correct",
+            "",
+        ] {
+            let refused = Err(Refusal::Unauthenticated);
+            assert_eq!(check(&[("authorization", wrong)]), refused, "{wrong}");
+        }
+        assert_eq!(check(&[]), Err(Refusal::Unauthenticated));
+    }
+
+    #[test]
+    fn without_a_configured_token_only_the_unix_socket_opens() {
+        let lines = headers(&[("authorization", "Bearer ")]);
+        let refused = Err(Refusal::NoTokenConfigured);
+        assert_eq!(authorized(LOOPBACK, &lines, None), refused);
+        assert_eq!(authorized(Entrance::Unix, &HeaderMap::new(), None), Ok(()));
+        let empty = Secret::new(Vec::new());
+        let refused = Err(Refusal::Unauthenticated);
+        assert_eq!(authorized(LOOPBACK, &lines, Some(&empty)), refused);
+    }
+}

@@ -1,0 +1,212 @@
+//! The admin socket and its connections.
+//!
+//! Keeps true: connections, their time and their size are bounded; a failed accept never ends the loop; a unix
+//! socket is never there with a wider mode than 0660, and a live daemon's is never taken away.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use std::{fs, os};
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use super::guard::Entrance;
+use super::io::Socket;
+use super::{Daemon, routes};
+use crate::config::model::Listen;
+
+/// A scraper, a few probes and an operator use a handful.
+const MAX_CONNECTIONS: usize = 64;
+
+/// For a whole connection, which serves one request: above any reload, below what makes 64 of them a siege.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What hyper buffers of a request: its header section's limit.
+const HEADER_BYTES: usize = 16 * 1024;
+
+/// How long answers under way are waited for when stopping.
+const STOP_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Out of descriptors: wait for some to be closed.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A bound admin socket, not yet serving.
+#[derive(Debug)]
+pub struct AdminListener(Bound);
+
+#[derive(Debug)]
+enum Bound {
+    Tcp(TcpListener, SocketAddr),
+    Unix {
+        listener: UnixListener,
+        /// Held for its drop.
+        _file: SocketFile,
+    },
+}
+
+/// Binds `admin.listen`. Must be called on a tokio runtime.
+pub fn bind(listen: &Listen) -> io::Result<AdminListener> {
+    match listen {
+        Listen::Tcp(address) => {
+            let listener = std::net::TcpListener::bind(address)?;
+            listener.set_nonblocking(true)?;
+            let listener = TcpListener::from_std(listener)?;
+            let address = listener.local_addr()?;
+            Ok(AdminListener(Bound::Tcp(listener, address)))
+        }
+        Listen::Unix(path) => {
+            let (listener, file) = SocketFile::bind(path)?;
+            let listener = UnixListener::from_std(listener)?;
+            Ok(AdminListener(Bound::Unix {
+                listener,
+                _file: file,
+            }))
+        }
+        Listen::Systemd(_) => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "the admin listener is an address or a unix socket",
+        )),
+    }
+}
+
+impl AdminListener {
+    /// Where it listens, with the port that port 0 became; `None` for a unix socket.
+    pub fn address(&self) -> Option<SocketAddr> {
+        match &self.0 {
+            Bound::Tcp(_, address) => Some(*address),
+            Bound::Unix { .. } => None,
+        }
+    }
+
+    /// Serves until `stop` is ready, then finishes the answers under way.
+    pub async fn serve(self, daemon: Arc<dyn Daemon>, stop: impl Future<Output = ()>) {
+        let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let mut connections = JoinSet::new();
+        let mut stop = std::pin::pin!(stop);
+        loop {
+            while connections.try_join_next().is_some() {}
+            let accepted = async {
+                // The semaphore is never closed.
+                let permit = Arc::clone(&permits).acquire_owned().await.ok();
+                (self.0.accept().await, permit)
+            };
+            let (accepted, permit) = tokio::select! {
+                biased;
+                () = &mut stop => break,
+                accepted = accepted => accepted,
+            };
+            match accepted {
+                Ok(Accepted::Tcp(stream, entrance)) => {
+                    let daemon = Arc::clone(&daemon);
+                    connections.spawn(async move {
+                        connection(stream, entrance, daemon).await;
+                        drop(permit);
+                    });
+                }
+                Ok(Accepted::Unix(stream)) => {
+                    let daemon = Arc::clone(&daemon);
+                    connections.spawn(async move {
+                        connection(stream, Entrance::Unix, daemon).await;
+                        drop(permit);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the admin listener could not accept a connection");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+        let finished = async { while connections.join_next().await.is_some() {} };
+        // Whatever takes longer is cut: nobody waits for an admin client.
+        let _ = timeout(STOP_TIMEOUT, finished).await;
+    }
+}
+
+enum Accepted {
+    Tcp(tokio::net::TcpStream, Entrance),
+    Unix(tokio::net::UnixStream),
+}
+
+impl Bound {
+    async fn accept(&self) -> io::Result<Accepted> {
+        match self {
+            Self::Tcp(listener, address) => {
+                let (stream, _) = listener.accept().await?;
+                Ok(Accepted::Tcp(stream, Entrance::Tcp(address.ip())))
+            }
+            Self::Unix { listener, .. } => Ok(Accepted::Unix(listener.accept().await?.0)),
+        }
+    }
+}
+
+async fn connection<T>(stream: T, entrance: Entrance, daemon: Arc<dyn Daemon>)
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    let service = service_fn(move |request| {
+        let daemon = Arc::clone(&daemon);
+        async move { Ok::<_, Infallible>(routes::handle(daemon, entrance, request).await) }
+    });
+    // One request a connection: its deadline is then the connection's, and idle ones don't exist.
+    let served = http1::Builder::new()
+        .keep_alive(false)
+        .max_header_size(HEADER_BYTES)
+        .max_headers(64)
+        .serve_connection(Socket(stream), service);
+    match timeout(CONNECTION_TIMEOUT, served).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "an admin connection broke"),
+        Err(_) => tracing::debug!("an admin connection took too long"),
+    }
+}
+
+/// The socket's file, removed when dropped if it is still ours.
+#[derive(Debug)]
+struct SocketFile {
+    path: PathBuf,
+    inode: u64,
+}
+
+impl SocketFile {
+    fn bind(path: &Path) -> io::Result<(os::unix::net::UnixListener, Self)> {
+        if os::unix::net::UnixStream::connect(path).is_ok() {
+            return Err(io::ErrorKind::AddrInUse.into());
+        }
+        // Under another name until its mode is right, then in one step in the place of whatever a crash left there.
+        let mut unfinished = path.as_os_str().to_owned();
+        unfinished.push("~");
+        let unfinished = PathBuf::from(unfinished);
+        match fs::remove_file(&unfinished) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let listener = os::unix::net::UnixListener::bind(&unfinished)?;
+        listener.set_nonblocking(true)?;
+        fs::set_permissions(&unfinished, fs::Permissions::from_mode(0o660))?;
+        let inode = fs::symlink_metadata(&unfinished)?.ino();
+        fs::rename(&unfinished, path)?;
+        let path = path.to_owned();
+        Ok((listener, Self { path, inode }))
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let ours = fs::symlink_metadata(&self.path).is_ok_and(|file| file.ino() == self.inode);
+        if ours {
+            // Best effort: the next start replaces it anyway.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! The admin listener: metrics, health, status and reload, never on the public port.
+//!
+//! Keeps true: what changes or reveals anything needs the bearer token or the unix socket; a web page elsewhere can
+//! do nothing with it (DNS rebinding, cross-site requests); everything about a connection is bounded.
+//! Must not know: how the daemon does what it is asked; [`Daemon`] is all it sees.
+
+mod guard;
+mod io;
+mod listen;
+mod page;
+mod respond;
+mod routes;
+mod status;
+
+use std::future::Future;
+use std::pin::Pin;
+
+pub use listen::{AdminListener, bind};
+pub use status::{
+    ConfigStatus, Phase, Problem, Readiness, Reloaded, SessionStatus, SourceStatus, Status,
+    UpstreamStatus,
+};
+
+use crate::config::secret::Secret;
+
+/// What a reload came to: what it did, or every problem of the configuration.
+pub type ReloadResult = Result<Reloaded, Vec<Problem>>;
+
+/// What the admin listener asks of the daemon it belongs to. All but `reload` must answer at once.
+pub trait Daemon: Send + Sync + 'static {
+    /// For `/readyz`.
+    fn readiness(&self) -> Readiness;
+
+    /// For `/v1/status`.
+    fn status(&self) -> Status;
+
+    /// For `/metrics`: Prometheus' text format.
+    fn metrics(&self) -> String;
+
+    /// The bearer token in force, from `admin.token_file`.
+    fn token(&self) -> Option<Secret>;
+
+    /// For `/-/reload`. Runs to its end even when the caller goes away.
+    fn reload(&self) -> Pin<Box<dyn Future<Output = ReloadResult> + Send + '_>>;
+}

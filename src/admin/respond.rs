@@ -1,0 +1,110 @@
+//! Every response of the admin listener is made here.
+
+use bytes::Bytes;
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, WWW_AUTHENTICATE,
+    X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+};
+use http::{HeaderValue, Response, StatusCode};
+use http_body_util::Full;
+use serde::Serialize;
+
+use super::guard::Refusal;
+
+pub type Answer = Response<Full<Bytes>>;
+
+/// An answer with a body of this type, never cached, never sniffed, never framed.
+pub fn answer(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
+    let mut answer = Response::new(Full::new(body.into()));
+    *answer.status_mut() = status;
+    let headers = answer.headers_mut();
+    for (name, value) in [
+        (CONTENT_TYPE, content_type),
+        (CACHE_CONTROL, "no-store"),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (X_FRAME_OPTIONS, "DENY"),
+        (REFERRER_POLICY, "no-referrer"),
+        (
+            CONTENT_SECURITY_POLICY,
+            "default-src 'none'; frame-ancestors 'none'",
+        ),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    answer
+}
+
+/// A JSON answer.
+pub fn json(status: StatusCode, body: &impl Serialize) -> Answer {
+    match serde_json::to_vec(body) {
+        Ok(bytes) => answer(status, "application/json", bytes),
+        Err(error) => {
+            tracing::error!(%error, "an admin answer could not be written");
+            answer(StatusCode::INTERNAL_SERVER_ERROR, "application/json", "{}")
+        }
+    }
+}
+
+/// An error, in the form of the public side's.
+pub fn error(status: StatusCode, code: &'static str, message: &str) -> Answer {
+    #[derive(Serialize)]
+    struct Body<'a> {
+        success: bool,
+        code: &'static str,
+        message: &'a str,
+    }
+    json(
+        status,
+        &Body {
+            success: false,
+            code,
+            message,
+        },
+    )
+}
+
+/// 405, with the methods that would do.
+pub fn method_not_allowed(allow: &'static str) -> Answer {
+    let mut answer = error(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+        &format!("allowed here: {allow}"),
+    );
+    answer
+        .headers_mut()
+        .insert(ALLOW, HeaderValue::from_static(allow));
+    answer
+}
+
+/// The answer to a refused request, with what to do about it.
+pub fn refused(refusal: Refusal) -> Answer {
+    match refusal {
+        Refusal::UnknownHost => error(
+            StatusCode::FORBIDDEN,
+            "unknown_host",
+            "ask by the address in admin.listen, a loopback address or localhost",
+        ),
+        Refusal::CrossSite => error(
+            StatusCode::FORBIDDEN,
+            "cross_site",
+            "requests from other sites' pages are refused",
+        ),
+        Refusal::NoTokenConfigured => error(
+            StatusCode::FORBIDDEN,
+            "no_admin_token",
+            "set admin.token_file in the configuration and send its content as a bearer token, or listen on a unix socket",
+        ),
+        Refusal::Unauthenticated => {
+            let mut answer = error(
+                StatusCode::UNAUTHORIZED,
+                "unauthenticated",
+                "send the content of admin.token_file: Authorization: Bearer …",
+            );
+            answer.headers_mut().insert(
+                WWW_AUTHENTICATE,
+                HeaderValue::from_static("Bearer realm=\"renewd admin\""),
+            );
+            answer
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! Which request gets which answer.
+//!
+//! The order is: known host and same site, route, method, token, body.
+
+use std::sync::Arc;
+
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, Method, Request, StatusCode};
+use http_body::Body;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use serde::Serialize;
+
+use super::guard::{self, Entrance};
+use super::respond::{self, Answer, answer, error, json};
+use super::{Daemon, Phase, Problem, Readiness, Reloaded, page};
+
+/// No change needs a body anywhere near this.
+const BODY_LIMIT: usize = 16 * 1024;
+
+/// The version that Prometheus' text format has had since 2014.
+const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+enum Route {
+    Page,
+    Metrics,
+    Health,
+    Readiness,
+    Status,
+    Reload,
+    /// Below `/v1`, where even what doesn't exist is told only to those who may ask.
+    UnknownVersioned,
+}
+
+impl Route {
+    fn of(path: &str) -> Option<Self> {
+        Some(match path {
+            "/" => Self::Page,
+            "/metrics" => Self::Metrics,
+            "/healthz" => Self::Health,
+            "/readyz" => Self::Readiness,
+            "/v1/status" => Self::Status,
+            "/-/reload" => Self::Reload,
+            "/v1" => Self::UnknownVersioned,
+            path if path.starts_with("/v1/") => Self::UnknownVersioned,
+            _ => return None,
+        })
+    }
+
+    fn needs_token(&self) -> bool {
+        matches!(self, Self::Status | Self::Reload | Self::UnknownVersioned)
+    }
+}
+
+/// Answers one request.
+pub async fn handle<B>(daemon: Arc<dyn Daemon>, entrance: Entrance, request: Request<B>) -> Answer
+where
+    B: Body,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let (head, body) = request.into_parts();
+    if let Err(refusal) = guard::same_site(entrance, &head) {
+        return respond::refused(refusal);
+    }
+    let Some(route) = Route::of(head.uri.path()) else {
+        return not_found();
+    };
+    let reads = matches!(head.method, Method::GET | Method::HEAD);
+    match route {
+        Route::Reload if head.method != Method::POST => return respond::method_not_allowed("POST"),
+        Route::Reload | Route::UnknownVersioned => {}
+        _ if !reads => return respond::method_not_allowed("GET, HEAD"),
+        _ => {}
+    }
+    if route.needs_token()
+        && let Err(refusal) = guard::authorized(entrance, &head.headers, daemon.token().as_ref())
+    {
+        return respond::refused(refusal);
+    }
+    match route {
+        Route::Page => page::answer(),
+        Route::Metrics => answer(StatusCode::OK, PROMETHEUS_TEXT, daemon.metrics()),
+        Route::Health => answer(StatusCode::OK, "text/plain; charset=utf-8", "ok\n"),
+        Route::Readiness => readiness(&daemon.readiness(), asks_for_tokens(head.uri.query())),
+        Route::Status => json(StatusCode::OK, &daemon.status()),
+        Route::Reload => match json_body(&head.headers, body).await {
+            Ok(()) => reload(daemon).await,
+            Err(refused) => *refused,
+        },
+        Route::UnknownVersioned => not_found(),
+    }
+}
+
+fn not_found() -> Answer {
+    error(
+        StatusCode::NOT_FOUND,
+        "not_found",
+        "there are /, /metrics, /healthz, /readyz, /-/reload and /v1/status",
+    )
+}
+
+fn asks_for_tokens(query: Option<&str>) -> bool {
+    query.is_some_and(|query| {
+        query
+            .split('&')
+            .any(|pair| pair == "tokens" || pair.starts_with("tokens="))
+    })
+}
+
+/// 503 only where no request should be sent here. A source that is down is named, and fails only who asks for tokens:
+/// failing everybody would take a site away that still works.
+fn readiness(readiness: &Readiness, tokens: bool) -> Answer {
+    #[derive(Serialize)]
+    struct Body<'a> {
+        ready: bool,
+        reason: &'static str,
+        degraded: &'a [&'static str],
+    }
+    let (ready, reason) = match readiness.phase {
+        Phase::Starting => (false, "starting"),
+        Phase::Draining => (false, "draining"),
+        Phase::Running if !readiness.upstream_reachable => (false, "no upstream reachable"),
+        Phase::Running if readiness.degraded.is_empty() => (true, "ok"),
+        Phase::Running => (!tokens, "degraded"),
+    };
+    let status = if ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    json(
+        status,
+        &Body {
+            ready,
+            reason,
+            degraded: &readiness.degraded,
+        },
+    )
+}
+
+/// A page elsewhere can post a form without asking, but not JSON: so a change is said in JSON, if only `{}`.
+async fn json_body<B>(headers: &HeaderMap, body: B) -> Result<(), Box<Answer>>
+where
+    B: Body,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let media_type = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.split(';').next())
+        .map(str::trim);
+    if !media_type.is_some_and(|value| value.eq_ignore_ascii_case("application/json")) {
+        return Err(Box::new(error(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unsupported_media_type",
+            "send Content-Type: application/json and a JSON object, {} will do",
+        )));
+    }
+    let bytes = match Limited::new(body, BODY_LIMIT).collect().await {
+        Ok(collected) => collected.to_bytes(),
+        Err(problem) if problem.is::<LengthLimitError>() => {
+            return Err(Box::new(error(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "body_too_large",
+                "at most 16 KiB",
+            )));
+        }
+        Err(_) => {
+            return Err(Box::new(error(
+                StatusCode::BAD_REQUEST,
+                "invalid_request",
+                "the body ended early",
+            )));
+        }
+    };
+    match serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&bytes) {
+        Ok(fields) if fields.is_empty() => Ok(()),
+        Ok(_) => Err(Box::new(error(
+            StatusCode::BAD_REQUEST,
+            "invalid_request",
+            "a reload has no parameters: send {}",
+        ))),
+        Err(_) => Err(Box::new(error(
+            StatusCode::BAD_REQUEST,
+            "invalid_request",
+            "the body is not a JSON object: send {}",
+        ))),
+    }
+}
+
+async fn reload(daemon: Arc<dyn Daemon>) -> Answer {
+    #[derive(Serialize)]
+    struct Done {
+        success: bool,
+        #[serde(flatten)]
+        reloaded: Reloaded,
+    }
+    #[derive(Serialize)]
+    struct Failed {
+        success: bool,
+        code: &'static str,
+        message: &'static str,
+        errors: Vec<Problem>,
+    }
+    // On a task of its own: a caller who hangs up must not leave a reload half done.
+    let task = tokio::spawn(async move { daemon.reload().await });
+    match task.await {
+        Ok(Ok(reloaded)) => json(
+            StatusCode::OK,
+            &Done {
+                success: true,
+                reloaded,
+            },
+        ),
+        Ok(Err(errors)) => json(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            &Failed {
+                success: false,
+                code: "invalid_config",
+                message: "the configuration is invalid; the former one stays in force",
+                errors,
+            },
+        ),
+        Err(problem) => {
+            tracing::error!(error = %problem, "a reload broke off");
+            error(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "internal_error",
+                "the reload broke off; see the log",
+            )
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! A parsed token as JSON, under the names that Agora's packages use.
+//!
+//! Must not know: whether the token is any good (`inspect`). Never shows a signature: with the rest it is the token.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use serde_json::{Map, Value, json};
+
+use crate::agora::parse::{Parsed, Parsed006, Parsed007};
+use crate::agora::service::{Kind, Permissions, Service};
+use crate::agora::{access_token, access_token2};
+
+/// Everything the token says.
+pub(super) fn describe(parsed: &Parsed) -> Map<String, Value> {
+    match parsed {
+        Parsed::V007(parsed) => describe_007(parsed),
+        Parsed::V006(parsed) => describe_006(parsed),
+    }
+}
+
+/// Unix seconds as RFC 3339, in UTC.
+pub(super) fn timestamp(unix_seconds: u64) -> String {
+    humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(unix_seconds)).to_string()
+}
+
+fn describe_007(parsed: &Parsed007) -> Map<String, Value> {
+    let token = &parsed.token;
+    Map::from_iter([
+        ("format".to_owned(), json!(access_token2::VERSION)),
+        ("appId".to_owned(), json!(parsed.app_id)),
+        ("issueTs".to_owned(), json!(token.issued_at)),
+        (
+            "issuedAt".to_owned(),
+            json!(timestamp(token.issued_at.into())),
+        ),
+        ("expire".to_owned(), json!(token.expire)),
+        ("salt".to_owned(), json!(token.salt)),
+        (
+            "services".to_owned(),
+            token.services.iter().map(service).collect(),
+        ),
+    ])
+}
+
+fn describe_006(parsed: &Parsed006) -> Map<String, Value> {
+    Map::from_iter([
+        ("format".to_owned(), json!(access_token::VERSION)),
+        ("appId".to_owned(), json!(parsed.app_id)),
+        ("ts".to_owned(), json!(parsed.expires_at)),
+        ("salt".to_owned(), json!(parsed.salt)),
+        ("privileges".to_owned(), json!(parsed.privileges)),
+        ("crcChannel".to_owned(), json!(parsed.channel_crc)),
+        ("crcUid".to_owned(), json!(parsed.uid_crc)),
+    ])
+}
+
+fn service(service: &Service) -> Value {
+    let mut fields = Map::from_iter([
+        ("type".to_owned(), json!(service.kind.number())),
+        ("name".to_owned(), json!(service.kind.name())),
+        ("privileges".to_owned(), json!(service.privileges)),
+    ]);
+    let mut put = |name: &str, value: Value| fields.insert(name.to_owned(), value);
+    match &service.kind {
+        Kind::Rtc { channel, uid } => {
+            put("channelName", text(channel));
+            put("uid", text(uid));
+        }
+        Kind::Streaming { channel, account } | Kind::Fcdn { channel, account } => {
+            put("channelName", text(channel));
+            put("account", text(account));
+        }
+        Kind::Rtm { user } | Kind::Chat { user } => {
+            put("userId", text(user));
+        }
+        Kind::Apaas { room, user, role } => {
+            put("roomUuid", text(room));
+            put("userUuid", text(user));
+            put("role", json!(role));
+        }
+        Kind::Rtm2 { user, permissions } => {
+            put("userId", text(user));
+            put("permissions", permission_list(permissions));
+        }
+        Kind::Fpa | Kind::ConvoAi | Kind::Stt => {}
+    }
+    Value::Object(fields)
+}
+
+fn permission_list(permissions: &Permissions) -> Value {
+    let entries = permissions
+        .iter()
+        .flat_map(|(resource_type, by_permission)| {
+            by_permission
+                .iter()
+                .map(move |(permission_type, resources)| {
+                    json!({
+                        "resourceType": resource_type,
+                        "permissionType": permission_type,
+                        "resources": resources.iter().map(|name| text(name)).collect::<Value>(),
+                    })
+                })
+        });
+    entries.collect()
+}
+
+fn text(bytes: &[u8]) -> Value {
+    json!(String::from_utf8_lossy(bytes))
+}

@@ -1,0 +1,377 @@
+//! What is wrong or odd about a parsed token.
+//!
+//! Must not know: how the report is laid out.
+
+use super::describe::timestamp;
+use super::{AgoraError, Expected, Problem, Signature};
+use crate::agora::parse::{Parsed006, Parsed007};
+use crate::agora::service::{Kind, Privileges, Service};
+use crate::agora::{JOIN_CHANNEL, LONGEST_LIFETIME, User, access_token, is_hex_id};
+
+/// Earlier values can't be Unix times of tokens (2001), later ones can't be lifetimes.
+const UNIX_TIMES_FROM: u32 = 1_000_000_000;
+
+/// What has been found so far.
+pub(super) struct Findings {
+    pub(super) problems: Vec<Problem>,
+    pub(super) signature: Signature,
+}
+
+impl Default for Findings {
+    fn default() -> Self {
+        Self {
+            problems: Vec::new(),
+            signature: Signature::NotChecked,
+        }
+    }
+}
+
+impl Findings {
+    fn add(&mut self, code: &'static str, agora_error: Option<AgoraError>, message: String) {
+        self.problems.push(Problem {
+            code,
+            agora_error,
+            message,
+        });
+    }
+
+    /// Something for which Agora refuses the token.
+    pub(super) fn invalid(&mut self, code: &'static str, message: String) {
+        self.add(code, Some(AgoraError::InvalidToken), message);
+    }
+
+    /// Something that Agora takes.
+    fn odd(&mut self, code: &'static str, message: impl Into<String>) {
+        self.add(code, None, message.into());
+    }
+
+    /// Is it for this project?
+    pub(super) fn judge_app_id(&mut self, found: &str, expected: Option<&str>) {
+        if !is_hex_id(found.as_bytes()) {
+            let message = "the App ID in the token isn't 32 hexadecimal digits";
+            self.invalid("bad_app_id", message.to_owned());
+        }
+        if let Some(expected) = expected
+            && found != expected
+        {
+            self.invalid(
+                "wrong_app_id",
+                format!("the token is for App ID {found}, not {expected}"),
+            );
+        }
+    }
+
+    /// Has it ended?
+    pub(super) fn judge_expiry(&mut self, expiry: u64, now: u64) {
+        if expiry <= now {
+            let message = format!("expired at {}", timestamp(expiry));
+            self.add("expired", Some(AgoraError::TokenExpired), message);
+        }
+    }
+
+    fn signature(&mut self, valid: bool) {
+        self.signature = if valid {
+            Signature::Valid
+        } else {
+            Signature::Invalid
+        };
+        if !valid {
+            let message = "another certificate signed it, or it was changed afterwards";
+            self.invalid("signature_invalid", message.to_owned());
+        }
+    }
+
+    fn trailing_bytes(&mut self, count: usize) {
+        if count > 0 {
+            self.odd(
+                "trailing_bytes",
+                format!("{count} bytes in it mean nothing"),
+            );
+        }
+    }
+
+    /// Gives the Unix second at which Agora ends it.
+    pub(super) fn judge_007(&mut self, parsed: &Parsed007, expected: &Expected<'_>) -> u64 {
+        if let Some(certificate) = expected.certificate {
+            self.signature(parsed.verify(certificate));
+        }
+        self.trailing_bytes(parsed.trailing_bytes);
+        if let Some(number) = parsed.unknown_service {
+            let message =
+                format!("service type {number} is unknown here; it and what follows are not shown");
+            self.odd("unknown_service", message);
+        }
+        let token = &parsed.token;
+        let issued_at = u64::from(token.issued_at);
+        if issued_at > expected.now {
+            self.odd(
+                "issued_in_future",
+                format!("issued at {}", timestamp(issued_at)),
+            );
+        }
+        if token.expire >= UNIX_TIMES_FROM {
+            let claimed = timestamp(issued_at + u64::from(token.expire));
+            let message = format!(
+                "the lifetime of {} s claims an expiry at {claimed}: an absolute time passed where 007 takes seconds",
+                token.expire
+            );
+            self.odd("absolute_expiry", message);
+        }
+        if token.expire > LONGEST_LIFETIME {
+            self.odd(
+                "lifetime_cut",
+                "it claims more than 24 hours, at which Agora ends every token",
+            );
+        }
+        let lifetime = token.expire.min(LONGEST_LIFETIME);
+        let joined = self.judge_rtc(&token.services, lifetime, parsed.unknown_service, expected);
+        issued_at + u64::from(joined)
+    }
+
+    /// Gives the seconds after which the holder must leave.
+    fn judge_rtc(
+        &mut self,
+        services: &[Service],
+        lifetime: u32,
+        unknown_service: Option<u16>,
+        expected: &Expected<'_>,
+    ) -> u32 {
+        let rtc: Vec<Rtc<'_>> = services.iter().filter_map(Rtc::of).collect();
+        let mut digits = [0; 10];
+        let user = expected.user.map(|user| user.spelled(&mut digits).to_vec());
+        if rtc.is_empty() {
+            // After an unknown service there may be an RTC one that wasn't read.
+            if unknown_service.is_none() && (expected.channel.is_some() || user.is_some()) {
+                self.invalid(
+                    "no_rtc_service",
+                    "it has no RTC service: nobody joins a channel with it".to_owned(),
+                );
+            }
+            return lifetime;
+        }
+        if let Some(channel) = expected.channel
+            && !rtc
+                .iter()
+                .any(|rtc| matches(rtc.channel, channel.as_bytes()))
+        {
+            self.invalid("channel_mismatch", "it is for another channel".to_owned());
+        }
+        if let Some(user) = &user
+            && !rtc.iter().any(|rtc| matches(rtc.uid, user))
+        {
+            self.invalid(
+                "uid_mismatch",
+                "it is for another uid or account".to_owned(),
+            );
+        }
+        for service in &rtc {
+            if is_wildcard(service.channel) {
+                self.odd(
+                    "wildcard_channel",
+                    "it opens every channel of the app that fits its pattern",
+                );
+            }
+            if is_wildcard(service.uid) {
+                self.odd(
+                    "wildcard_uid",
+                    "anyone whose uid fits its pattern may use it",
+                );
+            }
+            self.judge_privileges(service.privileges, lifetime);
+        }
+        let ends = rtc
+            .iter()
+            .filter_map(|rtc| rtc.privileges.get(&JOIN_CHANNEL));
+        let ends = ends.map(|end| match *end {
+            0 => lifetime,
+            end => end.min(lifetime),
+        });
+        ends.max().unwrap_or_else(|| {
+            self.invalid(
+                "join_privilege_missing",
+                "it lacks privilege 1: its holder may not join".to_owned(),
+            );
+            lifetime
+        })
+    }
+
+    fn judge_privileges(&mut self, privileges: &Privileges, lifetime: u32) {
+        let numbers = |wanted: &dyn Fn(u32) -> bool| {
+            let numbers = privileges.iter().filter(|(_, end)| wanted(**end));
+            numbers
+                .map(|(number, _)| number.to_string())
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
+        let never = numbers(&|end| end == 0);
+        if !never.is_empty() {
+            let message =
+                format!("privilege {never} is 0, never: the SDK's renewal callbacks stay silent");
+            self.odd("privilege_never", message);
+        }
+        let before = numbers(&|end| end != 0 && end < lifetime);
+        if !before.is_empty() {
+            self.odd(
+                "privilege_before_token",
+                format!("privilege {before} ends before the token does"),
+            );
+        }
+        let after = numbers(&|end| end > lifetime);
+        if !after.is_empty() {
+            self.odd(
+                "privilege_after_token",
+                format!("privilege {after} claims to outlive the token"),
+            );
+        }
+    }
+
+    /// Gives the Unix second at which Agora ends it.
+    pub(super) fn judge_006(&mut self, parsed: &Parsed006, expected: &Expected<'_>) -> u64 {
+        let user = expected.user.map(User::to_text);
+        match (expected.certificate, expected.channel, &user) {
+            (Some(certificate), Some(channel), Some(user)) => {
+                self.signature(parsed.verify(certificate, channel, user));
+            }
+            (Some(_), _, _) => self.odd(
+                "signature_not_checked",
+                "006 tokens hold no channel or uid: give both to check the signature",
+            ),
+            (None, _, _) => {}
+        }
+        self.trailing_bytes(parsed.trailing_bytes);
+        if let Some(channel) = expected.channel
+            && !parsed.is_for_channel(channel)
+        {
+            self.invalid("channel_mismatch", "it is for another channel".to_owned());
+        }
+        if let Some(user) = &user
+            && !parsed.is_for_uid(user)
+        {
+            self.invalid(
+                "uid_mismatch",
+                "it is for another uid or account".to_owned(),
+            );
+        }
+        if parsed
+            .privileges
+            .values()
+            .any(|end| (1..UNIX_TIMES_FROM).contains(end))
+        {
+            self.odd(
+                "relative_expiry",
+                "a privilege ends before 2001: seconds passed where 006 takes Unix times",
+            );
+        }
+        if parsed
+            .privileges
+            .values()
+            .any(|end| *end > parsed.expires_at)
+        {
+            self.odd(
+                "lifetime_cut",
+                "a privilege claims to outlive the token, which ends 24 hours after its issue",
+            );
+        }
+        let login = parsed.privileges.get(&access_token::RTM_LOGIN);
+        let join = parsed.privileges.get(&JOIN_CHANNEL);
+        if join.is_some() && parsed.is_for_uid("") {
+            self.odd("wildcard_uid", "anyone may use it: it was made for uid 0");
+        }
+        if join.is_some() && (parsed.is_for_channel("") || parsed.is_for_channel("*")) {
+            self.odd("wildcard_channel", "it opens every channel of the app");
+        }
+        if parsed.privileges.values().any(|end| *end == 0) {
+            self.odd(
+                "privilege_never",
+                "a privilege is 0, never: the SDK's renewal callbacks stay silent",
+            );
+        }
+        match join.or(login) {
+            Some(0) => parsed.expires_at.into(),
+            Some(end) => (*end).min(parsed.expires_at).into(),
+            None => {
+                self.invalid(
+                    "join_privilege_missing",
+                    "it lacks privilege 1: its holder may not join".to_owned(),
+                );
+                parsed.expires_at.into()
+            }
+        }
+    }
+}
+
+/// The RTC service of a token.
+struct Rtc<'a> {
+    channel: &'a [u8],
+    uid: &'a [u8],
+    privileges: &'a Privileges,
+}
+
+impl<'a> Rtc<'a> {
+    fn of(service: &'a Service) -> Option<Self> {
+        let Kind::Rtc { channel, uid } = &service.kind else {
+            return None;
+        };
+        let privileges = &service.privileges;
+        Some(Self {
+            channel,
+            uid,
+            privileges,
+        })
+    }
+}
+
+/// Whether Agora reads a channel or uid as "any".
+fn is_wildcard(pattern: &[u8]) -> bool {
+    pattern.is_empty() || pattern.contains(&b'*')
+}
+
+/// Whether a channel or uid of a token covers one that a client joins with; `*` stands for any bytes.
+fn matches(pattern: &[u8], name: &[u8]) -> bool {
+    if pattern.is_empty() {
+        return true;
+    }
+    let mut parts = pattern.split(|byte| *byte == b'*');
+    let first = parts.next().unwrap_or_default();
+    let Some(mut rest) = name.strip_prefix(first) else {
+        return false;
+    };
+    let Some(last) = parts.next_back() else {
+        return rest.is_empty();
+    };
+    for part in parts {
+        let found = (0..=rest.len()).find_map(|at| rest.get(at..)?.strip_prefix(part));
+        let Some(after) = found else {
+            return false;
+        };
+        rest = after;
+    }
+    rest.ends_with(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_covers_what_its_asterisks_stand_for() {
+        for (pattern, name, covered) in [
+            ("", "anything", true),
+            ("*", "", true),
+            ("*", "anything", true),
+            ("lobby", "lobby", true),
+            ("lobby", "lobby2", false),
+            ("1*a*2", "1a2", true),
+            ("1*a*2", "1xxaxx2", true),
+            ("1*a*2", "1xx2", false),
+            ("a*", "ba", false),
+            ("aa*aa", "aaa", false),
+        ] {
+            assert_eq!(
+                matches(pattern.as_bytes(), name.as_bytes()),
+                covered,
+                "{pattern} {name}"
+            );
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! Why Agora would refuse a token, and what else is odd about it.
+//!
+//! Keeps true: a report never holds the token, its signature or a certificate.
+//! Must not know: where the token came from, or how to mend it.
+//!
+//! Agora's errors: <https://docs.agora.io/en/help/integration-issues/token_related_issues>.
+
+mod describe;
+mod findings;
+
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+use serde_json::{Map, Value};
+
+use describe::{describe, timestamp};
+use findings::Findings;
+
+use super::User;
+use super::parse::{Parsed, parse};
+use crate::config::secret::Secret;
+
+/// What the token is held against. What is absent isn't checked.
+#[derive(Clone, Copy, Debug)]
+pub struct Expected<'a> {
+    /// Unix seconds.
+    pub now: u64,
+    /// The certificate that should have signed it.
+    pub certificate: Option<&'a Secret>,
+    /// The project that the client was set up with.
+    pub app_id: Option<&'a str>,
+    /// The channel that the client joins.
+    pub channel: Option<&'a str>,
+    /// Whom the client joins as.
+    pub user: Option<User<'a>>,
+}
+
+/// An error of Agora's SDK.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AgoraError {
+    /// 109.
+    TokenExpired,
+    /// 110.
+    InvalidToken,
+}
+
+impl AgoraError {
+    /// The SDK's number.
+    pub fn code(self) -> u16 {
+        match self {
+            Self::TokenExpired => 109,
+            Self::InvalidToken => 110,
+        }
+    }
+}
+
+impl fmt::Display for AgoraError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::TokenExpired => "ERR_TOKEN_EXPIRED",
+            Self::InvalidToken => "ERR_INVALID_TOKEN",
+        })
+    }
+}
+
+impl Serialize for AgoraError {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u16(self.code())
+    }
+}
+
+/// Whether the certificate given signed the token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Signature {
+    /// It did.
+    Valid,
+    /// It didn't.
+    Invalid,
+    /// No certificate, no token, or a 006 without its channel and uid.
+    NotChecked,
+}
+
+/// One thing to know about the token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Problem {
+    /// A stable name for programs.
+    pub code: &'static str,
+    /// What Agora answers because of it; `None`: nothing, but it is odd.
+    pub agora_error: Option<AgoraError>,
+    /// For people.
+    pub message: String,
+}
+
+/// The outcome of an inspection.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// Nothing that was checked makes Agora refuse it.
+    pub accepted: bool,
+    /// What Agora answers: an invalid token before an expired one.
+    pub agora_error: Option<AgoraError>,
+    /// The signature's state.
+    pub signature: Signature,
+    /// When Agora ends it, the 24-hour cap and the join privilege considered; RFC 3339.
+    pub expires_at: Option<String>,
+    /// Seconds until then; 0 if past.
+    pub expires_in: Option<u64>,
+    /// Everything found, those that refuse it first.
+    pub problems: Vec<Problem>,
+    /// What the token says; empty if it can't be read.
+    #[serde(flatten)]
+    pub token: Map<String, Value>,
+}
+
+/// Reads a token and says what Agora would.
+pub fn inspect(token: &str, expected: &Expected<'_>) -> Report {
+    let mut findings = Findings::default();
+    let parsed = parse(token);
+    let expiry = match &parsed {
+        Err(error) => {
+            findings.invalid(error.code(), error.to_string());
+            None
+        }
+        Ok(parsed) => {
+            findings.judge_app_id(parsed.app_id(), expected.app_id);
+            Some(match parsed {
+                Parsed::V007(parsed) => findings.judge_007(parsed, expected),
+                Parsed::V006(parsed) => findings.judge_006(parsed, expected),
+            })
+        }
+    };
+    if let Some(expiry) = expiry {
+        findings.judge_expiry(expiry, expected.now);
+    }
+    let Findings {
+        mut problems,
+        signature,
+    } = findings;
+    let errors = problems.iter().filter_map(|problem| problem.agora_error);
+    let agora_error = errors.max_by_key(|error| error.code());
+    problems.sort_by_key(|problem| problem.agora_error.is_none());
+    Report {
+        accepted: agora_error.is_none(),
+        agora_error,
+        signature,
+        expires_at: expiry.map(timestamp),
+        expires_in: expiry.map(|expiry| expiry.saturating_sub(expected.now)),
+        problems,
+        token: parsed.as_ref().map(describe).unwrap_or_default(),
+    }
+}

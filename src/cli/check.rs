@@ -1,0 +1,111 @@
+//! `renewd check`: is this configuration one that `run` would take?
+//!
+//! Keeps true: what is printed holds no secret; findings go to stderr, the verdict (or `--json`) to stdout.
+//! Must not know: how anything is validated.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::config::environment::SystemEnvironment;
+use crate::config::{self, Checked, ConfigErrors, Diagnostic};
+
+/// "78 invalid configuration file" (CONTRACT section 10, after `sysexits.h` `EX_CONFIG`), a missing or unreadable one
+/// included: as with an invalid one, starting again changes nothing until somebody mends it.
+pub const EXIT_INVALID: u8 = 78;
+
+/// `check`'s arguments.
+#[derive(Debug, clap::Args)]
+pub struct CheckArguments {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE", default_value = "/etc/renewd/config.toml")]
+    pub config: PathBuf,
+    /// Treat warnings as errors.
+    #[arg(long)]
+    pub strict: bool,
+    /// Print the findings as one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Checks the file and prints what was found. 0: valid; 78: not; 1: the result couldn't be printed.
+pub fn run(arguments: &CheckArguments, stdout: &mut impl Write, stderr: &mut impl Write) -> u8 {
+    let result = config::check_file(&arguments.config, &SystemEnvironment);
+    let verdict = verdict(result, arguments.strict);
+    let printed = if arguments.json {
+        writeln!(stdout, "{}", as_json(&arguments.config, &verdict))
+    } else {
+        print_for_people(&verdict, stdout, stderr)
+    };
+    match (printed, verdict.valid()) {
+        (Err(_), _) => 1,
+        (Ok(()), true) => 0,
+        (Ok(()), false) => EXIT_INVALID,
+    }
+}
+
+struct Verdict {
+    errors: Vec<Diagnostic>,
+    warnings: Vec<Diagnostic>,
+    notes: Vec<Diagnostic>,
+    strict: bool,
+}
+
+impl Verdict {
+    fn valid(&self) -> bool {
+        self.errors.is_empty() && (!self.strict || self.warnings.is_empty())
+    }
+}
+
+fn verdict(result: Result<Checked, ConfigErrors>, strict: bool) -> Verdict {
+    let (errors, warnings, notes) = match result {
+        Ok(checked) => (Vec::new(), checked.warnings, checked.notes),
+        Err(errors) => (errors.errors, errors.warnings, Vec::new()),
+    };
+    Verdict {
+        errors,
+        warnings,
+        notes,
+        strict,
+    }
+}
+
+fn print_for_people(
+    verdict: &Verdict,
+    stdout: &mut impl Write,
+    stderr: &mut impl Write,
+) -> io::Result<()> {
+    let findings = [&verdict.notes, &verdict.warnings, &verdict.errors];
+    config::write_report(stderr, findings.into_iter().flatten())?;
+    if verdict.valid() {
+        return writeln!(stdout, "configuration is valid");
+    }
+    writeln!(stderr, "{}", summary(verdict))
+}
+
+fn summary(verdict: &Verdict) -> String {
+    let plural = |count: usize, what: &str| match count {
+        1 => format!("1 {what}"),
+        _ => format!("{count} {what}s"),
+    };
+    let errors = plural(verdict.errors.len(), "error");
+    let warnings = plural(verdict.warnings.len(), "warning");
+    match (verdict.errors.is_empty(), verdict.warnings.is_empty()) {
+        (false, true) => format!("configuration is invalid: {errors}"),
+        (false, false) => format!("configuration is invalid: {errors}, {warnings}"),
+        (true, _) => format!("configuration is refused by --strict: {warnings}"),
+    }
+}
+
+fn as_json(file: &Path, verdict: &Verdict) -> Value {
+    let list =
+        |findings: &[Diagnostic]| findings.iter().map(Diagnostic::to_json).collect::<Value>();
+    json!({
+        "file": file.to_string_lossy(),
+        "valid": verdict.valid(),
+        "errors": list(&verdict.errors),
+        "warnings": list(&verdict.warnings),
+        "notes": list(&verdict.notes),
+    })
+}

@@ -1,0 +1,105 @@
+//! `renewd demo`: the whole thing on one machine, with throw-away secrets, until Ctrl-C.
+
+mod backend;
+mod script;
+
+use std::process::ExitCode;
+
+use self::script::{CHANNEL, Secrets};
+use crate::clock::{Clock, Entropy};
+use crate::daemon::{self, Bound, Options};
+
+/// `renewd demo` takes none.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {}
+
+/// Serves until Ctrl-C.
+pub fn run(_arguments: &Arguments) -> ExitCode {
+    match serve() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("renewd demo: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve() -> Result<(), Box<dyn std::error::Error>> {
+    let secrets = Secrets {
+        app_id: hexadecimal()?,
+        certificate: hexadecimal()?,
+        jwt: hexadecimal()?,
+    };
+    let directory = Directory::new()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("demo-backend")
+        .enable_all()
+        .build()?;
+    let backend = runtime.block_on(backend::start(CHANNEL.to_owned()))?;
+    let config = directory.0.join("config.toml");
+    private_file(&directory.0.join("streams.toml"), &script::streams())?;
+    private_file(
+        &config,
+        &script::configuration(&secrets, backend, &directory.0),
+    )?;
+    let options = Options {
+        config: config.clone(),
+        fallback: false,
+        inherited: daemon::systemd::Listeners::new(),
+    };
+    let announce = |bound: &Bound| {
+        if let (Some(public), Some(admin)) = (bound.public.first(), bound.admin) {
+            let now = Clock::system().unix_seconds();
+            println!(
+                "renewd demo: the sidecar on http://{public}, its backend on http://{backend}, metrics on http://{admin}/metrics\n\
+                 One stream is live: {CHANNEL}. Edit {streams} or {config}, and renewd follows. Ctrl-C ends it.\n",
+                streams = directory.0.join("streams.toml").display(),
+                config = config.display(),
+            );
+            print!("{}", script::lines(&secrets, *public, admin, now));
+        }
+    };
+    daemon::run(options, announce)?;
+    Ok(())
+}
+
+fn hexadecimal() -> Result<String, crate::clock::EntropyError> {
+    Ok(format!(
+        "{:016x}{:016x}",
+        Entropy::System.u64()?,
+        Entropy::System.u64()?
+    ))
+}
+
+/// A directory of our own, gone when the demo ends.
+struct Directory(std::path::PathBuf);
+
+impl Directory {
+    fn new() -> Result<Self, Box<dyn std::error::Error>> {
+        use std::os::unix::fs::DirBuilderExt as _;
+        let path =
+            std::env::temp_dir().join(format!("renewd-demo-{:016x}", Entropy::System.u64()?));
+        std::fs::DirBuilder::new().mode(0o700).create(&path)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        // Left behind it would be an empty worry in the temporary directory, nothing more.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Readable by its owner alone: the configuration holds secrets.
+fn private_file(path: &std::path::Path, content: &str) -> std::io::Result<()> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?
+        .write_all(content.as_bytes())
+}

@@ -1,0 +1,76 @@
+//! The command line: one file a command; this one only tells them apart.
+//!
+//! Keeps true: 0 success, 64 usage, 78 invalid configuration, 1 anything else.
+
+pub mod check;
+pub mod demo;
+pub mod run;
+pub mod token;
+
+use std::io::{stderr, stdout};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::clock::{Clock, Entropy};
+use crate::daemon::systemd::Listeners;
+
+/// `EX_USAGE` of sysexits.h.
+const USAGE: u8 = 64;
+
+/// Answers Agora token requests for a live-streaming backend and forwards everything else.
+#[derive(Debug, Parser)]
+#[command(name = "renewd", version, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve: the daemon that systemd starts
+    Run(run::Arguments),
+    /// Check a configuration file and report every error in it at once
+    Check(check::CheckArguments),
+    /// Try it out: a small backend, one live stream and the sidecar on free ports
+    Demo(demo::Arguments),
+    /// Make or explain a token, offline
+    #[command(subcommand)]
+    Token(token::TokenCommand),
+}
+
+/// Runs the command that the arguments name. `inherited` are the sockets the service manager passed.
+pub fn main(inherited: Listeners) -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Nothing is left to do where even this can't be printed.
+            let _ = error.print();
+            return if error.use_stderr() {
+                ExitCode::from(USAGE)
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
+    match arguments.command {
+        Command::Run(arguments) => run::run(arguments, inherited),
+        Command::Check(arguments) => check::run(&arguments, &mut stdout(), &mut stderr()).into(),
+        Command::Demo(arguments) => demo::run(&arguments),
+        Command::Token(command) => {
+            match token::run(
+                command,
+                &Clock::system(),
+                Entropy::System,
+                &mut stdout(),
+                &mut stderr(),
+            ) {
+                Ok(status) => status.into(),
+                Err(error) => {
+                    eprintln!("renewd: {error}");
+                    ExitCode::FAILURE
+                }
+            }
+        }
+    }
+}

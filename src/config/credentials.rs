@@ -1,0 +1,179 @@
+//! Secrets: literal, `env:NAME`, `credential:NAME`, or a file under the key with `_file` appended.
+//!
+//! Keeps true: a secret's bytes go from where they are into a [`Secret`] and nowhere else; messages name the source.
+//! Must not know: what a secret opens.
+
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
+
+use super::environment::Environment;
+use super::raw::{Item, Table};
+use super::secret::Secret;
+use super::validate::Strictness;
+
+/// Reads secrets for one configuration, and remembers the files it looked at.
+pub(super) struct Secrets<'e> {
+    pub(super) environment: &'e dyn Environment,
+    pub(super) origin: &'e Path,
+    pub(super) strictness: Strictness,
+    pub(super) files: RefCell<Vec<PathBuf>>,
+}
+
+/// What became of a key that may hold a secret.
+pub(super) enum Found<'r> {
+    /// Neither the key nor its `_file` is there.
+    Absent,
+    /// Reported, or noted as not checked: there is no value.
+    Unknown,
+    /// The secret, never empty, and the value that gave it.
+    Secret(Secret, Item<'r>),
+}
+
+impl Secrets<'_> {
+    /// The secret under `name` or `name_file`.
+    pub(super) fn read<'r>(&self, table: &Table<'r>, name: &str) -> Found<'r> {
+        let file_name = format!("{name}_file");
+        let (item, from_file) = match (table.item(name), table.item(&file_name)) {
+            (None, None) => return Found::Absent,
+            (Some(item), None) => (item, false),
+            (None, Some(item)) => (item, true),
+            (Some(_), Some(item)) => {
+                item.error(
+                    format!("`{name}` is given too"),
+                    format!("keep one of `{name}` and `{file_name}`"),
+                );
+                return Found::Unknown;
+            }
+        };
+        let Some(text) = item.text() else {
+            return Found::Unknown;
+        };
+        let bytes = if from_file {
+            self.file(&item, &self.resolve(text))
+        } else if let Some(variable) = text.strip_prefix("env:") {
+            self.variable(&item, variable)
+        } else if let Some(credential) = text.strip_prefix("credential:") {
+            self.credential(&item, credential)
+        } else {
+            self.literal(&item, text)
+        };
+        match bytes {
+            None => Found::Unknown,
+            Some(secret) if secret.expose().is_empty() => {
+                item.error("the secret is empty", "an empty secret protects nothing");
+                Found::Unknown
+            }
+            Some(secret) => Found::Secret(secret, item),
+        }
+    }
+
+    /// The token in a file that a key names.
+    pub(super) fn named_file(&self, item: &Item<'_>) -> Option<Secret> {
+        let secret = self.file(item, &self.resolve(item.text()?))?;
+        if secret.expose().is_empty() {
+            item.error("the file is empty", "put the secret in it, on one line");
+            return None;
+        }
+        Some(secret)
+    }
+
+    /// An absolute path; a relative one starts at the configuration file's directory.
+    pub(super) fn resolve(&self, path: &str) -> PathBuf {
+        self.origin
+            .parent()
+            .map_or_else(|| PathBuf::from(path), |directory| directory.join(path))
+    }
+
+    fn file(&self, item: &Item<'_>, path: &Path) -> Option<Secret> {
+        self.files.borrow_mut().push(path.to_path_buf());
+        match self.environment.read(path) {
+            Ok(content) => Some(Secret::new(without_newline(&content).to_vec())),
+            Err(error) => {
+                // What doesn't look like a path may be the secret itself, put under the wrong key.
+                let is_path = item.if_text().is_some_and(|text| {
+                    text.starts_with(['/', '.']) || text.starts_with("credential:")
+                });
+                let shown = if is_path {
+                    path.display().to_string()
+                } else {
+                    "the file".to_owned()
+                };
+                item.error(
+                    format!("{shown} can't be read: {error}"),
+                    "name a file that the daemon's user may read",
+                );
+                None
+            }
+        }
+    }
+
+    fn variable(&self, item: &Item<'_>, name: &str) -> Option<Secret> {
+        let value = self.environment.variable(name);
+        if value.is_none() {
+            self.not_here(
+                item,
+                &format!("the environment variable {name} isn't set"),
+                "set it for the daemon (`Environment=` or `EnvironmentFile=` in the unit)",
+            );
+        }
+        value.map(|value| Secret::new(value.into_bytes()))
+    }
+
+    fn credential(&self, item: &Item<'_>, name: &str) -> Option<Secret> {
+        if name.is_empty() || name.starts_with('.') || name.contains('/') {
+            item.error(
+                "not a credential's name",
+                "write credential:NAME as in the unit's LoadCredential=NAME:PATH",
+            );
+            return None;
+        }
+        let Some(directory) = self.environment.credentials_directory() else {
+            self.not_here(
+                item,
+                &format!("there is no credentials directory to read {name} from"),
+                &format!("add LoadCredential={name}:PATH to the unit"),
+            );
+            return None;
+        };
+        self.file(item, &directory.join(name))
+    }
+
+    fn literal(&self, item: &Item<'_>, text: &str) -> Option<Secret> {
+        if self.environment.world_readable(self.origin) == Some(true) {
+            item.error(
+                "a literal secret in a file that everybody may read",
+                "chmod o-r the file, or write credential:NAME, env:NAME or a *_file",
+            );
+            return None;
+        }
+        Some(Secret::new(text.as_bytes().to_vec()))
+    }
+
+    /// Something only the unit has.
+    fn not_here(&self, item: &Item<'_>, what: &str, hint: &str) {
+        match self.strictness {
+            Strictness::Run => item.error(what, hint),
+            Strictness::Check => item.note(format!("not checked: {what}")),
+        }
+    }
+}
+
+/// Editors end files with a newline that isn't part of the secret.
+fn without_newline(content: &[u8]) -> &[u8] {
+    let end = content
+        .iter()
+        .rposition(|byte| !matches!(byte, b'\n' | b'\r'))
+        .map_or(0, |last| last + 1);
+    content.get(..end).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_newlines_at_the_end_are_dropped() {
+        assert_eq!(without_newline(b" a\nb \r\n\n"), b" a\nb ");
+        assert_eq!(without_newline(b"\n"), b"");
+    }
+}

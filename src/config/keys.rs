@@ -1,0 +1,302 @@
+//! Every key of the configuration, and whether this build has what it asks for.
+//!
+//! Keeps true: a key is read, or refused by name; none is accepted and ignored. Building a part moves its rows from
+//! [`UNBUILT`] to [`BUILT`], and the tests hold the reader and `config.example.toml` to these tables.
+//! Must not know: what a key means.
+
+/// A key that this build reads. The key of a table inside a list or an inline table stands under that list's path.
+#[derive(Clone, Copy, Debug)]
+pub struct BuiltKey {
+    /// Dotted path.
+    pub path: &'static str,
+    /// Its value is a secret or should name one: no excerpt shows its line.
+    pub secret: bool,
+}
+
+/// A key that is known but asks for a part that this build lacks.
+#[derive(Clone, Copy, Debug)]
+pub struct UnbuiltKey {
+    /// Dotted path; a table's path stands for everything in it.
+    pub path: &'static str,
+    /// The one value that asks for nothing, so that accepting it ignores nothing.
+    pub off: Option<Off>,
+}
+
+/// A value that leaves a part off.
+#[derive(Clone, Copy, Debug)]
+pub enum Off {
+    /// `false`.
+    False,
+    /// `0`.
+    Zero,
+    /// A string.
+    Text(&'static str),
+    /// A list of one string.
+    Only(&'static str),
+}
+
+const fn key(path: &'static str) -> BuiltKey {
+    BuiltKey {
+        path,
+        secret: false,
+    }
+}
+
+const fn secret(path: &'static str) -> BuiltKey {
+    BuiltKey { path, secret: true }
+}
+
+const fn never(path: &'static str) -> UnbuiltKey {
+    UnbuiltKey { path, off: None }
+}
+
+const fn off(path: &'static str, value: Off) -> UnbuiltKey {
+    UnbuiltKey {
+        path,
+        off: Some(value),
+    }
+}
+
+/// Every key that this build reads.
+pub const BUILT: &[BuiltKey] = &[
+    key("server.listen"),
+    key("server.workers"),
+    key("server.trusted_proxies"),
+    key("server.max_connections"),
+    key("server.drain_timeout"),
+    key("server.shutdown_delay"),
+    key("server.tunnel_drain_timeout"),
+    key("server.health_path"),
+    key("server.timeouts.header"),
+    key("server.timeouts.idle"),
+    key("server.timeouts.body_stall"),
+    key("server.timeouts.write_stall"),
+    key("server.timeouts.tunnel_idle"),
+    key("server.limits.header_bytes"),
+    key("server.limits.header_fields"),
+    key("server.limits.target_bytes"),
+    key("admin.listen"),
+    secret("admin.token_file"),
+    key("decision.mode"),
+    key("decision.timeout"),
+    key("decision.enforce_percent"),
+    key("upstream.servers"),
+    key("upstream.connect_timeout"),
+    key("upstream.response_timeout"),
+    key("upstream.idle_timeout"),
+    key("agora.app_id"),
+    secret("agora.app_certificate"),
+    secret("agora.app_certificate_file"),
+    key("routes.token"),
+    key("routes.refresh"),
+    key("token.lifetime"),
+    key("token.refresh_before"),
+    key("token.format"),
+    key("token.default_role"),
+    key("token.zero_uid"),
+    key("auth.jwt.algorithms"),
+    secret("auth.jwt.secret"),
+    secret("auth.jwt.secret_file"),
+    key("auth.jwt.keys.id"),
+    key("auth.jwt.keys.algorithm"),
+    secret("auth.jwt.keys.secret"),
+    secret("auth.jwt.keys.secret_file"),
+    key("auth.jwt.issuer"),
+    key("auth.jwt.audience"),
+    key("auth.jwt.leeway"),
+    key("auth.jwt.require_exp"),
+    key("auth.jwt.key_grace"),
+    key("auth.jwt.subject_claim"),
+    key("accounts.source"),
+    key("streams.source"),
+    key("streams.file"),
+    key("streams.stale_if_error"),
+    key("policy.max_streams_per_publisher"),
+    key("policy.max_session"),
+    key("policy.bind_uid"),
+    key("rate_limit.max_keys"),
+    // A scope is a table, or "off".
+    key("rate_limit.subject"),
+    key("rate_limit.address"),
+    key("rate_limit.channel"),
+    key("rate_limit.global"),
+    key("rate_limit.subject.requests"),
+    key("rate_limit.subject.per"),
+    key("rate_limit.subject.burst"),
+    key("rate_limit.address.requests"),
+    key("rate_limit.address.per"),
+    key("rate_limit.address.burst"),
+    key("rate_limit.channel.requests"),
+    key("rate_limit.channel.per"),
+    key("rate_limit.channel.burst"),
+    key("rate_limit.global.requests"),
+    key("rate_limit.global.per"),
+    key("rate_limit.global.burst"),
+    key("sessions.max"),
+    key("state.directory"),
+    key("log.format"),
+    key("log.level"),
+    key("log.access"),
+    key("log.audit"),
+];
+
+/// Every key that is known and not built.
+pub const UNBUILT: &[UnbuiltKey] = &[
+    off("server.h2c", Off::False),
+    off("server.timeouts.tls_handshake", Off::Text("10s")),
+    never("server.tls"),
+    never("upstream.health"),
+    off("upstream.try_duration", Off::Text("0s")),
+    off("upstream.max_requests", Off::Zero),
+    off("agora.previous_certificate", Off::Text("")),
+    never("agora.previous_certificate_file"),
+    off("agora.backend_certificate", Off::Text("")),
+    never("agora.backend_certificate_file"),
+    never("agora.rest"),
+    never("routes.block"),
+    off("token.jitter", Off::Text("0s")),
+    off("token.services", Off::Only("rtc")),
+    off("token.messaging_id_claim", Off::Text("")),
+    off("token.backup", Off::Text("0s")),
+    never("token.tier"),
+    off("auth.cookie", Off::Text("")),
+    off("auth.jwt.session_claim", Off::Text("")),
+    never("auth.jwt.jwks_url"),
+    never("auth.jwt.public_key_file"),
+    never("auth.jwt.keys.public_key_file"),
+    never("mongodb"),
+    never("accounts.collection"),
+    never("accounts.deny_when"),
+    never("accounts.reason_field"),
+    never("accounts.session_field"),
+    never("accounts.url"),
+    never("accounts.headers"),
+    off("accounts.cache_ttl", Off::Text("2s")),
+    off("accounts.stale_if_error", Off::Text("1h")),
+    never("streams.collection"),
+    never("streams.channel_field"),
+    never("streams.live_field"),
+    never("streams.owner_field"),
+    never("streams.banned_field"),
+    never("streams.banned_viewers_field"),
+    never("streams.cohosts_field"),
+    never("streams.url"),
+    never("streams.live_pointer"),
+    never("streams.owner_pointer"),
+    never("streams.headers"),
+    off("streams.cache_ttl", Off::Text("2s")),
+    never("authorize"),
+    off("rate_limit.on_store_error", Off::Text("local")),
+    never("revocation"),
+    off("reissue.mode", Off::Text("off")),
+    never("reissue.rule"),
+    never("cors"),
+    never("redis"),
+];
+
+/// Paths whose value is a list of tables.
+pub(super) const LISTS_OF_TABLES: &[&str] = &["auth.jwt.keys"];
+
+/// What a dotted path is.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Known {
+    /// Read by this build.
+    Built(BuiltKey),
+    /// Known, not built.
+    Unbuilt(UnbuiltKey),
+    /// A table with known keys in it.
+    Section,
+}
+
+/// Looks a dotted path up; list positions are left out of it.
+pub(super) fn look_up(path: &str) -> Option<Known> {
+    if let Some(built) = BUILT.iter().find(|key| key.path == path) {
+        return Some(Known::Built(*built));
+    }
+    if let Some(unbuilt) = UNBUILT.iter().find(|key| key.path == path) {
+        return Some(Known::Unbuilt(*unbuilt));
+    }
+    let inside = |known: &str| {
+        known
+            .strip_prefix(path)
+            .is_some_and(|rest| rest.starts_with('.'))
+    };
+    all_paths().any(inside).then_some(Known::Section)
+}
+
+/// What was probably meant by an unknown key: a near name in the same table, else the same name in another one.
+pub(super) fn suggestion(table: &str, name: &str) -> Option<String> {
+    let prefix = if table.is_empty() {
+        String::new()
+    } else {
+        format!("{table}.")
+    };
+    let siblings = all_paths()
+        .filter_map(|path| path.strip_prefix(prefix.as_str()))
+        .filter_map(|rest| rest.split('.').next());
+    let allowed = (name.len() / 3).clamp(1, 3);
+    let near = siblings
+        .map(|sibling| (strsim::damerau_levenshtein(sibling, name), sibling))
+        .filter(|(distance, _)| *distance <= allowed)
+        .min();
+    if let Some((_, sibling)) = near {
+        return Some(format!("did you mean `{sibling}`?"));
+    }
+    let elsewhere = all_paths().find_map(|path| {
+        let (other, last) = path.rsplit_once('.')?;
+        (last == name && other != table).then_some((other, last))
+    });
+    if let Some((other, last)) = elsewhere {
+        return Some(format!("`{last}` belongs in [{other}]"));
+    }
+    let mut names: Vec<&str> = all_paths()
+        .filter_map(|path| path.strip_prefix(prefix.as_str()))
+        .filter_map(|rest| rest.split('.').next())
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    (!names.is_empty()).then(|| format!("known here: {}", names.join(", ")))
+}
+
+fn all_paths() -> impl Iterator<Item = &'static str> {
+    let unbuilt = UNBUILT.iter().map(|key| key.path);
+    BUILT.iter().map(|key| key.path).chain(unbuilt)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_key_is_in_both_tables_or_twice_in_one() {
+        let mut paths: Vec<&str> = all_paths().collect();
+        paths.sort_unstable();
+        let count = paths.len();
+        paths.dedup();
+        assert_eq!(count, paths.len());
+    }
+
+    #[test]
+    fn a_table_is_known_by_the_keys_in_it() {
+        assert!(matches!(look_up("server.timeouts"), Some(Known::Section)));
+        assert!(look_up("server.time").is_none());
+        assert!(matches!(look_up("redis"), Some(Known::Unbuilt(_))));
+    }
+
+    #[test]
+    fn a_misspelt_key_gets_the_nearest_name_of_its_table() {
+        assert_eq!(
+            suggestion("server", "drain_timout").unwrap(),
+            "did you mean `drain_timeout`?"
+        );
+        assert_eq!(suggestion("", "servr").unwrap(), "did you mean `server`?");
+    }
+
+    #[test]
+    fn a_key_in_the_wrong_table_is_sent_to_the_right_one() {
+        assert_eq!(
+            suggestion("server", "lifetime").unwrap(),
+            "`lifetime` belongs in [token]"
+        );
+    }
+}

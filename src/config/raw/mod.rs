@@ -1,0 +1,325 @@
+//! TOML as written, with the place of every key and value: a typed reader that goes on after an error.
+//!
+//! Serde stops at the first thing it dislikes; an operator wants them all. So this walks the spanned tree itself: a
+//! getter that meets a wrong value reports it and answers `None` (or the default), and the caller carries on; what was
+//! built that way is thrown away in [`Reader::finish`].
+//!
+//! Keeps true: no finding shows the line of a secret, of an unknown key (it may be a misspelt secret) or of an unbuilt
+//! one; after a syntax error nothing but syntax is reported, since an unclosed quote can turn a secret into keys.
+//! Must not know: what a key means; files; the environment.
+
+mod item;
+mod table;
+
+use std::cell::RefCell;
+use std::ops::Range;
+use std::path::Path;
+
+use toml::de::{DeTable, DeValue};
+
+use super::diagnostic::{ConfigErrors, Diagnostic, Severity, Source, quoted};
+use super::keys::{self, Known, Off};
+
+pub(super) use item::{Item, in_one_unit};
+pub(super) use table::Table;
+
+/// A parsed file and what was found wrong with it.
+pub(super) struct Reader<'r> {
+    source: Source<'r>,
+    root: &'r DeTable<'r>,
+    findings: RefCell<Vec<Finding>>,
+    hidden: RefCell<Vec<Range<usize>>>,
+}
+
+struct Finding {
+    severity: Severity,
+    span: Option<Range<usize>>,
+    key: String,
+    message: String,
+    hint: Option<String>,
+}
+
+/// Warnings and notes of a file without errors.
+#[derive(Debug)]
+pub(super) struct Remarks {
+    pub(super) warnings: Vec<Diagnostic>,
+    pub(super) notes: Vec<Diagnostic>,
+}
+
+/// Parses TOML; every syntax error at once. A text without a key is an error too, whose hint is `empty_hint`.
+pub(super) fn parse<'t>(
+    text: &'t str,
+    file: &Path,
+    empty_hint: &str,
+) -> Result<DeTable<'t>, ConfigErrors> {
+    let source = Source { file, text };
+    let (root, errors) = DeTable::parse_recoverable(text);
+    if !errors.is_empty() {
+        let errors = errors.iter().map(|error| Diagnostic {
+            severity: Severity::Error,
+            file: file.to_path_buf(),
+            place: error.span().map(|span| source.place(span.start)),
+            key: String::new(),
+            message: format!("not TOML: {}", error.message().replace('\n', ", ")),
+            hint: None,
+            excerpt: None,
+        });
+        return Err(ConfigErrors {
+            errors: errors.collect(),
+            warnings: Vec::new(),
+        });
+    }
+    let root = root.into_inner();
+    if root.is_empty() {
+        return Err(ConfigErrors::of_file(file, "the file is empty", empty_hint));
+    }
+    Ok(root)
+}
+
+impl<'r> Reader<'r> {
+    pub(super) fn new(text: &'r str, file: &'r Path, root: &'r DeTable<'r>) -> Self {
+        Self {
+            source: Source { file, text },
+            root,
+            findings: RefCell::default(),
+            hidden: RefCell::default(),
+        }
+    }
+
+    /// The table of everything.
+    pub(super) fn root(&'r self) -> Table<'r> {
+        Table::root(self, self.root)
+    }
+
+    /// Refuses unknown and unbuilt keys wherever they stand, and hides what must not be shown.
+    pub(super) fn survey(&self) {
+        self.survey_table("", self.root);
+    }
+
+    fn survey_table(&self, table: &str, entries: &DeTable<'_>) {
+        for (key, value) in entries {
+            let name = key.get_ref().as_ref();
+            let path = join(table, name);
+            let place = Some(key.span());
+            match keys::look_up(&plain(&path)) {
+                None => {
+                    self.hide(value.get_ref(), &value.span());
+                    let hint = keys::suggestion(&plain(table), name);
+                    self.report(Severity::Error, place, &path, "unknown key", hint);
+                }
+                Some(Known::Unbuilt(key)) => {
+                    if key.off.is_some_and(|off| is_off(off, value.get_ref())) {
+                        continue;
+                    }
+                    self.hide(value.get_ref(), &value.span());
+                    let hint = key.off.map_or_else(
+                        || "remove it".to_owned(),
+                        |off| format!("remove it, or write {}", off_as_toml(off)),
+                    );
+                    let message = "not available in this build";
+                    self.report(Severity::Error, place, &path, message, Some(hint));
+                }
+                Some(Known::Built(key)) => {
+                    if key.secret {
+                        self.hide(value.get_ref(), &value.span());
+                    }
+                    if let DeValue::Table(inner) = value.get_ref() {
+                        self.survey_table(&path, inner);
+                    }
+                }
+                Some(Known::Section) => self.survey_section(&path, place, value),
+            }
+        }
+    }
+
+    fn survey_section(
+        &self,
+        path: &str,
+        place: Option<Range<usize>>,
+        spanned: &toml::Spanned<DeValue<'_>>,
+    ) {
+        let value = spanned.get_ref();
+        let list = keys::LISTS_OF_TABLES.contains(&path);
+        match value {
+            DeValue::Table(inner) => self.survey_table(path, inner),
+            // The getter says what is wrong with what is no table.
+            DeValue::Array(elements) if list => {
+                for (index, element) in elements.iter().enumerate() {
+                    match element.get_ref() {
+                        DeValue::Table(inner) => {
+                            self.survey_table(&format!("{path}[{index}]"), inner);
+                        }
+                        other => self.hide(other, &element.span()),
+                    }
+                }
+            }
+            _ if list => self.hide(value, &spanned.span()),
+            _ => {
+                self.hide(value, &spanned.span());
+                let hint = format!("write its keys under [{path}]");
+                self.report(Severity::Error, place, path, "must be a table", Some(hint));
+            }
+        }
+    }
+
+    fn hide(&self, value: &DeValue<'_>, span: &Range<usize>) {
+        match value {
+            DeValue::Table(entries) => {
+                for (key, value) in entries {
+                    self.hidden.borrow_mut().push(key.span());
+                    self.hide(value.get_ref(), &value.span());
+                }
+            }
+            DeValue::Array(elements) => {
+                for element in elements {
+                    self.hide(element.get_ref(), &element.span());
+                }
+            }
+            _ => {}
+        }
+        self.hidden.borrow_mut().push(span.clone());
+    }
+
+    fn report(
+        &self,
+        severity: Severity,
+        span: Option<Range<usize>>,
+        key: &str,
+        message: impl Into<String>,
+        hint: Option<String>,
+    ) {
+        self.findings.borrow_mut().push(Finding {
+            severity,
+            span,
+            key: key.to_owned(),
+            message: message.into(),
+            hint,
+        });
+    }
+
+    /// Everything found, in the file's order: errors, or what else there is to say.
+    pub(super) fn finish(&self) -> Result<Remarks, ConfigErrors> {
+        let mut findings = self.findings.take();
+        findings.sort_by_key(|finding| finding.span.as_ref().map(|span| span.start));
+        let (mut errors, mut warnings, mut notes) = (Vec::new(), Vec::new(), Vec::new());
+        for finding in findings {
+            let diagnostic = self.diagnostic(finding);
+            match diagnostic.severity {
+                Severity::Error => errors.push(diagnostic),
+                Severity::Warning => warnings.push(diagnostic),
+                Severity::Note => notes.push(diagnostic),
+            }
+        }
+        if errors.is_empty() {
+            Ok(Remarks { warnings, notes })
+        } else {
+            Err(ConfigErrors { errors, warnings })
+        }
+    }
+
+    fn diagnostic(&self, finding: Finding) -> Diagnostic {
+        let shown = finding.span.as_ref().filter(|span| {
+            let line = self.source.lines(&(span.start..span.start));
+            let hidden = self.hidden.borrow();
+            !hidden
+                .iter()
+                .any(|secret| secret.start <= line.end && line.start <= secret.end)
+        });
+        Diagnostic {
+            severity: finding.severity,
+            file: self.source.file.to_path_buf(),
+            place: finding
+                .span
+                .as_ref()
+                .map(|span| self.source.place(span.start)),
+            excerpt: shown.and_then(|span| self.source.excerpt(span)),
+            key: finding.key,
+            message: finding.message,
+            hint: finding.hint,
+        }
+    }
+
+    /// The text without the values of secret keys, for a hash that gives nothing away.
+    pub(super) fn public_text(&self) -> Vec<&'r str> {
+        let mut hidden = self.hidden.borrow().clone();
+        hidden.sort_by_key(|span| span.start);
+        let mut parts = Vec::new();
+        let mut from = 0;
+        for span in hidden {
+            parts.extend(self.source.text.get(from..span.start));
+            from = from.max(span.end);
+        }
+        parts.extend(self.source.text.get(from..));
+        parts
+    }
+}
+
+fn join(table: &str, name: &str) -> String {
+    let bare = !name.is_empty()
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-');
+    let name = if bare { name.to_owned() } else { quoted(name) };
+    if table.is_empty() {
+        name
+    } else {
+        format!("{table}.{name}")
+    }
+}
+
+/// A path without its list positions, as the table of keys has it.
+fn plain(path: &str) -> String {
+    let mut inside = false;
+    let outside = |character: &char| {
+        inside = (inside || *character == '[') && *character != ']';
+        !inside && *character != ']'
+    };
+    path.chars().filter(outside).collect()
+}
+
+fn is_off(off: Off, value: &DeValue<'_>) -> bool {
+    match off {
+        Off::False => value.as_bool() == Some(false),
+        Off::Zero => item::integer(value) == Some(0),
+        Off::Text(text) => value.as_str() == Some(text),
+        Off::Only(text) => value.as_array().is_some_and(|list| {
+            list.len() == 1
+                && list
+                    .iter()
+                    .all(|only| only.get_ref().as_str() == Some(text))
+        }),
+    }
+}
+
+fn off_as_toml(off: Off) -> String {
+    match off {
+        Off::False => "false".to_owned(),
+        Off::Zero => "0".to_owned(),
+        Off::Text(text) => quoted(text),
+        Off::Only(text) => format!("[{}]", quoted(text)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn list_positions_are_left_out_of_a_plain_path() {
+        assert_eq!(plain("auth.jwt.keys[12].secret"), "auth.jwt.keys.secret");
+    }
+
+    #[test]
+    fn every_syntax_error_is_reported_and_none_shows_text() {
+        let text = "a = \"hunter2\nb = 1 1\nc = \n";
+        let errors = parse(text, Path::new("f"), "").unwrap_err();
+        assert!(errors.errors.len() >= 3, "{errors}");
+        assert!(!errors.to_string().contains("hunter2"), "{errors}");
+    }
+
+    #[test]
+    fn comments_alone_are_an_empty_file() {
+        let errors = parse("# nothing\n\n", Path::new("f"), "write something").unwrap_err();
+        assert!(errors.to_string().contains("the file is empty"));
+    }
+}

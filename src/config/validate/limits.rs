@@ -1,0 +1,75 @@
+//! `[rate_limit]`: quotas, each a table or `"off"`.
+//!
+//! Keeps true: a quota's arithmetic in nanoseconds can't be zero or overflow.
+
+use std::time::Duration;
+
+use super::{LONGEST, POSITIVE_DURATION, TABLE_SIZES, seconds};
+use crate::config::model::{Quota, RateLimit};
+use crate::config::raw::{Item, Table};
+
+const HINT: &str = "write { requests = 60, per = \"1m\", burst = 20 }, or \"off\"";
+
+pub(super) fn rate_limit(table: &Table<'_>) -> RateLimit {
+    let minutely = |requests, burst| {
+        Some(Quota {
+            requests,
+            per: seconds(60),
+            burst,
+        })
+    };
+    let scope = |name, default| match table.item(name) {
+        None => default,
+        Some(item) => quota(&item),
+    };
+    RateLimit {
+        max_keys: table.number("max_keys", TABLE_SIZES, 1_000_000),
+        subject: scope("subject", minutely(60, 20)),
+        address: scope("address", minutely(600, 200)),
+        channel: scope("channel", None),
+        global: scope("global", None),
+    }
+}
+
+fn quota(item: &Item<'_>) -> Option<Quota> {
+    if let Some(text) = item.if_text() {
+        if text != "off" {
+            item.error("not a limit", HINT);
+        }
+        return None;
+    }
+    let table = item.as_table()?;
+    for name in ["requests", "per", "burst"] {
+        if table.item(name).is_none() {
+            table.missing(name, HINT);
+        }
+    }
+    let count = |name| {
+        let number = table.item(name)?.number(1..=u64::from(u32::MAX))?;
+        u32::try_from(number).ok()
+    };
+    let requests = count("requests");
+    let per = table
+        .item("per")
+        .and_then(|item| item.duration(POSITIVE_DURATION));
+    let burst = count("burst");
+    let quota = Quota {
+        requests: requests?,
+        per: per?,
+        burst: burst?,
+    };
+    // GCRA counts nanoseconds: one request's share must not be none, a whole burst's not more than a clock holds.
+    let share = quota.per / quota.requests;
+    if share < Duration::from_nanos(1) {
+        item.error("more requests than nanoseconds", "lower `requests`");
+    } else if share
+        .checked_mul(quota.burst)
+        .is_none_or(|refill| refill > LONGEST)
+    {
+        item.error(
+            "after a full burst it would take over a year to recover",
+            "lower `burst` or `per`, or raise `requests`",
+        );
+    }
+    Some(quota)
+}

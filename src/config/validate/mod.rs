@@ -1,0 +1,232 @@
+//! From TOML with places to the model: every key read, every value checked, every error collected.
+//!
+//! Keeps true: a value in the model is in range; a value that asks for an unbuilt part is refused by name.
+//! Must not know: how errors are shown.
+
+mod jwt;
+mod limits;
+mod server;
+mod tokens;
+mod upstream;
+
+use std::cell::RefCell;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::credentials::Secrets;
+use super::diagnostic::ConfigErrors;
+use super::environment::Environment;
+use super::model::{
+    AuditSink, Config, Decision, DecisionMode, Log, LogFormat, LogLevel, Policy, Sessions, Streams,
+};
+use super::raw::{self, Item, Reader, Remarks, Table};
+
+/// How much of the unit's surroundings must be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Strictness {
+    /// All: the daemon starts on the result.
+    Run,
+    /// Credentials and variables may be missing.
+    Check,
+}
+
+/// The model and what was noticed on the way.
+pub(super) struct Validated {
+    pub(super) config: Config,
+    pub(super) remarks: Remarks,
+    pub(super) hash: u64,
+    pub(super) files: Vec<PathBuf>,
+}
+
+const fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+/// Timers beyond this are mistakes, and some clocks overflow on much more.
+const LONGEST: Duration = seconds(365 * 24 * 3600);
+const ANY_DURATION: RangeInclusive<Duration> = Duration::ZERO..=LONGEST;
+const POSITIVE_DURATION: RangeInclusive<Duration> = Duration::from_millis(1)..=LONGEST;
+/// Tables with this many entries still fit a small machine's memory.
+const TABLE_SIZES: RangeInclusive<u64> = 1..=100_000_000;
+
+const EMPTY_HINT: &str =
+    "an empty file isn't \"all defaults\": it may be half written. Start from config.example.toml";
+
+/// Reads `text` into the model, or says everything that is wrong with it.
+pub(super) fn validate(
+    text: &str,
+    origin: &Path,
+    environment: &dyn Environment,
+    strictness: Strictness,
+) -> Result<Validated, ConfigErrors> {
+    let tree = raw::parse(text, origin, EMPTY_HINT)?;
+    let reader = Reader::new(text, origin, &tree);
+    reader.survey();
+    let secrets = Secrets {
+        environment,
+        origin,
+        strictness,
+        files: RefCell::default(),
+    };
+    let root = reader.root();
+
+    let server = server::server(&root.table("server"), &secrets);
+    let admin = server::admin(&root.table("admin"), &secrets);
+    let upstream = upstream::upstream(&root.table("upstream"));
+    let agora = tokens::agora(&root.table("agora"), &secrets);
+    let routes = tokens::routes(&root.table("routes"));
+    let token = tokens::token(&root.table("token"));
+    let jwt = jwt::jwt(&root.table("auth").table("jwt"), &secrets);
+    let rate_limit = limits::rate_limit(&root.table("rate_limit"));
+    accounts(&root.table("accounts"));
+    let streams = streams(&root.table("streams"), &secrets);
+
+    server::refuse_overlaps(&root, &server, &admin);
+    upstream::refuse_loops(&root.table("upstream"), &upstream, &server, &admin);
+    server::refuse_owned_health_path(&root.table("server"), &server, &routes);
+
+    let config = Config {
+        server,
+        admin,
+        decision: decision(&root.table("decision")),
+        upstream,
+        agora,
+        routes,
+        token,
+        jwt,
+        streams,
+        policy: policy(&root.table("policy")),
+        rate_limit,
+        sessions: Sessions {
+            max: root.table("sessions").number("max", TABLE_SIZES, 1_000_000),
+        },
+        state_directory: state_directory(&root.table("state"), &secrets),
+        log: log(&root.table("log"), &secrets),
+    };
+    let remarks = reader.finish()?;
+    let mut files = secrets.files.into_inner();
+    files.push(config.streams.file.clone());
+    files.sort();
+    files.dedup();
+    Ok(Validated {
+        config,
+        remarks,
+        hash: super::hash(&reader.public_text()),
+        files,
+    })
+}
+
+fn decision(table: &Table<'_>) -> Decision {
+    let modes = [
+        ("enforce", DecisionMode::Enforce),
+        ("observe", DecisionMode::Observe),
+        ("off", DecisionMode::Off),
+    ];
+    Decision {
+        mode: table.choice("mode", &modes, DecisionMode::Enforce),
+        timeout: table.duration("timeout", POSITIVE_DURATION, seconds(3)),
+        enforce_percent: table.number("enforce_percent", 0..=100, 100),
+    }
+}
+
+/// `accounts.source` and `streams.source`: one value is built, the others are refused by name.
+fn source(table: &Table<'_>, built: &str, unbuilt: &[&str]) {
+    let Some(item) = table.item("source") else {
+        return;
+    };
+    let Some(text) = item.text() else { return };
+    if unbuilt.contains(&text) {
+        unavailable(&item, text, &format!("write \"{built}\""));
+    } else {
+        item.choice(&[(built, ())]);
+    }
+}
+
+/// Refuses a value that asks for a part that this build lacks.
+fn unavailable(item: &Item<'_>, what: &str, hint: &str) {
+    item.error(format!("{what} is not available in this build"), hint);
+}
+
+fn accounts(table: &Table<'_>) {
+    source(table, "none", &["mongodb", "http"]);
+}
+
+fn streams(table: &Table<'_>, secrets: &Secrets<'_>) -> Streams {
+    source(table, "file", &["mongodb", "http"]);
+    if let Some(item) = table.item("file")
+        && item.if_text() == Some("")
+    {
+        item.error("no file is named", "write the path of the streams file");
+    }
+    Streams {
+        file: secrets.resolve(&table.text("file", "/etc/renewd/streams.toml")),
+        stale_if_error: table.duration("stale_if_error", ANY_DURATION, seconds(3600)),
+    }
+}
+
+fn policy(table: &Table<'_>) -> Policy {
+    Policy {
+        max_streams_per_publisher: table.number(
+            "max_streams_per_publisher",
+            0..=u64::from(u32::MAX),
+            0,
+        ),
+        max_session: table.duration("max_session", ANY_DURATION, Duration::ZERO),
+        bind_uid: table.boolean("bind_uid", true),
+    }
+}
+
+fn state_directory(table: &Table<'_>, secrets: &Secrets<'_>) -> Option<PathBuf> {
+    let text = table.text("directory", "/var/lib/renewd");
+    if text.is_empty() {
+        if let Some(item) = table.item("directory") {
+            item.warning(
+                "without a directory, sessions are lost in a restart",
+                "name a directory that the daemon's user may write",
+            );
+        }
+        return None;
+    }
+    Some(secrets.resolve(&text))
+}
+
+fn log(table: &Table<'_>, secrets: &Secrets<'_>) -> Log {
+    let formats = [
+        ("auto", LogFormat::Auto),
+        ("logfmt", LogFormat::Logfmt),
+        ("json", LogFormat::Json),
+        ("pretty", LogFormat::Pretty),
+    ];
+    let levels = [
+        ("error", LogLevel::Error),
+        ("warn", LogLevel::Warn),
+        ("info", LogLevel::Info),
+        ("debug", LogLevel::Debug),
+        ("trace", LogLevel::Trace),
+    ];
+    Log {
+        format: table.choice("format", &formats, LogFormat::Auto),
+        level: table.choice("level", &levels, LogLevel::Info),
+        access: table.boolean("access", false),
+        audit: audit(table, secrets),
+    }
+}
+
+fn audit(table: &Table<'_>, secrets: &Secrets<'_>) -> AuditSink {
+    let Some(item) = table.item("audit") else {
+        return AuditSink::Stderr;
+    };
+    match item.text() {
+        Some("off") => return AuditSink::Off,
+        None | Some("stderr") => {}
+        Some(text) => match text.strip_prefix("file:") {
+            Some(path) if !path.is_empty() => return AuditSink::File(secrets.resolve(path)),
+            _ => item.error(
+                "not a place for audit events",
+                "write \"off\", \"stderr\" or \"file:PATH\"",
+            ),
+        },
+    }
+    AuditSink::Stderr
+}

@@ -1,0 +1,294 @@
+//! `[server]` and `[admin]`: listeners and their limits.
+//!
+//! Keeps true: no two listeners can take the same connection; the admin listener is never a public one.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use ipnet::IpNet;
+
+use super::{ANY_DURATION, POSITIVE_DURATION, Strictness, seconds, unavailable};
+use crate::config::credentials::Secrets;
+use crate::config::diagnostic::quoted;
+use crate::config::model::{Admin, Limits, Listen, Routes, Server, Timeouts};
+use crate::config::raw::{Item, Table};
+
+const LISTEN_HINT: &str = "write \"[::]:3000\" (all addresses), \"127.0.0.1:3000\", \"unix:/path\", \"systemd:NAME\" or \"env:PORT\"";
+const ADMIN_HINT: &str =
+    "write an address with a port, such as \"127.0.0.1:9464\", or \"unix:/path\"";
+
+pub(super) fn server(table: &Table<'_>, secrets: &Secrets<'_>) -> Server {
+    let timeouts = table.table("timeouts");
+    let timeout = |name, default| timeouts.duration(name, POSITIVE_DURATION, seconds(default));
+    let limits = table.table("limits");
+    let workers: usize = table.number("workers", 0..=1024, 0);
+    Server {
+        listen: listen(table, secrets),
+        workers: if workers == 0 {
+            secrets.environment.cores().max(1)
+        } else {
+            workers
+        },
+        trusted_proxies: trusted_proxies(table),
+        max_connections: table.number("max_connections", 1..=10_000_000, 20_000),
+        drain_timeout: table.duration("drain_timeout", ANY_DURATION, seconds(30)),
+        shutdown_delay: table.duration("shutdown_delay", ANY_DURATION, seconds(0)),
+        tunnel_drain_timeout: table.duration("tunnel_drain_timeout", ANY_DURATION, seconds(2)),
+        health_path: health_path(table),
+        timeouts: Timeouts {
+            header: timeout("header", 10),
+            idle: timeout("idle", 75),
+            body_stall: timeout("body_stall", 30),
+            write_stall: timeout("write_stall", 60),
+            tunnel_idle: timeout("tunnel_idle", 3600),
+        },
+        limits: Limits {
+            header_bytes: limits.size("header_bytes", 1024..=1 << 20, 16 << 10),
+            // `http::HeaderMap` holds 32 768.
+            header_fields: limits.number("header_fields", 1..=32_768, 100),
+            // `http::Uri` holds 65 534.
+            target_bytes: limits.size("target_bytes", 64..=65_534, 8 << 10),
+        },
+    }
+}
+
+fn listen(table: &Table<'_>, secrets: &Secrets<'_>) -> Vec<Listen> {
+    let Some(item) = table.item("listen") else {
+        return vec![Listen::Tcp(SocketAddr::from((Ipv6Addr::UNSPECIFIED, 3000)))];
+    };
+    let Some(entries) = item.list() else {
+        return Vec::new();
+    };
+    if entries.is_empty() {
+        item.error("no listener is named", LISTEN_HINT);
+    }
+    let parsed = entries.iter();
+    parsed
+        .filter_map(|entry| public_listener(entry, secrets))
+        .collect()
+}
+
+fn public_listener(item: &Item<'_>, secrets: &Secrets<'_>) -> Option<Listen> {
+    let text = item.text()?;
+    if text.starts_with("plain:") {
+        unavailable(item, "TLS, and so the prefix plain:,", "remove the prefix");
+        return None;
+    }
+    if let Some(name) = text.strip_prefix("systemd:") {
+        // systemd.socket(5): FileDescriptorName= takes no control characters or colons.
+        if name.is_empty() || name.contains(':') || name.chars().any(char::is_control) {
+            item.error(
+                "not a socket's name",
+                "write systemd:NAME as in the socket unit's FileDescriptorName=NAME",
+            );
+            return None;
+        }
+        return Some(Listen::Systemd(name.to_owned()));
+    }
+    if let Some(variable) = text.strip_prefix("env:") {
+        return port_from(item, variable, secrets);
+    }
+    address_or_path(item, text, LISTEN_HINT, secrets)
+}
+
+fn port_from(item: &Item<'_>, variable: &str, secrets: &Secrets<'_>) -> Option<Listen> {
+    let Some(value) = secrets.environment.variable(variable) else {
+        let what = format!("the environment variable {} isn't set", quoted(variable));
+        match secrets.strictness {
+            Strictness::Run => item.error(what, "set it to a port number"),
+            Strictness::Check => item.note(format!("not checked: {what}")),
+        }
+        return None;
+    };
+    let Ok(port) = value.trim().parse() else {
+        item.error(
+            format!("the environment variable {variable} holds no port"),
+            "set it to a number, 0 to 65535",
+        );
+        return None;
+    };
+    Some(Listen::Tcp(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))))
+}
+
+fn address_or_path(
+    item: &Item<'_>,
+    text: &str,
+    hint: &str,
+    secrets: &Secrets<'_>,
+) -> Option<Listen> {
+    if let Some(path) = text.strip_prefix("unix:") {
+        // unix(7): sun_path holds 108 bytes with the final NUL.
+        let path = secrets.resolve(path);
+        if path.file_name().is_none() || path.as_os_str().len() > 107 {
+            item.error(
+                "not a socket's path",
+                "write unix: and a path, at most 107 bytes",
+            );
+            return None;
+        }
+        return Some(Listen::Unix(path));
+    }
+    let address = text.parse().ok();
+    if address.is_none() {
+        item.error(format!("{} is not a listener", quoted(text)), hint);
+    }
+    address.map(Listen::Tcp)
+}
+
+fn trusted_proxies(table: &Table<'_>) -> Vec<IpNet> {
+    let entries = table
+        .item("trusted_proxies")
+        .and_then(|item| item.list())
+        .unwrap_or_default();
+    let parse = |item: &Item<'_>| {
+        let text = item.text()?;
+        let network = text
+            .parse::<IpNet>()
+            .or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+        if network.is_err() {
+            item.error(
+                format!("{} is not a network", quoted(text)),
+                "write an address or a CIDR block, such as \"10.0.0.0/8\"",
+            );
+        }
+        network.ok().map(|network| network.trunc())
+    };
+    entries.iter().filter_map(parse).collect()
+}
+
+fn health_path(table: &Table<'_>) -> Option<String> {
+    let item = table.item("health_path")?;
+    let text = item.text()?;
+    if text.is_empty() {
+        return None;
+    }
+    let path = super::tokens::path(&item, text);
+    path.then(|| text.to_owned())
+}
+
+pub(super) fn admin(table: &Table<'_>, secrets: &Secrets<'_>) -> Admin {
+    let default = Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], 9464)));
+    let token_item = table.item("token_file");
+    let token = token_item
+        .as_ref()
+        .and_then(|item| secrets.named_file(item));
+    let Some(item) = table.item("listen") else {
+        return Admin {
+            listen: default,
+            token,
+        };
+    };
+    let listen = item
+        .text()
+        .and_then(|text| address_or_path(&item, text, ADMIN_HINT, secrets));
+    if let Some(Listen::Tcp(address)) = &listen
+        && !address.ip().to_canonical().is_loopback()
+        && token_item.is_none()
+    {
+        item.warning(
+            "reachable from other machines, without a token file",
+            "listen on 127.0.0.1, or set admin.token_file",
+        );
+    }
+    Admin {
+        listen: listen.unwrap_or(default),
+        token,
+    }
+}
+
+/// Two listeners that could take the same connection, and the admin listener on a public one.
+pub(super) fn refuse_overlaps(root: &Table<'_>, server: &Server, admin: &Admin) {
+    let entries = root.table("server").item("listen");
+    let elements = entries.and_then(|item| item.list()).unwrap_or_default();
+    // Positions agree only while every entry was understood.
+    if elements.len() == server.listen.len() {
+        for (index, (item, later)) in elements.iter().zip(&server.listen).enumerate() {
+            let mut earlier = server.listen.iter().take(index);
+            if earlier.any(|listen| overlap(listen, later)) {
+                item.error("taken by an earlier listener", "give each its own port");
+            }
+        }
+    }
+    if let Some(public) = server
+        .listen
+        .iter()
+        .find(|listen| overlap(listen, &admin.listen))
+    {
+        let message = format!("the same as the public listener {}", shown(public));
+        let hint = "give it a port or path of its own";
+        if let Some(item) = root.table("admin").item("listen") {
+            item.error(message, hint);
+            return;
+        }
+        let taking = elements.iter().zip(&server.listen);
+        for (item, _) in taking.filter(|(_, listen)| overlap(listen, &admin.listen)) {
+            item.error("127.0.0.1:9464 is the admin listener's", hint);
+        }
+    }
+}
+
+fn shown(listen: &Listen) -> String {
+    match listen {
+        Listen::Tcp(address) => address.to_string(),
+        Listen::Unix(path) => format!("unix:{}", path.display()),
+        Listen::Systemd(name) => format!("systemd:{name}"),
+    }
+}
+
+fn overlap(one: &Listen, other: &Listen) -> bool {
+    match (one, other) {
+        (Listen::Tcp(one), Listen::Tcp(other)) => {
+            // Port 0 is a free port, a different one each time.
+            one.port() != 0
+                && one.port() == other.port()
+                && (covers(one.ip(), other.ip()) || covers(other.ip(), one.ip()))
+        }
+        (one, other) => one == other,
+    }
+}
+
+/// Whether a socket bound to `bound` takes connections to `address`; `[::]` is dual-stack.
+pub(super) fn covers(bound: IpAddr, address: IpAddr) -> bool {
+    let (bound, address) = (bound.to_canonical(), address.to_canonical());
+    match bound {
+        IpAddr::V6(any) if any.is_unspecified() => true,
+        IpAddr::V4(any) if any.is_unspecified() => address.is_ipv4(),
+        _ => bound == address,
+    }
+}
+
+pub(super) fn refuse_owned_health_path(table: &Table<'_>, server: &Server, routes: &Routes) {
+    let Some(path) = &server.health_path else {
+        return;
+    };
+    let key = super::tokens::route_key(path);
+    let mut owned = routes.token.iter().chain(&routes.refresh);
+    if owned.any(|route| super::tokens::route_key(route) == key)
+        && let Some(item) = table.item("health_path")
+    {
+        item.error("this is a token route", "choose a path of its own");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unix(path: &str) -> Listen {
+        Listen::Unix(path.into())
+    }
+
+    fn tcp(text: &str) -> Listen {
+        Listen::Tcp(text.parse().unwrap())
+    }
+
+    #[test]
+    fn listeners_overlap_when_both_could_take_a_connection() {
+        assert!(overlap(&tcp("[::]:1"), &tcp("127.0.0.1:1")));
+        assert!(overlap(&tcp("10.0.0.1:1"), &tcp("0.0.0.0:1")));
+        assert!(overlap(&unix("/a"), &unix("/a")));
+        assert!(!overlap(&tcp("[::]:1"), &tcp("[::]:2")));
+        assert!(!overlap(&tcp("0.0.0.0:1"), &tcp("[::1]:1")));
+        assert!(!overlap(&tcp("127.0.0.1:0"), &tcp("127.0.0.1:0")));
+        assert!(!overlap(&unix("/a"), &unix("/b")));
+    }
+}

@@ -1,0 +1,187 @@
+//! Builds the running parts out of a configuration: what is shared, the sockets, the workers.
+//!
+//! Keeps true: every socket is bound before a worker starts; workers get everything they need, and ask for nothing later.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::runtime::Handle;
+
+use super::descriptors;
+use super::observer::{Listeners as ListenerEvents, Upstreams};
+use super::systemd::{Heartbeats, Listener, Listeners as Inheritance};
+use super::{Bound, RunError, files, reload};
+use crate::admin::{self, AdminListener};
+use crate::clock::{Clock, Entropy};
+use crate::config::ConfigErrors;
+use crate::config::model::Config;
+use crate::forward::Forwarder;
+use crate::net::listen::{Address, Inherited, Listeners};
+use crate::net::worker::Workers;
+use crate::readiness::Readiness;
+use crate::service::Service;
+use crate::snapshot::{Shared, Snapshot};
+use crate::telemetry::audit::Audit;
+use crate::telemetry::line_writer::DropCounter;
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::traffic_labels::Source;
+
+/// The first snapshot, and what outlives it.
+pub fn shared(
+    config: &Config,
+    path: &Path,
+    metrics: &Arc<Metrics>,
+    clock: &Clock,
+    dropped: &DropCounter,
+) -> Result<Arc<Shared>, RunError> {
+    let audit = Audit::open(&config.log.audit, clock.clone(), dropped.clone())
+        .map_err(|error| RunError::Configuration(reload::audit_errors(path, &error)))?;
+    let streams = files::streams(config);
+    let snapshot = Snapshot::build(
+        config.clone(),
+        streams,
+        Arc::new(audit),
+        None,
+        metrics,
+        clock,
+    )
+    .map_err(|error| {
+        RunError::Configuration(ConfigErrors::of_file(
+            path,
+            error.to_string(),
+            "see [agora]",
+        ))
+    })?;
+    metrics.source_up(Source::Streams, snapshot.streams.is_up());
+    Ok(Arc::new(Shared {
+        current: ArcSwap::from_pointee(snapshot),
+        clock: clock.clone(),
+        entropy: Entropy::System,
+        metrics: Arc::clone(metrics),
+        readiness: Readiness::default(),
+        connections: AtomicUsize::new(0),
+        untrusted_proxy_seen: OnceLock::new(),
+    }))
+}
+
+/// Bound sockets, not yet served.
+#[derive(Debug)]
+pub struct Sockets {
+    /// `server.listen`.
+    pub public: Listeners,
+    /// `admin.listen`.
+    pub admin: AdminListener,
+    /// Where they can be reached.
+    pub bound: Bound,
+}
+
+/// Binds `server.listen` and `admin.listen`, and logs where.
+pub fn bind(config: &Config, inherited: Inheritance) -> Result<Sockets, RunError> {
+    let inherited = inherited.into_iter().flat_map(|(name, listeners)| {
+        listeners.into_iter().map(move |listener| {
+            let listener = match listener {
+                Listener::Tcp(listener) => Inherited::Tcp(listener),
+                Listener::Unix(listener) => Inherited::Unix(listener),
+            };
+            (name.clone(), listener)
+        })
+    });
+    let public = Listeners::bind(
+        &config.server.listen,
+        config.server.workers,
+        inherited.collect(),
+    )?;
+    let admin = admin::bind(&config.admin.listen).map_err(RunError::Admin)?;
+    for (listen, address) in config.server.listen.iter().zip(public.addresses()) {
+        tracing::info!(
+            listener = %listen,
+            address = shown(address),
+            "listening"
+        );
+    }
+    if let Some(address) = admin.address() {
+        tracing::info!(%address, "admin listening");
+    } else {
+        tracing::info!(listener = %config.admin.listen, "admin listening");
+    }
+    let bound = Bound {
+        public: public.addresses().iter().filter_map(tcp).collect(),
+        admin: admin.address(),
+    };
+    Ok(Sockets {
+        public,
+        admin,
+        bound,
+    })
+}
+
+/// Starts the workers on the bound sockets; each beats for the watchdog every `beat`.
+pub fn workers(
+    config: &Config,
+    sockets: Listeners,
+    shared: &Arc<Shared>,
+    heartbeats: &Heartbeats,
+    beat: Duration,
+    most_connections: usize,
+) -> Result<Workers, RunError> {
+    let listeners: Vec<_> = config
+        .server
+        .listen
+        .iter()
+        .map(|listen| shared.metrics.listener(&listen.to_string()))
+        .collect();
+    let observer = Arc::new(ListenerEvents::new(listeners.clone(), Arc::clone(shared)));
+    let seeds = seeds(config.server.workers)?;
+    let (shared, heartbeats) = (Arc::clone(shared), heartbeats.clone());
+    let make_service = move |index| {
+        tokio::task::spawn_local(heartbeats.clone().keep(index, beat));
+        let forwarder = Forwarder::new(Rc::new(Upstreams::new(Arc::clone(&shared))));
+        let seed = seeds.get(index).copied().unwrap_or_default();
+        Rc::new(Service::new(
+            Arc::clone(&shared),
+            forwarder,
+            listeners.clone(),
+            seed,
+        ))
+    };
+    Ok(Workers::start(
+        sockets,
+        most_connections,
+        &Handle::current(),
+        observer,
+        make_service,
+    )?)
+}
+
+/// Client connections that this configuration and this process's descriptors allow.
+pub fn most_connections(config: &Config, descriptors: u64) -> usize {
+    config
+        .server
+        .max_connections
+        .min(descriptors::connections_for(descriptors))
+}
+
+/// Random beginnings for the workers' request ids.
+fn seeds(workers: usize) -> Result<Vec<[u64; 2]>, std::io::Error> {
+    let number = || Entropy::System.u64().map_err(std::io::Error::other);
+    (0..workers).map(|_| Ok([number()?, number()?])).collect()
+}
+
+fn tcp(address: &Address) -> Option<SocketAddr> {
+    match address {
+        Address::Tcp(address) => Some(*address),
+        Address::Unix(_) => None,
+    }
+}
+
+fn shown(address: &Address) -> String {
+    match address {
+        Address::Tcp(address) => address.to_string(),
+        Address::Unix(path) => format!("unix:{}", path.display()),
+    }
+}

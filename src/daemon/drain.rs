@@ -1,0 +1,47 @@
+//! Stopping: not ready, then not accepting, then no tunnels, then nothing.
+//!
+//! Keeps true: finite requests get `drain_timeout`; a second signal ends the waiting; nothing is cut before its stage.
+
+use tokio::time::timeout;
+
+use super::FLUSH;
+use super::signals::{Request, Signals};
+use super::systemd::Notifier;
+use crate::net::worker::Workers;
+use crate::readiness::Phase;
+use crate::snapshot::Shared;
+
+/// Goes through the stages until every connection is over, time is up, or a second signal comes.
+pub async fn drain(shared: &Shared, notifier: &Notifier, workers: &Workers, signals: &mut Signals) {
+    let server = shared.current.load().config.server.clone();
+    shared.readiness.advance(Phase::Draining);
+    notifier.stopping(
+        server.shutdown_delay + server.drain_timeout + FLUSH * 2,
+        "draining",
+    );
+    tracing::info!(
+        connections = workers.connections(),
+        "stopping: requests in flight are finished first"
+    );
+    let told_again = async { while signals.next().await != Request::TerminateNow {} };
+    let stages = async {
+        tokio::time::sleep(server.shutdown_delay).await;
+        workers.begin_drain();
+        let endless = async {
+            tokio::time::sleep(server.tunnel_drain_timeout).await;
+            workers.end_tunnels();
+            std::future::pending::<()>().await;
+        };
+        let finite = timeout(server.drain_timeout, workers.drained());
+        tokio::select! {
+            finished = finite => if finished.is_err() {
+                tracing::warn!(connections = workers.connections(), "drain_timeout is over: cutting what is left");
+            },
+            () = endless => {}
+        }
+    };
+    tokio::select! {
+        () = stages => {}
+        () = told_again => tracing::warn!(connections = workers.connections(), "told to stop twice: cutting what is left"),
+    }
+}

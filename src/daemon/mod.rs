@@ -1,0 +1,287 @@
+//! Composition root: build → bind → READY → wait → drain.
+//!
+//! Keeps true: start contacts nothing outside; a port is bound before READY and a stop drains before it cuts.
+//! Must not know: what a request means.
+
+mod build;
+mod descriptors;
+mod drain;
+mod files;
+mod observer;
+mod reload;
+pub mod signals;
+mod start;
+pub mod state_lock;
+mod status;
+pub mod systemd;
+mod upkeep;
+pub mod watch;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use self::build::Sockets;
+use self::reload::{Reloader, Standing};
+use self::signals::{Request, Signals};
+use self::start::Start;
+use self::state_lock::{StateDirectory, StateError};
+use self::status::AdminView;
+use self::systemd::{Heartbeats, Listeners, Notifier};
+use self::watch::{Timing, Watcher};
+use crate::clock::Clock;
+use crate::config::{ConfigErrors, Loaded};
+use crate::net::listen::BindError;
+use crate::net::worker::Workers;
+use crate::readiness::Phase;
+use crate::telemetry::line_writer::DropCounter;
+use crate::telemetry::log::{self, LogControl};
+use crate::telemetry::metrics::Metrics;
+
+/// Workers beat at least this often, whatever `WatchdogSec=` would allow.
+const LONGEST_BEAT: Duration = Duration::from_secs(5);
+
+/// How long the last log and audit lines may take to be written.
+const FLUSH: Duration = Duration::from_secs(2);
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub struct Options {
+    /// The configuration file.
+    pub config: PathBuf,
+    /// Start from the last valid configuration when the file is invalid.
+    pub fallback: bool,
+    /// Sockets that the service manager passed.
+    pub inherited: Listeners,
+}
+
+/// Where the daemon can be reached.
+#[derive(Clone, Debug)]
+pub struct Bound {
+    /// Public TCP addresses, in the order of `server.listen`.
+    pub public: Vec<SocketAddr>,
+    /// The admin listener's address; `None` for a unix socket.
+    pub admin: Option<SocketAddr>,
+}
+
+/// Why the daemon didn't start.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The file is invalid, and there is nothing to fall back to.
+    #[error("{0}")]
+    Configuration(ConfigErrors),
+    /// Another daemon runs on the same state.
+    #[error("{0}")]
+    State(#[from] StateError),
+    /// A public listener can't be bound.
+    #[error("{0}")]
+    Bind(#[from] BindError),
+    /// The admin listener can't be bound.
+    #[error("can't listen on admin.listen: {0}")]
+    Admin(#[source] std::io::Error),
+    /// Anything else that the system refuses.
+    #[error("can't start: {0}")]
+    System(#[from] std::io::Error),
+}
+
+/// Serves until told to stop. `announce` is called once, when every listener is bound.
+pub fn run(options: Options, announce: impl FnOnce(&Bound)) -> Result<(), RunError> {
+    let start = start::read(&options)?;
+    let clock = Clock::system();
+    let dropped = DropCounter::default();
+    let (subscriber, log) =
+        log::to_stderr(&start.loaded.config.log, clock.clone(), dropped.clone())?;
+    tracing::subscriber::set_global_default(subscriber).map_err(std::io::Error::other)?;
+    let state = start::open_state(&start.loaded.config)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("control")
+        .enable_all()
+        .build()?;
+    let ended = runtime.block_on(async {
+        let daemon = Daemon::build(options, start, &clock, dropped, log.clone(), state)?;
+        announce(&daemon.bound);
+        daemon.serve().await;
+        Ok(())
+    });
+    // Nothing that is left on it may hold the process.
+    runtime.shutdown_background();
+    log.flush(FLUSH);
+    ended
+}
+
+/// A daemon that serves.
+struct Daemon {
+    bound: Bound,
+    workers: Workers,
+    reloader: Arc<Reloader>,
+    watched: tokio::sync::watch::Receiver<Vec<PathBuf>>,
+    watcher: Watcher,
+    signals: Signals,
+    notifier: Notifier,
+    descriptors: u64,
+    stop_admin: oneshot::Sender<()>,
+    admin: tokio::task::JoinHandle<()>,
+}
+
+impl Daemon {
+    /// Builds everything, starts everything, and tells the service manager.
+    fn build(
+        options: Options,
+        start: Start,
+        clock: &Clock,
+        dropped: DropCounter,
+        log: LogControl,
+        state: Option<StateDirectory>,
+    ) -> Result<Self, RunError> {
+        // First, so that no signal ends the process half-way.
+        let signals = Signals::listen()?;
+        let notifier = Notifier::from_environment();
+        let Loaded {
+            config,
+            warnings,
+            hash,
+            files,
+        } = start.loaded;
+        for warning in &warnings {
+            tracing::warn!("{warning}");
+        }
+        let files = files::watched(&options.config, &files);
+        // Before the files are used, so that no change is lost.
+        let watcher = Watcher::start(files.clone(), Timing::default());
+
+        let metrics = Metrics::new(clock, dropped.clone());
+        metrics.config_hash(hash);
+        metrics.config_fallback(start.errors.is_some());
+        metrics.config_reload(start.errors.is_none());
+        let state_in_order = state.is_some() || config.state_directory.is_none();
+        let kept = start
+            .configuration
+            .as_ref()
+            .is_none_or(|read| files::keep(state.as_ref(), read));
+        metrics.state_writable(state_in_order && kept);
+        if let Some(errors) = &start.errors {
+            for error in &errors.errors {
+                tracing::error!("{error}");
+            }
+            tracing::error!(
+                "the configuration file is invalid: serving the last valid one (--fallback)"
+            );
+        }
+
+        let shared = build::shared(&config, &options.config, &metrics, clock, &dropped)?;
+        let descriptors = descriptors::raise_limit();
+        let most = build::most_connections(&config, descriptors);
+        metrics.connections_max(most);
+        let Sockets {
+            public,
+            admin,
+            bound,
+        } = build::bind(&config, options.inherited)?;
+        let heartbeats = Heartbeats::new(config.server.workers, clock.clone());
+        let beat = notifier
+            .watchdog_interval()
+            .unwrap_or(LONGEST_BEAT)
+            .min(LONGEST_BEAT);
+        let workers = build::workers(&config, public, &shared, &heartbeats, beat, most)?;
+
+        let (watched_files, watched) = tokio::sync::watch::channel(files);
+        let reloader = Arc::new(Reloader {
+            path: options.config,
+            shared: Arc::clone(&shared),
+            state,
+            notifier: notifier.clone(),
+            log,
+            dropped,
+            watched: watched_files,
+            standing: Mutex::new(Standing {
+                hash,
+                loaded_at: clock.unix_seconds(),
+                attempted_at: clock.unix_seconds(),
+                fallback: start.errors.is_some(),
+                errors: start.errors,
+                restart_required: Vec::new(),
+            }),
+        });
+        let (stop_admin, admin_stopped) = oneshot::channel::<()>();
+        let view = AdminView {
+            shared: Arc::clone(&shared),
+            reloader: Arc::clone(&reloader),
+        };
+        let admin = tokio::spawn(admin.serve(Arc::new(view), async {
+            // Either way it is time to stop.
+            let _ = admin_stopped.await;
+        }));
+        let feeding = notifier.clone();
+        tokio::spawn(async move {
+            feeding
+                .feed_watchdog(|| heartbeats.all_within(beat * 3))
+                .await;
+        });
+        tokio::spawn(upkeep::run(Arc::clone(&shared)));
+
+        shared.readiness.advance(Phase::Ready);
+        notifier.ready("serving");
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), "ready");
+        Ok(Self {
+            bound,
+            workers,
+            reloader,
+            watched,
+            watcher,
+            signals,
+            notifier,
+            descriptors,
+            stop_admin,
+            admin,
+        })
+    }
+
+    /// Follows signals and files until told to stop, then drains.
+    async fn serve(mut self) {
+        let shared = Arc::clone(&self.reloader.shared);
+        loop {
+            tokio::select! {
+                request = self.signals.next() => match request {
+                    Request::Terminate | Request::TerminateNow => break,
+                    Request::Reload => self.reload("signal").await,
+                    Request::Reopen => shared.current.load().audit.reopen(),
+                },
+                changed = self.watcher.changed() => {
+                    if self.reloader.only_streams(&changed) {
+                        let reloader = Arc::clone(&self.reloader);
+                        // What is wrong with the file was logged where it was read.
+                        let _ = tokio::task::spawn_blocking(move || reloader.reload_streams()).await;
+                    } else {
+                        self.reload("file").await;
+                    }
+                },
+                Ok(()) = self.watched.changed() => {
+                    let files = self.watched.borrow_and_update().clone();
+                    self.watcher.set_files(files).await;
+                    let most = build::most_connections(&shared.current.load().config, self.descriptors);
+                    shared.metrics.connections_max(most);
+                    self.workers.set_max_connections(most);
+                },
+            }
+        }
+        drain::drain(&shared, &self.notifier, &self.workers, &mut self.signals).await;
+        let workers = self.workers;
+        // Joining threads blocks; what they still do takes no longer than dropping their connections.
+        let _ = tokio::task::spawn_blocking(move || workers.stop()).await;
+        let _ = self.stop_admin.send(());
+        let _ = timeout(Duration::from_secs(1), self.admin).await;
+        shared.current.load().audit.flush(FLUSH);
+        tracing::info!("stopped");
+    }
+
+    async fn reload(&self, trigger: &'static str) {
+        let reloader = Arc::clone(&self.reloader);
+        // The result is in log, metric, audit and systemd's status.
+        let _ = tokio::task::spawn_blocking(move || reloader.reload(trigger)).await;
+    }
+}

@@ -1,0 +1,78 @@
+//! What happens on sockets, as metrics: the one place where the data plane's events get their names.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::config::model::UpstreamServer;
+use crate::forward;
+use crate::net::stall::Cause;
+use crate::net::{self, Event, ParseError};
+use crate::snapshot::Shared;
+use crate::telemetry::metrics::ListenerMetrics;
+use crate::telemetry::traffic_labels::ParseErrorKind;
+
+/// The public listeners'.
+#[derive(Debug)]
+pub struct Listeners {
+    listeners: Vec<Arc<ListenerMetrics>>,
+    shared: Arc<Shared>,
+}
+
+impl Listeners {
+    /// `listeners` in the order of `server.listen`.
+    pub fn new(listeners: Vec<Arc<ListenerMetrics>>, shared: Arc<Shared>) -> Self {
+        Self { listeners, shared }
+    }
+
+    fn refused(&self, kind: ParseErrorKind) {
+        self.shared.metrics.parse_error(kind);
+    }
+}
+
+impl net::Observer for Listeners {
+    fn observe(&self, listener: usize, event: Event) {
+        let Some(listener) = self.listeners.get(listener) else {
+            return;
+        };
+        match event {
+            Event::Opened => {
+                self.shared.connections.fetch_add(1, Ordering::Relaxed);
+                listener.connection_opened();
+            }
+            Event::Closed => {
+                self.shared.connections.fetch_sub(1, Ordering::Relaxed);
+                listener.connection_closed();
+            }
+            Event::AcceptFailed => listener.accept_error(),
+            Event::TunnelOpened => listener.tunnel_opened(),
+            Event::TunnelClosed => listener.tunnel_closed(),
+            Event::ParseFailed(ParseError::TooLarge) => {
+                self.refused(ParseErrorKind::HeadersTooLarge);
+            }
+            Event::ParseFailed(ParseError::Http2) => self.refused(ParseErrorKind::Version),
+            Event::ParseFailed(ParseError::Malformed) => self.refused(ParseErrorKind::Malformed),
+            Event::TimedOut(Cause::Header) => self.refused(ParseErrorKind::HeaderTimeout),
+            // An idle connection's end is no event for anybody; a stalled body or reader ends a request, which is counted.
+            Event::TimedOut(_) | Event::Slept => {}
+        }
+    }
+}
+
+/// The backend's.
+#[derive(Debug)]
+pub struct Upstreams {
+    shared: Arc<Shared>,
+}
+
+impl Upstreams {
+    /// For one worker.
+    pub fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+}
+
+impl forward::Observer for Upstreams {
+    fn retried(&self, server: &UpstreamServer) {
+        self.shared.metrics.upstream(&server.name).retry();
+    }
+}

@@ -1,0 +1,254 @@
+//! Reload: read everything again, swap the snapshot, tell everyone.
+//!
+//! Keeps true: one reload at a time; no connection is touched; an invalid file changes nothing and is said so in the log,
+//! the metric, the audit and systemd's status.
+//! Must not know: what asked for it, beyond a name.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::files::{self, Configuration};
+use super::state_lock::StateDirectory;
+use super::systemd::Notifier;
+use crate::config::diff;
+use crate::config::{ConfigErrors, Loaded};
+use crate::snapshot::{Shared, Snapshot, StreamsRead};
+use crate::telemetry::audit::{Audit, Reload};
+use crate::telemetry::line_writer::DropCounter;
+use crate::telemetry::log::LogControl;
+use crate::telemetry::traffic_labels::Source;
+
+/// What came of a reload that worked.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// Tables whose values differ now.
+    pub changed: Vec<&'static str>,
+    /// Key paths whose new value waits for a restart.
+    pub restart_required: Vec<&'static str>,
+    /// What is allowed but worth saying.
+    pub warnings: Vec<String>,
+}
+
+/// Where the configuration stands, for the status page.
+#[derive(Clone, Debug)]
+pub struct Standing {
+    /// Of the configuration in force.
+    pub hash: u64,
+    /// When it was loaded, in Unix seconds.
+    pub loaded_at: u64,
+    /// The last attempt, in Unix seconds.
+    pub attempted_at: u64,
+    /// What was wrong with the last attempt.
+    pub errors: Option<ConfigErrors>,
+    /// Key paths whose new value waits for a restart.
+    pub restart_required: Vec<&'static str>,
+    /// In force is the last valid configuration, not the file.
+    pub fallback: bool,
+}
+
+/// Reloads on request.
+#[derive(Debug)]
+pub struct Reloader {
+    /// The configuration file.
+    pub path: PathBuf,
+    /// What the workers serve from.
+    pub shared: Arc<Shared>,
+    /// Where the last valid configuration is kept.
+    pub state: Option<StateDirectory>,
+    /// The service manager.
+    pub notifier: Notifier,
+    /// The log, whose level and format are hot.
+    pub log: LogControl,
+    /// What the log and audit writers lose.
+    pub dropped: DropCounter,
+    /// The files to watch, renewed by each reload.
+    pub watched: tokio::sync::watch::Sender<Vec<PathBuf>>,
+    /// Its lock makes reloads one at a time.
+    pub standing: Mutex<Standing>,
+}
+
+impl Reloader {
+    /// Reads everything again. Blocks on file IO: call it off the workers.
+    pub fn reload(&self, trigger: &'static str) -> Result<Report, ConfigErrors> {
+        let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        let reloading = self.notifier.reloading();
+        let result = files::configuration(&self.path)
+            .and_then(|configuration| self.apply(&configuration, &mut standing));
+        self.shared.metrics.config_reload(result.is_ok());
+        standing.attempted_at = self.shared.clock.unix_seconds();
+        standing.errors = result.as_ref().err().cloned();
+        let detail = match &result {
+            Ok(report) => {
+                for warning in &report.warnings {
+                    tracing::warn!("{warning}");
+                }
+                let detail = applied(report);
+                tracing::info!(trigger, "{detail}");
+                detail
+            }
+            Err(errors) => {
+                for error in &errors.errors {
+                    tracing::error!("{error}");
+                }
+                let detail = format!(
+                    "reload refused, the running configuration stays: {}",
+                    summary(errors)
+                );
+                tracing::error!(trigger, "{detail}");
+                detail
+            }
+        };
+        let success = result.is_ok();
+        self.shared.current.load().audit.reload(&Reload {
+            success,
+            trigger,
+            detail: &detail,
+        });
+        reloading.finish(&detail);
+        result
+    }
+
+    /// Reads the streams file alone again: it changes far more often than the configuration.
+    pub fn reload_streams(&self) {
+        let _one_at_a_time = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        let running = self.shared.current.load_full();
+        let streams = files::streams(&running.config);
+        match self.swap(running.config.clone(), streams, Arc::clone(&running.audit)) {
+            Ok(channels) => tracing::info!(channels, "streams reloaded"),
+            Err(errors) => tracing::error!("{}", summary(&errors)),
+        }
+    }
+
+    /// Whether a change of just these files needs no more than the streams read again.
+    pub fn only_streams(&self, changed: &[PathBuf]) -> bool {
+        let running = self.shared.current.load();
+        let streams: &Path = &running.config.streams.file;
+        changed.iter().all(|file| file == streams)
+    }
+
+    /// Where the configuration stands.
+    pub fn standing(&self) -> Standing {
+        self.standing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn apply(
+        &self,
+        configuration: &Configuration,
+        standing: &mut Standing,
+    ) -> Result<Report, ConfigErrors> {
+        let Loaded {
+            config,
+            warnings,
+            hash,
+            files,
+        } = configuration.loaded.clone();
+        let running = self.shared.current.load_full();
+        let changes = diff::changes(&running.config, &config);
+        let config = diff::effective(&running.config, config);
+        let audit = if config.log.audit == running.config.log.audit {
+            Arc::clone(&running.audit)
+        } else {
+            let opened = Audit::open(
+                &config.log.audit,
+                self.shared.clock.clone(),
+                self.dropped.clone(),
+            );
+            Arc::new(opened.map_err(|error| audit_errors(&self.path, &error))?)
+        };
+        let streams = files::streams(&config);
+        self.log.apply(&config.log);
+        self.shared
+            .metrics
+            .connections_max(config.server.max_connections);
+        self.swap(config, streams, audit)?;
+        self.watched
+            .send_replace(files::watched(&self.path, &files));
+        self.shared
+            .metrics
+            .state_writable(files::keep(self.state.as_ref(), configuration));
+        self.shared.metrics.config_hash(hash);
+        self.shared.metrics.config_fallback(false);
+        self.shared
+            .metrics
+            .config_restart_required(!changes.restart_required.is_empty());
+        standing.hash = hash;
+        standing.loaded_at = self.shared.clock.unix_seconds();
+        standing.fallback = false;
+        standing
+            .restart_required
+            .clone_from(&changes.restart_required);
+        Ok(Report {
+            changed: changes.changed,
+            restart_required: changes.restart_required,
+            warnings: warnings.iter().map(ToString::to_string).collect(),
+        })
+    }
+
+    fn swap(
+        &self,
+        config: crate::config::model::Config,
+        streams: StreamsRead,
+        audit: Arc<Audit>,
+    ) -> Result<usize, ConfigErrors> {
+        let running = self.shared.current.load_full();
+        let snapshot = Snapshot::build(
+            config,
+            streams,
+            audit,
+            Some(&running),
+            &self.shared.metrics,
+            &self.shared.clock,
+        )
+        .map_err(|error| ConfigErrors::of_file(&self.path, error.to_string(), "see [agora]"))?;
+        let channels = snapshot.streams.len();
+        self.shared
+            .metrics
+            .source_up(Source::Streams, snapshot.streams.is_up());
+        self.shared.current.store(Arc::new(snapshot));
+        Ok(channels)
+    }
+}
+
+/// What is wrong when the audit file can't be opened.
+pub fn audit_errors(path: &Path, error: &std::io::Error) -> ConfigErrors {
+    let message = format!("the file of log.audit can't be opened: {error}");
+    ConfigErrors::of_file(
+        path,
+        message,
+        "is its directory there, and writable for this user?",
+    )
+}
+
+fn applied(report: &Report) -> String {
+    let changed = if report.changed.is_empty() {
+        "nothing changed".to_owned()
+    } else {
+        report.changed.join(", ")
+    };
+    if report.restart_required.is_empty() {
+        format!("configuration reloaded: {changed}")
+    } else {
+        let waiting = report.restart_required.join(", ");
+        format!("configuration reloaded: {changed}; restart required for {waiting}")
+    }
+}
+
+/// The first error, on one line.
+fn summary(errors: &ConfigErrors) -> String {
+    let Some(first) = errors.errors.first() else {
+        return String::new();
+    };
+    let place = first
+        .place
+        .map(|place| format!(" at line {}", place.line))
+        .unwrap_or_default();
+    let key = if first.key.is_empty() {
+        String::new()
+    } else {
+        format!("{}: ", first.key)
+    };
+    format!("{key}{}{place}", first.message)
+}

@@ -1,0 +1,56 @@
+//! What the daemon starts from: a configuration, a log, a locked state directory.
+//!
+//! Keeps true: nothing outside this machine is contacted; a second daemon on one state directory goes no further.
+
+use super::files::{self, Configuration};
+use super::state_lock::{StateDirectory, StateError};
+use super::{Options, RunError};
+use crate::config::model::Config;
+use crate::config::{ConfigErrors, Loaded};
+
+/// The configuration to start with.
+#[derive(Debug)]
+pub struct Start {
+    /// What it says.
+    pub loaded: Loaded,
+    /// The file's own content; `None` where the last valid configuration stands in.
+    pub configuration: Option<Configuration>,
+    /// What is wrong with the file then.
+    pub errors: Option<ConfigErrors>,
+}
+
+/// Reads the file or, where that is asked for, what stands in for it.
+pub fn read(options: &Options) -> Result<Start, RunError> {
+    match files::configuration(&options.config) {
+        Ok(configuration) => Ok(Start {
+            loaded: configuration.loaded.clone(),
+            configuration: Some(configuration),
+            errors: None,
+        }),
+        Err(errors) if options.fallback => match files::last_valid(&options.config) {
+            Some(loaded) => Ok(Start {
+                loaded,
+                configuration: None,
+                errors: Some(errors),
+            }),
+            None => Err(RunError::Configuration(errors)),
+        },
+        Err(errors) => Err(RunError::Configuration(errors)),
+    }
+}
+
+/// Opens `state.directory`. One that can't be used costs what it would keep, not the service; one that is held costs the
+/// start.
+pub fn open_state(config: &Config) -> Result<Option<StateDirectory>, StateError> {
+    let Some(directory) = &config.state_directory else {
+        return Ok(None);
+    };
+    match StateDirectory::open(directory) {
+        Ok(state) => Ok(Some(state)),
+        Err(held @ StateError::Held { .. }) => Err(held),
+        Err(error @ StateError::Unusable { .. }) => {
+            tracing::error!("{error}: what would be kept there is in memory only");
+            Ok(None)
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! The state directory: one daemon's alone, and every file in it whole.
+//!
+//! Keeps true: while a [`StateDirectory`] lives no other process holds one on the same path; a file is either its old
+//! content or its new one, after a crash too.
+//! Must not know: what is stored.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+
+/// Held by `flock(2)` for the process's life. Never removed: whoever unlinks a lock file lets two processes hold
+/// "the" lock on two inodes.
+const LOCK_FILE: &str = "lock";
+
+/// Why a state directory can't be had.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// Another daemon runs on it: starting would put two on one port (`SO_REUSEPORT` would let them) and one state.
+    #[error(
+        "another renewd{} holds the state directory {}; give each daemon its own `state.directory`",
+        .holder.map(|pid| format!(" (process {pid})")).unwrap_or_default(),
+        .directory.display()
+    )]
+    Held {
+        /// `state.directory`.
+        directory: PathBuf,
+        /// The holder's process id, as it wrote it down; `None` if it couldn't.
+        holder: Option<u32>,
+    },
+    /// It can't be created, entered or written. A daemon may go on without: what it should keep is then in memory only.
+    #[error("the state directory {} can't be used: {source}", .directory.display())]
+    Unusable {
+        /// `state.directory`.
+        directory: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// An open, locked state directory. Dropping it (or any end of the process) frees the lock.
+#[derive(Debug)]
+pub struct StateDirectory {
+    directory: PathBuf,
+    /// Synced after each rename, without which a new name may not survive a power cut.
+    handle: File,
+    /// Never read: the lock lives as long as this descriptor.
+    _lock: File,
+}
+
+impl StateDirectory {
+    /// Creates `directory` (mode 0700) if its parent exists, locks it, and writes our process id down for whoever
+    /// finds it held.
+    pub fn open(directory: &Path) -> Result<Self, StateError> {
+        let unusable = |source: io::Error| StateError::Unusable {
+            directory: directory.to_owned(),
+            source,
+        };
+        match DirBuilder::new().mode(0o700).create(directory) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(unusable(error));
+            }
+            _ => {}
+        }
+        let handle = OpenOptions::new()
+            .read(true)
+            .custom_flags(i32::try_from(rustix::fs::OFlags::DIRECTORY.bits()).unwrap_or(0))
+            .open(directory)
+            .map_err(unusable)?;
+        let mut lock = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false) // the holder's process id is in there
+            .mode(0o600)
+            .open(directory.join(LOCK_FILE))
+            .map_err(unusable)?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => {
+                return Err(StateError::Held {
+                    directory: directory.to_owned(),
+                    holder: read_holder(&mut lock),
+                });
+            }
+            Err(errno) => return Err(unusable(errno.into())),
+        }
+        // A full disk must not cost the lock; the next daemon's message then lacks the number, no more.
+        let _ = write_holder(&mut lock);
+        Ok(Self {
+            directory: directory.to_owned(),
+            handle,
+            _lock: lock,
+        })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Replaces the file `name` (a bare file name) by `bytes`, mode 0600. When this returns, the new content survives
+    /// a power cut; when it fails, the old content stands. One writer at a time per name.
+    pub fn write_atomically(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let target = self.file(name)?;
+        let temporary = self.directory.join(format!(".{name}.new"));
+        let written = write_new(&temporary, bytes)
+            .and_then(|()| std::fs::rename(&temporary, &target))
+            .and_then(|()| self.handle.sync_all());
+        if written.is_err() {
+            // Already renamed, or never made, is as good as removed.
+            let _ = std::fs::remove_file(&temporary);
+        }
+        written
+    }
+
+    /// The file `name` (a bare file name); `None` if it was never written.
+    pub fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        match std::fs::read(self.file(name)?) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn file(&self, name: &str) -> io::Result<PathBuf> {
+        let bare = Path::new(name).file_name().is_some_and(|file| file == name);
+        if !bare || name == LOCK_FILE {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("`{name}` is no name for a file of the state directory"),
+            ));
+        }
+        Ok(self.directory.join(name))
+    }
+}
+
+fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    // A leftover of a crash may have another mode or owner: never write into it.
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+fn write_holder(lock: &mut File) -> io::Result<()> {
+    lock.set_len(0)?;
+    writeln!(lock, "{}", std::process::id())
+}
+
+fn read_holder(lock: &mut File) -> Option<u32> {
+    let mut text = String::new();
+    lock.take(16).read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
+
+    use super::{StateDirectory, StateError};
+
+    fn mode(path: &Path) -> u32 {
+        std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn the_directory_is_made_for_its_owner_alone() {
+        let parent = tempfile::tempdir().unwrap();
+        let state = StateDirectory::open(&parent.path().join("state")).unwrap();
+        assert_eq!(mode(state.path()), 0o700);
+        assert_eq!(mode(&state.path().join("lock")), 0o600);
+    }
+
+    #[test]
+    fn a_second_daemon_is_refused_and_told_who_holds_it() {
+        let parent = tempfile::tempdir().unwrap();
+        let first = StateDirectory::open(parent.path()).unwrap();
+        let refused = StateDirectory::open(parent.path()).unwrap_err();
+        assert!(
+            matches!(&refused, StateError::Held { holder, .. } if *holder == Some(std::process::id())),
+            "{refused:?}"
+        );
+        let message = refused.to_string();
+        assert!(
+            message.contains(&format!("process {}", std::process::id()))
+                && message.contains(&parent.path().display().to_string()),
+            "{message}"
+        );
+        drop(first);
+        StateDirectory::open(parent.path()).expect("free again once the first is gone");
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_is_unusable_not_held() {
+        let parent = tempfile::tempdir().unwrap();
+        let file = parent.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        std::fs::create_dir_all(parent.path().join("odd/lock")).unwrap();
+        for path in ["missing/state", "file", "file/state", "odd"] {
+            let refused = StateDirectory::open(&parent.path().join(path)).unwrap_err();
+            assert!(
+                matches!(refused, StateError::Unusable { .. }),
+                "{path}: {refused:?}"
+            );
+        }
+        assert!(
+            !parent.path().join("missing").exists(),
+            "parents are not made"
+        );
+    }
+
+    #[test]
+    fn a_file_is_replaced_whole_for_its_owner_alone_and_leaves_nothing_beside_it() {
+        let parent = tempfile::tempdir().unwrap();
+        let state = StateDirectory::open(parent.path()).unwrap();
+        assert_eq!(state.read("last-valid.toml").unwrap(), None);
+
+        // What a crash may have left, readable by all.
+        let leftover = parent.path().join(".last-valid.toml.new");
+        std::fs::write(&leftover, "half").unwrap();
+        std::fs::set_permissions(&leftover, PermissionsExt::from_mode(0o644)).unwrap();
+
+        state
+            .write_atomically("last-valid.toml", b"one, longer")
+            .unwrap();
+        state.write_atomically("last-valid.toml", b"two").unwrap();
+        assert_eq!(
+            state.read("last-valid.toml").unwrap().as_deref(),
+            Some(&b"two"[..])
+        );
+        assert_eq!(mode(&parent.path().join("last-valid.toml")), 0o600);
+
+        let mut names: Vec<_> = std::fs::read_dir(parent.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        assert_eq!(names, ["last-valid.toml", "lock"]);
+    }
+
+    #[test]
+    fn a_write_that_fails_leaves_the_old_content_and_no_leftover() {
+        let parent = tempfile::tempdir().unwrap();
+        let state = StateDirectory::open(parent.path()).unwrap();
+        // A directory of that name can't be replaced by a file.
+        std::fs::create_dir(parent.path().join("taken")).unwrap();
+        state.write_atomically("taken", b"new").unwrap_err();
+        assert!(parent.path().join("taken").is_dir());
+        assert!(!parent.path().join(".taken.new").exists());
+    }
+
+    #[test]
+    fn names_never_leave_the_directory_or_touch_the_lock() {
+        let parent = tempfile::tempdir().unwrap();
+        let state = StateDirectory::open(parent.path()).unwrap();
+        for name in ["", ".", "..", "../x", "a/b", "/etc/x", "a/", "lock"] {
+            assert!(state.write_atomically(name, b"").is_err(), "{name:?}");
+            assert!(state.read(name).is_err(), "{name:?}");
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! A timer that may be moved at every request without touching the runtime's timer wheel.
+//!
+//! Keeps true: the wheel holds at most one entry per timer, due no later than the deadline; an entry that comes due
+//! too early is armed again, so that moving a deadline away costs nothing until then.
+//! Must not know: what is being timed.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::clock::timer_now;
+
+/// One reusable timer.
+#[derive(Debug, Default)]
+pub struct Deadline {
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl Deadline {
+    /// Ready once `due` has passed; the task may be woken before, and then asks again.
+    pub fn poll_until(&mut self, due: Instant, context: &mut Context<'_>) -> Poll<()> {
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(due)));
+        if due < sleep.deadline() {
+            sleep.as_mut().reset(due);
+        }
+        loop {
+            ready!(sleep.as_mut().poll(context));
+            if timer_now() >= due {
+                return Poll::Ready(());
+            }
+            sleep.as_mut().reset(due);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deadline_moved_away_and_back_is_kept_to_the_millisecond() {
+        let start = timer_now();
+        let mut deadline = Deadline::default();
+        let mut polls = 0;
+        poll_fn(|context| {
+            polls += 1;
+            // The first look asks for one second, every later one for three.
+            let due = start + Duration::from_secs(if polls == 1 { 1 } else { 3 });
+            deadline.poll_until(due, context)
+        })
+        .await;
+        assert_eq!(start.elapsed().as_millis(), 3000);
+        assert_eq!(
+            polls, 3,
+            "the first look, one at the entry that came too early, one at the deadline"
+        );
+
+        let due = start + Duration::from_secs(4);
+        poll_fn(|context| deadline.poll_until(due, context)).await;
+        assert_eq!(start.elapsed().as_millis(), 4000);
+
+        let far = start + Duration::from_mins(1);
+        let near = start + Duration::from_secs(5);
+        let mut first = true;
+        poll_fn(|context| {
+            let due = if std::mem::take(&mut first) {
+                far
+            } else {
+                near
+            };
+            let poll = deadline.poll_until(due, context);
+            if due == far {
+                context.waker().wake_by_ref();
+            }
+            poll
+        })
+        .await;
+        assert_eq!(start.elapsed().as_millis(), 5000);
+    }
+}

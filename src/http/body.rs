@@ -1,0 +1,442 @@
+//! Message bodies: what a client sends, what it gets.
+//!
+//! Keeps true: frames pass through uncopied and one at a time; a response body calls its finish hook exactly once,
+//! at its end or when it is dropped; both bodies mark their [`Exchange`].
+//! Must not know: where a forwarded body comes from, beyond a [`Source`] to give back.
+
+use std::fmt;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::sync::oneshot;
+
+use super::exchange::Exchange;
+use crate::transport::Upgraded;
+
+/// A request's body.
+#[derive(Debug)]
+pub struct RequestBody {
+    content: RequestContent,
+    exchange: Rc<Exchange>,
+}
+
+#[derive(Debug)]
+enum RequestContent {
+    Empty,
+    Full(Bytes),
+    Incoming(Incoming),
+    Prefixed(Bytes, Incoming),
+}
+
+impl RequestBody {
+    /// A body that comes from the client.
+    pub fn incoming(incoming: Incoming, exchange: Rc<Exchange>) -> Self {
+        if incoming.is_end_stream() {
+            return Self::empty(exchange);
+        }
+        Self {
+            content: RequestContent::Incoming(incoming),
+            exchange,
+        }
+    }
+
+    /// No body.
+    pub fn empty(exchange: Rc<Exchange>) -> Self {
+        exchange.mark_request_done();
+        Self {
+            content: RequestContent::Empty,
+            exchange,
+        }
+    }
+
+    /// The exchange that this body belongs to.
+    pub fn exchange(&self) -> &Rc<Exchange> {
+        &self.exchange
+    }
+
+    /// Puts bytes that were read from this body back in front of it, to be read again.
+    #[must_use]
+    pub fn replay(mut self, read: Bytes) -> Self {
+        if read.is_empty() {
+            return self;
+        }
+        self.content = match std::mem::replace(&mut self.content, RequestContent::Empty) {
+            RequestContent::Incoming(rest) => RequestContent::Prefixed(read, rest),
+            RequestContent::Empty => RequestContent::Full(read),
+            RequestContent::Full(rest) => RequestContent::Full([read, rest].concat().into()),
+            RequestContent::Prefixed(second, rest) => {
+                RequestContent::Prefixed([read, second].concat().into(), rest)
+            }
+        };
+        self
+    }
+}
+
+impl HttpBody for RequestBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let this = self.get_mut();
+        let frame = match &mut this.content {
+            RequestContent::Empty => None,
+            RequestContent::Full(bytes) => {
+                let bytes = std::mem::take(bytes);
+                this.content = RequestContent::Empty;
+                Some(Ok(Frame::data(bytes)))
+            }
+            RequestContent::Incoming(incoming) => ready!(Pin::new(incoming).poll_frame(context)),
+            RequestContent::Prefixed(prefix, _) => {
+                let prefix = std::mem::take(prefix);
+                let prefixed = std::mem::replace(&mut this.content, RequestContent::Empty);
+                if let RequestContent::Prefixed(_, rest) = prefixed {
+                    this.content = RequestContent::Incoming(rest);
+                }
+                Some(Ok(Frame::data(prefix)))
+            }
+        };
+        if frame.is_none() || this.is_end_stream() {
+            this.exchange.mark_request_done();
+        } else {
+            this.exchange.mark_request_frame();
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.content {
+            RequestContent::Empty => true,
+            RequestContent::Full(_) | RequestContent::Prefixed(..) => false,
+            RequestContent::Incoming(incoming) => incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            RequestContent::Empty => SizeHint::with_exact(0),
+            RequestContent::Full(bytes) => SizeHint::with_exact(length(bytes)),
+            RequestContent::Incoming(incoming) => incoming.size_hint(),
+            RequestContent::Prefixed(prefix, rest) => rest
+                .size_hint()
+                .exact()
+                .and_then(|rest| rest.checked_add(length(prefix)))
+                .map_or_else(SizeHint::new, SizeHint::with_exact),
+        }
+    }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        self.exchange.mark_request_done();
+    }
+}
+
+/// How a response body ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Its last byte was handed to the connection.
+    Complete,
+    /// The client left, stalled, or was cut by a stop.
+    Abandoned,
+    /// The backend broke off.
+    Broken,
+}
+
+/// What the finish hook learns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Finished {
+    /// Body bytes handed to the connection; for a tunnel, bytes sent to the client.
+    pub bytes: u64,
+    /// How it ended.
+    pub ending: Ending,
+}
+
+/// Called once when a response is over.
+pub type Finish = Box<dyn FnOnce(Finished)>;
+
+/// Where a forwarded body comes from; told once when nobody reads it any more.
+pub trait Source: fmt::Debug {
+    /// `complete` says that the body was read to its end.
+    fn release(self: Box<Self>, complete: bool);
+}
+
+/// A response's body.
+pub struct Body {
+    content: Content,
+    bytes: u64,
+    ended: Option<Ending>,
+    /// An error waits here for one turn, so that what came before it is flushed.
+    error: Option<hyper::Error>,
+    finish: Option<Finish>,
+    exchange: Option<Rc<Exchange>>,
+}
+
+#[derive(Debug)]
+enum Content {
+    Empty,
+    Full(Bytes),
+    Forwarded(Incoming, Option<Box<dyn Source>>),
+    Upgrade(Option<oneshot::Receiver<Upgraded>>),
+}
+
+impl Body {
+    /// No bytes.
+    pub fn empty() -> Self {
+        Self::new(Content::Empty)
+    }
+
+    /// These bytes.
+    pub fn full(bytes: impl Into<Bytes>) -> Self {
+        let bytes = bytes.into();
+        if bytes.is_empty() {
+            return Self::empty();
+        }
+        Self::new(Content::Full(bytes))
+    }
+
+    /// The backend's body.
+    pub fn forwarded(incoming: Incoming, source: Box<dyn Source>) -> Self {
+        Self::new(Content::Forwarded(incoming, Some(source)))
+    }
+
+    /// The body of a 101: the backend's socket follows as soon as it is free.
+    pub fn upgrade(upstream: oneshot::Receiver<Upgraded>) -> Self {
+        Self::new(Content::Upgrade(Some(upstream)))
+    }
+
+    fn new(content: Content) -> Self {
+        Self {
+            content,
+            bytes: 0,
+            ended: None,
+            error: None,
+            finish: None,
+            exchange: None,
+        }
+    }
+
+    /// Calls `finish` when this body is over: handed out, or dropped before.
+    #[must_use]
+    pub fn on_finish(mut self, finish: Finish) -> Self {
+        self.finish = Some(finish);
+        self
+    }
+
+    /// Marks `exchange` when this body is over.
+    #[must_use]
+    pub fn on_exchange(mut self, exchange: Rc<Exchange>) -> Self {
+        self.exchange = Some(exchange);
+        self
+    }
+
+    /// The tunnel that a 101 leads to, and the hook that its end must call; `None` for every other body.
+    pub fn take_upgrade(&mut self) -> Option<(oneshot::Receiver<Upgraded>, Option<Finish>)> {
+        match &mut self.content {
+            Content::Upgrade(upstream) => upstream
+                .take()
+                .map(|upstream| (upstream, self.finish.take())),
+            _ => None,
+        }
+    }
+
+    /// For a response that has no body on the wire (HEAD, 204, 304): drops the bytes and counts as complete.
+    pub fn withhold(&mut self) {
+        if let Content::Full(_) = self.content {
+            self.content = Content::Empty;
+        }
+    }
+
+    fn over(&mut self, ending: Ending) {
+        if self.ended.is_some() {
+            return;
+        }
+        self.ended = Some(ending);
+        if let Content::Forwarded(_, source) = &mut self.content
+            && let Some(source) = source.take()
+        {
+            source.release(ending == Ending::Complete);
+        }
+        if let Some(exchange) = self.exchange.take() {
+            exchange.mark_response_done();
+        }
+        if let Some(finish) = self.finish.take() {
+            finish(Finished {
+                bytes: self.bytes,
+                ending,
+            });
+        }
+    }
+}
+
+impl HttpBody for Body {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let this = self.get_mut();
+        if let Some(error) = this.error.take() {
+            this.over(Ending::Broken);
+            return Poll::Ready(Some(Err(error)));
+        }
+        let frame = match &mut this.content {
+            Content::Empty | Content::Upgrade(_) => None,
+            Content::Full(bytes) => {
+                let bytes = std::mem::take(bytes);
+                this.content = Content::Empty;
+                Some(Ok(Frame::data(bytes)))
+            }
+            Content::Forwarded(incoming, _) => ready!(Pin::new(incoming).poll_frame(context)),
+        };
+        match frame {
+            None => {
+                this.over(Ending::Complete);
+                Poll::Ready(None)
+            }
+            Some(Ok(frame)) => {
+                if let Some(data) = frame.data_ref() {
+                    this.bytes += length(data);
+                } else {
+                    // Trailers are the last frame; nobody asks for another.
+                    this.over(Ending::Complete);
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Some(Err(error)) => {
+                this.error = Some(error);
+                context.waker().wake_by_ref();
+                Poll::Pending
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.content {
+            Content::Empty | Content::Upgrade(_) => true,
+            Content::Full(_) => false,
+            Content::Forwarded(incoming, _) => self.error.is_none() && incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Empty | Content::Upgrade(_) => SizeHint::with_exact(0),
+            Content::Full(bytes) => SizeHint::with_exact(length(bytes)),
+            Content::Forwarded(incoming, _) => incoming.size_hint(),
+        }
+    }
+}
+
+impl Drop for Body {
+    fn drop(&mut self) {
+        let ending = if self.error.is_some() {
+            Ending::Broken
+        } else if self.is_end_stream() {
+            Ending::Complete
+        } else {
+            Ending::Abandoned
+        };
+        self.over(ending);
+    }
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Body")
+            .field("content", &self.content)
+            .field("bytes", &self.bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+fn length(bytes: &Bytes) -> u64 {
+    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    type Calls = Rc<RefCell<Vec<Finished>>>;
+
+    fn recorded(body: Body) -> (Body, Calls) {
+        let calls: Calls = Rc::default();
+        let sink = calls.clone();
+        (
+            body.on_finish(Box::new(move |finished| sink.borrow_mut().push(finished))),
+            calls,
+        )
+    }
+
+    #[test]
+    fn a_body_read_to_its_end_finishes_once_with_its_bytes() {
+        let (mut body, calls) = recorded(Body::full("hello"));
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        assert!(matches!(
+            Pin::new(&mut body).poll_frame(&mut context),
+            Poll::Ready(Some(Ok(_)))
+        ));
+        assert!(body.is_end_stream());
+        drop(body);
+        assert_eq!(
+            *calls.borrow(),
+            [Finished {
+                bytes: 5,
+                ending: Ending::Complete
+            }]
+        );
+    }
+
+    #[test]
+    fn a_body_dropped_before_its_end_is_abandoned() {
+        let (body, calls) = recorded(Body::full("hello"));
+        drop(body);
+        assert_eq!(
+            *calls.borrow(),
+            [Finished {
+                bytes: 0,
+                ending: Ending::Abandoned
+            }]
+        );
+    }
+
+    #[test]
+    fn a_withheld_body_is_complete_with_no_bytes() {
+        let (mut body, calls) = recorded(Body::full("hello"));
+        body.withhold();
+        drop(body);
+        assert_eq!(
+            *calls.borrow(),
+            [Finished {
+                bytes: 0,
+                ending: Ending::Complete
+            }]
+        );
+    }
+
+    #[tokio::test]
+    async fn bytes_put_back_are_read_first_and_the_length_is_theirs() {
+        let exchange = Rc::new(Exchange::default());
+        let body = RequestBody::empty(exchange.clone())
+            .replay(Bytes::from_static(b"lo"))
+            .replay(Bytes::from_static(b"hel"));
+        assert_eq!(body.size_hint().exact(), Some(5));
+        let bytes = body.collect().await.unwrap().to_bytes();
+        assert_eq!(bytes, "hello");
+        assert!(exchange.request_done());
+    }
+}

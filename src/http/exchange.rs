@@ -1,0 +1,146 @@
+//! One request and its response, as the connection, the service and the forwarder share it.
+//!
+//! Keeps true: an [`Exchange`] belongs to one request; its flags go from false to true once and never back.
+//! Must not know: sockets, timers, what the service decides.
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::task::{Context, Waker};
+
+use http::{Request, Response};
+
+use super::body::{Body, RequestBody};
+use crate::config::model::{Limits, Timeouts};
+
+/// What is known of a client connection before its first byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connection {
+    /// The peer's address; `None` on a unix socket.
+    pub peer: Option<SocketAddr>,
+    /// Position of the listener in `server.listen`.
+    pub listener: usize,
+}
+
+/// What a connection asks of the service: the rules it lives by, and an answer to each request.
+pub trait Answer: 'static {
+    /// The deadlines in force; read at each request, so that a reload reaches open connections.
+    fn timeouts(&self) -> Timeouts;
+
+    /// The sizes in force; read each time a connection wakes.
+    fn limits(&self) -> Limits;
+
+    /// Answers one request. Dropped in the middle when the client is gone.
+    fn answer(
+        self: Rc<Self>,
+        connection: Connection,
+        request: Request<RequestBody>,
+    ) -> impl Future<Output = Response<Body>> + 'static;
+}
+
+/// How far one request and its response have come.
+#[derive(Debug, Default)]
+pub struct Exchange {
+    request_done: Cell<bool>,
+    request_frames: Cell<u64>,
+    response_done: Cell<bool>,
+    event_stream: Cell<bool>,
+    client_closed: Cell<bool>,
+    request_waker: RefCell<Option<Waker>>,
+    client_waker: RefCell<Option<Waker>>,
+}
+
+impl Exchange {
+    /// Whether the request's body was read to its end, or given up.
+    pub fn request_done(&self) -> bool {
+        self.request_done.get()
+    }
+
+    /// Frames of the request's body that were taken so far; a sign of progress.
+    pub fn request_frames(&self) -> u64 {
+        self.request_frames.get()
+    }
+
+    /// Wakes the task when the request's body makes progress or is done.
+    pub fn wake_on_request(&self, context: &Context<'_>) {
+        register(&self.request_waker, context);
+    }
+
+    /// Whether the client has closed its sending side behind a complete request.
+    ///
+    /// It may be gone, or wait for the answer: nobody can tell, so the backend is told the same way.
+    pub fn client_closed(&self) -> bool {
+        self.client_closed.get()
+    }
+
+    /// Wakes the task when the client closes its sending side.
+    pub fn wake_on_client_closed(&self, context: &Context<'_>) {
+        register(&self.client_waker, context);
+    }
+
+    /// Whether the response's body was handed out to its end, or given up.
+    pub fn response_done(&self) -> bool {
+        self.response_done.get()
+    }
+
+    /// Whether the response is `text/event-stream`: endless, so that a stop cuts it early.
+    pub fn event_stream(&self) -> bool {
+        self.event_stream.get()
+    }
+
+    /// Sets [`Exchange::event_stream`].
+    pub fn mark_event_stream(&self) {
+        self.event_stream.set(true);
+    }
+
+    /// Sets [`Exchange::client_closed`].
+    pub fn mark_client_closed(&self) {
+        self.client_closed.set(true);
+        wake(&self.client_waker);
+    }
+
+    pub(super) fn mark_request_frame(&self) {
+        self.request_frames.set(self.request_frames.get() + 1);
+        wake(&self.request_waker);
+    }
+
+    pub(super) fn mark_request_done(&self) {
+        self.request_done.set(true);
+        wake(&self.request_waker);
+    }
+
+    pub(super) fn mark_response_done(&self) {
+        self.response_done.set(true);
+    }
+}
+
+fn register(slot: &RefCell<Option<Waker>>, context: &Context<'_>) {
+    let mut slot = slot.borrow_mut();
+    match slot.as_ref() {
+        Some(waker) if waker.will_wake(context.waker()) => {}
+        _ => *slot = Some(context.waker().clone()),
+    }
+}
+
+fn wake(slot: &RefCell<Option<Waker>>) {
+    // Taken out first: waking may run code that registers again.
+    let waker = slot.borrow_mut().take();
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_without_a_body_is_done_before_anybody_asks() {
+        let exchange = Rc::new(Exchange::default());
+        let body = RequestBody::empty(exchange.clone());
+        assert!(exchange.request_done());
+        drop(body);
+        assert!(!exchange.response_done());
+    }
+}

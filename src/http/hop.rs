@@ -1,0 +1,534 @@
+//! The header maps that travel on: hop-by-hop fields out (RFC 9110 section 7.6.1), our own in, all else in order with repeated values.
+//!
+//! Keeps true: maps are rebuilt, never pruned, because `HeaderMap::remove` moves the last field into the gap; a `Connection` line can't
+//! take away what the backend relies on.
+//! Must not know: bodies, connections, who the client is.
+
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TE,
+    TRANSFER_ENCODING, UPGRADE,
+};
+use http::{Method, Version};
+
+use super::forwarded::{
+    Claims, Origin, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, is_claim, is_same_name,
+};
+
+/// The header that names a request in every log.
+pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// What a forwarded request carries besides the client's own fields.
+#[derive(Clone, Debug)]
+pub struct RequestChanges<'a> {
+    /// `Host`: the request's effective authority, or the upstream's where HTTP/1.0 named none.
+    pub host: HeaderValue,
+    /// For `X-Forwarded-*`; a trusted peer's other claims (`Forwarded`, `X-Real-IP`, `X-Forwarded-Port`, …) pass.
+    pub origin: &'a Origin,
+    /// `x-request-id`.
+    pub request_id: HeaderValue,
+    /// Whether this opens a WebSocket tunnel ([`is_websocket_upgrade`]); other upgrades are stripped.
+    pub upgrade: bool,
+    /// Whether a body follows whose length isn't announced; hyper would otherwise send none with `GET`, `HEAD` and the like.
+    pub chunked: bool,
+    /// For a preflight of an owned path: method-override headers could turn it into a `POST` behind our back.
+    pub keeps_method: bool,
+}
+
+/// The header map of a request on its way to the backend.
+pub fn request_headers(incoming: &HeaderMap, changes: &RequestChanges<'_>) -> HeaderMap {
+    let nominated = Nominated::by(incoming);
+    let mut outgoing = HeaderMap::with_capacity(incoming.len() + 6);
+    // First, as clients write it; hyper parses it from anywhere.
+    let mut host = Some(&changes.host);
+    if !incoming.contains_key(HOST) {
+        outgoing.extend(host.take().map(|host| (HOST, host.clone())));
+    }
+    for (name, value) in incoming {
+        if *name == HOST {
+            outgoing.extend(host.take().map(|host| (HOST, host.clone())));
+            continue;
+        }
+        let dropped = is_hop_by_hop(name)
+            || *name == EXPECT
+            || name.as_str() == "http2-settings"
+            || (changes.chunked && *name == CONTENT_LENGTH)
+            || (changes.keeps_method && is_method_override(name))
+            || is_same_name(name.as_str().as_bytes(), X_REQUEST_ID.as_str().as_bytes())
+            || is_void_claim(name, changes.origin.claims)
+            || nominated.contains(name);
+        if !dropped {
+            outgoing.append(name, value.clone());
+        }
+    }
+    if takes_trailers(incoming) {
+        outgoing.insert(TE, HeaderValue::from_static("trailers"));
+    }
+    if changes.upgrade {
+        outgoing.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+        outgoing.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    }
+    if changes.chunked {
+        outgoing.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+    let origin = changes.origin;
+    let client = origin.client_ip.map(|address| address.to_string());
+    if let Some(client) = client.and_then(|client| HeaderValue::try_from(client).ok()) {
+        outgoing.insert(X_FORWARDED_FOR, client);
+    }
+    outgoing.insert(
+        X_FORWARDED_PROTO,
+        HeaderValue::from_static(origin.scheme.as_str()),
+    );
+    if let Some(host) = &origin.host {
+        outgoing.insert(X_FORWARDED_HOST, host.clone());
+    }
+    outgoing.insert(X_REQUEST_ID, changes.request_id.clone());
+    outgoing
+}
+
+/// The header map of a response on its way to the client. `Transfer-Encoding` is made anew by hyper, and a `Content-Length` beside it
+/// is void (RFC 9112 section 6.3). The backend's `x-request-id`, if any, gives way to ours.
+///
+/// `switched` is for a 101 that answers a [`is_websocket_upgrade`]: `Connection` and `Upgrade` are kept in that one case.
+pub fn response_headers(
+    incoming: &HeaderMap,
+    request_id: HeaderValue,
+    switched: bool,
+) -> HeaderMap {
+    let nominated = Nominated::by(incoming);
+    let length_is_void = incoming.contains_key(TRANSFER_ENCODING);
+    let mut outgoing = HeaderMap::with_capacity(incoming.len() + 1);
+    for (name, value) in incoming {
+        let kept = switched && (*name == CONNECTION || *name == UPGRADE);
+        let dropped = is_hop_by_hop(name)
+            || (length_is_void && *name == CONTENT_LENGTH)
+            || *name == X_REQUEST_ID
+            || nominated.contains(name);
+        if kept || !dropped {
+            outgoing.append(name, value.clone());
+        }
+    }
+    outgoing.insert(X_REQUEST_ID, request_id);
+    outgoing
+}
+
+/// Whether a request asks for a WebSocket (RFC 6455 section 4.2.1): an HTTP/1.1 `GET` whose `Connection` lists `upgrade` and whose
+/// `Upgrade` offers `websocket`, both in any letter case.
+pub fn is_websocket_upgrade(method: &Method, version: Version, headers: &HeaderMap) -> bool {
+    *method == Method::GET
+        && version == Version::HTTP_11
+        && lists(headers, &CONNECTION, b"upgrade")
+        && lists(headers, &UPGRADE, b"websocket")
+}
+
+/// Whether the peer reads trailers: `TE: trailers`. Without it hyper sends none.
+pub fn takes_trailers(headers: &HeaderMap) -> bool {
+    lists(headers, &TE, b"trailers")
+}
+
+/// The fields that every hop makes for itself. `TE` and `Upgrade` are put back where they apply; `Trailer` announces trailers end to end.
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "te"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}
+
+fn is_method_override(name: &HeaderName) -> bool {
+    // The names that the method-override package's documentation lists, and Express apps copy.
+    const NAMES: [&[u8]; 3] = [
+        b"x-http-method-override",
+        b"x-http-method",
+        b"x-method-override",
+    ];
+    NAMES
+        .iter()
+        .any(|expected| is_same_name(name.as_str().as_bytes(), expected))
+}
+
+/// Whether a forwarding header is replaced by ours, comes from a peer who has no say, or only looks like one.
+fn is_void_claim(name: &HeaderName, claims: Claims) -> bool {
+    is_claim(name)
+        && (claims != Claims::Believed
+            || name.as_str().contains('_')
+            || matches!(
+                name.as_str(),
+                "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host"
+            ))
+}
+
+/// What the `Connection` lines nominate as hop-by-hop.
+struct Nominated<'a>(Vec<&'a [u8]>);
+
+impl<'a> Nominated<'a> {
+    fn by(headers: &'a HeaderMap) -> Self {
+        let options = elements(headers, &CONNECTION);
+        // These name no field, and are on nearly every request.
+        let fields = options.filter(|option| {
+            !(option.eq_ignore_ascii_case(b"keep-alive")
+                || option.eq_ignore_ascii_case(b"close")
+                || option.eq_ignore_ascii_case(b"upgrade"))
+        });
+        Self(fields.collect())
+    }
+
+    fn contains(&self, name: &HeaderName) -> bool {
+        !self.0.is_empty()
+            && !is_end_to_end(name)
+            && self
+                .0
+                .iter()
+                .any(|field| field.eq_ignore_ascii_case(name.as_str().as_bytes()))
+    }
+}
+
+/// Fields that stay whatever `Connection` says, or a client could strip what a proxy before us added, or what says whose request it is
+/// (RFC 9110 section 7.6.1 forbids nominating fields meant for all recipients). Express alone would ignore every nomination.
+fn is_end_to_end(name: &HeaderName) -> bool {
+    let name_text = name.as_str();
+    is_claim(name)
+        || name_text.starts_with("sec-")
+        || name_text.starts_with("access-control-")
+        || matches!(
+            name_text,
+            "accept"
+                | "authorization"
+                | "cache-control"
+                | "content-encoding"
+                | "content-length"
+                | "content-range"
+                | "content-type"
+                | "cookie"
+                | "date"
+                | "host"
+                | "location"
+                | "origin"
+                | "range"
+                | "referer"
+                | "retry-after"
+                | "set-cookie"
+                | "trailer"
+                | "vary"
+                | "www-authenticate"
+        )
+}
+
+fn lists(headers: &HeaderMap, name: &HeaderName, wanted: &[u8]) -> bool {
+    elements(headers, name).any(|element| element.eq_ignore_ascii_case(wanted))
+}
+
+/// The elements of a comma-separated list over all its lines, trimmed.
+fn elements<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
+    let lines = headers.get_all(name).into_iter();
+    let elements = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
+    elements
+        .map(<[u8]>::trim_ascii)
+        .filter(|element| !element.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::forwarded::Scheme;
+
+    fn map(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(*name, value.parse().unwrap());
+        }
+        headers
+    }
+
+    fn lines(headers: &HeaderMap) -> Vec<String> {
+        let lines = headers.iter();
+        lines
+            .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
+            .collect()
+    }
+
+    fn origin(claims: Claims) -> Origin {
+        Origin {
+            client_ip: Some("192.0.2.1".parse().unwrap()),
+            host: Some(HeaderValue::from_static("asked.example")),
+            scheme: Scheme::Http,
+            claims,
+        }
+    }
+
+    fn changes(origin: &Origin) -> RequestChanges<'_> {
+        RequestChanges {
+            host: HeaderValue::from_static("live.example"),
+            origin,
+            request_id: HeaderValue::from_static("id-1"),
+            upgrade: false,
+            chunked: false,
+            keeps_method: false,
+        }
+    }
+
+    /// What is forwarded before our own four fields.
+    fn forwarded(pairs: &[(&'static str, &str)]) -> Vec<String> {
+        let mut lines = lines(&request_headers(
+            &map(pairs),
+            &changes(&origin(Claims::None)),
+        ));
+        let own = lines.split_off(lines.len() - 4);
+        assert_eq!(
+            own,
+            [
+                "x-forwarded-for: 192.0.2.1",
+                "x-forwarded-proto: http",
+                "x-forwarded-host: asked.example",
+                "x-request-id: id-1"
+            ]
+        );
+        lines
+    }
+
+    #[test]
+    fn order_and_repeated_values_stay() {
+        let lines = forwarded(&[
+            ("user-agent", "a"),
+            ("host", "replaced"),
+            ("x-b", "1"),
+            ("keep-alive", "timeout=5"),
+            ("cookie", "c"),
+            ("x-a", "2"),
+            ("x-b", "3"),
+            ("trailer", "x-checksum"),
+        ]);
+        assert_eq!(
+            lines,
+            [
+                "user-agent: a",
+                "host: live.example",
+                "x-b: 1",
+                "x-b: 3",
+                "cookie: c",
+                "x-a: 2",
+                "trailer: x-checksum"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_missing_host_is_written_first() {
+        assert_eq!(forwarded(&[("x-a", "1")]), ["host: live.example", "x-a: 1"]);
+    }
+
+    #[test]
+    fn hop_by_hop_fields_and_what_connection_nominates_stay_behind() {
+        let lines = forwarded(&[
+            ("connection", "close, X-Hop"),
+            ("connection", "x-other"),
+            ("x-hop", "1"),
+            ("x-other", "2"),
+            ("x-stays", "3"),
+            ("proxy-connection", "keep-alive"),
+            ("proxy-authorization", "Basic x"),
+            ("te", "gzip"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "h2c"),
+            ("http2-settings", "AAM"),
+            ("expect", "100-continue"),
+        ]);
+        assert_eq!(lines, ["host: live.example", "x-stays: 3"]);
+    }
+
+    #[test]
+    fn connection_cannot_take_away_what_the_backend_relies_on() {
+        let kept = [
+            ("authorization", "Bearer x"),
+            ("content-length", "3"),
+            ("content-type", "text/plain"),
+            ("cookie", "a=b"),
+            ("origin", "https://a.example"),
+            ("sec-websocket-key", "k"),
+        ];
+        let names: Vec<_> = kept.iter().map(|(name, _)| *name).collect();
+        let nomination = format!("host, x-forwarded-for, x-request-id, {}", names.join(", "));
+        let mut pairs = vec![("connection", nomination.as_str()), ("host", "x")];
+        pairs.extend(kept);
+        let mut expected = vec!["host: live.example".to_owned()];
+        expected.extend(kept.iter().map(|(name, value)| format!("{name}: {value}")));
+        assert_eq!(forwarded(&pairs), expected);
+    }
+
+    #[test]
+    fn trailers_are_asked_for_when_the_client_reads_them() {
+        assert_eq!(
+            forwarded(&[("host", "x"), ("te", "gzip, Trailers")]),
+            ["host: live.example", "te: trailers"]
+        );
+    }
+
+    #[test]
+    fn claims_of_an_untrusted_peer_are_replaced() {
+        let lines = forwarded(&[
+            ("host", "x"),
+            ("x-forwarded-for", "1.1.1.1"),
+            ("x_forwarded_for", "1.1.1.1"),
+            ("x-forwarded-port", "1"),
+            ("forwarded", "for=1.1.1.1"),
+            ("x-real-ip", "1.1.1.1"),
+            ("x-request-id", "theirs"),
+            ("x_request_id", "theirs"),
+        ]);
+        assert_eq!(lines, ["host: live.example"]);
+    }
+
+    #[test]
+    fn other_claims_of_a_trusted_peer_pass() {
+        let incoming = map(&[
+            ("host", "x"),
+            ("x-forwarded-for", "1.1.1.1"),
+            ("x-forwarded-port", "443"),
+            ("x_real_ip", "1.1.1.1"),
+            ("x-real-ip", "2.2.2.2"),
+        ]);
+        let lines = lines(&request_headers(
+            &incoming,
+            &changes(&origin(Claims::Believed)),
+        ));
+        assert_eq!(
+            lines[..3],
+            [
+                "host: live.example",
+                "x-forwarded-port: 443",
+                "x-real-ip: 2.2.2.2"
+            ]
+        );
+        assert_eq!(lines[3], "x-forwarded-for: 192.0.2.1");
+        assert_eq!(lines.len(), 7);
+    }
+
+    #[test]
+    fn a_body_of_unknown_length_is_chunked() {
+        let origin = origin(Claims::None);
+        let chunked = RequestChanges {
+            chunked: true,
+            ..changes(&origin)
+        };
+        let outgoing = request_headers(&map(&[("content-length", "3")]), &chunked);
+        assert_eq!(outgoing[TRANSFER_ENCODING], "chunked");
+        assert!(!outgoing.contains_key(CONTENT_LENGTH));
+    }
+
+    #[test]
+    fn a_websocket_keeps_its_upgrade() {
+        let incoming = map(&[
+            ("connection", "keep-alive, upgrade"),
+            ("upgrade", "WebSocket"),
+            ("sec-websocket-version", "13"),
+        ]);
+        assert!(is_websocket_upgrade(
+            &Method::GET,
+            Version::HTTP_11,
+            &incoming
+        ));
+        assert!(!is_websocket_upgrade(
+            &Method::POST,
+            Version::HTTP_11,
+            &incoming
+        ));
+        assert!(!is_websocket_upgrade(
+            &Method::GET,
+            Version::HTTP_10,
+            &incoming
+        ));
+        let h2c = map(&[("connection", "upgrade"), ("upgrade", "h2c")]);
+        assert!(!is_websocket_upgrade(&Method::GET, Version::HTTP_11, &h2c));
+        let not_nominated = map(&[("upgrade", "websocket")]);
+        assert!(!is_websocket_upgrade(
+            &Method::GET,
+            Version::HTTP_11,
+            &not_nominated
+        ));
+
+        let origin = origin(Claims::None);
+        let upgrade = RequestChanges {
+            upgrade: true,
+            ..changes(&origin)
+        };
+        let outgoing = request_headers(&incoming, &upgrade);
+        assert_eq!(outgoing[CONNECTION], "Upgrade");
+        assert_eq!(outgoing[UPGRADE], "websocket");
+        assert_eq!(outgoing["sec-websocket-version"], "13");
+    }
+
+    #[test]
+    fn method_overrides_stay_behind_a_preflight() {
+        let incoming = map(&[
+            ("x-http-method-override", "POST"),
+            ("x_http_method", "POST"),
+            ("x-method-override", "POST"),
+        ]);
+        let origin = origin(Claims::None);
+        let preflight = RequestChanges {
+            keeps_method: true,
+            ..changes(&origin)
+        };
+        assert_eq!(request_headers(&incoming, &preflight).len(), 5);
+        assert_eq!(request_headers(&incoming, &changes(&origin)).len(), 8);
+    }
+
+    #[test]
+    fn responses_lose_hop_by_hop_fields_and_void_lengths() {
+        let incoming = map(&[
+            ("server", "node"),
+            ("set-cookie", "a"),
+            ("connection", "keep-alive, x-hop, set-cookie"),
+            ("x-hop", "1"),
+            ("keep-alive", "timeout=5"),
+            ("transfer-encoding", "chunked"),
+            ("content-length", "3"),
+            ("upgrade", "h2c"),
+            ("set-cookie", "b"),
+            ("x-request-id", "theirs"),
+            ("x-end", "1"),
+        ]);
+        let outgoing = response_headers(&incoming, HeaderValue::from_static("id-1"), false);
+        assert_eq!(
+            lines(&outgoing),
+            [
+                "server: node",
+                "set-cookie: a",
+                "set-cookie: b",
+                "x-end: 1",
+                "x-request-id: id-1"
+            ]
+        );
+        let with_length = response_headers(
+            &map(&[("content-length", "3")]),
+            HeaderValue::from_static("id-1"),
+            false,
+        );
+        assert_eq!(with_length[CONTENT_LENGTH], "3");
+    }
+
+    #[test]
+    fn a_switch_to_websocket_keeps_connection_and_upgrade() {
+        let incoming = map(&[
+            ("upgrade", "websocket"),
+            ("connection", "Upgrade"),
+            ("sec-websocket-accept", "s"),
+        ]);
+        let outgoing = response_headers(&incoming, HeaderValue::from_static("id-1"), true);
+        assert_eq!(
+            lines(&outgoing),
+            [
+                "upgrade: websocket",
+                "connection: Upgrade",
+                "sec-websocket-accept: s",
+                "x-request-id: id-1"
+            ]
+        );
+    }
+}

@@ -1,0 +1,55 @@
+//! The only place that invents a response on the public port.
+//!
+//! Keeps true: every failure is the contract's JSON object, none may be cached, and nothing of the request is echoed but
+//! what the caller passes as a message.
+//! Must not know: why a request failed.
+
+use bytes::Bytes;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderValue, Response, StatusCode};
+use serde::Serialize;
+
+use super::body::Body;
+
+/// A JSON answer that no cache may keep.
+pub fn json(status: StatusCode, body: impl Into<Bytes>) -> Response<Body> {
+    let mut response = Response::new(Body::full(body));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("application/json; charset=utf-8"),
+    );
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// `{"success":false,"code":…,"message":…}`.
+pub fn failure(status: StatusCode, code: &str, message: &str) -> Response<Body> {
+    #[derive(Serialize)]
+    struct Failure<'a> {
+        success: bool,
+        code: &'a str,
+        message: &'a str,
+    }
+    let failure = Failure {
+        success: false,
+        code,
+        message,
+    };
+    // Three strings always serialise; an empty body would still carry the status.
+    json(status, serde_json::to_vec(&failure).unwrap_or_default())
+}
+
+/// 405 with the methods that are taken.
+pub fn method_not_allowed(allow: &'static str) -> Response<Body> {
+    let mut response = failure(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+        "This method is not allowed here",
+    );
+    response
+        .headers_mut()
+        .insert(ALLOW, HeaderValue::from_static(allow));
+    response
+}

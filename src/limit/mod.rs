@@ -1,0 +1,201 @@
+//! Rate limits, locally: per subject, per address, per channel, and for everybody together (GCRA by `governor`).
+//!
+//! Keeps true: a refusal charges nothing anywhere; a changed limit applies to the next request and forgets nobody's debt;
+//! memory is bounded by `max_keys` a scope. Locks are taken in the order subject, channel, global, and never while another
+//! key of the same scope is held.
+//! Must not know: requests, answers, why an address is charged.
+
+mod rate;
+mod store;
+
+use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::Clock;
+use crate::config::model::RateLimit;
+use crate::telemetry::labels::Scope;
+use rate::{Admission, Rate};
+use store::Store;
+
+/// All rate limits under one configuration. Cheap to make anew at each reload: who owes what lives in stores that are shared
+/// with the limiter before.
+#[derive(Debug)]
+pub struct Limiter {
+    clock: Clock,
+    max_keys: usize,
+    /// By [`scope_index`]; `None` is off.
+    rates: [Option<Rate>; 4],
+    stores: Arc<Stores>,
+}
+
+/// Whether a check that passes also charges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Charge {
+    /// It counts.
+    Take,
+    /// It is only asked what would happen: `decision.mode = "observe"`.
+    Peek,
+}
+
+/// A request over its limit, with what `Retry-After` and the three `RateLimit-*` fields say
+/// (draft-ietf-httpapi-ratelimit-headers-03; there in whole seconds, to be rounded up).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Whose limit.
+    pub scope: Scope,
+    /// Until one request would pass; above zero.
+    pub retry_after: Duration,
+    /// The capacity from rest, `burst`.
+    pub limit: u32,
+    /// Always 0: not one request would pass.
+    pub remaining: u32,
+    /// Until the whole capacity is back; at least `retry_after`.
+    pub reset: Duration,
+}
+
+/// What outlives a reload.
+#[derive(Debug)]
+struct Stores {
+    /// Keyed by the process's own random numbers, so that nobody can choose keys that collide.
+    hasher: RandomState,
+    /// By [`scope_index`].
+    scopes: [Store; 4],
+}
+
+/// The position of a scope in [`Scope::ALL`].
+fn scope_index(scope: Scope) -> usize {
+    scope as usize
+}
+
+// === impl Limiter ===
+
+impl Limiter {
+    /// Applies a configuration; `previous` hands its stores over. `clock` must be the same through all reloads.
+    pub fn new(config: &RateLimit, clock: Clock, previous: Option<&Self>) -> Self {
+        let stores = previous.map_or_else(
+            || {
+                Arc::new(Stores {
+                    hasher: RandomState::new(),
+                    scopes: Default::default(),
+                })
+            },
+            |previous| Arc::clone(&previous.stores),
+        );
+        let quotas = Scope::ALL.map(|scope| match scope {
+            Scope::Subject => config.subject,
+            Scope::Address => config.address,
+            Scope::Channel => config.channel,
+            Scope::Global => config.global,
+        });
+        Self {
+            clock,
+            max_keys: config.max_keys,
+            rates: quotas.map(|quota| quota.map(Rate::new)),
+            stores,
+        }
+    }
+
+    /// Row 4 of the decision: one request by `subject` for `channel`, charged to subject, channel and global together or
+    /// to none of them. Renewals by holders count for the subject alone: who is on air stays there when many arrive.
+    pub fn check_shared(
+        &self,
+        subject: &str,
+        channel: &str,
+        renewal: bool,
+        charge: Charge,
+    ) -> Result<(), Refusal> {
+        let now = self.clock.elapsed();
+        let hash = |text: &str| self.stores.hasher.hash_one(text);
+        // Every scope's entry stays locked until all have agreed.
+        let subject = self.admit(Scope::Subject, now, || hash(subject))?;
+        let (channel, global) = if renewal {
+            (None, None)
+        } else {
+            (
+                self.admit(Scope::Channel, now, || hash(channel))?,
+                self.admit(Scope::Global, now, || 0)?,
+            )
+        };
+        if charge == Charge::Take {
+            for admission in [subject, channel, global].into_iter().flatten() {
+                admission.take();
+            }
+        }
+        Ok(())
+    }
+
+    /// The refusal that an address gets where it would be answered 400, 401, 413 or 415; `None` while it isn't in debt.
+    /// Charges nothing.
+    pub fn address_in_debt(&self, address: IpAddr) -> Option<Refusal> {
+        self.admit_address(address).err()
+    }
+
+    /// Charges an address for an answer 400, 401, 413 or 415. An address in debt isn't charged but refused: it gets 429 in
+    /// that answer's place.
+    pub fn charge_address(&self, address: IpAddr) -> Result<(), Refusal> {
+        if let Some(admission) = self.admit_address(address)? {
+            admission.take();
+        }
+        Ok(())
+    }
+
+    /// Keys that a scope remembers now; 0 or 1 for global.
+    pub fn keys(&self, scope: Scope) -> usize {
+        self.stores.scopes[scope_index(scope)].len()
+    }
+
+    /// Requests that were counted in a scope's overflow bucket since the process started.
+    pub fn overflow(&self, scope: Scope) -> u64 {
+        self.stores.scopes[scope_index(scope)].overflowed()
+    }
+
+    /// Forgets the keys at rest in one slice of each scope and returns how many. A slice is a 256th of a scope and locked
+    /// for some microseconds; called every 100 ms, all are swept twice a minute.
+    pub fn sweep_slice(&self) -> usize {
+        let now = self.clock.elapsed();
+        let scopes = self.stores.scopes.iter();
+        scopes.map(|store| store.sweep_slice(now)).sum()
+    }
+
+    fn admit_address(&self, address: IpAddr) -> Result<Option<Admission<'_>>, Refusal> {
+        let now = self.clock.elapsed();
+        self.admit(Scope::Address, now, || {
+            self.stores.hasher.hash_one(bucket(address))
+        })
+    }
+
+    /// `None` where the scope is off.
+    fn admit(
+        &self,
+        scope: Scope,
+        now: Duration,
+        key: impl FnOnce() -> u64,
+    ) -> Result<Option<Admission<'_>>, Refusal> {
+        let index = scope_index(scope);
+        let Some(rate) = &self.rates[index] else {
+            return Ok(None);
+        };
+        let entry = self.stores.scopes[index].entry(key(), self.max_keys);
+        rate.admit(scope, entry, now).map(Some)
+    }
+}
+
+/// The addresses that share one bucket: an IPv4 address in either notation, or an IPv6 /64, which one household has to
+/// itself.
+fn bucket(address: IpAddr) -> (u8, u64) {
+    match address.to_canonical() {
+        IpAddr::V4(address) => (4, u64::from(address.to_bits())),
+        IpAddr::V6(address) => {
+            let [network @ .., _, _, _, _] = address.segments();
+            let high = network
+                .into_iter()
+                .fold(0, |bits, segment| bits << 16 | u64::from(segment));
+            (6, high)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,168 @@
+//! One limit's arithmetic: `governor`'s GCRA on one stored entry.
+//!
+//! Keeps true: a stored time means the same under every limit. It is kept with the interval under which it was charged and
+//! read as a number of owed requests: after a change each of them costs the new interval, and nobody owes more than the
+//! whole capacity.
+//! Must not know: keys, shards.
+
+use std::cell::Cell;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use governor::clock::Clock;
+use governor::middleware::NoOpMiddleware;
+use governor::nanos::Nanos;
+use governor::state::{NotKeyed, StateStore};
+use governor::{Quota, RateLimiter};
+
+use super::Refusal;
+use super::store::{Entry, Stored};
+use crate::config::model;
+use crate::telemetry::labels::Scope;
+
+/// The longest time until a whole capacity is back: a hundred years, well inside the 584 that `governor`'s unchecked 64-bit
+/// nanoseconds hold.
+const LONGEST_DEBT: u64 = 100 * 365 * 86_400 * 1_000_000_000;
+
+/// A configured quota, within what the arithmetic can hold.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rate {
+    quota: Quota,
+    /// Nanoseconds in which one request comes back; above zero.
+    interval: u64,
+    /// Nanoseconds in which the whole capacity comes back.
+    capacity: u64,
+}
+
+/// A request that may pass, not charged yet. Holds its entry's lock.
+#[must_use = "charges nothing unless taken"]
+pub(super) struct Admission<'store>(Slot<'store>);
+
+impl Rate {
+    /// Limits that no clock could tell from others are cut to what can be counted: an interval to 1 ns … 100 years, the
+    /// capacity to what comes back within 100 years.
+    pub(super) fn new(quota: model::Quota) -> Self {
+        let interval = (quota.per / quota.requests.max(1)).as_nanos();
+        let interval = u64::try_from(interval)
+            .unwrap_or(u64::MAX)
+            .clamp(1, LONGEST_DEBT);
+        let burst = u64::from(quota.burst).min(LONGEST_DEBT / interval);
+        let burst = u32::try_from(burst).unwrap_or(u32::MAX);
+        let burst = NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN);
+        let quota = Quota::with_period(Duration::from_nanos(interval))
+            .unwrap_or(Quota::per_second(NonZeroU32::MIN))
+            .allow_burst(burst);
+        Self {
+            quota,
+            interval,
+            capacity: interval * u64::from(burst.get()),
+        }
+    }
+
+    /// Whether one more request conforms at `now`, counted from process start.
+    pub(super) fn admit<'store>(
+        &self,
+        scope: Scope,
+        entry: Entry<'store>,
+        now: Duration,
+    ) -> Result<Admission<'store>, Refusal> {
+        let now = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
+        let now = Nanos::new(now.min(LONGEST_DEBT));
+        let slot = Slot {
+            arrival: entry.stored().map(|stored| self.arrival(stored, now)),
+            next: Cell::new(None),
+            interval: self.interval,
+            entry,
+        };
+        let clock = SinceProcessStart {
+            now,
+            asked: Cell::new(false),
+        };
+        let limiter = RateLimiter::<_, _, _, NoOpMiddleware<Nanos>>::new(self.quota, slot, clock);
+        match limiter.check() {
+            Ok(()) => Ok(Admission(limiter.into_state_store())),
+            Err(refused) => {
+                let retry_after = refused.wait_time_from(now);
+                Err(Refusal {
+                    scope,
+                    retry_after,
+                    limit: self.quota.burst_size().get(),
+                    remaining: 0,
+                    reset: retry_after + Duration::from_nanos(self.capacity - self.interval),
+                })
+            }
+        }
+    }
+
+    /// When an entry's debt is paid under this limit (GCRA's theoretical arrival time).
+    fn arrival(&self, stored: Stored, now: Nanos) -> Nanos {
+        let owed = stored.arrival.saturating_sub(now.as_u64());
+        let owed = if stored.interval == self.interval {
+            owed
+        } else {
+            let owed =
+                u128::from(owed) * u128::from(self.interval) / u128::from(stored.interval.max(1));
+            u64::try_from(owed).unwrap_or(u64::MAX)
+        };
+        Nanos::new(now.as_u64().saturating_add(owed.min(self.capacity)))
+    }
+}
+
+impl Admission<'_> {
+    /// Charges the request.
+    pub(super) fn take(self) {
+        let Slot {
+            next,
+            interval,
+            entry,
+            ..
+        } = self.0;
+        if let Some(next) = next.get() {
+            entry.store(Stored {
+                arrival: next.as_u64(),
+                interval,
+            });
+        }
+    }
+}
+
+/// `governor`'s state store for one locked entry: it measures at once and replaces when the admission is taken, so that
+/// several limits can agree first.
+struct Slot<'store> {
+    arrival: Option<Nanos>,
+    next: Cell<Option<Nanos>>,
+    interval: u64,
+    entry: Entry<'store>,
+}
+
+impl StateStore for Slot<'_> {
+    type Key = NotKeyed;
+
+    fn measure_and_replace<T, F, E>(&self, _: &NotKeyed, measure: F) -> Result<T, E>
+    where
+        F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
+    {
+        let (outcome, next) = measure(self.arrival)?;
+        self.next.set(Some(next));
+        Ok(outcome)
+    }
+}
+
+/// `governor` counts a limiter's times from the clock's first reading, and a limiter lives for one request here: the first
+/// reading is process start, every other one is now.
+struct SinceProcessStart {
+    now: Nanos,
+    asked: Cell<bool>,
+}
+
+impl Clock for SinceProcessStart {
+    type Instant = Nanos;
+
+    fn now(&self) -> Nanos {
+        if self.asked.replace(true) {
+            self.now
+        } else {
+            Nanos::new(0)
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! Who owes what in one scope: a sharded, counted, bounded table.
+//!
+//! Keeps true: never more than `max_keys` entries, however many threads ask; when full, new keys share one overflow entry.
+//! Nothing ever locks more than one shard, and no operation visits more than one.
+//! Must not know: what a key stands for, what a stored time means for the next request.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// With a million keys a shard has 4 000, which take some 10 µs to sweep.
+const SHARDS: usize = 256;
+
+/// Tables smaller than this are never shrunk.
+const SMALL: usize = 64;
+
+/// A debt: nanoseconds since process start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stored {
+    /// When it is paid.
+    pub(super) arrival: u64,
+    /// What one request cost when it was charged.
+    pub(super) interval: u64,
+}
+
+/// One scope's entries.
+#[derive(Debug)]
+pub(super) struct Store {
+    shards: Box<[Mutex<Shard>]>,
+    /// Entries in all shards, and those that a locked [`Entry`] may still add.
+    count: AtomicUsize,
+    overflow: Mutex<Option<Stored>>,
+    overflowed: AtomicU64,
+    next_slice: AtomicUsize,
+}
+
+type Shard = HashMap<u64, Stored, BuildHasherDefault<AlreadyHashed>>;
+
+/// One key's entry, locked. Dropped without [`Entry::store`] it leaves the table as it was.
+pub(super) struct Entry<'store> {
+    store: &'store Store,
+    place: Place<'store>,
+    /// Counted, but not in the table yet.
+    reserved: bool,
+}
+
+enum Place<'store> {
+    /// In its shard, or with room kept for it there.
+    Shard(MutexGuard<'store, Shard>, u64),
+    /// The table is full.
+    Overflow(MutexGuard<'store, Option<Stored>>),
+}
+
+/// Keys are keyed hashes already.
+#[derive(Default)]
+struct AlreadyHashed(u64);
+
+// === impl Store ===
+
+impl Default for Store {
+    fn default() -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            count: AtomicUsize::new(0),
+            overflow: Mutex::default(),
+            overflowed: AtomicU64::new(0),
+            next_slice: AtomicUsize::new(0),
+        }
+    }
+}
+
+impl Store {
+    /// Locks the entry of a key, which must be evenly distributed. `max_keys` may change from call to call.
+    pub(super) fn entry(&self, key: u64, max_keys: usize) -> Entry<'_> {
+        let shard = lock(self.shard(key));
+        let known = shard.contains_key(&key);
+        let reserved = !known && self.reserve(max_keys);
+        let place = if known || reserved {
+            Place::Shard(shard, key)
+        } else {
+            drop(shard);
+            Place::Overflow(lock(&self.overflow))
+        };
+        Entry {
+            store: self,
+            place,
+            reserved,
+        }
+    }
+
+    /// Entries in the table.
+    pub(super) fn len(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// How often the overflow entry was charged.
+    pub(super) fn overflowed(&self) -> u64 {
+        self.overflowed.load(Ordering::Relaxed)
+    }
+
+    /// Removes what is paid at `now` from the next shard.
+    pub(super) fn sweep_slice(&self, now: Duration) -> usize {
+        let now = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
+        let slice = self.next_slice.fetch_add(1, Ordering::Relaxed) % SHARDS;
+        let mut shard = lock(&self.shards[slice]);
+        let before = shard.len();
+        shard.retain(|_, stored| stored.arrival > now);
+        let removed = before - shard.len();
+        // A flood of keys shall not hold its memory forever.
+        if shard.capacity() > SMALL && shard.len() < shard.capacity() / 4 {
+            let room = shard.len() * 2;
+            shard.shrink_to(room);
+        }
+        drop(shard);
+        self.count.fetch_sub(removed, Ordering::Relaxed);
+        removed
+    }
+
+    /// Counts one more entry unless the table is full.
+    fn reserve(&self, max_keys: usize) -> bool {
+        let more = |count: usize| (count < max_keys).then_some(count + 1);
+        self.count
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
+            .is_ok()
+    }
+
+    fn shard(&self, key: u64) -> &Mutex<Shard> {
+        // Hash tables use the lowest and the highest bits; these are neither.
+        let bits = usize::try_from(key >> 40 & 0xff).unwrap_or(0);
+        &self.shards[bits % SHARDS]
+    }
+}
+
+/// A panic elsewhere leaves single numbers behind, which are never half-written.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+// === impl Entry ===
+
+impl Entry<'_> {
+    /// The debt, if one is known.
+    pub(super) fn stored(&self) -> Option<Stored> {
+        match &self.place {
+            Place::Shard(shard, key) => shard.get(key).copied(),
+            Place::Overflow(overflow) => **overflow,
+        }
+    }
+
+    /// Replaces the debt.
+    pub(super) fn store(mut self, stored: Stored) {
+        match &mut self.place {
+            Place::Shard(shard, key) => {
+                shard.insert(*key, stored);
+                self.reserved = false;
+            }
+            Place::Overflow(overflow) => {
+                **overflow = Some(stored);
+                self.store.overflowed.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+impl Drop for Entry<'_> {
+    fn drop(&mut self) {
+        if self.reserved {
+            self.store.count.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+// === impl AlreadyHashed ===
+
+impl Hasher for AlreadyHashed {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write_u64(&mut self, key: u64) {
+        self.0 = key;
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+}

@@ -1,0 +1,400 @@
+//! Rate limits, case by case: debts, scopes, overflow, and changed quotas.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::config::model::Quota;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// `requests` a minute.
+fn quota(requests: u32, burst: u32) -> Quota {
+    Quota {
+        requests,
+        per: Duration::from_mins(1),
+        burst,
+    }
+}
+
+fn off() -> RateLimit {
+    RateLimit {
+        max_keys: 1000,
+        subject: None,
+        address: None,
+        channel: None,
+        global: None,
+    }
+}
+
+fn by_subject(quota: Quota) -> RateLimit {
+    RateLimit {
+        subject: Some(quota),
+        ..off()
+    }
+}
+
+fn clock() -> Clock {
+    Clock::manual(1_700_000_000)
+}
+
+fn take(limiter: &Limiter, subject: &str) -> Result<(), Refusal> {
+    limiter.check_shared(subject, "channel", false, Charge::Take)
+}
+
+/// How many requests of a subject pass before the first refusal.
+fn passing(limiter: &Limiter, subject: &str) -> usize {
+    (0..10_000)
+        .take_while(|_| take(limiter, subject).is_ok())
+        .count()
+}
+
+#[test]
+fn without_limits_everything_passes_and_nothing_is_kept() {
+    let limiter = Limiter::new(&off(), clock(), None);
+    assert_eq!(passing(&limiter, "a"), 10_000);
+    assert_eq!(limiter.charge_address(Ipv4Addr::LOCALHOST.into()), Ok(()));
+    for scope in Scope::ALL {
+        assert_eq!(limiter.keys(scope), 0);
+    }
+}
+
+#[test]
+fn burst_is_the_capacity_from_rest_and_then_the_rate_counts() {
+    let clock = clock();
+    let limiter = Limiter::new(&by_subject(quota(60, 20)), clock.clone(), None);
+    assert_eq!(passing(&limiter, "a"), 20);
+    for _ in 0..5 {
+        clock.advance(SECOND);
+        assert_eq!(passing(&limiter, "a"), 1);
+    }
+    clock.advance(SECOND * 7);
+    assert_eq!(passing(&limiter, "a"), 7);
+    clock.advance(SECOND * 3600);
+    assert_eq!(passing(&limiter, "a"), 20);
+}
+
+#[test]
+fn a_refusal_says_when_one_request_and_when_all_would_pass() {
+    let clock = clock();
+    let limiter = Limiter::new(&by_subject(quota(60, 20)), clock.clone(), None);
+    passing(&limiter, "a");
+    clock.advance(Duration::from_millis(250));
+    assert_eq!(
+        take(&limiter, "a"),
+        Err(Refusal {
+            scope: Scope::Subject,
+            retry_after: Duration::from_millis(750),
+            limit: 20,
+            remaining: 0,
+            reset: Duration::from_millis(19_750),
+        })
+    );
+    clock.advance(Duration::from_millis(750));
+    assert_eq!(take(&limiter, "a"), Ok(()));
+}
+
+#[test]
+fn subjects_do_not_pay_for_each_other() {
+    let limiter = Limiter::new(&by_subject(quota(60, 2)), clock(), None);
+    assert_eq!(passing(&limiter, "a"), 2);
+    assert_eq!(passing(&limiter, "b"), 2);
+    assert_eq!(limiter.keys(Scope::Subject), 2);
+}
+
+#[test]
+fn a_refusal_by_any_scope_charges_no_scope() {
+    let all = RateLimit {
+        subject: Some(quota(1, 10)),
+        channel: Some(quota(1, 10)),
+        global: Some(quota(1, 3)),
+        ..off()
+    };
+    let limiter = Limiter::new(&all, clock(), None);
+    for _ in 0..3 {
+        assert_eq!(take(&limiter, "a"), Ok(()));
+    }
+    for _ in 0..50 {
+        assert_eq!(take(&limiter, "a").unwrap_err().scope, Scope::Global);
+        assert_eq!(take(&limiter, "new").unwrap_err().scope, Scope::Global);
+    }
+    assert_eq!(
+        limiter.keys(Scope::Subject),
+        1,
+        "a refused subject is not remembered"
+    );
+    let without_global = RateLimit {
+        global: None,
+        ..all
+    };
+    let limiter = Limiter::new(&without_global, limiter.clock.clone(), Some(&limiter));
+    assert_eq!(passing(&limiter, "a"), 7, "three were charged of ten");
+    assert_eq!(take(&limiter, "a").unwrap_err().scope, Scope::Subject);
+    assert_eq!(take(&limiter, "b").unwrap_err().scope, Scope::Channel);
+}
+
+#[test]
+fn renewals_count_for_the_subject_alone() {
+    let config = RateLimit {
+        subject: Some(quota(1, 5)),
+        channel: Some(quota(1, 1)),
+        global: Some(quota(1, 1)),
+        ..off()
+    };
+    let limiter = Limiter::new(&config, clock(), None);
+    assert_eq!(take(&limiter, "a"), Ok(()));
+    assert_eq!(take(&limiter, "b").unwrap_err().scope, Scope::Channel);
+    for _ in 0..4 {
+        assert_eq!(
+            limiter.check_shared("a", "channel", true, Charge::Take),
+            Ok(())
+        );
+    }
+    let refused = limiter.check_shared("a", "channel", true, Charge::Take);
+    assert_eq!(refused.unwrap_err().scope, Scope::Subject);
+}
+
+#[test]
+fn a_peek_gives_the_verdict_and_charges_nothing() {
+    let limiter = Limiter::new(&by_subject(quota(60, 1)), clock(), None);
+    let peek = || limiter.check_shared("a", "channel", false, Charge::Peek);
+    assert_eq!((peek(), peek()), (Ok(()), Ok(())));
+    assert_eq!(limiter.keys(Scope::Subject), 0);
+    assert_eq!(take(&limiter, "a"), Ok(()));
+    assert_eq!(peek(), take(&limiter, "a"));
+    assert!(peek().is_err());
+}
+
+#[test]
+fn an_address_is_charged_by_guesses_until_it_is_in_debt() {
+    let clock = clock();
+    let config = RateLimit {
+        address: Some(quota(60, 3)),
+        ..off()
+    };
+    let limiter = Limiter::new(&config, clock.clone(), None);
+    let guesser = IpAddr::from([192, 0, 2, 1]);
+    for _ in 0..3 {
+        assert_eq!(limiter.address_in_debt(guesser), None);
+        assert_eq!(limiter.charge_address(guesser), Ok(()));
+    }
+    let refused = limiter.address_in_debt(guesser).unwrap();
+    assert_eq!(refused.scope, Scope::Address);
+    assert_eq!(limiter.charge_address(guesser), Err(refused));
+    assert_eq!(limiter.address_in_debt(IpAddr::from([192, 0, 2, 2])), None);
+    clock.advance(SECOND);
+    assert_eq!(
+        limiter.address_in_debt(guesser),
+        None,
+        "refusals were not charged"
+    );
+}
+
+#[test]
+fn ipv6_counts_as_its_64_and_mapped_ipv4_as_ipv4() {
+    let key = |text: &str| bucket(text.parse().unwrap());
+    assert_eq!(
+        key("2001:db8:1:2::1"),
+        key("2001:db8:1:2:ffff:ffff:ffff:ffff")
+    );
+    assert_ne!(key("2001:db8:1:2::1"), key("2001:db8:1:3::1"));
+    assert_eq!(key("::ffff:192.0.2.1"), key("192.0.2.1"));
+    assert_ne!(key("192.0.2.1"), key("192.0.2.2"));
+    assert_ne!(
+        bucket(Ipv6Addr::UNSPECIFIED.into()),
+        bucket(Ipv4Addr::UNSPECIFIED.into())
+    );
+}
+
+#[test]
+fn a_slower_rate_forgets_no_debt() {
+    let clock = clock();
+    let fast = Limiter::new(&by_subject(quota(600, 20)), clock.clone(), None);
+    assert_eq!(passing(&fast, "a"), 20);
+    let slow = Limiter::new(&by_subject(quota(6, 20)), clock.clone(), Some(&fast));
+    assert_eq!(take(&slow, "a").unwrap_err().retry_after, SECOND * 10);
+    assert_eq!(passing(&slow, "b"), 20);
+}
+
+#[test]
+fn a_faster_rate_applies_to_the_next_request() {
+    let clock = clock();
+    let slow = Limiter::new(&by_subject(quota(6, 20)), clock.clone(), None);
+    assert_eq!(passing(&slow, "a"), 20);
+    let fast = Limiter::new(&by_subject(quota(60, 20)), clock.clone(), Some(&slow));
+    assert_eq!(take(&fast, "a").unwrap_err().retry_after, SECOND);
+}
+
+#[test]
+fn a_changed_burst_keeps_what_was_used() {
+    let clock = clock();
+    let narrow = Limiter::new(&by_subject(quota(60, 5)), clock.clone(), None);
+    assert_eq!(passing(&narrow, "a"), 5);
+    let wide = Limiter::new(&by_subject(quota(60, 20)), clock.clone(), Some(&narrow));
+    assert_eq!(passing(&wide, "a"), 15);
+    let narrow = Limiter::new(&by_subject(quota(60, 5)), clock.clone(), Some(&wide));
+    let refused = take(&narrow, "a").unwrap_err();
+    assert_eq!(
+        refused.retry_after, SECOND,
+        "nobody owes more than the whole capacity"
+    );
+    assert_eq!((refused.limit, refused.reset), (5, SECOND * 5));
+}
+
+#[test]
+fn debts_outlive_a_time_without_the_limit() {
+    let clock = clock();
+    let config = by_subject(quota(60, 5));
+    let first = Limiter::new(&config, clock.clone(), None);
+    assert_eq!(passing(&first, "a"), 5);
+    let without = Limiter::new(&off(), clock.clone(), Some(&first));
+    assert_eq!(take(&without, "a"), Ok(()));
+    clock.advance(SECOND * 2);
+    let again = Limiter::new(&config, clock.clone(), Some(&without));
+    assert_eq!(passing(&again, "a"), 2);
+}
+
+#[test]
+fn when_full_new_keys_share_one_bucket_and_known_ones_keep_theirs() {
+    let config = RateLimit {
+        max_keys: 3,
+        ..by_subject(quota(60, 4))
+    };
+    let limiter = Limiter::new(&config, clock(), None);
+    for subject in ["a", "b", "c"] {
+        assert_eq!(take(&limiter, subject), Ok(()));
+    }
+    assert_eq!(passing(&limiter, "d"), 4);
+    assert_eq!(passing(&limiter, "e"), 0, "it shares what d used up");
+    assert_eq!(passing(&limiter, "a"), 3);
+    assert_eq!(limiter.keys(Scope::Subject), 3);
+    assert_eq!(limiter.overflow(Scope::Subject), 4);
+}
+
+#[test]
+fn sweeping_forgets_who_is_at_rest_and_nobody_else() {
+    let clock = clock();
+    let limiter = Limiter::new(&by_subject(quota(60, 20)), clock.clone(), None);
+    for number in 0..900 {
+        assert_eq!(take(&limiter, &number.to_string()), Ok(()));
+    }
+    assert_eq!(passing(&limiter, "debtor"), 20);
+    let sweep_all = || (0..256).map(|_| limiter.sweep_slice()).sum::<usize>();
+    assert_eq!(sweep_all(), 0);
+    clock.advance(SECOND);
+    assert_eq!(sweep_all(), 900);
+    assert_eq!(limiter.keys(Scope::Subject), 1);
+    assert_eq!(passing(&limiter, "debtor"), 1);
+    clock.advance(SECOND * 20);
+    assert_eq!(sweep_all(), 1);
+    assert_eq!(limiter.keys(Scope::Subject), 0);
+}
+
+#[test]
+fn threads_together_never_get_more_than_the_capacity() {
+    let config = RateLimit {
+        max_keys: 50,
+        subject: Some(quota(1, 100)),
+        channel: Some(quota(1, 300)),
+        global: Some(quota(1, 500)),
+        address: None,
+    };
+    let limiter = Limiter::new(&config, clock(), None);
+    let admitted: [AtomicU32; 4] = Default::default();
+    thread::scope(|scope| {
+        for thread in 0..4 {
+            let (limiter, admitted) = (&limiter, &admitted);
+            scope.spawn(move || {
+                for turn in 0..2000_usize {
+                    let who = (turn + thread) % 4;
+                    let channel = if who < 2 { "x" } else { "y" };
+                    let subject = format!("{who}-{}", turn % 3);
+                    if limiter
+                        .check_shared(&subject, channel, false, Charge::Take)
+                        .is_ok()
+                    {
+                        admitted[who].fetch_add(1, Ordering::Relaxed);
+                    }
+                    limiter.sweep_slice();
+                    assert!(limiter.keys(Scope::Subject) <= 50);
+                }
+            });
+        }
+    });
+    let [a, b, c, d] = admitted.map(AtomicU32::into_inner);
+    assert!(a + b <= 300 && c + d <= 300, "{a} {b} {c} {d}");
+    assert_eq!(a + b + c + d, 500, "exactly the global capacity");
+    assert_eq!(limiter.keys(Scope::Subject), 12);
+}
+
+#[test]
+fn extreme_quotas_neither_panic_nor_refuse_the_first_request() {
+    let durations = [Duration::from_nanos(1), SECOND, Duration::MAX];
+    for per in durations {
+        for requests in [1, 7, u32::MAX] {
+            for burst in [1, u32::MAX] {
+                let quota = Quota {
+                    requests,
+                    per,
+                    burst,
+                };
+                let clock = clock();
+                let limiter = Limiter::new(&by_subject(quota), clock.clone(), None);
+                assert_eq!(take(&limiter, "a"), Ok(()), "{quota:?}");
+                clock.advance(Duration::from_secs(u64::from(u32::MAX)));
+                let _either = take(&limiter, "a");
+                let other = Limiter::new(&by_subject(self::quota(60, 20)), clock, Some(&limiter));
+                assert!(passing(&other, "a") <= 20);
+            }
+        }
+    }
+}
+
+proptest! {
+    /// Held against a token bucket counted in exact fractions of a request.
+    #[test]
+    fn admits_what_a_token_bucket_admits(
+        requests in 1_u32..100,
+        burst in 1_u32..20,
+        steps in prop::collection::vec((0_u64..5000, any::<bool>()), 1..200),
+    ) {
+        let clock = clock();
+        // Divides evenly, so that neither side rounds.
+        let quota = Quota { requests, per: SECOND * requests, burst };
+        let limiter = Limiter::new(&by_subject(quota), clock.clone(), None);
+        let full = u64::from(burst) * 1000;
+        let mut level = full;
+        for (wait, charged) in steps {
+            clock.advance(Duration::from_millis(wait));
+            level = (level + wait).min(full);
+            let charge = if charged { Charge::Take } else { Charge::Peek };
+            let verdict = limiter.check_shared("a", "channel", false, charge);
+            prop_assert_eq!(verdict.is_ok(), level >= 1000);
+            if let Err(refused) = verdict {
+                prop_assert_eq!(refused.retry_after, Duration::from_millis(1000 - level));
+                prop_assert_eq!(refused.reset, Duration::from_millis(full - level));
+            } else if charged {
+                level -= 1000;
+            }
+        }
+    }
+
+    /// Whatever limits come and go, a change gives nobody more requests than were left or than fit.
+    #[test]
+    fn a_change_gives_nobody_a_fresh_bucket(
+        first in (1_u32..1000, 1_u32..50),
+        second in (1_u32..1000, 1_u32..50),
+        used in 0_usize..50,
+    ) {
+        let clock = clock();
+        let before = Limiter::new(&by_subject(quota(first.0, first.1)), clock.clone(), None);
+        let used = (0..used).filter(|_| take(&before, "a").is_ok()).count();
+        let after = Limiter::new(&by_subject(quota(second.0, second.1)), clock, Some(&before));
+        let capacity = usize::try_from(second.1).unwrap();
+        let left = passing(&after, "a");
+        prop_assert_eq!(left, capacity.saturating_sub(used));
+    }
+}

@@ -1,0 +1,93 @@
+//! A token request's body, collected up to its limit; it can be put back for a backend that is to have it after all.
+
+use bytes::{Bytes, BytesMut};
+use http_body::Body as _;
+use http_body_util::BodyExt;
+
+use crate::http::body::RequestBody;
+
+/// The contract's limit for a token request: 16 KiB.
+const LIMIT: usize = 16 * 1024;
+
+/// What was read.
+#[derive(Debug)]
+pub enum Collected {
+    /// All of it.
+    Whole(Bytes),
+    /// More than the limit; this much was read.
+    TooLarge(Bytes),
+    /// The client went away, or its framing broke.
+    Broken(hyper::Error),
+}
+
+/// Reads the body up to the limit. Trailers are dropped: a token request has none.
+pub async fn collect(body: &mut RequestBody) -> Collected {
+    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    if announced > LIMIT {
+        return Collected::TooLarge(Bytes::new());
+    }
+    let mut collected = Chunks::default();
+    while let Some(frame) = body.frame().await {
+        match frame {
+            Err(error) => return Collected::Broken(error),
+            Ok(frame) => {
+                if let Ok(data) = frame.into_data() {
+                    collected.push(data);
+                }
+            }
+        }
+        if collected.len() > LIMIT {
+            return Collected::TooLarge(collected.into_bytes());
+        }
+    }
+    Collected::Whole(collected.into_bytes())
+}
+
+impl Collected {
+    /// The bytes to decide on; `None` where there are too many.
+    pub fn whole(&self) -> Option<&[u8]> {
+        match self {
+            Self::Whole(bytes) => Some(bytes),
+            Self::TooLarge(_) | Self::Broken(_) => None,
+        }
+    }
+
+    /// What was taken from the body.
+    pub fn taken(self) -> Bytes {
+        match self {
+            Self::Whole(bytes) | Self::TooLarge(bytes) => bytes,
+            Self::Broken(_) => Bytes::new(),
+        }
+    }
+}
+
+/// Almost every token request is one frame: that one is kept as it is, and only a second makes a copy.
+#[derive(Default)]
+struct Chunks {
+    first: Bytes,
+    joined: BytesMut,
+}
+
+impl Chunks {
+    fn len(&self) -> usize {
+        self.first.len() + self.joined.len()
+    }
+
+    fn push(&mut self, data: Bytes) {
+        if self.len() == 0 {
+            self.first = data;
+            return;
+        }
+        let first = std::mem::take(&mut self.first);
+        self.joined.extend_from_slice(&first);
+        self.joined.extend_from_slice(&data);
+    }
+
+    fn into_bytes(self) -> Bytes {
+        if self.joined.is_empty() {
+            self.first
+        } else {
+            self.joined.freeze()
+        }
+    }
+}

@@ -1,0 +1,378 @@
+//! The ordered decision: may this caller have a token for this channel? (The contract's table, row by row.)
+//!
+//! Keeps true: rows are asked in the table's order and the first refusal wins; a source without an answer is never a yes
+//! and never a 403; while observing, nothing is charged.
+//! Must not know: sockets, how a response is written, how a token is made.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use http::HeaderMap;
+
+use super::request::{self, BadBody, TokenRequest};
+use crate::access::jwt::{self, Claims};
+use crate::access::sessions::{Claim, Refused, User};
+use crate::access::streams::Lookup;
+use crate::clock::Clock;
+use crate::config::model::{DecisionMode, DefaultRole, ZeroUid};
+use crate::limit::{self, Charge};
+use crate::role::Role;
+use crate::snapshot::Snapshot;
+use crate::telemetry::labels::{Endpoint, Outcome, Scope};
+use crate::telemetry::traffic_labels::LookupOutcome;
+
+/// How long a caller waits before asking again when a source gives no answer.
+const RETRY_UNAVAILABLE: Duration = Duration::from_secs(5);
+
+/// One token request, as far as it was read.
+#[derive(Debug)]
+pub struct Asked<'a> {
+    /// Which list of `routes` its path is in.
+    pub path: Endpoint,
+    /// Its header section.
+    pub headers: &'a HeaderMap,
+    /// Its body; `None` where it is larger than a token request may be.
+    pub body: Option<&'a [u8]>,
+    /// Where it comes from, for the address limit.
+    pub client_ip: Option<IpAddr>,
+}
+
+/// The time of a decision, read once.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// Milliseconds since the Unix epoch.
+    pub unix_millis: u64,
+    /// On the clock's monotonic scale.
+    pub elapsed: Duration,
+}
+
+impl Now {
+    /// Whole seconds since the Unix epoch.
+    pub fn unix_seconds(self) -> u64 {
+        self.unix_millis / 1000
+    }
+}
+
+/// What was decided, and all that was learnt on the way: what audit and metrics report.
+#[derive(Debug)]
+pub struct Decision {
+    /// Whether the answer is ours to give; otherwise it is only counted.
+    pub enforced: bool,
+    /// First token or renewal.
+    pub endpoint: Endpoint,
+    /// From the JWT.
+    pub claims: Option<Claims>,
+    /// From the body.
+    pub request: Option<TokenRequest>,
+    /// The role decided on, or the one asked for.
+    pub role: Option<Role>,
+    /// How the streams source answered, if it was asked.
+    pub streams: Option<LookupOutcome>,
+    /// Yes, or the row that refused.
+    pub verdict: Result<Grant, Refusal>,
+}
+
+impl Decision {
+    /// The outcome that metrics and audit report.
+    pub fn outcome(&self) -> Outcome {
+        self.verdict
+            .as_ref()
+            .map_or_else(|refusal| refusal.outcome, |_| Outcome::Ok)
+    }
+
+    /// No decision within `decision.timeout`.
+    pub fn timed_out(snapshot: &Snapshot, path: Endpoint) -> Self {
+        Self {
+            enforced: is_enforced(snapshot, None),
+            endpoint: path,
+            claims: None,
+            request: None,
+            role: None,
+            streams: Some(LookupOutcome::Error),
+            verdict: Err(Refusal::unavailable("The decision took too long")),
+        }
+    }
+}
+
+/// A yes: what to mint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// What the token lets its holder do.
+    pub role: Role,
+    /// Whole seconds from now.
+    pub lifetime: u32,
+}
+
+/// A no.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Refusal {
+    /// Which row.
+    pub outcome: Outcome,
+    /// For the client's developer; installed clients show some of these to people.
+    pub message: Cow<'static, str>,
+    /// When to come back, where that helps.
+    pub retry: Option<Retry>,
+}
+
+/// When to come back.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Retry {
+    /// After this long.
+    After(Duration),
+    /// As the rate limit says.
+    Limited(limit::Refusal),
+}
+
+impl Refusal {
+    fn new(outcome: Outcome, message: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            outcome,
+            message: message.into(),
+            retry: None,
+        }
+    }
+
+    /// 503: we can't tell now.
+    pub fn unavailable(message: &'static str) -> Self {
+        Self {
+            retry: Some(Retry::After(RETRY_UNAVAILABLE)),
+            ..Self::new(Outcome::Unavailable, message)
+        }
+    }
+
+    fn limited(refusal: limit::Refusal) -> Self {
+        let outcome = match refusal.scope {
+            Scope::Subject | Scope::Address => Outcome::RateLimitedClient,
+            Scope::Channel | Scope::Global => Outcome::RateLimitedShared,
+        };
+        Self {
+            retry: Some(Retry::Limited(refusal)),
+            ..Self::new(outcome, "Too many requests, try again later")
+        }
+    }
+
+    /// 409, also when another worker was faster.
+    pub fn uid_taken() -> Self {
+        Self::new(
+            Outcome::UidTaken,
+            "This uid is in use by someone else in this channel",
+        )
+    }
+
+    /// The session table's refusals.
+    pub fn of_session(refused: Refused) -> Self {
+        match refused {
+            Refused::UidTaken => Self::uid_taken(),
+            Refused::TooManyStreams => {
+                Self::new(Outcome::TooManyStreams, "Too many streams at once")
+            }
+            Refused::SessionTooLong => Self::new(
+                Outcome::SessionTooLong,
+                "The session has reached its full length",
+            ),
+        }
+    }
+}
+
+/// What the rows found out, refused or not.
+struct Findings {
+    endpoint: Endpoint,
+    role: Option<Role>,
+    streams: Option<LookupOutcome>,
+}
+
+/// Decides. Nothing is recorded but rate-limit charges; the caller mints and records the grant.
+pub async fn decide(snapshot: &Snapshot, clock: &Clock, asked: &Asked<'_>, now: Now) -> Decision {
+    let mut findings = Findings {
+        endpoint: asked.path,
+        role: None,
+        streams: None,
+    };
+    let (claims, request, enforced, verdict) = match authenticate(snapshot, clock, asked) {
+        Err(refusal) => {
+            let enforced = is_enforced(snapshot, None);
+            (
+                None,
+                None,
+                enforced,
+                Err(charged(snapshot, asked, enforced, refusal)),
+            )
+        }
+        Ok(claims) => {
+            let enforced = is_enforced(snapshot, Some(&claims.subject));
+            match read_body(snapshot, asked) {
+                Err(refusal) => {
+                    let refusal = charged(snapshot, asked, enforced, refusal);
+                    (Some(claims), None, enforced, Err(refusal))
+                }
+                Ok(request) => {
+                    findings.role = request.role;
+                    let verdict =
+                        judge(snapshot, &claims, &request, enforced, now, &mut findings).await;
+                    (Some(claims), Some(request), enforced, verdict)
+                }
+            }
+        }
+    };
+    Decision {
+        enforced,
+        endpoint: findings.endpoint,
+        claims,
+        request,
+        role: findings.role,
+        streams: findings.streams,
+        verdict,
+    }
+}
+
+/// Whether the answer to this subject is ours to give. While a canary runs, callers without a subject belong to the backend.
+fn is_enforced(snapshot: &Snapshot, subject: Option<&str>) -> bool {
+    let decision = &snapshot.config.decision;
+    match (decision.mode, decision.enforce_percent, subject) {
+        (DecisionMode::Observe | DecisionMode::Off, ..) | (_, 0, _) => false,
+        (_, 100, _) => true,
+        // The same subjects on every replica and after every restart.
+        (_, percent, Some(subject)) => {
+            crc32fast::hash(subject.as_bytes()) % 100 < u32::from(percent)
+        }
+        (_, _, None) => false,
+    }
+}
+
+/// Row 2.
+fn authenticate(snapshot: &Snapshot, clock: &Clock, asked: &Asked<'_>) -> Result<Claims, Refusal> {
+    jwt::authorization(asked.headers)
+        .and_then(|token| snapshot.verifier.verify(token, clock))
+        .map_err(|error| Refusal::new(error.outcome(), error.to_string()))
+}
+
+/// Row 3.
+fn read_body(snapshot: &Snapshot, asked: &Asked<'_>) -> Result<TokenRequest, Refusal> {
+    let body = asked
+        .body
+        .ok_or_else(|| Refusal::new(Outcome::BodyTooLarge, "The body is larger than 16 KiB"))?;
+    let request = request::read(asked.headers, body).map_err(|bad| match bad {
+        BadBody::Invalid(message) => Refusal::new(Outcome::InvalidRequest, message),
+        BadBody::MediaType(message) => Refusal::new(Outcome::UnsupportedMediaType, message),
+    })?;
+    if request.user == User::Uid(0) && snapshot.config.token.zero_uid == ZeroUid::Reject {
+        return Err(Refusal::new(
+            Outcome::InvalidRequest,
+            "uid: required and not 0; a token for uid 0 could be used by anyone",
+        ));
+    }
+    Ok(request)
+}
+
+/// Row 1: what rows 2 and 3 refuse is charged to the address, and an address in debt is told to wait instead.
+fn charged(snapshot: &Snapshot, asked: &Asked<'_>, enforced: bool, refusal: Refusal) -> Refusal {
+    match asked.client_ip {
+        Some(address) if enforced => match snapshot.limiter.charge_address(address) {
+            Ok(()) => refusal,
+            Err(limited) => Refusal::limited(limited),
+        },
+        _ => refusal,
+    }
+}
+
+/// Rows 4 to 11.
+async fn judge(
+    snapshot: &Snapshot,
+    claims: &Claims,
+    request: &TokenRequest,
+    enforced: bool,
+    now: Now,
+    findings: &mut Findings,
+) -> Result<Grant, Refusal> {
+    let (subject, channel) = (&*claims.subject, request.channel.as_str());
+
+    // Row 4. A holder's renewal never waits for what others ask of the channel.
+    let held = snapshot
+        .sessions
+        .held(channel, subject, request.role, now.unix_seconds());
+    if held.is_some() {
+        findings.endpoint = Endpoint::Refresh;
+    }
+    let charge = if enforced { Charge::Take } else { Charge::Peek };
+    snapshot
+        .limiter
+        .check_shared(subject, channel, held.is_some(), charge)
+        .map_err(Refusal::limited)?;
+
+    let role = role_in_stream(snapshot, subject, request, held, now, findings).await?;
+
+    // Rows 10 and 11.
+    let claim = Claim {
+        channel,
+        subject,
+        user: &request.user,
+        role,
+    };
+    let allowed = snapshot
+        .sessions
+        .check(claim, snapshot.session_rules(), now.unix_seconds())
+        .map_err(Refusal::of_session)?;
+    if snapshot.config.jwt.require_exp && claims.expires_at.is_none() {
+        let message = "This login never expires, which is not accepted here; sign in again";
+        return Err(Refusal::new(Outcome::PolicyDenied, message));
+    }
+    let longest = allowed.at_most.unwrap_or(Duration::MAX);
+    let lifetime = snapshot.config.token.lifetime.min(longest).as_secs();
+    Ok(Grant {
+        role,
+        lifetime: u32::try_from(lifetime).unwrap_or(u32::MAX),
+    })
+}
+
+/// Rows 7 to 9: the role that the stream allows.
+async fn role_in_stream(
+    snapshot: &Snapshot,
+    subject: &str,
+    request: &TokenRequest,
+    held: Option<Role>,
+    now: Now,
+    findings: &mut Findings,
+) -> Result<Role, Refusal> {
+    let stream = match snapshot.streams.lookup(&request.channel).await {
+        Lookup::Found(stream) if stream.is_open() => stream,
+        Lookup::Found(_) | Lookup::NotFound => {
+            findings.streams = Some(LookupOutcome::Hit);
+            return Err(Refusal::new(
+                Outcome::StreamNotLive,
+                "Stream no longer active",
+            ));
+        }
+        Lookup::NoAnswer { since } => {
+            let failing_for = now.elapsed.saturating_sub(since);
+            let role = held.filter(|_| failing_for < snapshot.config.streams.stale_if_error);
+            findings.streams = Some(role.map_or(LookupOutcome::Error, |_| LookupOutcome::Stale));
+            findings.role = role.or(findings.role);
+            return role
+                .ok_or_else(|| Refusal::unavailable("Streams can't be looked up right now"));
+        }
+    };
+    findings.streams = Some(LookupOutcome::Hit);
+    let may_publish = stream.may_publish(subject);
+    let role = request
+        .role
+        .unwrap_or(match snapshot.config.token.default_role {
+            DefaultRole::Publisher => Role::Publisher,
+            DefaultRole::Auto if may_publish => Role::Publisher,
+            DefaultRole::Auto | DefaultRole::Subscriber => Role::Subscriber,
+        });
+    findings.role = Some(role);
+    if stream.bans(subject) {
+        return Err(Refusal::new(
+            Outcome::ViewerBanned,
+            "You are banned from this stream",
+        ));
+    }
+    if role == Role::Publisher && !may_publish {
+        return Err(Refusal::new(
+            Outcome::NotOwner,
+            "Not authorized to broadcast this stream",
+        ));
+    }
+    Ok(role)
+}

@@ -1,0 +1,177 @@
+//! The daemon's log: `tracing` events as lines on stderr, in the configured format.
+//!
+//! Keeps true: level and format change while running; audit and access lines pass whatever the level; no value can
+//! break out of its line ([`super::line`]); nobody waits for the log's reader ([`super::line_writer`]).
+
+use std::fmt::Debug;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, UNIX_EPOCH};
+
+use tracing::field::{Field, Visit};
+use tracing::level_filters::LevelFilter;
+use tracing::{Event, Subscriber};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
+use tracing_subscriber::{Registry, reload};
+
+use super::line::{Line, Shape};
+use super::line_writer::{DropCounter, LineWriter};
+use crate::clock::Clock;
+use crate::config::model::{Log, LogFormat, LogLevel};
+
+/// The `target` of audit events.
+pub const AUDIT: &str = "audit";
+/// The `target` of access log lines.
+pub const ACCESS: &str = "access";
+
+/// Lines that may wait for stderr's reader: seconds of a busy access log, at most some MiB.
+const QUEUE_LINES: usize = 8192;
+
+/// A log that is running; dropping it leaves it running.
+#[derive(Clone, Debug)]
+pub struct LogControl {
+    level: reload::Handle<Targets, Registry>,
+    shape: Arc<AtomicU8>,
+    /// Whether the lines go to a terminal: what `auto` asks.
+    terminal: bool,
+    writer: LineWriter,
+}
+
+impl LogControl {
+    /// Puts a reloaded `[log]`'s level and format in force.
+    pub fn apply(&self, settings: &Log) {
+        self.shape.store(
+            shape(settings.format, self.terminal) as u8,
+            Ordering::Relaxed,
+        );
+        // Fails only when the subscriber is gone, and with it the log.
+        let _ = self.level.reload(targets(settings.level));
+    }
+
+    /// Waits until what was logged so far is written, at most `deadline`. Blocks: for stopping only.
+    pub fn flush(&self, deadline: Duration) -> bool {
+        self.writer.flush(deadline)
+    }
+}
+
+/// A log to stderr. Install the subscriber with `tracing::subscriber::set_global_default`.
+pub fn to_stderr(
+    settings: &Log,
+    clock: Clock,
+    dropped: DropCounter,
+) -> io::Result<(impl Subscriber + Send + Sync + use<>, LogControl)> {
+    let open = Box::new(|| Ok(Box::new(io::stderr()) as Box<dyn io::Write + Send>));
+    let writer = LineWriter::start("log", QUEUE_LINES, open, dropped)?;
+    let terminal = io::IsTerminal::is_terminal(&io::stderr());
+    Ok(to_writer(settings, clock, writer, terminal))
+}
+
+/// A log to anything; `terminal` is what `auto` decides on.
+pub fn to_writer(
+    settings: &Log,
+    clock: Clock,
+    writer: LineWriter,
+    terminal: bool,
+) -> (impl Subscriber + Send + Sync + use<>, LogControl) {
+    let shape = Arc::new(AtomicU8::new(shape(settings.format, terminal) as u8));
+    let (filter, level) = reload::Layer::new(targets(settings.level));
+    let lines = Lines {
+        clock,
+        shape: Arc::clone(&shape),
+        writer: writer.clone(),
+    };
+    let control = LogControl {
+        level,
+        shape,
+        terminal,
+        writer,
+    };
+    (Registry::default().with(filter).with(lines), control)
+}
+
+fn shape(format: LogFormat, terminal: bool) -> Shape {
+    match format {
+        LogFormat::Auto if terminal => Shape::Pretty,
+        LogFormat::Auto | LogFormat::Logfmt => Shape::Logfmt,
+        LogFormat::Json => Shape::Json,
+        LogFormat::Pretty => Shape::Pretty,
+    }
+}
+
+fn targets(level: LogLevel) -> Targets {
+    let level = match level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    };
+    // Switched by `log.audit` and `log.access`, not by the level.
+    Targets::new()
+        .with_default(level)
+        .with_target(AUDIT, LevelFilter::INFO)
+        .with_target(ACCESS, LevelFilter::INFO)
+}
+
+struct Lines {
+    clock: Clock,
+    shape: Arc<AtomicU8>,
+    writer: LineWriter,
+}
+
+impl<S: Subscriber> Layer<S> for Lines {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        const LOGFMT: u8 = Shape::Logfmt as u8;
+        const JSON: u8 = Shape::Json as u8;
+        let mut line = Line::new(match self.shape.load(Ordering::Relaxed) {
+            LOGFMT => Shape::Logfmt,
+            JSON => Shape::Json,
+            _ => Shape::Pretty,
+        });
+        line.text("time", &rfc3339(&self.clock));
+        line.level(*event.metadata().level());
+        event.record(&mut Fields(&mut line));
+        line.text("target", event.metadata().target());
+        self.writer.write(line.finish());
+    }
+}
+
+/// Now, as `2026-11-22T23:30:39.000Z`.
+pub(super) fn rfc3339(clock: &Clock) -> String {
+    // Years above 9999 don't format; a clock that far off gets the epoch.
+    let now = Duration::from_millis(clock.unix_millis().min(253_402_300_799_999));
+    humantime::format_rfc3339_millis(UNIX_EPOCH + now).to_string()
+}
+
+struct Fields<'a>(&'a mut Line);
+
+impl Visit for Fields<'_> {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.0.text(key(field), value);
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        self.0.text(key(field), &format!("{value:?}"));
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.0.bare(key(field), value);
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.0.bare(key(field), value);
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.0.bare(key(field), value);
+    }
+}
+
+fn key(field: &Field) -> &'static str {
+    match field.name() {
+        "message" => "msg",
+        name => name,
+    }
+}

@@ -1,0 +1,194 @@
+//! Metrics of things that come and go with the configuration: backend servers and listeners.
+//!
+//! Keeps true: a series is shown while somebody holds its handles, and no longer. The exporter can't remove a
+//! series, so rendering leaves the dead out; one that returns goes on counting where it stopped.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use metrics::{Counter, Gauge, Histogram};
+
+use super::registrar::Registrar;
+use super::{families, flag};
+use crate::telemetry::traffic_labels::UpstreamOutcome;
+
+/// One backend server.
+pub struct UpstreamMetrics {
+    requests: [(Counter, Histogram); UpstreamOutcome::ALL.len()],
+    up: Gauge,
+    retries: Counter,
+}
+
+impl UpstreamMetrics {
+    fn new(registrar: &Registrar, server: &str) -> Self {
+        let up = registrar.gauge(&families::UPSTREAM_UP, &[("server", server)]);
+        up.set(1.0);
+        Self {
+            requests: UpstreamOutcome::ALL.map(|outcome| {
+                let labels = [("server", server), ("outcome", outcome.as_str())];
+                (
+                    registrar.counter(&families::UPSTREAM_REQUESTS, &labels),
+                    registrar.histogram(&families::UPSTREAM_REQUEST_DURATION, &labels),
+                )
+            }),
+            up,
+            retries: registrar.counter(&families::UPSTREAM_RETRIES, &[("server", server)]),
+        }
+    }
+
+    /// One exchange ended (its response header section arrived, or it failed) after `elapsed`.
+    pub fn request(&self, outcome: UpstreamOutcome, elapsed: Duration) {
+        let (count, duration) = &self.requests[outcome as usize];
+        count.increment(1);
+        duration.record(elapsed);
+    }
+
+    /// Whether the server takes connections.
+    pub fn up(&self, up: bool) {
+        self.up.set(flag(up));
+    }
+
+    /// One more attempt for the same request.
+    pub fn retry(&self) {
+        self.retries.increment(1);
+    }
+}
+
+/// One listener.
+pub struct ListenerMetrics {
+    connections: Gauge,
+    tunnels: Gauge,
+    accept_errors: Counter,
+    forwarded_headers_dropped: Counter,
+}
+
+impl ListenerMetrics {
+    fn new(registrar: &Registrar, listener: &str) -> Self {
+        let labels = [("listener", listener)];
+        Self {
+            connections: registrar.gauge(&families::CONNECTIONS, &labels),
+            tunnels: registrar.gauge(&families::TUNNELS, &labels),
+            accept_errors: registrar.counter(&families::ACCEPT_ERRORS, &labels),
+            forwarded_headers_dropped: registrar
+                .counter(&families::FORWARDED_HEADERS_DROPPED, &labels),
+        }
+    }
+
+    /// A connection was accepted.
+    pub fn connection_opened(&self) {
+        self.connections.increment(1.0);
+    }
+
+    /// A connection is over.
+    pub fn connection_closed(&self) {
+        self.connections.decrement(1.0);
+    }
+
+    /// An upgrade succeeded.
+    pub fn tunnel_opened(&self) {
+        self.tunnels.increment(1.0);
+    }
+
+    /// A tunnel is over.
+    pub fn tunnel_closed(&self) {
+        self.tunnels.decrement(1.0);
+    }
+
+    /// One failed accept.
+    pub fn accept_error(&self) {
+        self.accept_errors.increment(1);
+    }
+
+    /// One request whose forwarded headers came from an untrusted private peer.
+    pub fn forwarded_headers_dropped(&self) {
+        self.forwarded_headers_dropped.increment(1);
+    }
+}
+
+macro_rules! opaque_debug {
+    ($($type:ident),*) => {$(
+        impl std::fmt::Debug for $type {
+            fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                formatter.debug_struct(stringify!($type)).finish_non_exhaustive()
+            }
+        }
+    )*};
+}
+opaque_debug!(UpstreamMetrics, ListenerMetrics);
+
+/// Who is alive.
+#[derive(Default)]
+pub struct Instances {
+    upstreams: Living<UpstreamMetrics>,
+    listeners: Living<ListenerMetrics>,
+}
+
+impl Instances {
+    pub fn upstream(&self, registrar: &Registrar, server: &str) -> Arc<UpstreamMetrics> {
+        let make = |name: &str| UpstreamMetrics::new(registrar, name);
+        self.upstreams.get_or_make(server, make)
+    }
+
+    pub fn listener(&self, registrar: &Registrar, name: &str) -> Arc<ListenerMetrics> {
+        let make = |name: &str| ListenerMetrics::new(registrar, name);
+        self.listeners.get_or_make(name, make)
+    }
+
+    /// Whether a series with this label is shown; labels that don't name an instance always are.
+    pub fn alive(&self, label: &str, value: &str) -> bool {
+        match label {
+            "server" => self.upstreams.has(value),
+            "listener" => self.listeners.has(value),
+            _ => true,
+        }
+    }
+
+    /// Bounds what is remembered of instances that are gone.
+    pub fn forget_dead(&self) {
+        self.upstreams.forget_dead();
+        self.listeners.forget_dead();
+    }
+}
+
+struct Living<T>(Mutex<HashMap<String, Weak<T>>>);
+
+impl<T> Default for Living<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<T> Living<T> {
+    fn get_or_make(&self, name: &str, make: impl FnOnce(&str) -> T) -> Arc<T> {
+        let name = plain(name);
+        let mut living = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = living.get(&name).and_then(Weak::upgrade) {
+            return found;
+        }
+        let instance = Arc::new(make(&name));
+        living.insert(name, Arc::downgrade(&instance));
+        instance
+    }
+
+    fn has(&self, name: &str) -> bool {
+        let living = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        living.get(name).is_some_and(|weak| weak.strong_count() > 0)
+    }
+
+    fn forget_dead(&self) {
+        let mut living = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        living.retain(|_, weak| weak.strong_count() > 0);
+    }
+}
+
+/// A name that stands in the text format as it is: no quote, backslash or control character to escape.
+fn plain(name: &str) -> String {
+    name.chars()
+        .map(|character| match character {
+            '"' | '\\' => '_',
+            character if character.is_control() => '_',
+            character => character,
+        })
+        .collect()
+}

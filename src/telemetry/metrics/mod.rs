@@ -1,0 +1,378 @@
+//! Everything that is counted, measured and exported for Prometheus.
+//!
+//! Keeps true: recording is an array index and an atomic: no hashing, no formatting, no lock, no allocation but a
+//! histogram's sample block now and then. Labels are closed sets, or names out of the configuration. What an alert
+//! divides by exists at 0 from the start. No recorder is global, so several daemons live in one process.
+//! Must not know: what a number is good for; that is written in `monitoring/`.
+
+pub mod families;
+mod instances;
+mod registrar;
+mod render;
+mod tables;
+
+use std::array::from_fn;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use metrics::{Counter, Gauge, Histogram};
+
+use self::instances::Instances;
+pub use self::instances::{ListenerMetrics, UpstreamMetrics};
+use self::registrar::Registrar;
+use super::labels::{Endpoint, Handler, Outcome, Scope};
+use super::line_writer::DropCounter;
+use super::process;
+use super::traffic_labels::{LookupOutcome, MethodLabel, ParseErrorKind, Source, StatusClass};
+use crate::clock::Clock;
+use crate::config::model::TokenFormat;
+use crate::role::Role;
+
+const OUTCOMES: usize = Outcome::ALL.len();
+const SCOPES: usize = Scope::ALL.len();
+const SOURCES: usize = Source::ALL.len();
+const LOOKUPS: usize = LookupOutcome::ALL.len();
+const HANDLERS: usize = Handler::ALL.len();
+const METHODS: usize = MethodLabel::ALL.len();
+const STATUSES: usize = StatusClass::ALL.len();
+const PARSE_ERRORS: usize = ParseErrorKind::ALL.len();
+
+/// All metrics of one daemon. Share it as an `Arc`.
+pub struct Metrics {
+    registrar: Registrar,
+    clock: Clock,
+    /// Seconds since the Unix epoch.
+    process_start: f64,
+    dropped_lines: DropCounter,
+
+    token_requests: tables::TokenRequests,
+    shadow_decisions: [[OnceLock<Counter>; STATUSES]; OUTCOMES],
+    token_request_duration: [Histogram; Endpoint::ALL.len()],
+    tokens_issued: tables::TokensIssued,
+    wildcard_tokens_issued: tables::TokensIssued,
+    sessions: [Gauge; Role::ALL.len()],
+    rate_limited: [Counter; SCOPES],
+    rate_limit_keys: [Gauge; SCOPES],
+    rate_limit_overflow: [Counter; SCOPES],
+    source_lookups: [[Counter; LOOKUPS]; SOURCES],
+    source_lookup_duration: [Histogram; SOURCES],
+    source_up: [Gauge; SOURCES],
+    http_requests: HttpTable<Counter>,
+    http_request_duration: HttpTable<Histogram>,
+    parse_errors: [Counter; PARSE_ERRORS],
+    connections_max: Gauge,
+    config: ConfigMetrics,
+    state_writable: Gauge,
+    log_dropped: Counter,
+
+    instances: Instances,
+}
+
+/// By handler, method and status class; a series is made by its first request, as most combinations never occur.
+type HttpTable<T> = [[[OnceLock<T>; STATUSES]; METHODS]; HANDLERS];
+
+struct ConfigMetrics {
+    reload_successful: Gauge,
+    reload_timestamp: Gauge,
+    restart_required: Gauge,
+    fallback: Gauge,
+    hash: Gauge,
+}
+
+impl ConfigMetrics {
+    /// As of a successful start at `now`.
+    fn new(registrar: &Registrar, now: f64) -> Self {
+        let gauge = |family, value: f64| {
+            let gauge = registrar.gauge(family, &[]);
+            gauge.set(value);
+            gauge
+        };
+        Self {
+            reload_successful: gauge(&families::CONFIG_RELOAD_SUCCESSFUL, 1.0),
+            reload_timestamp: gauge(&families::CONFIG_RELOAD_TIMESTAMP, now),
+            restart_required: gauge(&families::CONFIG_RESTART_REQUIRED, 0.0),
+            fallback: gauge(&families::CONFIG_FALLBACK, 0.0),
+            hash: gauge(&families::CONFIG_HASH, 0.0),
+        }
+    }
+}
+
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+impl Metrics {
+    /// Registers every series that must exist from the start. `dropped_lines` is what the log and audit writers
+    /// count their losses in. The configuration counts as loaded now, sources and state as working.
+    pub fn new(clock: &Clock, dropped_lines: DropCounter) -> Arc<Self> {
+        let registrar = Registrar::new();
+        let counter = |family, labels: &[(&'static str, &str)]| registrar.counter(family, labels);
+        let gauge = |family, labels: &[(&'static str, &str)], value: f64| {
+            let gauge = registrar.gauge(family, labels);
+            gauge.set(value);
+            gauge
+        };
+        let by_scope = |family| {
+            Scope::ALL.map(|scope| registrar.counter(family, &[("scope", scope.as_str())]))
+        };
+        let now = seconds(clock.unix_millis());
+        registrar
+            .gauge(
+                &families::BUILD_INFO,
+                &[("version", env!("CARGO_PKG_VERSION"))],
+            )
+            .set(1.0);
+        let metrics = Self {
+            process_start: now - clock.elapsed().as_secs_f64(),
+            clock: clock.clone(),
+            dropped_lines,
+            token_requests: tables::token_requests(&registrar),
+            shadow_decisions: from_fn(|_| from_fn(|_| OnceLock::new())),
+            token_request_duration: Endpoint::ALL.map(|endpoint| {
+                registrar.histogram(
+                    &families::TOKEN_REQUEST_DURATION,
+                    &[("endpoint", endpoint.as_str())],
+                )
+            }),
+            tokens_issued: tables::tokens_issued(&registrar, &families::TOKENS_ISSUED),
+            wildcard_tokens_issued: tables::tokens_issued(
+                &registrar,
+                &families::WILDCARD_TOKENS_ISSUED,
+            ),
+            sessions: Role::ALL
+                .map(|role| gauge(&families::SESSIONS, &[("role", role.as_str())], 0.0)),
+            rate_limited: by_scope(&families::RATE_LIMITED),
+            rate_limit_keys: Scope::ALL.map(|scope| {
+                gauge(
+                    &families::RATE_LIMIT_KEYS,
+                    &[("scope", scope.as_str())],
+                    0.0,
+                )
+            }),
+            rate_limit_overflow: by_scope(&families::RATE_LIMIT_OVERFLOW),
+            source_lookups: Source::ALL.map(|source| {
+                LookupOutcome::ALL.map(|outcome| {
+                    counter(
+                        &families::SOURCE_LOOKUPS,
+                        &[("source", source.as_str()), ("outcome", outcome.as_str())],
+                    )
+                })
+            }),
+            source_lookup_duration: Source::ALL.map(|source| {
+                registrar.histogram(
+                    &families::SOURCE_LOOKUP_DURATION,
+                    &[("source", source.as_str())],
+                )
+            }),
+            source_up: Source::ALL
+                .map(|source| gauge(&families::SOURCE_UP, &[("source", source.as_str())], 1.0)),
+            http_requests: from_fn(|_| from_fn(|_| from_fn(|_| OnceLock::new()))),
+            http_request_duration: from_fn(|_| from_fn(|_| from_fn(|_| OnceLock::new()))),
+            parse_errors: ParseErrorKind::ALL
+                .map(|kind| counter(&families::HTTP_PARSE_ERRORS, &[("kind", kind.as_str())])),
+            connections_max: gauge(&families::CONNECTIONS_MAX, &[], 0.0),
+            config: ConfigMetrics::new(&registrar, now),
+            state_writable: gauge(&families::STATE_WRITABLE, &[], 1.0),
+            log_dropped: counter(&families::LOG_DROPPED, &[]),
+            instances: Instances::default(),
+            registrar,
+        };
+        // The usual combinations exist from the start, so that their first request is a visible increase.
+        for (handler, method) in [
+            (Handler::Live, MethodLabel::Post),
+            (Handler::Forward, MethodLabel::Get),
+            (Handler::Forward, MethodLabel::Post),
+        ] {
+            for class in [
+                StatusClass::Success,
+                StatusClass::ClientError,
+                StatusClass::ServerError,
+            ] {
+                metrics.http_requests(handler, method, class);
+            }
+        }
+        Arc::new(metrics)
+    }
+
+    /// One answered token request; `role` is `None` where it was refused before its role was known.
+    pub fn token_request(
+        &self,
+        endpoint: Endpoint,
+        role: Option<Role>,
+        outcome: Outcome,
+        elapsed: Duration,
+    ) {
+        let role = role.map_or(tables::ROLE_UNKNOWN, Role::index);
+        self.token_requests[endpoint as usize][role][outcome as usize].increment(1);
+        self.token_request_duration[endpoint as usize].record(elapsed);
+    }
+
+    /// One decision that was not enforced; `backend` is the status of the backend's answer, `None` if it gave none.
+    pub fn shadow_decision(&self, outcome: Outcome, backend: Option<StatusCode>) {
+        let class = StatusClass::of(backend);
+        self.shadow_decisions[outcome as usize][class as usize]
+            .get_or_init(|| {
+                let backend = match class {
+                    StatusClass::None => "error",
+                    class => class.as_str(),
+                };
+                self.registrar.counter(
+                    &families::SHADOW_DECISIONS,
+                    &[("outcome", outcome.code()), ("backend", backend)],
+                )
+            })
+            .increment(1);
+    }
+
+    /// One minted token; `uid_zero` where anyone may use it.
+    pub fn token_issued(
+        &self,
+        endpoint: Endpoint,
+        role: Role,
+        format: TokenFormat,
+        uid_zero: bool,
+    ) {
+        let (endpoint, role, format) = (endpoint as usize, role.index(), format as usize);
+        self.tokens_issued[endpoint][role][format].increment(1);
+        if uid_zero {
+            self.wildcard_tokens_issued[endpoint][role][format].increment(1);
+        }
+    }
+
+    /// How many sessions hold an unexpired token.
+    #[allow(clippy::cast_precision_loss)] // exact to 2^53
+    pub fn sessions(&self, role: Role, count: usize) {
+        self.sessions[role.index()].set(count as f64);
+    }
+
+    /// One request answered 429.
+    pub fn rate_limited(&self, scope: Scope) {
+        self.rate_limited[scope as usize].increment(1);
+    }
+
+    /// How many keys a limit remembers.
+    #[allow(clippy::cast_precision_loss)] // exact to 2^53
+    pub fn rate_limit_keys(&self, scope: Scope, keys: usize) {
+        self.rate_limit_keys[scope as usize].set(keys as f64);
+    }
+
+    /// How many requests a limit has charged to its overflow bucket since start.
+    pub fn rate_limit_overflow(&self, scope: Scope, total: u64) {
+        self.rate_limit_overflow[scope as usize].absolute(total);
+    }
+
+    /// One question to a source. Says nothing of [`Metrics::source_up`].
+    pub fn source_lookup(&self, source: Source, outcome: LookupOutcome, elapsed: Duration) {
+        self.source_lookups[source as usize][outcome as usize].increment(1);
+        self.source_lookup_duration[source as usize].record(elapsed);
+    }
+
+    /// Whether a source answers.
+    pub fn source_up(&self, source: Source, up: bool) {
+        self.source_up[source as usize].set(flag(up));
+    }
+
+    /// One finished request on a public listener; `status` is `None` where no response was begun.
+    pub fn http_request(
+        &self,
+        handler: Handler,
+        method: &Method,
+        status: Option<StatusCode>,
+        elapsed: Duration,
+    ) {
+        let (method, class) = (MethodLabel::of(method), StatusClass::of(status));
+        self.http_requests(handler, method, class).increment(1);
+        self.http_request_duration[handler as usize][method as usize][class as usize]
+            .get_or_init(|| {
+                let labels = tables::http_labels(handler, method, class);
+                self.registrar
+                    .histogram(&families::HTTP_REQUEST_DURATION, &labels)
+            })
+            .record(elapsed);
+    }
+
+    fn http_requests(&self, handler: Handler, method: MethodLabel, class: StatusClass) -> &Counter {
+        self.http_requests[handler as usize][method as usize][class as usize].get_or_init(|| {
+            let labels = tables::http_labels(handler, method, class);
+            self.registrar.counter(&families::HTTP_REQUESTS, &labels)
+        })
+    }
+
+    /// One request refused because it isn't acceptable HTTP.
+    pub fn parse_error(&self, kind: ParseErrorKind) {
+        self.parse_errors[kind as usize].increment(1);
+    }
+
+    /// The metrics of one backend server, by its configured name. Its series stand as long as somebody holds this.
+    pub fn upstream(&self, server: &str) -> Arc<UpstreamMetrics> {
+        self.instances.upstream(&self.registrar, server)
+    }
+
+    /// The metrics of one listener, by its configured name. Its series stand as long as somebody holds this.
+    pub fn listener(&self, name: &str) -> Arc<ListenerMetrics> {
+        self.instances.listener(&self.registrar, name)
+    }
+
+    /// The most client connections kept open.
+    #[allow(clippy::cast_precision_loss)] // exact to 2^53
+    pub fn connections_max(&self, connections: usize) {
+        self.connections_max.set(connections as f64);
+    }
+
+    /// A load of the configuration ended; success takes the time.
+    pub fn config_reload(&self, success: bool) {
+        self.config.reload_successful.set(flag(success));
+        if success {
+            let now = seconds(self.clock.unix_millis());
+            self.config.reload_timestamp.set(now);
+        }
+    }
+
+    /// Whether the file holds a change that only a restart can apply.
+    pub fn config_restart_required(&self, required: bool) {
+        self.config.restart_required.set(flag(required));
+    }
+
+    /// Whether the process runs on the last valid configuration instead of the file.
+    pub fn config_fallback(&self, fallback: bool) {
+        self.config.fallback.set(flag(fallback));
+    }
+
+    /// The hash of the configuration in force; 48 of its bits are shown, what a float holds exactly.
+    #[allow(clippy::cast_precision_loss)] // exact after the shift
+    pub fn config_hash(&self, hash: u64) {
+        self.config.hash.set((hash >> 16) as f64);
+    }
+
+    /// Whether the state directory can be written.
+    pub fn state_writable(&self, writable: bool) {
+        self.state_writable.set(flag(writable));
+    }
+
+    /// Everything in Prometheus' text format 0.0.4, families by name.
+    pub fn render(&self) -> String {
+        self.log_dropped.absolute(self.dropped_lines.get());
+        let mut page = render::Page::parse(&self.registrar.render());
+        page.retain(|label, value| self.instances.alive(label, value));
+        page.add(&process::render(self.process_start));
+        page.into_text()
+    }
+
+    /// Moves histogram samples into their buckets; call it about every second, or they pile up until a scrape.
+    pub fn upkeep(&self) {
+        self.registrar.upkeep();
+        self.instances.forget_dead();
+    }
+}
+
+fn flag(value: bool) -> f64 {
+    f64::from(u8::from(value))
+}
+
+#[allow(clippy::cast_precision_loss)] // exact to 2^53
+fn seconds(millis: u64) -> f64 {
+    millis as f64 / 1000.0
+}

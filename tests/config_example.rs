@@ -1,0 +1,126 @@
+//! `config.example.toml` is held to the code: it loads, its comments are the defaults, and it leaves no key out.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test may panic in its helpers too
+
+#[path = "config_test/environment.rs"]
+mod environment;
+
+use std::path::Path;
+
+use environment::FixedEnvironment;
+use renewd::config;
+use renewd::config::keys::BUILT;
+use renewd::config::model::{Config, ZeroUid};
+
+const EXAMPLE: &str = include_str!("../config.example.toml");
+
+fn load(text: &str) -> Config {
+    let origin = Path::new("/etc/renewd/config.toml");
+    match config::load(text, origin, &FixedEnvironment::default()) {
+        Ok(loaded) => loaded.config,
+        Err(errors) => panic!("{errors}"),
+    }
+}
+
+/// One `key = value` line, commented out or not.
+struct Line {
+    number: usize,
+    section: String,
+    key: String,
+    commented: bool,
+}
+
+/// The lines with keys. Examples inside comments are indented further, and aren't among them.
+fn lines() -> Vec<Line> {
+    let mut section = String::new();
+    let mut lines = Vec::new();
+    for (number, line) in EXAMPLE.lines().enumerate() {
+        if let Some(header) = line.strip_prefix('[') {
+            header.trim_end_matches(']').clone_into(&mut section);
+        }
+        let bare = line.strip_prefix("# ").unwrap_or(line);
+        let Some((key, _)) = bare.split_once(" = ") else {
+            continue;
+        };
+        let is_key = |byte: u8| byte.is_ascii_lowercase() || byte == b'_';
+        if key.bytes().all(is_key) {
+            lines.push(Line {
+                number,
+                section: section.clone(),
+                key: key.to_owned(),
+                commented: line.starts_with('#'),
+            });
+        }
+    }
+    lines
+}
+
+/// The example without the lines of a key, then with the commented one of them as well.
+fn without_and_with(default: &Line) -> (String, String) {
+    let all = lines();
+    let is_rival = |number: usize| {
+        all.iter().any(|line| {
+            line.number == number && line.section == default.section && line.key == default.key
+        })
+    };
+    let text = |with: bool| {
+        let kept = EXAMPLE.lines().enumerate().filter_map(|(number, line)| {
+            if number == default.number {
+                return with.then(|| &line[2..]);
+            }
+            (!is_rival(number)).then_some(line)
+        });
+        kept.collect::<Vec<_>>().join("\n")
+    };
+    (text(false), text(true))
+}
+
+#[test]
+fn the_example_as_shipped_is_a_configuration_for_the_current_app() {
+    let config = load(EXAMPLE);
+    assert_eq!(config.jwt.subject_claim, "astrologerId");
+    assert_eq!(config.token.zero_uid, ZeroUid::Allow);
+    assert!(config.jwt.require_exp);
+    assert!(config.admin.token.is_some());
+    let owned = [config.routes.token, config.routes.refresh].concat();
+    for route in ["/api/live/agora-token", "/api/live/refresh-token"] {
+        assert!(owned.iter().any(|owned| owned == route), "{route}");
+    }
+}
+
+#[test]
+fn uncommenting_a_default_changes_nothing() {
+    let defaults: Vec<Line> = lines().into_iter().filter(|line| line.commented).collect();
+    assert!(defaults.len() > 40, "only {} were found", defaults.len());
+    for default in defaults {
+        let (without, with) = without_and_with(&default);
+        assert_eq!(
+            load(&without),
+            load(&with),
+            "line {}: {}.{}",
+            default.number + 1,
+            default.section,
+            default.key
+        );
+    }
+}
+
+#[test]
+fn every_key_that_is_read_is_in_the_example() {
+    let is_word = |byte: char| byte.is_ascii_alphanumeric() || byte == '_';
+    for key in BUILT {
+        let mut section = key.path;
+        let text = loop {
+            section = section.rsplit_once('.').expect("a section").0;
+            if let Some((_, rest)) = EXAMPLE.split_once(&format!("\n[{section}]\n")) {
+                break rest.split("\n[").next().unwrap();
+            }
+        };
+        let name = key.path.rsplit('.').next().unwrap();
+        assert!(
+            text.split(|byte| !is_word(byte)).any(|word| word == name),
+            "{} isn't under [{section}]",
+            key.path
+        );
+    }
+}

@@ -1,0 +1,75 @@
+//! A system for tests of the configuration: these variables, credentials and files, and nothing else.
+//!
+//! Every secret in it contains "hunter2" or [`CERTIFICATE`], so that a leak can be searched for.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use renewd::config::environment::Environment;
+use zeroize::Zeroizing;
+
+/// An app certificate.
+pub const CERTIFICATE: &str = "5ec4e75ec4e75ec4e75ec4e75ec4e75e";
+/// A JWT secret.
+pub const SECRET: &str = "hunter2-hunter2-hunter2-hunter2";
+
+/// See the module.
+#[derive(Clone)]
+pub struct FixedEnvironment {
+    /// Variables.
+    pub variables: BTreeMap<&'static str, String>,
+    /// `$CREDENTIALS_DIRECTORY`.
+    pub credentials_directory: Option<PathBuf>,
+    /// Contents by path.
+    pub files: BTreeMap<PathBuf, String>,
+    /// What is said of every file.
+    pub world_readable: Option<bool>,
+}
+
+impl Default for FixedEnvironment {
+    fn default() -> Self {
+        let files = [
+            ("/credentials/agora_certificate", format!("{CERTIFICATE}\n")),
+            ("/credentials/jwt_secret", format!("{SECRET}\r\n")),
+            ("/credentials/short", "hunter2".to_owned()),
+            ("/etc/renewd/admin-token", "hunter2-admin\n".to_owned()),
+            ("/etc/renewd/empty", "\n".to_owned()),
+        ];
+        let variables = [
+            ("JWT_SECRET", SECRET),
+            ("PORT", "8080"),
+            ("NOT_A_PORT", "hunter2"),
+        ];
+        let owned = |(name, value): (_, &str)| (name, value.to_owned());
+        Self {
+            variables: variables.map(owned).into(),
+            credentials_directory: Some("/credentials".into()),
+            files: files.map(|(path, content)| (path.into(), content)).into(),
+            world_readable: Some(false),
+        }
+    }
+}
+
+impl Environment for FixedEnvironment {
+    fn variable(&self, name: &str) -> Option<String> {
+        self.variables.get(name).cloned()
+    }
+
+    fn credentials_directory(&self) -> Option<PathBuf> {
+        self.credentials_directory.clone()
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
+        let content = self.files.get(path).ok_or(io::ErrorKind::NotFound)?;
+        Ok(Zeroizing::new(content.clone().into_bytes()))
+    }
+
+    fn world_readable(&self, _path: &Path) -> Option<bool> {
+        self.world_readable
+    }
+
+    fn cores(&self) -> usize {
+        4
+    }
+}

@@ -1,0 +1,868 @@
+//! Named tokens, each with the verdict that both sides must give.
+
+use renewd::config::model::JwtAlgorithm;
+use serde_json::{Value, json};
+
+use super::tokens::{GOOD, SECRET, TYPED, UNTYPED, claims, encode, mac, signed, token};
+
+/// The time of every verification, in seconds; ours adds 999 ms, which must not count.
+pub const NOW: u64 = 1_700_000_000;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Accepted(String),
+    /// Verified, but nobody is named: we answer 401.
+    Anonymous,
+    Expired,
+    Inactive,
+    Refused,
+}
+
+#[derive(Clone)]
+pub struct Row {
+    pub name: String,
+    pub token: Token,
+    pub secret: String,
+    pub settings: Settings,
+    pub expected: Option<Verdict>,
+}
+
+#[derive(Clone)]
+pub enum Token {
+    Text(String),
+    /// `jwt.sign(payload, secret, options)`.
+    Minted(Value, Value),
+}
+
+#[derive(Clone)]
+pub struct Settings {
+    pub algorithms: Vec<JwtAlgorithm>,
+    pub issuer: &'static str,
+    pub audience: &'static str,
+    pub leeway: u64,
+    pub claim: &'static str,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            algorithms: vec![JwtAlgorithm::Hs256],
+            issuer: "",
+            audience: "",
+            leeway: 0,
+            claim: "sub",
+        }
+    }
+}
+
+#[derive(Default)]
+pub struct Table(pub Vec<Row>);
+
+impl Table {
+    pub fn row(&mut self, expected: Verdict, name: &str, token: impl Into<String>) -> &mut Row {
+        self.0.push(Row {
+            name: name.into(),
+            token: Token::Text(token.into()),
+            secret: SECRET.into(),
+            settings: Settings::default(),
+            expected: Some(expected),
+        });
+        self.0.last_mut().unwrap()
+    }
+
+    pub fn ada(&mut self, name: &str, token: impl Into<String>) -> &mut Row {
+        self.row(Verdict::Accepted("ada".into()), name, token)
+    }
+
+    pub fn subject(&mut self, subject: &str, payload: &str) {
+        self.row(
+            Verdict::Accepted(subject.into()),
+            &format!("subject in {payload}"),
+            claims(payload),
+        );
+    }
+
+    pub fn anonymous(&mut self, name: &str, token: impl Into<String>) -> &mut Row {
+        self.row(Verdict::Anonymous, name, token)
+    }
+
+    pub fn refused(&mut self, name: &str, token: impl Into<String>) -> &mut Row {
+        self.row(Verdict::Refused, name, token)
+    }
+}
+
+pub fn table() -> Vec<Row> {
+    let mut table = Table::default();
+    minted(&mut table);
+    shapes(&mut table);
+    base64_leniency(&mut table);
+    signatures(&mut table);
+    algorithms(&mut table);
+    headers(&mut table);
+    payloads(&mut table);
+    times(&mut table);
+    subjects(&mut table);
+    issuers_and_audiences(&mut table);
+    table.0
+}
+
+fn minted(table: &mut Table) {
+    let good = Verdict::Accepted("ada".into());
+    let rows = [
+        (
+            "a plain token",
+            json!({"sub":"ada"}),
+            json!({"algorithm":"HS256"}),
+            good.clone(),
+        ),
+        (
+            "no timestamp",
+            json!({"sub":"ada"}),
+            json!({"noTimestamp":true}),
+            good.clone(),
+        ),
+        (
+            "issued later than now",
+            json!({"sub":"ada","iat":NOW + 9999}),
+            json!({}),
+            good.clone(),
+        ),
+        (
+            "an hour to live",
+            json!({"sub":"ada","iat":NOW}),
+            json!({"expiresIn":"1h"}),
+            good.clone(),
+        ),
+        (
+            "a second to live",
+            json!({"sub":"ada","iat":NOW}),
+            json!({"expiresIn":1}),
+            good.clone(),
+        ),
+        (
+            "just expired",
+            json!({"sub":"ada","iat":NOW - 60}),
+            json!({"expiresIn":60}),
+            Verdict::Expired,
+        ),
+        (
+            "long expired",
+            json!({"sub":"ada","iat":1}),
+            json!({"expiresIn":60}),
+            Verdict::Expired,
+        ),
+        (
+            "active now",
+            json!({"sub":"ada","iat":NOW}),
+            json!({"notBefore":0}),
+            good.clone(),
+        ),
+        (
+            "active in a second",
+            json!({"sub":"ada","iat":NOW}),
+            json!({"notBefore":1}),
+            Verdict::Inactive,
+        ),
+        (
+            "a key id",
+            json!({"sub":"ada"}),
+            json!({"keyid":"2026-11"}),
+            good.clone(),
+        ),
+        (
+            "audience, issuer, id",
+            json!({"sub":"ada"}),
+            json!({"audience":["a","b"],"issuer":"i","jwtid":"1"}),
+            good.clone(),
+        ),
+        (
+            "custom header",
+            json!({"sub":"ada"}),
+            json!({"header":{"x":[1,{"y":null}]}}),
+            good,
+        ),
+        (
+            "HS512 while HS256 is allowed",
+            json!({"sub":"ada"}),
+            json!({"algorithm":"HS512"}),
+            Verdict::Refused,
+        ),
+        (
+            "unsigned",
+            json!({"sub":"ada"}),
+            json!({"algorithm":"none"}),
+            Verdict::Refused,
+        ),
+        (
+            "the current app's claims",
+            json!({"astrologerId":"65f0c0ffee65f0c0ffee65f0","sessionId":"s"}),
+            json!({"expiresIn":"7d"}),
+            Verdict::Anonymous,
+        ),
+        (
+            "text as payload",
+            json!("ada"),
+            json!({}),
+            Verdict::Anonymous,
+        ),
+    ];
+    for (name, payload, options, verdict) in rows {
+        table.row(verdict, &format!("minted: {name}"), "").token = Token::Minted(payload, options);
+    }
+}
+
+fn shapes(table: &mut Table) {
+    let good = claims(GOOD);
+    let [header, payload, signature] = good.split('.').collect::<Vec<_>>()[..] else {
+        panic!("three parts")
+    };
+    table.ada("shape: a good token", good.clone());
+    table.refused("shape: one part", header);
+    table.refused("shape: two parts", format!("{header}.{payload}"));
+    table.refused("shape: four parts", format!("{good}.{signature}"));
+    table.refused("shape: trailing dot", format!("{good}."));
+    table.refused("shape: leading dot", format!(".{good}"));
+    table.refused("shape: only dots", "..");
+    table.refused("shape: empty header", format!(".{payload}.{signature}"));
+    table.refused("shape: empty header, signed", signed("", payload));
+    table.refused("shape: empty payload, signed", signed(header, ""));
+    table.refused("shape: empty signature", format!("{header}.{payload}."));
+    table.refused("shape: blank signature", format!("{header}.{payload}. "));
+    table.refused("shape: leading space", format!(" {good}"));
+    table.refused("shape: trailing space", format!("{good} "));
+    table.refused("shape: trailing newline", format!("{good}\n"));
+    table.refused("shape: inner newline", good.replace('.', ".\n"));
+    table.refused("shape: quoted", format!("\"{good}\""));
+    table.refused("shape: with its scheme", format!("Bearer {good}"));
+    table.refused(
+        "shape: JSON serialization",
+        r#"{"payload":"x","signatures":[]}"#,
+    );
+    table.refused("shape: null", "null");
+    table.refused("shape: undefined", "undefined");
+    table.refused("shape: not ASCII", good.replace('.', "．"));
+    table.refused("shape: a NUL inside", good.replace('.', ".\0"));
+    table.refused("shape: upper-cased", good.to_uppercase());
+    let long = format!(r#"{{"sub":"ada","x":"{}"}}"#, "y".repeat(9000));
+    table.ada("shape: nine thousand bytes of payload", claims(&long));
+    let long = format!(r#"{{"alg":"HS256","x":"{}"}}"#, "y".repeat(9000));
+    table.ada("shape: nine thousand bytes of header", token(long, GOOD));
+}
+
+fn base64_leniency(table: &mut Table) {
+    let header = encode(UNTYPED);
+    // 13 bytes: of the last character, Q, the lower four bits count for nothing.
+    let payload = encode(GOOD);
+    let ending_in =
+        |last: char| signed(&header, &format!("{}{last}", &payload[..payload.len() - 1]));
+    for last in ['Q', 'R', 'X', 'a', 'f'] {
+        table.ada(&format!("base64: payload ends in {last}"), ending_in(last));
+    }
+    for last in ['P', 'g', 'A', '_'] {
+        table.anonymous(&format!("base64: payload ends in {last}"), ending_in(last));
+    }
+    table.ada(
+        "base64: a stray last character",
+        signed(&header, &format!("{}A", encode(format!("{GOOD}  ")))),
+    );
+    table.ada(
+        "base64: a stray last character in the header",
+        signed(&format!("{header}A"), &payload),
+    );
+    table.refused(
+        "base64: padded header",
+        signed(&format!("{header}="), &payload),
+    );
+    table.refused(
+        "base64: padded payload",
+        signed(&header, &format!("{payload}==")),
+    );
+    table.refused(
+        "base64: standard alphabet, plus",
+        signed(&header, &format!("{payload}+")),
+    );
+    table.refused(
+        "base64: standard alphabet, slash",
+        signed(&header, &format!("{payload}/")),
+    );
+    table.refused(
+        "base64: percent-encoded",
+        signed(&header, &format!("{payload}%3D")),
+    );
+    table.ada(
+        "base64: dashes and underscores",
+        claims("{\"sub\":\"ada\",\"x\":\"\u{fbff}\u{ffff}???>>>\"}"),
+    );
+    table.refused("base64: a header of one character", signed("e", &payload));
+    table.anonymous("base64: a payload of one character", signed(&header, "e"));
+}
+
+fn signatures(table: &mut Table) {
+    let input = format!("{}.{}", encode(TYPED), encode(GOOD));
+    let good = encode(mac(256, SECRET, &input));
+    let with = |signature: &str| format!("{input}.{signature}");
+    table.refused(
+        "signature: another secret's",
+        with(&encode(mac(256, "another", &input))),
+    );
+    table.refused("signature: cut", with(&good[..good.len() - 1]));
+    table.refused("signature: longer", with(&format!("{good}A")));
+    table.refused("signature: padded", with(&format!("{good}=")));
+    table.refused("signature: one character", with("A"));
+    table.refused("signature: the right length, zeros", with(&"A".repeat(43)));
+    let hexadecimal =
+        format!("{:02x?}", mac(256, SECRET, &input)).replace(['[', ']', ',', ' '], "");
+    table.refused("signature: hexadecimal", with(&hexadecimal));
+    table.refused(
+        "signature: other letter case",
+        with(
+            &good
+                .chars()
+                .map(|c| {
+                    if c.is_lowercase() {
+                        c.to_ascii_uppercase()
+                    } else {
+                        c.to_ascii_lowercase()
+                    }
+                })
+                .collect::<String>(),
+        ),
+    );
+    // 32 bytes are 42 characters and four bits: three other last characters decode to the same bytes.
+    let alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let position = alphabet.find(good.chars().last().unwrap()).unwrap();
+    for other in (position / 4 * 4..position / 4 * 4 + 4).filter(|other| *other != position) {
+        let bent = format!("{}{}", &good[..good.len() - 1], &alphabet[other..=other]);
+        table.refused(
+            &format!("signature: another spelling, {other}"),
+            with(&bent),
+        );
+    }
+    table.refused(
+        "signature: over the payload alone",
+        with(&encode(mac(256, SECRET, &encode(GOOD)))),
+    );
+    table.refused(
+        "signature: over decoded parts",
+        with(&encode(mac(256, SECRET, &format!("{TYPED}.{GOOD}")))),
+    );
+    table.refused(
+        "signature: of another payload",
+        claims(GOOD).replace(&encode(GOOD), &encode(r#"{"sub":"eve"}"#)),
+    );
+    table.refused(
+        "signature: of another header",
+        claims(GOOD).replace(&encode(TYPED), &encode(UNTYPED)),
+    );
+    for secret in [
+        "x",
+        "é😀 zufällig",
+        &"long ".repeat(60),
+        "-----BEGIN not a key",
+        " padded ",
+    ] {
+        let row = table.ada(
+            &format!("signature: with secret {secret:.9}"),
+            with(&encode(mac(256, secret, &input))),
+        );
+        row.secret = secret.into();
+    }
+}
+
+fn algorithms(table: &mut Table) {
+    use JwtAlgorithm::{Hs256, Hs384, Hs512};
+    let signed_with = |name: &str, bits: u32| {
+        let input = format!(
+            "{}.{}",
+            encode(json!({"alg":name}).to_string()),
+            encode(GOOD)
+        );
+        format!("{input}.{}", encode(mac(bits, SECRET, &input)))
+    };
+    for (name, bits, algorithm) in [
+        ("HS256", 256, Hs256),
+        ("HS384", 384, Hs384),
+        ("HS512", 512, Hs512),
+    ] {
+        table
+            .ada(&format!("algorithm: {name} alone"), signed_with(name, bits))
+            .settings
+            .algorithms = vec![algorithm];
+        table
+            .ada(
+                &format!("algorithm: {name} of three"),
+                signed_with(name, bits),
+            )
+            .settings
+            .algorithms = vec![Hs512, Hs256, Hs384];
+        let others = [Hs256, Hs384, Hs512]
+            .into_iter()
+            .filter(|other| *other != algorithm)
+            .collect();
+        table
+            .refused(
+                &format!("algorithm: {name} not allowed"),
+                signed_with(name, bits),
+            )
+            .settings
+            .algorithms = others;
+    }
+    for (name, bits) in [("HS256", 512), ("HS384", 256), ("HS512", 384)] {
+        table
+            .refused(
+                &format!("algorithm: says {name}, is {bits}"),
+                signed_with(name, bits),
+            )
+            .settings
+            .algorithms = vec![Hs256, Hs384, Hs512];
+    }
+    for name in [
+        "hs256",
+        "Hs256",
+        "HS256 ",
+        " HS256",
+        "HS-256",
+        "HS1",
+        "",
+        "none",
+        "None",
+        "NONE",
+        "nOnE",
+        "RS256",
+        "ES256",
+        "PS256",
+        "EdDSA",
+        "HS256,HS512",
+        "toString",
+        "__proto__",
+    ] {
+        table.refused(
+            &format!("algorithm: named {name:?}"),
+            signed_with(name, 256),
+        );
+        let unsigned = format!(
+            "{}.{}.",
+            encode(json!({"alg":name}).to_string()),
+            encode(GOOD)
+        );
+        table.refused(&format!("algorithm: named {name:?}, unsigned"), unsigned);
+    }
+}
+
+fn headers(table: &mut Table) {
+    let with = |header: &str| token(header, GOOD);
+    for header in [
+        r#"{"typ":"JWT","alg":"HS256"}"#,
+        r#"{"alg":"HS256","typ":"jwt"}"#,
+        r#"{"alg":"HS256","typ":"at+jwt"}"#,
+        r#"{"alg":"HS256","typ":null}"#,
+        r#"{"alg":"HS256","typ":["JWT"]}"#,
+        r#"{"alg":"none","alg":"HS256"}"#,
+        r#"{"\u0061lg":"HS\u0032\u00356"}"#,
+        r#" { "alg" : "HS256" } "#,
+        "\t{\r\n\"alg\":\"HS256\"}\n",
+        r#"{"alg":"HS256","kid":"unknown"}"#,
+        r#"{"alg":"HS256","kid":7}"#,
+        r#"{"alg":"HS256","kid":"../../etc/passwd"}"#,
+        r#"{"alg":"HS256","crit":["exp"],"b64":false}"#,
+        r#"{"alg":"HS256","jku":"https://evil.example/keys","x5u":"https://evil.example/c"}"#,
+        r#"{"alg":"HS256","jwk":{"kty":"oct","k":"AAAA"},"x5c":["MIIB"]}"#,
+        r#"{"alg":"HS256","zip":"DEF","enc":"A128GCM","cty":"JWT"}"#,
+        r#"{"alg":"HS256","x":"\ud800"}"#,
+        r#"{"alg":"HS256","\udc00":1}"#,
+        r#"{"alg":"HS256","x":1e999,"y":-0}"#,
+        r#"{"alg":"HS256","__proto__":{"alg":"none"}}"#,
+        r#"{"alg":"HS256","x":"é"}"#,
+    ] {
+        table.ada(&format!("header: {}", header.escape_debug()), with(header));
+    }
+    table.ada(
+        "header: bytes that are no UTF-8",
+        token(b"{\"alg\":\"HS256\",\"x\":\"\xff\xfe\xc3\"}", GOOD),
+    );
+    let deep = format!(
+        r#"{{"alg":"HS256","x":{}{}}}"#,
+        "[".repeat(3000),
+        "]".repeat(3000)
+    );
+    table.ada("header: three thousand arrays deep", with(&deep));
+    for header in [
+        "",
+        "{}",
+        "null",
+        "0",
+        "false",
+        "1",
+        "true",
+        r#""HS256""#,
+        "[]",
+        r#"[{"alg":"HS256"}]"#,
+        r#"{"alg":["HS256"]}"#,
+        r#"{"alg":{"0":"HS256"}}"#,
+        r#"{"alg":null}"#,
+        r#"{"alg":256}"#,
+        r#"{"alg":true}"#,
+        r#"{"ALG":"HS256"}"#,
+        r#"{"alg":"HS256","alg":"none"}"#,
+        r#"{"alg":"HS256"}}"#,
+        r#"{"alg":"HS256"} x"#,
+        r#"{"alg":"HS256","#,
+        r#"{"alg":"HS256",}"#,
+        r#"{"alg":'HS256'}"#,
+        r#"{alg:"HS256"}"#,
+        r#"{"alg":"HS256","x":01}"#,
+        r#"{"alg":"HS256","x":.5}"#,
+        r#"{"alg":"HS256","x":+1}"#,
+        r#"{"alg":"HS256","x":1.}"#,
+        r#"{"alg":"HS256","x":NaN}"#,
+        r#"{"alg":"HS256","x":"\x41"}"#,
+        r#"{"alg":"HS256","x":"\u12"}"#,
+        r#"{"alg":"HS256"}/**/"#,
+        "{\"alg\":\"HS256\",\"x\":\"\n\"}",
+        "{\"alg\":\"HS256\",\"t\typ\":1}",
+        "\u{feff}{\"alg\":\"HS256\"}",
+        "\u{a0}{\"alg\":\"HS256\"}",
+        "\u{c}{\"alg\":\"HS256\"}",
+        "\0",
+    ] {
+        table.refused(&format!("header: {}", header.escape_debug()), with(header));
+    }
+}
+
+fn payloads(table: &mut Table) {
+    for payload in [
+        r#"{"sub":"eve","sub":"ada"}"#,
+        r#"{"sub":1,"exp":"x","sub":"ada","exp":2700000000}"#,
+        r#"{"s\u0075b":"\u0061da"}"#,
+        " \t\r\n{\"sub\" : \"ada\"}\n",
+        r#"{"sub":"ada","x":"\ud800","\udfff":"\udbff\ud800"}"#,
+        r#"{"sub":"ada","x":[1e999,-1e999,1e-999,123456789012345678901234567890]}"#,
+        r#"{"sub":"ada","__proto__":{"exp":1},"constructor":{"exp":1}}"#,
+        "{\"sub\":\"ada\",\"x\":\"\u{2028}\u{2029}\u{7f}\"}",
+        r#"{"sub":"ada","x":{"sub":"eve","exp":1}}"#,
+        r#"{"sub":"ada","":0}"#,
+    ] {
+        table.ada(
+            &format!("payload: {}", payload.escape_debug()),
+            claims(payload),
+        );
+        table.ada(
+            &format!("payload: untyped {}", payload.escape_debug()),
+            token(UNTYPED, payload),
+        );
+    }
+    let deep = format!(
+        r#"{{"x":{}1{},"sub":"ada"}}"#,
+        r#"[{"y":"#.repeat(1000),
+        "}]".repeat(1000)
+    );
+    table.ada("payload: two thousand levels deep", claims(&deep));
+    table.ada(
+        "payload: bytes that are no UTF-8",
+        claims(b"{\"sub\":\"ada\",\"x\":\"\xff\xc3\"}"),
+    );
+    table.row(
+        Verdict::Accepted("a\u{fffd}a".into()),
+        "payload: subject that is no UTF-8",
+        claims(b"{\"sub\":\"a\xffa\"}"),
+    );
+    table.row(
+        Verdict::Accepted("\u{fffd}\u{fffd}\u{fffd}x".into()),
+        "payload: a surrogate in UTF-8",
+        claims(b"{\"sub\":\"\xed\xa0\x80x\"}"),
+    );
+    table.row(
+        Verdict::Accepted("\u{fffd}x".into()),
+        "payload: a cut character",
+        claims(b"{\"sub\":\"\xf0\x9f\x98x\"}"),
+    );
+    let twice = json!(GOOD).to_string();
+    table.ada("payload: JSON in a JSON string, typed", claims(&twice));
+    table.anonymous(
+        "payload: JSON in a JSON string, untyped",
+        token(UNTYPED, &twice),
+    );
+    table.anonymous(
+        "payload: JSON in JSON in JSON",
+        claims(json!(twice).to_string()),
+    );
+    table.row(
+        Verdict::Expired,
+        "payload: an expired one in a JSON string",
+        claims(json!(r#"{"sub":"ada","exp":1}"#).to_string()),
+    );
+    table.refused(
+        "payload: JSON in a string that isn't one",
+        claims(r#""{"sub":"ada"}""#),
+    );
+    table.refused("payload: null, typed", claims("null"));
+    table.anonymous("payload: null, untyped", token(UNTYPED, "null"));
+    for payload in [
+        "{}",
+        "[]",
+        r#"[{"sub":"ada"}]"#,
+        "5",
+        "1e999",
+        "true",
+        r#""ada""#,
+        r#""null""#,
+        r#""[]""#,
+        r#""\ud800""#,
+    ] {
+        table.anonymous(&format!("payload: {payload} typed"), claims(payload));
+        table.anonymous(
+            &format!("payload: {payload} untyped"),
+            token(UNTYPED, payload),
+        );
+    }
+    for payload in [
+        "ada",
+        "{",
+        r#"{"sub":"ada"}x"#,
+        r#"{"sub":"ada",}"#,
+        "\u{feff}{\"sub\":\"ada\"}",
+        r#"{"sub":"ada","x":01}"#,
+        "{\"sub\":\"a\u{1}\"}",
+        "{\"sub\":\"ada\",\"i\nat\":1}",
+        "{'sub':'ada'}",
+        "\u{c}\"{}\"",
+        "\0",
+    ] {
+        table.refused(
+            &format!("payload: {} typed", payload.escape_debug()),
+            claims(payload),
+        );
+        table.anonymous(
+            &format!("payload: {} untyped", payload.escape_debug()),
+            token(UNTYPED, payload),
+        );
+    }
+}
+
+fn times(table: &mut Table) {
+    let good = || Verdict::Accepted("ada".into());
+    let rows = [
+        ("exp", "1700000001", good()),
+        ("exp", "1700000000.5", good()),
+        ("exp", "1700000000.0000001", Verdict::Expired), // equal in doubles
+        ("exp", "1700000000.000001", good()),
+        ("exp", "1.700000001e9", good()),
+        ("exp", "17000000010E-1", good()),
+        ("exp", "1e400", good()),
+        ("exp", "4102444800000", good()),
+        ("exp", "1700000000", Verdict::Expired),
+        ("exp", "1699999999.9", Verdict::Expired),
+        ("exp", "0", Verdict::Expired),
+        ("exp", "-0", Verdict::Expired),
+        ("exp", "-1", Verdict::Expired),
+        ("exp", "-1e400", Verdict::Expired),
+        ("exp", "1e-400", Verdict::Expired),
+        ("exp", "\"1700000001\"", Verdict::Refused),
+        ("exp", "\"\"", Verdict::Refused),
+        ("exp", "null", Verdict::Refused),
+        ("exp", "true", Verdict::Refused),
+        ("exp", "false", Verdict::Refused),
+        ("exp", "[]", Verdict::Refused),
+        ("exp", "[1700000001]", Verdict::Refused),
+        ("exp", "{}", Verdict::Refused),
+        ("nbf", "1700000000", good()),
+        ("nbf", "1699999999.9", good()),
+        ("nbf", "0", good()),
+        ("nbf", "-1e400", good()),
+        ("nbf", "1700000000.5", Verdict::Inactive),
+        ("nbf", "1700000001", Verdict::Inactive),
+        ("nbf", "1e400", Verdict::Inactive),
+        ("nbf", "1700000000000", Verdict::Inactive),
+        ("nbf", "\"0\"", Verdict::Refused),
+        ("nbf", "null", Verdict::Refused),
+        ("nbf", "{}", Verdict::Refused),
+        ("iat", "9999999999", good()),
+        ("iat", "\"never\"", good()),
+        ("iat", "null", good()),
+    ];
+    for (claim, value, verdict) in rows {
+        table.row(
+            verdict,
+            &format!("time: {claim} {value}"),
+            claims(format!(r#"{{"sub":"ada","{claim}":{value}}}"#)),
+        );
+    }
+    let both = |exp: &str, nbf: &str| claims(format!(r#"{{"sub":"ada","exp":{exp},"nbf":{nbf}}}"#));
+    table.row(
+        Verdict::Inactive,
+        "time: expired before it begins",
+        both("1", "2700000000"),
+    );
+    table.row(
+        Verdict::Inactive,
+        "time: not active, exp no number",
+        both("null", "2700000000"),
+    );
+    table.row(
+        Verdict::Refused,
+        "time: expired, nbf no number",
+        both("1", "null"),
+    );
+    table.row(
+        Verdict::Expired,
+        "time: expired and anonymous",
+        claims(r#"{"exp":1}"#),
+    );
+    table.row(
+        Verdict::Expired,
+        "time: the last exp counts",
+        claims(r#"{"sub":"ada","exp":2700000000,"exp":1}"#),
+    );
+    for (claim, value, leeway, verdict) in [
+        ("exp", "1699999941", 60, good()),
+        ("exp", "1699999940", 60, Verdict::Expired),
+        ("exp", "1699999940.5", 60, good()),
+        ("exp", "-1e400", 60, Verdict::Expired),
+        ("nbf", "1700000060", 60, good()),
+        ("nbf", "1700000060.5", 60, Verdict::Inactive),
+        ("nbf", "1700000061", 60, Verdict::Inactive),
+    ] {
+        let token = claims(format!(r#"{{"sub":"ada","{claim}":{value}}}"#));
+        table
+            .row(
+                verdict,
+                &format!("time: {claim} {value} with leeway {leeway}"),
+                token,
+            )
+            .settings
+            .leeway = leeway;
+    }
+}
+
+fn subjects(table: &mut Table) {
+    for (payload, subject) in [
+        (r#"{"sub":"a"}"#, "a"),
+        (r#"{"sub":" "}"#, " "),
+        (r#"{"sub":"a b"}"#, "a b"),
+        (r#"{"sub":"\u0000"}"#, "\0"),
+        (r#"{"sub":"\ud83d\ude00é"}"#, "😀é"),
+        (r#"{"sub":"null"}"#, "null"),
+        (r#"{"sub":7}"#, "7"),
+        (r#"{"sub":0}"#, "0"),
+        (r#"{"sub":-0}"#, "0"),
+        (r#"{"sub":-7}"#, "-7"),
+        (r#"{"sub":1.0}"#, "1"),
+        (r#"{"sub":1e3}"#, "1000"),
+        (r#"{"sub":9007199254740991}"#, "9007199254740991"),
+    ] {
+        table.subject(subject, payload);
+    }
+    let longest = "é".repeat(127);
+    table.subject(&longest, &format!(r#"{{"sub":"{longest}"}}"#));
+    for payload in [
+        r#"{"sub":""}"#,
+        r#"{"sub":null}"#,
+        r#"{"sub":true}"#,
+        r#"{"sub":["ada"]}"#,
+        r#"{"sub":{"$ne":null}}"#,
+        r#"{"sub":1.5}"#,
+        r#"{"sub":1e400}"#,
+        r#"{"sub":9007199254740992}"#,
+        r#"{"Sub":"ada"}"#,
+        r#"{"user":{"sub":"ada"}}"#,
+        r#"{"sub":"ada","sub":null}"#,
+    ] {
+        table.anonymous(&format!("subject: {payload}"), claims(payload));
+    }
+    let app = claims(r#"{"astrologerId":"65f0c0ffee65f0c0ffee65f0","sub":"ada"}"#);
+    table
+        .row(
+            Verdict::Accepted("65f0c0ffee65f0c0ffee65f0".into()),
+            "subject: the current app's claim",
+            app,
+        )
+        .settings
+        .claim = "astrologerId";
+    table
+        .row(
+            Verdict::Accepted("me".into()),
+            "subject: the issuer",
+            claims(r#"{"iss":"me"}"#),
+        )
+        .settings
+        .claim = "iss";
+    table
+        .row(
+            Verdict::Accepted("2700000000".into()),
+            "subject: the expiry",
+            claims(r#"{"exp":2700000000}"#),
+        )
+        .settings
+        .claim = "exp";
+}
+
+fn issuers_and_audiences(table: &mut Table) {
+    for (value, ours) in [
+        (r#""me""#, true),
+        (r#""m\u0065""#, true),
+        (r#""Me""#, false),
+        (r#""me ""#, false),
+        (r#""""#, false),
+        ("null", false),
+        (r#"["me"]"#, false),
+        ("7", false),
+        (r#""\ud800""#, false),
+    ] {
+        let token = claims(format!(r#"{{"sub":"ada","iss":{value}}}"#));
+        table.ada(&format!("issuer: {value} ignored"), token.clone());
+        let verdict = if ours {
+            Verdict::Accepted("ada".into())
+        } else {
+            Verdict::Refused
+        };
+        table
+            .row(verdict, &format!("issuer: {value}"), token)
+            .settings
+            .issuer = "me";
+    }
+    table.refused("issuer: none", claims(GOOD)).settings.issuer = "me";
+    for (value, ours) in [
+        (r#""us""#, true),
+        (r#"["us"]"#, true),
+        (r#"["them","us",7,null,["us"]]"#, true),
+        (r#"["them","\u0075s","\ud800"]"#, true),
+        (r#""US""#, false),
+        (r#""us,them""#, false),
+        ("[]", false),
+        (r#"[["us"]]"#, false),
+        (r#"{"0":"us"}"#, false),
+        ("null", false),
+        ("true", false),
+    ] {
+        let token = claims(format!(r#"{{"sub":"ada","aud":{value}}}"#));
+        table.ada(&format!("audience: {value} ignored"), token.clone());
+        let verdict = if ours {
+            Verdict::Accepted("ada".into())
+        } else {
+            Verdict::Refused
+        };
+        table
+            .row(verdict, &format!("audience: {value}"), token)
+            .settings
+            .audience = "us";
+    }
+    table
+        .refused("audience: none", claims(GOOD))
+        .settings
+        .audience = "us";
+    table
+        .refused(
+            "audience: of a payload that is text",
+            token(UNTYPED, "text"),
+        )
+        .settings
+        .audience = "us";
+    table
+        .row(
+            Verdict::Expired,
+            "audience: wrong and expired",
+            claims(r#"{"exp":1,"aud":"x"}"#),
+        )
+        .settings
+        .audience = "us";
+}

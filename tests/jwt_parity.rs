@@ -1,0 +1,278 @@
+//! Our JWT verdicts equal those of Node's `jsonwebtoken`, which the backend uses.
+//!
+//! Each token goes through both: the named ones of `table`, each with the verdict it must get, and some thousand made from
+//! good ones by small random edits.
+
+// Clippy takes only functions marked as tests for tests; tables are as long as they are.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::too_many_lines
+)]
+
+#[path = "support/npm.rs"]
+mod npm;
+#[path = "jwt/table.rs"]
+mod table;
+#[path = "jwt/tokens.rs"]
+mod tokens;
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use renewd::access::jwt::{JwtError, Verifier};
+use renewd::clock::Clock;
+use renewd::config::model::{Jwt, JwtAlgorithm, JwtKey};
+use renewd::config::secret::Secret;
+use serde_json::{Value, json};
+use table::{NOW, Row, Settings, Table, Token, Verdict, table};
+use tokens::{GOOD, SECRET, TYPED, UNTYPED, claims, token};
+
+fn ours(token: &str, row: &Row) -> Result<String, JwtError> {
+    let key = JwtKey {
+        id: String::new(),
+        algorithm: None,
+        secret: Secret::new(row.secret.clone().into_bytes()),
+    };
+    let config = Jwt {
+        algorithms: row.settings.algorithms.clone(),
+        keys: vec![key],
+        issuer: row.settings.issuer.into(),
+        audience: row.settings.audience.into(),
+        leeway: Duration::from_secs(row.settings.leeway),
+        require_exp: true,
+        key_grace: Duration::ZERO,
+        subject_claim: row.settings.claim.into(),
+    };
+    let clock = Clock::manual(NOW);
+    clock.advance(Duration::from_millis(999));
+    let verified = Verifier::new(&config, None, &clock).verify(token, &clock)?;
+    Ok(verified.subject.into())
+}
+
+fn our_verdict(token: &str, row: &Row) -> Verdict {
+    match ours(token, row) {
+        Ok(subject) => Verdict::Accepted(subject),
+        Err(JwtError::Subject) => Verdict::Anonymous,
+        Err(JwtError::Expired) => Verdict::Expired,
+        Err(JwtError::NotYetValid) => Verdict::Inactive,
+        Err(_) => Verdict::Refused,
+    }
+}
+
+/// Each row's token and Node's verdict on it, with Node's message.
+fn node(rows: &[Row]) -> Vec<(String, Verdict, String)> {
+    let directory = npm::package("jwt");
+    npm::ensure(&directory);
+    let mut node = Command::new("node")
+        .arg("verify.js")
+        .current_dir(directory)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("node is installed");
+    let mut stdin = node.stdin.take().unwrap();
+    let mut lines = String::new();
+    for row in rows {
+        writeln!(lines, "{}", question(row)).unwrap();
+    }
+    let writer = std::thread::spawn(move || stdin.write_all(lines.as_bytes()));
+    let output = node.wait_with_output().unwrap();
+    writer.join().unwrap().unwrap();
+    assert!(output.status.success());
+    let text = String::from_utf8(output.stdout).unwrap();
+    let answers: Vec<_> = text.lines().map(answer).collect();
+    assert_eq!(answers.len(), rows.len());
+    answers
+}
+
+fn question(row: &Row) -> Value {
+    let algorithms: Vec<_> = row
+        .settings
+        .algorithms
+        .iter()
+        .map(|algorithm| match algorithm {
+            JwtAlgorithm::Hs256 => "HS256",
+            JwtAlgorithm::Hs384 => "HS384",
+            JwtAlgorithm::Hs512 => "HS512",
+        })
+        .collect();
+    let mut options = json!({"algorithms": algorithms, "clockTimestamp": NOW, "clockTolerance": row.settings.leeway});
+    if !row.settings.issuer.is_empty() {
+        options["issuer"] = row.settings.issuer.into();
+    }
+    if !row.settings.audience.is_empty() {
+        options["audience"] = row.settings.audience.into();
+    }
+    let mut question =
+        json!({"secret": row.secret, "claim": row.settings.claim, "options": options});
+    match &row.token {
+        Token::Text(text) => question["token"] = text.as_str().into(),
+        Token::Minted(payload, options) => {
+            question["mint"] = json!({"payload": payload, "options": options});
+        }
+    }
+    question
+}
+
+fn answer(line: &str) -> (String, Verdict, String) {
+    // A subject with a lone surrogate doesn't fit into UTF-8; those rows are made on purpose and kept out of here.
+    let answer: Value =
+        serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+    let verdict = match (answer["verdict"].as_str(), answer["subject"].as_str()) {
+        (Some("accepted"), Some(subject)) => Verdict::Accepted(subject.into()),
+        (Some("accepted"), None) => Verdict::Anonymous,
+        (Some("expired"), _) => Verdict::Expired,
+        (Some("inactive"), _) => Verdict::Inactive,
+        _ => Verdict::Refused,
+    };
+    let text = |key: &str| answer[key].as_str().unwrap_or_default().to_owned();
+    (text("token"), verdict, text("message"))
+}
+
+fn assert_equal(rows: &[Row]) {
+    let mut differences = Vec::new();
+    for (row, (token, theirs, message)) in rows.iter().zip(node(rows)) {
+        let ours = our_verdict(&token, row);
+        let expected = row.expected.as_ref().unwrap_or(&theirs);
+        if ours != theirs || ours != *expected {
+            differences.push(format!("{}: ours {ours:?}, Node's {theirs:?} ({message}), expected {expected:?}\n  {token}", row.name));
+        }
+    }
+    assert!(
+        differences.is_empty(),
+        "{} differ:\n{}",
+        differences.len(),
+        differences.join("\n")
+    );
+}
+
+#[test]
+fn every_named_token_gets_nodes_verdict() {
+    let rows = table();
+    let names: std::collections::HashSet<_> = rows.iter().map(|row| &row.name).collect();
+    assert_eq!(names.len(), rows.len(), "every row has its own name");
+    assert!(rows.len() >= 300, "{} rows", rows.len());
+    for kind in [
+        Verdict::Anonymous,
+        Verdict::Expired,
+        Verdict::Inactive,
+        Verdict::Refused,
+    ] {
+        assert!(rows.iter().any(|row| row.expected.as_ref() == Some(&kind)));
+    }
+    assert_equal(&rows);
+}
+
+#[test]
+fn subjects_that_we_can_not_keep_are_refused_though_node_takes_them() {
+    let too_long = format!(r#"{{"sub":"{}"}}"#, "x".repeat(256));
+    let mut table = Table::default();
+    table.row(
+        Verdict::Accepted("x".repeat(256)),
+        "256 bytes",
+        claims(&too_long),
+    );
+    let lone = claims(r#"{"sub":"\ud800"}"#);
+    for (row, (token, theirs, _)) in table.0.iter().zip(node(&table.0)) {
+        assert_eq!(Some(theirs), row.expected);
+        assert_eq!(ours(&token, row), Err(JwtError::Subject), "{}", row.name);
+    }
+    assert_eq!(ours(&lone, &table.0[0]), Err(JwtError::Subject));
+}
+
+// === Edited at random ===
+
+/// A fixed sequence (xorshift, Marsaglia 2003), so that a failure is seen again.
+struct Sequence(u64);
+
+impl Sequence {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 >> 33).unwrap() % limit
+    }
+
+    /// Removes, replaces, repeats or inserts a few bytes.
+    fn edit(&mut self, text: &mut Vec<u8>) {
+        const BYTES: &[u8] = b"\"\"\\u{}[],:0123456789.eE+-dDxn \t\n\0\x7f\xff\xc3\xa9\xed\xa0";
+        const PIECES: [&[u8]; 12] = [
+            b"\\ud800",
+            b"null",
+            b"1e999",
+            b"-1",
+            b"\"exp\":",
+            b"\"sub\":\"eve\",",
+            b"\"nbf\":0,",
+            b"{}",
+            b"[1]",
+            b"\\u0073",
+            b"1700000000",
+            b"\"alg\":\"HS256\",",
+        ];
+        for _ in 0..=self.below(3) {
+            let at = self.below(text.len() + 1);
+            match self.below(4) {
+                0 if at < text.len() => {
+                    text.remove(at);
+                }
+                1 if at < text.len() => text[at] = BYTES[self.below(BYTES.len())],
+                2 => text.insert(at, BYTES[self.below(BYTES.len())]),
+                _ => {
+                    let piece = PIECES[self.below(PIECES.len())];
+                    text.splice(at..at, piece.iter().copied());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn randomly_edited_tokens_get_nodes_verdict() {
+    let headers = [
+        TYPED,
+        UNTYPED,
+        r#"{"typ":"JWT","kid":"a","alg":"HS256","x":[1,{"y":"\u00e9"}]}"#,
+    ];
+    let payloads = [
+        GOOD,
+        r#"{"sub":"ada","iat":1699999990,"exp":1700003600}"#,
+        r#"{"sub":7,"exp":1700000000.5,"nbf":1699999999,"aud":["us"],"iss":"me"}"#,
+        r#""{\"sub\":\"ada\"}""#,
+        r#"{"x":{"y":[{"z":"\ud83d\ude00"},-1.5e-3,true]},"sub":"ada"}"#,
+    ];
+    let mut sequence = Sequence(0x9e37_79b9_7f4a_7c15);
+    let mut rows = Vec::new();
+    for number in 0..6000 {
+        let mut header = headers[sequence.below(headers.len())].as_bytes().to_vec();
+        let mut payload = payloads[sequence.below(payloads.len())].as_bytes().to_vec();
+        match sequence.below(5) {
+            0 => sequence.edit(&mut header),
+            _ => sequence.edit(&mut payload),
+        }
+        rows.push(Row {
+            name: format!(
+                "edit {number}: {} . {}",
+                header.escape_ascii(),
+                payload.escape_ascii()
+            ),
+            token: Token::Text(token(&header, &payload)),
+            secret: SECRET.into(),
+            settings: Settings::default(),
+            expected: None,
+        });
+        // Subjects that no UTF-8 holds are ours to refuse.
+        if String::from_utf8_lossy(&payload)
+            .to_lowercase()
+            .contains("\\ud")
+        {
+            rows.pop();
+        }
+    }
+    assert!(rows.len() > 4000);
+    assert_equal(&rows);
+}

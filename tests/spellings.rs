@@ -1,0 +1,401 @@
+//! No spelling of an owned path that Express routes to its own handler may be forwarded: thousands of targets, each sent
+//! byte for byte to running Express 4 and 5 apps, and what they did compared with what `http::target` says.
+
+#![allow(clippy::unwrap_used, clippy::panic)] // a test's way to fail
+
+mod support;
+
+use std::collections::{BTreeSet, HashMap};
+use std::thread;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use renewd::http::target::{Match, OwnedPaths, Route, origin_form};
+use support::express::{Express, Version};
+use support::raw::Client;
+
+const TOKEN: [&str; 2] = ["/api/live/token", "/api/live/agora-token"];
+const REFRESH: [&str; 2] = ["/api/live/refresh-token", "/refresh-token"];
+
+fn owned_paths() -> OwnedPaths {
+    let strings = |paths: &[&str]| paths.iter().map(ToString::to_string).collect::<Vec<_>>();
+    OwnedPaths::new(&strings(&TOKEN), &strings(&REFRESH))
+}
+
+/// How the app attaches its live router; the first is the current app's way.
+const MOUNTS: [&str; 3] = ["router", "nested", "leaf"];
+
+/// Node's `url.parse` takes over as soon as a target holds this byte: `à` is C3 A0 in UTF-8.
+const NO_BREAK_SPACE: u8 = 0xa0;
+
+// === the targets ===
+
+fn all_targets() -> BTreeSet<Vec<u8>> {
+    let mut targets = BTreeSet::new();
+    for path in TOKEN.into_iter().chain(REFRESH) {
+        letter_cases(path, &mut targets);
+        prefixes_and_suffixes(path, &mut targets);
+        boundaries(path, &mut targets);
+        characters(path, &mut targets);
+        absolute_forms(path, &mut targets);
+    }
+    targets
+}
+
+fn letter_cases(path: &str, targets: &mut BTreeSet<Vec<u8>>) {
+    targets.insert(path.to_uppercase().into_bytes());
+    for position in 0..path.len() {
+        let mut target = path.as_bytes().to_vec();
+        target[position] = target[position].to_ascii_uppercase();
+        targets.insert(target.clone());
+        target.extend_from_slice(b"/");
+        targets.insert(target);
+    }
+}
+
+/// Written before an owned path, separated by blanks.
+const PREFIXES: &str = r"/ // /// /. /./ /.. /x/.. /x/../ \ \\ /\ %2f /%2e /%2e%2e ; . * //host /http://x http: x: à
+    //a@b //a@b:80 //a:c@b //a@b@c //a@ //@b ///a@b /a@b //a%40b \/a@b /\a@b \\a@b //a@b/ //a@b//c@d //a@b;x //a@b? //a@[::1]";
+
+/// Written after an owned path, separated by blanks.
+const SUFFIXES: &str = r#"/ // /// ? ?x=1 /? //? # #x /#x ?# #? ?x#y ?? ; ;x=1 . .. /. /./ /.. /../ /x /x/.. %20 %00 %2f %2F %5c
+    %3f %23 %09 %0a %a0 %c2%a0 \ \\ /\ * : @ ! $ & ' ( ) + , = ~ | { } ^ ` " < > [ ] - _ % %2 %zz ?% ?\ ?/../x
+    à ?à /?à //?à \?à #à ?@à /@à"#;
+
+/// Written after an owned path: bytes that aren't UTF-8, blanks and controls, byte order marks and separators.
+const RAW_SUFFIXES: [&[u8]; 18] = [
+    b"\xa0",
+    b"\xa0\xa0",
+    b"/\xa0",
+    b"?\xa0",
+    b"\xc2\xa0",
+    b"/\xc2\xa0",
+    b"\xff",
+    b"\x7f",
+    b"\x01",
+    b"\x0b",
+    b"\x0c",
+    b"\t",
+    b"?\t",
+    b"\x85",
+    b"\xc2\x85",
+    b"\xef\xbb\xbf",
+    b"?\xef\xbb\xbf",
+    b"?\xe2\x80\xa8",
+];
+
+fn prefixes_and_suffixes(path: &str, targets: &mut BTreeSet<Vec<u8>>) {
+    targets.insert(path.into());
+    for prefix in PREFIXES.split_ascii_whitespace() {
+        for suffix in ["", "/", "?à", "#x", "?x"] {
+            targets.insert(format!("{prefix}{path}{suffix}").into_bytes());
+        }
+    }
+    let suffixes = SUFFIXES.split_ascii_whitespace().map(str::as_bytes);
+    for suffix in suffixes.chain(RAW_SUFFIXES) {
+        targets.insert([path.as_bytes(), suffix].concat());
+        targets.insert([path.to_uppercase().as_bytes(), suffix].concat());
+    }
+}
+
+/// Written in place of one slash, or of all, separated by blanks.
+const BETWEEN: &str = r"// /// //// /./ /../ /x/../ /.// \ \\ /\ \/ %2f %2F /%2f %5c /%2e/ /%2e%2e/ /;/ ;/ /%20/ ?/ #/ //host/ /à/
+    //a@b/ ///a@b/ //a@b// ///a@b// /a@b/ \\a@b/ /\\a@b/ //a@b:1/";
+
+fn boundaries(path: &str, targets: &mut BTreeSet<Vec<u8>>) {
+    let slashes: Vec<usize> = path
+        .match_indices('/')
+        .map(|(position, _)| position)
+        .collect();
+    for between in BETWEEN.split_ascii_whitespace() {
+        for position in &slashes {
+            let (before, after) = (&path[..*position], &path[*position + 1..]);
+            for suffix in ["", "/", "?à"] {
+                targets.insert(format!("{before}{between}{after}{suffix}").into_bytes());
+            }
+        }
+        targets.insert(path.replace('/', between).into_bytes());
+        let (first, interior) = path.split_at(1);
+        targets.insert(format!("{first}{}", interior.replace('/', between)).into_bytes());
+    }
+}
+
+fn characters(path: &str, targets: &mut BTreeSet<Vec<u8>>) {
+    for (position, character) in path.char_indices() {
+        let (before, after) = (&path[..position], &path[position + 1..]);
+        let code = u32::from(character);
+        let upper = u32::from(character.to_ascii_uppercase());
+        for written in [
+            format!("%{code:02x}"),
+            format!("%{code:02X}"),
+            format!("%{upper:02x}"),
+            format!("%25{code:02x}"),
+            format!("%u00{code:02x}"),
+            format!("{character}%00"),
+            format!("{character}\u{301}"),
+        ] {
+            targets.insert(format!("{before}{written}{after}").into_bytes());
+        }
+    }
+    let everything: Vec<_> = path.bytes().map(|byte| format!("%{byte:02x}")).collect();
+    let everything = everything.concat();
+    targets.insert(everything.clone().into_bytes());
+    targets.insert(format!("/{everything}").into_bytes());
+    // The long s and the Kelvin sign fold to ASCII letters in some regular expressions.
+    targets.insert(path.replace('s', "\u{17f}").into_bytes());
+    targets.insert(path.replace('k', "\u{212a}").into_bytes());
+}
+
+fn absolute_forms(path: &str, targets: &mut BTreeSet<Vec<u8>>) {
+    const SCHEMES: &[&str] = &[
+        "http",
+        "https",
+        "HTTP",
+        "ws",
+        "ftp",
+        "file",
+        "javascript",
+        "a+b.c-d",
+        "x1",
+    ];
+    const AUTHORITIES: &[&str] = &[
+        "x",
+        "X.example.",
+        "x:80",
+        "x:",
+        "x:y",
+        "u@x",
+        "u:p@x:1",
+        "u%20:p%2f@x",
+        "@x",
+        "u@",
+        "u@v@x",
+        "[::1]",
+        "[::1]:80",
+        "1.2.3.4",
+        "",
+        "x;y",
+        "x'y",
+        "x%2fy",
+        "x_y",
+        "x*y",
+        "é",
+        "x\\y",
+        "x|y",
+        "x,y",
+    ];
+    for scheme in SCHEMES {
+        for authority in AUTHORITIES {
+            targets.insert(format!("{scheme}://{authority}{path}").into_bytes());
+        }
+        for tail in ["/", "?x", "#x", "/?x#y", "?à", "//", "%20"] {
+            targets.insert(format!("{scheme}://x{path}{tail}").into_bytes());
+        }
+        for beginning in [
+            ":",
+            ":/",
+            ":///",
+            ":////x",
+            ":\\\\x",
+            "://x/",
+            "://x//u@h",
+            "://x\\",
+            "://x?",
+            "://x#",
+            "://x?/",
+            "://x/..",
+            "://x%2f",
+        ] {
+            targets.insert(format!("{scheme}{beginning}{path}").into_bytes());
+            targets.insert(format!("{scheme}{beginning}{path}?à").into_bytes());
+        }
+        targets
+            .insert(format!("{scheme}://x{}", path.replacen("/live/", "/live//", 1)).into_bytes());
+        targets.insert(format!("{scheme}://x{}", path.to_uppercase()).into_bytes());
+    }
+}
+
+// === the apps ===
+
+/// An app and what its router has made of each target so far.
+struct App {
+    client: Client,
+    known: HashMap<Vec<u8>, bool>,
+    // Dropped last, after the connection.
+    _process: Express,
+}
+
+impl App {
+    fn start(version: Version, mount: &str) -> Self {
+        let process = Express::start(version, &[("RATE_LIMIT", "0"), ("MOUNT", mount)]);
+        Self {
+            client: Client::new(process.address),
+            known: HashMap::new(),
+            _process: process,
+        }
+    }
+
+    /// Whether a `POST` of exactly this target reaches the app's handler of an owned path.
+    fn routes(&mut self, target: &[u8]) -> bool {
+        if let Some(routed) = self.known.get(target) {
+            return *routed;
+        }
+        // Node 20 refuses bytes above 0x7F, looser parsers do not: the app takes them from a header.
+        let request = if target.is_ascii() {
+            [b"POST ", target, b" HTTP/1.1\r\n".as_slice()].concat()
+        } else {
+            let encoded = STANDARD.encode(target);
+            format!("POST / HTTP/1.1\r\nX-Target-Base64: {encoded}\r\n").into_bytes()
+        };
+        let rest = b"Host: app.test\r\nContent-Length: 0\r\n\r\n";
+        let response = self.client.send(&[&request, rest.as_slice()].concat());
+        let response =
+            response.unwrap_or_else(|error| panic!("{}: {error}", target.escape_ascii()));
+        let handler = response.header("x-reached").unwrap_or_default();
+        let routed = ["token", "agora-token", "refresh-token"].contains(&handler);
+        self.known.insert(target.to_vec(), routed);
+        routed
+    }
+}
+
+/// What one app made of all targets.
+#[derive(Default)]
+struct Findings {
+    /// Reached a handler, as sent or as it would be forwarded.
+    routed: usize,
+    /// Of these, what we don't serve ourselves.
+    guarded: Vec<Vec<u8>>,
+    /// Of these, what we would forward: must stay empty.
+    escaped: Vec<Vec<u8>>,
+}
+
+fn try_all(version: Version, mount: &str, targets: &BTreeSet<Vec<u8>>) -> Findings {
+    let mut app = App::start(version, mount);
+    let owned = owned_paths();
+    let mut findings = Findings::default();
+    for target in targets {
+        // What hyper refuses gets 400 from it and never comes to us.
+        let Ok(uri) = http::Uri::try_from(target.as_slice()) else {
+            continue;
+        };
+        let forwarded = origin_form(&uri)
+            .is_some_and(|origin| app.routes(http::Uri::from(origin).to_string().as_bytes()));
+        // How the app is attached changes nothing in how Node reads a target: one attachment is asked about these.
+        let as_sent = mount == MOUNTS[0] && app.routes(target);
+        if !forwarded && !as_sent {
+            continue;
+        }
+        findings.routed += 1;
+        match owned.classify(&uri) {
+            Match::Served(_) => {}
+            Match::Guarded => findings.guarded.push(target.clone()),
+            Match::Foreign => findings.escaped.push(target.clone()),
+        }
+    }
+    findings
+}
+
+/// Routed only because Node's `url.parse` finds an authority, or trims, where there is none: 404 is enough.
+fn is_quirk(target: &[u8]) -> bool {
+    target.contains(&NO_BREAK_SPACE) || (target.starts_with(b"/") && target.contains(&b'@'))
+}
+
+fn readable(targets: &[Vec<u8>]) -> Vec<String> {
+    targets
+        .iter()
+        .map(|target| target.escape_ascii().to_string())
+        .collect()
+}
+
+fn assert_nothing_escapes(version: Version) {
+    let targets = all_targets();
+    assert!(targets.len() > 3000, "only {} targets", targets.len());
+    let findings = thread::scope(|scope| {
+        let runs = MOUNTS.map(|mount| scope.spawn(|| try_all(version, mount, &targets)));
+        runs.map(|run| run.join().unwrap())
+    });
+    for (mount, findings) in MOUNTS.into_iter().zip(findings) {
+        assert!(
+            findings.escaped.is_empty(),
+            "{mount}: {:#?}",
+            readable(&findings.escaped)
+        );
+        assert!(
+            findings.routed > 300,
+            "{mount}: only {} targets reached the app's handlers",
+            findings.routed
+        );
+        if mount == MOUNTS[0] {
+            // The current app's shape: whatever routes there is answered, but for what only a quirk of `url.parse` routes.
+            let refused: Vec<_> = findings
+                .guarded
+                .into_iter()
+                .filter(|target| !is_quirk(target))
+                .collect();
+            assert!(
+                refused.is_empty(),
+                "routed but 404: {:#?}",
+                readable(&refused)
+            );
+        }
+    }
+}
+
+#[test]
+fn no_spelling_that_express_4_routes_is_forwarded() {
+    assert_nothing_escapes(Version::Four);
+}
+
+#[test]
+fn no_spelling_that_express_5_routes_is_forwarded() {
+    assert_nothing_escapes(Version::Five);
+}
+
+#[test]
+fn spellings_named_by_the_contract_are_served_and_routed_by_express_4() {
+    let mut app = App::start(Version::Four, "router");
+    for (target, route) in [
+        ("/api/live/token", Route::Token),
+        ("/API/live/TOKEN", Route::Token),
+        ("/api/live/token/", Route::Token),
+        ("/api/live/token?a=b", Route::Token),
+        ("/api/live/token#f", Route::Token),
+        ("http://example.com/api/live/token", Route::Token),
+        (
+            "gopher://user:word@example.com:70/api/live/agora-token/",
+            Route::Token,
+        ),
+        ("/api/live//token", Route::Token),
+        ("/api/live//refresh-token", Route::Refresh),
+        ("/refresh-token/?", Route::Refresh),
+    ] {
+        assert_eq!(
+            owned_paths().classify(&target.parse().unwrap()),
+            Match::Served(route),
+            "{target}"
+        );
+        assert!(app.routes(target.as_bytes()), "{target}");
+    }
+}
+
+#[test]
+fn unrelated_paths_are_forwarded() {
+    for target in [
+        "/",
+        "/api/live/tokens",
+        "/api/live/token2",
+        "/api/live/active",
+        "/api/live/65f0c0ffee65f0c0ffee65f0/join",
+        "/api/live/token/x",
+        "/api/refresh-token",
+        "/socket.io/?EIO=4&transport=polling",
+        "/?next=/api/live/token",
+        "http://refresh-token/api",
+    ] {
+        assert_eq!(
+            owned_paths().classify(&target.parse().unwrap()),
+            Match::Foreign,
+            "{target}"
+        );
+    }
+}

@@ -1,0 +1,394 @@
+//! What the data plane's tests share: a proxy on free ports, a backend played by hand, raw sockets with deadlines.
+
+#![allow(dead_code)] // each test file uses its own part
+#![allow(clippy::unwrap_used, clippy::panic)] // what fails here fails a test
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use http::header::{CONNECTION, EXPECT, TE, TRANSFER_ENCODING, UPGRADE};
+use http::{HeaderMap, HeaderName, Request, Response, StatusCode};
+use renewd::config::model::{Limits, Listen, Timeouts, Upstream, UpstreamServer};
+use renewd::error::Kind;
+use renewd::forward::{Forwarder, Observer as ForwardObserver};
+use renewd::http::body::{Body, Finished, RequestBody};
+use renewd::http::exchange::{Answer, Connection};
+use renewd::net::listen::{Address, Inherited, Listeners};
+use renewd::net::worker::Workers;
+use renewd::net::{Event, Observer};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+/// Longer than anything takes here, shorter than a test runner's patience.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The future's result, or a panic that says what didn't happen.
+pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+    let Ok(result) = tokio::time::timeout(PATIENCE, future).await else {
+        panic!("not within {PATIENCE:?}: {what}");
+    };
+    result
+}
+
+/// What can be set up differently for a test.
+#[derive(Clone)]
+pub struct Setup {
+    pub timeouts: Timeouts,
+    pub limits: Limits,
+    pub workers: usize,
+    pub connect_timeout: Duration,
+    pub response_timeout: Duration,
+    pub idle_timeout: Duration,
+    pub max_connections: usize,
+    pub listen: Listen,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            timeouts: Timeouts {
+                header: PATIENCE,
+                idle: PATIENCE,
+                body_stall: PATIENCE,
+                write_stall: PATIENCE,
+                tunnel_idle: PATIENCE,
+            },
+            limits: Limits {
+                header_bytes: 16 * 1024,
+                header_fields: 100,
+                target_bytes: 8 * 1024,
+            },
+            workers: 1,
+            connect_timeout: Duration::from_secs(2),
+            response_timeout: PATIENCE,
+            idle_timeout: Duration::from_secs(4),
+            max_connections: 1000,
+            listen: Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], 0))),
+        }
+    }
+}
+
+/// Everything the proxy reports.
+#[derive(Default)]
+pub struct Log {
+    pub events: Mutex<Vec<Event>>,
+    pub finished: Mutex<Vec<Finished>>,
+    pub retries: Mutex<usize>,
+    changed: tokio::sync::Notify,
+}
+
+impl Log {
+    /// Waits until `seen` is satisfied.
+    pub async fn wait(&self, what: &str, seen: impl Fn(&Self) -> bool) {
+        within(what, async {
+            loop {
+                let mut changed = std::pin::pin!(self.changed.notified());
+                changed.as_mut().enable();
+                if seen(self) {
+                    return;
+                }
+                changed.await;
+            }
+        })
+        .await;
+    }
+
+    pub fn count(&self, event: Event) -> usize {
+        let events = self.events.lock().unwrap();
+        events.iter().filter(|seen| **seen == event).count()
+    }
+}
+
+impl Observer for Log {
+    fn observe(&self, _listener: usize, event: Event) {
+        self.events.lock().unwrap().push(event);
+        self.changed.notify_waiters();
+    }
+}
+
+struct Retries(Arc<Log>);
+
+impl ForwardObserver for Retries {
+    fn retried(&self, _server: &UpstreamServer) {
+        *self.0.retries.lock().unwrap() += 1;
+    }
+}
+
+/// A running proxy that forwards everything.
+pub struct Proxy {
+    pub workers: Workers,
+    pub address: Address,
+    pub log: Arc<Log>,
+}
+
+impl Proxy {
+    pub fn start(backend: SocketAddr, setup: Setup) -> Self {
+        Self::start_inheriting(backend, setup, Vec::new())
+    }
+
+    pub fn start_inheriting(
+        backend: SocketAddr,
+        setup: Setup,
+        inherited: Vec<(String, Inherited)>,
+    ) -> Self {
+        let listen = std::slice::from_ref(&setup.listen);
+        let listeners = Listeners::bind(listen, setup.workers, inherited).unwrap();
+        let address = listeners.addresses()[0].clone();
+        let log = Arc::new(Log::default());
+        let service_log = log.clone();
+        let max_connections = setup.max_connections;
+        let workers = Workers::start(
+            listeners,
+            max_connections,
+            &tokio::runtime::Handle::current(),
+            log.clone(),
+            move |_| {
+                Rc::new(Service {
+                    upstream: Arc::new(upstream(backend, &setup)),
+                    setup: setup.clone(),
+                    forwarder: Forwarder::new(Rc::new(Retries(service_log.clone()))),
+                    log: service_log.clone(),
+                })
+            },
+        )
+        .unwrap();
+        Self {
+            workers,
+            address,
+            log,
+        }
+    }
+
+    pub fn tcp(&self) -> SocketAddr {
+        match &self.address {
+            Address::Tcp(address) => *address,
+            Address::Unix(path) => panic!("listens on {}", path.display()),
+        }
+    }
+
+    pub async fn connect(&self) -> Wire {
+        let stream = within("connecting to the proxy", TcpStream::connect(self.tcp())).await;
+        Wire::new(stream.unwrap())
+    }
+}
+
+fn upstream(backend: SocketAddr, setup: &Setup) -> Upstream {
+    Upstream {
+        servers: vec![UpstreamServer {
+            name: format!("http://{backend}"),
+            host: backend.ip().to_string(),
+            port: backend.port(),
+        }],
+        connect_timeout: setup.connect_timeout,
+        response_timeout: setup.response_timeout,
+        idle_timeout: setup.idle_timeout,
+    }
+}
+
+struct Service {
+    upstream: Arc<Upstream>,
+    setup: Setup,
+    forwarder: Forwarder,
+    log: Arc<Log>,
+}
+
+impl Answer for Service {
+    fn timeouts(&self) -> Timeouts {
+        self.setup.timeouts.clone()
+    }
+
+    fn limits(&self) -> Limits {
+        self.setup.limits.clone()
+    }
+
+    async fn answer(
+        self: Rc<Self>,
+        _connection: Connection,
+        request: Request<RequestBody>,
+    ) -> Response<Body> {
+        let (mut head, body) = request.into_parts();
+        let websocket = head
+            .headers
+            .get(UPGRADE)
+            .is_some_and(|value| value == "websocket");
+        head.headers = end_to_end(head.headers, websocket);
+        let forwarded = self
+            .forwarder
+            .forward(&self.upstream, head, body, websocket);
+        let mut response = match forwarded.await {
+            Ok(response) => response,
+            Err(error) => refusal(error.kind),
+        };
+        let switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        let headers = std::mem::take(response.headers_mut());
+        *response.headers_mut() = end_to_end(headers, switching);
+        let log = self.log.clone();
+        response.map(|body| {
+            body.on_finish(Box::new(move |finished| {
+                log.finished.lock().unwrap().push(finished);
+                log.changed.notify_waiters();
+            }))
+        })
+    }
+}
+
+fn refusal(kind: Kind) -> Response<Body> {
+    let status = match kind {
+        Kind::ResponseTimeout => StatusCode::GATEWAY_TIMEOUT,
+        Kind::BadRequest | Kind::ClientGone => StatusCode::BAD_REQUEST,
+        Kind::ConnectFailed | Kind::ConnectionLost | Kind::BadResponse => StatusCode::BAD_GATEWAY,
+    };
+    let mut response = Response::new(Body::full(format!("{kind:?}")));
+    *response.status_mut() = status;
+    response
+}
+
+fn end_to_end(headers: HeaderMap, upgrade: bool) -> HeaderMap {
+    let keep_alive = HeaderName::from_static("keep-alive");
+    let mut kept = HeaderMap::new();
+    let mut current: Option<HeaderName> = None;
+    for (name, value) in headers {
+        current = name.or(current);
+        let Some(name) = &current else { continue };
+        let hop = *name == keep_alive
+            || *name == TRANSFER_ENCODING
+            || *name == EXPECT
+            || (*name == TE && value != "trailers")
+            || (!upgrade && (*name == CONNECTION || *name == UPGRADE));
+        if !hop {
+            kept.append(name.clone(), value);
+        }
+    }
+    kept
+}
+
+/// A backend whose every byte the test writes.
+pub struct Backend {
+    listener: TcpListener,
+}
+
+impl Backend {
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        Self { listener }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.listener.local_addr().unwrap()
+    }
+
+    pub async fn accept(&self) -> Wire {
+        let accepted = within("the backend being connected to", self.listener.accept()).await;
+        Wire::new(accepted.unwrap().0)
+    }
+
+    /// Whether a connection is waiting now.
+    pub async fn is_untouched(&self) -> bool {
+        let mut accept = std::pin::pin!(self.listener.accept());
+        std::future::poll_fn(|context| {
+            std::task::Poll::Ready(accept.as_mut().poll(context).is_pending())
+        })
+        .await
+    }
+}
+
+/// One end of a connection, byte by byte.
+pub struct Wire {
+    pub stream: TcpStream,
+    read: Vec<u8>,
+}
+
+impl Wire {
+    pub fn new(stream: TcpStream) -> Self {
+        stream.set_nodelay(true).unwrap();
+        Self {
+            stream,
+            read: Vec::new(),
+        }
+    }
+
+    pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        let sent = within("sending", self.stream.write_all(bytes.as_ref())).await;
+        sent.unwrap();
+    }
+
+    /// Says that no more will be sent.
+    pub async fn half_close(&mut self) {
+        self.stream.shutdown().await.unwrap();
+    }
+
+    /// Everything up to and with `end`.
+    pub async fn until(&mut self, end: &str) -> String {
+        loop {
+            let found = self
+                .read
+                .windows(end.len())
+                .position(|window| window == end.as_bytes());
+            if let Some(position) = found {
+                let rest = self.read.split_off(position + end.len());
+                let text = std::mem::replace(&mut self.read, rest);
+                return String::from_utf8(text).unwrap();
+            }
+            let mut chunk = [0; 4096];
+            let length = within(&format!("{end:?} after {:?}", self.text()), async {
+                self.stream.read(&mut chunk).await
+            })
+            .await;
+            match length {
+                Ok(0) | Err(_) => panic!("closed before {end:?}, after {:?}", self.text()),
+                Ok(length) => self.read.extend_from_slice(&chunk[..length]),
+            }
+        }
+    }
+
+    /// A header section.
+    pub async fn head(&mut self) -> String {
+        self.until("\r\n\r\n").await
+    }
+
+    /// Exactly so many bytes.
+    pub async fn exactly(&mut self, length: usize) -> Vec<u8> {
+        while self.read.len() < length {
+            let mut chunk = vec![0; 64 * 1024];
+            let what = format!("{length} bytes, {} so far", self.read.len());
+            match within(&what, self.stream.read(&mut chunk)).await {
+                Ok(0) | Err(_) => panic!("closed before {what}"),
+                Ok(read) => self.read.extend_from_slice(&chunk[..read]),
+            }
+        }
+        let rest = self.read.split_off(length);
+        std::mem::replace(&mut self.read, rest)
+    }
+
+    /// Everything until the other side closes or resets.
+    pub async fn rest(&mut self) -> String {
+        within("the connection's end", async {
+            let mut chunk = vec![0; 64 * 1024];
+            while let Ok(length @ 1..) = self.stream.read(&mut chunk).await {
+                self.read.extend_from_slice(&chunk[..length]);
+            }
+        })
+        .await;
+        String::from_utf8_lossy(&std::mem::take(&mut self.read)).into_owned()
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.read).into_owned()
+    }
+}
+
+/// A `GET` as a client writes it.
+pub fn get(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: example.test\r\n\r\n")
+}
+
+/// A sized response as a backend writes it.
+pub fn ok(body: &str) -> String {
+    format!(
+        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
