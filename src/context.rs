@@ -5,6 +5,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 /// One request's identity and what became of it.
 #[derive(Debug)]
 pub struct RequestContext {
@@ -26,14 +28,13 @@ impl RequestId {
     /// 128 bits as 32 hexadecimal digits.
     pub fn from_bits(high: u64, low: u64) -> Self {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let mut text = [0; 32];
-        let bits = (u128::from(high) << 64) | u128::from(low);
-        for (index, digit) in text.iter_mut().enumerate() {
-            let nibble = (bits >> (124 - 4 * index)) & 0xf;
-            *digit = DIGITS[usize::try_from(nibble).unwrap_or(0)];
+        let mut text = Vec::with_capacity(32);
+        for byte in [high.to_be_bytes(), low.to_be_bytes()].as_flattened() {
+            text.push(DIGITS[usize::from(byte >> 4)]);
+            text.push(DIGITS[usize::from(byte & 0xf)]);
         }
         Self(
-            http::HeaderValue::from_bytes(&text)
+            http::HeaderValue::from_maybe_shared(Bytes::from(text))
                 .unwrap_or_else(|_| http::HeaderValue::from_static("-")),
         )
     }
@@ -53,5 +54,16 @@ impl RequestId {
     /// For logs.
     pub fn as_str(&self) -> &str {
         self.0.to_str().unwrap_or("-")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_its_bits_in_hexadecimal() {
+        let id = RequestId::from_bits(0x0123_4567_89ab_cdef, 0xf);
+        assert_eq!(id.as_str(), "0123456789abcdef000000000000000f");
     }
 }

@@ -5,7 +5,7 @@
 //! Must not know: what is being timed.
 
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -15,6 +15,8 @@ use crate::clock::timer_now;
 #[derive(Debug, Default)]
 pub struct Deadline {
     sleep: Option<Pin<Box<Sleep>>>,
+    /// Whom the wheel wakes.
+    waker: Option<Waker>,
 }
 
 impl Deadline {
@@ -23,7 +25,14 @@ impl Deadline {
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(due)));
         if due < sleep.deadline() {
             sleep.as_mut().reset(due);
+        } else if !sleep.is_elapsed()
+            && let Some(waker) = &self.waker
+            && waker.will_wake(context.waker())
+        {
+            // The entry stands. Most polls are about something else, and asking the wheel takes its lock.
+            return Poll::Pending;
         }
+        self.waker = Some(context.waker().clone());
         loop {
             ready!(sleep.as_mut().poll(context));
             if timer_now() >= due {

@@ -18,7 +18,7 @@
 //! | [`config`] | TOML as written → every error at once → validated model |
 //! | [`http`] | pure functions on HTTP types |
 //! | [`telemetry`] | metrics, access log, audit |
-//! | [`transport`], [`deadline`] | a connected socket; a timer that is cheap to move |
+//! | [`transport`], [`tls`], [`deadline`] | a connected socket; what makes it TLS; a timer that is cheap to move |
 //! | [`context`], [`error`], [`role`], [`clock`], [`readiness`] | shared vocabulary |
 
 // Nothing that comes from outside may end the process. Here, not in Cargo.toml: a test fails by panicking.
@@ -44,4 +44,5 @@ pub mod role;
 pub mod service;
 pub mod snapshot;
 pub mod telemetry;
+pub mod tls;
 pub mod transport;

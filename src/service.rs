@@ -4,16 +4,22 @@
 //! spelling; every request is counted once, when its response is over, however it ended.
 //! Must not know: how connections are kept, how a token is decided.
 
+mod date;
+mod refusals;
 mod tally;
 
 use std::cell::Cell;
+use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::header::CONNECTION;
+use http::header::DATE;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
+use rustls::ServerConfig;
 
+use self::date::DateField;
+use self::refusals::{closing, failed, not_found, refused, unreachable};
 use self::tally::Tally;
 use crate::config::model::{DecisionMode, Limits, Timeouts, UpstreamServer};
 use crate::context::{RequestContext, RequestId};
@@ -24,7 +30,7 @@ use crate::http::exchange::{Answer, Connection};
 use crate::http::forwarded::{self, Claims, Origin, Peer};
 use crate::http::hop::{self, RequestChanges, X_REQUEST_ID};
 use crate::http::target::{self, Match, Route};
-use crate::http::{respond, sanity};
+use crate::http::{cors, respond, sanity};
 use crate::live;
 use crate::snapshot::{Shared, Snapshot};
 use crate::telemetry::labels::{Endpoint, Handler};
@@ -39,6 +45,7 @@ pub struct Service {
     /// Request ids are this worker's random half and a count: unique without a system call a request.
     id_prefix: u64,
     id_count: Cell<u64>,
+    date: DateField,
 }
 
 impl Service {
@@ -56,6 +63,7 @@ impl Service {
             listeners,
             id_prefix,
             id_count: Cell::new(id_count),
+            date: DateField::default(),
         }
     }
 }
@@ -69,6 +77,16 @@ impl Answer for Service {
         self.shared.current.load().config.server.limits.clone()
     }
 
+    fn tls(&self, listener: usize) -> Option<Arc<ServerConfig>> {
+        let snapshot = self.shared.current.load();
+        let identity = snapshot.config.server.tls_for(listener)?;
+        Some(Arc::clone(identity.config()))
+    }
+
+    fn h2c(&self) -> bool {
+        self.shared.current.load().config.server.h2c
+    }
+
     async fn answer(
         self: Rc<Self>,
         connection: Connection,
@@ -78,15 +96,15 @@ impl Answer for Service {
         let host = sanity::effective_host(request.uri(), request.headers());
         let peer = Peer {
             address: connection.peer.map(|peer| peer.ip()),
-            tls: false,
+            tls: connection.tls,
         };
         let trusted = &snapshot.config.server.trusted_proxies;
         let origin = forwarded::resolve(peer, trusted, request.headers(), host.as_ref());
-        if let Claims::Dropped { private_peer } = origin.claims {
-            self.claims_dropped(connection, private_peer);
+        if origin.claims == (Claims::Dropped { private_peer: true }) {
+            self.claims_dropped(connection);
         }
         let context = RequestContext {
-            id: self.request_id(&origin, &request),
+            id: self.request_id(peer.is_trusted(trusted), &request),
             started: self.shared.clock.elapsed(),
             peer: peer.address,
             client_ip: origin.client_ip,
@@ -97,8 +115,14 @@ impl Answer for Service {
             context: &context,
             origin: &origin,
             host,
+            browser_origin: snapshot
+                .config
+                .cors
+                .as_ref()
+                .and_then(|_| cors::origin(request.headers())),
         };
-        let (handler, response) = self.route(asked, request).await;
+        // Boxed, for every future between here and the socket would hold it twice, and be moved with it.
+        let (handler, response) = self.route(asked, Box::new(request)).await;
         tally.attach(handler, response)
     }
 }
@@ -109,6 +133,24 @@ struct Asked<'a> {
     context: &'a RequestContext,
     origin: &'a Origin,
     host: Option<HeaderValue>,
+    /// The `Origin` header; read only where `[cors]` asks for it.
+    browser_origin: Option<HeaderValue>,
+}
+
+/// What the client gets of a forwarded request, and what the backend itself said.
+struct Forwarded {
+    response: Response<Body>,
+    /// The status of the backend's answer; `None` where it gave none and the response stands in for it.
+    backend: Option<StatusCode>,
+}
+
+impl Forwarded {
+    fn in_place(response: Response<Body>) -> Self {
+        Self {
+            response,
+            backend: None,
+        }
+    }
 }
 
 // === impl Service ===
@@ -117,17 +159,22 @@ impl Service {
     async fn route(
         &self,
         asked: Asked<'_>,
-        request: Request<RequestBody>,
+        request: Box<Request<RequestBody>>,
     ) -> (Handler, Response<Body>) {
         if let Some(response) = self.refuse_malformed(&asked, &request) {
-            return (Handler::Reject, ours(asked.context, response));
+            return (Handler::Reject, self.ours(&asked, response));
         }
         let config = &asked.snapshot.config;
         let target = request.uri();
         if config.server.health_path.as_deref() == Some(target.path())
-            && target.authority().is_none()
+            && (target.authority().is_none() || request.version() == Version::HTTP_2)
         {
-            return (Handler::Health, ours(asked.context, self.health()));
+            return (Handler::Health, self.signed(asked.context, self.health()));
+        }
+        let client = asked.context.client_ip;
+        let mut rules = config.routes.block.iter();
+        if rules.any(|rule| rule.refuses(request.method(), target, client)) {
+            return (Handler::Reject, self.ours(&asked, not_found()));
         }
         let mode = config.decision.mode;
         let enforcing = mode == DecisionMode::Enforce && config.decision.enforce_percent > 0;
@@ -139,24 +186,22 @@ impl Service {
                     Route::Token => Endpoint::Token,
                     Route::Refresh => Endpoint::Refresh,
                 };
-                self.serve_token(asked, endpoint, request).await
+                // Boxed, for it is large, and most requests are forwarded.
+                Box::pin(self.serve_token(asked, endpoint, *request)).await
             }
             Match::Served(_) if enforcing && *request.method() != Method::OPTIONS => {
                 let response = respond::method_not_allowed("POST, OPTIONS");
-                (Handler::Live, ours(asked.context, response))
+                (Handler::Live, self.ours(&asked, response))
             }
-            Match::Guarded if enforcing => {
-                let response =
-                    respond::failure(StatusCode::NOT_FOUND, "not_found", "Route not found");
-                (Handler::Live, ours(asked.context, response))
-            }
+            Match::Guarded if enforcing => (Handler::Live, self.ours(&asked, not_found())),
             // A preflight that gets this far must not become a POST behind us.
-            Match::Served(_) => (
-                Handler::Forward,
-                self.forward(&asked, request, enforcing).await,
-            ),
+            Match::Served(_) => {
+                let forwarded = self.forward(&asked, request, enforcing).await;
+                (Handler::Forward, forwarded.response)
+            }
             Match::Guarded | Match::Foreign => {
-                (Handler::Forward, self.forward(&asked, request, false).await)
+                let forwarded = self.forward(&asked, request, false).await;
+                (Handler::Forward, forwarded.response)
             }
         }
     }
@@ -176,13 +221,13 @@ impl Service {
         )
         .await
         {
-            live::Answer::Ours(response) => (Handler::Live, ours(asked.context, response)),
+            live::Answer::Ours(response) => (Handler::Live, self.ours(&asked, response)),
             live::Answer::Backends { request, outcome } => {
-                let response = self.forward(&asked, request, false).await;
+                let forwarded = self.forward(&asked, Box::new(request), false).await;
                 self.shared
                     .metrics
-                    .shadow_decision(outcome, Some(response.status()));
-                (Handler::Forward, response)
+                    .shadow_decision(outcome, forwarded.backend);
+                (Handler::Forward, forwarded.response)
             }
             live::Answer::ClientGone => {
                 let response = respond::failure(
@@ -190,7 +235,7 @@ impl Service {
                     "invalid_request",
                     "The body is incomplete",
                 );
-                (Handler::Live, ours(asked.context, closing(response)))
+                (Handler::Live, self.ours(&asked, closing(response)))
             }
         }
     }
@@ -198,17 +243,57 @@ impl Service {
     async fn forward(
         &self,
         asked: &Asked<'_>,
-        request: Request<RequestBody>,
+        request: Box<Request<RequestBody>>,
         keeps_method: bool,
-    ) -> Response<Body> {
+    ) -> Forwarded {
+        let began = self.shared.clock.elapsed();
+        let result = match self.send(asked, request, keeps_method) {
+            Ok(sending) => sending.await,
+            Err(response) => return Forwarded::in_place(self.ours(asked, response)),
+        };
+        if let Some(metrics) = asked.snapshot.upstreams.first() {
+            let outcome = match &result {
+                Ok(response) => UpstreamOutcome::of(response.status()),
+                Err(error) => upstream_outcome(error.kind),
+            };
+            metrics.request(outcome, self.shared.clock.elapsed().saturating_sub(began));
+        }
+        match result {
+            Ok(response) => {
+                self.reachable(asked.snapshot, true);
+                let (mut head, body) = response.into_parts();
+                let switched = head.status == StatusCode::SWITCHING_PROTOCOLS;
+                let id = asked.context.id.header();
+                head.headers = hop::response_headers(head.headers, id, switched);
+                Forwarded {
+                    backend: Some(head.status),
+                    response: Response::from_parts(head, body),
+                }
+            }
+            Err(error) => {
+                self.reachable(asked.snapshot, error.kind != Kind::ConnectFailed);
+                Forwarded::in_place(self.ours(asked, failed(asked.context, &error)))
+            }
+        }
+    }
+
+    /// Rewrites the request for the backend and sends it. Not an `async fn`, so that the request's parts are gone from
+    /// the future that waits.
+    #[allow(clippy::result_large_err)] // taken apart at once by the one caller
+    fn send<'a>(
+        &'a self,
+        asked: &'a Asked<'_>,
+        request: Box<Request<RequestBody>>,
+        keeps_method: bool,
+    ) -> Result<impl Future<Output = Result<Response<Body>, ProxyError>> + 'a, Response<Body>> {
         let upstream = &asked.snapshot.config.upstream;
         let Some(server) = upstream.servers.first() else {
-            return ours(asked.context, unreachable());
+            return Err(unreachable());
         };
         let (mut head, body) = request.into_parts();
         let upgrade = hop::is_websocket_upgrade(&head.method, head.version, &head.headers);
         let Some(path) = target::origin_form(&head.uri) else {
-            return ours(asked.context, closing(refused(sanity::Refusal::Target)));
+            return Err(closing(refused(sanity::Refusal::Target)));
         };
         let changes = RequestChanges {
             host: asked.host.clone().unwrap_or_else(|| authority(server)),
@@ -218,32 +303,11 @@ impl Service {
             chunked: !body.is_end_stream() && body.size_hint().exact().is_none(),
             keeps_method,
         };
-        head.headers = hop::request_headers(&head.headers, &changes);
+        head.headers = hop::request_headers(head.headers, &changes);
         head.uri = path.into();
         head.version = Version::HTTP_11;
         head.extensions.clear();
-        let began = self.shared.clock.elapsed();
-        let result = self.forwarder.forward(upstream, head, body, upgrade).await;
-        if let Some(metrics) = asked.snapshot.upstreams.first() {
-            let outcome = match &result {
-                Ok(response) => UpstreamOutcome::of(response.status()),
-                Err(error) => upstream_outcome(error.kind),
-            };
-            metrics.request(outcome, self.shared.clock.elapsed().saturating_sub(began));
-        }
-        match result {
-            Ok(mut response) => {
-                self.reachable(asked.snapshot, true);
-                let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-                *response.headers_mut() =
-                    hop::response_headers(response.headers(), asked.context.id.header(), switched);
-                response
-            }
-            Err(error) => {
-                self.reachable(asked.snapshot, error.kind != Kind::ConnectFailed);
-                failed(asked.context, &error)
-            }
-        }
+        Ok(self.forwarder.forward(upstream, head, body, upgrade))
     }
 
     fn refuse_malformed(
@@ -282,6 +346,24 @@ impl Service {
         })
     }
 
+    /// What the backend didn't answer but might have: with the headers that browsers want for another site's page.
+    fn ours(&self, asked: &Asked<'_>, response: Response<Body>) -> Response<Body> {
+        let mut response = self.signed(asked.context, response);
+        if let Some(policy) = &asked.snapshot.config.cors {
+            policy.apply(asked.browser_origin.as_ref(), response.headers_mut());
+        }
+        response
+    }
+
+    /// An answer of ours carries the request's id, so that a report leads to the log line, and the time, as an origin
+    /// server's must (RFC 9110 §6.6.1).
+    fn signed(&self, context: &RequestContext, mut response: Response<Body>) -> Response<Body> {
+        let headers = response.headers_mut();
+        headers.insert(X_REQUEST_ID, context.id.header());
+        headers.insert(DATE, self.date.now(&self.shared.clock));
+        response
+    }
+
     /// `server.health_path`: the bare readiness, for load balancers that reach only the public port.
     fn health(&self) -> Response<Body> {
         if self.shared.readiness.is_ready() {
@@ -291,33 +373,30 @@ impl Service {
         }
     }
 
-    fn request_id(&self, origin: &Origin, request: &Request<RequestBody>) -> RequestId {
-        let believed = match origin.claims {
-            Claims::Believed => request
-                .headers()
-                .get(X_REQUEST_ID)
-                .and_then(RequestId::from_peer),
-            Claims::None | Claims::Dropped { .. } => None,
-        };
-        believed.unwrap_or_else(|| {
+    fn request_id(&self, trusted: bool, request: &Request<RequestBody>) -> RequestId {
+        let given = request.headers().get(X_REQUEST_ID).filter(|_| trusted);
+        given.and_then(RequestId::from_peer).unwrap_or_else(|| {
             let count = self.id_count.get().wrapping_add(1);
             self.id_count.set(count);
             RequestId::from_bits(self.id_prefix, count)
         })
     }
 
-    fn claims_dropped(&self, connection: Connection, private_peer: bool) {
+    /// Of private peers alone: what some client on the internet claims is nobody's missing configuration.
+    fn claims_dropped(&self, connection: Connection) {
         if let Some(listener) = self.listeners.get(connection.listener) {
             listener.forwarded_headers_dropped();
         }
-        if let (true, Some(peer)) = (private_peer, connection.peer)
-            && self.shared.untrusted_proxy_seen.set(()).is_ok()
-        {
+        if self.shared.untrusted_proxy_seen.set(()).is_ok() {
+            // A unix socket's peer has no address to list: it is trusted as soon as any is.
+            let loopback = IpAddr::from(Ipv4Addr::LOCALHOST);
+            let peer = connection
+                .peer
+                .map_or(loopback, |peer| peer.ip().to_canonical());
             tracing::warn!(
-                peer = %peer.ip(),
+                %peer,
                 "a private address sends X-Forwarded-* headers, which are dropped: if it is your load balancer, add \
-                 trusted_proxies = [\"{}\"] to [server], or all its users count as one address",
-                peer.ip()
+                 trusted_proxies = [\"{peer}\"] to [server], or all its users count as one address"
             );
         }
     }
@@ -327,58 +406,6 @@ impl Service {
             snapshot.upstream_changed(reachable);
         }
     }
-}
-
-/// An answer that the backend didn't give carries the request's id, so that a report leads to the log line.
-fn ours(context: &RequestContext, mut response: Response<Body>) -> Response<Body> {
-    response
-        .headers_mut()
-        .insert(X_REQUEST_ID, context.id.header());
-    response
-}
-
-fn closing(mut response: Response<Body>) -> Response<Body> {
-    response
-        .headers_mut()
-        .insert(CONNECTION, HeaderValue::from_static("close"));
-    response
-}
-
-fn refused(refusal: sanity::Refusal) -> Response<Body> {
-    respond::failure(refusal.status(), "invalid_request", refusal.message())
-}
-
-fn unreachable() -> Response<Body> {
-    respond::failure(
-        StatusCode::BAD_GATEWAY,
-        "upstream_unreachable",
-        "The backend can't be reached",
-    )
-}
-
-fn failed(context: &RequestContext, error: &ProxyError) -> Response<Body> {
-    let id = context.id.as_str();
-    let response = match error.kind {
-        Kind::ConnectFailed | Kind::ConnectionLost | Kind::BadResponse => {
-            tracing::warn!(request_id = id, %error, "502");
-            unreachable()
-        }
-        Kind::ResponseTimeout => {
-            tracing::warn!(request_id = id, %error, "504");
-            let message = "The backend did not answer in time";
-            respond::failure(StatusCode::GATEWAY_TIMEOUT, "upstream_timeout", message)
-        }
-        Kind::BadRequest | Kind::ClientGone => {
-            tracing::debug!(request_id = id, %error, "400");
-            let message = "The request could not be passed on";
-            closing(respond::failure(
-                StatusCode::BAD_REQUEST,
-                "invalid_request",
-                message,
-            ))
-        }
-    };
-    ours(context, response)
 }
 
 fn upstream_outcome(kind: Kind) -> UpstreamOutcome {

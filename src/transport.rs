@@ -1,17 +1,20 @@
 //! A connected byte stream, client's or backend's: the one type that IO is done on.
 //!
-//! Keeps true: one enum, so that a TLS stream is one more variant and nothing above it changes.
+//! Keeps true: one enum, in clear text or TLS, so that nothing above it asks which.
 //! Must not know: HTTP, or who is at the other end.
 
 use std::io::{self, IoSlice};
-use std::net::Shutdown;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsStream;
+
+/// What is read at once of a TLS connection that was asleep: a request's head, mostly.
+const WAKING: usize = 2048;
 
 /// A connected socket.
 #[derive(Debug)]
@@ -20,6 +23,8 @@ pub enum Transport {
     Tcp(TcpStream),
     /// A unix stream socket.
     Unix(UnixStream),
+    /// TLS on one of the others.
+    Tls(Box<TlsStream<Transport>>),
 }
 
 /// A transport taken out of HTTP after an upgrade.
@@ -32,20 +37,32 @@ pub struct Upgraded {
 }
 
 impl Transport {
-    /// Whether a read would give bytes, the end or an error; registers the task otherwise.
-    pub fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Self::Tcp(stream) => stream.poll_read_ready(context),
-            Self::Unix(stream) => stream.poll_read_ready(context),
-        }
+    /// Whether this is TLS, so that closing it has to be said.
+    pub fn is_tls(&self) -> bool {
+        matches!(self, Self::Tls(_))
     }
 
-    /// Tells the other end that no more bytes will come; reading goes on.
-    pub fn close_write(&self) -> io::Result<()> {
+    /// Waits until a read would give bytes, the end or an error; registers the task otherwise.
+    ///
+    /// Of TLS that can only be told by reading: readiness of its socket may mean records that carry nothing for us, and
+    /// what it holds decrypted wouldn't show. Such bytes are returned.
+    pub fn poll_readable(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
         match self {
-            Self::Tcp(stream) => SockRef::from(stream).shutdown(Shutdown::Write),
-            Self::Unix(stream) => SockRef::from(stream).shutdown(Shutdown::Write),
+            Self::Tcp(stream) => ready!(stream.poll_read_ready(context))?,
+            Self::Unix(stream) => ready!(stream.poll_read_ready(context))?,
+            Self::Tls(_) => {
+                let mut chunk = [const { MaybeUninit::uninit() }; WAKING];
+                let mut buffer = ReadBuf::uninit(&mut chunk);
+                ready!(Pin::new(self).poll_read(context, &mut buffer))?;
+                return Poll::Ready(Ok(Bytes::copy_from_slice(buffer.filled())));
+            }
         }
+        Poll::Ready(Ok(Bytes::new()))
+    }
+
+    /// Tells the other end that no more bytes will come, with `close_notify` where this is TLS; reading goes on.
+    pub fn poll_close_write(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(self).poll_shutdown(context)
     }
 }
 
@@ -58,6 +75,17 @@ impl AsyncRead for Transport {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_read(context, buffer),
             Self::Unix(stream) => Pin::new(stream).poll_read(context, buffer),
+            Self::Tls(stream) => match Pin::new(&mut **stream).poll_read(context, buffer) {
+                // Clients close without close_notify all the time, and a request says by itself where it ends (RFC 9112
+                // §9.8). A server that does so may have been cut off.
+                Poll::Ready(Err(error))
+                    if error.kind() == io::ErrorKind::UnexpectedEof
+                        && matches!(**stream, TlsStream::Server(_)) =>
+                {
+                    Poll::Ready(Ok(()))
+                }
+                poll => poll,
+            },
         }
     }
 }
@@ -71,6 +99,7 @@ impl AsyncWrite for Transport {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write(context, bytes),
             Self::Unix(stream) => Pin::new(stream).poll_write(context, bytes),
+            Self::Tls(stream) => Pin::new(&mut **stream).poll_write(context, bytes),
         }
     }
 
@@ -82,6 +111,7 @@ impl AsyncWrite for Transport {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(context, slices),
             Self::Unix(stream) => Pin::new(stream).poll_write_vectored(context, slices),
+            Self::Tls(stream) => Pin::new(&mut **stream).poll_write_vectored(context, slices),
         }
     }
 
@@ -93,6 +123,7 @@ impl AsyncWrite for Transport {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_flush(context),
             Self::Unix(stream) => Pin::new(stream).poll_flush(context),
+            Self::Tls(stream) => Pin::new(&mut **stream).poll_flush(context),
         }
     }
 
@@ -100,6 +131,7 @@ impl AsyncWrite for Transport {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(context),
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::Tls(stream) => Pin::new(&mut **stream).poll_shutdown(context),
         }
     }
 }

@@ -216,6 +216,7 @@ async fn a_silent_response_is_never_cut() {
             body_stall: SHORT,
             write_stall: SHORT,
             tunnel_idle: SHORT,
+            tls_handshake: SHORT,
         };
     });
     let proxy = Proxy::start(backend.address(), setup);

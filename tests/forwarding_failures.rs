@@ -39,6 +39,22 @@ async fn a_refused_connection_is_an_error_of_its_own() {
 }
 
 #[tokio::test]
+async fn an_answer_to_a_body_that_nobody_reads_arrives_and_announces_the_close() {
+    let backend = Backend::start().await;
+    let address = backend.address();
+    drop(backend);
+    let proxy = Proxy::start(address, Setup::default());
+    let mut client = proxy.connect().await;
+    client
+        .send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n")
+        .await;
+    client.send(vec![0; 200_000]).await;
+    let answer = client.rest().await;
+    assert!(answer.contains("connection: close\r\n"), "{answer:?}");
+    assert!(answer.ends_with("ConnectFailed"), "{answer:?}");
+}
+
+#[tokio::test]
 async fn an_idle_connection_closed_by_the_backend_costs_no_request() {
     for request in [
         get("/again"),

@@ -21,12 +21,13 @@ const LAYERS: [&[&str]; 8] = [
 ];
 
 /// Below every line: words that all share, and that may use each other.
-const VOCABULARY: [&str; 11] = [
+const VOCABULARY: [&str; 12] = [
     "config::model",
     "config::secret",
     "http",
     "telemetry",
     "transport",
+    "tls",
     "deadline",
     "readiness",
     "context",

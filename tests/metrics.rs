@@ -217,7 +217,7 @@ fn recorded_everything() -> String {
     metrics.connections_max(20_000);
     metrics.config_restart_required(true);
     metrics.config_fallback(true);
-    metrics.config_hash(u64::MAX);
+    metrics.config_hash((1 << 48) - 1);
     metrics.state_writable(false);
     let upstream = metrics.upstream("http://127.0.0.1:3001");
     upstream.request(UpstreamOutcome::ServerError, MILLISECOND);

@@ -1,5 +1,7 @@
 //! The data plane in front of a real Node server.
 
+#![allow(clippy::unwrap_used, clippy::panic)] // what fails here fails a test
+
 #[path = "support/plane.rs"]
 mod support;
 
@@ -25,6 +27,7 @@ impl Node {
             .arg(keep_alive_millis.to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
             .unwrap();

@@ -164,7 +164,10 @@ async fn connections_waiting_in_the_queue_at_a_stop_are_served() {
         server.head().await;
         server.send(ok("b")).await;
         let answer = client.rest().await;
-        assert!(answer.contains("connection: close") && answer.ends_with("\r\n\r\nb"));
+        assert!(
+            answer.contains("connection: close") && answer.ends_with("\r\n\r\nb"),
+            "{answer:?}"
+        );
         drop(server);
     }
     server.send(ok("a")).await;

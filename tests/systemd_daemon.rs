@@ -161,6 +161,51 @@ fn every_reload_ends_ready_a_refused_one_too() {
 }
 
 #[test]
+fn a_service_on_its_last_valid_configuration_says_so() {
+    let installation = Installation::listening_on("127.0.0.1:0");
+    let notify = NotifySocket::bind(installation.directory.path());
+    let service = start(&mut installation.run(&notify));
+    let usual = notify.receive_until("READY=1");
+    service.signal(Signal::TERM);
+    assert_eq!(service.exit_code(), Some(0));
+
+    installation.write("config.toml", "");
+    let mut fallback = installation.run(&notify);
+    fallback
+        .arg("--fallback")
+        .env("STATE_DIRECTORY", installation.path("state"));
+    let service = start(&mut fallback);
+    let said = notify.receive_until("READY=1");
+    assert!(said.contains("last valid configuration"), "{said:?}");
+    assert_ne!(said, usual);
+
+    installation.configure("127.0.0.1:0", "30m");
+    service.signal(Signal::HUP);
+    notify.receive_until("RELOADING=1");
+    let mended = notify.receive_until("READY=1");
+    assert!(mended.contains("configuration reloaded"), "{mended:?}");
+}
+
+#[test]
+fn a_stop_asks_for_the_time_that_the_drain_may_take() {
+    let installation = Installation::listening_on("127.0.0.1:0");
+    let notify = NotifySocket::bind(installation.directory.path());
+    let service = start(&mut installation.run(&notify));
+    notify.receive_until("READY=1");
+    service.signal(Signal::TERM);
+    let stopping = notify.receive_until("STOPPING=1");
+    let extension = stopping
+        .lines()
+        .find_map(|line| line.strip_prefix("EXTEND_TIMEOUT_USEC="));
+    let microseconds: u64 = extension.expect("an extension").parse().unwrap();
+    assert!(
+        microseconds > 30_000_000,
+        "more than drain_timeout's default: {stopping:?}"
+    );
+    assert_eq!(service.exit_code(), Some(0));
+}
+
+#[test]
 fn a_turning_service_feeds_its_watchdog() {
     let installation = Installation::listening_on("127.0.0.1:0");
     let notify = NotifySocket::bind(installation.directory.path());

@@ -1,8 +1,10 @@
 //! The table of live tokens: who holds which, since when, until when.
 //!
-//! A session is (channel, subject, user). Keeps true: bounded by `max` sessions, and by `USERS_PER_SUBJECT` for one
-//! subject in one channel; a bound user belongs to one subject; nothing expired is ever reported.
+//! A session is (channel, subject, user). Keeps true: bounded by `max` sessions; nothing expired is ever reported. Locks
+//! are taken in the order publishing, channels, one shard of each at most.
 //! Must not know: how a token looks, or why one was refused.
+
+mod channel;
 
 use std::collections::HashMap;
 use std::collections::hash_map::{Entry, RandomState};
@@ -11,14 +13,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use self::channel::{Channel, Session};
 use crate::role::Role;
 
 /// Shards: enough that workers seldom meet, few enough that a sweep of one is short.
 const SHARDS: usize = 64;
-
-/// Users (uids, accounts) one subject may hold in one channel. A person has a few devices; without a bound one login
-/// could take every uid of a channel and lock its viewers out.
-const USERS_PER_SUBJECT: usize = 8;
 
 /// Who a token is for, in Agora's terms.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -77,9 +76,6 @@ pub struct Allowed {
     pub at_most: Option<Duration>,
 }
 
-/// Shortest token worth having; what is left of a session below it is not.
-const SHORTEST: Duration = Duration::from_mins(1);
-
 /// The table. Times are Unix seconds.
 #[derive(Debug)]
 pub struct Sessions {
@@ -95,27 +91,6 @@ type Channels = HashMap<Box<str>, Channel>;
 
 /// Which channels a subject holds publisher tokens for, and until when.
 type Publishing = HashMap<Box<str>, Vec<(Box<str>, u64)>>;
-
-#[derive(Debug, Default)]
-struct Channel {
-    subjects: HashMap<Box<str>, Vec<Session>>,
-    holders: HashMap<User, Box<str>>,
-}
-
-#[derive(Debug)]
-struct Session {
-    user: User,
-    role: Role,
-    first_issued: u64,
-    /// When the token of each role expires; 0: none.
-    expires: [u64; 2],
-}
-
-impl Session {
-    fn expires(&self) -> u64 {
-        self.expires[0].max(self.expires[1])
-    }
-}
 
 // === impl Sessions ===
 
@@ -146,16 +121,11 @@ impl Sessions {
     /// asked for, whichever they hold (publisher first).
     pub fn held(&self, channel: &str, subject: &str, role: Option<Role>, now: u64) -> Option<Role> {
         let channels = lock(&self.shards, self.shard(channel))?;
-        let sessions = channels.get(channel)?.subjects.get(subject)?;
-        let holds = |role: Role| {
-            sessions
-                .iter()
-                .any(|session| session.expires[role.index()] > now)
-        };
-        match role {
-            Some(role) => holds(role).then_some(role),
-            None => Role::ALL.into_iter().find(|role| holds(*role)),
-        }
+        let channel = channels.get(channel)?;
+        Role::ALL
+            .into_iter()
+            .filter(|held| role.is_none_or(|role| role == *held))
+            .find(|held| channel.holds(subject, *held, now))
     }
 
     /// Whether the claim would pass now; changes nothing.
@@ -166,16 +136,16 @@ impl Sessions {
             };
             match channels.get(claim.channel) {
                 Some(channel) => channel.check(claim, rules, now)?,
-                None => Allowed {
-                    at_most: fresh_session(rules),
-                },
+                None => Channel::default().check(claim, rules, now)?,
             }
         };
-        self.check_streams(claim, rules, now)?;
+        if let Some(publishing) = self.publishing_of(claim) {
+            check_streams(&publishing, claim, rules, now)?;
+        }
         Ok(allowed)
     }
 
-    /// Records a grant that expires at `expires`, checked again under the lock: another worker may have been faster.
+    /// Records a grant that expires at `expires`, checked again under the locks: another worker may have been faster.
     pub fn grant(
         &self,
         claim: Claim<'_>,
@@ -183,7 +153,11 @@ impl Sessions {
         now: u64,
         expires: u64,
     ) -> Result<(), Refused> {
-        self.check_streams(claim, rules, now)?;
+        // Held until all is recorded: the same publisher may be asking for another channel on another worker.
+        let publishing = self.publishing_of(claim);
+        if let Some(publishing) = &publishing {
+            check_streams(publishing, claim, rules, now)?;
+        }
         {
             let Some(mut channels) = lock(&self.shards, self.shard(claim.channel)) else {
                 return Ok(());
@@ -205,10 +179,31 @@ impl Sessions {
             };
             channel.record(self, claim, rules, now, expires);
         }
-        if claim.role == Role::Publisher {
-            self.record_publishing(claim, now, expires);
+        if let Some(mut publishing) = publishing {
+            record_publishing(&mut publishing, claim, now, expires);
         }
         Ok(())
+    }
+
+    /// The other channels that a publisher holds tokens for: those whose streams are over are to be [`Self::ended`].
+    pub fn publishing_elsewhere(&self, claim: Claim<'_>, now: u64) -> Vec<Box<str>> {
+        let Some(publishing) = self.publishing_of(claim) else {
+            return Vec::new();
+        };
+        let held = publishing.get(claim.subject).into_iter().flatten();
+        held.filter(|(channel, expires)| *expires > now && **channel != *claim.channel)
+            .map(|(channel, _)| channel.clone())
+            .collect()
+    }
+
+    /// A publisher's stream is over: it counts no more towards `max_streams_per_publisher`, though its token may live.
+    pub fn ended(&self, subject: &str, channel: &str) {
+        let Some(mut publishing) = lock(&self.publishing, self.shard(subject)) else {
+            return;
+        };
+        if let Some(channels) = publishing.get_mut(subject) {
+            channels.retain(|(held, _)| **held != *channel);
+        }
     }
 
     /// Forgets what has expired in one of the `SHARDS`; call with a counter, a shard at a time, so that no sweep is long.
@@ -216,7 +211,7 @@ impl Sessions {
         if let Some(mut channels) = lock(&self.shards, turn % SHARDS) {
             channels.retain(|_, channel| {
                 channel.forget_expired(self, now);
-                !channel.subjects.is_empty()
+                !channel.is_empty()
             });
         }
         if let Some(mut publishing) = lock(&self.publishing, turn % SHARDS) {
@@ -231,43 +226,12 @@ impl Sessions {
         usize::try_from(self.hasher.hash_one(key) % SHARDS as u64).unwrap_or(0)
     }
 
-    fn check_streams(&self, claim: Claim<'_>, rules: Rules, now: u64) -> Result<(), Refused> {
-        if rules.max_streams_per_publisher == 0 || claim.role != Role::Publisher {
-            return Ok(());
+    /// The publishers of a claim's shard, locked; `None` for a claim that publishes nothing.
+    fn publishing_of(&self, claim: Claim<'_>) -> Option<MutexGuard<'_, Publishing>> {
+        if claim.role != Role::Publisher {
+            return None;
         }
-        let Some(publishing) = lock(&self.publishing, self.shard(claim.subject)) else {
-            return Ok(());
-        };
-        let others = publishing.get(claim.subject).map_or(0, |channels| {
-            channels
-                .iter()
-                .filter(|(channel, expires)| *expires > now && **channel != *claim.channel)
-                .count()
-        });
-        if u32::try_from(others).unwrap_or(u32::MAX) >= rules.max_streams_per_publisher {
-            return Err(Refused::TooManyStreams);
-        }
-        Ok(())
-    }
-
-    fn record_publishing(&self, claim: Claim<'_>, now: u64, expires: u64) {
-        let Some(mut publishing) = lock(&self.publishing, self.shard(claim.subject)) else {
-            return;
-        };
-        if !publishing.contains_key(claim.subject) {
-            publishing.insert(claim.subject.into(), Vec::new());
-        }
-        let Some(channels) = publishing.get_mut(claim.subject) else {
-            return;
-        };
-        channels.retain(|(_, expires)| *expires > now);
-        match channels
-            .iter_mut()
-            .find(|(channel, _)| **channel == *claim.channel)
-        {
-            Some((_, until)) => *until = (*until).max(expires),
-            None => channels.push((claim.channel.into(), expires)),
-        }
+        lock(&self.publishing, self.shard(claim.subject))
     }
 
     fn added(&self, role: Role) {
@@ -279,6 +243,48 @@ impl Sessions {
         self.total.fetch_sub(1, Ordering::Relaxed);
         self.by_role[session.role.index()].fetch_sub(1, Ordering::Relaxed);
     }
+
+    fn changed(&self, from: Role, to: Role) {
+        if from == to {
+            return;
+        }
+        self.by_role[from.index()].fetch_sub(1, Ordering::Relaxed);
+        self.by_role[to.index()].fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn check_streams(
+    publishing: &Publishing,
+    claim: Claim<'_>,
+    rules: Rules,
+    now: u64,
+) -> Result<(), Refused> {
+    if rules.max_streams_per_publisher == 0 {
+        return Ok(());
+    }
+    let held = publishing.get(claim.subject).into_iter().flatten();
+    let others = held
+        .filter(|(channel, expires)| *expires > now && **channel != *claim.channel)
+        .count();
+    if u32::try_from(others).unwrap_or(u32::MAX) >= rules.max_streams_per_publisher {
+        return Err(Refused::TooManyStreams);
+    }
+    Ok(())
+}
+
+fn record_publishing(publishing: &mut Publishing, claim: Claim<'_>, now: u64, expires: u64) {
+    let channels = match publishing.entry(claim.subject.into()) {
+        Entry::Occupied(entry) => entry.into_mut(),
+        Entry::Vacant(entry) => entry.insert(Vec::with_capacity(1)),
+    };
+    channels.retain(|(_, expires)| *expires > now);
+    match channels
+        .iter_mut()
+        .find(|(channel, _)| **channel == *claim.channel)
+    {
+        Some((_, until)) => *until = (*until).max(expires),
+        None => channels.push((claim.channel.into(), expires)),
+    }
 }
 
 fn lock<T>(shards: &[Mutex<T>], index: usize) -> Option<MutexGuard<'_, T>> {
@@ -288,160 +294,9 @@ fn lock<T>(shards: &[Mutex<T>], index: usize) -> Option<MutexGuard<'_, T>> {
         .map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
-fn fresh_session(rules: Rules) -> Option<Duration> {
-    (!rules.max_session.is_zero()).then_some(rules.max_session)
-}
-
-// === impl Channel ===
-
-impl Channel {
-    fn knows(&self, claim: Claim<'_>) -> bool {
-        self.subjects
-            .get(claim.subject)
-            .is_some_and(|sessions| sessions.iter().any(|session| session.user == *claim.user))
-    }
-
-    fn check(&self, claim: Claim<'_>, rules: Rules, now: u64) -> Result<Allowed, Refused> {
-        let taken = rules.bind_uid
-            && claim.role == Role::Subscriber
-            && self
-                .holder(claim.user, now)
-                .is_some_and(|holder| holder != claim.subject);
-        if taken {
-            return Err(Refused::UidTaken);
-        }
-        if rules.max_session.is_zero() {
-            return Ok(Allowed { at_most: None });
-        }
-        let lasted = self
-            .first_issued(claim.subject, now)
-            .map_or(0, |first| now.saturating_sub(first));
-        let left = rules
-            .max_session
-            .saturating_sub(Duration::from_secs(lasted));
-        if left < SHORTEST {
-            return Err(Refused::SessionTooLong);
-        }
-        Ok(Allowed {
-            at_most: Some(left),
-        })
-    }
-
-    fn holder(&self, user: &User, now: u64) -> Option<&str> {
-        let subject = self.holders.get(user)?;
-        let sessions = self.subjects.get(subject)?;
-        sessions
-            .iter()
-            .any(|session| session.user == *user && session.expires() > now)
-            .then_some(subject)
-    }
-
-    fn first_issued(&self, subject: &str, now: u64) -> Option<u64> {
-        let sessions = self.subjects.get(subject)?;
-        sessions
-            .iter()
-            .filter(|session| session.expires() > now)
-            .map(|session| session.first_issued)
-            .min()
-    }
-
-    fn record(&mut self, table: &Sessions, claim: Claim<'_>, rules: Rules, now: u64, expires: u64) {
-        if rules.bind_uid && claim.user.is_bindable() {
-            let former = self
-                .holders
-                .insert(claim.user.clone(), claim.subject.into());
-            if let Some(former) = former.filter(|former| **former != *claim.subject) {
-                self.remove(table, &former, claim.user);
-            }
-        }
-        let sessions = match self.subjects.entry(claim.subject.into()) {
-            Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => entry.insert(Vec::with_capacity(1)),
-        };
-        let first_issued = sessions
-            .iter()
-            .filter(|session| session.expires() > now)
-            .map(|session| session.first_issued)
-            .min()
-            .unwrap_or(now);
-        // Clients join with uid 0 and renew with the uid that the SDK assigned: the same session under its real name.
-        let known = sessions
-            .iter()
-            .position(|session| session.user == *claim.user)
-            .or_else(|| {
-                sessions
-                    .iter()
-                    .position(|session| session.user == User::Uid(0))
-            });
-        if let Some(session) = known.and_then(|index| sessions.get_mut(index)) {
-            if session.role != claim.role {
-                table.by_role[session.role.index()].fetch_sub(1, Ordering::Relaxed);
-                table.by_role[claim.role.index()].fetch_add(1, Ordering::Relaxed);
-                session.role = claim.role;
-            }
-            session.user = claim.user.clone();
-            let until = &mut session.expires[claim.role.index()];
-            *until = (*until).max(expires);
-            return;
-        }
-        let mut token_expires = [0; 2];
-        token_expires[claim.role.index()] = expires;
-        sessions.push(Session {
-            user: claim.user.clone(),
-            role: claim.role,
-            first_issued,
-            expires: token_expires,
-        });
-        table.added(claim.role);
-        if sessions.len() > USERS_PER_SUBJECT {
-            let soonest = sessions
-                .iter()
-                .enumerate()
-                .min_by_key(|(_, session)| session.expires())
-                .map(|(index, _)| index);
-            if let Some(index) = soonest {
-                let dropped = sessions.swap_remove(index);
-                table.removed(&dropped);
-                self.holders.remove(&dropped.user);
-            }
-        }
-    }
-
-    fn remove(&mut self, table: &Sessions, subject: &str, user: &User) {
-        let Some(sessions) = self.subjects.get_mut(subject) else {
-            return;
-        };
-        if let Some(index) = sessions.iter().position(|session| session.user == *user) {
-            table.removed(&sessions.swap_remove(index));
-        }
-        if sessions.is_empty() {
-            self.subjects.remove(subject);
-        }
-    }
-
-    fn forget_expired(&mut self, table: &Sessions, now: u64) {
-        let holders = &mut self.holders;
-        self.subjects.retain(|subject, sessions| {
-            sessions.retain(|session| {
-                let alive = session.expires() > now;
-                if !alive {
-                    table.removed(session);
-                    if holders
-                        .get(&session.user)
-                        .is_some_and(|holder| holder == subject)
-                    {
-                        holders.remove(&session.user);
-                    }
-                }
-                alive
-            });
-            !sessions.is_empty()
-        });
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::channel::USERS_PER_SUBJECT;
     use super::*;
 
     const RULES: Rules = Rules {
@@ -696,5 +551,125 @@ mod tests {
             sessions.held("show", "ann", None, 240),
             Some(Role::Subscriber)
         );
+    }
+
+    #[test]
+    fn what_expired_gives_a_new_session_nothing_of_its_age_though_unswept() {
+        let sessions = Sessions::new(10);
+        let rules = Rules {
+            max_session: Duration::from_mins(10),
+            ..RULES
+        };
+        sessions
+            .grant(viewer("ann", &SEVEN), rules, 100, 700)
+            .unwrap();
+        sessions
+            .grant(viewer("ann", &SEVEN), rules, 701, 1301)
+            .unwrap();
+        assert_eq!(
+            sessions.check(viewer("ann", &SEVEN), rules, 801),
+            Ok(Allowed {
+                at_most: Some(Duration::from_secs(500))
+            })
+        );
+    }
+
+    #[test]
+    fn an_account_is_not_the_zero_uid_under_another_name() {
+        let sessions = Sessions::new(10);
+        let account = User::Account("ann".into());
+        sessions
+            .grant(viewer("ann", &ZERO), RULES, 100, 200)
+            .unwrap();
+        sessions
+            .grant(viewer("ann", &account), RULES, 100, 200)
+            .unwrap();
+        assert_eq!(sessions.count(Role::Subscriber), 2);
+    }
+
+    #[test]
+    fn the_newest_of_too_many_users_is_kept_however_short() {
+        let sessions = Sessions::new(100);
+        for uid in 1..=20 {
+            let user = User::Uid(uid);
+            sessions
+                .grant(viewer("ann", &user), RULES, 100, 300 - u64::from(uid))
+                .unwrap();
+            assert_eq!(
+                sessions.check(viewer("bob", &user), RULES, 150),
+                Err(Refused::UidTaken)
+            );
+        }
+    }
+
+    #[test]
+    fn a_dropped_session_frees_no_uid_that_is_somebody_elses() {
+        let sessions = Sessions::new(100);
+        let unbound = Rules {
+            bind_uid: false,
+            ..RULES
+        };
+        sessions
+            .grant(viewer("bob", &SEVEN), RULES, 100, 300)
+            .unwrap();
+        sessions
+            .grant(viewer("ann", &SEVEN), unbound, 100, 101)
+            .unwrap();
+        for uid in 11..=20 {
+            let user = User::Uid(uid);
+            sessions
+                .grant(viewer("ann", &user), RULES, 100, 300)
+                .unwrap();
+        }
+        assert_eq!(
+            sessions.check(viewer("eve", &SEVEN), RULES, 150),
+            Err(Refused::UidTaken)
+        );
+    }
+
+    #[test]
+    fn two_workers_cannot_give_a_publisher_two_streams_at_once() {
+        let rules = Rules {
+            max_streams_per_publisher: 1,
+            ..RULES
+        };
+        for _ in 0..200 {
+            let sessions = Sessions::new(10);
+            let granted = std::thread::scope(|scope| {
+                let ask = |channel| {
+                    let claim = Claim {
+                        channel,
+                        ..host("owner", &SEVEN)
+                    };
+                    let sessions = &sessions;
+                    scope.spawn(move || sessions.grant(claim, rules, 100, 200).is_ok())
+                };
+                let asked = [ask("first"), ask("second")];
+                asked.map(|asked| usize::from(asked.join().unwrap()))
+            });
+            assert_eq!(granted.iter().sum::<usize>(), 1);
+        }
+    }
+
+    #[test]
+    fn a_stream_that_ended_counts_no_more() {
+        let sessions = Sessions::new(10);
+        let rules = Rules {
+            max_streams_per_publisher: 1,
+            ..RULES
+        };
+        let second = Claim {
+            channel: "second",
+            ..host("owner", &SEVEN)
+        };
+        sessions
+            .grant(host("owner", &SEVEN), rules, 100, 200)
+            .unwrap();
+        assert_eq!(
+            sessions.publishing_elsewhere(second, 150),
+            ["show".into()] as [Box<str>; 1]
+        );
+        sessions.ended("owner", "show");
+        assert!(sessions.grant(second, rules, 150, 250).is_ok());
     }
 }

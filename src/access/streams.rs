@@ -97,13 +97,10 @@ impl Streams {
         }
     }
 
-    /// The source after its file could not be read: no answers, from the first failure on.
-    /// The table is kept, so that a file which comes back invalid still has something to stand on.
+    /// The source after its file could not be read: no answers, from the first failure on, until it is valid again.
     pub fn unreadable(previous: Option<&Self>, now: Duration) -> Self {
         Self {
-            table: previous
-                .map(|previous| previous.table.clone())
-                .unwrap_or_default(),
+            table: HashMap::new(),
             unavailable_since: Some(
                 previous
                     .and_then(|previous| previous.unavailable_since)

@@ -20,12 +20,22 @@ function since(seconds) {
   const days = Math.floor(seconds / 86400);
   const hours = Math.floor(seconds / 3600) % 24;
   const minutes = Math.floor(seconds / 60) % 60;
-  return days ? `${days} d ${hours} h` : hours ? `${hours} h ${minutes} min` : `${minutes} min`;
+  return days ? `${days} d ${hours} h` : hours ? `${hours} h ${minutes} min` : minutes ? `${minutes} min` : `${seconds} s`;
 }
 
-function problem({ message, key, file, line, column }) {
+// RFC 3339 as people read it; the log has the same times.
+const time = (rfc3339) => rfc3339.replace("T", " ").replace("Z", " UTC");
+
+function problem({ message, key, file, line, column, hint }) {
   const place = [file, line, column].filter((part) => part !== undefined).join(":");
-  return [place, key, message].filter(Boolean).join(": ");
+  return [place, key, message].filter(Boolean).join(": ") + (hint ? ` (${hint})` : "");
+}
+
+function works({ mode, enforce_percent: percent, config }) {
+  const what = mode === "off" ? "Everything is forwarded: decision.mode is off." :
+    mode === "observe" ? "Token requests are observed; the backend answers them." :
+    percent < 100 ? `Token requests of ${percent} % of the users are answered here.` : "Everything works.";
+  return config.restart_required.length ? `${what} A restart is required.` : what;
 }
 
 function show(status) {
@@ -34,11 +44,11 @@ function show(status) {
   const well = status.phase === "running" && config.last_reload_successful && !config.fallback && !down.length;
   const summary = byId("summary");
   summary.className = well ? "good" : "bad";
-  summary.textContent = well ? "Everything works." :
+  summary.textContent = well ? works(status) :
     status.phase !== "running" ? `The process is ${status.phase}.` :
     down.length ? `No answer from ${down.map((part) => part.server || part.source).join(", ")}.` :
     config.fallback ? "Running on the last valid configuration: the file was invalid at start." :
-    "The last reload failed; the former configuration stays in force.";
+    "The configuration file is invalid; the former configuration stays in force.";
   facts("process-facts", [
     ["version", status.version],
     ["phase", status.phase, status.phase === "running"],
@@ -49,8 +59,9 @@ function show(status) {
   facts("config-facts", [
     ["file", config.path],
     ["hash", config.hash],
-    ["loaded", config.loaded_at],
-    ["last reload", `${config.last_reload_at} ${config.last_reload_successful ? "succeeded" : "failed"}`, config.last_reload_successful],
+    ["in force since", time(config.loaded_at)],
+    ["last load", time(config.last_reload_at)],
+    ["its result", config.last_reload_successful ? "valid" : "refused", config.last_reload_successful],
     ["restart required", config.restart_required.join(", ") || "no", !config.restart_required.length],
   ]);
   byId("problems").replaceChildren(...config.problems.map((each) => {
@@ -83,7 +94,8 @@ async function refresh() {
       sessionStorage.removeItem("token");
       ask(true);
       byId("summary").className = token ? "bad" : "";
-      byId("summary").textContent = token || response.status !== 401 ? body.message : "Status needs the admin token.";
+      byId("summary").textContent = response.status !== 401 ? body.message :
+        token ? "That is not the admin token." : "Status needs the admin token.";
     }
   } catch {
     byId("summary").className = "bad";

@@ -18,9 +18,13 @@ use crate::daemon::systemd::Listeners;
 /// `EX_USAGE` of sysexits.h.
 const USAGE: u8 = 64;
 
+const AFTER_HELP: &str = "Begin with `renewd demo`.\n\n\
+In front of a backend: write /etc/renewd/config.toml, `renewd check`, `systemctl start renewd`.\n\n\
+Exit status: 0, 64 for wrong arguments, 78 for an invalid configuration file, 1 for all else.";
+
 /// Answers Agora token requests for a live-streaming backend and forwards everything else.
 #[derive(Debug, Parser)]
-#[command(name = "renewd", version, max_term_width = 100)]
+#[command(name = "renewd", version, max_term_width = 100, after_help = AFTER_HELP)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -32,7 +36,7 @@ enum Command {
     Run(run::Arguments),
     /// Check a configuration file and report every error in it at once
     Check(check::CheckArguments),
-    /// Try it out: a small backend, one live stream and the sidecar on free ports
+    /// Try it out: sidecar, backend and a live stream on free ports, with lines to paste
     Demo(demo::Arguments),
     /// Make or explain a token, offline
     #[command(subcommand)]

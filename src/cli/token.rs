@@ -24,12 +24,21 @@ use crate::role::Role;
 pub enum TokenCommand {
     /// Mints a token and prints it alone on stdout.
     Mint(Mint),
-    /// Explains a token as JSON; exits 0 if nothing that was checked makes Agora refuse it, 1 if something does.
+    /// Explains a token as JSON: what it opens, for whom, until when, and whether Agora would take it.
+    ///
+    /// Exits 0 if nothing that was checked makes Agora refuse it, 1 if something does.
     Inspect(Inspect),
 }
 
+const MINT_EXAMPLE: &str = "Example: renewd token mint --app-id 970ca35de60c44645bbae8a215061b33 \
+--certificate-file certificate --channel live_show --uid 77 --role subscriber --lifetime 1h";
+
+const INSPECT_NOTES: &str = "Agora refuses a token with error 109 when it has expired, and with 110 when it is \
+for another App ID, channel or user or is signed with another certificate. What isn't given here isn't checked.";
+
 /// `token mint`.
 #[derive(Args, Clone, Debug)]
+#[command(after_help = MINT_EXAMPLE)]
 pub struct Mint {
     /// The project's App ID: 32 hexadecimal digits.
     #[arg(long, value_name = "HEX")]
@@ -60,7 +69,7 @@ pub struct Mint {
     /// From 1s to 24h [default: the token's lifetime].
     #[arg(long, value_name = "1h", value_parser = humantime::parse_duration)]
     privilege_lifetime: Option<Duration>,
-    /// What the token opens: RTM and chat log in as the uid or account, for the token's lifetime. 007 only, but for rtc.
+    /// What the token opens, for the same uid or account; rtm and chat need --format 007.
     #[arg(
         long,
         value_name = "rtc,rtm",
@@ -75,13 +84,14 @@ pub struct Mint {
     /// Issue time in Unix seconds [default: now].
     #[arg(long, value_name = "UNIX")]
     issued_at: Option<u32>,
-    /// [default: random].
+    /// Makes equal tokens comparable [default: random].
     #[arg(long, value_name = "N")]
     salt: Option<u32>,
 }
 
 /// `token inspect`.
 #[derive(Args, Clone, Debug)]
+#[command(after_help = INSPECT_NOTES)]
 pub struct Inspect {
     /// The token.
     token: String,

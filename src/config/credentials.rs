@@ -110,9 +110,15 @@ impl Secrets<'_> {
     fn variable(&self, item: &Item<'_>, name: &str) -> Option<Secret> {
         let value = self.environment.variable(name);
         if value.is_none() {
+            // A secret written after `env:` by mistake must not come back in an error.
+            let shown = if is_variable_name(name) {
+                name
+            } else {
+                "named here"
+            };
             self.not_here(
                 item,
-                &format!("the environment variable {name} isn't set"),
+                &format!("the environment variable {shown} isn't set"),
                 "set it for the daemon (`Environment=` or `EnvironmentFile=` in the unit)",
             );
         }
@@ -165,6 +171,15 @@ fn without_newline(content: &[u8]) -> &[u8] {
         .rposition(|byte| !matches!(byte, b'\n' | b'\r'))
         .map_or(0, |last| last + 1);
     content.get(..end).unwrap_or_default()
+}
+
+/// POSIX.1 section 8.1: capitals, digits and underscores, no digit first.
+fn is_variable_name(name: &str) -> bool {
+    let mut bytes = name.bytes();
+    bytes
+        .next()
+        .is_some_and(|first| first.is_ascii_uppercase() || first == b'_')
+        && bytes.all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
 }
 
 #[cfg(test)]

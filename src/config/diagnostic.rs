@@ -67,6 +67,11 @@ pub struct Diagnostic {
 }
 
 impl Diagnostic {
+    /// For logs, where one finding is one event: `FILE:LINE:COLUMN: key: message; hint`, without the excerpt.
+    pub fn one_line(&self) -> impl fmt::Display + '_ {
+        OneLine(self)
+    }
+
     /// For programs: `{file, line, column, key, message, hint}`; line, column and hint may be null. No excerpt.
     pub fn to_json(&self) -> serde_json::Value {
         serde_json::json!({
@@ -77,6 +82,26 @@ impl Diagnostic {
             "message": self.message,
             "hint": self.hint,
         })
+    }
+}
+
+struct OneLine<'d>(&'d Diagnostic);
+
+impl fmt::Display for OneLine<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(finding) = self;
+        write!(formatter, "{}:", finding.file.display())?;
+        if let Some(place) = finding.place {
+            write!(formatter, "{}:{}:", place.line, place.column)?;
+        }
+        if !finding.key.is_empty() {
+            write!(formatter, " {}:", finding.key)?;
+        }
+        write!(formatter, " {}", finding.message)?;
+        if let Some(hint) = &finding.hint {
+            write!(formatter, "; {hint}")?;
+        }
+        Ok(())
     }
 }
 
@@ -132,6 +157,8 @@ pub struct ConfigErrors {
     pub errors: Vec<Diagnostic>,
     /// What else was noticed.
     pub warnings: Vec<Diagnostic>,
+    /// The secret and stream files it refers to, as far as it could be read: one of them may be what has to be mended.
+    pub files: Vec<PathBuf>,
 }
 
 impl ConfigErrors {
@@ -148,6 +175,7 @@ impl ConfigErrors {
                 excerpt: None,
             }],
             warnings: Vec::new(),
+            files: Vec::new(),
         }
     }
 }
@@ -279,6 +307,31 @@ mod tests {
         .to_string();
         let expected = "error: `server.workers`: out of range\n --> f.toml:2:11\n  |\n2 | workers = -1\n  |           ^^\n  = help: write 0 to 1024";
         assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn a_finding_fits_one_line_of_a_log() {
+        let finding = Diagnostic {
+            severity: Severity::Error,
+            file: "f.toml".into(),
+            place: Some(Place {
+                line: 2,
+                column: 11,
+            }),
+            key: "server.workers".into(),
+            message: "out of range".into(),
+            hint: Some("write 0 to 1024".into()),
+            excerpt: source("workers = -1").excerpt(&(10..12)),
+        };
+        let expected = "f.toml:2:11: server.workers: out of range; write 0 to 1024";
+        assert_eq!(finding.one_line().to_string(), expected);
+        let whole_file = Diagnostic {
+            place: None,
+            key: String::new(),
+            hint: None,
+            ..finding
+        };
+        assert_eq!(whole_file.one_line().to_string(), "f.toml: out of range");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::model::Config;
 /// What is different between two configurations.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Changes {
-    /// Tables whose values differ; empty when nothing does.
+    /// Tables with values that take effect at once; empty when there are none.
     pub changed: Vec<&'static str>,
     /// Key paths whose new value waits for a restart.
     pub restart_required: Vec<&'static str>,
@@ -18,7 +18,11 @@ pub struct Changes {
 /// Compares what runs with what was read.
 pub fn changes(running: &Config, read: &Config) -> Changes {
     let waiting = [
-        ("server.listen", running.server.listen != read.server.listen),
+        (
+            "server.listen",
+            (&running.server.listen, &running.server.plain)
+                != (&read.server.listen, &read.server.plain),
+        ),
         (
             "server.workers",
             running.server.workers != read.server.workers,
@@ -29,20 +33,21 @@ pub fn changes(running: &Config, read: &Config) -> Changes {
             running.state_directory != read.state_directory,
         ),
     ];
+    let hot = effective(running, read.clone());
     let tables = [
-        ("server", running.server != read.server),
-        ("admin", running.admin != read.admin),
+        ("server", running.server != hot.server),
+        ("admin", running.admin != hot.admin),
         ("decision", running.decision != read.decision),
         ("upstream", running.upstream != read.upstream),
         ("agora", running.agora != read.agora),
         ("routes", running.routes != read.routes),
+        ("cors", running.cors != read.cors),
         ("token", running.token != read.token),
         ("auth.jwt", running.jwt != read.jwt),
         ("streams", running.streams != read.streams),
         ("policy", running.policy != read.policy),
         ("rate_limit", running.rate_limit != read.rate_limit),
         ("sessions", running.sessions != read.sessions),
-        ("state", running.state_directory != read.state_directory),
         ("log", running.log != read.log),
     ];
     let differing = |(name, differs): (&'static str, bool)| differs.then_some(name);
@@ -57,6 +62,11 @@ pub fn changes(running: &Config, read: &Config) -> Changes {
 pub fn effective(running: &Config, read: Config) -> Config {
     let mut effective = read;
     effective.server.listen.clone_from(&running.server.listen);
+    effective.server.plain.clone_from(&running.server.plain);
+    if effective.server.tls == running.server.tls {
+        // The same certificate: clients may go on resuming their sessions.
+        effective.server.tls.clone_from(&running.server.tls);
+    }
     effective.server.workers = running.server.workers;
     effective.admin.listen = running.admin.listen.clone();
     effective

@@ -67,14 +67,19 @@ pub const BUILT: &[BuiltKey] = &[
     key("server.shutdown_delay"),
     key("server.tunnel_drain_timeout"),
     key("server.health_path"),
+    key("server.h2c"),
     key("server.timeouts.header"),
     key("server.timeouts.idle"),
     key("server.timeouts.body_stall"),
     key("server.timeouts.write_stall"),
     key("server.timeouts.tunnel_idle"),
+    key("server.timeouts.tls_handshake"),
     key("server.limits.header_bytes"),
     key("server.limits.header_fields"),
     key("server.limits.target_bytes"),
+    key("server.tls.certificate_file"),
+    secret("server.tls.private_key_file"),
+    key("server.tls.client_ca_file"),
     key("admin.listen"),
     secret("admin.token_file"),
     key("decision.mode"),
@@ -89,6 +94,9 @@ pub const BUILT: &[BuiltKey] = &[
     secret("agora.app_certificate_file"),
     key("routes.token"),
     key("routes.refresh"),
+    key("routes.block.methods"),
+    key("routes.block.path"),
+    key("routes.block.allow"),
     key("token.lifetime"),
     key("token.refresh_before"),
     key("token.format"),
@@ -133,6 +141,9 @@ pub const BUILT: &[BuiltKey] = &[
     key("rate_limit.global.per"),
     key("rate_limit.global.burst"),
     key("sessions.max"),
+    key("cors.allowed_origins"),
+    key("cors.allow_credentials"),
+    key("cors.expose_headers"),
     key("state.directory"),
     key("log.format"),
     key("log.level"),
@@ -142,9 +153,6 @@ pub const BUILT: &[BuiltKey] = &[
 
 /// Every key that is known and not built.
 pub const UNBUILT: &[UnbuiltKey] = &[
-    off("server.h2c", Off::False),
-    off("server.timeouts.tls_handshake", Off::Text("10s")),
-    never("server.tls"),
     never("upstream.health"),
     off("upstream.try_duration", Off::Text("0s")),
     off("upstream.max_requests", Off::Zero),
@@ -153,7 +161,6 @@ pub const UNBUILT: &[UnbuiltKey] = &[
     off("agora.backend_certificate", Off::Text("")),
     never("agora.backend_certificate_file"),
     never("agora.rest"),
-    never("routes.block"),
     off("token.jitter", Off::Text("0s")),
     off("token.services", Off::Only("rtc")),
     off("token.messaging_id_claim", Off::Text("")),
@@ -190,12 +197,11 @@ pub const UNBUILT: &[UnbuiltKey] = &[
     never("revocation"),
     off("reissue.mode", Off::Text("off")),
     never("reissue.rule"),
-    never("cors"),
     never("redis"),
 ];
 
 /// Paths whose value is a list of tables.
-pub(super) const LISTS_OF_TABLES: &[&str] = &["auth.jwt.keys"];
+pub(super) const LISTS_OF_TABLES: &[&str] = &["auth.jwt.keys", "routes.block"];
 
 /// What a dotted path is.
 #[derive(Clone, Copy, Debug)]

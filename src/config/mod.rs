@@ -17,6 +17,7 @@ mod validate;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
 
 pub use diagnostic::{ConfigErrors, Diagnostic, Excerpt, Place, Severity, write_report};
 use environment::Environment;
@@ -30,7 +31,7 @@ pub struct Loaded {
     pub config: Config,
     /// What is allowed but worth saying.
     pub warnings: Vec<Diagnostic>,
-    /// A hash of the text without its secrets, 53 bits (a gauge is a float): replicas that read the same agree, and
+    /// A hash of the text without its secrets, 48 bits (a gauge is a float, which holds 53): replicas that read the same agree, and
     /// it helps nobody to guess a secret.
     pub hash: u64,
     /// The secret and stream files it refers to, for watching; without the configuration file itself.
@@ -62,10 +63,14 @@ pub fn load(
     })
 }
 
-/// [`load`] for a file. One that can't be read, or isn't UTF-8, is invalid.
-pub fn load_file(origin: &Path, environment: &impl Environment) -> Result<Loaded, ConfigErrors> {
+/// [`load`] for a file, with the text that was read. One that can't be read, or isn't UTF-8, is invalid.
+pub fn load_file(
+    origin: &Path,
+    environment: &impl Environment,
+) -> Result<(Loaded, Zeroizing<Vec<u8>>), ConfigErrors> {
     let content = read(origin, environment)?;
-    load(utf8(&content, origin)?, origin, environment)
+    let loaded = load(utf8(&content, origin)?, origin, environment)?;
+    Ok((loaded, content))
 }
 
 /// Checks a file as [`load_file`] would read it, but away from the unit: credentials without a credentials directory
@@ -91,10 +96,7 @@ pub fn check_file(origin: &Path, environment: &impl Environment) -> Result<Check
     })
 }
 
-fn read(
-    path: &Path,
-    environment: &impl Environment,
-) -> Result<zeroize::Zeroizing<Vec<u8>>, ConfigErrors> {
+fn read(path: &Path, environment: &impl Environment) -> Result<Zeroizing<Vec<u8>>, ConfigErrors> {
     environment.read(path).map_err(|error| {
         ConfigErrors::of_file(
             path,
@@ -124,5 +126,5 @@ fn hash(parts: &[&str]) -> u64 {
     for (to, from) in first.iter_mut().zip(hasher.finalize()) {
         *to = from;
     }
-    u64::from_be_bytes(first) >> 11
+    u64::from_be_bytes(first) >> 16
 }

@@ -11,6 +11,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::secret::Secret;
+use crate::http::{block, cors};
+use crate::tls::Identity;
 
 /// The whole configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +29,8 @@ pub struct Config {
     pub agora: Agora,
     /// `[routes]`: the owned paths.
     pub routes: Routes,
+    /// `[cors]`: whose pages may read our answers; `None` says nothing of it to browsers.
+    pub cors: Option<cors::Policy>,
     /// `[token]`: how tokens are made.
     pub token: Token,
     /// `[auth.jwt]`: who is calling.
@@ -50,6 +54,8 @@ pub struct Config {
 pub struct Server {
     /// At least one.
     pub listen: Vec<Listen>,
+    /// For each of `listen`, whether it was prefixed `plain:`, so that it isn't TLS.
+    pub plain: Vec<bool>,
     /// Worker threads; never 0 (the default is one per core).
     pub workers: usize,
     /// Peers whose `X-Forwarded-*` and `x-request-id` are believed.
@@ -64,10 +70,35 @@ pub struct Server {
     pub tunnel_drain_timeout: Duration,
     /// Bare readiness on the public port; `None` is off. Compared byte for byte.
     pub health_path: Option<String>,
+    /// HTTP/2 by prior knowledge on listeners that aren't TLS (RFC 9113 §3.3).
+    pub h2c: bool,
+    /// `[server.tls]`; `None` is no TLS.
+    pub tls: Option<Identity>,
     /// `[server.timeouts]`.
     pub timeouts: Timeouts,
     /// `[server.limits]`.
     pub limits: Limits,
+}
+
+impl Server {
+    /// Whether connections of the listener at this position in `listen` are TLS: every TCP and systemd listener, as
+    /// soon as there is `[server.tls]`, but those prefixed `plain:`.
+    pub fn tls_for(&self, listener: usize) -> Option<&Identity> {
+        let plain = self.plain.get(listener).copied().unwrap_or(false);
+        match self.listen.get(listener)? {
+            Listen::Tcp(_) | Listen::Systemd(_) if !plain => self.tls.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// The entries of `listen` as the configuration writes them; the metrics' `listener` label.
+    pub fn listener_names(&self) -> impl Iterator<Item = String> {
+        let plain = self.plain.iter().copied().chain(std::iter::repeat(false));
+        self.listen.iter().zip(plain).map(|(listen, plain)| {
+            let prefix = if plain { "plain:" } else { "" };
+            format!("{prefix}{listen}")
+        })
+    }
 }
 
 /// One entry of `server.listen`.
@@ -81,7 +112,7 @@ pub enum Listen {
     Systemd(String),
 }
 
-/// As the configuration writes it; the metrics' `listener` label.
+/// As the configuration writes it, without its prefix.
 impl fmt::Display for Listen {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -105,6 +136,8 @@ pub struct Timeouts {
     pub write_stall: Duration,
     /// A tunnel without a byte either way: 1 h.
     pub tunnel_idle: Duration,
+    /// A TLS handshake as a whole: 10 s.
+    pub tls_handshake: Duration,
 }
 
 /// `[server.limits]`; all above zero.
@@ -189,6 +222,8 @@ pub struct Routes {
     pub token: Vec<String>,
     /// Where they are renewed.
     pub refresh: Vec<String>,
+    /// What is closed to the outside: `[[routes.block]]`, and what validation closes by itself.
+    pub block: Vec<block::Rule>,
 }
 
 /// `[token]`.

@@ -97,10 +97,12 @@ pub fn bind(config: &Config, inherited: Inheritance) -> Result<Sockets, RunError
         inherited.collect(),
     )?;
     let admin = admin::bind(&config.admin.listen).map_err(RunError::Admin)?;
-    for (listen, address) in config.server.listen.iter().zip(public.addresses()) {
+    let names = config.server.listener_names().enumerate();
+    for ((position, listener), address) in names.zip(public.addresses()) {
         tracing::info!(
-            listener = %listen,
+            listener,
             address = shown(address),
+            tls = config.server.tls_for(position).is_some(),
             "listening"
         );
     }
@@ -131,9 +133,8 @@ pub fn workers(
 ) -> Result<Workers, RunError> {
     let listeners: Vec<_> = config
         .server
-        .listen
-        .iter()
-        .map(|listen| shared.metrics.listener(&listen.to_string()))
+        .listener_names()
+        .map(|name| shared.metrics.listener(&name))
         .collect();
     let observer = Arc::new(ListenerEvents::new(listeners.clone(), Arc::clone(shared)));
     let seeds = seeds(config.server.workers)?;

@@ -3,8 +3,9 @@
 //! Keeps true: nothing outside this machine is contacted; an invalid file never replaces a valid one.
 //! Must not know: when to read, or what is running.
 
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
 
 use super::state_lock::StateDirectory;
 use crate::access::streams::Stream;
@@ -24,25 +25,48 @@ const DEFAULT_STATE: &str = "/var/lib/renewd";
 pub struct Configuration {
     /// As validated.
     pub loaded: Loaded,
-    text: Vec<u8>,
+    /// Just as it was read: it may hold secrets, and reading again could give another text.
+    text: Zeroizing<Vec<u8>>,
 }
 
 /// Reads and validates the file.
 pub fn configuration(path: &Path) -> Result<Configuration, ConfigErrors> {
-    let loaded = config::load_file(path, &SystemEnvironment)?;
-    let text = std::fs::read(path).unwrap_or_default();
+    let (loaded, text) = config::load_file(path, &SystemEnvironment)?;
     Ok(Configuration { loaded, text })
 }
 
 /// The configuration that last loaded: what `run --fallback` starts from when the file is invalid.
-/// Relative paths in it still start at the configuration file's directory.
-pub fn last_valid(path: &Path) -> Option<Loaded> {
-    let directory =
-        std::env::var_os("STATE_DIRECTORY").unwrap_or_else(|| OsString::from(DEFAULT_STATE));
+/// Relative paths in it still start at the configuration file's directory. The error says why there is none.
+pub fn last_valid(path: &Path) -> Result<Loaded, ConfigErrors> {
     // systemd lists several directories with colons; the first is ours.
-    let first = directory.to_str()?.split(':').next()?.to_owned();
-    let text = std::fs::read_to_string(Path::new(&first).join(LAST_VALID)).ok()?;
-    config::load(&text, path, &SystemEnvironment).ok()
+    let directory = std::env::var("STATE_DIRECTORY").unwrap_or_default();
+    let first = directory
+        .split(':')
+        .next()
+        .filter(|first| !first.is_empty());
+    let kept = Path::new(first.unwrap_or(DEFAULT_STATE)).join(LAST_VALID);
+    let text = SystemEnvironment.read(&kept).map_err(|error| {
+        ConfigErrors::of_file(
+            &kept,
+            format!("there is no last valid configuration to fall back to: {error}"),
+            "mend the file; from then on the last valid one is kept here",
+        )
+    })?;
+    std::str::from_utf8(&text)
+        .map_err(|error| error.to_string())
+        .and_then(|text| {
+            config::load(text, path, &SystemEnvironment).map_err(|errors| {
+                let first = errors.errors.first();
+                first.map_or_else(String::new, |error| error.one_line().to_string())
+            })
+        })
+        .map_err(|why| {
+            ConfigErrors::of_file(
+                &kept,
+                format!("the last valid configuration can't be used any more: {why}"),
+                "mend the file, or what this one names",
+            )
+        })
 }
 
 /// Keeps a configuration that took effect. `false` where the directory can't be written.
@@ -88,7 +112,7 @@ pub fn streams(config: &Config) -> StreamsRead {
         ),
         Err(errors) => {
             for error in &errors.errors {
-                tracing::error!("{error}");
+                tracing::error!("{}", error.one_line());
             }
             tracing::error!(file = %path.display(), "the streams file is invalid: the last valid streams stay in force");
             StreamsRead::Invalid

@@ -6,6 +6,7 @@
 mod build;
 mod descriptors;
 mod drain;
+mod exposure;
 mod files;
 mod observer;
 mod reload;
@@ -41,6 +42,7 @@ use crate::readiness::Phase;
 use crate::telemetry::line_writer::DropCounter;
 use crate::telemetry::log::{self, LogControl};
 use crate::telemetry::metrics::Metrics;
+use crate::tls::Identity;
 
 /// Workers beat at least this often, whatever `WatchdogSec=` would allow.
 const LONGEST_BEAT: Duration = Duration::from_secs(5);
@@ -147,16 +149,20 @@ impl Daemon {
             hash,
             files,
         } = start.loaded;
-        for warning in &warnings {
-            tracing::warn!("{warning}");
-        }
-        let files = files::watched(&options.config, &files);
+        start::log_findings(&warnings, start.errors.as_ref());
+        let refused = start.errors.as_ref().map(|errors| errors.files.as_slice());
+        let files = files::watched(
+            &options.config,
+            &[&files, refused.unwrap_or_default()].concat(),
+        );
         // Before the files are used, so that no change is lost.
         let watcher = Watcher::start(files.clone(), Timing::default());
 
         let metrics = Metrics::new(clock, dropped.clone());
         metrics.config_hash(hash);
-        metrics.config_fallback(start.errors.is_some());
+        metrics.certificate_expiry(config.server.tls.as_ref().map(Identity::expires));
+        let fallback = start.errors.is_some();
+        metrics.config_fallback(fallback);
         metrics.config_reload(start.errors.is_none());
         let state_in_order = state.is_some() || config.state_directory.is_none();
         let kept = start
@@ -164,15 +170,6 @@ impl Daemon {
             .as_ref()
             .is_none_or(|read| files::keep(state.as_ref(), read));
         metrics.state_writable(state_in_order && kept);
-        if let Some(errors) = &start.errors {
-            for error in &errors.errors {
-                tracing::error!("{error}");
-            }
-            tracing::error!(
-                "the configuration file is invalid: serving the last valid one (--fallback)"
-            );
-        }
-
         let shared = build::shared(&config, &options.config, &metrics, clock, &dropped)?;
         let descriptors = descriptors::raise_limit();
         let most = build::most_connections(&config, descriptors);
@@ -202,7 +199,7 @@ impl Daemon {
                 hash,
                 loaded_at: clock.unix_seconds(),
                 attempted_at: clock.unix_seconds(),
-                fallback: start.errors.is_some(),
+                fallback,
                 errors: start.errors,
                 restart_required: Vec::new(),
             }),
@@ -223,9 +220,18 @@ impl Daemon {
                 .await;
         });
         tokio::spawn(upkeep::run(Arc::clone(&shared)));
+        tokio::spawn(exposure::run(
+            Arc::clone(&shared),
+            bound.public.iter().copied().chain(bound.admin).collect(),
+            reloader.watched.subscribe(),
+        ));
 
         shared.readiness.advance(Phase::Ready);
-        notifier.ready("serving");
+        notifier.ready(if fallback {
+            "serving the last valid configuration: the file is invalid"
+        } else {
+            "serving"
+        });
         tracing::info!(version = env!("CARGO_PKG_VERSION"), "ready");
         Ok(Self {
             bound,
@@ -244,25 +250,21 @@ impl Daemon {
     /// Follows signals and files until told to stop, then drains.
     async fn serve(mut self) {
         let shared = Arc::clone(&self.reloader.shared);
+        self.catch_up().await;
         loop {
             tokio::select! {
                 request = self.signals.next() => match request {
                     Request::Terminate | Request::TerminateNow => break,
-                    Request::Reload => self.reload("signal").await,
+                    Request::Reload => {
+                        self.reload("signal").await;
+                    }
                     Request::Reopen => shared.current.load().audit.reopen(),
                 },
-                changed = self.watcher.changed() => {
-                    if self.reloader.only_streams(&changed) {
-                        let reloader = Arc::clone(&self.reloader);
-                        // What is wrong with the file was logged where it was read.
-                        let _ = tokio::task::spawn_blocking(move || reloader.reload_streams()).await;
-                    } else {
-                        self.reload("file").await;
-                    }
-                },
+                changed = self.watcher.changed() => self.follow(&changed).await,
                 Ok(()) = self.watched.changed() => {
                     let files = self.watched.borrow_and_update().clone();
                     self.watcher.set_files(files).await;
+                    self.catch_up().await;
                     let most = build::most_connections(&shared.current.load().config, self.descriptors);
                     shared.metrics.connections_max(most);
                     self.workers.set_max_connections(most);
@@ -279,9 +281,31 @@ impl Daemon {
         tracing::info!("stopped");
     }
 
-    async fn reload(&self, trigger: &'static str) {
+    /// Takes what changed between the last reading and the watching.
+    async fn catch_up(&self) {
         let reloader = Arc::clone(&self.reloader);
-        // The result is in log, metric, audit and systemd's status.
-        let _ = tokio::task::spawn_blocking(move || reloader.reload(trigger)).await;
+        let behind = tokio::task::spawn_blocking(move || reloader.is_behind()).await;
+        if behind.unwrap_or(false) {
+            self.reload("file").await;
+        }
+    }
+
+    /// Reads again what changed. The streams count on their own: they change in the middle of a show, and must not wait
+    /// for whoever mends the configuration.
+    async fn follow(&self, changed: &[PathBuf]) {
+        let (streams, others) = self.reloader.split(changed);
+        let reloaded = others && self.reload("file").await;
+        if streams && !reloaded {
+            let reloader = Arc::clone(&self.reloader);
+            // What is wrong with the file was logged where it was read.
+            let _ = tokio::task::spawn_blocking(move || reloader.reload_streams()).await;
+        }
+    }
+
+    /// Whether the configuration is in force; the details are in log, metric, audit and systemd's status.
+    async fn reload(&self, trigger: &'static str) -> bool {
+        let reloader = Arc::clone(&self.reloader);
+        let reloading = tokio::task::spawn_blocking(move || reloader.reload(trigger).is_ok());
+        reloading.await.unwrap_or(false)
     }
 }

@@ -50,6 +50,9 @@ impl net::Observer for Listeners {
                 self.refused(ParseErrorKind::HeadersTooLarge);
             }
             Event::ParseFailed(ParseError::Http2) => self.refused(ParseErrorKind::Version),
+            Event::ParseFailed(ParseError::Abuse) => self.refused(ParseErrorKind::Http2Abuse),
+            Event::HandshakeFailed => self.refused(ParseErrorKind::TlsHandshake),
+            Event::HandshakeTimedOut => self.refused(ParseErrorKind::TlsHandshakeTimeout),
             Event::ParseFailed(ParseError::Malformed) => self.refused(ParseErrorKind::Malformed),
             Event::TimedOut(Cause::Header) => self.refused(ParseErrorKind::HeaderTimeout),
             // An idle connection's end is no event for anybody; a stalled body or reader ends a request, which is counted.

@@ -17,6 +17,7 @@ use crate::telemetry::audit::{Audit, Reload};
 use crate::telemetry::line_writer::DropCounter;
 use crate::telemetry::log::LogControl;
 use crate::telemetry::traffic_labels::Source;
+use crate::tls::Identity;
 
 /// What came of a reload that worked.
 #[derive(Clone, Debug, Default)]
@@ -88,8 +89,16 @@ impl Reloader {
             }
             Err(errors) => {
                 for error in &errors.errors {
-                    tracing::error!("{error}");
+                    tracing::error!("{}", error.one_line());
                 }
+                // What is missing now may be what has to come: nobody will touch the configuration for it.
+                self.watched.send_if_modified(|watched| {
+                    let before = watched.len();
+                    watched.extend(errors.files.iter().cloned());
+                    watched.sort();
+                    watched.dedup();
+                    watched.len() > before
+                });
                 let detail = format!(
                     "reload refused, the running configuration stays: {}",
                     summary(errors)
@@ -119,11 +128,26 @@ impl Reloader {
         }
     }
 
-    /// Whether a change of just these files needs no more than the streams read again.
-    pub fn only_streams(&self, changed: &[PathBuf]) -> bool {
+    /// Whether the streams file is among the changed files, and whether others are.
+    pub fn split(&self, changed: &[PathBuf]) -> (bool, bool) {
         let running = self.shared.current.load();
         let streams: &Path = &running.config.streams.file;
-        changed.iter().all(|file| file == streams)
+        let is_streams = |file: &&PathBuf| file.as_path() == streams;
+        let count = changed.iter().filter(is_streams).count();
+        (count > 0, count < changed.len())
+    }
+
+    /// Whether the files say something else than when they were last read: what changes between a reading and the
+    /// watching of a file is no event. Blocks on file IO.
+    pub fn is_behind(&self) -> bool {
+        let known = self.standing().errors;
+        match files::configuration(&self.path) {
+            Ok(read) => {
+                let running = &self.shared.current.load().config;
+                known.is_some() || diff::effective(running, read.loaded.config) != *running
+            }
+            Err(errors) => known != Some(errors),
+        }
     }
 
     /// Where the configuration stands.
@@ -159,17 +183,18 @@ impl Reloader {
             Arc::new(opened.map_err(|error| audit_errors(&self.path, &error))?)
         };
         let streams = files::streams(&config);
-        self.log.apply(&config.log);
-        self.shared
-            .metrics
-            .connections_max(config.server.max_connections);
+        let log = config.log.clone();
+        let state_in_order = self.state.is_some() || config.state_directory.is_none();
+        let expires = config.server.tls.as_ref().map(Identity::expires);
         self.swap(config, streams, audit)?;
+        self.log.apply(&log);
         self.watched
             .send_replace(files::watched(&self.path, &files));
         self.shared
             .metrics
-            .state_writable(files::keep(self.state.as_ref(), configuration));
+            .state_writable(files::keep(self.state.as_ref(), configuration) && state_in_order);
         self.shared.metrics.config_hash(hash);
+        self.shared.metrics.certificate_expiry(expires);
         self.shared.metrics.config_fallback(false);
         self.shared
             .metrics
@@ -183,7 +208,10 @@ impl Reloader {
         Ok(Report {
             changed: changes.changed,
             restart_required: changes.restart_required,
-            warnings: warnings.iter().map(ToString::to_string).collect(),
+            warnings: warnings
+                .iter()
+                .map(|warning| warning.one_line().to_string())
+                .collect(),
         })
     }
 

@@ -6,7 +6,7 @@ use super::files::{self, Configuration};
 use super::state_lock::{StateDirectory, StateError};
 use super::{Options, RunError};
 use crate::config::model::Config;
-use crate::config::{ConfigErrors, Loaded};
+use crate::config::{ConfigErrors, Diagnostic, Loaded};
 
 /// The configuration to start with.
 #[derive(Debug)]
@@ -27,13 +27,16 @@ pub fn read(options: &Options) -> Result<Start, RunError> {
             configuration: Some(configuration),
             errors: None,
         }),
-        Err(errors) if options.fallback => match files::last_valid(&options.config) {
-            Some(loaded) => Ok(Start {
+        Err(mut errors) if options.fallback => match files::last_valid(&options.config) {
+            Ok(loaded) => Ok(Start {
                 loaded,
                 configuration: None,
                 errors: Some(errors),
             }),
-            None => Err(RunError::Configuration(errors)),
+            Err(why_not) => {
+                errors.errors.extend(why_not.errors);
+                Err(RunError::Configuration(errors))
+            }
         },
         Err(errors) => Err(RunError::Configuration(errors)),
     }
@@ -53,4 +56,18 @@ pub fn open_state(config: &Config) -> Result<Option<StateDirectory>, StateError>
             Ok(None)
         }
     }
+}
+
+/// Says what is worth saying of the configuration, and of the file where another stands in for it.
+pub fn log_findings(warnings: &[Diagnostic], errors: Option<&ConfigErrors>) {
+    for warning in warnings {
+        tracing::warn!("{}", warning.one_line());
+    }
+    let Some(errors) = errors else {
+        return;
+    };
+    for error in &errors.errors {
+        tracing::error!("{}", error.one_line());
+    }
+    tracing::error!("the configuration file is invalid: serving the last valid one (--fallback)");
 }

@@ -124,7 +124,7 @@ impl AdminView {
         let standing = self.reloader.standing();
         ConfigStatus {
             path: self.reloader.path.display().to_string(),
-            hash: format!("{:014x}", standing.hash),
+            hash: format!("{:012x}", standing.hash),
             loaded_at: timestamp(standing.loaded_at),
             last_reload_successful: standing.errors.is_none(),
             last_reload_at: timestamp(standing.attempted_at),

@@ -45,6 +45,10 @@ pub async fn run(shared: Arc<Shared>) {
                 .rate_limit_overflow(scope, snapshot.limiter.overflow(scope));
         }
         shared.metrics.upkeep();
+        for upstream in &snapshot.upstreams {
+            // A server that a reload brought in begins as up, whatever is known.
+            upstream.up(shared.readiness.upstream_reachable());
+        }
         if !shared.readiness.upstream_reachable() {
             // Without traffic nothing else would notice that it is back, and a load balancer sends none.
             let upstream = &snapshot.config.upstream;

@@ -3,6 +3,7 @@
 //! | file | what |
 //! |---|---|
 //! | [`pool`] | connections to a server |
+//! | `link` | the socket of such a connection |
 //! | [`retry`] | what may be tried again: a pure table |
 //! | [`tunnel`] | bytes both ways after an upgrade |
 //!
@@ -11,12 +12,15 @@
 //! Must not know: routes, tokens, who the client is.
 
 use std::cell::RefCell;
+use std::future::Future;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{
-    Extensions, HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version, request,
+    Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri,
+    Version, request,
 };
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -25,7 +29,9 @@ use hyper::upgrade::OnUpgrade;
 use crate::config::model::{Upstream, UpstreamServer};
 use crate::error::{Kind, ProxyError, Retry, Side};
 use crate::http::body::{Body, RequestBody};
+use crate::http::exchange::Exchange;
 
+mod link;
 pub mod pool;
 pub mod retry;
 pub mod tunnel;
@@ -64,11 +70,21 @@ impl Forwarder {
     /// `head` is ready to be sent but for its framing: target in origin form, `Host` set, hop-by-hop fields gone
     /// (but `Connection` and `Upgrade` for a WebSocket request, which `upgrade` announces). The response's fields are
     /// as the backend wrote them, hop-by-hop ones included, but for a `Content-Length` beside a `Transfer-Encoding`.
-    pub async fn forward(
+    pub fn forward(
         &self,
         upstream: &Upstream,
         head: request::Parts,
         body: RequestBody,
+        upgrade: bool,
+    ) -> impl Future<Output = Result<Response<Body>, ProxyError>> {
+        // Boxed before a future is made of it: each async fn that hands a request on has room for two.
+        self.exchange(upstream, Box::new(framed(head, body)), upgrade)
+    }
+
+    async fn exchange(
+        &self,
+        upstream: &Upstream,
+        mut request: Box<Request<RequestBody>>,
         upgrade: bool,
     ) -> Result<Response<Body>, ProxyError> {
         let server = upstream.servers.first().ok_or(ProxyError {
@@ -78,15 +94,15 @@ impl Forwarder {
             source: None,
         })?;
         let pool = self.pool(server);
-        let candidate = Candidate::new(&head.method, body.is_end_stream());
-        let mut request = framed(head, body);
+        let candidate = Candidate::new(request.method(), request.body().is_end_stream());
         let mut connection = match pool.take() {
             Some(connection) => connection,
-            None => pool.connect(upstream.connect_timeout).await?,
+            None => connect(&pool, upstream).await?,
         };
         loop {
             let reused = connection.reused();
-            let spare = retry::again(Retry::IfReused, candidate, reused).then(|| copy(&request));
+            let spare =
+                retry::again(Retry::IfReused, candidate, reused).then(|| Spare::of(&request));
             let tunnel = upgrade.then(|| connection.expect_upgrade());
             let failed = match connection.send(request, upstream.response_timeout).await {
                 Ok(response) => {
@@ -98,12 +114,15 @@ impl Forwarder {
             if !retry::again(failed.error.retry, candidate, reused) {
                 return Err(failed.error);
             }
-            request = match failed.request.or(spare) {
+            request = match failed
+                .request
+                .or_else(|| spare.map(|spare| Box::new(spare.into_request())))
+            {
                 Some(request) => request,
                 None => return Err(failed.error),
             };
             self.observer.retried(server);
-            connection = pool.connect(upstream.connect_timeout).await?;
+            connection = connect(&pool, upstream).await?;
         }
     }
 
@@ -123,6 +142,16 @@ impl Forwarder {
     }
 }
 
+/// Boxed, for it is rare and large: inlined, it would make every request's future as large.
+fn connect(
+    pool: &Rc<Pool>,
+    upstream: &Upstream,
+) -> Pin<Box<dyn Future<Output = Result<Box<Lent>, ProxyError>>>> {
+    let pool = pool.clone();
+    let limit = upstream.connect_timeout;
+    Box::pin(async move { pool.connect(limit).await })
+}
+
 /// The request as hyper sends it faithfully.
 fn framed(mut head: request::Parts, body: RequestBody) -> Request<RequestBody> {
     head.version = Version::HTTP_11;
@@ -136,14 +165,38 @@ fn framed(mut head: request::Parts, body: RequestBody) -> Request<RequestBody> {
     Request::from_parts(head, body)
 }
 
-/// A bodyless request once more, for a second attempt.
-fn copy(request: &Request<RequestBody>) -> Request<RequestBody> {
-    let body = RequestBody::empty(request.body().exchange().clone());
-    let mut copy = Request::new(body);
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.headers_mut() = request.headers().clone();
-    copy
+/// A bodyless request once more, for a second attempt. Seldom used and made for most requests, so it is as little as a
+/// request can be had back from: copying a `HeaderMap` takes thrice as long.
+struct Spare {
+    method: Method,
+    target: Uri,
+    fields: Vec<(HeaderName, HeaderValue)>,
+    exchange: Rc<Exchange>,
+}
+
+impl Spare {
+    fn of(request: &Request<RequestBody>) -> Self {
+        let mut fields = Vec::with_capacity(request.headers().len());
+        for (name, value) in request.headers() {
+            fields.push((name.clone(), value.clone()));
+        }
+        Self {
+            method: request.method().clone(),
+            target: request.uri().clone(),
+            fields,
+            exchange: request.body().exchange().clone(),
+        }
+    }
+
+    fn into_request(self) -> Request<RequestBody> {
+        let mut request = Request::new(RequestBody::empty(self.exchange));
+        *request.method_mut() = self.method;
+        *request.uri_mut() = self.target;
+        for (name, value) in self.fields {
+            request.headers_mut().append(name, value);
+        }
+        request
+    }
 }
 
 type UpgradedSocket = tokio::sync::oneshot::Receiver<crate::transport::Upgraded>;

@@ -7,34 +7,36 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::io::{self, IoSlice};
+use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::{Rc, Weak};
-use std::task::{Context, Poll, ready};
+use std::task::Poll;
 use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::{Instant, timeout};
 
+use super::link::{Link, LinkedIo};
 use super::retry::{self, Progress};
 use crate::clock::timer_now;
 use crate::config::model::UpstreamServer;
 use crate::deadline::Deadline;
 use crate::error::{Kind, ProxyError, Side};
 use crate::http::body::{RequestBody, Source};
-use crate::http::exchange::Exchange;
 use crate::transport::{Transport, Upgraded};
 
 /// Bytes buffered each way towards a backend; 64 KiB here would cost a tenth to a quarter of the speed of large bodies.
 const BUFFER: usize = 256 * 1024;
+
+/// Fields of a response's header section: hyper's own 100 is less than what Node sends without a word.
+const MAX_RESPONSE_FIELDS: usize = 512;
 
 /// Idle connections kept per worker and server. More than a worker has in flight under any load that one core carries.
 const MAX_IDLE: usize = 256;
@@ -110,6 +112,7 @@ impl Pool {
         });
         let (sender, mut connection) = http1::Builder::new()
             .max_buf_size(BUFFER)
+            .max_headers(MAX_RESPONSE_FIELDS)
             .handshake(io)
             .await
             .map_err(|error| not_connected(io::Error::other(error)))?;
@@ -219,7 +222,7 @@ pub struct Failed {
     /// Why.
     pub error: ProxyError,
     /// The request, if it was never begun.
-    pub request: Option<Request<RequestBody>>,
+    pub request: Option<Box<Request<RequestBody>>>,
 }
 
 impl Lent {
@@ -249,12 +252,12 @@ impl Lent {
     /// (or taken, while it is still being sent).
     pub async fn send(
         &mut self,
-        request: Request<RequestBody>,
+        request: Box<Request<RequestBody>>,
         limit: Duration,
     ) -> Result<Response<Incoming>, Failed> {
         let exchange = request.body().exchange().clone();
         self.link.begin(exchange.clone());
-        let mut response = pin!(self.sender.try_send_request(request));
+        let mut response = pin!(self.sender.try_send_request(*request));
         let mut seen = None;
         let mut since = timer_now();
         let deadline = &mut self.deadline;
@@ -278,7 +281,7 @@ impl Lent {
         match outcome {
             Some(Ok(response)) => Ok(response),
             Some(Err(mut error)) => {
-                let request = error.take_message();
+                let request = error.take_message().map(Box::new);
                 let progress = self.link.progress(request.is_some());
                 Err(Failed {
                     error: failure(error.into_error(), progress),
@@ -341,128 +344,5 @@ impl Drop for Lent {
         if let Some(driver) = &self.driver {
             driver.abort();
         }
-    }
-}
-
-/// What a connection's IO and the request that it is lent to share.
-#[derive(Debug, Default)]
-struct Link {
-    exchange: RefCell<Option<Rc<Exchange>>>,
-    upgrade: RefCell<Option<oneshot::Sender<Upgraded>>>,
-    wrote: Cell<bool>,
-    received: Cell<bool>,
-    unflushed: Cell<bool>,
-    write_closed: Cell<bool>,
-}
-
-impl Link {
-    fn begin(&self, exchange: Rc<Exchange>) {
-        self.exchange.replace(Some(exchange));
-        self.wrote.set(false);
-        self.received.set(false);
-    }
-
-    fn progress(&self, given_back: bool) -> Progress {
-        if given_back || !self.wrote.get() {
-            Progress::NotWritten
-        } else if self.received.get() {
-            Progress::Responding
-        } else {
-            Progress::NoResponse
-        }
-    }
-
-    fn request_done(&self) -> bool {
-        self.exchange
-            .borrow()
-            .as_ref()
-            .is_none_or(|exchange| exchange.request_done())
-    }
-
-    /// The client has closed its sending side behind this request, and all of the request is written.
-    fn should_close_write(&self, context: &Context<'_>) -> bool {
-        let exchange = self.exchange.borrow();
-        let Some(exchange) = exchange.as_ref() else {
-            return false;
-        };
-        if !exchange.client_closed() {
-            exchange.wake_on_client_closed(context);
-            return false;
-        }
-        let all_written = self.wrote.get() && !self.unflushed.get() && exchange.request_done();
-        all_written && !self.write_closed.get()
-    }
-}
-
-/// A backend's transport.
-#[derive(Debug)]
-struct LinkedIo {
-    transport: Transport,
-    link: Rc<Link>,
-}
-
-impl AsyncRead for LinkedIo {
-    /// hyper reads on every turn while it waits for a response: the place to pass a client's half-close on. The backend
-    /// then does what it would have done without us: answer, or give up.
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.link.should_close_write(context) {
-            self.link.write_closed.set(true);
-            self.transport.close_write()?;
-        }
-        let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.transport).poll_read(context, buffer))?;
-        if buffer.filled().len() > before {
-            self.link.received.set(true);
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl LinkedIo {
-    fn wrote(&self, poll: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        self.link.unflushed.set(true);
-        if let Poll::Ready(Ok(_)) = &poll {
-            self.link.wrote.set(true);
-        }
-        poll
-    }
-}
-
-impl AsyncWrite for LinkedIo {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let poll = Pin::new(&mut self.transport).poll_write(context, bytes);
-        self.wrote(poll)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let poll = Pin::new(&mut self.transport).poll_write_vectored(context, slices);
-        self.wrote(poll)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    /// hyper flushes only when all it had is written.
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(Pin::new(&mut self.transport).poll_flush(context))?;
-        self.link.unflushed.set(false);
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.transport).poll_shutdown(context)
     }
 }

@@ -162,10 +162,12 @@ impl Direction {
             while !self.closed {
                 ready!(self.poll_drain(to, context))?;
                 if self.read_all {
-                    to.close_write()?;
+                    ready!(to.poll_close_write(context))?;
                     self.closed = true;
                     break;
                 }
+                // What TLS has taken may still wait for its socket; this task is woken when that goes on.
+                let _ = Pin::new(&mut *to).poll_flush(context)?;
                 let mut buffer = ReadBuf::new(scratch);
                 ready!(Pin::new(&mut *from).poll_read(context, &mut buffer))?;
                 let read = buffer.filled();

@@ -92,7 +92,11 @@ impl HttpBody for RequestBody {
                 this.content = RequestContent::Empty;
                 Some(Ok(Frame::data(bytes)))
             }
-            RequestContent::Incoming(incoming) => ready!(Pin::new(incoming).poll_frame(context)),
+            RequestContent::Incoming(incoming) => {
+                let poll = Pin::new(incoming).poll_frame(context);
+                this.exchange.mark_request_awaited(poll.is_pending());
+                ready!(poll)
+            }
             RequestContent::Prefixed(prefix, _) => {
                 let prefix = std::mem::take(prefix);
                 let prefixed = std::mem::replace(&mut this.content, RequestContent::Empty);
@@ -134,7 +138,7 @@ impl HttpBody for RequestBody {
 
 impl Drop for RequestBody {
     fn drop(&mut self) {
-        self.exchange.mark_request_done();
+        self.exchange.mark_request_dropped();
     }
 }
 

@@ -7,9 +7,11 @@ use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Waker};
 
 use http::{Request, Response};
+use rustls::ServerConfig;
 
 use super::body::{Body, RequestBody};
 use crate::config::model::{Limits, Timeouts};
@@ -21,6 +23,8 @@ pub struct Connection {
     pub peer: Option<SocketAddr>,
     /// Position of the listener in `server.listen`.
     pub listener: usize,
+    /// Whether it is TLS.
+    pub tls: bool,
 }
 
 /// What a connection asks of the service: the rules it lives by, and an answer to each request.
@@ -30,6 +34,12 @@ pub trait Answer: 'static {
 
     /// The sizes in force; read each time a connection wakes.
     fn limits(&self) -> Limits;
+
+    /// What to show to clients of the listener at this position, if it is TLS; read for each new connection.
+    fn tls(&self, listener: usize) -> Option<Arc<ServerConfig>>;
+
+    /// Whether HTTP/2 is spoken without TLS to clients that begin with it; read for each new connection.
+    fn h2c(&self) -> bool;
 
     /// Answers one request. Dropped in the middle when the client is gone.
     fn answer(
@@ -43,7 +53,9 @@ pub trait Answer: 'static {
 #[derive(Debug, Default)]
 pub struct Exchange {
     request_done: Cell<bool>,
+    request_cut: Cell<bool>,
     request_frames: Cell<u64>,
+    request_awaited: Cell<bool>,
     response_done: Cell<bool>,
     event_stream: Cell<bool>,
     client_closed: Cell<bool>,
@@ -57,9 +69,19 @@ impl Exchange {
         self.request_done.get()
     }
 
+    /// Whether the request's body was read to its end, so that another request can follow.
+    pub fn request_complete(&self) -> bool {
+        self.request_done.get() && !self.request_cut.get()
+    }
+
     /// Frames of the request's body that were taken so far; a sign of progress.
     pub fn request_frames(&self) -> u64 {
         self.request_frames.get()
+    }
+
+    /// Whether somebody waits for more of the request's body, so that it is the client who doesn't go on.
+    pub fn request_awaited(&self) -> bool {
+        self.request_awaited.get()
     }
 
     /// Wakes the task when the request's body makes progress or is done.
@@ -100,6 +122,10 @@ impl Exchange {
         wake(&self.client_waker);
     }
 
+    pub(super) fn mark_request_awaited(&self, awaited: bool) {
+        self.request_awaited.set(awaited);
+    }
+
     pub(super) fn mark_request_frame(&self) {
         self.request_frames.set(self.request_frames.get() + 1);
         wake(&self.request_waker);
@@ -108,6 +134,14 @@ impl Exchange {
     pub(super) fn mark_request_done(&self) {
         self.request_done.set(true);
         wake(&self.request_waker);
+    }
+
+    /// The body is dropped; unless it was done before, the rest will not be read.
+    pub(super) fn mark_request_dropped(&self) {
+        if !self.request_done.get() {
+            self.request_cut.set(true);
+            self.mark_request_done();
+        }
     }
 
     pub(super) fn mark_response_done(&self) {

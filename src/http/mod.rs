@@ -2,10 +2,13 @@
 //!
 //! Must not know: sockets, configuration files, what a route does.
 
+pub mod block;
 pub mod body;
+pub mod cors;
 pub mod exchange;
 pub mod forwarded;
 pub mod hop;
+pub mod http2;
 pub mod media;
 pub mod respond;
 pub mod sanity;

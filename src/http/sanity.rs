@@ -152,6 +152,15 @@ fn check_host(target: &Uri, version: Version, headers: &HeaderMap) -> Result<(),
     match (hosts.next(), hosts.next()) {
         (Some(_), Some(_)) => Err(Refusal::HostDuplicate),
         (Some(host), None) if !is_authority(host.as_bytes()) => Err(Refusal::HostInvalid),
+        // A field that contradicts the pseudo-header (RFC 9113 section 8.3.1); in HTTP/1.1 it is merely overridden.
+        (Some(host), None)
+            if version > Version::HTTP_11
+                && authority.is_some_and(|authority| {
+                    !host.as_bytes().eq_ignore_ascii_case(authority.as_bytes())
+                }) =>
+        {
+            Err(Refusal::HostDuplicate)
+        }
         // From HTTP/2 on the authority is a pseudo-header, and part of the target.
         (None, _) if version == Version::HTTP_11 => Err(Refusal::HostMissing),
         (None, _) if version > Version::HTTP_11 && authority.is_none() => Err(Refusal::HostMissing),

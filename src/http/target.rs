@@ -131,6 +131,12 @@ pub fn guard_key(path: &str) -> Cow<'_, [u8]> {
     }
 }
 
+/// Whether `found` holds for a key under which the backend may see this path: its [`guard_key`], or the one that is left
+/// where a parser takes `//user@host` in it for an authority.
+pub fn any_key(path: &str, found: impl Fn(&[u8]) -> bool) -> bool {
+    found(&guard_key(path)) || (!is_plain(path) && found(&build_key(path, Authorities::Dropped)))
+}
+
 /// The target as it is forwarded: path and query byte for byte, scheme, authority and fragment gone; `*` stays `*`.
 /// `None` for the authority form, which only `CONNECT` may use.
 ///

@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use http::HeaderMap;
+use tokio::time::timeout;
 
 use super::request::{self, BadBody, TokenRequest};
 use crate::access::jwt::{self, Claims};
@@ -79,19 +80,6 @@ impl Decision {
         self.verdict
             .as_ref()
             .map_or_else(|refusal| refusal.outcome, |_| Outcome::Ok)
-    }
-
-    /// No decision within `decision.timeout`.
-    pub fn timed_out(snapshot: &Snapshot, path: Endpoint) -> Self {
-        Self {
-            enforced: is_enforced(snapshot, None),
-            endpoint: path,
-            claims: None,
-            request: None,
-            role: None,
-            streams: Some(LookupOutcome::Error),
-            verdict: Err(Refusal::unavailable("The decision took too long")),
-        }
     }
 }
 
@@ -208,8 +196,13 @@ pub async fn decide(snapshot: &Snapshot, clock: &Clock, asked: &Asked<'_>, now: 
                 }
                 Ok(request) => {
                     findings.role = request.role;
-                    let verdict =
-                        judge(snapshot, &claims, &request, enforced, now, &mut findings).await;
+                    let judging = judge(snapshot, &claims, &request, enforced, now, &mut findings);
+                    // Who asked and whether it is enforced stand by now: a slow source hands nobody to the backend.
+                    let judged = timeout(snapshot.config.decision.timeout, judging).await;
+                    let verdict = judged.unwrap_or_else(|_elapsed| {
+                        findings.streams = findings.streams.or(Some(LookupOutcome::Error));
+                        Err(Refusal::unavailable("The decision took too long"))
+                    });
                     (Some(claims), Some(request), enforced, verdict)
                 }
             }
@@ -286,11 +279,15 @@ async fn judge(
     findings: &mut Findings,
 ) -> Result<Grant, Refusal> {
     let (subject, channel) = (&*claims.subject, request.channel.as_str());
+    let path = findings.endpoint;
 
     // Row 4. A holder's renewal never waits for what others ask of the channel.
-    let held = snapshot
-        .sessions
-        .held(channel, subject, request.role, now.unix_seconds());
+    let held = snapshot.sessions.held(
+        channel,
+        subject,
+        asked_role(snapshot, request),
+        now.unix_seconds(),
+    );
     if held.is_some() {
         findings.endpoint = Endpoint::Refresh;
     }
@@ -301,6 +298,15 @@ async fn judge(
         .map_err(Refusal::limited)?;
 
     let role = role_in_stream(snapshot, subject, request, held, now, findings).await?;
+    // Where no role was asked for, the one held may be another than the stream now gives.
+    let holds = |role| {
+        let sessions = &snapshot.sessions;
+        let held = sessions.held(channel, subject, Some(role), now.unix_seconds());
+        held.is_some()
+    };
+    if held.is_some_and(|held| held != role) && !holds(role) {
+        findings.endpoint = path;
+    }
 
     // Rows 10 and 11.
     let claim = Claim {
@@ -309,6 +315,9 @@ async fn judge(
         user: &request.user,
         role,
     };
+    if snapshot.config.policy.max_streams_per_publisher > 0 {
+        forget_ended_streams(snapshot, claim, now).await;
+    }
     let allowed = snapshot
         .sessions
         .check(claim, snapshot.session_rules(), now.unix_seconds())
@@ -323,6 +332,32 @@ async fn judge(
         role,
         lifetime: u32::try_from(lifetime).unwrap_or(u32::MAX),
     })
+}
+
+/// The role that the request or the configuration names; `None` where the stream is to say.
+fn asked_role(snapshot: &Snapshot, request: &TokenRequest) -> Option<Role> {
+    request.role.or(match snapshot.config.token.default_role {
+        DefaultRole::Publisher => Some(Role::Publisher),
+        DefaultRole::Subscriber => Some(Role::Subscriber),
+        DefaultRole::Auto => None,
+    })
+}
+
+/// A publisher's limit counts streams that are live now. Their tokens outlive streams, up to a lifetime: without this,
+/// who ended one stream could not begin the next. A source without an answer ends nothing.
+async fn forget_ended_streams(snapshot: &Snapshot, claim: Claim<'_>, now: Now) {
+    let held = snapshot
+        .sessions
+        .publishing_elsewhere(claim, now.unix_seconds());
+    for channel in held {
+        match snapshot.streams.lookup(&channel).await {
+            Lookup::Found(stream) if stream.is_open() => {}
+            Lookup::NoAnswer { .. } => {}
+            Lookup::Found(_) | Lookup::NotFound => {
+                snapshot.sessions.ended(claim.subject, &channel);
+            }
+        }
+    }
 }
 
 /// Rows 7 to 9: the role that the stream allows.
@@ -354,13 +389,11 @@ async fn role_in_stream(
     };
     findings.streams = Some(LookupOutcome::Hit);
     let may_publish = stream.may_publish(subject);
-    let role = request
-        .role
-        .unwrap_or(match snapshot.config.token.default_role {
-            DefaultRole::Publisher => Role::Publisher,
-            DefaultRole::Auto if may_publish => Role::Publisher,
-            DefaultRole::Auto | DefaultRole::Subscriber => Role::Subscriber,
-        });
+    let role = asked_role(snapshot, request).unwrap_or(if may_publish {
+        Role::Publisher
+    } else {
+        Role::Subscriber
+    });
     findings.role = Some(role);
     if stream.bans(subject) {
         return Err(Refusal::new(

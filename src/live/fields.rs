@@ -34,6 +34,11 @@ impl Fields {
     pub fn from_json(body: &[u8]) -> Result<Self, String> {
         // body-parser takes a byte order mark off, too.
         let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+        // serde's own words for this would quote what was sent instead, and that may be a JWT.
+        let first = body.trim_ascii_start().first();
+        if first.is_some_and(|byte| *byte != b'{') {
+            return Err("the body must be a JSON object".to_owned());
+        }
         serde_json::from_slice(body).map_err(|error| {
             if error.is_data() {
                 without_position(&error)
@@ -244,11 +249,23 @@ mod tests {
             assert!(Fields::from_json(body.as_bytes()).is_err(), "{body}");
         }
         assert!(Fields::from_json(b"{\"a\":\"\xff\"}").is_err());
+    }
+
+    #[test]
+    fn depth_costs_no_stack() {
         let deep = format!("{{\"a\":{}{}}}", "[".repeat(8000), "]".repeat(8000));
-        assert_eq!(
-            Fields::from_json(deep.as_bytes()).unwrap().get("a"),
-            Some(&Value::Compound)
-        );
+        let fields = Fields::from_json(deep.as_bytes()).unwrap();
+        assert_eq!(fields.get("a"), Some(&Value::Compound));
+    }
+
+    #[test]
+    fn what_was_sent_instead_of_an_object_is_not_quoted() {
+        for body in ["\"secret\"", " secret", "7777777", "[\"secret\"]"] {
+            assert_eq!(
+                Fields::from_json(body.as_bytes()),
+                Err("the body must be a JSON object".to_owned())
+            );
+        }
     }
 
     #[test]

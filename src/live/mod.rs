@@ -10,7 +10,8 @@ mod mint;
 mod request;
 mod wire;
 
-use http::{Request, Response};
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response};
 
 use self::body::Collected;
 use self::decision::{Asked, Decision, Now, Refusal, Retry};
@@ -63,13 +64,8 @@ pub async fn answer(
         body: collected.whole(),
         client_ip: context.client_ip,
     };
-    let deciding = decision::decide(snapshot, &shared.clock, &asked, now);
-    let mut decision = match tokio::time::timeout(snapshot.config.decision.timeout, deciding).await
-    {
-        Ok(decision) => decision,
-        Err(_elapsed) => Decision::timed_out(snapshot, path),
-    };
-    let response = match conclude(shared, snapshot, &mut decision, now) {
+    let mut decision = decision::decide(snapshot, &shared.clock, &asked, now).await;
+    let mut response = match conclude(shared, snapshot, &mut decision, now) {
         Ok(response) => response,
         Err(refusal) => {
             let response = wire::refusal(&refusal);
@@ -77,6 +73,11 @@ pub async fn answer(
             response
         }
     };
+    if asked.body.is_none() {
+        // Nobody will read the rest: the client is told not to reuse the connection (RFC 9110 section 10.1.1).
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(CONNECTION, close);
+    }
     report(shared, snapshot, context, &decision, now);
     if decision.enforced {
         return Answer::Ours(response);

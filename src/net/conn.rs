@@ -5,9 +5,7 @@
 //! honoured in each state.
 //! Must not know: what a request means.
 
-use std::cell::{Cell, RefCell};
-use std::convert::Infallible;
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,25 +13,22 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, UPGRADE};
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
-use http_body::Body as _;
-use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, ReadBuf};
-use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::stall::{Cause, Waits, Watch, WatchedIo};
+use super::call::{Call, Session, Tunnel};
+use super::http2;
+use super::linger::{close, linger_then_close};
+use super::open::{self, FRESH, Opened};
+use super::stall::{Cause, Waits, WatchedIo};
 use super::stop::{Stage, Stop};
 use super::{Event, Observer, ParseError};
 use crate::clock::timer_now;
-use crate::config::model::{Limits, Timeouts};
+use crate::config::model::Limits;
 use crate::deadline::Deadline;
 use crate::forward::tunnel;
-use crate::http::body::{Body, Finish, RequestBody};
-use crate::http::exchange::{Answer, Connection, Exchange};
+use crate::http::exchange::{Answer, Connection};
 use crate::transport::{Transport, Upgraded};
 
 /// Bytes buffered each way towards a client. More gains nothing on bodies; `max_header_size` bounds headers by itself.
@@ -42,26 +37,44 @@ const BUFFER: usize = 64 * 1024;
 /// What hyper allows without a setting of its own; any other number costs it an allocation per request.
 const USUAL_HEADER_FIELDS: usize = 100;
 
-/// What is read and thrown away after an answer that left input unread, so that closing doesn't reset the answer away.
-const LINGER_BYTES: usize = 256 * 1024;
-/// How long that goes on.
-const LINGER: Duration = Duration::from_secs(1);
-
-/// A connection taken out of the accept queue at the start of a stop has its request on the way: it gets this long.
-const FRESH: Duration = Duration::from_secs(1);
-
 /// Serves one connection to its end. Must be a task of its own.
 pub async fn serve<S: Answer>(
-    mut transport: Transport,
-    connection: Connection,
+    transport: Transport,
+    mut connection: Connection,
     service: Rc<S>,
     stop: Rc<Stop>,
     observer: Arc<dyn Observer>,
 ) {
     let tell = |event| observer.observe(connection.listener, event);
     let _registration = stop.register().await;
+    let opened = match service.tls(connection.listener) {
+        Some(config) => {
+            connection.tls = true;
+            let limit = service.timeouts().tls_handshake;
+            Box::pin(open::handshake(transport, config, limit, &stop)).await
+        }
+        None if service.h2c() => Box::pin(open::peek(transport, &service.timeouts(), &stop)).await,
+        None => Ok(Opened::http1(transport)),
+    };
+    let Opened {
+        mut transport,
+        mut ahead,
+        ..
+    } = match opened {
+        Ok(opened) if opened.http2 => {
+            let observer = observer.clone();
+            Box::pin(http2::serve(opened, connection, service, &stop, observer)).await;
+            return;
+        }
+        Ok(opened) => opened,
+        Err(event) => {
+            if let Some(event) = event {
+                tell(event);
+            }
+            return;
+        }
+    };
     let mut deadline = Deadline::default();
-    let mut ahead = Bytes::new();
     let mut fresh = true;
     loop {
         if ahead.is_empty() {
@@ -69,7 +82,7 @@ pub async fn serve<S: Answer>(
             let idle = service.timeouts().idle;
             let readable = poll_fn(|context| {
                 poll_asleep(
-                    &transport,
+                    &mut transport,
                     &mut deadline,
                     since,
                     idle,
@@ -78,9 +91,11 @@ pub async fn serve<S: Answer>(
                     context,
                 )
             });
-            if !readable.await {
+            let Some(read) = readable.await else {
+                close(transport).await;
                 return;
-            }
+            };
+            ahead = read;
         }
         fresh = false;
         let mut active = Box::new(Active::new(transport, ahead, connection, &service));
@@ -107,6 +122,8 @@ pub async fn serve<S: Answer>(
             End::Closed { linger } => {
                 if linger || !unread.is_empty() {
                     Box::pin(linger_then_close(transport)).await;
+                } else {
+                    close(transport).await;
                 }
                 return;
             }
@@ -124,18 +141,21 @@ pub async fn serve<S: Answer>(
     }
 }
 
-/// Waits between requests without hyper: true when there is something to read, false when the connection should close.
+/// Waits between requests without hyper: until there is something to read (what was read to find out is returned), or
+/// `None` when the connection should close.
 fn poll_asleep(
-    transport: &Transport,
+    transport: &mut Transport,
     deadline: &mut Deadline,
     since: Instant,
     idle: Duration,
     fresh: bool,
     stage: Stage,
     context: &mut Context<'_>,
-) -> Poll<bool> {
-    if stage < Stage::Aborting && transport.poll_readable(context).is_ready() {
-        return Poll::Ready(true);
+) -> Poll<Option<Bytes>> {
+    if stage < Stage::Aborting
+        && let Poll::Ready(readable) = transport.poll_readable(context)
+    {
+        return Poll::Ready(readable.ok());
     }
     let patience = match stage {
         Stage::Serving => idle,
@@ -144,11 +164,8 @@ fn poll_asleep(
     };
     deadline
         .poll_until(since + patience, context)
-        .map(|()| false)
+        .map(|()| None)
 }
-
-/// The backend's half of a tunnel, as soon as it is free, and the hook for its end.
-type Tunnel = (oneshot::Receiver<Upgraded>, Option<Finish>);
 
 /// Why hyper's connection is taken down.
 enum End {
@@ -166,16 +183,6 @@ enum End {
     Broken,
 }
 
-/// What hyper's service and the connection around it share.
-struct Session {
-    watch: Rc<Watch>,
-    timeouts: RefCell<Timeouts>,
-    upgrade_requested: Cell<bool>,
-    /// A response was begun before its request had ended.
-    answered_early: Cell<bool>,
-    tunnel: RefCell<Option<Tunnel>>,
-}
-
 /// A connection with hyper at work on it.
 struct Active<S: Answer> {
     http: http1::Connection<TokioIo<WatchedIo>, Call<S>>,
@@ -186,13 +193,7 @@ struct Active<S: Answer> {
 
 impl<S: Answer> Active<S> {
     fn new(transport: Transport, ahead: Bytes, connection: Connection, service: &Rc<S>) -> Self {
-        let session = Rc::new(Session {
-            watch: Rc::default(),
-            timeouts: RefCell::new(service.timeouts()),
-            upgrade_requested: Cell::new(false),
-            answered_early: Cell::new(false),
-            tunnel: RefCell::new(None),
-        });
+        let session = Session::new(service.timeouts());
         let io = TokioIo::new(WatchedIo::new(transport, ahead, session.watch.clone()));
         let call = Call {
             service: service.clone(),
@@ -213,8 +214,14 @@ impl<S: Answer> Active<S> {
         stage: Stage,
         context: &mut Context<'_>,
     ) -> Poll<End> {
-        if stage != Stage::Serving && self.must_be_cut(stage) {
-            return Poll::Ready(End::Broken);
+        if stage != Stage::Serving {
+            if self.must_be_cut(stage) {
+                return Poll::Ready(End::Broken);
+            }
+            if !self.session.watch.idle() {
+                // Before the response may be written by the poll below.
+                self.announce_the_last();
+            }
         }
         loop {
             if let Poll::Ready(result) = self.http.poll_without_shutdown(context) {
@@ -225,10 +232,8 @@ impl<S: Answer> Active<S> {
                 return Poll::Ready(End::Broken);
             }
             self.waits.note(watch, timer_now);
-            if stage != Stage::Serving && !self.last_request && self.may_be_the_last() {
-                // hyper closes an idle connection, and announces the end with the next response otherwise.
-                self.last_request = true;
-                Pin::new(&mut self.http).graceful_shutdown();
+            // After the poll above, which takes in a request that has just arrived.
+            if stage != Stage::Serving && self.announce_the_last() {
                 continue;
             }
             let Some((due, cause)) = self.waits.next(&self.session.timeouts.borrow()) else {
@@ -251,6 +256,17 @@ impl<S: Answer> Active<S> {
                     .is_some_and(|exchange| exchange.event_stream())
         };
         stage == Stage::Aborting || stage == Stage::EndingTunnels && streaming()
+    }
+
+    /// Has hyper close the connection if it is idle, and announce the end with the next response otherwise; says whether
+    /// that is news.
+    fn announce_the_last(&mut self) -> bool {
+        if self.last_request || !self.may_be_the_last() {
+            return false;
+        }
+        self.last_request = true;
+        Pin::new(&mut self.http).graceful_shutdown();
+        true
     }
 
     /// Not in the middle of a header section, which hyper would cut, nor while an upgrade is being decided, whose
@@ -310,85 +326,6 @@ fn builder(limits: &Limits) -> http1::Builder {
     builder
 }
 
-/// hyper's service: hands each request to ours and makes its response fit for the wire.
-struct Call<S> {
-    service: Rc<S>,
-    connection: Connection,
-    session: Rc<Session>,
-}
-
-impl<S: Answer> hyper::service::Service<Request<Incoming>> for Call<S> {
-    type Response = Response<Body>;
-    type Error = Infallible;
-    // Boxed because hyper wants to move it.
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>>>>;
-
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let exchange = Rc::new(Exchange::default());
-        let session = self.session.clone();
-        session.timeouts.replace(self.service.timeouts());
-        session
-            .upgrade_requested
-            .set(request.headers().contains_key(UPGRADE));
-        let head = request.method() == Method::HEAD;
-        let request = request.map(|incoming| RequestBody::incoming(incoming, exchange.clone()));
-        session.watch.begin(exchange.clone());
-        let answer = self.service.clone().answer(self.connection, request);
-        Box::pin(async move {
-            let mut response = answer.await;
-            if let Some(tunnel) = response.body_mut().take_upgrade() {
-                session.tunnel.replace(Some(tunnel));
-            } else {
-                finish_head(&mut response, head, &exchange);
-                session.answered_early.set(!exchange.request_done());
-            }
-            *response.version_mut() = Version::HTTP_11;
-            Ok(response.map(|body| body.on_exchange(exchange)))
-        })
-    }
-}
-
-/// What the connection knows of a response and the service can't: whether it has a body on the wire, and whether the
-/// connection can go on after it.
-fn finish_head(response: &mut Response<Body>, head: bool, exchange: &Exchange) {
-    let status = response.status();
-    if head || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
-        let length = response
-            .body()
-            .size_hint()
-            .exact()
-            .filter(|length| *length > 0);
-        if let Some(length) = length.filter(|_| head) {
-            response
-                .headers_mut()
-                .entry(CONTENT_LENGTH)
-                .or_insert(HeaderValue::from(length));
-        }
-        response.body_mut().withhold();
-    }
-    if !exchange.request_done() {
-        // Answered before the request's end: what is still to come can't be told from the next request for long.
-        response
-            .headers_mut()
-            .insert(CONNECTION, HeaderValue::from_static("close"));
-    }
-    let streaming = response
-        .headers()
-        .get(CONTENT_TYPE)
-        .is_some_and(is_event_stream);
-    if streaming {
-        exchange.mark_event_stream();
-    }
-}
-
-fn is_event_stream(content_type: &HeaderValue) -> bool {
-    let name = b"text/event-stream";
-    content_type
-        .as_bytes()
-        .get(..name.len())
-        .is_some_and(|start| start.eq_ignore_ascii_case(name))
-}
-
 /// Runs a tunnel to its end.
 async fn run_tunnel<S: Answer>(
     client: Upgraded,
@@ -403,36 +340,4 @@ async fn run_tunnel<S: Answer>(
     if let Ok(upstream) = upstream.await {
         tunnel::run(client, upstream, idle, ended, &mut traffic).await;
     }
-}
-
-/// Closes our side, and reads for a moment what the client is still sending: closing at once would reset the connection
-/// and could destroy the answer before the client has read it.
-async fn linger_then_close(mut transport: Transport) {
-    if transport.close_write().is_err() {
-        return;
-    }
-    let mut deadline = Deadline::default();
-    let due = timer_now() + LINGER;
-    let mut left = LINGER_BYTES;
-    let mut chunk = vec![0; 8 * 1024];
-    poll_fn(|context| {
-        loop {
-            if deadline.poll_until(due, context).is_ready() {
-                return Poll::Ready(());
-            }
-            let mut buffer = ReadBuf::new(&mut chunk);
-            match Pin::new(&mut transport).poll_read(context, &mut buffer) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Err(_)) => return Poll::Ready(()),
-                Poll::Ready(Ok(())) => {
-                    let length = buffer.filled().len();
-                    if length == 0 || length >= left {
-                        return Poll::Ready(());
-                    }
-                    left -= length;
-                }
-            }
-        }
-    })
-    .await;
 }

@@ -4,18 +4,28 @@
 //! |---|---|
 //! | [`listen`] | binding, and accepting for ever |
 //! | [`worker`] | one thread per core with its own runtime, listeners and connections |
+//! | `open` | from a socket to a protocol: TLS handshake, ALPN, HTTP/2's preface |
 //! | [`conn`] | one connection: HTTP/1.1, sleep, tunnel |
+//! | `http2`, `streams`, `frames` | one HTTP/2 connection; its streams; what its client sends |
 //! | [`permits`] | how many connections are open |
+//! | `call` | hyper's service: from request to response |
+//! | `linger` | closing without resetting an answer away |
 //! | [`stall`] | what a connection waits for, and for how long |
 //! | [`stop`] | the stages of stopping |
 //!
 //! Must not know: what a request means.
 
+mod call;
 pub mod conn;
+mod frames;
+mod http2;
+mod linger;
 pub mod listen;
+mod open;
 pub mod permits;
 pub mod stall;
 pub mod stop;
+mod streams;
 pub mod worker;
 
 /// Told what happens on the public port; called from every worker, so it must not block or allocate.
@@ -35,7 +45,11 @@ pub enum Event {
     AcceptFailed,
     /// A request was refused before anybody saw it.
     ParseFailed(ParseError),
-    /// A deadline cut the connection.
+    /// A TLS handshake failed for a fault of either side; a peer that just left is no event.
+    HandshakeFailed,
+    /// A TLS handshake took too long.
+    HandshakeTimedOut,
+    /// A deadline cut the connection, or the stream of one.
     TimedOut(stall::Cause),
     /// A quiet connection gave its memory back until it is spoken to again.
     Slept,
@@ -52,19 +66,22 @@ pub enum ParseError {
     TooLarge,
     /// An HTTP/2 preface on an HTTP/1.1 listener.
     Http2,
+    /// HTTP/2 used to make work: floods of resets, or of frames that bring nothing.
+    Abuse,
     /// Answered 400: anything else that isn't HTTP/1.
     Malformed,
 }
 
 impl ParseError {
     /// Every kind, in order of declaration.
-    pub const ALL: [Self; 3] = [Self::TooLarge, Self::Http2, Self::Malformed];
+    pub const ALL: [Self; 4] = [Self::TooLarge, Self::Http2, Self::Abuse, Self::Malformed];
 
     /// The label's value.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::TooLarge => "too_large",
             Self::Http2 => "http2",
+            Self::Abuse => "abuse",
             Self::Malformed => "malformed",
         }
     }

@@ -84,6 +84,16 @@ impl Watch {
         self.requests.get()
     }
 
+    /// Whether anything was written since the last call.
+    pub fn take_sent(&self) -> bool {
+        self.sent.replace(false)
+    }
+
+    /// Whether the transport takes no more for now.
+    pub fn write_blocked(&self) -> bool {
+        self.write_blocked.get()
+    }
+
     /// Whether the transport broke while nobody was reading from it.
     pub fn failed(&self) -> bool {
         self.failed.get()
@@ -312,5 +322,83 @@ fn keep(since: &mut Option<Instant>, waiting: bool, progress: bool, now: &impl F
         *since = None;
     } else if since.is_none() || progress {
         *since = Some(now());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::timer_now;
+    use crate::http::body::{Body, RequestBody};
+
+    const TIMEOUTS: Timeouts = Timeouts {
+        header: Duration::from_secs(10),
+        idle: Duration::from_secs(75),
+        body_stall: Duration::from_secs(30),
+        write_stall: Duration::from_mins(1),
+        tunnel_idle: Duration::from_hours(1),
+        tls_handshake: Duration::from_secs(10),
+    };
+
+    /// What comes next, in milliseconds from `start`.
+    fn next(waits: &Waits, start: Instant) -> Option<(u128, Cause)> {
+        waits
+            .next(&TIMEOUTS)
+            .map(|(due, cause)| ((due - start).as_millis(), cause))
+    }
+
+    #[test]
+    fn each_state_of_a_connection_has_its_deadline() {
+        let start = timer_now();
+        let at = |seconds| move || start + Duration::from_secs(seconds);
+        let watch = Watch::default();
+        let mut waits = Waits::default();
+        waits.note(&watch, at(0));
+        assert_eq!(next(&waits, start), Some((500, Cause::Quiet)));
+
+        watch.received.set(true);
+        waits.note(&watch, at(1));
+        waits.note(&watch, at(5));
+        assert_eq!(next(&waits, start), Some((11_000, Cause::Header)));
+
+        // A bodiless request is being answered: nothing is waited for.
+        let exchange = Rc::new(Exchange::default());
+        let request = RequestBody::empty(exchange.clone());
+        let response = Body::empty().on_exchange(exchange.clone());
+        watch.begin(exchange);
+        waits.note(&watch, at(6));
+        assert_eq!(next(&waits, start), None);
+
+        // The client doesn't take the response; some of it restarts the wait.
+        watch.write_blocked.set(true);
+        waits.note(&watch, at(7));
+        assert_eq!(next(&waits, start), Some((67_000, Cause::Write)));
+        watch.sent.set(true);
+        waits.note(&watch, at(20));
+        assert_eq!(next(&waits, start), Some((80_000, Cause::Write)));
+        watch.write_blocked.set(false);
+
+        // The client has closed its sending side.
+        watch.end_seen.set(true);
+        waits.note(&watch, at(21));
+        assert_eq!(next(&waits, start), Some((81_000, Cause::HalfClosed)));
+        drop((request, response));
+        waits.note(&watch, at(22));
+        assert_eq!(next(&waits, start), Some((22_500, Cause::Quiet)));
+    }
+
+    #[test]
+    fn what_was_read_with_a_request_does_not_begin_the_next() {
+        let start = timer_now();
+        let watch = Watch::default();
+        let mut waits = Waits::default();
+        let exchange = Rc::new(Exchange::default());
+        watch.begin(exchange.clone());
+        // Its body came in a packet of its own, and all was over within one poll.
+        watch.received.set(true);
+        drop(RequestBody::empty(exchange.clone()));
+        drop(Body::empty().on_exchange(exchange));
+        waits.note(&watch, || start);
+        assert_eq!(next(&waits, start), Some((500, Cause::Quiet)));
     }
 }

@@ -198,11 +198,17 @@ pub enum ParseErrorKind {
     TransferEncoding,
     /// `CONNECT` or `TRACE`.
     Method,
+    /// A TLS handshake that failed: no common version or cipher, no or a wrong client certificate, not TLS at all.
+    TlsHandshake,
+    /// A TLS handshake that took too long.
+    TlsHandshakeTimeout,
+    /// An HTTP/2 connection that was ended for floods of resets, or of frames that bring nothing.
+    Http2Abuse,
 }
 
 impl ParseErrorKind {
     /// Every kind, in order of declaration.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::Malformed,
         Self::Version,
         Self::HeadersTooLarge,
@@ -211,6 +217,9 @@ impl ParseErrorKind {
         Self::Host,
         Self::TransferEncoding,
         Self::Method,
+        Self::TlsHandshake,
+        Self::TlsHandshakeTimeout,
+        Self::Http2Abuse,
     ];
 
     /// The label's value.
@@ -224,6 +233,9 @@ impl ParseErrorKind {
             Self::Host => "host",
             Self::TransferEncoding => "transfer_encoding",
             Self::Method => "method",
+            Self::TlsHandshake => "tls_handshake",
+            Self::TlsHandshakeTimeout => "tls_handshake_timeout",
+            Self::Http2Abuse => "http2_abuse",
         }
     }
 }

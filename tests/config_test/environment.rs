@@ -14,6 +14,11 @@ pub const CERTIFICATE: &str = "5ec4e75ec4e75ec4e75ec4e75ec4e75e";
 /// A JWT secret.
 pub const SECRET: &str = "hunter2-hunter2-hunter2-hunter2";
 
+/// A self-signed certificate that outlives us, its key, and a key of nobody.
+const TLS_CERTIFICATE: &str = include_str!("tls_certificate.pem");
+const TLS_KEY: &str = include_str!("tls_key.pem");
+const TLS_OTHER_KEY: &str = include_str!("tls_other_key.pem");
+
 /// See the module.
 #[derive(Clone)]
 pub struct FixedEnvironment {
@@ -35,6 +40,9 @@ impl Default for FixedEnvironment {
             ("/credentials/short", "hunter2".to_owned()),
             ("/etc/renewd/admin-token", "hunter2-admin\n".to_owned()),
             ("/etc/renewd/empty", "\n".to_owned()),
+            ("/etc/renewd/tls.pem", TLS_CERTIFICATE.to_owned()),
+            ("/etc/renewd/tls.key", TLS_KEY.to_owned()),
+            ("/etc/renewd/other.key", TLS_OTHER_KEY.to_owned()),
         ];
         let variables = [
             ("JWT_SECRET", SECRET),

@@ -3,7 +3,7 @@
 //   node app.js        prints one line {"port":N} once it listens, stops when stdin closes or on SIGTERM
 //
 // Environment: EXPRESS 4|5, HOST, PORT, and those of settings.js: JWT_SECRET, APP_ID, APP_CERTIFICATE,
-//   RATE_LIMIT (requests per minute and address, 0 is off), MOUNT router|nested|leaf (how the live router is attached).
+//   CORS, RATE_LIMIT (requests per minute and address, 0 is off), MOUNT router|nested|leaf (how the live router is attached).
 'use strict';
 
 const http = require('node:http');
@@ -16,6 +16,7 @@ const { Server: SocketServer } = require('socket.io');
 const { hits, control } = require('./control');
 const { liveRouters, adminRouter, refreshToken } = require('./live');
 const settings = require('./settings');
+const socket = require('./socket');
 const wire = require('./wire');
 
 const app = express();
@@ -26,7 +27,7 @@ app.use('/__control', control(express));
 app.use('/wire', wire(express));
 
 app.use(helmet());
-app.use(cors({ origin: true, credentials: true }));
+app.use(cors(settings.cors));
 if (settings.requestsPerMinute > 0) {
   const limit = settings.requestsPerMinute;
   app.use(rateLimit({ windowMs: 60_000, limit, standardHeaders: true, legacyHeaders: false }));
@@ -77,6 +78,7 @@ const server = http.createServer((request, response) => {
   app(request, response);
 });
 
+socket.attach(server);
 const io = new SocketServer(server, { cors: { origin: true } });
 io.on('connection', (socket) => {
   hits.socket = (hits.socket ?? 0) + 1;

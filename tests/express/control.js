@@ -74,7 +74,7 @@ function control(express) {
       uid: service.__uid?.toString(),
       privileges: service.__privileges,
     }));
-    response.json({ appId: parsed.appId, issuedAt: parsed.issueTs, expire: parsed.expire, services });
+    response.json({ appId: parsed.appId.toString(), issuedAt: parsed.issueTs, expire: parsed.expire, services });
   });
   // {astrologerId, agoraChannelName?, isBanned?, bannedViewers?}
   router.post('/streams', (request, response) => {

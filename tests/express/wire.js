@@ -15,6 +15,7 @@ function wire(express) {
 
   // The request exactly as seen, any method: {method, url, version, headers, trailers, length, sha256}.
   router.use('/seen', (request, response) => {
+    count(request.originalUrl.includes('smuggled') ? 'smuggled' : 'seen');
     const hash = createHash('sha256');
     let length = 0;
     request.on('data', (chunk) => { hash.update(chunk); length += chunk.length; });
@@ -51,17 +52,39 @@ function wire(express) {
   // Answers before the body has come.
   router.post('/early', (request, response) => response.status(413).json({ success: false, message: 'too early' }));
 
+  // Takes nothing of the body until somebody asks for /released, then answers as /upload does.
+  const held = [];
+  router.post('/held', (request, response) => {
+    count('held');
+    const hash = createHash('sha256');
+    let length = 0;
+    held.push(() => {
+      request.on('data', (chunk) => { hash.update(chunk); length += chunk.length; });
+      request.on('end', () => response.json({ length, sha256: hash.digest('hex') }));
+    });
+  });
+  router.get('/released', (request, response) => {
+    for (const release of held.splice(0)) release();
+    response.end();
+  });
+
   // ?bytes=N of zeros, in chunks, with back-pressure; ?length=1 announces the length.
   router.get('/zeros', (request, response) => {
     let left = Number(request.query.bytes ?? 0);
     if (request.query.length) response.set('content-length', String(left));
     response.type('application/octet-stream');
     const chunk = Buffer.alloc(64 * 1024);
+    let stalled;
     const write = () => {
+      clearTimeout(stalled);
       while (left > 0) {
         const part = left < chunk.length ? chunk.subarray(0, left) : chunk;
         left -= part.length;
-        if (!response.write(part)) return;
+        hits.downloadLeft = left;
+        if (!response.write(part)) {
+          stalled = setTimeout(() => count('downloadStalled'), 300);
+          return;
+        }
       }
       response.end();
     };
@@ -85,6 +108,26 @@ function wire(express) {
 
   // ?code=N with an empty body.
   router.all('/status', (request, response) => response.status(Number(request.query.code ?? 200)).end());
+
+  // The answer as ?answer= spells it: JSON of {code, reason, headers: [name, value, …], chunks: [text, …], trailers: {},
+  // date: false for none}. Read from the raw target, because query parsers differ.
+  router.use('/answer', (request, response) => {
+    const [, encoded] = request.originalUrl.split('?answer=');
+    const { code = 200, reason, headers = [], chunks = [], trailers, date = true } = JSON.parse(decodeURIComponent(encoded));
+    count('answer');
+    response.sendDate = date;
+    response.removeHeader('x-powered-by');
+    response.writeHead(code, reason, headers);
+    for (const chunk of chunks) response.write(Buffer.from(chunk, 'latin1'));
+    if (trailers) response.addTrailers(trailers);
+    response.end();
+  });
+
+  // ?bytes= (base64url) is the answer as it stands, then the connection ends: what no HTTP library writes.
+  router.use('/raw', (request) => {
+    const [, encoded] = request.originalUrl.split('?bytes=');
+    request.socket.end(Buffer.from(encoded, 'base64url'));
+  });
 
   // Repeated and oddly ordered answer headers.
   router.get('/cookies', (request, response) => {

@@ -2,7 +2,14 @@
 #![allow(dead_code)] // each test file uses its own part
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test's way to fail
 
+pub mod app;
+pub mod ask;
+pub mod conversation;
 pub mod express;
+pub mod lifecycle;
+pub mod messages;
 pub mod npm;
 pub mod raw;
 pub mod renewd;
+pub mod spellings;
+pub mod wire;

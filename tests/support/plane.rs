@@ -19,6 +19,7 @@ use renewd::http::exchange::{Answer, Connection};
 use renewd::net::listen::{Address, Inherited, Listeners};
 use renewd::net::worker::Workers;
 use renewd::net::{Event, Observer};
+use renewd::tls::Identity;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -44,6 +45,8 @@ pub struct Setup {
     pub idle_timeout: Duration,
     pub max_connections: usize,
     pub listen: Listen,
+    pub tls: Option<Identity>,
+    pub h2c: bool,
 }
 
 impl Default for Setup {
@@ -55,6 +58,7 @@ impl Default for Setup {
                 body_stall: PATIENCE,
                 write_stall: PATIENCE,
                 tunnel_idle: PATIENCE,
+                tls_handshake: PATIENCE,
             },
             limits: Limits {
                 header_bytes: 16 * 1024,
@@ -67,6 +71,8 @@ impl Default for Setup {
             idle_timeout: Duration::from_secs(4),
             max_connections: 1000,
             listen: Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], 0))),
+            tls: None,
+            h2c: false,
         }
     }
 }
@@ -202,6 +208,15 @@ impl Answer for Service {
 
     fn limits(&self) -> Limits {
         self.setup.limits.clone()
+    }
+
+    fn tls(&self, _listener: usize) -> Option<Arc<rustls::ServerConfig>> {
+        let identity = self.setup.tls.as_ref()?;
+        Some(identity.config().clone())
+    }
+
+    fn h2c(&self) -> bool {
+        self.setup.h2c
     }
 
     async fn answer(

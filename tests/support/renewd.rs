@@ -46,6 +46,8 @@ pub struct Settings {
     pub upstream: String,
     /// TOML lines added to `[log]`.
     pub log: String,
+    /// TOML lines added to `[streams]`.
+    pub streams_table: String,
     /// `[[stream]]` tables; the default is one live stream `live_show` of `owner`.
     pub streams: Option<String>,
 }
@@ -104,8 +106,18 @@ impl Renewd {
     pub fn start(settings: &Settings) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         write_files(directory.path(), settings);
+        Self::start_in(directory, &[], |_| {})
+    }
+
+    /// Starts it on the `config.toml` in a directory, with these arguments too.
+    pub fn start_in(
+        directory: tempfile::TempDir,
+        arguments: &[&str],
+        prepare: impl FnOnce(&mut Command),
+    ) -> Self {
         let config = directory.path().join("config.toml");
-        let (child, log) = spawn(&["run", "--config", config.to_str().unwrap()], |_| {});
+        let run = ["run", "--config", config.to_str().unwrap()];
+        let (child, log) = spawn(&[&run, arguments].concat(), prepare);
         Self::ready(child, log, directory)
     }
 
@@ -178,6 +190,11 @@ impl Renewd {
         panic!("never: {what}");
     }
 
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_child(&self.child);
@@ -220,6 +237,7 @@ pub fn configuration(settings: &Settings) -> String {
         jwt,
         upstream,
         log,
+        streams_table,
         ..
     } = settings;
     // A backend that refuses every connection, for tests that need none.
@@ -251,7 +269,7 @@ pub fn configuration(settings: &Settings) -> String {
         ("accounts", "source = \"none\"".to_owned()),
         (
             "streams",
-            "source = \"file\"\nfile = \"streams.toml\"".to_owned(),
+            format!("source = \"file\"\nfile = \"streams.toml\"\n{streams_table}"),
         ),
         ("state", "directory = \"state\"".to_owned()),
         ("log", format!("format = \"json\"\n{log}")),

@@ -3,6 +3,7 @@
 mod backend;
 mod script;
 
+use std::io::{IsTerminal as _, Write as _, stdout};
 use std::process::ExitCode;
 
 use self::script::{CHANNEL, Secrets};
@@ -29,6 +30,7 @@ fn serve() -> Result<(), Box<dyn std::error::Error>> {
         app_id: hexadecimal()?,
         certificate: hexadecimal()?,
         jwt: hexadecimal()?,
+        admin: hexadecimal()?,
     };
     let directory = Directory::new()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -37,27 +39,28 @@ fn serve() -> Result<(), Box<dyn std::error::Error>> {
         .enable_all()
         .build()?;
     let backend = runtime.block_on(backend::start(CHANNEL.to_owned()))?;
-    let config = directory.0.join("config.toml");
-    private_file(&directory.0.join("streams.toml"), &script::streams())?;
-    private_file(
-        &config,
-        &script::configuration(&secrets, backend, &directory.0),
-    )?;
+    let path = directory.0.as_path();
+    let now = Clock::system().unix_seconds();
+    for (file, content) in script::files(&secrets, backend, path, now) {
+        private_file(&path.join(file), &content)?;
+    }
     let options = Options {
-        config: config.clone(),
+        config: path.join(script::CONFIGURATION),
         fallback: false,
         inherited: daemon::systemd::Listeners::new(),
     };
     let announce = |bound: &Bound| {
         if let (Some(public), Some(admin)) = (bound.public.first(), bound.admin) {
-            let now = Clock::system().unix_seconds();
-            println!(
-                "renewd demo: the sidecar on http://{public}, its backend on http://{backend}, metrics on http://{admin}/metrics\n\
-                 One stream is live: {CHANNEL}. Edit {streams} or {config}, and renewd follows. Ctrl-C ends it.\n",
-                streams = directory.0.join("streams.toml").display(),
-                config = config.display(),
-            );
-            print!("{}", script::lines(&secrets, *public, admin, now));
+            let text = script::announcement(&script::Announced {
+                public: *public,
+                admin,
+                backend,
+                directory: path,
+                admin_token: &secrets.admin,
+                bold: stdout().is_terminal(),
+            });
+            // Whoever closed our output can still ask what is served.
+            let _ = stdout().write_all(text.as_bytes());
         }
     };
     daemon::run(options, announce)?;
@@ -79,7 +82,7 @@ impl Directory {
     fn new() -> Result<Self, Box<dyn std::error::Error>> {
         use std::os::unix::fs::DirBuilderExt as _;
         let path =
-            std::env::temp_dir().join(format!("renewd-demo-{:016x}", Entropy::System.u64()?));
+            std::env::temp_dir().join(format!("renewd-demo-{:08x}", Entropy::System.u64()? >> 32));
         std::fs::DirBuilder::new().mode(0o700).create(&path)?;
         Ok(Self(path))
     }
@@ -94,7 +97,6 @@ impl Drop for Directory {
 
 /// Readable by its owner alone: the configuration holds secrets.
 fn private_file(path: &std::path::Path, content: &str) -> std::io::Result<()> {
-    use std::io::Write as _;
     use std::os::unix::fs::OpenOptionsExt as _;
     std::fs::OpenOptions::new()
         .write(true)

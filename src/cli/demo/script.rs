@@ -1,4 +1,7 @@
-//! What the demo writes and prints: its configuration, its logins, its `curl` lines. Pure but for what it is given.
+//! What the demo writes and prints: its files, and `curl` lines to paste. Pure.
+//!
+//! Keeps true: every line works as it is, in any shell, wherever the temporary directory is; a login is a file of
+//! headers beside the configuration, so that lines stay short enough to read.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -9,10 +12,19 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
+/// The configuration file's name.
+pub const CONFIGURATION: &str = "config.toml";
+const STREAMS: &str = "streams.toml";
+const ADMIN_TOKEN: &str = "admin-token";
+
 /// The channel of the demo's one stream.
 pub const CHANNEL: &str = "live_demo";
 /// Who owns it.
-pub const HOST: &str = "host";
+const HOST: &str = "host";
+/// Who watches it.
+const VIEWER: &str = "viewer";
+/// Who asks too often: another one, so that the viewer can go on.
+const IMPATIENT: &str = "impatient";
 
 /// Logins last a day.
 const LOGIN_SECONDS: u64 = 24 * 60 * 60;
@@ -26,20 +38,42 @@ pub struct Secrets {
     pub certificate: String,
     /// What logins are signed with.
     pub jwt: String,
+    /// Opens the status page.
+    pub admin: String,
 }
 
-/// The streams file.
-pub fn streams() -> String {
+/// Every file of the demo's directory: name and content.
+pub fn files(
+    secrets: &Secrets,
+    backend: SocketAddr,
+    directory: &Path,
+    now: u64,
+) -> Vec<(&'static str, String)> {
+    let mut files = vec![
+        (STREAMS, streams()),
+        (ADMIN_TOKEN, secrets.admin.clone()),
+        (CONFIGURATION, configuration(secrets, backend, directory)),
+    ];
+    files.extend([VIEWER, HOST, IMPATIENT].map(|subject| {
+        let login = login(secrets, subject, now);
+        let headers = format!("Authorization: Bearer {login}\nContent-Type: application/json\n");
+        (subject, headers)
+    }));
+    files
+}
+
+fn streams() -> String {
     format!("[[stream]]\nchannel = \"{CHANNEL}\"\nowner = \"{HOST}\"\nlive = true\n")
 }
 
-/// The configuration file. Its directory holds the streams file.
-pub fn configuration(secrets: &Secrets, backend: SocketAddr, directory: &Path) -> String {
-    let streams = toml_string(&directory.join("streams.toml").to_string_lossy());
+fn configuration(secrets: &Secrets, backend: SocketAddr, directory: &Path) -> String {
+    let file = |name| toml_string(&directory.join(name).to_string_lossy());
+    let (streams, admin_token) = (file(STREAMS), file(ADMIN_TOKEN));
     let Secrets {
         app_id,
         certificate,
         jwt,
+        admin: _,
     } = secrets;
     format!(
         r#"[server]
@@ -47,6 +81,7 @@ listen = ["127.0.0.1:0"]
 
 [admin]
 listen = "127.0.0.1:0"
+token_file = {admin_token}
 
 [upstream]
 servers = ["http://{backend}"]
@@ -69,7 +104,7 @@ file = {streams}
 directory = ""
 
 [log]
-level = "warn"
+level = "error"
 audit = "off"
 "#
     )
@@ -81,7 +116,7 @@ fn toml_string(text: &str) -> String {
 }
 
 /// A login of that subject (RFC 7519, HS256).
-pub fn login(secrets: &Secrets, subject: &str, now: u64) -> String {
+fn login(secrets: &Secrets, subject: &str, now: u64) -> String {
     let header = URL_SAFE_NO_PAD.encode(br#"{"alg":"HS256","typ":"JWT"}"#);
     let claims = serde_json::json!({"sub": subject, "iat": now, "exp": now + LOGIN_SECONDS});
     let mut token = format!("{header}.{}", URL_SAFE_NO_PAD.encode(claims.to_string()));
@@ -95,57 +130,108 @@ pub fn login(secrets: &Secrets, subject: &str, now: u64) -> String {
     token
 }
 
-/// The lines to paste.
-pub fn lines(secrets: &Secrets, public: SocketAddr, admin: SocketAddr, now: u64) -> String {
-    let viewer = login(secrets, "viewer", now);
-    let host = login(secrets, HOST, now);
-    let impatient = login(secrets, "impatient", now);
-    let ask = |path: &str, login: &str, options: &str, body: &str| {
-        format!(
-            "curl -s{options} 'http://{public}{path}' -H 'Authorization: Bearer {login}' -H 'Content-Type: application/json' -d '{body}'"
-        )
+/// What is running, for [`announcement`].
+#[derive(Debug)]
+pub struct Announced<'a> {
+    /// The sidecar's port.
+    pub public: SocketAddr,
+    /// Metrics and status page.
+    pub admin: SocketAddr,
+    /// The demo's backend.
+    pub backend: SocketAddr,
+    /// Where [`files`] are.
+    pub directory: &'a Path,
+    /// Opens the status page.
+    pub admin_token: &'a str,
+    /// Whether headings are set in bold type (ECMA-48 SGR 1), for a terminal.
+    pub bold: bool,
+}
+
+/// What is running, and lines to paste.
+pub fn announcement(announced: &Announced<'_>) -> String {
+    let Announced {
+        public,
+        admin,
+        backend,
+        directory,
+        admin_token,
+        bold,
+    } = announced;
+    let (bold, plain) = if *bold {
+        ("\x1b[1m", "\x1b[0m")
+    } else {
+        ("", "")
     };
-    let own = format!(r#"{{"channelName":"{CHANNEL}","uid":1,"role":"publisher"}}"#);
-    let watch = format!(r#"{{"channelName":"{CHANNEL}","uid":77}}"#);
-    let steal = format!(r#"{{"channelName":"{CHANNEL}","uid":78,"role":"publisher"}}"#);
-    let hurry = format!(r#"{{"channelName":"{CHANNEL}","uid":79}}"#);
-    let mut text = String::new();
-    for (what, line) in [
+    let mut text = format!(
+        "{bold}renewd demo{plain}: one live stream, {CHANNEL}, with throw-away secrets. Ctrl-C ends it.\n\n  \
+           sidecar      http://{public}\n  \
+           backend      http://{backend}\n  \
+           status page  http://{admin}/   admin token {admin_token}\n  \
+           files        {directory}/   save {CONFIGURATION} or {STREAMS}, and renewd follows\n\n\
+         Paste these into another terminal:\n\n",
+        directory = directory.display(),
+    );
+    for (what, line) in lines(*public, *admin, directory) {
+        let _ = write!(text, "{bold}# {what}{plain}\n{line}\n\n");
+    }
+    text
+}
+
+/// Each with what it shows.
+fn lines(public: SocketAddr, admin: SocketAddr, directory: &Path) -> [(&'static str, String); 6] {
+    let ask = |options: &str, target: &str, subject: &str, user: &str| {
+        let headers = shell_word(&format!("@{}", directory.join(subject).display()));
+        let body = format!(r#"{{"channelName":"{CHANNEL}",{user}}}"#);
+        format!("curl {options} {target} -H {headers} -d '{body}'")
+    };
+    let token = format!("http://{public}/api/live/token");
+    let refresh = format!("http://{public}/api/live/refresh-token");
+    [
         (
-            "A viewer's token for one hour",
-            ask("/api/live/token", &viewer, "", &watch),
+            "A viewer's token, for one hour",
+            ask(r"-sw '\n'", &token, VIEWER, r#""uid":77"#),
         ),
         (
-            "The broadcaster renews (the backend would answer 403)",
-            ask("/api/live/refresh-token", &host, "", &own),
+            "The broadcaster renews theirs",
+            ask(r"-sw '\n'", &refresh, HOST, r#""uid":1,"role":"publisher""#),
         ),
         (
-            "Everything else goes to the backend",
-            format!("curl -s 'http://{public}/api/live/active'"),
+            "Everything else is the backend's",
+            format!(r"curl -sw '\n' http://{public}/api/live/active"),
         ),
         (
             "A viewer who wants to broadcast: 403 not_owner",
-            ask("/api/live/token", &viewer, "", &steal),
-        ),
-        (
-            "Twenty-five at once: 429 rate_limited from the 21st on",
             ask(
-                "/api/live/token?n=[1-25]",
-                &impatient,
-                " -o /dev/null -w '%{http_code} '",
-                &hurry,
+                r"-siw '\n'",
+                &token,
+                VIEWER,
+                r#""uid":78,"role":"publisher""#,
             ),
         ),
         (
-            "What Prometheus sees",
-            format!(
-                "curl -s 'http://{admin}/metrics' | grep '^renewd_token_requests_total.* [1-9]'"
-            ),
+            "Twenty-five at once: 429 from the 21st on",
+            ask(
+                r"-so /dev/null -w '%{http_code} '",
+                &format!("'{token}?[1-25]'"),
+                IMPATIENT,
+                r#""uid":79"#,
+            ) + "; echo",
         ),
-    ] {
-        let _ = write!(text, "# {what}\n{line}\n\n");
+        (
+            "What Prometheus sees of it",
+            format!("curl -s http://{admin}/metrics | grep '^renewd_token_requests_total.* [1-9]'"),
+        ),
+    ]
+}
+
+/// One word for a POSIX shell.
+fn shell_word(text: &str) -> String {
+    let harmless = |byte: u8| byte.is_ascii_alphanumeric() || b"@/._-".contains(&byte);
+    if text.bytes().all(harmless) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
     }
-    text
 }
 
 #[cfg(test)]
@@ -155,5 +241,11 @@ mod tests {
     #[test]
     fn paths_are_quoted_for_toml() {
         assert_eq!(toml_string("a\"b\\c"), r#""a\"b\\c""#);
+    }
+
+    #[test]
+    fn paths_are_quoted_for_the_shell_where_they_must_be() {
+        assert_eq!(shell_word("@/var/a-1/viewer"), "@/var/a-1/viewer");
+        assert_eq!(shell_word("@/var/o'clock $1"), r"'@/var/o'\''clock $1'");
     }
 }

@@ -67,6 +67,7 @@ pub(super) fn parse<'t>(
         return Err(ConfigErrors {
             errors: errors.collect(),
             warnings: Vec::new(),
+            files: Vec::new(),
         });
     }
     let root = root.into_inner();
@@ -213,7 +214,11 @@ impl<'r> Reader<'r> {
         if errors.is_empty() {
             Ok(Remarks { warnings, notes })
         } else {
-            Err(ConfigErrors { errors, warnings })
+            Err(ConfigErrors {
+                errors,
+                warnings,
+                files: Vec::new(),
+            })
         }
     }
 

@@ -66,6 +66,19 @@ impl<'r> Table<'r> {
             .report(Severity::Error, place, &path, "missing", Some(hint.into()));
     }
 
+    /// Says that a key that may be left out had better not be.
+    pub(in crate::config) fn unset(
+        &self,
+        name: &str,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) {
+        let path = join(&self.path, name);
+        let place = self.header.clone();
+        self.reader
+            .report(Severity::Warning, place, &path, message, Some(hint.into()));
+    }
+
     /// Reports keys other than these, for files whose keys aren't in the table of keys.
     pub(in crate::config) fn refuse_others(&self, known: &[&str]) {
         for (key, _) in self.entries.into_iter().flatten() {

@@ -5,7 +5,9 @@
 
 mod jwt;
 mod limits;
+mod routes;
 mod server;
+mod tls;
 mod tokens;
 mod upstream;
 
@@ -75,9 +77,10 @@ pub(super) fn validate(
     let admin = server::admin(&root.table("admin"), &secrets);
     let upstream = upstream::upstream(&root.table("upstream"));
     let agora = tokens::agora(&root.table("agora"), &secrets);
-    let routes = tokens::routes(&root.table("routes"));
+    let routes = routes::routes(&root.table("routes"));
     let token = tokens::token(&root.table("token"));
     let jwt = jwt::jwt(&root.table("auth").table("jwt"), &secrets);
+    let cors = routes::cors(&root.table("cors"), strictness);
     let rate_limit = limits::rate_limit(&root.table("rate_limit"));
     accounts(&root.table("accounts"));
     let streams = streams(&root.table("streams"), &secrets);
@@ -93,6 +96,7 @@ pub(super) fn validate(
         upstream,
         agora,
         routes,
+        cors,
         token,
         jwt,
         streams,
@@ -104,11 +108,14 @@ pub(super) fn validate(
         state_directory: state_directory(&root.table("state"), &secrets),
         log: log(&root.table("log"), &secrets),
     };
-    let remarks = reader.finish()?;
     let mut files = secrets.files.into_inner();
     files.push(config.streams.file.clone());
     files.sort();
     files.dedup();
+    let remarks = match reader.finish() {
+        Ok(remarks) => remarks,
+        Err(errors) => return Err(ConfigErrors { files, ..errors }),
+    };
     Ok(Validated {
         config,
         remarks,
@@ -166,13 +173,23 @@ fn streams(table: &Table<'_>, secrets: &Secrets<'_>) -> Streams {
 }
 
 fn policy(table: &Table<'_>) -> Policy {
+    let max_session = table.duration("max_session", ANY_DURATION, Duration::ZERO);
+    if !max_session.is_zero()
+        && max_session < seconds(60)
+        && let Some(item) = table.item("max_session")
+    {
+        item.error(
+            "shorter than the shortest token, so that nobody would get one",
+            "write at least \"1m\", or \"0s\" for no limit",
+        );
+    }
     Policy {
         max_streams_per_publisher: table.number(
             "max_streams_per_publisher",
             0..=u64::from(u32::MAX),
             0,
         ),
-        max_session: table.duration("max_session", ANY_DURATION, Duration::ZERO),
+        max_session,
         bind_uid: table.boolean("bind_uid", true),
     }
 }

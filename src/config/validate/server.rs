@@ -6,13 +6,13 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 
-use super::{ANY_DURATION, POSITIVE_DURATION, Strictness, seconds, unavailable};
+use super::{ANY_DURATION, POSITIVE_DURATION, Strictness, seconds};
 use crate::config::credentials::Secrets;
 use crate::config::diagnostic::quoted;
 use crate::config::model::{Admin, Limits, Listen, Routes, Server, Timeouts};
 use crate::config::raw::{Item, Table};
 
-const LISTEN_HINT: &str = "write \"[::]:3000\" (all addresses), \"127.0.0.1:3000\", \"unix:/path\", \"systemd:NAME\" or \"env:PORT\"";
+const LISTEN_HINT: &str = "write \"[::]:3000\" (all addresses), \"127.0.0.1:3000\", \"unix:/path\", \"systemd:NAME\" or \"env:PORT\"; plain: before it keeps TLS off";
 const ADMIN_HINT: &str =
     "write an address with a port, such as \"127.0.0.1:9464\", or \"unix:/path\"";
 
@@ -21,25 +21,30 @@ pub(super) fn server(table: &Table<'_>, secrets: &Secrets<'_>) -> Server {
     let timeout = |name, default| timeouts.duration(name, POSITIVE_DURATION, seconds(default));
     let limits = table.table("limits");
     let workers: usize = table.number("workers", 0..=1024, 0);
+    let (plain, listen) = listen(table, secrets).into_iter().unzip();
     Server {
-        listen: listen(table, secrets),
+        listen,
+        plain,
         workers: if workers == 0 {
             secrets.environment.cores().max(1)
         } else {
             workers
         },
-        trusted_proxies: trusted_proxies(table),
+        trusted_proxies: networks(table, "trusted_proxies"),
         max_connections: table.number("max_connections", 1..=10_000_000, 20_000),
         drain_timeout: table.duration("drain_timeout", ANY_DURATION, seconds(30)),
         shutdown_delay: table.duration("shutdown_delay", ANY_DURATION, seconds(0)),
         tunnel_drain_timeout: table.duration("tunnel_drain_timeout", ANY_DURATION, seconds(2)),
         health_path: health_path(table),
+        h2c: table.boolean("h2c", false),
+        tls: super::tls::identity(&table.table("tls"), secrets),
         timeouts: Timeouts {
             header: timeout("header", 10),
             idle: timeout("idle", 75),
             body_stall: timeout("body_stall", 30),
             write_stall: timeout("write_stall", 60),
             tunnel_idle: timeout("tunnel_idle", 3600),
+            tls_handshake: timeout("tls_handshake", 10),
         },
         limits: Limits {
             header_bytes: limits.size("header_bytes", 1024..=1 << 20, 16 << 10),
@@ -51,9 +56,11 @@ pub(super) fn server(table: &Table<'_>, secrets: &Secrets<'_>) -> Server {
     }
 }
 
-fn listen(table: &Table<'_>, secrets: &Secrets<'_>) -> Vec<Listen> {
+/// Each listener, and whether it is `plain:`.
+fn listen(table: &Table<'_>, secrets: &Secrets<'_>) -> Vec<(bool, Listen)> {
     let Some(item) = table.item("listen") else {
-        return vec![Listen::Tcp(SocketAddr::from((Ipv6Addr::UNSPECIFIED, 3000)))];
+        let default = Listen::Tcp(SocketAddr::from((Ipv6Addr::UNSPECIFIED, 3000)));
+        return vec![(false, default)];
     };
     let Some(entries) = item.list() else {
         return Vec::new();
@@ -67,12 +74,16 @@ fn listen(table: &Table<'_>, secrets: &Secrets<'_>) -> Vec<Listen> {
         .collect()
 }
 
-fn public_listener(item: &Item<'_>, secrets: &Secrets<'_>) -> Option<Listen> {
+fn public_listener(item: &Item<'_>, secrets: &Secrets<'_>) -> Option<(bool, Listen)> {
     let text = item.text()?;
-    if text.starts_with("plain:") {
-        unavailable(item, "TLS, and so the prefix plain:,", "remove the prefix");
-        return None;
-    }
+    let (plain, text) = match text.strip_prefix("plain:") {
+        Some(rest) => (true, rest),
+        None => (false, text),
+    };
+    listener(item, text, secrets).map(|listen| (plain, listen))
+}
+
+fn listener(item: &Item<'_>, text: &str, secrets: &Secrets<'_>) -> Option<Listen> {
     if let Some(name) = text.strip_prefix("systemd:") {
         // systemd.socket(5): FileDescriptorName= takes no control characters or colons.
         if name.is_empty() || name.contains(':') || name.chars().any(char::is_control) {
@@ -134,9 +145,10 @@ fn address_or_path(
     address.map(Listen::Tcp)
 }
 
-fn trusted_proxies(table: &Table<'_>) -> Vec<IpNet> {
+/// A list of addresses and CIDR blocks.
+pub(super) fn networks(table: &Table<'_>, name: &str) -> Vec<IpNet> {
     let entries = table
-        .item("trusted_proxies")
+        .item(name)
         .and_then(|item| item.list())
         .unwrap_or_default();
     let parse = |item: &Item<'_>| {
@@ -161,7 +173,7 @@ fn health_path(table: &Table<'_>) -> Option<String> {
     if text.is_empty() {
         return None;
     }
-    let path = super::tokens::path(&item, text);
+    let path = super::routes::path(&item, text);
     path.then(|| text.to_owned())
 }
 
@@ -213,7 +225,7 @@ pub(super) fn refuse_overlaps(root: &Table<'_>, server: &Server, admin: &Admin) 
         .iter()
         .find(|listen| overlap(listen, &admin.listen))
     {
-        let message = format!("the same as the public listener {}", shown(public));
+        let message = format!("the same as the public listener {public}");
         let hint = "give it a port or path of its own";
         if let Some(item) = root.table("admin").item("listen") {
             item.error(message, hint);
@@ -223,14 +235,6 @@ pub(super) fn refuse_overlaps(root: &Table<'_>, server: &Server, admin: &Admin) 
         for (item, _) in taking.filter(|(_, listen)| overlap(listen, &admin.listen)) {
             item.error("127.0.0.1:9464 is the admin listener's", hint);
         }
-    }
-}
-
-fn shown(listen: &Listen) -> String {
-    match listen {
-        Listen::Tcp(address) => address.to_string(),
-        Listen::Unix(path) => format!("unix:{}", path.display()),
-        Listen::Systemd(name) => format!("systemd:{name}"),
     }
 }
 
@@ -260,9 +264,9 @@ pub(super) fn refuse_owned_health_path(table: &Table<'_>, server: &Server, route
     let Some(path) = &server.health_path else {
         return;
     };
-    let key = super::tokens::route_key(path);
+    let key = super::routes::route_key(path);
     let mut owned = routes.token.iter().chain(&routes.refresh);
-    if owned.any(|route| super::tokens::route_key(route) == key)
+    if owned.any(|route| super::routes::route_key(route) == key)
         && let Some(item) = table.item("health_path")
     {
         item.error("this is a token route", "choose a path of its own");

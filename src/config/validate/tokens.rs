@@ -1,15 +1,14 @@
-//! `[agora]`, `[routes]` and `[token]`: what is minted, where it is asked for, how long it lives.
+//! `[agora]` and `[token]`: what is minted, how long it lives.
 //!
-//! Keeps true: an owned path is written as a request would spell it, so that it can match; half the lifetime is always
-//! left before `refreshAt`.
+//! Keeps true: half the lifetime is always left before `refreshAt`.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::seconds;
 use crate::config::credentials::{Found, Secrets};
-use crate::config::model::{Agora, DefaultRole, Routes, Token, TokenFormat, ZeroUid};
-use crate::config::raw::{Item, Table, in_one_unit};
+use crate::config::model::{Agora, DefaultRole, Token, TokenFormat, ZeroUid};
+use crate::config::raw::{Table, in_one_unit};
 use crate::config::secret::Secret;
 
 const HEXADECIMAL_HINT: &str = "copy the 32 hexadecimal digits from Agora's console";
@@ -51,71 +50,6 @@ pub(super) fn agora(table: &Table<'_>, secrets: &Secrets<'_>) -> Agora {
 
 fn is_hexadecimal(bytes: &[u8]) -> bool {
     bytes.len() == 32 && bytes.iter().all(u8::is_ascii_hexdigit)
-}
-
-pub(super) fn routes(table: &Table<'_>) -> Routes {
-    let mut seen = Vec::new();
-    Routes {
-        token: paths(
-            table,
-            "token",
-            &["/api/live/token", "/api/live/agora-token"],
-            &mut seen,
-        ),
-        refresh: paths(
-            table,
-            "refresh",
-            &["/api/live/refresh-token", "/refresh-token"],
-            &mut seen,
-        ),
-    }
-}
-
-fn paths(table: &Table<'_>, name: &str, default: &[&str], seen: &mut Vec<String>) -> Vec<String> {
-    let Some(item) = table.item(name) else {
-        seen.extend(default.iter().map(|path| route_key(path)));
-        return default.iter().map(|path| (*path).to_owned()).collect();
-    };
-    let mut paths = Vec::new();
-    for entry in item.list().unwrap_or_default() {
-        let Some(text) = entry.text() else { continue };
-        if !path(&entry, text) {
-            continue;
-        }
-        let key = route_key(text);
-        if seen.contains(&key) {
-            entry.error(
-                "the same path is listed already, in routes.token or routes.refresh",
-                "letter case and a trailing slash make no difference; list it once",
-            );
-        }
-        seen.push(key);
-        paths.push(text.to_owned());
-    }
-    paths
-}
-
-/// Whether a request can spell this path; reports why not.
-pub(super) fn path(item: &Item<'_>, text: &str) -> bool {
-    const HINT: &str = "write it as Express has it, such as \"/api/live/token\"";
-    let message = if !text.starts_with('/') {
-        "a path starts with /"
-    } else if text.contains(['?', '#']) {
-        "a path has no ? or #"
-    } else if !text.bytes().all(|byte| byte.is_ascii_graphic()) || text.contains(['%', '\\']) {
-        "only visible ASCII without % and \\ can match"
-    } else if text.contains("//") || text.split('/').any(|part| part == "." || part == "..") {
-        "doubled slashes and dot segments never match"
-    } else {
-        return true;
-    };
-    item.error(message, HINT);
-    false
-}
-
-/// Paths with equal keys can't both be routes.
-pub(super) fn route_key(path: &str) -> String {
-    path.trim_end_matches('/').to_ascii_lowercase()
 }
 
 pub(super) fn token(table: &Table<'_>) -> Token {

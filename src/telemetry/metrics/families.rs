@@ -86,6 +86,8 @@ families! {
         "1 while the backend server takes connections (and until it is first tried), 0 when it does not.";
     UPSTREAM_RETRIES = Kind::Counter, "renewd_upstream_retries_total",
         "Further attempts made for requests whose first attempt never reached the backend.";
+    UPSTREAM_EXPOSED = Kind::Gauge, "renewd_upstream_exposed",
+        "1 if the port of a backend server on a loopback address also answers on another address of this host, where clients go past renewd. Looked at on start, on reload and every hour; a firewall in front of it isn't seen.";
     CONNECTIONS = Kind::Gauge, "renewd_connections",
         "Open client connections, tunnels included.";
     CONNECTIONS_MAX = Kind::Gauge, "renewd_connections_max",
@@ -108,6 +110,8 @@ families! {
         "48 bits of the hash of the configuration in force: equal on replicas that run the same one.";
     STATE_WRITABLE = Kind::Gauge, "renewd_state_writable",
         "1 while the state directory can be written. 0: what must survive a restart will not.";
+    CERTIFICATE_EXPIRY = Kind::Gauge, "renewd_certificate_expiry_timestamp_seconds",
+        "When the first certificate of [server.tls] expires, in seconds since the Unix epoch; NaN without one.";
     LOG_DROPPED = Kind::Counter, "renewd_log_dropped_total",
         "Log and audit lines lost because their reader was too slow or their file could not be written.";
     BUILD_INFO = Kind::Gauge, "renewd_build_info",

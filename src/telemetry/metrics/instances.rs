@@ -18,12 +18,15 @@ pub struct UpstreamMetrics {
     requests: [(Counter, Histogram); UpstreamOutcome::ALL.len()],
     up: Gauge,
     retries: Counter,
+    exposed: Gauge,
 }
 
 impl UpstreamMetrics {
     fn new(registrar: &Registrar, server: &str) -> Self {
         let up = registrar.gauge(&families::UPSTREAM_UP, &[("server", server)]);
         up.set(1.0);
+        let exposed = registrar.gauge(&families::UPSTREAM_EXPOSED, &[("server", server)]);
+        exposed.set(0.0);
         Self {
             requests: UpstreamOutcome::ALL.map(|outcome| {
                 let labels = [("server", server), ("outcome", outcome.as_str())];
@@ -34,6 +37,7 @@ impl UpstreamMetrics {
             }),
             up,
             retries: registrar.counter(&families::UPSTREAM_RETRIES, &[("server", server)]),
+            exposed,
         }
     }
 
@@ -47,6 +51,11 @@ impl UpstreamMetrics {
     /// Whether the server takes connections.
     pub fn up(&self, up: bool) {
         self.up.set(flag(up));
+    }
+
+    /// Whether clients can reach the server past us.
+    pub fn exposed(&self, exposed: bool) {
+        self.exposed.set(flag(exposed));
     }
 
     /// One more attempt for the same request.

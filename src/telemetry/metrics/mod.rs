@@ -64,6 +64,7 @@ pub struct Metrics {
     connections_max: Gauge,
     config: ConfigMetrics,
     state_writable: Gauge,
+    certificate_expiry: Gauge,
     log_dropped: Counter,
 
     instances: Instances,
@@ -176,6 +177,7 @@ impl Metrics {
             connections_max: gauge(&families::CONNECTIONS_MAX, &[], 0.0),
             config: ConfigMetrics::new(&registrar, now),
             state_writable: gauge(&families::STATE_WRITABLE, &[], 1.0),
+            certificate_expiry: gauge(&families::CERTIFICATE_EXPIRY, &[], f64::NAN),
             log_dropped: counter(&families::LOG_DROPPED, &[]),
             instances: Instances::default(),
             registrar,
@@ -341,15 +343,22 @@ impl Metrics {
         self.config.fallback.set(flag(fallback));
     }
 
-    /// The hash of the configuration in force; 48 of its bits are shown, what a float holds exactly.
-    #[allow(clippy::cast_precision_loss)] // exact after the shift
+    /// The hash of the configuration in force: 48 bits.
+    #[allow(clippy::cast_precision_loss)] // exact: a float holds 53 bits
     pub fn config_hash(&self, hash: u64) {
-        self.config.hash.set((hash >> 16) as f64);
+        self.config.hash.set(hash as f64);
     }
 
     /// Whether the state directory can be written.
     pub fn state_writable(&self, writable: bool) {
         self.state_writable.set(flag(writable));
+    }
+
+    /// When the certificate that clients see expires, in seconds since the Unix epoch; `None` where there is none.
+    #[allow(clippy::cast_precision_loss)] // exact to 2^53
+    pub fn certificate_expiry(&self, expires: Option<u64>) {
+        let expires = expires.map_or(f64::NAN, |expires| expires as f64);
+        self.certificate_expiry.set(expires);
     }
 
     /// Everything in Prometheus' text format 0.0.4, families by name.

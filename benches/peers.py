@@ -1,0 +1,263 @@
+"""What renewd is compared with, and what plays the backend: configurations of nginx and haproxy, a WebSocket echo and
+its client, sleeping connections. As a program: `peers.py echo PORT` and `peers.py ask PORT SECONDS`.
+"""
+
+import contextlib
+import resource
+import select
+import socket
+import ssl
+import subprocess
+import sys
+import time
+
+import stage
+
+WEBSOCKETS = 64
+KEY = "dGhlIHNhbXBsZSBub25jZQ=="
+# The accept value is the RFC's own for its own key; haproxy checks it.
+SWITCHING = (
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
+)
+# A masked text frame of 128 bytes (RFC 6455 §5.2); the echo sends back what it gets, frame and all.
+FRAME = b"\x81\xfe\x00\x80" + b"mask" + b"x" * 128
+
+
+def listens(port, child):
+    """Waits until somebody accepts on the port; false if the child ended instead."""
+    for _ in range(200):
+        if child.poll() is not None:
+            return False
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def certificate(home):
+    """A self-signed P-256 certificate and its key, as two files and as one."""
+    chain, key, both = home / "certificate.pem", home / "key.pem", home / "both.pem"
+    if not both.exists():
+        command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost"
+        subprocess.run(
+            [*command.split(), "-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", chain],
+            check=True,
+            stderr=subprocess.DEVNULL,
+        )
+        both.write_text(chain.read_text() + key.read_text())
+    return chain, key, both
+
+
+NGINX = """\
+daemon off;
+worker_processes 1;
+pid {pid};
+error_log stderr crit;
+events {{ worker_connections 8192; }}
+http {{
+  access_log off;
+  keepalive_requests 100000000;
+  keepalive_timeout 75s;
+  client_body_temp_path {home}/body;
+  proxy_temp_path {home}/proxy;
+  fastcgi_temp_path {home}/fastcgi;
+  uwsgi_temp_path {home}/uwsgi;
+  scgi_temp_path {home}/scgi;
+  {rest}
+}}
+"""
+
+# What a backend needs to know, and WebSockets to pass.
+NGINX_LOCATION = """\
+      proxy_pass http://backend;
+      proxy_http_version 1.1;
+      proxy_set_header Host $http_host;
+      proxy_set_header Connection $upstream_connection;
+      proxy_set_header Upgrade $http_upgrade;
+      proxy_set_header X-Forwarded-For $remote_addr;
+      proxy_set_header X-Forwarded-Proto $scheme;
+      proxy_set_header X-Forwarded-Host $http_host;
+      proxy_set_header X-Request-ID $request_id;
+      add_header X-Request-ID $request_id always;
+      proxy_read_timeout 60s;
+"""
+
+
+def nginx_static(home, port):
+    """The backend: files."""
+    rest = f"sendfile on; tcp_nopush on; open_file_cache max=100; server {{ listen 127.0.0.1:{port} backlog=4096; root {home}; }}"
+    return NGINX.format(pid=home / "backend.pid", home=home, rest=rest)
+
+
+def nginx_proxy(home, port, upstream, tuned=False, tls=None):
+    """The contender; tuned for bodies: large buffers, and never a file between client and backend."""
+    tuning = "proxy_buffer_size 64k; proxy_buffers 16 64k; proxy_busy_buffers_size 128k; proxy_max_temp_file_size 0;"
+    secure = f"ssl_certificate {tls[0]}; ssl_certificate_key {tls[1]}; ssl_session_cache shared:s:10m;" if tls else ""
+    rest = f"""
+  map $http_upgrade $upstream_connection {{ default upgrade; '' ''; }}
+  upstream backend {{ server 127.0.0.1:{upstream}; keepalive 256; keepalive_requests 100000000; }}
+  server {{
+    listen 127.0.0.1:{port} backlog=4096 {'ssl http2' if tls else ''};
+    {secure}
+    {tuning if tuned else ''}
+    location / {{
+{NGINX_LOCATION}
+    }}
+  }}"""
+    return NGINX.format(pid=home / f"proxy-{port}.pid", home=home, rest=rest)
+
+
+HAPROXY = """\
+global
+  nbthread 1
+  maxconn 4000
+defaults
+  mode http
+  timeout connect 2s
+  timeout client 75s
+  timeout server 60s
+  timeout tunnel 1h
+  timeout http-request 10s
+  http-reuse always
+"""
+
+
+def haproxy_reader(port):
+    """The backend for uploads: reads the whole body, then answers."""
+    return (
+        HAPROXY
+        + f"""
+frontend reader
+  bind 127.0.0.1:{port}
+  http-request wait-for-body time 5s
+  http-request return status 200 content-type application/json string '{{"success":true}}'
+"""
+    )
+
+
+def haproxy_proxy(port, upstream, tls=None):
+    """The contender."""
+    secure = f"ssl crt {tls[2]} alpn h2,http/1.1" if tls else ""
+    return (
+        HAPROXY
+        + f"""
+frontend front
+  bind 127.0.0.1:{port} {secure}
+  unique-id-format %[uuid()]
+  http-request set-header X-Request-ID %[unique-id]
+  http-request set-header X-Forwarded-For %[src]
+  http-request set-header X-Forwarded-Proto {'https' if tls else 'http'}
+  http-request set-header X-Forwarded-Host %[req.hdr(host)]
+  http-after-response set-header X-Request-ID %[unique-id]
+  default_backend back
+backend back
+  server only 127.0.0.1:{upstream} pool-max-conn 256
+"""
+    )
+
+
+@contextlib.contextmanager
+def sleepers(port, count, tls):
+    """Connections that had one request each and stay open."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, count + 200)), hard))
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    open_connections = []
+    try:
+        for _ in range(count):
+            connection = socket.create_connection(("127.0.0.1", port))
+            if tls:
+                connection = context.wrap_socket(connection)
+            open_connections.append(connection)
+            connection.sendall(stage.request("GET", "/1k"))
+            stream = connection.makefile("rb")
+            if b" 200 " not in stage.read_message(stream):
+                stage.fail("a sleeper was refused")
+            stream.close()
+        yield
+    finally:
+        for connection in open_connections:
+            connection.close()
+
+
+# === WebSocket ===
+
+
+def echo(port):
+    """Agrees to every handshake and then sends back every byte."""
+    listener = socket.create_server(("127.0.0.1", port), backlog=512)
+    poll = select.epoll()
+    poll.register(listener, select.EPOLLIN)
+    tunnels, agreed = {}, set()
+    while True:
+        for descriptor, _ in poll.poll():
+            if descriptor == listener.fileno():
+                connection, _ = listener.accept()
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                tunnels[connection.fileno()] = connection
+                poll.register(connection, select.EPOLLIN)
+                continue
+            connection = tunnels[descriptor]
+            try:
+                received = connection.recv(65536)
+                if descriptor not in agreed and received:
+                    agreed.add(descriptor)
+                    received = SWITCHING
+                connection.sendall(received)
+            except OSError:
+                received = b""
+            if not received:
+                poll.unregister(connection)
+                agreed.discard(descriptor)
+                tunnels.pop(descriptor).close()
+
+
+def ask(port, seconds):
+    """Sends a frame down each tunnel as soon as the one before has come back; prints count, median and 99th percentile."""
+    fields = [
+        "Connection: Upgrade",
+        "Upgrade: websocket",
+        "Sec-WebSocket-Version: 13",
+        f"Sec-WebSocket-Key: {KEY}",
+    ]
+    poll = select.epoll()
+    tunnels, sent = {}, {}
+    for _ in range(WEBSOCKETS):
+        connection = socket.create_connection(("127.0.0.1", port))
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.sendall(stage.request("GET", "/socket", fields))
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            received = connection.recv(4096)
+            if not received:
+                stage.fail(f"no tunnel: {head!r}")
+            head += received
+        if b" 101 " not in head:
+            stage.fail(f"no tunnel: {head!r}")
+        tunnels[connection.fileno()] = [connection, 0]
+        poll.register(connection, select.EPOLLIN)
+    took = []
+    end = time.perf_counter() + seconds
+    for descriptor, (connection, _) in tunnels.items():
+        sent[descriptor] = time.perf_counter()
+        connection.send(FRAME)
+    while (now := time.perf_counter()) < end:
+        for descriptor, _ in poll.poll(1):
+            tunnel = tunnels[descriptor]
+            tunnel[1] += len(tunnel[0].recv(4096))
+            if tunnel[1] >= len(FRAME):
+                tunnel[1] = 0
+                took.append(now - sent[descriptor])
+                sent[descriptor] = now
+                tunnel[0].send(FRAME)
+    took.sort()
+    print(len(took), took[len(took) // 2], took[len(took) * 99 // 100])
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "echo":
+        echo(int(sys.argv[2]))
+    else:
+        ask(int(sys.argv[2]), float(sys.argv[3]))

@@ -1,0 +1,224 @@
+//! `[routes]` and `[cors]`: which paths are ours, which are closed, and whose pages may read our answers.
+//!
+//! Keeps true: a path is written as a request would spell it, so that it can match; credentials are never allowed to
+//! every origin.
+
+use http::Method;
+use http::header::{HeaderName, HeaderValue};
+
+use super::Strictness;
+use super::server::networks;
+use crate::config::diagnostic::quoted;
+use crate::config::model::Routes;
+use crate::config::raw::{Item, Table};
+use crate::http::block::Rule;
+use crate::http::cors::{OriginPattern, Origins, Policy};
+
+pub(super) fn routes(table: &Table<'_>) -> Routes {
+    let mut seen = Vec::new();
+    Routes {
+        token: paths(
+            table,
+            "token",
+            &["/api/live/token", "/api/live/agora-token"],
+            &mut seen,
+        ),
+        refresh: paths(
+            table,
+            "refresh",
+            &["/api/live/refresh-token", "/refresh-token"],
+            &mut seen,
+        ),
+        block: blocked(table),
+    }
+}
+
+fn blocked(table: &Table<'_>) -> Vec<Rule> {
+    let rules = table.item("block").and_then(|item| item.list());
+    let rules = rules.unwrap_or_default();
+    rules.iter().filter_map(rule).collect()
+}
+
+fn rule(item: &Item<'_>) -> Option<Rule> {
+    let table = item.as_table()?;
+    let path = table.item("path");
+    if path.is_none() {
+        table.missing("path", "path = \"/internal/*\"");
+    }
+    let methods = table.item("methods").and_then(|item| item.list());
+    let methods = methods.unwrap_or_default();
+    let methods = methods.iter().filter_map(method).collect();
+    let allow = networks(&table, "allow");
+    let path = path?;
+    let text = path.text()?;
+    pattern(&path, text).then(|| Rule::new(text, methods, allow))
+}
+
+/// Upper case, as Node's parser wants it: another case would never come to be blocked.
+fn method(item: &Item<'_>) -> Option<Method> {
+    let text = item.text()?;
+    let is_method = !text.is_empty()
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_uppercase() || byte == b'-');
+    let method = is_method
+        .then(|| Method::from_bytes(text.as_bytes()).ok())
+        .flatten();
+    if method.is_none() {
+        item.error(
+            format!("{} is not a method", quoted(text)),
+            "write \"GET\", \"POST\" and so on; leave `methods` out for all",
+        );
+    }
+    method
+}
+
+/// Whether a blocked path can match; reports why not.
+fn pattern(item: &Item<'_>, text: &str) -> bool {
+    const HINT: &str = "write \"/internal/authorize\", \"/internal/{any}/state\" or, with everything below, \"/internal/*\"";
+    if !path(item, text) {
+        return false;
+    }
+    let fixed = text.strip_suffix("/*").unwrap_or(text);
+    let is_name = |segment: &str| {
+        let name = segment
+            .strip_prefix('{')
+            .and_then(|rest| rest.strip_suffix('}'));
+        name.is_some_and(|name| !name.is_empty() && !name.contains(['{', '}']))
+    };
+    let message = if fixed.contains('*') {
+        "a * stands alone, at the end"
+    } else if fixed
+        .split('/')
+        .any(|segment| segment.contains(['{', '}']) && !is_name(segment))
+    {
+        "a name in braces stands for whole segments"
+    } else {
+        return true;
+    };
+    item.error(message, HINT);
+    false
+}
+
+fn paths(table: &Table<'_>, name: &str, default: &[&str], seen: &mut Vec<String>) -> Vec<String> {
+    let Some(item) = table.item(name) else {
+        seen.extend(default.iter().map(|path| route_key(path)));
+        return default.iter().map(|path| (*path).to_owned()).collect();
+    };
+    let mut paths = Vec::new();
+    for entry in item.list().unwrap_or_default() {
+        let Some(text) = entry.text() else { continue };
+        if !path(&entry, text) {
+            continue;
+        }
+        let key = route_key(text);
+        if seen.contains(&key) {
+            entry.error(
+                "the same path is listed already, in routes.token or routes.refresh",
+                "letter case and a trailing slash make no difference; list it once",
+            );
+        }
+        seen.push(key);
+        paths.push(text.to_owned());
+    }
+    paths
+}
+
+/// Whether a request can spell this path; reports why not.
+pub(super) fn path(item: &Item<'_>, text: &str) -> bool {
+    const HINT: &str = "write it as Express has it, such as \"/api/live/token\"";
+    let message = if !text.starts_with('/') {
+        "a path starts with /"
+    } else if text.contains(['?', '#']) {
+        "a path has no ? or #"
+    } else if !text.bytes().all(|byte| byte.is_ascii_graphic()) || text.contains(['%', '\\']) {
+        "only visible ASCII without % and \\ can match"
+    } else if text.contains("//") || text.split('/').any(|part| part == "." || part == "..") {
+        "doubled slashes and dot segments never match"
+    } else {
+        return true;
+    };
+    item.error(message, HINT);
+    false
+}
+
+/// Paths with equal keys can't both be routes.
+pub(super) fn route_key(path: &str) -> String {
+    path.trim_end_matches('/').to_ascii_lowercase()
+}
+
+pub(super) fn cors(table: &Table<'_>, strictness: Strictness) -> Option<Policy> {
+    let origins = origins(table);
+    let credentials = table.boolean("allow_credentials", false);
+    if origins == Some(Origins::Any)
+        && credentials
+        && let Some(item) = table.item("allow_credentials")
+    {
+        item.error(
+            "with \"*\" every site could act for its visitors",
+            "name the origins, or leave credentials out",
+        );
+    }
+    let expose = expose(table);
+    // For who edits the file: an app without browser clients has nothing to set at every start.
+    if strictness == Strictness::Check && table.item("allowed_origins").is_none() {
+        table.unset(
+            "allowed_origins",
+            "unset: browsers on other origins can't read our answers, though preflights say that they may",
+            "list the origins that the backend's cors() allows, or write [] if no browser calls the token routes",
+        );
+    }
+    Some(Policy {
+        origins: origins?,
+        credentials,
+        expose,
+    })
+}
+
+/// `None` allows no origin, and so says nothing.
+fn origins(table: &Table<'_>) -> Option<Origins> {
+    let entries = table.item("allowed_origins")?.list()?;
+    let mut patterns = Vec::new();
+    let mut any = false;
+    for entry in &entries {
+        let Some(text) = entry.text() else { continue };
+        if text == "*" {
+            any = true;
+            continue;
+        }
+        match OriginPattern::parse(text) {
+            Ok(pattern) => patterns.push(pattern),
+            Err(reason) => entry.error(
+                reason,
+                "write scheme://host, such as \"https://app.example.com\", \"https://*.example.com\" or \"http://localhost:*\"",
+            ),
+        }
+    }
+    if any {
+        return Some(Origins::Any);
+    }
+    (!patterns.is_empty()).then_some(Origins::Listed(patterns))
+}
+
+/// As written, joined with commas, as `cors` does.
+fn expose(table: &Table<'_>) -> Option<HeaderValue> {
+    let entries = table.item("expose_headers")?.list()?;
+    let names = entries.iter().filter_map(header_name);
+    let names: Vec<&str> = names.collect();
+    if names.is_empty() {
+        return None;
+    }
+    HeaderValue::from_str(&names.join(",")).ok()
+}
+
+fn header_name<'r>(item: &Item<'r>) -> Option<&'r str> {
+    let text = item.text()?;
+    let is_name = HeaderName::from_bytes(text.as_bytes()).is_ok();
+    if !is_name {
+        item.error(
+            format!("{} is not a header's name", quoted(text)),
+            "write one such as \"x-request-id\"",
+        );
+    }
+    is_name.then_some(text)
+}

@@ -1,0 +1,74 @@
+//! `[server.tls]`: the certificate that clients see, and whose clients may come in.
+//!
+//! Keeps true: a certificate that doesn't fit its key is refused here, so that a reload in the middle of a renewal
+//! leaves the former pair in force.
+
+use crate::config::credentials::Secrets;
+use crate::config::raw::{Item, Table};
+use crate::config::secret::Secret;
+use crate::tls::{Identity, Refused};
+
+const CERTIFICATE_HINT: &str =
+    "a PEM file: the server's certificate, then those between it and the root";
+const KEY_HINT: &str = "a PEM file with the private key of the certificate, not encrypted";
+const CA_HINT: &str = "a PEM file with the certificates of the authorities, or \"\" for any client";
+
+/// `None` where nothing is asked for, or where what is asked for is reported as an error.
+pub(super) fn identity(table: &Table<'_>, secrets: &Secrets<'_>) -> Option<Identity> {
+    let certificate = named(table, "certificate_file");
+    let key = named(table, "private_key_file");
+    let client_ca = named(table, "client_ca_file");
+    let (certificate, key) = match (certificate, key) {
+        (Some(certificate), Some(key)) => (certificate, key),
+        (Some(item), None) => {
+            item.error("there is no private key", "set private_key_file too");
+            return None;
+        }
+        (None, key) => {
+            if let Some(item) = key.as_ref().or(client_ca.as_ref()) {
+                item.error("there is no certificate", "set certificate_file too");
+            }
+            return None;
+        }
+    };
+    if let Some(text) = key.if_text()
+        && secrets
+            .environment
+            .world_readable(&secrets.resolve(text))
+            .is_some_and(|readable| readable)
+    {
+        key.error(
+            "everybody may read this file",
+            "chmod 0640 it, and chgrp it to the daemon's group",
+        );
+    }
+    let chain = content(&certificate, secrets);
+    let private = content(&key, secrets);
+    let authorities = client_ca.as_ref().map(|item| content(item, secrets));
+    let (chain, private) = (chain?, private?);
+    let authorities = match &authorities {
+        Some(authorities) => Some(authorities.as_ref()?.expose()),
+        None => None,
+    };
+    match Identity::new(chain.expose(), private.expose(), authorities) {
+        Ok(identity) => Some(identity),
+        Err(refused) => {
+            let (item, hint) = match (&refused, &client_ca) {
+                (Refused::ClientCa(_), Some(item)) => (item, CA_HINT),
+                (Refused::Key(_), _) => (&key, KEY_HINT),
+                _ => (&certificate, CERTIFICATE_HINT),
+            };
+            item.error(refused.to_string(), hint);
+            None
+        }
+    }
+}
+
+/// The key, unless it is `""`.
+fn named<'r>(table: &Table<'r>, name: &str) -> Option<Item<'r>> {
+    table.item(name).filter(|item| item.text() != Some(""))
+}
+
+fn content(item: &Item<'_>, secrets: &Secrets<'_>) -> Option<Secret> {
+    secrets.named_file(item)
+}

@@ -1,0 +1,242 @@
+//! Paths that are closed to the outside: which requests a rule of `[[routes.block]]` refuses.
+//!
+//! Keeps true: a rule is never narrower than what Express routes: letter case, encodings, slashes and dot segments make no
+//! difference (the guard key), and `GET` includes `HEAD`, which Express answers with the same handler. A hostile path
+//! costs time in proportion to its length, not more.
+//! Must not know: configuration files, how the refusal is written.
+
+use std::net::IpAddr;
+
+use http::{Method, Uri};
+use ipnet::IpNet;
+
+use super::target::any_key;
+
+/// One rule: these methods of these paths, for everybody but these clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    path: Pattern,
+    methods: Vec<Method>,
+    allow: Vec<IpNet>,
+}
+
+impl Rule {
+    /// `path` starts with `/` and is written plainly: no escapes, no doubled slashes, no dot segments. A segment
+    /// `{name}` stands for one or more (an encoded slash decodes to more), a last segment `*` for everything below,
+    /// the path above it included. No `methods` are all of them; clients inside `allow` pass.
+    pub fn new(path: &str, methods: Vec<Method>, allow: Vec<IpNet>) -> Self {
+        Self {
+            path: Pattern::new(path),
+            methods,
+            allow,
+        }
+    }
+
+    /// Whether this request is refused. A client without an address (a unix socket's) is inside no network.
+    pub fn refuses(&self, method: &Method, target: &Uri, client: Option<IpAddr>) -> bool {
+        self.covers(method)
+            && !client.is_some_and(|client| self.allow.iter().any(|net| net.contains(&client)))
+            && any_key(target.path(), |key| self.path.matches(key))
+    }
+
+    fn covers(&self, method: &Method) -> bool {
+        let listed = |method: &Method| self.methods.contains(method);
+        self.methods.is_empty()
+            || listed(method)
+            || (*method == Method::HEAD && listed(&Method::GET))
+    }
+}
+
+/// A path with wildcards, compared with guard keys segment by segment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Pattern {
+    segments: Vec<Segment>,
+    /// Whether more segments may follow.
+    below: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Segment {
+    /// In lower case.
+    Literal(Box<[u8]>),
+    /// One or more.
+    Some,
+}
+
+impl Pattern {
+    fn new(path: &str) -> Self {
+        let path = path.to_ascii_lowercase();
+        let path = path.trim_matches('/');
+        let (path, below) = match path.strip_suffix('*') {
+            Some(above) if above.is_empty() || above.ends_with('/') => {
+                (above.trim_end_matches('/'), true)
+            }
+            _ => (path, false),
+        };
+        let segments = path.split('/').filter(|segment| !segment.is_empty());
+        let segment = |text: &str| {
+            if text.starts_with('{') && text.ends_with('}') {
+                Segment::Some
+            } else {
+                Segment::Literal(text.as_bytes().into())
+            }
+        };
+        Self {
+            segments: segments.map(segment).collect(),
+            below,
+        }
+    }
+
+    /// Wildcards are tried from left to right, and only the last one reached is ever widened: what an earlier one could
+    /// take more, the later one can take as well.
+    fn matches(&self, key: &[u8]) -> bool {
+        let Some(path) = key.strip_prefix(b"/") else {
+            return false;
+        };
+        let mut rest = (!path.is_empty()).then_some(path);
+        let mut at = 0;
+        let mut widen: Option<(usize, Option<&[u8]>)> = None;
+        loop {
+            match (self.segments.get(at), rest) {
+                (None, None) => return true,
+                (None, Some(_)) if self.below => return true,
+                (Some(Segment::Literal(expected)), Some(path)) => {
+                    let (segment, next) = first_segment(path);
+                    if *segment == **expected {
+                        (at, rest) = (at + 1, next);
+                        continue;
+                    }
+                }
+                (Some(Segment::Some), Some(path)) => {
+                    let (_, next) = first_segment(path);
+                    (at, rest) = (at + 1, next);
+                    widen = Some((at, next));
+                    continue;
+                }
+                (None, Some(_)) | (Some(_), None) => {}
+            }
+            let Some((after, Some(path))) = widen else {
+                return false;
+            };
+            let (_, next) = first_segment(path);
+            (at, rest) = (after, next);
+            widen = Some((after, next));
+        }
+    }
+}
+
+fn first_segment(path: &[u8]) -> (&[u8], Option<&[u8]>) {
+    let mut parts = path.splitn(2, |byte| *byte == b'/');
+    (parts.next().unwrap_or_default(), parts.next())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(path: &str, target: &str) -> bool {
+        let rule = Rule::new(path, Vec::new(), Vec::new());
+        rule.refuses(&Method::GET, &target.parse().unwrap(), None)
+    }
+
+    #[test]
+    fn every_spelling_of_a_path_is_refused() {
+        for target in [
+            "/internal/authorize",
+            "/Internal/AUTHORIZE/",
+            "/internal//authorize",
+            "//internal/authorize",
+            "/x/../internal/./authorize",
+            "/internal/%61uthorize?x",
+            "/internal%2fauthorize",
+            "\\internal\\authorize",
+            "/internal/authorize#x",
+            "http://other/internal/authorize",
+        ] {
+            let Ok(uri) = target.parse::<Uri>() else {
+                continue; // hyper refuses it too
+            };
+            let rule = Rule::new("/Internal/authorize/", Vec::new(), Vec::new());
+            assert!(rule.refuses(&Method::GET, &uri, None), "{target}");
+        }
+    }
+
+    #[test]
+    fn other_paths_pass() {
+        for target in [
+            "/internal",
+            "/internal/authorize/x",
+            "/internal/authorized",
+            "/x/internal/authorize",
+            "/?/internal/authorize",
+            "*",
+        ] {
+            assert!(!refused("/internal/authorize", target), "{target}");
+        }
+    }
+
+    #[test]
+    fn a_star_is_the_path_and_everything_below() {
+        for target in ["/internal", "/internal/", "/INTERNAL/a/b", "/internal//"] {
+            assert!(refused("/internal/*", target), "{target}");
+        }
+        for target in ["/internals", "/", "/x/internal"] {
+            assert!(!refused("/internal/*", target), "{target}");
+        }
+        assert!(refused("/*", "/") && refused("/*", "/any/where"));
+        assert!(refused("/", "/") && !refused("/", "/any"));
+    }
+
+    #[test]
+    fn a_name_in_braces_is_at_least_one_segment() {
+        for (path, target) in [
+            ("/streams/{channel}", "/streams/live_1"),
+            ("/streams/{channel}", "/streams/a%2Fb"),
+            ("/streams/{channel}/state", "/streams/a/state/state"),
+            ("/{a}/x/{b}/y", "/1/x/2/x/3/y"),
+            ("/{a}/*", "/1/2"),
+        ] {
+            assert!(refused(path, target), "{path} {target}");
+        }
+        for (path, target) in [
+            ("/streams/{channel}", "/streams"),
+            ("/streams/{channel}/state", "/streams/state"),
+            ("/streams/{channel}/state", "/streams/a/states"),
+            ("/{a}/x/{b}/y", "/1/x/y"),
+            ("/{a}/*", "/"),
+        ] {
+            assert!(!refused(path, target), "{path} {target}");
+        }
+    }
+
+    #[test]
+    fn a_path_of_many_segments_costs_no_more_than_its_length() {
+        let rule = Rule::new("/{a}/x/{b}/x/{c}/x/{d}/y", Vec::new(), Vec::new());
+        // Four nested tries over 4000 segments would not end in a lifetime.
+        let target = "/x".repeat(4000).parse().unwrap();
+        assert!(!rule.refuses(&Method::GET, &target, None));
+    }
+
+    #[test]
+    fn methods_are_as_listed_and_get_includes_head() {
+        let rule = |methods: &[Method]| Rule::new("/a", methods.to_vec(), Vec::new());
+        let refuses = |rule: &Rule, method| rule.refuses(&method, &Uri::from_static("/a"), None);
+        let get = rule(&[Method::GET]);
+        assert!(refuses(&get, Method::GET) && refuses(&get, Method::HEAD));
+        assert!(!refuses(&get, Method::POST));
+        assert!(!refuses(&rule(&[Method::POST]), Method::HEAD));
+        assert!(refuses(&rule(&[]), Method::OPTIONS));
+    }
+
+    #[test]
+    fn clients_inside_the_allowed_networks_pass() {
+        let allow = ["10.0.0.0/8", "2001:db8::/32"].map(|net| net.parse().unwrap());
+        let rule = Rule::new("/a", Vec::new(), allow.to_vec());
+        let refuses = |client: Option<&str>| {
+            let client = client.map(|client| client.parse().unwrap());
+            rule.refuses(&Method::GET, &Uri::from_static("/a"), client)
+        };
+        assert!(!refuses(Some("10.1.2.3")) && !refuses(Some("2001:db8::1")));
+        assert!(refuses(Some("192.0.2.1")) && refuses(Some("2a00::1")) && refuses(None));
+    }
+}

@@ -1,0 +1,80 @@
+//! What of HTTP/2's header fields has to be made fit for HTTP/1.1 behind us (RFC 9113 §8.2).
+//!
+//! Must not know: frames, connections, what a field means beyond `Cookie`.
+
+use http::HeaderMap;
+use http::header::{COOKIE, HeaderValue};
+
+/// Joins `Cookie` lines, which HTTP/2 clients may split, into one (RFC 9113 §8.2.3). All else stays in order.
+pub fn join_cookies(headers: &mut HeaderMap) {
+    let crumbs = headers.get_all(COOKIE);
+    let mut crumbs = crumbs.iter();
+    let Some(first) = crumbs.next() else { return };
+    let mut joined = first.as_bytes().to_vec();
+    let mut several = false;
+    for crumb in crumbs {
+        several = true;
+        joined.extend_from_slice(b"; ");
+        joined.extend_from_slice(crumb.as_bytes());
+    }
+    // Valid values stay valid when joined.
+    if several && let Ok(joined) = HeaderValue::from_bytes(&joined) {
+        // Replaces the others in the first one's place.
+        headers.insert(COOKIE, joined);
+    }
+}
+
+/// Whether a header section is within the limits that HTTP/1.1 has: its fields, and their bytes as lines.
+pub fn fits(headers: &HeaderMap, most_fields: usize, most_bytes: usize) -> bool {
+    // `: ` and the line's end.
+    const PUNCTUATION: usize = 4;
+    let bytes: usize = headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len() + PUNCTUATION)
+        .sum();
+    headers.len() <= most_fields && bytes <= most_bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    #[test]
+    fn cookie_crumbs_become_one_line_in_the_first_ones_place() {
+        let mut headers = map(&[
+            ("accept", "a"),
+            ("cookie", "a=1"),
+            ("x", "1"),
+            ("cookie", "b=2; c=3"),
+            ("cookie", "d=4"),
+            ("x", "2"),
+        ]);
+        join_cookies(&mut headers);
+        let expected = map(&[
+            ("accept", "a"),
+            ("cookie", "a=1; b=2; c=3; d=4"),
+            ("x", "1"),
+            ("x", "2"),
+        ]);
+        assert!(headers.iter().eq(expected.iter()), "{headers:?}");
+        let mut one = map(&[("cookie", "a=1; b=2")]);
+        join_cookies(&mut one);
+        assert_eq!(one, map(&[("cookie", "a=1; b=2")]));
+    }
+
+    #[test]
+    fn fields_and_bytes_are_bounded_as_in_http_1() {
+        let headers = map(&[("a", "1"), ("b", "2")]);
+        assert!(fits(&headers, 2, 12));
+        assert!(!fits(&headers, 1, 12));
+        assert!(!fits(&headers, 2, 11));
+    }
+}

@@ -1,0 +1,334 @@
+//! One HTTP/2 connection from its preface to its last frame.
+//!
+//! Keeps true: everything that a client can make us keep is bounded: streams, windows, header sections, resets, frames
+//! that carry nothing; an idle connection is closed in order; a stop says GOAWAY and lets requests finish.
+//! Must not know: what a request means, how one stream waits.
+
+use std::cell::RefCell;
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
+
+use super::call::{mark_event_stream, withhold};
+use super::frames::Frames;
+use super::open::Opened;
+use super::stall::{Cause, Watch, WatchedIo};
+use super::stop::{Stage, Stop};
+use super::streams::{Pieces, Spawner, Streams};
+use super::{Event, Observer, ParseError};
+use crate::clock::timer_now;
+use crate::config::model::{Limits, Timeouts};
+use crate::deadline::Deadline;
+use crate::http::body::{Body, RequestBody};
+use crate::http::exchange::{Answer, Connection, Exchange};
+use crate::http::{http2 as fields, respond};
+
+/// Requests that one client may have in flight. As nginx; RFC 9113 §6.5.2 asks for at least 100.
+const STREAMS: u32 = 128;
+
+/// What a client may send of each body before it is read, and of all bodies together: what is kept for a backend that
+/// takes nothing. 256 KiB let one upload run at 20 Mbit/s over 100 ms.
+const STREAM_WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+/// What is kept of each response for a client that takes it slowly.
+const SEND_BUFFER: usize = 64 * 1024;
+
+/// Streams that the client reset before we took them (CVE-2023-44487), and that we reset for its mistakes (CVE-2025-8671),
+/// before the connection ends.
+const RESETS: usize = 20;
+const MISTAKES: usize = 128;
+
+/// Frames within a second that bring nothing: SETTINGS, PING and the like. A browser sends a handful.
+const MOST_CHORES: u32 = 1000;
+const CHORES_WITHIN: Duration = Duration::from_secs(1);
+
+/// After GOAWAY and the last response: for the client to say that it has seen it, or to take a byte more.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// RFC 9113 §6.5.2 counts this much for a field besides its name and value.
+const FIELD_OVERHEAD: usize = 32;
+
+/// Serves one connection to its end.
+pub(super) async fn serve<S: Answer>(
+    opened: Opened,
+    connection: Connection,
+    service: Rc<S>,
+    stop: &Stop,
+    observer: Arc<dyn Observer>,
+) {
+    let listener = connection.listener;
+    let frames = Rc::new(RefCell::new(Frames::new()));
+    let watch = Rc::<Watch>::default();
+    let streams = Rc::<Streams>::default();
+    let timeouts = Rc::new(RefCell::new(service.timeouts()));
+    let io = TokioIo::new(FramedIo {
+        io: WatchedIo::new(opened.transport, opened.ahead, watch.clone()),
+        frames: frames.clone(),
+    });
+    let spawner = Spawner {
+        streams: streams.clone(),
+        timeouts: timeouts.clone(),
+        observer: observer.clone(),
+        listener,
+    };
+    let limits = service.limits();
+    let call = Call {
+        service,
+        connection,
+        streams: streams.clone(),
+        timeouts: timeouts.clone(),
+        observer: observer.clone(),
+    };
+    let mut http = builder(&limits, spawner).serve_connection(io, call);
+    let mut deadline = Deadline::default();
+    let mut waits = Waits::default();
+    let end = poll_fn(|context| {
+        let stage = stop.stage();
+        if stage == Stage::Aborting {
+            return Poll::Ready(None);
+        }
+        if stage == Stage::EndingTunnels {
+            streams.cut(Exchange::event_stream);
+        }
+        if stage != Stage::Serving && !waits.closing {
+            waits.closing = true;
+            Pin::new(&mut http).graceful_shutdown();
+        }
+        streams.wake_connection(context);
+        loop {
+            if let Poll::Ready(result) = Pin::new(&mut http).poll(context) {
+                return Poll::Ready(result.as_ref().err().and_then(refused));
+            }
+            if streams.abused() || waits.abused(&mut frames.borrow_mut()) {
+                return Poll::Ready(Some(Event::ParseFailed(ParseError::Abuse)));
+            }
+            waits.note(&watch, &streams, frames.borrow().begun());
+            let (due, end) = waits.next(&timeouts.borrow());
+            if deadline.poll_until(due, context).is_pending() {
+                return Poll::Pending;
+            }
+            match end {
+                Some(cause) => return Poll::Ready(Some(Event::TimedOut(cause))),
+                None if waits.closing => return Poll::Ready(None),
+                None => {
+                    // Idle for long enough: in order first.
+                    waits.closing = true;
+                    Pin::new(&mut http).graceful_shutdown();
+                }
+            }
+        }
+    })
+    .await;
+    if let Some(event) = end {
+        observer.observe(listener, event);
+    }
+    drop(http);
+    streams.cut(|_| true);
+}
+
+/// What there is to tell of a connection that HTTP/2 gave up: what the client did wrong, not that it left.
+fn refused(error: &hyper::Error) -> Option<Event> {
+    use std::error::Error as _;
+    let left = error
+        .source()
+        .and_then(|source| source.downcast_ref::<h2::Error>())
+        .is_none_or(|error| error.is_io() || error.is_remote());
+    (!left).then_some(Event::ParseFailed(ParseError::Malformed))
+}
+
+fn builder(limits: &Limits, spawner: Spawner) -> http2::Builder<Spawner> {
+    let mut builder = http2::Builder::new(spawner);
+    let section = limits.header_bytes + limits.header_fields * FIELD_OVERHEAD;
+    builder
+        .max_concurrent_streams(STREAMS)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
+        .max_header_list_size(u32::try_from(section).unwrap_or(u32::MAX))
+        .max_pending_accept_reset_streams(RESETS)
+        .max_local_error_reset_streams(MISTAKES)
+        // A forwarded response has the backend's date or none; our own set theirs.
+        .auto_date_header(false);
+    builder
+}
+
+/// hyper's service: hands each request to ours and makes its response fit for the wire.
+struct Call<S> {
+    service: Rc<S>,
+    connection: Connection,
+    streams: Rc<Streams>,
+    timeouts: Rc<RefCell<Timeouts>>,
+    observer: Arc<dyn Observer>,
+}
+
+impl<S: Answer> hyper::service::Service<Request<Incoming>> for Call<S> {
+    type Response = Response<Pieces>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Pieces>, Infallible>>>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let exchange = Rc::new(Exchange::default());
+        let stream = self.streams.begin(exchange.clone());
+        self.timeouts.replace(self.service.timeouts());
+        let limits = self.service.limits();
+        let head = request.method() == Method::HEAD;
+        let mut request = request.map(|incoming| RequestBody::incoming(incoming, exchange.clone()));
+        fields::join_cookies(request.headers_mut());
+        let fits = fields::fits(request.headers(), limits.header_fields, limits.header_bytes);
+        let (service, connection) = (self.service.clone(), self.connection);
+        if !fits {
+            let event = Event::ParseFailed(ParseError::TooLarge);
+            self.observer.observe(connection.listener, event);
+        }
+        Box::pin(async move {
+            let mut response = if fits {
+                service.answer(connection, request).await
+            } else {
+                too_large()
+            };
+            stream.answered();
+            withhold(&mut response, head);
+            mark_event_stream(&response, &exchange);
+            Ok(response.map(|body| Pieces::new(body.on_exchange(exchange), stream)))
+        })
+    }
+}
+
+fn too_large() -> Response<Body> {
+    respond::failure(
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        "invalid_request",
+        "The header section is too large",
+    )
+}
+
+/// When each wait of the connection itself began.
+#[derive(Default)]
+struct Waits {
+    closing: bool,
+    requests: u64,
+    begun: Option<Instant>,
+    write: Option<Instant>,
+    quiet: Option<Instant>,
+    chores_since: Option<Instant>,
+}
+
+impl Waits {
+    /// Notes after a poll which waits have begun, gone on or ended.
+    fn note(&mut self, watch: &Watch, streams: &Streams, begun: bool) {
+        let sent = watch.take_sent();
+        let heard = self.requests != streams.requests();
+        self.requests = streams.requests();
+        keep(&mut self.begun, begun, heard);
+        keep(&mut self.write, watch.write_blocked(), sent);
+        // A response may still be on its way when its stream is over, so that sending counts once we close.
+        keep(
+            &mut self.quiet,
+            streams.is_empty(),
+            heard || self.closing && sent,
+        );
+    }
+
+    /// The deadline that comes first; without a cause it is the end of an idle connection.
+    fn next(&self, timeouts: &Timeouts) -> (Instant, Option<Cause>) {
+        let patience = if self.closing {
+            LAST_WORDS.min(timeouts.idle)
+        } else {
+            timeouts.idle
+        };
+        [
+            (self.begun, timeouts.header, Some(Cause::Header)),
+            (self.write, timeouts.write_stall, Some(Cause::Write)),
+            (self.quiet, patience, None),
+        ]
+        .into_iter()
+        .filter_map(|(since, limit, cause)| Some((since?.checked_add(limit)?, cause)))
+        .min_by_key(|(due, _)| *due)
+        .unwrap_or_else(|| (timer_now() + timeouts.idle, None))
+    }
+
+    /// Whether the client sends more frames that bring nothing than any client needs.
+    fn abused(&mut self, frames: &mut Frames) -> bool {
+        if frames.chores() <= MOST_CHORES {
+            return false;
+        }
+        let now = timer_now();
+        let fast = self
+            .chores_since
+            .is_none_or(|since| now < since + CHORES_WITHIN);
+        self.chores_since = Some(now);
+        frames.forget_chores();
+        fast
+    }
+}
+
+fn keep(since: &mut Option<Instant>, waiting: bool, progress: bool) {
+    if !waiting {
+        *since = None;
+    } else if since.is_none() || progress {
+        *since = Some(timer_now());
+    }
+}
+
+/// A client's transport whose frames are counted.
+struct FramedIo {
+    io: WatchedIo,
+    frames: Rc<RefCell<Frames>>,
+}
+
+impl AsyncRead for FramedIo {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let poll = Pin::new(&mut self.io).poll_read(context, buffer);
+        let read: &[u8] = buffer.filled().get(before..).unwrap_or_default();
+        self.frames.borrow_mut().push(read);
+        poll
+    }
+}
+
+impl AsyncWrite for FramedIo {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(context)
+    }
+}
