@@ -111,7 +111,7 @@ def nginx_proxy(home, port, upstream, tuned=False, tls=None):
 HAPROXY = """\
 global
   nbthread 1
-  maxconn 4000
+  maxconn 5000
 defaults
   mode http
   timeout connect 2s
@@ -161,7 +161,7 @@ backend back
 def sleepers(port, count, tls):
     """Connections that had one request each and stay open."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, count + 200)), hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 2 * count + 200)), hard))
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     open_connections = []

@@ -32,6 +32,8 @@ pub enum Kind {
     BadRequest,
     /// The client went away or stalled.
     ClientGone,
+    /// As many requests as may be are in flight.
+    Overloaded,
 }
 
 /// Whose side a fault is on.
@@ -65,6 +67,7 @@ impl fmt::Display for ProxyError {
             Kind::ResponseTimeout => "the backend sent no response in time",
             Kind::BadRequest => "the request can't be passed on",
             Kind::ClientGone => "the client went away",
+            Kind::Overloaded => "upstream.max_requests are in flight",
         };
         match &self.source {
             Some(source) => write!(formatter, "{what}: {source}"),

@@ -15,6 +15,7 @@
 //! | [`access`] | may they? JWTs, streams, sessions |
 //! | [`limit`] | rate limits |
 //! | [`agora`] | token bytes |
+//! | [`backends`] | the servers behind us: what is known of each, and the choice |
 //! | [`config`] | TOML as written → every error at once → validated model |
 //! | [`http`] | pure functions on HTTP types |
 //! | [`telemetry`] | metrics, access log, audit |
@@ -27,6 +28,7 @@
 pub mod access;
 pub mod admin;
 pub mod agora;
+pub mod backends;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -1,9 +1,9 @@
-//! Whether this process should get traffic: a latch for its life, and a flag for the backend.
+//! Where this process is in its life: a latch.
 //!
 //! Keeps true: the life goes from starting to ready to draining and never back.
 //! Must not know: who asks, or what they do with the answer.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 /// Where the process is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,15 +20,13 @@ pub enum Phase {
 #[derive(Debug)]
 pub struct Readiness {
     phase: AtomicU8,
-    upstream_reachable: AtomicBool,
 }
 
 impl Default for Readiness {
-    /// Starting; the backend is taken to be there until a connection fails.
+    /// Starting.
     fn default() -> Self {
         Self {
             phase: AtomicU8::new(Phase::Starting as u8),
-            upstream_reachable: AtomicBool::new(true),
         }
     }
 }
@@ -48,21 +46,9 @@ impl Readiness {
         }
     }
 
-    /// What the last attempt to reach the backend came to; returns whether that is news.
-    pub fn upstream(&self, reachable: bool) -> bool {
-        // Read first: this runs on every forwarded request, and a store would bounce the cache line between workers.
-        self.upstream_reachable.load(Ordering::Relaxed) != reachable
-            && self.upstream_reachable.swap(reachable, Ordering::Relaxed) != reachable
-    }
-
-    /// Whether the backend was reachable when last tried.
-    pub fn upstream_reachable(&self) -> bool {
-        self.upstream_reachable.load(Ordering::Relaxed)
-    }
-
-    /// Whether a load balancer should send traffic here.
+    /// Whether a load balancer should send traffic here, as far as this process goes.
     pub fn is_ready(&self) -> bool {
-        self.phase() == Phase::Ready && self.upstream_reachable()
+        self.phase() == Phase::Ready
     }
 }
 
@@ -79,14 +65,5 @@ mod tests {
         readiness.advance(Phase::Draining);
         readiness.advance(Phase::Ready);
         assert_eq!(readiness.phase(), Phase::Draining);
-    }
-
-    #[test]
-    fn only_a_change_of_the_backends_state_is_news() {
-        let readiness = Readiness::default();
-        assert!(!readiness.upstream(true));
-        assert!(readiness.upstream(false));
-        assert!(!readiness.upstream(false));
-        assert!(readiness.upstream(true));
     }
 }

@@ -23,8 +23,7 @@ use self::refusals::{closing, failed, not_found, refused, unreachable};
 use self::tally::Tally;
 use crate::config::model::{DecisionMode, Limits, Timeouts, UpstreamServer};
 use crate::context::{RequestContext, RequestId};
-use crate::error::{Kind, ProxyError};
-use crate::forward::Forwarder;
+use crate::forward::{self, Forwarder};
 use crate::http::body::{Body, RequestBody};
 use crate::http::exchange::{Answer, Connection};
 use crate::http::forwarded::{self, Claims, Origin, Peer};
@@ -169,7 +168,8 @@ impl Service {
         if config.server.health_path.as_deref() == Some(target.path())
             && (target.authority().is_none() || request.version() == Version::HTTP_2)
         {
-            return (Handler::Health, self.signed(asked.context, self.health()));
+            let response = self.health(asked.snapshot);
+            return (Handler::Health, self.signed(asked.context, response));
         }
         let client = asked.context.client_ip;
         let mut rules = config.routes.block.iter();
@@ -247,20 +247,21 @@ impl Service {
         keeps_method: bool,
     ) -> Forwarded {
         let began = self.shared.clock.elapsed();
-        let result = match self.send(asked, request, keeps_method) {
+        let forward::Forwarded { server, result } = match self.send(asked, request, keeps_method) {
             Ok(sending) => sending.await,
             Err(response) => return Forwarded::in_place(self.ours(asked, response)),
         };
-        if let Some(metrics) = asked.snapshot.upstreams.first() {
+        let backends = asked.snapshot.backends.all();
+        if let Some(backend) = server.and_then(|server| backends.get(server)) {
             let outcome = match &result {
                 Ok(response) => UpstreamOutcome::of(response.status()),
-                Err(error) => upstream_outcome(error.kind),
+                Err(error) => UpstreamOutcome::from(error.kind),
             };
-            metrics.request(outcome, self.shared.clock.elapsed().saturating_sub(began));
+            let elapsed = self.shared.clock.elapsed().saturating_sub(began);
+            backend.metrics.request(outcome, elapsed);
         }
         match result {
             Ok(response) => {
-                self.reachable(asked.snapshot, true);
                 let (mut head, body) = response.into_parts();
                 let switched = head.status == StatusCode::SWITCHING_PROTOCOLS;
                 let id = asked.context.id.header();
@@ -270,10 +271,7 @@ impl Service {
                     response: Response::from_parts(head, body),
                 }
             }
-            Err(error) => {
-                self.reachable(asked.snapshot, error.kind != Kind::ConnectFailed);
-                Forwarded::in_place(self.ours(asked, failed(asked.context, &error)))
-            }
+            Err(error) => Forwarded::in_place(self.ours(asked, failed(asked.context, &error))),
         }
     }
 
@@ -285,7 +283,7 @@ impl Service {
         asked: &'a Asked<'_>,
         request: Box<Request<RequestBody>>,
         keeps_method: bool,
-    ) -> Result<impl Future<Output = Result<Response<Body>, ProxyError>> + 'a, Response<Body>> {
+    ) -> Result<impl Future<Output = forward::Forwarded> + 'a, Response<Body>> {
         let upstream = &asked.snapshot.config.upstream;
         let Some(server) = upstream.servers.first() else {
             return Err(unreachable());
@@ -307,7 +305,10 @@ impl Service {
         head.uri = path.into();
         head.version = Version::HTTP_11;
         head.extensions.clear();
-        Ok(self.forwarder.forward(upstream, head, body, upgrade))
+        let backends = &asked.snapshot.backends;
+        Ok(self
+            .forwarder
+            .forward(upstream, backends, head, body, upgrade))
     }
 
     fn refuse_malformed(
@@ -365,8 +366,8 @@ impl Service {
     }
 
     /// `server.health_path`: the bare readiness, for load balancers that reach only the public port.
-    fn health(&self) -> Response<Body> {
-        if self.shared.readiness.is_ready() {
+    fn health(&self, snapshot: &Snapshot) -> Response<Body> {
+        if self.shared.readiness.is_ready() && snapshot.backends.reachable() {
             respond::json(StatusCode::OK, r#"{"status":"ready"}"#)
         } else {
             respond::json(StatusCode::SERVICE_UNAVAILABLE, r#"{"status":"not ready"}"#)
@@ -400,23 +401,6 @@ impl Service {
             );
         }
     }
-
-    fn reachable(&self, snapshot: &Snapshot, reachable: bool) {
-        if self.shared.readiness.upstream(reachable) {
-            snapshot.upstream_changed(reachable);
-        }
-    }
-}
-
-fn upstream_outcome(kind: Kind) -> UpstreamOutcome {
-    match kind {
-        Kind::ConnectFailed => UpstreamOutcome::ConnectFailed,
-        Kind::ConnectionLost => UpstreamOutcome::ConnectionLost,
-        Kind::BadResponse => UpstreamOutcome::BadResponse,
-        Kind::ResponseTimeout => UpstreamOutcome::Timeout,
-        Kind::BadRequest => UpstreamOutcome::BadRequest,
-        Kind::ClientGone => UpstreamOutcome::ClientGone,
-    }
 }
 
 fn parse_error_kind(refusal: sanity::Refusal) -> ParseErrorKind {
@@ -432,12 +416,8 @@ fn parse_error_kind(refusal: sanity::Refusal) -> ParseErrorKind {
     }
 }
 
-/// For HTTP/1.0 without `Host`: the backend's own.
+/// For HTTP/1.0 without `Host`: the first server's, whichever gets the request.
 fn authority(server: &UpstreamServer) -> HeaderValue {
-    let host = if server.host.contains(':') {
-        format!("[{}]:{}", server.host, server.port)
-    } else {
-        format!("{}:{}", server.host, server.port)
-    };
-    HeaderValue::try_from(host).unwrap_or_else(|_| HeaderValue::from_static("localhost"))
+    HeaderValue::try_from(server.authority())
+        .unwrap_or_else(|_| HeaderValue::from_static("localhost"))
 }

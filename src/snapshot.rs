@@ -13,13 +13,14 @@ use crate::access::jwt::Verifier;
 use crate::access::sessions::{Rules, Sessions};
 use crate::access::streams::{Stream, Streams};
 use crate::agora::{BuildError, Signer};
+use crate::backends::Backends;
 use crate::clock::{Clock, Entropy};
 use crate::config::model::Config;
 use crate::http::target::OwnedPaths;
 use crate::limit::Limiter;
 use crate::readiness::Readiness;
 use crate::telemetry::audit::Audit;
-use crate::telemetry::metrics::{Metrics, UpstreamMetrics};
+use crate::telemetry::metrics::Metrics;
 
 /// One configuration and all that is derived from it.
 #[derive(Debug)]
@@ -40,8 +41,8 @@ pub struct Snapshot {
     pub signer: Signer,
     /// `log.audit`, open.
     pub audit: Arc<Audit>,
-    /// The metrics of `upstream.servers`, in their order; a removed server's series go with its last snapshot.
-    pub upstreams: Vec<Arc<UpstreamMetrics>>,
+    /// `upstream.servers`, and what is known of them; a removed server's series go with its last snapshot.
+    pub backends: Backends,
 }
 
 /// What reading `streams.file` came to.
@@ -93,26 +94,13 @@ impl Snapshot {
             sessions,
             audit,
             signer: Signer::new(&config.agora.app_id, &config.agora.app_certificate)?,
-            upstreams: config
-                .upstream
-                .servers
-                .iter()
-                .map(|server| metrics.upstream(&server.name))
-                .collect(),
+            backends: Backends::new(
+                &config.upstream,
+                previous.map(|previous| &previous.backends),
+                metrics,
+            ),
             config,
         })
-    }
-
-    /// Tells log and metric that the backend went away or came back.
-    pub fn upstream_changed(&self, reachable: bool) {
-        for (server, metrics) in self.config.upstream.servers.iter().zip(&self.upstreams) {
-            metrics.up(reachable);
-            if reachable {
-                tracing::info!(server = server.name, "the backend is reachable again");
-            } else {
-                tracing::error!(server = server.name, "the backend is not reachable");
-            }
-        }
     }
 
     /// The rules a session must pass under this configuration.

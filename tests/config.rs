@@ -169,7 +169,6 @@ fn a_part_that_is_not_built_may_be_left_off_in_so_many_words() {
         let off = match key.off {
             None => continue,
             Some(Off::False) => "false".to_owned(),
-            Some(Off::Zero) => "0".to_owned(),
             Some(Off::Text(text)) => format!("{text:?}"),
             Some(Off::Only(text)) => format!("[{text:?}]"),
         };

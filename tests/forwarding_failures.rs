@@ -6,6 +6,7 @@ mod support;
 use std::time::Duration;
 
 use renewd::http::body::{Ending, Finished};
+use renewd::transport::Transport;
 use support::{Backend, Proxy, Setup, get, ok, within};
 
 const SHORT: Duration = Duration::from_millis(200);
@@ -249,7 +250,10 @@ async fn a_client_that_resets_takes_the_backend_request_with_it() {
     client.send(get("/")).await;
     let mut server = backend.accept().await;
     server.head().await;
-    socket2::SockRef::from(&client.stream)
+    let Transport::Tcp(socket) = &client.stream else {
+        unreachable!("connected by TCP");
+    };
+    socket2::SockRef::from(socket)
         .set_linger(Some(Duration::ZERO))
         .unwrap();
     drop(client);

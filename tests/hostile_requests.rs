@@ -448,7 +448,15 @@ fn whatever_bytes_come_the_answers_are_whole_and_no_handler_of_the_backends_is_r
                     );
                 }
                 Ok(None) => break,
-                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => break,
+                // A request that its client ends in the middle is taken back from the backend, a begun answer with it.
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof
+                    ) =>
+                {
+                    break;
+                }
                 Err(error) => panic!("{turn}: {error} after {shown}"),
             }
         }

@@ -17,7 +17,7 @@ const LAYERS: [&[&str]; 8] = [
     &["service"],
     &["live", "forward"],
     &["snapshot"],
-    &["access", "limit", "agora", "state", "ejection"],
+    &["access", "limit", "agora", "state", "ejection", "backends"],
 ];
 
 /// Below every line: words that all share, and that may use each other.

@@ -149,7 +149,7 @@ async fn a_refused_upgrade_is_an_ordinary_answer() {
 }
 
 #[tokio::test]
-async fn a_used_backend_connection_can_be_upgraded() {
+async fn an_upgrade_gets_a_backend_connection_of_its_own() {
     let backend = Backend::start().await;
     let proxy = Proxy::start(backend.address(), Setup::default());
     let mut client = proxy.connect().await;
@@ -159,11 +159,12 @@ async fn a_used_backend_connection_can_be_upgraded() {
     server.send(ok("a")).await;
     client.until("\r\n\r\na").await;
     client.send(UPGRADE).await;
-    server.head().await;
-    server.send(SWITCHING).await;
+    let mut fresh = backend.accept().await;
+    fresh.head().await;
+    fresh.send(SWITCHING).await;
     client.head().await;
     client.send("ping").await;
-    assert_eq!(server.exactly(4).await, b"ping");
+    assert_eq!(fresh.exactly(4).await, b"ping");
 }
 
 #[tokio::test]

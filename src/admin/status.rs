@@ -78,7 +78,7 @@ pub struct ConfigStatus {
 pub struct UpstreamStatus {
     /// As configured.
     pub server: String,
-    /// Whether it takes connections.
+    /// Whether it takes connections, and passes its health checks.
     pub up: bool,
 }
 

@@ -27,8 +27,6 @@ pub struct UnbuiltKey {
 pub enum Off {
     /// `false`.
     False,
-    /// `0`.
-    Zero,
     /// A string.
     Text(&'static str),
     /// A list of one string.
@@ -89,6 +87,10 @@ pub const BUILT: &[BuiltKey] = &[
     key("upstream.connect_timeout"),
     key("upstream.response_timeout"),
     key("upstream.idle_timeout"),
+    key("upstream.try_duration"),
+    key("upstream.max_requests"),
+    key("upstream.health.path"),
+    key("upstream.health.interval"),
     key("agora.app_id"),
     secret("agora.app_certificate"),
     secret("agora.app_certificate_file"),
@@ -153,9 +155,6 @@ pub const BUILT: &[BuiltKey] = &[
 
 /// Every key that is known and not built.
 pub const UNBUILT: &[UnbuiltKey] = &[
-    never("upstream.health"),
-    off("upstream.try_duration", Off::Text("0s")),
-    off("upstream.max_requests", Off::Zero),
     off("agora.previous_certificate", Off::Text("")),
     never("agora.previous_certificate_file"),
     off("agora.backend_certificate", Off::Text("")),

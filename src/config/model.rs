@@ -10,6 +10,10 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+mod upstream;
+
+pub use self::upstream::{HealthCheck, Scheme, Upstream, UpstreamServer};
+
 use super::secret::Secret;
 use crate::http::{block, cors};
 use crate::tls::Identity;
@@ -180,30 +184,6 @@ pub enum DecisionMode {
     Observe,
     /// A pure proxy.
     Off,
-}
-
-/// `[upstream]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Upstream {
-    /// At least one; exactly one in this build.
-    pub servers: Vec<UpstreamServer>,
-    /// TCP connect, name resolution included: 2 s.
-    pub connect_timeout: Duration,
-    /// From the request's end to the response's header section: 60 s.
-    pub response_timeout: Duration,
-    /// Idle connections are closed after this: 4 s, below Node's 5.
-    pub idle_timeout: Duration,
-}
-
-/// One backend, `http://host:port`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct UpstreamServer {
-    /// As written in the configuration; the metrics' `server` label.
-    pub name: String,
-    /// Host name or address without brackets.
-    pub host: String,
-    /// Port; 80 when the URL has none.
-    pub port: u16,
 }
 
 /// `[agora]`.

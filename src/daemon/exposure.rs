@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{interval, timeout};
 
-use crate::config::model::UpstreamServer;
+use crate::config::model::{Scheme, UpstreamServer};
 use crate::snapshot::Shared;
 
 /// Addresses and backends come and go, but not often.
@@ -52,8 +52,8 @@ async fn look(shared: &Shared, own: &[SocketAddr], before: &Found) -> Found {
     let addresses = host_addresses();
     let snapshot = shared.current.load_full();
     let mut found = Found::new();
-    let servers = snapshot.config.upstream.servers.iter();
-    for (server, metrics) in servers.zip(&snapshot.upstreams) {
+    for backend in snapshot.backends.all() {
+        let server = &backend.server;
         let mut answering = Vec::new();
         if is_local(server) {
             for address in &addresses {
@@ -64,7 +64,7 @@ async fn look(shared: &Shared, own: &[SocketAddr], before: &Found) -> Found {
                 }
             }
         }
-        metrics.exposed(!answering.is_empty());
+        backend.metrics.exposed(!answering.is_empty());
         let former = before.get(&server.name).map_or(&[][..], Vec::as_slice);
         if former != answering {
             report(server, &answering);
@@ -98,11 +98,11 @@ async fn answers(address: SocketAddr) -> bool {
 
 /// Whether the server is meant to be reached from this host alone.
 fn is_local(server: &UpstreamServer) -> bool {
-    server.host.eq_ignore_ascii_case("localhost")
-        || server
-            .host
-            .parse::<IpAddr>()
-            .is_ok_and(|address| address.to_canonical().is_loopback() || address.is_unspecified())
+    if matches!(server.scheme, Scheme::Unix(_)) {
+        return false;
+    }
+    let here = |address: IpAddr| address.to_canonical().is_loopback() || address.is_unspecified();
+    server.host.eq_ignore_ascii_case("localhost") || server.host.parse().is_ok_and(here)
 }
 
 /// Whether one of our own listeners would answer there: the public port may be the backend's, on another address.
@@ -230,6 +230,7 @@ fd000000000000000000000000000002 0a 40 00 82     eth0
         let local = |host: &str| {
             is_local(&UpstreamServer {
                 name: String::new(),
+                scheme: Scheme::Http,
                 host: host.to_owned(),
                 port: 3001,
             })

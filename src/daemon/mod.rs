@@ -8,6 +8,7 @@ mod descriptors;
 mod drain;
 mod exposure;
 mod files;
+mod health;
 mod observer;
 mod reload;
 pub mod signals;
@@ -220,6 +221,7 @@ impl Daemon {
                 .await;
         });
         tokio::spawn(upkeep::run(Arc::clone(&shared)));
+        tokio::spawn(health::run(Arc::clone(&shared)));
         tokio::spawn(exposure::run(
             Arc::clone(&shared),
             bound.public.iter().copied().chain(bound.admin).collect(),

@@ -11,6 +11,7 @@ use crate::admin::{
     ConfigStatus, Phase, Problem, Readiness, ReloadResult, Reloaded, SessionStatus, SourceStatus,
     Status, UpstreamStatus,
 };
+use crate::backends::Standing;
 use crate::config::model::DecisionMode;
 use crate::config::secret::Secret;
 use crate::config::{ConfigErrors, Diagnostic};
@@ -42,7 +43,7 @@ impl crate::admin::Daemon for AdminView {
         let snapshot = self.shared.current.load();
         Readiness {
             phase: self.phase(),
-            upstream_reachable: self.shared.readiness.upstream_reachable(),
+            upstream_reachable: snapshot.backends.reachable(),
             degraded: if snapshot.streams.is_up() {
                 Vec::new()
             } else {
@@ -67,7 +68,7 @@ impl crate::admin::Daemon for AdminView {
             },
             enforce_percent: snapshot.config.decision.enforce_percent,
             config: self.config_status(),
-            upstreams: self.upstreams(&snapshot),
+            upstreams: upstreams(&snapshot),
             sources: vec![SourceStatus {
                 source: "streams",
                 up: snapshot.streams.is_up(),
@@ -137,18 +138,16 @@ impl AdminView {
             fallback: standing.fallback,
         }
     }
+}
 
-    fn upstreams(&self, snapshot: &Snapshot) -> Vec<UpstreamStatus> {
-        let up = self.shared.readiness.upstream_reachable();
-        let servers = &snapshot.config.upstream.servers;
-        servers
-            .iter()
-            .map(|server| UpstreamStatus {
-                server: server.name.clone(),
-                up,
-            })
-            .collect()
-    }
+fn upstreams(snapshot: &Snapshot) -> Vec<UpstreamStatus> {
+    let backends = snapshot.backends.all().iter();
+    backends
+        .map(|backend| UpstreamStatus {
+            server: backend.server.name.clone(),
+            up: backend.standing() == Standing::Up,
+        })
+        .collect()
 }
 
 fn problems(errors: &ConfigErrors) -> Vec<Problem> {

@@ -1,8 +1,10 @@
-//! Everything that isn't answered here goes to the backend: one request, its framing, its retry, its response.
+//! Everything that isn't answered here goes to the backend: one request, its framing, its way through the servers, its
+//! response.
 //!
 //! | file | what |
 //! |---|---|
-//! | [`pool`] | connections to a server |
+//! | [`connect`] | a new connection to a server |
+//! | [`pool`] | connections to a server, kept |
 //! | `link` | the socket of such a connection |
 //! | [`retry`] | what may be tried again: a pure table |
 //! | [`tunnel`] | bytes both ways after an upgrade |
@@ -11,10 +13,11 @@
 //! it can be framed again without guessing.
 //! Must not know: routes, tokens, who the client is.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
@@ -25,34 +28,43 @@ use http::{
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
+use tokio::time::{Instant, sleep};
 
+use crate::backends::{Backend, Backends, Tried};
+use crate::clock::timer_now;
 use crate::config::model::{Upstream, UpstreamServer};
 use crate::error::{Kind, ProxyError, Retry, Side};
 use crate::http::body::{Body, RequestBody};
 use crate::http::exchange::Exchange;
 
+pub mod connect;
 mod link;
 pub mod pool;
 pub mod retry;
 pub mod tunnel;
 
 use pool::{Lent, Pool};
-use retry::Candidate;
+use retry::{Candidate, Left, Next};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
 /// A server closes when its announced time is over; the request that we send must be there before.
 const KEEP_ALIVE_MARGIN: Duration = Duration::from_secs(1);
 
+/// Between two attempts to find a server for a request that waits for one.
+const PAUSE: Duration = Duration::from_millis(200);
+
 /// Told what happens towards the backend; must not block.
 pub trait Observer {
-    /// A request to this server is made a second time.
+    /// A request that failed at this server is made once more, there or elsewhere.
     fn retried(&self, server: &UpstreamServer);
 }
 
 /// One worker's way to the backend.
 pub struct Forwarder {
     pools: RefCell<Vec<Rc<Pool>>>,
+    /// Requests so far: the servers take turns.
+    turns: Cell<usize>,
     observer: Rc<dyn Observer>,
 }
 
@@ -61,6 +73,7 @@ impl Forwarder {
     pub fn new(observer: Rc<dyn Observer>) -> Self {
         Self {
             pools: RefCell::default(),
+            turns: Cell::new(0),
             observer,
         }
     }
@@ -73,57 +86,78 @@ impl Forwarder {
     pub fn forward(
         &self,
         upstream: &Upstream,
+        backends: &Backends,
         head: request::Parts,
         body: RequestBody,
         upgrade: bool,
-    ) -> impl Future<Output = Result<Response<Body>, ProxyError>> {
+    ) -> impl Future<Output = Forwarded> {
         // Boxed before a future is made of it: each async fn that hands a request on has room for two.
-        self.exchange(upstream, Box::new(framed(head, body)), upgrade)
+        self.exchange(upstream, backends, Box::new(framed(head, body)), upgrade)
     }
 
     async fn exchange(
         &self,
         upstream: &Upstream,
+        backends: &Backends,
         mut request: Box<Request<RequestBody>>,
         upgrade: bool,
-    ) -> Result<Response<Body>, ProxyError> {
-        let server = upstream.servers.first().ok_or(ProxyError {
-            kind: Kind::ConnectFailed,
-            side: Side::Internal,
-            retry: Retry::Never,
-            source: None,
-        })?;
-        let pool = self.pool(server);
-        let candidate = Candidate::new(request.method(), request.body().is_end_stream());
-        let mut connection = match pool.take() {
-            Some(connection) => connection,
-            None => connect(&pool, upstream).await?,
+    ) -> Forwarded {
+        let Some(admission) = backends.admit(upstream.max_requests) else {
+            return Forwarded::nowhere(Kind::Overloaded);
         };
-        loop {
-            let reused = connection.reused();
-            let spare =
-                retry::again(Retry::IfReused, candidate, reused).then(|| Spare::of(&request));
-            let tunnel = upgrade.then(|| connection.expect_upgrade());
-            let failed = match connection.send(request, upstream.response_timeout).await {
-                Ok(response) => {
-                    let keep = upstream.idle_timeout;
-                    return accepted(response, connection, keep, tunnel);
+        let mut course = Course::new(backends, self.turn());
+        let candidate = Candidate::new(request.method(), request.body().is_end_stream());
+        while let Some(server) = course.server
+            && let Some(backend) = backends.all().get(server)
+        {
+            let asked = |result| Forwarded {
+                server: Some(server),
+                result,
+            };
+            let pool = self.pool(backend);
+            // A server may treat an upgrade on a connection that it has served before differently: engine.io lets a refused
+            // one hang there.
+            let idle = if course.reconnect || upgrade {
+                None
+            } else {
+                pool.take()
+            };
+            let connection = match idle {
+                Some(connection) => Ok(connection),
+                None => connect(&pool, backend, upstream.connect_timeout).await,
+            };
+            let (error, reused) = match connection {
+                Err(error) => (error, false),
+                Ok(mut connection) => {
+                    let reused = connection.reused();
+                    let repeatable = candidate.may_be_repeated(reused);
+                    let spare = repeatable.then(|| Spare::of(&request));
+                    let tunnel = upgrade.then(|| connection.expect_upgrade());
+                    match connection.send(request, upstream.response_timeout).await {
+                        Ok(response) => {
+                            connection.admit(admission);
+                            let keep = upstream.idle_timeout;
+                            return asked(accepted(response, connection, keep, tunnel));
+                        }
+                        Err(failed) => {
+                            let spare = || spare.map(|spare| Box::new(spare.into_request()));
+                            request = match failed.request.or_else(spare) {
+                                Some(request) => request,
+                                None => return asked(Err(failed.error)),
+                            };
+                            (failed.error, reused)
+                        }
+                    }
                 }
-                Err(failed) => failed,
             };
-            if !retry::again(failed.error.retry, candidate, reused) {
-                return Err(failed.error);
+            let next = retry::next(error.retry, candidate, course.left(upstream, reused));
+            if next == Next::Nowhere {
+                return asked(Err(error));
             }
-            request = match failed
-                .request
-                .or_else(|| spare.map(|spare| Box::new(spare.into_request())))
-            {
-                Some(request) => request,
-                None => return Err(failed.error),
-            };
-            self.observer.retried(server);
-            connection = connect(&pool, upstream).await?;
+            self.observer.retried(&backend.server);
+            course.turn_to(next).await;
         }
+        Forwarded::nowhere(Kind::ConnectFailed)
     }
 
     /// Idle connections to all servers.
@@ -131,25 +165,110 @@ impl Forwarder {
         self.pools.borrow().iter().map(|pool| pool.idle()).sum()
     }
 
-    fn pool(&self, server: &UpstreamServer) -> Rc<Pool> {
+    fn turn(&self) -> usize {
+        let turn = self.turns.get();
+        self.turns.set(turn.wrapping_add(1));
+        turn
+    }
+
+    fn pool(&self, backend: &Arc<Backend>) -> Rc<Pool> {
         let mut pools = self.pools.borrow_mut();
-        if let Some(pool) = pools.iter().find(|pool| pool.server() == server) {
+        if let Some(pool) = pools.iter().find(|pool| pool.is_for(backend)) {
             return pool.clone();
         }
-        let pool = Pool::new(server.clone());
+        pools.retain(|pool| pool.is_wanted());
+        let pool = Pool::new(backend);
         pools.push(pool.clone());
         pool
+    }
+}
+
+/// What became of a request.
+#[derive(Debug)]
+pub struct Forwarded {
+    /// The position of the server that was asked last; `None` where none was.
+    pub server: Option<usize>,
+    /// The head of its response, the body to follow.
+    pub result: Result<Response<Body>, ProxyError>,
+}
+
+impl Forwarded {
+    fn nowhere(kind: Kind) -> Self {
+        Self {
+            server: None,
+            result: Err(ProxyError {
+                kind,
+                side: Side::Internal,
+                retry: Retry::Never,
+                source: None,
+            }),
+        }
+    }
+}
+
+/// One request's way through the servers.
+struct Course<'a> {
+    backends: &'a Backends,
+    turn: usize,
+    /// The server whose turn it is; `None` if there is none.
+    server: Option<usize>,
+    /// Idle connections won't do.
+    reconnect: bool,
+    tried: Tried,
+    /// When waiting for a server ends; set by the first failure.
+    until: Option<Instant>,
+}
+
+impl<'a> Course<'a> {
+    fn new(backends: &'a Backends, turn: usize) -> Self {
+        Self {
+            backends,
+            turn,
+            server: backends.choose(turn, Tried::default()),
+            reconnect: false,
+            tried: Tried::default(),
+            until: None,
+        }
+    }
+
+    /// What can be done about a failure.
+    fn left(&mut self, upstream: &Upstream, reused: bool) -> Left {
+        if let Some(server) = self.server {
+            self.tried = self.tried.and(server);
+        }
+        let now = timer_now();
+        let until = *self.until.get_or_insert(now + upstream.try_duration);
+        Left {
+            reused,
+            others: self.backends.choose(self.turn, self.tried).is_some(),
+            time: now < until,
+        }
+    }
+
+    async fn turn_to(&mut self, next: Next) {
+        match next {
+            Next::Nowhere => self.server = None,
+            Next::NewConnection => {}
+            Next::OtherServer => self.server = self.backends.choose(self.turn, self.tried),
+            Next::Later => {
+                // Boxed like connecting: rare, and large.
+                Box::pin(sleep(PAUSE)).await;
+                self.tried = Tried::default();
+                self.server = self.backends.choose(self.turn, self.tried);
+            }
+        }
+        self.reconnect = next == Next::NewConnection;
     }
 }
 
 /// Boxed, for it is rare and large: inlined, it would make every request's future as large.
 fn connect(
     pool: &Rc<Pool>,
-    upstream: &Upstream,
+    backend: &Arc<Backend>,
+    limit: Duration,
 ) -> Pin<Box<dyn Future<Output = Result<Box<Lent>, ProxyError>>>> {
-    let pool = pool.clone();
-    let limit = upstream.connect_timeout;
-    Box::pin(async move { pool.connect(limit).await })
+    let (pool, backend) = (pool.clone(), backend.clone());
+    Box::pin(async move { pool.connect(&backend, limit).await })
 }
 
 /// The request as hyper sends it faithfully.

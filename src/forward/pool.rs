@@ -8,9 +8,9 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
-use std::rc::{Rc, Weak};
+use std::rc::{self, Rc};
+use std::sync::{Arc, Weak};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -18,19 +18,19 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, spawn_local};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
+use super::connect::connect;
 use super::link::{Link, LinkedIo};
 use super::retry::{self, Progress};
+use crate::backends::{Admission, Backend};
 use crate::clock::timer_now;
-use crate::config::model::UpstreamServer;
 use crate::deadline::Deadline;
 use crate::error::{Kind, ProxyError, Side};
 use crate::http::body::{RequestBody, Source};
-use crate::transport::{Transport, Upgraded};
+use crate::transport::Upgraded;
 
 /// Bytes buffered each way towards a backend; 64 KiB here would cost a tenth to a quarter of the speed of large bodies.
 const BUFFER: usize = 256 * 1024;
@@ -47,7 +47,8 @@ const SWEEP: Duration = Duration::from_secs(1);
 /// The connections of one worker to one server.
 #[derive(Debug)]
 pub struct Pool {
-    server: UpstreamServer,
+    /// Weak: a server that a reload removed must go with its last snapshot, and its series with it.
+    backend: Weak<Backend>,
     idle: RefCell<VecDeque<Idle>>,
     swept: Cell<bool>,
 }
@@ -60,17 +61,22 @@ struct Idle {
 
 impl Pool {
     /// No connections yet.
-    pub fn new(server: UpstreamServer) -> Rc<Self> {
+    pub fn new(backend: &Arc<Backend>) -> Rc<Self> {
         Rc::new(Self {
-            server,
+            backend: Arc::downgrade(backend),
             idle: RefCell::default(),
             swept: Cell::new(false),
         })
     }
 
-    /// Whose connections these are.
-    pub fn server(&self) -> &UpstreamServer {
-        &self.server
+    /// Whether these are this server's connections.
+    pub fn is_for(&self, backend: &Arc<Backend>) -> bool {
+        std::ptr::eq(self.backend.as_ptr(), Arc::as_ptr(backend))
+    }
+
+    /// Whether its server is still configured, or was when a request began that is still served.
+    pub fn is_wanted(&self) -> bool {
+        self.backend.strong_count() > 0
     }
 
     /// Connections that wait for a request.
@@ -97,17 +103,22 @@ impl Pool {
     }
 
     /// A new connection within `limit`, name resolution and all addresses included.
-    pub async fn connect(self: &Rc<Self>, limit: Duration) -> Result<Box<Lent>, ProxyError> {
-        let stream = match timeout(limit, self.connect_any(limit)).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return Err(not_connected(error)),
-            Err(_) => return Err(not_connected(io::ErrorKind::TimedOut.into())),
+    pub async fn connect(
+        self: &Rc<Self>,
+        backend: &Backend,
+        limit: Duration,
+    ) -> Result<Box<Lent>, ProxyError> {
+        let transport = match connect(&backend.server, backend.trust.as_ref(), limit).await {
+            Ok(transport) => transport,
+            Err(error) => {
+                backend.refused(&error);
+                return Err(not_connected(error));
+            }
         };
-        // Failing to set it costs latency, not correctness.
-        let _ = stream.set_nodelay(true);
+        backend.connected();
         let link = Rc::new(Link::default());
         let io = TokioIo::new(LinkedIo {
-            transport: Transport::Tcp(stream),
+            transport,
             link: link.clone(),
         });
         let (sender, mut connection) = http1::Builder::new()
@@ -135,32 +146,11 @@ impl Pool {
             driver: Some(driver.abort_handle()),
             link,
             home: Rc::downgrade(self),
+            admission: None,
             deadline: Deadline::default(),
             keep: Duration::ZERO,
             reused: false,
         }))
-    }
-
-    /// Tries every address; each gets an equal share of what is left, so that a silent first one leaves time.
-    async fn connect_any(&self, limit: Duration) -> io::Result<TcpStream> {
-        let due = timer_now() + limit;
-        let addresses: Vec<SocketAddr> = match self.server.host.parse::<IpAddr>() {
-            Ok(address) => vec![SocketAddr::new(address, self.server.port)],
-            Err(_) => tokio::net::lookup_host((self.server.host.as_str(), self.server.port))
-                .await?
-                .collect(),
-        };
-        let mut error = io::Error::from(io::ErrorKind::AddrNotAvailable);
-        for (tried, address) in addresses.iter().enumerate() {
-            let left = due.saturating_duration_since(timer_now());
-            let share = u32::try_from(addresses.len() - tried).map_or(left, |count| left / count);
-            match timeout(share, TcpStream::connect(address)).await {
-                Ok(Ok(stream)) => return Ok(stream),
-                Ok(Err(refused)) => error = refused,
-                Err(_) => error = io::ErrorKind::TimedOut.into(),
-            }
-        }
-        Err(error)
     }
 
     fn put(self: &Rc<Self>, connection: Box<Lent>) {
@@ -180,7 +170,7 @@ impl Pool {
 }
 
 /// Drops expired connections until none is left.
-async fn sweep(pool: Weak<Pool>) {
+async fn sweep(pool: rc::Weak<Pool>) {
     loop {
         tokio::time::sleep(SWEEP).await;
         let Some(pool) = pool.upgrade() else { return };
@@ -210,7 +200,8 @@ pub struct Lent {
     /// The task that drives hyper's connection; `None` once the socket belongs to a tunnel.
     driver: Option<AbortHandle>,
     link: Rc<Link>,
-    home: Weak<Pool>,
+    home: rc::Weak<Pool>,
+    admission: Option<Admission>,
     deadline: Deadline,
     keep: Duration,
     reused: bool,
@@ -234,6 +225,11 @@ impl Lent {
     /// How long it may wait for the next request; zero closes it.
     pub fn keep_for(&mut self, keep: Duration) {
         self.keep = keep;
+    }
+
+    /// Holds the request's place until its response is over.
+    pub fn admit(&mut self, admission: Admission) {
+        self.admission = Some(admission);
     }
 
     /// The socket itself, should the backend answer 101 to the next request.
@@ -323,9 +319,10 @@ fn failure(error: hyper::Error, progress: Progress) -> ProxyError {
 }
 
 impl Source for Lent {
-    fn release(self: Box<Self>, complete: bool) {
+    fn release(mut self: Box<Self>, complete: bool) {
         let request_done = self.link.request_done();
         self.link.exchange.replace(None);
+        self.admission = None;
         if complete
             && request_done
             && !self.keep.is_zero()

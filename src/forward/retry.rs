@@ -37,25 +37,56 @@ impl Candidate {
             idempotent: method.is_idempotent(),
         }
     }
+
+    /// Whether it may be made again after it was written to a connection, and no byte of a response came.
+    pub fn may_be_repeated(self, reused: bool) -> bool {
+        reused && self.bodyless && self.idempotent
+    }
 }
 
 /// What an attempt that came this far allows, for [`crate::error::ProxyError::retry`].
 pub fn allowed(progress: Progress) -> Retry {
     match progress {
-        // There is one server, and it has just refused.
-        Progress::NotConnected | Progress::Responding => Retry::Never,
-        Progress::NotWritten => Retry::Always,
+        Progress::NotConnected | Progress::NotWritten => Retry::Always,
         Progress::NoResponse => Retry::IfReused,
+        Progress::Responding => Retry::Never,
     }
 }
 
-/// Whether a second attempt is made, on a new connection. There is never a third.
-pub fn again(retry: Retry, candidate: Candidate, reused: bool) -> bool {
+/// What is left to try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Left {
+    /// The attempt was on a connection that had served a request before: a new one may do better.
+    pub reused: bool,
+    /// There is a server that the request wasn't tried on.
+    pub others: bool,
+    /// `upstream.try_duration` isn't over.
+    pub time: bool,
+}
+
+/// Where a failed request goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Nowhere: the client is told.
+    Nowhere,
+    /// To the same server, on a new connection.
+    NewConnection,
+    /// To a server that it wasn't tried on.
+    OtherServer,
+    /// To any server, after a pause.
+    Later,
+}
+
+/// Where a failed request goes. One that may have been read is made once more at most: the new connection isn't a
+/// reused one.
+pub fn next(retry: Retry, candidate: Candidate, left: Left) -> Next {
     match retry {
-        Retry::Never => false,
+        Retry::Always if left.reused => Next::NewConnection,
+        Retry::IfReused if candidate.may_be_repeated(left.reused) => Next::NewConnection,
         // A new connection on which nothing could be written won't do better a second time.
-        Retry::Always => reused,
-        Retry::IfReused => reused && candidate.bodyless && candidate.idempotent,
+        Retry::Always if left.others => Next::OtherServer,
+        Retry::Always if left.time => Next::Later,
+        Retry::Never | Retry::IfReused | Retry::Always => Next::Nowhere,
     }
 }
 
@@ -65,33 +96,74 @@ mod tests {
 
     #[test]
     fn only_what_the_backend_cannot_have_acted_on_is_repeated() {
+        use Next::{Later, NewConnection, Nowhere, OtherServer};
         use Progress::{NoResponse, NotConnected, NotWritten, Responding};
-        // progress, method, bodyless, reused connection, repeated
+        // progress, method, bodyless, reused connection; then where it goes with other servers, with time, with neither
         let table = [
-            (NotConnected, Method::GET, true, false, false),
-            (NotConnected, Method::POST, false, false, false),
-            (NotWritten, Method::GET, true, true, true),
-            (NotWritten, Method::POST, false, true, true),
-            (NotWritten, Method::POST, false, false, false),
-            (NoResponse, Method::GET, true, true, true),
-            (NoResponse, Method::HEAD, true, true, true),
-            (NoResponse, Method::OPTIONS, true, true, true),
-            (NoResponse, Method::PUT, true, true, true),
-            (NoResponse, Method::DELETE, true, true, true),
-            (NoResponse, Method::PUT, false, true, false),
-            (NoResponse, Method::GET, false, true, false),
-            (NoResponse, Method::POST, true, true, false),
-            (NoResponse, Method::POST, false, true, false),
-            (NoResponse, Method::PATCH, true, true, false),
-            (NoResponse, Method::GET, true, false, false),
-            (Responding, Method::GET, true, true, false),
-            (Responding, Method::POST, false, true, false),
+            (
+                NotConnected,
+                Method::GET,
+                true,
+                false,
+                [OtherServer, Later, Nowhere],
+            ),
+            (
+                NotConnected,
+                Method::POST,
+                true,
+                false,
+                [OtherServer, Later, Nowhere],
+            ),
+            (
+                NotConnected,
+                Method::POST,
+                false,
+                false,
+                [OtherServer, Later, Nowhere],
+            ),
+            (NotWritten, Method::GET, true, true, [NewConnection; 3]),
+            (NotWritten, Method::POST, false, true, [NewConnection; 3]),
+            (
+                NotWritten,
+                Method::GET,
+                true,
+                false,
+                [OtherServer, Later, Nowhere],
+            ),
+            (
+                NotWritten,
+                Method::POST,
+                false,
+                false,
+                [OtherServer, Later, Nowhere],
+            ),
+            (NoResponse, Method::GET, true, true, [NewConnection; 3]),
+            (NoResponse, Method::HEAD, true, true, [NewConnection; 3]),
+            (NoResponse, Method::OPTIONS, true, true, [NewConnection; 3]),
+            (NoResponse, Method::PUT, true, true, [NewConnection; 3]),
+            (NoResponse, Method::DELETE, true, true, [NewConnection; 3]),
+            (NoResponse, Method::PUT, false, true, [Nowhere; 3]),
+            (NoResponse, Method::GET, false, true, [Nowhere; 3]),
+            (NoResponse, Method::POST, true, true, [Nowhere; 3]),
+            (NoResponse, Method::POST, false, true, [Nowhere; 3]),
+            (NoResponse, Method::PATCH, true, true, [Nowhere; 3]),
+            (NoResponse, Method::GET, true, false, [Nowhere; 3]),
+            (Responding, Method::GET, true, true, [Nowhere; 3]),
+            (Responding, Method::POST, false, true, [Nowhere; 3]),
+            (Responding, Method::GET, true, false, [Nowhere; 3]),
         ];
         for (progress, method, bodyless, reused, expected) in table {
             let candidate = Candidate::new(&method, bodyless);
+            let found = [(true, true), (false, true), (false, false)].map(|(others, time)| {
+                let left = Left {
+                    reused,
+                    others,
+                    time,
+                };
+                next(allowed(progress), candidate, left)
+            });
             assert_eq!(
-                again(allowed(progress), candidate, reused),
-                expected,
+                found, expected,
                 "{progress:?} {method} bodyless={bodyless} reused={reused}"
             );
         }

@@ -15,6 +15,7 @@ use hyper::body::Incoming;
 use tokio::sync::oneshot;
 
 use super::exchange::Exchange;
+use super::hop;
 use crate::transport::Upgraded;
 
 /// A request's body.
@@ -106,12 +107,18 @@ impl HttpBody for RequestBody {
                 Some(Ok(Frame::data(prefix)))
             }
         };
-        if frame.is_none() || this.is_end_stream() {
+        // Trailers are the last frame; nobody asks for another.
+        let trailers = matches!(&frame, Some(Ok(frame)) if frame.is_trailers());
+        if frame.is_none() || trailers || this.is_end_stream() {
             this.exchange.mark_request_done();
         } else {
             this.exchange.mark_request_frame();
         }
-        Poll::Ready(frame)
+        Poll::Ready(if trailers {
+            frame.map(passed_on)
+        } else {
+            frame
+        })
     }
 
     fn is_end_stream(&self) -> bool {
@@ -134,6 +141,14 @@ impl HttpBody for RequestBody {
                 .map_or_else(SizeHint::new, SizeHint::with_exact),
         }
     }
+}
+
+/// Trailers without what may not travel in them.
+fn passed_on(frame: Result<Frame<Bytes>, hyper::Error>) -> Result<Frame<Bytes>, hyper::Error> {
+    frame.map(|frame| match frame.into_trailers() {
+        Ok(trailers) => Frame::trailers(hop::trailers(trailers)),
+        Err(frame) => frame,
+    })
 }
 
 impl Drop for RequestBody {
@@ -309,11 +324,11 @@ impl HttpBody for Body {
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {
                     this.bytes += length(data);
-                } else {
-                    // Trailers are the last frame; nobody asks for another.
-                    this.over(Ending::Complete);
+                    return Poll::Ready(Some(Ok(frame)));
                 }
-                Poll::Ready(Some(Ok(frame)))
+                // Trailers are the last frame; nobody asks for another.
+                this.over(Ending::Complete);
+                Poll::Ready(Some(passed_on(Ok(frame))))
             }
             Some(Err(error)) => {
                 this.error = Some(error);

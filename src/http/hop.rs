@@ -105,6 +105,21 @@ pub fn response_headers(incoming: HeaderMap, request_id: HeaderValue, switched: 
     outgoing
 }
 
+/// The trailers that travel on, either way: nothing that frames a message, says whose request it is, or belongs to one hop
+/// (RFC 9110 section 6.5.1). hyper sends only those that `Trailer` announced, and none of what routes or frames; the rest is
+/// for us to drop.
+pub fn trailers(incoming: HeaderMap) -> HeaderMap {
+    let mut outgoing = HeaderMap::with_capacity(incoming.len());
+    move_fields(incoming, &mut outgoing, |name, _| {
+        !(is_hop_by_hop(name)
+            || [HOST, CONTENT_LENGTH, EXPECT].contains(name)
+            || is_claim(name)
+            || is_method_override(name)
+            || is_same_name(name.as_str().as_bytes(), X_REQUEST_ID.as_str().as_bytes()))
+    });
+    outgoing
+}
+
 /// Moves the fields that `keep` wants, in order. Names and values are moved: cloning them costs more than all else here.
 fn move_fields(
     incoming: HeaderMap,
@@ -412,6 +427,29 @@ mod tests {
         let mut expected = vec!["host: live.example".to_owned()];
         expected.extend(kept.iter().map(|(name, value)| format!("{name}: {value}")));
         assert_eq!(forwarded(&pairs), expected);
+    }
+
+    #[test]
+    fn trailers_carry_nothing_that_fields_before_a_body_decide() {
+        let all = map(&[
+            ("x-checksum", "1"),
+            ("connection", "close"),
+            ("keep-alive", "timeout=9"),
+            ("upgrade", "websocket"),
+            ("content-length", "5"),
+            ("transfer-encoding", "chunked"),
+            ("host", "other"),
+            ("expect", "100-continue"),
+            ("x-forwarded-for", "192.0.2.1"),
+            ("x_real_ip", "192.0.2.1"),
+            ("x-request-id", "1"),
+            ("x-http-method-override", "POST"),
+            ("server-timing", "db;dur=53"),
+        ]);
+        assert_eq!(
+            lines(&trailers(all)),
+            ["x-checksum: 1", "server-timing: db;dur=53"]
+        );
     }
 
     #[test]

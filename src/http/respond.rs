@@ -5,7 +5,7 @@
 //! Must not know: why a request failed.
 
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 use serde::Serialize;
 
@@ -39,6 +39,19 @@ pub fn failure(status: StatusCode, code: &str, message: &str) -> Response<Body> 
     };
     // Three strings always serialise; an empty body would still carry the status.
     json(status, serde_json::to_vec(&failure).unwrap_or_default())
+}
+
+/// 503 for one request too many, to be made again in a second.
+pub fn overloaded() -> Response<Body> {
+    let mut response = failure(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "overloaded",
+        "Too many requests are being served, try again in a moment",
+    );
+    response
+        .headers_mut()
+        .insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    response
 }
 
 /// 405 with the methods that are taken.

@@ -110,7 +110,7 @@ pub(super) async fn serve<S: Answer>(
         streams.wake_connection(context);
         loop {
             if let Poll::Ready(result) = Pin::new(&mut http).poll(context) {
-                return Poll::Ready(result.as_ref().err().and_then(refused));
+                return Poll::Ready(result.err().as_ref().and_then(refused));
             }
             if streams.abused() || waits.abused(&mut frames.borrow_mut()) {
                 return Poll::Ready(Some(Event::ParseFailed(ParseError::Abuse)));

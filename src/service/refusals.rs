@@ -59,5 +59,9 @@ pub fn failed(context: &RequestContext, error: &ProxyError) -> Response<Body> {
                 message,
             ))
         }
+        Kind::Overloaded => {
+            tracing::debug!(request_id = id, %error, "503");
+            respond::overloaded()
+        }
     }
 }

@@ -301,7 +301,8 @@ impl UpstreamOutcome {
 impl From<Kind> for UpstreamOutcome {
     fn from(kind: Kind) -> Self {
         match kind {
-            Kind::ConnectFailed => Self::ConnectFailed,
+            // No server is asked where there is no room.
+            Kind::ConnectFailed | Kind::Overloaded => Self::ConnectFailed,
             Kind::ConnectionLost => Self::ConnectionLost,
             Kind::BadResponse => Self::BadResponse,
             Kind::ResponseTimeout => Self::Timeout,

@@ -31,8 +31,8 @@ pub(super) fn not_after(der: &[u8]) -> Option<u64> {
     }
 }
 
-/// From 1 March of year 0 to 1 January 1970.
-const DAYS_TO_1970: u64 = 719_468;
+/// Days from 1 March of year 0 to 1 January 1970.
+const EPOCH: u64 = 719_468;
 
 const EXPLICIT_0: u8 = 0xa0;
 const UTC_TIME: u8 = 0x17;
@@ -83,7 +83,7 @@ fn seconds(year: u64, text: &[u8]) -> Option<u64> {
         (year.checked_sub(1)?, month + 9)
     };
     let days = year * 365 + year / 4 - year / 100 + year / 400 + (month * 153 + 2) / 5 + day - 1;
-    Some(days.saturating_sub(DAYS_TO_1970) * 86_400 + hour * 3600 + minute * 60 + second)
+    Some((days.saturating_sub(EPOCH)) * 86_400 + hour * 3600 + minute * 60 + second)
 }
 
 #[cfg(test)]

@@ -1,9 +1,11 @@
-//! TLS as renewd speaks it towards clients: which certificate, which protocols, who may come in.
+//! TLS as renewd speaks it: towards clients, which certificate, which protocols, who may come in; towards servers, whom
+//! to believe.
 //!
 //! Keeps true: one source of cryptography, aws-lc-rs; an [`Identity`] is complete and usable, or there is none.
 //! Must not know: files, sockets, when a certificate is replaced.
 
 mod expiry;
+mod trust;
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,6 +16,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
 use sha2::{Digest, Sha256};
+
+pub use self::trust::Trust;
 
 /// The ALPN name of HTTP/2 (RFC 9113 §3.1).
 pub const HTTP2: &[u8] = b"h2";

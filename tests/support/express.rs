@@ -40,15 +40,28 @@ impl Version {
 impl Express {
     /// Starts the backend on a free port; `environment` as `app.js` documents it.
     pub fn start(version: Version, environment: &[(&str, &str)]) -> Self {
-        let directory = npm::package("express");
-        npm::ensure(&directory);
-        let mut child = Command::new("node")
+        let mut command = Command::new("node");
+        command
             .arg("app.js")
-            .current_dir(&directory)
             .env("EXPRESS", version.as_str())
             .env("HOST", "127.0.0.1")
             .env("PORT", "0")
-            .envs(environment.iter().copied())
+            .envs(environment.iter().copied());
+        Self::run(command)
+    }
+
+    /// Starts `echo.js`, a WebSocket server without Express, on a free port.
+    pub fn echo() -> Self {
+        let mut command = Command::new("node");
+        command.arg("echo.js");
+        Self::run(command)
+    }
+
+    fn run(mut command: Command) -> Self {
+        let directory = npm::package("express");
+        npm::ensure(&directory);
+        let mut child = command
+            .current_dir(&directory)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

@@ -78,12 +78,17 @@ pub struct Wire {
 impl Wire {
     /// Connects.
     pub fn open(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).expect("a listening server");
-        stream.set_nodelay(true).expect("a socket");
-        stream.set_read_timeout(Some(DEADLINE)).expect("a socket");
-        Self {
+        Self::try_open(address).expect("a listening server")
+    }
+
+    /// Connects, where it is in doubt whether anybody listens.
+    pub fn try_open(address: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(DEADLINE))?;
+        Ok(Self {
             stream: BufReader::new(stream),
-        }
+        })
     }
 
     /// The socket, for timeouts and writes of its own kind.

@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use http::header::{CONNECTION, EXPECT, TE, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, Request, Response, StatusCode};
-use renewd::config::model::{Limits, Listen, Timeouts, Upstream, UpstreamServer};
+use renewd::backends::Backends;
+use renewd::clock::Clock;
+use renewd::config::model::{Limits, Listen, Scheme, Timeouts, Upstream, UpstreamServer};
 use renewd::error::Kind;
 use renewd::forward::{Forwarder, Observer as ForwardObserver};
 use renewd::http::body::{Body, Finished, RequestBody};
@@ -19,12 +21,15 @@ use renewd::http::exchange::{Answer, Connection};
 use renewd::net::listen::{Address, Inherited, Listeners};
 use renewd::net::worker::Workers;
 use renewd::net::{Event, Observer};
+use renewd::telemetry::line_writer::DropCounter;
+use renewd::telemetry::metrics::Metrics;
 use renewd::tls::Identity;
+use renewd::transport::Transport;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 /// Longer than anything takes here, shorter than a test runner's patience.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The future's result, or a panic that says what didn't happen.
 pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
@@ -152,8 +157,11 @@ impl Proxy {
             &tokio::runtime::Handle::current(),
             log.clone(),
             move |_| {
+                let upstream = upstream(backend, &setup);
+                let metrics = Metrics::new(&Clock::system(), DropCounter::default());
                 Rc::new(Service {
-                    upstream: Arc::new(upstream(backend, &setup)),
+                    backends: Backends::new(&upstream, None, &metrics),
+                    upstream: Arc::new(upstream),
                     setup: setup.clone(),
                     forwarder: Forwarder::new(Rc::new(Retries(service_log.clone()))),
                     log: service_log.clone(),
@@ -185,17 +193,22 @@ fn upstream(backend: SocketAddr, setup: &Setup) -> Upstream {
     Upstream {
         servers: vec![UpstreamServer {
             name: format!("http://{backend}"),
+            scheme: Scheme::Http,
             host: backend.ip().to_string(),
             port: backend.port(),
         }],
         connect_timeout: setup.connect_timeout,
         response_timeout: setup.response_timeout,
         idle_timeout: setup.idle_timeout,
+        try_duration: Duration::ZERO,
+        max_requests: 0,
+        health: None,
     }
 }
 
 struct Service {
     upstream: Arc<Upstream>,
+    backends: Backends,
     setup: Setup,
     forwarder: Forwarder,
     log: Arc<Log>,
@@ -230,10 +243,10 @@ impl Answer for Service {
             .get(UPGRADE)
             .is_some_and(|value| value == "websocket");
         head.headers = end_to_end(head.headers, websocket);
-        let forwarded = self
-            .forwarder
-            .forward(&self.upstream, head, body, websocket);
-        let mut response = match forwarded.await {
+        let forwarded =
+            self.forwarder
+                .forward(&self.upstream, &self.backends, head, body, websocket);
+        let mut response = match forwarded.await.result {
             Ok(response) => response,
             Err(error) => refusal(error.kind),
         };
@@ -254,6 +267,7 @@ fn refusal(kind: Kind) -> Response<Body> {
     let status = match kind {
         Kind::ResponseTimeout => StatusCode::GATEWAY_TIMEOUT,
         Kind::BadRequest | Kind::ClientGone => StatusCode::BAD_REQUEST,
+        Kind::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
         Kind::ConnectFailed | Kind::ConnectionLost | Kind::BadResponse => StatusCode::BAD_GATEWAY,
     };
     let mut response = Response::new(Body::full(format!("{kind:?}")));
@@ -312,13 +326,17 @@ impl Backend {
 
 /// One end of a connection, byte by byte.
 pub struct Wire {
-    pub stream: TcpStream,
+    pub stream: Transport,
     read: Vec<u8>,
 }
 
 impl Wire {
     pub fn new(stream: TcpStream) -> Self {
         stream.set_nodelay(true).unwrap();
+        Self::over(Transport::Tcp(stream))
+    }
+
+    pub fn over(stream: Transport) -> Self {
         Self {
             stream,
             read: Vec::new(),
@@ -376,6 +394,13 @@ impl Wire {
         }
         let rest = self.read.split_off(length);
         std::mem::replace(&mut self.read, rest)
+    }
+
+    /// Whether the other side's next word is an end in order: for TLS, `close_notify`.
+    pub async fn ends_in_order(&mut self) -> bool {
+        let mut chunk = [0; 1];
+        let read = within("the end", self.stream.read(&mut chunk)).await;
+        self.read.is_empty() && matches!(read, Ok(0))
     }
 
     /// Everything until the other side closes or resets.

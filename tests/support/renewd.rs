@@ -42,7 +42,7 @@ pub struct Settings {
     pub token: String,
     /// TOML lines added to `[auth.jwt]`.
     pub jwt: String,
-    /// TOML lines added to `[upstream]`.
+    /// TOML lines added to `[upstream]`; with `servers` among them, `backend` is nobody's.
     pub upstream: String,
     /// TOML lines added to `[log]`.
     pub log: String,
@@ -249,6 +249,11 @@ pub fn configuration(settings: &Settings) -> String {
     } else {
         "listen = [\"127.0.0.1:0\"]"
     };
+    let servers = if upstream.contains("servers") {
+        String::new()
+    } else {
+        format!("servers = [\"http://{backend}\"]\n")
+    };
     let mut text = String::new();
     for (table, lines) in [
         ("server", format!("{listen}\nworkers = 2\n{server}")),
@@ -256,10 +261,7 @@ pub fn configuration(settings: &Settings) -> String {
             "admin",
             "listen = \"127.0.0.1:0\"\ntoken_file = \"admin-token\"".to_owned(),
         ),
-        (
-            "upstream",
-            format!("servers = [\"http://{backend}\"]\n{upstream}"),
-        ),
+        ("upstream", servers + upstream),
         (
             "agora",
             format!("app_id = \"{APP_ID}\"\napp_certificate = \"{APP_CERTIFICATE}\""),
@@ -294,6 +296,22 @@ pub fn spawn(arguments: &[&str], prepare: impl FnOnce(&mut Command)) -> (Child, 
         .stdin(Stdio::null())
         .stderr(Stdio::piped());
     prepare(&mut command);
+    collect(command)
+}
+
+/// [`spawn`] after a line of shell, as `ulimit -n 600`.
+pub fn spawn_under(line: &str, arguments: &[&str]) -> (Child, Log) {
+    let mut command = Command::new("bash");
+    command
+        .args(["-c", &format!("{line} && exec \"$@\""), "bash"])
+        .arg(env!("CARGO_BIN_EXE_renewd"))
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped());
+    collect(command)
+}
+
+fn collect(mut command: Command) -> (Child, Log) {
     let mut child = command.spawn().expect("the binary");
     let output = BufReader::new(child.stderr.take().expect("a pipe"));
     let log = Log::default();

@@ -285,7 +285,6 @@ fn plain(path: &str) -> String {
 fn is_off(off: Off, value: &DeValue<'_>) -> bool {
     match off {
         Off::False => value.as_bool() == Some(false),
-        Off::Zero => item::integer(value) == Some(0),
         Off::Text(text) => value.as_str() == Some(text),
         Off::Only(text) => value.as_array().is_some_and(|list| {
             list.len() == 1
@@ -299,7 +298,6 @@ fn is_off(off: Off, value: &DeValue<'_>) -> bool {
 fn off_as_toml(off: Off) -> String {
     match off {
         Off::False => "false".to_owned(),
-        Off::Zero => "0".to_owned(),
         Off::Text(text) => quoted(text),
         Off::Only(text) => format!("[{}]", quoted(text)),
     }

@@ -75,7 +75,7 @@ pub(super) fn validate(
 
     let server = server::server(&root.table("server"), &secrets);
     let admin = server::admin(&root.table("admin"), &secrets);
-    let upstream = upstream::upstream(&root.table("upstream"));
+    let upstream = upstream::upstream(&root.table("upstream"), &secrets);
     let agora = tokens::agora(&root.table("agora"), &secrets);
     let routes = routes::routes(&root.table("routes"));
     let token = tokens::token(&root.table("token"));

@@ -3,6 +3,7 @@
 //! Keeps true: no two listeners can take the same connection; the admin listener is never a public one.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 
 use ipnet::IpNet;
 
@@ -127,22 +128,27 @@ fn address_or_path(
     secrets: &Secrets<'_>,
 ) -> Option<Listen> {
     if let Some(path) = text.strip_prefix("unix:") {
-        // unix(7): sun_path holds 108 bytes with the final NUL.
-        let path = secrets.resolve(path);
-        if path.file_name().is_none() || path.as_os_str().len() > 107 {
-            item.error(
-                "not a socket's path",
-                "write unix: and a path, at most 107 bytes",
-            );
-            return None;
-        }
-        return Some(Listen::Unix(path));
+        return socket_path(item, path, secrets).map(Listen::Unix);
     }
     let address = text.parse().ok();
     if address.is_none() {
         item.error(format!("{} is not a listener", quoted(text)), hint);
     }
     address.map(Listen::Tcp)
+}
+
+/// What follows `unix:`, here and in `upstream.servers`.
+pub(super) fn socket_path(item: &Item<'_>, path: &str, secrets: &Secrets<'_>) -> Option<PathBuf> {
+    let path = secrets.resolve(path);
+    // unix(7): sun_path holds 108 bytes with the final NUL.
+    if path.file_name().is_none() || path.as_os_str().len() > 107 {
+        item.error(
+            "not a socket's path",
+            "write unix: and a path, at most 107 bytes",
+        );
+        return None;
+    }
+    Some(path)
 }
 
 /// A list of addresses and CIDR blocks.

@@ -4,24 +4,55 @@
 //! is never shown.
 
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
+use std::time::Duration;
 
-use super::server::covers;
-use super::{POSITIVE_DURATION, seconds, unavailable};
-use crate::config::model::{Admin, Listen, Server, Upstream, UpstreamServer};
+use super::server::{covers, socket_path};
+use super::{ANY_DURATION, POSITIVE_DURATION, seconds};
+use crate::backends::MOST;
+use crate::config::credentials::Secrets;
+use crate::config::model::{Admin, HealthCheck, Listen, Scheme, Server, Upstream, UpstreamServer};
 use crate::config::raw::{Item, Table};
 
-const SERVER_HINT: &str = "write http://HOST:PORT, such as \"http://127.0.0.1:3001\"";
+const SERVER_HINT: &str =
+    "write http://HOST:PORT, https://HOST:PORT or unix:PATH, such as \"http://127.0.0.1:3001\"";
+const PATH_HINT: &str = "write a path, such as \"/health\"";
 
-pub(super) fn upstream(table: &Table<'_>) -> Upstream {
+/// More often is load, not news.
+const INTERVALS: RangeInclusive<Duration> = Duration::from_millis(100)..=seconds(3600);
+
+pub(super) fn upstream(table: &Table<'_>, secrets: &Secrets<'_>) -> Upstream {
     Upstream {
-        servers: servers(table),
+        servers: servers(table, secrets),
         connect_timeout: table.duration("connect_timeout", POSITIVE_DURATION, seconds(2)),
         response_timeout: table.duration("response_timeout", POSITIVE_DURATION, seconds(60)),
         idle_timeout: table.duration("idle_timeout", POSITIVE_DURATION, seconds(4)),
+        try_duration: table.duration("try_duration", ANY_DURATION, seconds(0)),
+        max_requests: table.number("max_requests", 0..=u64::from(u32::MAX), 0),
+        health: table.item("health").and_then(|item| health(&item)),
     }
 }
 
-fn servers(table: &Table<'_>) -> Vec<UpstreamServer> {
+fn health(item: &Item<'_>) -> Option<HealthCheck> {
+    let table = item.as_table()?;
+    let interval = table.duration("interval", INTERVALS, seconds(5));
+    let Some(path) = table.item("path") else {
+        table.missing("path", PATH_HINT);
+        return None;
+    };
+    let text = path.text()?;
+    // hyper would refuse it at the first check.
+    if !text.starts_with('/') || text.contains('#') || text.parse::<http::Uri>().is_err() {
+        path.error("not a path", PATH_HINT);
+        return None;
+    }
+    Some(HealthCheck {
+        path: text.to_owned(),
+        interval,
+    })
+}
+
+fn servers(table: &Table<'_>, secrets: &Secrets<'_>) -> Vec<UpstreamServer> {
     let Some(item) = table.item("servers") else {
         table.missing("servers", "servers = [\"http://127.0.0.1:3001\"]");
         return Vec::new();
@@ -32,31 +63,59 @@ fn servers(table: &Table<'_>) -> Vec<UpstreamServer> {
     if entries.is_empty() {
         item.error("no server is named", SERVER_HINT);
     }
-    if let Some(second) = entries.get(1) {
-        unavailable(second, "more than one server", "name one");
+    if entries.len() > MOST {
+        item.error(format!("more than {MOST} servers"), "name fewer");
     }
-    entries.iter().filter_map(server).collect()
+    let mut servers: Vec<UpstreamServer> = Vec::new();
+    for entry in &entries {
+        let Some(server) = server(entry, secrets) else {
+            continue;
+        };
+        if servers.iter().any(|other| same(other, &server)) {
+            entry.error("this server is named twice", "name it once");
+        }
+        servers.push(server);
+    }
+    servers
 }
 
-fn server(item: &Item<'_>) -> Option<UpstreamServer> {
+fn same(one: &UpstreamServer, other: &UpstreamServer) -> bool {
+    let place = |server: &UpstreamServer| {
+        let unix = match &server.scheme {
+            Scheme::Unix(path) => Some(path.clone()),
+            Scheme::Http | Scheme::Https => None,
+        };
+        (server.host.to_ascii_lowercase(), server.port, unix)
+    };
+    place(one) == place(other)
+}
+
+fn server(item: &Item<'_>, secrets: &Secrets<'_>) -> Option<UpstreamServer> {
     let text = item.text()?;
     if text.contains('@') {
         item.hide();
     }
-    for scheme in ["https://", "unix:"] {
-        if text.starts_with(scheme) {
-            unavailable(item, &format!("a server with {scheme}"), SERVER_HINT);
-            return None;
-        }
+    if let Some(path) = text.strip_prefix("unix:") {
+        return Some(UpstreamServer {
+            name: text.to_owned(),
+            scheme: Scheme::Unix(socket_path(item, path, secrets)?),
+            host: "localhost".to_owned(),
+            port: 0,
+        });
     }
-    let parsed = text
-        .starts_with("http://")
-        .then(|| text.parse::<http::Uri>().ok())
-        .flatten();
-    let Some((uri, authority)) = parsed.and_then(|uri| {
+    let schemes = [
+        ("http://", Scheme::Http, 80),
+        ("https://", Scheme::Https, 443),
+    ];
+    let scheme = schemes
+        .into_iter()
+        .find(|(prefix, ..)| text.starts_with(prefix));
+    let parsed = scheme.and_then(|(_, scheme, port)| {
+        let uri: http::Uri = text.parse().ok()?;
         let authority = uri.authority()?.clone();
-        Some((uri, authority))
-    }) else {
+        Some((scheme, port, uri, authority))
+    });
+    let Some((scheme, default_port, uri, authority)) = parsed else {
         item.error("not a server's URL", SERVER_HINT);
         return None;
     };
@@ -75,7 +134,7 @@ fn server(item: &Item<'_>) -> Option<UpstreamServer> {
     let written_port = authority.as_str().len() > authority.host().len();
     let port = match (authority.port_u16(), written_port) {
         (Some(port), _) if port > 0 => port,
-        (None, false) => 80,
+        (None, false) => default_port,
         _ => {
             item.error("not a port, 1 to 65535", SERVER_HINT);
             return None;
@@ -92,6 +151,7 @@ fn server(item: &Item<'_>) -> Option<UpstreamServer> {
     }
     Some(UpstreamServer {
         name: text.to_owned(),
+        scheme,
         host: host.to_owned(),
         port,
     })
@@ -117,8 +177,10 @@ pub(super) fn refuse_loops(table: &Table<'_>, upstream: &Upstream, server: &Serv
 }
 
 fn reaches(backend: &UpstreamServer, listen: &Listen) -> bool {
-    let Listen::Tcp(bound) = listen else {
-        return false;
+    let bound = match (&backend.scheme, listen) {
+        (Scheme::Unix(path), Listen::Unix(bound)) => return path == bound,
+        (Scheme::Http | Scheme::Https, Listen::Tcp(bound)) => bound,
+        _ => return false,
     };
     if bound.port() != backend.port {
         return false;
@@ -141,6 +203,7 @@ mod tests {
     fn reached(host: &str, listen: &str) -> bool {
         let backend = UpstreamServer {
             name: String::new(),
+            scheme: Scheme::Http,
             host: host.to_owned(),
             port: 3000,
         };
@@ -153,6 +216,20 @@ mod tests {
             assert!(reached(host, "[::]:3000"), "{host}");
         }
         assert!(reached("10.0.0.1", "10.0.0.1:3000"));
+    }
+
+    #[test]
+    fn a_socket_of_our_own_is_a_loop() {
+        let backend = UpstreamServer {
+            name: String::new(),
+            scheme: Scheme::Unix("/run/renewd/public.sock".into()),
+            host: "localhost".to_owned(),
+            port: 0,
+        };
+        let bound = |path: &str| Listen::Unix(path.into());
+        assert!(reaches(&backend, &bound("/run/renewd/public.sock")));
+        assert!(!reaches(&backend, &bound("/run/backend.sock")));
+        assert!(!reaches(&backend, &Listen::Tcp(([127, 0, 0, 1], 0).into())));
     }
 
     #[test]

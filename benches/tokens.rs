@@ -1,0 +1,194 @@
+//! What a token request costs: each part of the decision, the token's bytes, and the whole from request to response.
+
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic)] // as in `forwarding`
+
+use std::hint::black_box;
+use std::io::Write as _;
+use std::net::IpAddr;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderValue, Method, Request};
+use renewd::access::streams::Stream;
+use renewd::agora::{self, RtcGrant};
+use renewd::clock::{Clock, Entropy};
+use renewd::config::environment::SystemEnvironment;
+use renewd::config::model::{Config, TokenFormat};
+use renewd::context::{RequestContext, RequestId};
+use renewd::http::body::RequestBody;
+use renewd::http::exchange::Exchange;
+use renewd::limit::Charge;
+use renewd::live;
+use renewd::readiness::Readiness;
+use renewd::role::Role;
+use renewd::snapshot::{Shared, Snapshot, StreamsRead};
+use renewd::telemetry::audit::Audit;
+use renewd::telemetry::labels::Endpoint;
+use renewd::telemetry::line_writer::DropCounter;
+use renewd::telemetry::metrics::Metrics;
+use sha2::Sha256;
+
+const SECRET: &str = "a-secret-for-benchmarks-of-enough-bytes";
+const CHANNEL: &str = "live_65f000000000000000000001";
+const SUBJECT: &str = "65f000000000000000000001";
+
+const CONFIGURATION: &str = r#"
+[upstream]
+servers = ["http://127.0.0.1:3001"]
+
+[agora]
+app_id = "970ca35de60c44645bbae8a215061b33"
+app_certificate = "5cfd2fd1755d40ecb72977518be15d3b"
+
+[auth.jwt]
+secret = "a-secret-for-benchmarks-of-enough-bytes"
+
+[streams]
+file = "streams.toml"
+
+[state]
+directory = "state"
+
+# On, and never reached.
+[rate_limit]
+subject = { requests = 1_000_000_000, per = "1s", burst = 1_000_000_000 }
+channel = { requests = 1_000_000_000, per = "1s", burst = 1_000_000_000 }
+global = { requests = 1_000_000_000, per = "1s", burst = 1_000_000_000 }
+
+[log]
+audit = "off"
+"#;
+
+fn configuration(directory: &Path) -> Config {
+    let path = directory.join("config.toml");
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = options
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&path)
+        .unwrap();
+    file.write_all(CONFIGURATION.as_bytes()).unwrap();
+    match renewd::config::load_file(&path, &SystemEnvironment) {
+        Ok(configuration) => configuration.0.config,
+        Err(errors) => panic!("{:?}", errors.errors),
+    }
+}
+
+fn shared() -> Shared {
+    let directory = tempfile::tempdir().unwrap();
+    let config = configuration(directory.path());
+    let (clock, dropped) = (Clock::system(), DropCounter::default());
+    let metrics = Metrics::new(&clock, dropped.clone());
+    let audit = Audit::open(&config.log.audit, clock.clone(), dropped).unwrap();
+    let stream = Stream {
+        live: true,
+        owner: Some(SUBJECT.into()),
+        ..Stream::default()
+    };
+    let streams = StreamsRead::Table(vec![(CHANNEL.into(), stream)]);
+    let snapshot =
+        Snapshot::build(config, streams, Arc::new(audit), None, &metrics, &clock).unwrap();
+    Shared {
+        current: ArcSwap::from_pointee(snapshot),
+        clock,
+        entropy: Entropy::System,
+        metrics,
+        readiness: Readiness::default(),
+        connections: AtomicUsize::new(0),
+        untrusted_proxy_seen: OnceLock::new(),
+    }
+}
+
+fn login() -> String {
+    let payload = format!(r#"{{"sub":"{SUBJECT}","iat":1700000000,"exp":4102444800}}"#);
+    let header = URL_SAFE_NO_PAD.encode(r#"{"alg":"HS256","typ":"JWT"}"#);
+    let signed = format!("{header}.{}", URL_SAFE_NO_PAD.encode(payload));
+    let mac = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes()).unwrap();
+    let mac = mac.chain_update(&signed).finalize().into_bytes();
+    format!("{signed}.{}", URL_SAFE_NO_PAD.encode(mac))
+}
+
+fn parts(criterion: &mut Criterion) {
+    let shared = shared();
+    let snapshot = shared.current.load_full();
+    let login = login();
+
+    criterion.bench_function("jwt", |bench| {
+        bench.iter(|| snapshot.verifier.verify(black_box(&login), &shared.clock));
+    });
+    criterion.bench_function("limits", |bench| {
+        bench.iter(|| {
+            let limiter = &snapshot.limiter;
+            limiter.check_shared(black_box(SUBJECT), CHANNEL, false, Charge::Take)
+        });
+    });
+    for (name, format) in [("007", TokenFormat::V007), ("006", TokenFormat::V006)] {
+        let mut salt = 0;
+        criterion.bench_function(&format!("token {name}"), |bench| {
+            bench.iter(|| {
+                salt += 1;
+                let grant = RtcGrant {
+                    channel: CHANNEL,
+                    user: agora::User::Uid(12345),
+                    role: Role::Publisher,
+                    lifetime: 3600,
+                    issued_at: 1_700_000_000,
+                    salt,
+                };
+                agora::rtc_token(format, &snapshot.signer, black_box(&grant))
+            });
+        });
+    }
+}
+
+fn whole(criterion: &mut Criterion) {
+    let shared = shared();
+    let snapshot = shared.current.load_full();
+    let bearer = HeaderValue::try_from(format!("Bearer {}", login())).unwrap();
+    let body = Bytes::from(format!(r#"{{"channelName":"{CHANNEL}","uid":12345}}"#));
+    let context = RequestContext {
+        id: RequestId::from_bits(1, 2),
+        started: Duration::ZERO,
+        peer: None,
+        client_ip: Some(IpAddr::from([203, 0, 113, 77])),
+    };
+    let request = || {
+        let exchange = Rc::new(Exchange::default());
+        let mut request = Request::new(RequestBody::empty(exchange).replay(body.clone()));
+        *request.method_mut() = Method::POST;
+        let headers = request.headers_mut();
+        headers.insert(AUTHORIZATION, bearer.clone());
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        request
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let answer = |request| {
+        let answering = live::answer(&shared, &snapshot, &context, Endpoint::Token, request);
+        match runtime.block_on(answering) {
+            live::Answer::Ours(response) => response,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(answer(request()).status(), 200);
+    criterion.bench_function("token request", |bench| {
+        bench.iter_batched(request, answer, BatchSize::SmallInput);
+    });
+}
+
+criterion_group!(benches, parts, whole);
+criterion_main!(benches);

@@ -1,0 +1,308 @@
+//! The backend's servers: what is known of each, shared by all workers and carried over reloads, and the choice between
+//! them.
+//!
+//! Keeps true: a server that a connection failed to is asked again only when no better one is left, until one succeeds;
+//! the last one is always asked.
+//! Must not know: how connections are made, which failed requests may be repeated.
+
+use std::cell::LazyCell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use crate::config::model::{Scheme, Upstream, UpstreamServer};
+use crate::telemetry::metrics::{Metrics, UpstreamMetrics};
+use crate::tls::Trust;
+
+/// Servers are remembered in the bits of a number.
+pub const MOST: usize = 64;
+
+/// One server, as everybody in the process sees it.
+#[derive(Debug)]
+pub struct Backend {
+    /// As configured.
+    pub server: UpstreamServer,
+    /// Its series; they go with the last holder.
+    pub metrics: Arc<UpstreamMetrics>,
+    /// Whom to believe that it is the server; `None` where it isn't asked.
+    pub trust: Option<Trust>,
+    reachable: AtomicBool,
+    healthy: AtomicBool,
+}
+
+/// What is known of a server, the best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Standing {
+    /// As far as anybody knows, it serves.
+    Up,
+    /// It takes connections, and fails its health checks.
+    Unhealthy,
+    /// It took no connection when last tried.
+    Unreachable,
+}
+
+impl Backend {
+    fn new(
+        server: UpstreamServer,
+        metrics: Arc<UpstreamMetrics>,
+        trust: Option<Trust>,
+        reachable: bool,
+    ) -> Self {
+        metrics.up(reachable);
+        Self {
+            server,
+            metrics,
+            trust,
+            reachable: AtomicBool::new(reachable),
+            healthy: AtomicBool::new(true),
+        }
+    }
+
+    /// What is known of it.
+    pub fn standing(&self) -> Standing {
+        if !self.reachable() {
+            Standing::Unreachable
+        } else if !self.healthy.load(Ordering::Relaxed) {
+            Standing::Unhealthy
+        } else {
+            Standing::Up
+        }
+    }
+
+    /// Whether it took a connection when last tried.
+    pub fn reachable(&self) -> bool {
+        self.reachable.load(Ordering::Relaxed)
+    }
+
+    /// It has just taken a connection.
+    pub fn connected(&self) {
+        if news(&self.reachable, true) {
+            self.metrics.up(self.standing() == Standing::Up);
+            tracing::info!(server = self.server.name, "the backend is reachable again");
+        }
+    }
+
+    /// It has just taken no connection.
+    pub fn refused(&self, why: &dyn std::fmt::Display) {
+        if news(&self.reachable, false) {
+            self.metrics.up(false);
+            tracing::error!(
+                server = self.server.name,
+                error = %why,
+                "the backend is not reachable"
+            );
+        }
+    }
+
+    /// What a health check came to; `Err` says what was wrong. Without checks there is nothing wrong.
+    pub fn checked(&self, result: Result<(), &dyn std::fmt::Display>) {
+        if !news(&self.healthy, result.is_ok()) {
+            return;
+        }
+        self.metrics.up(self.standing() == Standing::Up);
+        let server = &self.server.name;
+        match result {
+            Ok(()) => tracing::info!(server, "the backend passes its health check again"),
+            Err(error) => tracing::error!(server, %error, "the backend fails its health check"),
+        }
+    }
+}
+
+/// Writes only what is new: the flags are read for every request, and a store would bounce them between cores.
+fn news(flag: &AtomicBool, value: bool) -> bool {
+    flag.load(Ordering::Relaxed) != value && flag.swap(value, Ordering::Relaxed) != value
+}
+
+/// `upstream.servers`, in their order.
+#[derive(Debug)]
+pub struct Backends {
+    all: Vec<Arc<Backend>>,
+    in_flight: Arc<AtomicUsize>,
+}
+
+impl Backends {
+    /// What was known of a server stays known while its URL does. A new one is taken to be there; only where none of the
+    /// previous ones was, that has to be seen first.
+    pub fn new(upstream: &Upstream, previous: Option<&Self>, metrics: &Metrics) -> Self {
+        let optimism = previous.is_none_or(Self::reachable);
+        let carried = |server: &UpstreamServer| {
+            let known = previous?.all.iter().find(|known| known.server == *server)?;
+            Some(Arc::clone(known))
+        };
+        // Read when a server needs it, so that a reload sees what the system believes now.
+        let trust = LazyCell::new(|| match Trust::of_the_system() {
+            Ok(trust) => Some(trust),
+            Err(error) => {
+                tracing::error!(%error, "https:// servers can't be reached");
+                None
+            }
+        });
+        let all = upstream.servers.iter().map(|server| {
+            carried(server).unwrap_or_else(|| {
+                let metrics = metrics.upstream(&server.name);
+                let trust = (server.scheme == Scheme::Https)
+                    .then(|| trust.clone())
+                    .flatten();
+                Arc::new(Backend::new(server.clone(), metrics, trust, optimism))
+            })
+        });
+        Self {
+            all: all.collect(),
+            in_flight: previous.map_or_else(Arc::default, |previous| previous.in_flight.clone()),
+        }
+    }
+
+    /// All of them.
+    pub fn all(&self) -> &[Arc<Backend>] {
+        &self.all
+    }
+
+    /// Whether any takes connections.
+    pub fn reachable(&self) -> bool {
+        self.all.iter().any(|backend| backend.reachable())
+    }
+
+    /// The server for the request that is `turn`th of its worker: those that are up take turns, then what is left.
+    /// `None` if all were tried.
+    pub fn choose(&self, turn: usize, tried: Tried) -> Option<usize> {
+        if let ([_], Tried(0)) = (self.all.as_slice(), tried) {
+            return Some(0);
+        }
+        let standings = self.all.iter().map(|backend| backend.standing());
+        choose(standings, turn, tried)
+    }
+
+    /// Room for one more request; `None` where `most` are in flight. 0 is no limit, and nothing is counted.
+    pub fn admit(&self, most: usize) -> Option<Admission> {
+        if most == 0 {
+            return Some(Admission(None));
+        }
+        let admitted = self
+            .in_flight
+            .try_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
+                (count < most).then_some(count + 1)
+            });
+        admitted
+            .is_ok()
+            .then(|| Admission(Some(self.in_flight.clone())))
+    }
+}
+
+/// A request's place among those in flight; dropping it makes room.
+#[derive(Debug)]
+pub struct Admission(Option<Arc<AtomicUsize>>);
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        if let Some(in_flight) = &self.0 {
+            in_flight.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The servers that one request was tried on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tried(u64);
+
+impl Tried {
+    /// With this one too.
+    #[must_use]
+    pub fn and(self, server: usize) -> Self {
+        Self(self.0 | bit(server))
+    }
+
+    fn has(self, server: usize) -> bool {
+        self.0 & bit(server) != 0
+    }
+}
+
+fn bit(server: usize) -> u64 {
+    u32::try_from(server)
+        .ok()
+        .and_then(|server| 1_u64.checked_shl(server))
+        .unwrap_or(0)
+}
+
+/// Turns go round among the best of the servers that weren't tried, so that who fails leaves its share to all others.
+fn choose(
+    standings: impl Iterator<Item = Standing> + Clone,
+    turn: usize,
+    tried: Tried,
+) -> Option<usize> {
+    let left = standings
+        .take(MOST)
+        .enumerate()
+        .filter(|(server, _)| !tried.has(*server));
+    let best = left.clone().map(|(_, standing)| standing).min()?;
+    let mut candidates = left
+        .filter(|(_, standing)| *standing == best)
+        .map(|(server, _)| server);
+    let count = candidates.clone().count();
+    candidates.nth(turn % count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Standing::{Unhealthy, Unreachable, Up};
+    use super::*;
+
+    fn tried(servers: &[usize]) -> Tried {
+        servers
+            .iter()
+            .fold(Tried::default(), |tried, server| tried.and(*server))
+    }
+
+    #[test]
+    fn the_best_take_turns_and_the_worst_are_the_last_resort() {
+        /// Standings, those tried, and the choice of four turns.
+        type Row<'a> = (&'a [Standing], &'a [usize], [Option<usize>; 4]);
+        let table: [Row<'_>; 11] = [
+            (&[Up], &[], [Some(0); 4]),
+            (&[Unreachable], &[], [Some(0); 4]),
+            (&[Unreachable], &[0], [None; 4]),
+            (&[Up, Up], &[], [Some(0), Some(1), Some(0), Some(1)]),
+            (&[Up, Up, Up], &[1], [Some(0), Some(2), Some(0), Some(2)]),
+            (
+                &[Up, Unreachable, Up],
+                &[],
+                [Some(0), Some(2), Some(0), Some(2)],
+            ),
+            (&[Up, Unhealthy, Unreachable], &[], [Some(0); 4]),
+            (&[Up, Unhealthy, Unreachable], &[0], [Some(1); 4]),
+            (&[Up, Unhealthy, Unreachable], &[0, 1], [Some(2); 4]),
+            (&[Up, Unhealthy, Unreachable], &[0, 1, 2], [None; 4]),
+            (
+                &[Unhealthy, Unhealthy],
+                &[],
+                [Some(0), Some(1), Some(0), Some(1)],
+            ),
+        ];
+        for (standings, already, expected) in table {
+            let chosen =
+                [0, 1, 2, 3].map(|turn| choose(standings.iter().copied(), turn, tried(already)));
+            assert_eq!(chosen, expected, "{standings:?} without {already:?}");
+        }
+    }
+
+    #[test]
+    fn no_server_beyond_the_last_is_chosen_or_remembered() {
+        let many = std::iter::repeat_n(Up, MOST + 1);
+        assert_eq!(choose(many, MOST, Tried::default()), Some(0));
+        assert_eq!(tried(&[MOST]), Tried::default());
+    }
+
+    #[test]
+    fn room_is_made_when_a_request_is_over() {
+        let backends = Backends {
+            all: Vec::new(),
+            in_flight: Arc::default(),
+        };
+        let first = backends.admit(2).unwrap();
+        let second = backends.admit(2).unwrap();
+        assert!(backends.admit(2).is_none());
+        assert!(backends.admit(0).is_some(), "0 is no limit");
+        drop(first);
+        assert!(backends.admit(2).is_some());
+        drop(second);
+        assert_eq!(backends.in_flight.load(Ordering::Relaxed), 0);
+    }
+}

@@ -1,0 +1,71 @@
+//! `[upstream]` after validation: the backend's servers, and how they are treated.
+//!
+//! Must not know: what is known of a server at run time.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// `[upstream]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upstream {
+    /// 1 to 64, no two alike.
+    pub servers: Vec<UpstreamServer>,
+    /// TCP connect, name resolution included: 2 s.
+    pub connect_timeout: Duration,
+    /// From the request's end to the response's header section: 60 s.
+    pub response_timeout: Duration,
+    /// Idle connections are closed after this: 4 s, below Node's 5.
+    pub idle_timeout: Duration,
+    /// How long a request that nobody has read waits for a server that takes it; zero is off.
+    pub try_duration: Duration,
+    /// Requests in flight in this process, all servers together; 0 is no limit.
+    pub max_requests: usize,
+    /// `upstream.health`; `None` leaves it at what requests show.
+    pub health: Option<HealthCheck>,
+}
+
+/// `upstream.health`: a `GET` that is to be answered with 2xx or 3xx.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthCheck {
+    /// Target in origin form.
+    pub path: String,
+    /// From one check of a server to the next: 5 s.
+    pub interval: Duration,
+}
+
+/// One server: `http://host:port`, `https://host:port` or `unix:path`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct UpstreamServer {
+    /// As written in the configuration; the metrics' `server` label.
+    pub name: String,
+    /// How it is reached.
+    pub scheme: Scheme,
+    /// Host name or address without brackets; `localhost` for a unix socket.
+    pub host: String,
+    /// Port; 80 or 443 when the URL has none; 0 for a unix socket.
+    pub port: u16,
+}
+
+impl UpstreamServer {
+    /// For a `Host` field.
+    pub fn authority(&self) -> String {
+        match self.scheme {
+            Scheme::Unix(_) => self.host.clone(),
+            Scheme::Http | Scheme::Https if self.host.contains(':') => {
+                format!("[{}]:{}", self.host, self.port)
+            }
+            Scheme::Http | Scheme::Https => format!("{}:{}", self.host, self.port),
+        }
+    }
+}
+
+/// How a server is reached.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Scheme {
+    /// TCP.
+    Http,
+    /// TLS on TCP; the certificate must be `host`'s.
+    Https,
+    /// A unix stream socket at this path.
+    Unix(PathBuf),
+}
