@@ -19,7 +19,9 @@ function echo() {
 }
 
 socket.on('connect', () => {
-  if (way === 'upgrade') socket.io.engine.once('upgrade', echo);
+  // By the time the namespace is open, the upgrade may be over.
+  const waits = way === 'upgrade' && socket.io.engine.transport.name !== 'websocket';
+  if (waits) socket.io.engine.once('upgrade', echo);
   else echo();
 });
 socket.on('connect_error', (error) => {
