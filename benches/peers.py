@@ -90,15 +90,17 @@ def nginx_static(home, port):
     return NGINX.format(pid=home / "backend.pid", home=home, rest=rest)
 
 
-def nginx_proxy(home, port, upstream, tuned=False, tls=None):
+def nginx_proxy(home, port, upstream, tuned=False, tls=None, h2c=False):
     """The contender; tuned for bodies: large buffers, and never a file between client and backend."""
     tuning = "proxy_buffer_size 64k; proxy_buffers 16 64k; proxy_busy_buffers_size 128k; proxy_max_temp_file_size 0;"
-    secure = f"ssl_certificate {tls[0]}; ssl_certificate_key {tls[1]}; ssl_session_cache shared:s:10m;" if tls else ""
+    # nginx 1.22 offers TLS 1.3 only where it is asked to.
+    protocols = "ssl_protocols TLSv1.2 TLSv1.3; ssl_session_cache shared:s:10m;"
+    secure = f"ssl_certificate {tls[0]}; ssl_certificate_key {tls[1]}; {protocols}" if tls else ""
     rest = f"""
   map $http_upgrade $upstream_connection {{ default upgrade; '' ''; }}
   upstream backend {{ server 127.0.0.1:{upstream}; keepalive 256; keepalive_requests 100000000; }}
   server {{
-    listen 127.0.0.1:{port} backlog=4096 {'ssl http2' if tls else ''};
+    listen 127.0.0.1:{port} backlog=4096 {'ssl http2' if tls else 'http2' if h2c else ''};
     {secure}
     {tuning if tuned else ''}
     location / {{
@@ -136,9 +138,9 @@ frontend reader
     )
 
 
-def haproxy_proxy(port, upstream, tls=None):
+def haproxy_proxy(port, upstream, tls=None, h2c=False):
     """The contender."""
-    secure = f"ssl crt {tls[2]} alpn h2,http/1.1" if tls else ""
+    secure = f"ssl crt {tls[2]} alpn h2,http/1.1" if tls else "proto h2" if h2c else ""
     return (
         HAPROXY
         + f"""

@@ -32,7 +32,7 @@ use renewd::limit::Charge;
 use renewd::live;
 use renewd::readiness::Readiness;
 use renewd::role::Role;
-use renewd::snapshot::{Shared, Snapshot, StreamsRead};
+use renewd::snapshot::{Control, Shared, Snapshot, StreamsRead};
 use renewd::telemetry::audit::Audit;
 use renewd::telemetry::labels::Endpoint;
 use renewd::telemetry::line_writer::DropCounter;
@@ -98,13 +98,18 @@ fn shared() -> Shared {
         ..Stream::default()
     };
     let streams = StreamsRead::Table(vec![(CHANNEL.into(), stream)]);
+    // Nothing is asked on it: the streams are in a file.
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let control = Control::on(runtime.handle().clone());
+    let audit = Arc::new(audit);
     let snapshot =
-        Snapshot::build(config, streams, Arc::new(audit), None, &metrics, &clock).unwrap();
+        Snapshot::build(config, streams, audit, None, &metrics, &clock, &control).unwrap();
     Shared {
         current: ArcSwap::from_pointee(snapshot),
         clock,
         entropy: Entropy::System,
         metrics,
+        control,
         readiness: Readiness::default(),
         connections: AtomicUsize::new(0),
         untrusted_proxy_seen: OnceLock::new(),

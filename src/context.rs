@@ -46,6 +46,11 @@ impl RequestId {
         acceptable.then(|| Self(value.clone()))
     }
 
+    /// For the `x-request-id` header of what is written at once.
+    pub fn value(&self) -> &http::HeaderValue {
+        &self.0
+    }
+
     /// For the `x-request-id` header.
     pub fn header(&self) -> http::HeaderValue {
         self.0.clone()

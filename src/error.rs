@@ -52,8 +52,9 @@ pub enum Side {
 pub enum Retry {
     /// No.
     Never,
-    /// Only if the connection had served a request before (a keep-alive race) and the request is idempotent and bodyless.
-    IfReused,
+    /// Only if the request is idempotent and bodyless: on a new connection where it died on a used one (a keep-alive race),
+    /// and while `upstream.try_duration` runs.
+    IfHarmless,
     /// Yes: not a byte of the request was written.
     Always,
 }

@@ -11,15 +11,19 @@
 //! | [`service`] | one request: route, answer, finish exactly once |
 //! | [`live`] | the token endpoints: wire format and the ordered decision |
 //! | [`forward`] | everything else: pool, retry, tunnel |
+//! | [`reissue`] | tokens inside the backend's answers: found, judged, made shorter |
 //! | [`snapshot`] | everything hot, immutable, swapped whole on reload |
 //! | [`access`] | may they? JWTs, streams, sessions |
 //! | [`limit`] | rate limits |
+//! | [`state`] | what survives a restart: whole files, a journal of records |
 //! | [`agora`] | token bytes |
 //! | [`backends`] | the servers behind us: what is known of each, and the choice |
 //! | [`config`] | TOML as written → every error at once → validated model |
 //! | [`http`] | pure functions on HTTP types |
 //! | [`telemetry`] | metrics, access log, audit |
-//! | [`transport`], [`tls`], [`deadline`] | a connected socket; what makes it TLS; a timer that is cheap to move |
+//! | [`fetch`] | requests of our own to sources, on the control plane |
+//! | [`connect`], [`transport`], [`tls`], [`deadline`] | a new connection; a connected socket; what makes it TLS; a timer that is cheap to move |
+//! | [`public_key`], [`der`] | keys that verify signatures; the bytes they come in |
 //! | [`context`], [`error`], [`role`], [`clock`], [`readiness`] | shared vocabulary |
 
 // Nothing that comes from outside may end the process. Here, not in Cargo.toml: a test fails by panicking.
@@ -32,19 +36,25 @@ pub mod backends;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod connect;
 pub mod context;
 pub mod daemon;
 pub mod deadline;
+pub mod der;
 pub mod error;
+pub mod fetch;
 pub mod forward;
 pub mod http;
 pub mod limit;
 pub mod live;
 pub mod net;
+pub mod public_key;
 pub mod readiness;
+pub mod reissue;
 pub mod role;
 pub mod service;
 pub mod snapshot;
+pub mod state;
 pub mod telemetry;
 pub mod tls;
 pub mod transport;

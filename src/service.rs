@@ -15,11 +15,10 @@ use std::sync::Arc;
 
 use http::header::DATE;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
-use http_body::Body as _;
 use rustls::ServerConfig;
 
 use self::date::DateField;
-use self::refusals::{closing, failed, not_found, refused, unreachable};
+use self::refusals::{closing, failed, not_found, refused};
 use self::tally::Tally;
 use crate::config::model::{DecisionMode, Limits, Timeouts, UpstreamServer};
 use crate::context::{RequestContext, RequestId};
@@ -28,9 +27,10 @@ use crate::http::body::{Body, RequestBody};
 use crate::http::exchange::{Answer, Connection};
 use crate::http::forwarded::{self, Claims, Origin, Peer};
 use crate::http::hop::{self, RequestChanges, X_REQUEST_ID};
-use crate::http::target::{self, Match, Route};
+use crate::http::target::{Match, Route};
 use crate::http::{cors, respond, sanity};
 use crate::live;
+use crate::reissue::{self, Plan};
 use crate::snapshot::{Shared, Snapshot};
 use crate::telemetry::labels::{Endpoint, Handler};
 use crate::telemetry::metrics::ListenerMetrics;
@@ -84,6 +84,12 @@ impl Answer for Service {
 
     fn h2c(&self) -> bool {
         self.shared.current.load().config.server.h2c
+    }
+
+    fn refuse(&self, status: StatusCode) -> Response<Body> {
+        let id = self.next_id();
+        tracing::debug!(request_id = id.as_str(), %status, "not a request");
+        self.dated(&id, refusals::unparsed(status))
     }
 
     async fn answer(
@@ -243,14 +249,29 @@ impl Service {
     async fn forward(
         &self,
         asked: &Asked<'_>,
-        request: Box<Request<RequestBody>>,
+        mut request: Box<Request<RequestBody>>,
         keeps_method: bool,
     ) -> Forwarded {
         let began = self.shared.clock.elapsed();
-        let forward::Forwarded { server, result } = match self.send(asked, request, keeps_method) {
-            Ok(sending) => sending.await,
-            Err(response) => return Forwarded::in_place(self.ours(asked, response)),
+        let plan = self.plan(asked, &mut request);
+        let Snapshot {
+            config, backends, ..
+        } = asked.snapshot;
+        let host = asked.host.clone();
+        let host = host.unwrap_or_else(|| authority(&config.upstream.servers));
+        let (method, headers) = (request.method(), request.headers());
+        let changes = RequestChanges {
+            host: &host,
+            origin: asked.origin,
+            request_id: asked.context.id.value(),
+            upgrade: hop::is_websocket_upgrade(method, request.version(), headers),
+            chunked: request.body().is_unannounced(headers),
+            keeps_method,
         };
+        let sending = self
+            .forwarder
+            .forward(&config.upstream, backends, request, &changes);
+        let forward::Forwarded { server, result } = sending.await;
         let backends = asked.snapshot.backends.all();
         if let Some(backend) = server.and_then(|server| backends.get(server)) {
             let outcome = match &result {
@@ -266,49 +287,37 @@ impl Service {
                 let switched = head.status == StatusCode::SWITCHING_PROTOCOLS;
                 let id = asked.context.id.header();
                 head.headers = hop::response_headers(head.headers, id, switched);
-                Forwarded {
-                    backend: Some(head.status),
-                    response: Response::from_parts(head, body),
+                let backend = Some(head.status);
+                let response = Response::from_parts(head, body);
+                let response = match plan {
+                    Some(plan) => plan.response(response),
+                    None => Ok(response),
+                };
+                match response {
+                    Ok(response) => Forwarded { response, backend },
+                    Err(error) => Forwarded {
+                        response: self.ours(asked, failed(asked.context, &error)),
+                        backend,
+                    },
                 }
             }
             Err(error) => Forwarded::in_place(self.ours(asked, failed(asked.context, &error))),
         }
     }
 
-    /// Rewrites the request for the backend and sends it. Not an `async fn`, so that the request's parts are gone from
-    /// the future that waits.
-    #[allow(clippy::result_large_err)] // taken apart at once by the one caller
-    fn send<'a>(
-        &'a self,
-        asked: &'a Asked<'_>,
-        request: Box<Request<RequestBody>>,
-        keeps_method: bool,
-    ) -> Result<impl Future<Output = forward::Forwarded> + 'a, Response<Body>> {
-        let upstream = &asked.snapshot.config.upstream;
-        let Some(server) = upstream.servers.first() else {
-            return Err(unreachable());
-        };
-        let (mut head, body) = request.into_parts();
-        let upgrade = hop::is_websocket_upgrade(&head.method, head.version, &head.headers);
-        let Some(path) = target::origin_form(&head.uri) else {
-            return Err(closing(refused(sanity::Refusal::Target)));
-        };
-        let changes = RequestChanges {
-            host: asked.host.clone().unwrap_or_else(|| authority(server)),
-            origin: asked.origin,
-            request_id: asked.context.id.header(),
-            upgrade,
-            chunked: !body.is_end_stream() && body.size_hint().exact().is_none(),
-            keeps_method,
-        };
-        head.headers = hop::request_headers(head.headers, &changes);
-        head.uri = path.into();
-        head.version = Version::HTTP_11;
-        head.extensions.clear();
-        let backends = &asked.snapshot.backends;
-        Ok(self
-            .forwarder
-            .forward(upstream, backends, head, body, upgrade))
+    /// What is done with the answer, where a rule means it: the request is changed so that the answer can be read.
+    fn plan(&self, asked: &Asked<'_>, request: &mut Request<RequestBody>) -> Option<Box<Plan>> {
+        let enforced = |subject: Option<&str>| live::is_enforced(asked.snapshot, subject);
+        let plan = reissue::plan(
+            &self.shared,
+            asked.snapshot,
+            asked.context,
+            request,
+            enforced,
+        )?;
+        let headers = std::mem::take(request.headers_mut());
+        *request.headers_mut() = plan.request(headers);
+        Some(plan)
     }
 
     fn refuse_malformed(
@@ -358,9 +367,13 @@ impl Service {
 
     /// An answer of ours carries the request's id, so that a report leads to the log line, and the time, as an origin
     /// server's must (RFC 9110 §6.6.1).
-    fn signed(&self, context: &RequestContext, mut response: Response<Body>) -> Response<Body> {
+    fn signed(&self, context: &RequestContext, response: Response<Body>) -> Response<Body> {
+        self.dated(&context.id, response)
+    }
+
+    fn dated(&self, id: &RequestId, mut response: Response<Body>) -> Response<Body> {
         let headers = response.headers_mut();
-        headers.insert(X_REQUEST_ID, context.id.header());
+        headers.insert(X_REQUEST_ID, id.header());
         headers.insert(DATE, self.date.now(&self.shared.clock));
         response
     }
@@ -375,12 +388,20 @@ impl Service {
     }
 
     fn request_id(&self, trusted: bool, request: &Request<RequestBody>) -> RequestId {
-        let given = request.headers().get(X_REQUEST_ID).filter(|_| trusted);
-        given.and_then(RequestId::from_peer).unwrap_or_else(|| {
-            let count = self.id_count.get().wrapping_add(1);
-            self.id_count.set(count);
-            RequestId::from_bits(self.id_prefix, count)
-        })
+        let given = if trusted {
+            request.headers().get(X_REQUEST_ID)
+        } else {
+            None
+        };
+        given
+            .and_then(RequestId::from_peer)
+            .unwrap_or_else(|| self.next_id())
+    }
+
+    fn next_id(&self) -> RequestId {
+        let count = self.id_count.get().wrapping_add(1);
+        self.id_count.set(count);
+        RequestId::from_bits(self.id_prefix, count)
     }
 
     /// Of private peers alone: what some client on the internet claims is nobody's missing configuration.
@@ -417,7 +438,9 @@ fn parse_error_kind(refusal: sanity::Refusal) -> ParseErrorKind {
 }
 
 /// For HTTP/1.0 without `Host`: the first server's, whichever gets the request.
-fn authority(server: &UpstreamServer) -> HeaderValue {
-    HeaderValue::try_from(server.authority())
-        .unwrap_or_else(|_| HeaderValue::from_static("localhost"))
+fn authority(servers: &[UpstreamServer]) -> HeaderValue {
+    servers
+        .first()
+        .and_then(|server| HeaderValue::try_from(server.authority()).ok())
+        .unwrap_or(HeaderValue::from_static("localhost"))
 }

@@ -4,23 +4,32 @@
 //! reload (debts, sessions, replaced keys, the last valid streams) is carried from the previous snapshot when one is built.
 //! Must not know: files, sockets, who reloads.
 
+mod sources;
+
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, OnceLock};
 
+use self::sources::Sources;
 use arc_swap::ArcSwap;
+use tokio::runtime::Handle;
 
-use crate::access::jwt::Verifier;
+use crate::access::accounts::Accounts;
+use crate::access::authorize::Authorizer;
+use crate::access::jwt::{KeySet, Verifier};
+use crate::access::mongodb::{self, Database};
 use crate::access::sessions::{Rules, Sessions};
 use crate::access::streams::{Stream, Streams};
+use crate::agora::reissue::Project;
 use crate::agora::{BuildError, Signer};
 use crate::backends::Backends;
 use crate::clock::{Clock, Entropy};
 use crate::config::model::Config;
+use crate::fetch::Fetcher;
 use crate::http::target::OwnedPaths;
 use crate::limit::Limiter;
 use crate::readiness::Readiness;
 use crate::telemetry::audit::Audit;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{Metrics, ReissueMetrics};
 
 /// One configuration and all that is derived from it.
 #[derive(Debug)]
@@ -31,21 +40,31 @@ pub struct Snapshot {
     pub owned: OwnedPaths,
     /// `[auth.jwt]`, keyed for verifying.
     pub verifier: Verifier,
-    /// `[streams]`: the table as last read.
-    pub streams: Streams,
+    /// `[mongodb]`, where something asks for it.
+    pub database: Option<Arc<Database>>,
+    /// `[accounts]`: the source, and what it said lately.
+    pub accounts: Arc<Accounts>,
+    /// `[streams]`: the source, and what it said lately.
+    pub streams: Arc<Streams>,
+    /// `[authorize]`: the hook, and how it stands.
+    pub authorizer: Option<Authorizer>,
     /// `[rate_limit]`, with everybody's debts.
     pub limiter: Limiter,
     /// The live tokens.
     pub sessions: Arc<Sessions>,
     /// `[agora]`, keyed for signing.
-    pub signer: Signer,
+    pub signer: Arc<Signer>,
+    /// `[agora]`, for tokens that the backend minted.
+    pub project: Arc<Project>,
+    /// The series of `reissue.rule`, in its order.
+    pub reissue_metrics: Vec<Arc<ReissueMetrics>>,
     /// `log.audit`, open.
     pub audit: Arc<Audit>,
     /// `upstream.servers`, and what is known of them; a removed server's series go with its last snapshot.
     pub backends: Backends,
 }
 
-/// What reading `streams.file` came to.
+/// What reading `streams.file` came to; `Table` of nothing where streams aren't read from a file.
 #[derive(Debug)]
 pub enum StreamsRead {
     /// Valid.
@@ -65,8 +84,31 @@ impl Snapshot {
         previous: Option<&Self>,
         metrics: &Metrics,
         clock: &Clock,
+        control: &Control,
     ) -> Result<Self, BuildError> {
-        let known = previous.map(|previous| &previous.streams);
+        let verifier = previous.map(|previous| &previous.verifier);
+        let key_set = KeySet::of(
+            &config.jwt,
+            verifier.and_then(Verifier::key_set),
+            &control.fetcher,
+            metrics,
+            clock,
+        );
+        let database = mongodb::carried(
+            config.mongodb.as_ref(),
+            previous.and_then(|previous| previous.database.as_ref()),
+        );
+        let sources = Sources {
+            config: &config,
+            database: database.as_ref(),
+            previous,
+            metrics,
+            clock,
+            control,
+        };
+        let accounts = sources.accounts();
+        let authorizer = sources.authorizer();
+        let streams = sources.streams(streams);
         let sessions = match previous {
             Some(previous) => {
                 previous.sessions.set_max(config.sessions.max);
@@ -74,26 +116,36 @@ impl Snapshot {
             }
             None => Arc::new(Sessions::new(config.sessions.max)),
         };
+        let certificate = &config.agora.app_certificate;
+        let signer = Arc::new(Signer::new(&config.agora.app_id, certificate)?);
+        let rules = config.reissue.rules.iter();
         Ok(Self {
             owned: OwnedPaths::new(&config.routes.token, &config.routes.refresh),
-            verifier: Verifier::new(
-                &config.jwt,
-                previous.map(|previous| &previous.verifier),
+            verifier: Verifier::new(&config.jwt, verifier, clock).with_key_set(
+                key_set,
+                verifier,
+                config.jwt.key_grace,
                 clock,
             ),
-            streams: match streams {
-                StreamsRead::Table(entries) => Streams::new(entries),
-                StreamsRead::Invalid => Streams::invalid(known, clock.elapsed()),
-                StreamsRead::Unreadable => Streams::unreadable(known, clock.elapsed()),
-            },
+            accounts: Arc::new(accounts),
+            streams: Arc::new(streams),
+            authorizer,
             limiter: Limiter::new(
                 &config.rate_limit,
                 clock.clone(),
                 previous.map(|previous| &previous.limiter),
             ),
+            database,
             sessions,
             audit,
-            signer: Signer::new(&config.agora.app_id, &config.agora.app_certificate)?,
+            project: Arc::new(Project::new(
+                Arc::clone(&signer),
+                certificate,
+                config.agora.previous_certificate.as_ref(),
+                config.agora.backend_certificate.as_ref(),
+            )),
+            reissue_metrics: rules.map(|rule| metrics.reissue(&rule.route)).collect(),
+            signer,
             backends: Backends::new(
                 &config.upstream,
                 previous.map(|previous| &previous.backends),
@@ -114,6 +166,25 @@ impl Snapshot {
     }
 }
 
+/// The control plane: what sources are asked on and with.
+#[derive(Clone, Debug)]
+pub struct Control {
+    /// Its runtime.
+    pub runtime: Handle,
+    /// Requests of our own.
+    pub fetcher: Fetcher,
+}
+
+impl Control {
+    /// Sources are asked on this runtime.
+    pub fn on(runtime: Handle) -> Self {
+        Self {
+            fetcher: Fetcher::new(runtime.clone(), None),
+            runtime,
+        }
+    }
+}
+
 /// What every worker shares for the life of the process.
 #[derive(Debug)]
 pub struct Shared {
@@ -125,6 +196,8 @@ pub struct Shared {
     pub entropy: Entropy,
     /// Every metric.
     pub metrics: Arc<Metrics>,
+    /// Where sources are asked.
+    pub control: Control,
     /// Whether this process should get traffic.
     pub readiness: Readiness,
     /// Open client connections.

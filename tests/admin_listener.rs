@@ -12,12 +12,15 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use renewd::admin::{
-    self, ConfigStatus, Daemon, Phase, Problem, Readiness, ReloadResult, Reloaded, SessionStatus,
-    SourceStatus, Status, UpstreamStatus,
+    self, ConfigStatus, Daemon, Phase, Problem, Readiness, ReloadResult, Reloaded, SessionPage,
+    SessionQuery, SessionStatus, SessionsResult, SourceStatus, Status, UnknownCursor,
+    UpstreamStatus,
 };
 use renewd::clock::Clock;
 use renewd::config::model::Listen;
 use renewd::config::secret::Secret;
+use renewd::live::explain::{Explanation, Question};
+use renewd::role::Role;
 use renewd::telemetry::line_writer::DropCounter;
 use renewd::telemetry::metrics::Metrics;
 use serde_json::{Value, json};
@@ -99,6 +102,33 @@ impl Daemon for Told {
             },
             connections: 3,
         }
+    }
+
+    fn sessions(
+        &self,
+        query: SessionQuery,
+    ) -> Pin<Box<dyn Future<Output = SessionsResult> + Send + '_>> {
+        Box::pin(async move {
+            match query.cursor {
+                Some(_) => Err(UnknownCursor),
+                None => Ok(SessionPage::default()),
+            }
+        })
+    }
+
+    fn explain(
+        &self,
+        question: Question,
+    ) -> Pin<Box<dyn Future<Output = Explanation> + Send + '_>> {
+        let role = question.role.map(Role::as_str);
+        Box::pin(async move {
+            Explanation {
+                status: 200,
+                code: "ok",
+                role,
+                steps: Vec::new(),
+            }
+        })
     }
 
     fn metrics(&self) -> String {
@@ -278,9 +308,10 @@ async fn status_and_reload_need_the_bearer_token() {
     let daemon = Arc::new(Told::new(Some(TOKEN)));
     let (_running, address) = start_tcp(Arc::clone(&daemon));
     for (target, headers) in [
+        ("GET /v1/sessions", &[][..]),
         ("GET /v1/status", &[][..]),
         ("GET /v1/status", &["Authorization: Bearer wrong"][..]),
-        ("GET /v1/sessions", &[][..]),
+        ("GET /v1/anything", &[][..]),
         ("POST /-/reload", &[JSON][..]),
     ] {
         let answer = ask(address, target, headers, "{}").await;
@@ -297,7 +328,7 @@ async fn status_and_reload_need_the_bearer_token() {
         json!({"publishers": 1, "subscribers": 2})
     );
     assert_eq!(status.json()["phase"], "running");
-    let unknown = ask(address, "GET /v1/sessions", &[AUTHORIZED], "").await;
+    let unknown = ask(address, "GET /v1/anything", &[AUTHORIZED], "").await;
     assert_eq!(unknown.status, 404);
 }
 
@@ -429,6 +460,7 @@ async fn a_wrong_method_is_405_and_says_which_would_do() {
         ("POST /metrics", "GET, HEAD"),
         ("DELETE /", "GET, HEAD"),
         ("PUT /v1/status", "GET, HEAD"),
+        ("DELETE /v1/sessions", "GET, HEAD"),
         ("GET /-/reload", "POST"),
     ] {
         let answer = ask(address, target, &[], "").await;

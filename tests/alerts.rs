@@ -8,6 +8,7 @@ use std::process::Command;
 use renewd::clock::Clock;
 use renewd::telemetry::line_writer::DropCounter;
 use renewd::telemetry::metrics::Metrics;
+use renewd::telemetry::traffic_labels::Source;
 
 fn monitoring(file: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -113,6 +114,7 @@ fn every_series_in_the_rules_exists_from_the_start() {
     let parts = (
         metrics.upstream("http://127.0.0.1:3001"),
         metrics.listener("[::]:3000"),
+        metrics.source(Source::Streams),
     );
     let page = metrics.render();
     drop(parts);

@@ -9,7 +9,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use environment::{CERTIFICATE, FixedEnvironment};
+use environment::{CERTIFICATE, FixedEnvironment, OTHER_CERTIFICATE};
 use renewd::cli::check::{self, CheckArguments};
 use renewd::config::keys::{BUILT, Off, UNBUILT};
 use renewd::config::model::{Config, Listen};
@@ -55,12 +55,29 @@ fn base_and(path: &str, value: &str) -> String {
         let base = base_without("");
         return format!("{base}routes.block = [{{ {name} = {value} }}]\n");
     }
+    for list in ["token.tier", "accounts.deny_when", "streams.headers"] {
+        let name = path
+            .strip_prefix(list)
+            .and_then(|rest| rest.strip_prefix('.'));
+        if let Some(name) = name {
+            let base = base_without("");
+            return format!("{base}{list} = [{{ {name} = {value} }}]\n");
+        }
+    }
+    if let Some(name) = path.strip_prefix("reissue.rule.") {
+        let base = base_without("");
+        return format!("{base}reissue.rule = [{{ {name} = {value} }}]\n");
+    }
     format!("{}{path} = {value}\n", base_without(path))
 }
 
 /// A finding's key without positions in lists of tables, as the table of keys has it.
 fn without_positions(key: &str) -> String {
-    key.replace("keys[0]", "keys").replace("block[0]", "block")
+    ["keys", "block", "tier", "rule", "deny_when", "headers"]
+        .into_iter()
+        .fold(key.to_owned(), |key, list| {
+            key.replace(&format!("{list}[0]"), list)
+        })
 }
 
 fn fixtures(kind: &str) -> Vec<(PathBuf, String)> {
@@ -93,7 +110,9 @@ fn compare(path: &Path, found: &str) {
 }
 
 fn shows_a_secret(text: &str) -> bool {
-    text.contains("hunter2") || text.contains(CERTIFICATE)
+    ["hunter2", CERTIFICATE, OTHER_CERTIFICATE]
+        .iter()
+        .any(|secret| text.contains(secret))
 }
 
 #[test]
@@ -170,7 +189,6 @@ fn a_part_that_is_not_built_may_be_left_off_in_so_many_words() {
             None => continue,
             Some(Off::False) => "false".to_owned(),
             Some(Off::Text(text)) => format!("{text:?}"),
-            Some(Off::Only(text)) => format!("[{text:?}]"),
         };
         assert_eq!(
             valid(&base_and(key.path, &off)),
@@ -241,6 +259,24 @@ fn secrets_are_trimmed_and_their_files_named_for_watching() {
         "/etc/renewd/streams.toml",
     ];
     assert_eq!(loaded.files, files.map(PathBuf::from));
+}
+
+#[test]
+fn certificates_that_only_verify_may_be_left_empty_and_are_watched() {
+    let none = valid(&base_and("agora.previous_certificate", "\"\""));
+    assert_eq!(none, valid(&base_without("")));
+    let file = "\"/credentials/other_certificate\"";
+    let both = base_and("agora.previous_certificate", "\"\"");
+    let errors = load(&format!("{both}agora.previous_certificate_file = {file}\n"));
+    assert!(errors.unwrap_err().to_string().contains("is given too"));
+    let loaded = load(&base_and("agora.backend_certificate_file", file)).unwrap();
+    let decoy = loaded.config.agora.backend_certificate.unwrap();
+    assert_eq!(decoy.expose(), OTHER_CERTIFICATE.as_bytes());
+    assert!(
+        loaded
+            .files
+            .contains(&"/credentials/other_certificate".into())
+    );
 }
 
 #[test]

@@ -55,12 +55,21 @@ fn lines() -> Vec<Line> {
     lines
 }
 
+/// A key that is refused unless the other one is there too.
+const NEEDS: [(&str, &str); 2] = [
+    ("accounts.session_field", "auth.jwt.session_claim"),
+    ("streams.source", "accounts.source"),
+];
+
 /// The example without the lines of a key, then with the commented one of them as well.
 fn without_and_with(default: &Line) -> (String, String) {
     let all = lines();
     let is_rival = |number: usize| {
         all.iter().any(|line| {
-            line.number == number && line.section == default.section && line.key == default.key
+            let same = line.section == default.section && line.key == default.key;
+            let pair = [line, default].map(|line| format!("{}.{}", line.section, line.key));
+            let lost = NEEDS.iter().any(|(key, other)| pair == [*key, *other]);
+            line.number == number && (same || lost)
         })
     };
     let text = |with: bool| {

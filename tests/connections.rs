@@ -323,7 +323,7 @@ async fn what_the_parser_refuses_is_answered_counted_and_never_forwarded() {
             "{start:?}: {answer:?}"
         );
         assert!(
-            answer.contains("connection: close"),
+            answer.ends_with("connection: close\r\n\r\nrefused"),
             "{start:?}: {answer:?}"
         );
         proxy
@@ -338,6 +338,32 @@ async fn what_the_parser_refuses_is_answered_counted_and_never_forwarded() {
     client.rest().await;
     assert_eq!(proxy.log.count(Event::ParseFailed(ParseError::Http2)), 1);
     assert!(backend.is_untouched().await);
+}
+
+#[tokio::test]
+async fn what_the_parser_refuses_behind_a_request_is_answered_after_it() {
+    let backend = Backend::start().await;
+    let proxy = Proxy::start(backend.address(), Setup::default());
+    for apart in [true, false] {
+        let mut client = proxy.connect().await;
+        let broken = "GET /%zz HTTP/1.1\r\nHost : x\r\n\r\n";
+        client.send(get("/good")).await;
+        if !apart {
+            client.send(broken).await;
+        }
+        let mut server = backend.accept().await;
+        server.head().await;
+        server
+            .send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 4\r\n\r\ngood")
+            .await;
+        client.until("\r\n\r\ngood").await;
+        if apart {
+            client.send(broken).await;
+        }
+        let answer = client.rest().await;
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{answer:?}");
+        assert!(answer.ends_with("\r\n\r\nrefused"), "{answer:?}");
+    }
 }
 
 #[tokio::test]

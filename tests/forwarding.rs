@@ -15,7 +15,8 @@ async fn a_request_and_its_response_pass_through_and_the_connections_are_kept() 
     let mut server = backend.accept().await;
     assert_eq!(
         server.head().await,
-        "GET /one?a=%20b HTTP/1.1\r\nhost: example.test\r\n\r\n"
+        "GET /one?a=%20b HTTP/1.1\r\nhost: example.test\r\n\
+         x-forwarded-proto: http\r\nx-request-id: id-1\r\n\r\n"
     );
     server
         .send("HTTP/1.1 203 Sure\r\nX-A: 1\r\nSet-Cookie: a\r\nSet-Cookie: b\r\nContent-Length: 3\r\n\r\nabc")

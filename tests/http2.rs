@@ -556,7 +556,8 @@ async fn a_connection_that_is_begun_or_idle_has_its_deadlines_too() {
     let (_backend, renewd) = start("", timeouts).await;
     let settings = frame(4, 0, 0, b"");
     let section = frame(1, 1, 1, b"\x82");
-    let table: [(&str, Vec<u8>); 5] = [
+    let table: [(&str, Vec<u8>); 6] = [
+        ("nothing at all", Vec::new()),
         ("half a preface", PREFACE[..10].to_vec()),
         ("no SETTINGS", PREFACE.to_vec()),
         ("half a frame", [PREFACE, &settings, &section[..4]].concat()),

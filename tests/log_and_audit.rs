@@ -74,6 +74,7 @@ fn decision<'a>(request_id: &'a RequestId, subject: &'a str, channel: &'a str) -
         user: Some(User::Uid(77)),
         role: Some(Role::Publisher),
         expires: None,
+        backup_expires: None,
     }
 }
 
@@ -181,6 +182,7 @@ fn the_audit_file_holds_one_json_object_an_event() {
         user: Some(User::Account("account")),
         role: None,
         expires: Some(1_800_003_600),
+        backup_expires: Some(1_800_004_500),
         ..decision(&request_id, "", "")
     });
     audit.reload(&Reload {
@@ -207,6 +209,7 @@ fn the_audit_file_holds_one_json_object_an_event() {
             "time": "2027-01-15T08:00:00.000Z", "event": "decision",
             "request_id": "00000000000000010000000000000002", "endpoint": "refresh", "outcome": "ok",
             "enforced": false, "account": "account", "expires": "2027-01-15T09:00:00Z",
+            "backup_expires": "2027-01-15T09:15:00Z",
         })
     );
     assert_eq!(events[2]["outcome"], "invalid");

@@ -54,9 +54,17 @@ fn assert_refused(express: &Express, renewd: &Renewd, cases: &[Case]) {
         let before = counted(kind);
         let mut connection = Wire::open(renewd.public);
         connection.write(bytes);
-        let found = connection
-            .read(bytes.starts_with(b"HEAD "))
-            .map_or(0, |answer| answer.status());
+        let head = bytes.starts_with(b"HEAD ");
+        let answer = connection.read(head);
+        if let Ok(answer) = &answer {
+            // Whoever refused it, it is told in the same words.
+            assert_eq!(answer.values("x-request-id").len(), 1, "{what}: {answer:?}");
+            assert_eq!(answer.values("date").len(), 1, "{what}: {answer:?}");
+            if !head {
+                assert_eq!(answer.json()["code"], "invalid_request", "{what}");
+            }
+        }
+        let found = answer.map_or(0, |answer| answer.status());
         let found_after = match after {
             After::Closed => {
                 let rest = connection.rest();

@@ -12,10 +12,12 @@ use http::{Method, StatusCode};
 use renewd::clock::Clock;
 use renewd::config::model::TokenFormat;
 use renewd::role::Role;
-use renewd::telemetry::labels::{Endpoint, Handler, Outcome, Scope};
+use renewd::telemetry::labels::{Endpoint, Handler, LapseCause, Outcome, Scope};
 use renewd::telemetry::line_writer::DropCounter;
 use renewd::telemetry::metrics::{Metrics, families};
-use renewd::telemetry::traffic_labels::{LookupOutcome, ParseErrorKind, Source, UpstreamOutcome};
+use renewd::telemetry::traffic_labels::{
+    LookupOutcome, ParseErrorKind, ReissueOutcome, Source, UpstreamOutcome,
+};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 
@@ -211,14 +213,19 @@ fn recorded_everything() -> String {
     metrics.sessions(Role::Publisher, 3);
     metrics.rate_limit_keys(Scope::Address, 4);
     metrics.rate_limit_overflow(Scope::Address, 5);
-    metrics.source_lookup(Source::Streams, LookupOutcome::Miss, MILLISECOND);
-    metrics.source_up(Source::Streams, false);
+    let source = metrics.source(Source::Streams);
+    source.lookup(LookupOutcome::Miss, MILLISECOND);
+    source.up(false);
     metrics.parse_error(ParseErrorKind::Host);
     metrics.connections_max(20_000);
     metrics.config_restart_required(true);
     metrics.config_fallback(true);
     metrics.config_hash((1 << 48) - 1);
     metrics.state_writable(false);
+    metrics.state_damaged(true);
+    metrics.token_lapse(Role::Publisher, LapseCause::Refused);
+    let route = metrics.reissue("/api/live/active");
+    route.token(ReissueOutcome::Replaced);
     let upstream = metrics.upstream("http://127.0.0.1:3001");
     upstream.request(UpstreamOutcome::ServerError, MILLISECOND);
     let listener = metrics.listener("unix:/run/a\"b\\c\n");
@@ -231,7 +238,7 @@ fn recorded_everything() -> String {
         MILLISECOND,
     );
     let page = metrics.render();
-    drop((upstream, listener));
+    drop((upstream, listener, source, route));
     page
 }
 

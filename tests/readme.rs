@@ -153,7 +153,12 @@ fn every_word_with_an_underscore_is_a_key_a_code_or_a_metric() {
     let keys = BUILT.iter().filter_map(|key| key.path.rsplit('.').next());
     let codes = Outcome::ALL.iter().map(|outcome| outcome.code());
     // What the admin listener and the forwarder answer, as `src/` writes it.
-    let others = ["upstream_unreachable", "upstream_timeout", "no_admin_token"];
+    let others = [
+        "upstream_unreachable",
+        "upstream_timeout",
+        "no_admin_token",
+        "first_issued",
+    ];
     let foreign = ["node_modules", "rule_files"];
     let mut known: BTreeSet<&str> = keys.chain(codes).chain(others).chain(foreign).collect();
     known.extend(families::ALL.iter().map(|family| family.name));
@@ -328,17 +333,19 @@ fn every_configuration_it_shows_loads() {
         if block.contains("[[stream]]") {
             let streams = config::streams::parse(block, Path::new("streams.toml")).unwrap();
             assert_eq!(streams.len(), 1);
+        } else if block.starts_with("[token]") {
+            load(&whole.replacen("[token]\n", &format!("{block}\n"), 1));
         } else if block != whole {
             load(&format!("{whole}\n{block}"));
         }
     }
-    assert_eq!(shown.len(), 4);
+    assert_eq!(shown.len(), 10);
 }
 
 #[test]
-fn the_script_that_writes_the_streams_file_is_javascript() {
+fn what_it_tells_the_database_is_javascript() {
     let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("export-streams.js");
+    let file = directory.path().join("role.js");
     std::fs::write(&file, &blocks("js")[0]).unwrap();
     let checked = Command::new("node")
         .arg("--check")

@@ -14,7 +14,7 @@ use renewd::config::environment::SystemEnvironment;
 use renewd::config::model::AuditSink;
 use renewd::config::{Loaded, load_file};
 use renewd::role::Role;
-use renewd::snapshot::{Snapshot, StreamsRead};
+use renewd::snapshot::{Control, Snapshot, StreamsRead};
 use renewd::telemetry::audit::Audit;
 use renewd::telemetry::line_writer::DropCounter;
 use renewd::telemetry::metrics::Metrics;
@@ -348,7 +348,10 @@ fn debug_shows_no_secret() {
     let audit = Audit::open(&AuditSink::Off, clock.clone(), dropped).unwrap();
     let config = loaded.config.clone();
     let streams = StreamsRead::Table(Vec::new());
-    let snapshot = Snapshot::build(config, streams, Arc::new(audit), None, &metrics, &clock);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let control = Control::on(runtime.handle().clone());
+    let audit = Arc::new(audit);
+    let snapshot = Snapshot::build(config, streams, audit, None, &metrics, &clock, &control);
     let snapshot = snapshot.unwrap();
     // With its signing keys in place.
     let grant = RtcGrant {

@@ -67,6 +67,45 @@ async fn a_stop_closes_idle_connections_and_lets_a_request_finish() {
 }
 
 #[tokio::test]
+async fn a_request_that_crosses_the_beginning_of_a_stop_is_the_last_of_its_connection() {
+    let backend = Backend::start().await;
+    let proxy = Proxy::start(backend.address(), Setup::default());
+    let mut clients = Vec::new();
+    for asleep in [1, 0] {
+        let mut client = proxy.connect().await;
+        client.send(get("/")).await;
+        let mut server = backend.accept().await;
+        server.head().await;
+        server
+            .send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 1\r\n\r\na")
+            .await;
+        client.until("\r\n\r\na").await;
+        if asleep == 1 {
+            let slept = |log: &support::Log| log.count(Event::Slept) == asleep;
+            proxy.log.wait("sleep", slept).await;
+        }
+        clients.push(client);
+    }
+    proxy.workers.begin_drain();
+    for client in &mut clients {
+        client.send(get("/crossing")).await;
+    }
+    for _ in 0..2 {
+        let mut server = backend.accept().await;
+        assert!(server.head().await.starts_with("GET /crossing "));
+        server.send(ok("b")).await;
+    }
+    for client in &mut clients {
+        let answer = client.rest().await;
+        assert!(
+            answer.contains("connection: close\r\n") && answer.ends_with("\r\n\r\nb"),
+            "{answer:?}"
+        );
+    }
+    within("the drain", proxy.workers.drained()).await;
+}
+
+#[tokio::test]
 async fn a_request_half_read_at_a_stop_is_still_served() {
     let backend = Backend::start().await;
     let proxy = Proxy::start(backend.address(), Setup::default());

@@ -1,4 +1,4 @@
-//! Who is calling: JSON Web Tokens (RFC 7519) signed with a shared secret.
+//! Who is calling: JSON Web Tokens (RFC 7519), signed with a shared secret or a private key.
 //!
 //! Keeps true: where nothing is configured, verdicts equal Node's `jsonwebtoken` 9 (`tests/jwt_parity.rs`). The allow-list
 //! and the keys decide, never the token's header. Nothing of a token is interpreted before its signature verified, but its
@@ -6,28 +6,36 @@
 //! Must not know: channels, roles, how a refusal is written.
 
 mod authorization;
+mod claims;
 mod compact;
+mod cookie;
+mod jwks;
+mod key;
+mod key_set;
 mod mac;
 mod members;
+mod signature;
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use authorization::authorization;
+pub use claims::{ClaimValue, Claims};
+pub use cookie::cookie;
+pub use jwks::KeySet;
 
 use crate::clock::Clock;
-use crate::config::model::{Jwt, JwtAlgorithm, JwtKey};
+use crate::config::model::{Jwt, JwtAlgorithm};
 use crate::telemetry::labels::Outcome;
 use compact::{Compact, Header, STACK, decode, header_text};
-use mac::Mac;
+use jwks::{Known, Sought, Verdict};
+use key::Key;
 use members::members;
 
-/// A subject's greatest length in bytes: it is a key in every table we keep.
+/// The greatest length in bytes of a subject, which is a key in every table we keep, and of a session.
 const LONGEST_SUBJECT: usize = 255;
-
-/// The largest integer that a JSON number holds without loss in JavaScript, 2⁵³ − 1 (`Number.MAX_SAFE_INTEGER`).
-const LARGEST_SAFE_INTEGER: f64 = 9_007_199_254_740_991.0;
 
 /// Verifies tokens under one configuration; made once a reload, shared by all workers.
 pub struct Verifier {
@@ -36,17 +44,12 @@ pub struct Verifier {
     audience: String,
     leeway: f64,
     subject_claim: String,
+    session_claim: String,
     keys: Vec<Key>,
     retired: Vec<Retired>,
-}
-
-/// What a verified token says.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Claims {
-    /// The value of `auth.jwt.subject_claim`: 1 to 255 bytes.
-    pub subject: Box<str>,
-    /// `exp`, seconds since the Unix epoch; may have a fraction, may be infinite. `None` in a token that never expires.
-    pub expires_at: Option<f64>,
+    key_set: Option<Arc<KeySet>>,
+    /// The keys of the set of another URL before this one, and until when they verify.
+    former_set: Option<(Arc<Known>, Duration)>,
 }
 
 /// Why a token isn't accepted. The text is fit for clients and for the log: it quotes nothing of the token.
@@ -55,6 +58,9 @@ pub enum JwtError {
     /// No token at all.
     #[error("Authentication required")]
     Missing,
+    /// A cookie, in a request that another site's page may have caused.
+    #[error("A login in a cookie needs a JSON body and an allowed Origin")]
+    CookieAlone,
     /// Not a JSON Web Token.
     #[error("Malformed token")]
     Malformed,
@@ -64,6 +70,9 @@ pub enum JwtError {
     /// No signature, or no key verifies it.
     #[error("Invalid token signature")]
     Signature,
+    /// The key set may have a key for it by now, and can't be read now.
+    #[error("The keys that verify logins can't be read right now")]
+    KeyUnknown,
     /// `exp` or `nbf` isn't a number.
     #[error("Invalid time in token")]
     Time,
@@ -85,19 +94,14 @@ pub enum JwtError {
 }
 
 impl JwtError {
-    /// Both are 401; clients may renew on `token_expired`.
+    /// 401, where clients may renew on `token_expired`; 503 where it can't be said.
     pub fn outcome(self) -> Outcome {
         match self {
+            Self::KeyUnknown => Outcome::Unavailable,
             Self::Expired => Outcome::TokenExpired,
             _ => Outcome::Unauthenticated,
         }
     }
-}
-
-/// A configured key with its keyed states, one for each algorithm it may verify.
-struct Key {
-    config: JwtKey,
-    macs: Vec<(JwtAlgorithm, Mac)>,
 }
 
 /// A key that was replaced and still verifies.
@@ -124,14 +128,14 @@ impl Verifier {
             .chain(retired.map(|retired| (&retired.key, retired.until.min(grace_ends))))
             .filter(|(key, until)| *until > now && !config.keys.contains(&key.config))
             .map(|(key, until)| Retired {
-                key: Key::new(&key.config, &config.algorithms),
+                key: Key::new(&key.config, config.algorithms.iter().copied()),
                 until,
             })
             .collect();
         let keys = config
             .keys
             .iter()
-            .map(|key| Key::new(key, &config.algorithms))
+            .map(|key| Key::new(key, config.algorithms.iter().copied()))
             .collect();
         Self {
             algorithms: config.algorithms.clone(),
@@ -139,8 +143,60 @@ impl Verifier {
             audience: config.audience.clone(),
             leeway: config.leeway.as_secs_f64(),
             subject_claim: config.subject_claim.clone(),
+            session_claim: config.session_claim.clone(),
             keys,
             retired,
+            key_set: None,
+            former_set: None,
+        }
+    }
+
+    /// Believes the keys of a set too. The set that `previous` had, if it was another, goes on verifying until `grace` from
+    /// now.
+    #[must_use]
+    pub fn with_key_set(
+        mut self,
+        key_set: Option<Arc<KeySet>>,
+        previous: Option<&Self>,
+        grace: Duration,
+        clock: &Clock,
+    ) -> Self {
+        let now = clock.elapsed();
+        let ends = now.saturating_add(grace);
+        let before = previous.and_then(|verifier| verifier.former_set.clone());
+        let before = before.map(|(keys, until)| (keys, until.min(ends)));
+        let left = previous.and_then(|verifier| verifier.key_set.as_ref());
+        let left = left.filter(|left| key_set.as_ref().is_none_or(|set| !Arc::ptr_eq(set, left)));
+        self.former_set = left
+            .map(|left| (left.known(), ends))
+            .or(before)
+            .filter(|(_, until)| *until > now);
+        self.key_set = key_set;
+        self
+    }
+
+    /// The set of `auth.jwt.jwks_url`.
+    pub fn key_set(&self) -> Option<&Arc<KeySet>> {
+        self.key_set.as_ref()
+    }
+
+    /// Verifies a token as [`Verifier::verify`] does, reading the key set again where its key may be a new one.
+    pub async fn identify(&self, token: &str, clock: &Clock) -> Result<Claims, JwtError> {
+        let verdict = self.verify(token, clock);
+        let (Err(JwtError::KeyUnknown), Some(key_set)) = (&verdict, &self.key_set) else {
+            return verdict;
+        };
+        let name = key_name(token);
+        match key_set.seek(&name).await {
+            Sought::NotNow => verdict,
+            Sought::Absent => Err(JwtError::Signature),
+            Sought::Read => match self.verify(token, clock) {
+                Err(JwtError::KeyUnknown) => {
+                    key_set.lacks(&name);
+                    Err(JwtError::Signature)
+                }
+                verdict => verdict,
+            },
         }
     }
 
@@ -179,24 +235,58 @@ impl Verifier {
                 retired.any(|retired| now < retired.until && verifies(&retired.key))
             });
         if authentic {
-            Ok(header.typed)
-        } else {
-            Err(JwtError::Signature)
+            return Ok(header.typed);
+        }
+        match self.verdict_of_sets(compact, algorithm, header.key_id.as_deref(), clock) {
+            Verdict::Verifies => Ok(header.typed),
+            Verdict::Forged => Err(JwtError::Signature),
+            Verdict::Unknown => Err(JwtError::KeyUnknown),
+        }
+    }
+
+    fn verdict_of_sets(
+        &self,
+        compact: &Compact<'_>,
+        algorithm: JwtAlgorithm,
+        key_id: Option<&str>,
+        clock: &Clock,
+    ) -> Verdict {
+        // Sets have no secrets.
+        if algorithm.key_kind().is_none() {
+            return Verdict::Forged;
+        }
+        let verdict_now = self.key_set.as_deref().map_or(Verdict::Forged, |set| {
+            set.verdict(compact, algorithm, key_id)
+        });
+        let now = clock.elapsed();
+        match &self.former_set {
+            Some((former, until))
+                if verdict_now != Verdict::Verifies
+                    && now < *until
+                    && former.verdict(compact, algorithm, key_id, now) == Verdict::Verifies =>
+            {
+                Verdict::Verifies
+            }
+            _ => verdict_now,
         }
     }
 
     /// Checks what an authentic payload says.
     #[allow(clippy::cast_precision_loss)] // seconds stay far below 2⁵³, and Node computes in doubles too
     fn claims(&self, payload: &str, typed: bool, now: u64) -> Result<Claims, JwtError> {
-        let names = [self.subject_claim.as_str(), "exp", "nbf", "iss", "aud"];
-        let [subject, expires_at, not_before, issuer, audience] = match members(payload, names) {
-            Ok(Some(found)) => found,
-            // Node fails reading claims of `null`.
-            Ok(None) if typed && payload.trim_ascii() == "null" => return Err(JwtError::Malformed),
-            Err(_) if typed => return Err(JwtError::Malformed),
-            // Any other payload verifies and has no claims.
-            Ok(None) | Err(_) => [None; 5],
-        };
+        let (subject, session) = (self.subject_claim.as_str(), self.session_claim.as_str());
+        let names = [subject, session, "exp", "nbf", "iss", "aud"];
+        let [subject, session, expires_at, not_before, issuer, audience] =
+            match members(payload, names) {
+                Ok(Some(found)) => found,
+                // Node fails reading claims of `null`.
+                Ok(None) if typed && payload.trim_ascii() == "null" => {
+                    return Err(JwtError::Malformed);
+                }
+                Err(_) if typed => return Err(JwtError::Malformed),
+                // Any other payload verifies and has no claims.
+                Ok(None) | Err(_) => [None; 6],
+            };
         let now = now as f64;
         if let Some(not_before) = not_before {
             let not_before = members::number(not_before).ok_or(JwtError::Time)?;
@@ -221,10 +311,14 @@ impl Verifier {
         {
             return Err(JwtError::Issuer);
         }
-        let subject = subject.and_then(subject_text).ok_or(JwtError::Subject)?;
+        let subject = subject.and_then(identifier).ok_or(JwtError::Subject)?;
+        let session = session.filter(|_| !self.session_claim.is_empty());
         Ok(Claims {
             subject,
+            session: session.and_then(identifier),
             expires_at,
+            // With a subject in it, the payload is an object.
+            all: payload.trim_ascii().into(),
         })
     }
 }
@@ -241,37 +335,16 @@ impl fmt::Debug for Verifier {
     }
 }
 
-// === impl Key ===
-
-impl Key {
-    fn new(config: &JwtKey, allowed: &[JwtAlgorithm]) -> Self {
-        let bound = |algorithm: &JwtAlgorithm| {
-            config.algorithm.is_none() || config.algorithm == Some(*algorithm)
-        };
-        let secret = config.secret.expose();
-        let macs = allowed
-            .iter()
-            .copied()
-            .filter(bound)
-            .filter_map(|algorithm| Some((algorithm, Mac::new(algorithm, secret)?)))
-            .collect();
-        Self {
-            config: config.clone(),
-            macs,
-        }
-    }
-
-    /// A `kid` on both sides must be equal; without one on either side the key is tried.
-    fn verifies(
-        &self,
-        compact: &Compact<'_>,
-        algorithm: JwtAlgorithm,
-        key_id: Option<&str>,
-    ) -> bool {
-        let named = self.config.id.is_empty() || key_id.is_none_or(|id| id == self.config.id);
-        let mac = self.macs.iter().find(|(bound, _)| *bound == algorithm);
-        named && mac.is_some_and(|(_, mac)| mac.verifies(compact.signed, compact.signature))
-    }
+/// What a token calls its key, or else the token: one that names none may yet be signed with a new key.
+fn key_name(token: &str) -> Cow<'_, str> {
+    let named = || {
+        let (mut stack, mut heap) = ([0; STACK], Vec::new());
+        let header = decode(Compact::split(token)?.header, &mut stack, &mut heap)?;
+        let header = header_text(header);
+        let key_id = Header::parse(&header)?.key_id?;
+        Some(key_id.into_owned())
+    };
+    named().map_or(Cow::Borrowed(token), Cow::Owned)
 }
 
 /// `jsonwebtoken` parses a payload twice where `typ` is `JWT`: a JSON string that contains JSON is the JSON it contains.
@@ -285,16 +358,9 @@ fn unwrapped(payload: &str, typed: bool) -> Cow<'_, str> {
     Cow::Borrowed(payload)
 }
 
-/// A subject as text: a string as it is, an integer in decimal digits, as MongoDB ids and SQL ids come.
-fn subject_text(value: &str) -> Option<Box<str>> {
-    let text = match members::number(value) {
-        Some(number) if number.fract() == 0.0 && number.abs() <= LARGEST_SAFE_INTEGER => {
-            // JavaScript writes -0 as "0".
-            Cow::Owned(format!("{:.0}", number + 0.0))
-        }
-        Some(_) => return None,
-        None => members::string(value)?,
-    };
+/// A subject or session as text, of a length to be a key.
+fn identifier(value: &str) -> Option<Box<str>> {
+    let text = ClaimValue::new(value).identifier()?;
     let acceptable = (1..=LONGEST_SUBJECT).contains(&text.len());
     acceptable.then(|| text.into())
 }

@@ -1,5 +1,11 @@
-//! May they? Who is calling, which streams are live, who holds which token.
+//! May they? Who is calling, whether their account is in good standing, which streams are live, who holds which token.
 
+pub mod accounts;
+pub mod authorize;
+pub mod endpoint;
 pub mod jwt;
+pub mod lookup;
+pub mod mongodb;
+pub mod outage;
 pub mod sessions;
 pub mod streams;

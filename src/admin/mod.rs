@@ -1,4 +1,4 @@
-//! The admin listener: metrics, health, status and reload, never on the public port.
+//! The admin listener: metrics, health, status, sessions, explanations and reload, never on the public port.
 //!
 //! Keeps true: what changes or reveals anything needs the bearer token or the unix socket; a web page elsewhere can
 //! do nothing with it (DNS rebinding, cross-site requests); everything about a connection is bounded.
@@ -10,29 +10,45 @@ mod listen;
 mod page;
 mod respond;
 mod routes;
+mod sessions;
 mod status;
 
 use std::future::Future;
 use std::pin::Pin;
 
 pub use listen::{AdminListener, bind};
+pub use sessions::{SessionEntry, SessionPage, SessionQuery, UnknownCursor};
 pub use status::{
     ConfigStatus, Phase, Problem, Readiness, Reloaded, SessionStatus, SourceStatus, Status,
     UpstreamStatus,
 };
 
 use crate::config::secret::Secret;
+use crate::live::explain::{Explanation, Question};
 
 /// What a reload came to: what it did, or every problem of the configuration.
 pub type ReloadResult = Result<Reloaded, Vec<Problem>>;
 
-/// What the admin listener asks of the daemon it belongs to. All but `reload` must answer at once.
+/// A page of sessions, or a cursor that nobody here gave.
+pub type SessionsResult = Result<SessionPage, UnknownCursor>;
+
+/// What the admin listener asks of the daemon it belongs to. All but what gives a future must answer at once.
 pub trait Daemon: Send + Sync + 'static {
     /// For `/readyz`.
     fn readiness(&self) -> Readiness;
 
     /// For `/v1/status`.
     fn status(&self) -> Status;
+
+    /// For `/v1/sessions`.
+    fn sessions(
+        &self,
+        query: SessionQuery,
+    ) -> Pin<Box<dyn Future<Output = SessionsResult> + Send + '_>>;
+
+    /// For `/v1/explain`.
+    fn explain(&self, question: Question)
+    -> Pin<Box<dyn Future<Output = Explanation> + Send + '_>>;
 
     /// For `/metrics`: Prometheus' text format.
     fn metrics(&self) -> String;

@@ -12,7 +12,8 @@ use serde::Serialize;
 
 use super::guard::{self, Entrance};
 use super::respond::{self, Answer, answer, error, json};
-use super::{Daemon, Phase, Problem, Readiness, Reloaded, page};
+use super::{Daemon, Phase, Problem, Readiness, Reloaded, page, sessions};
+use crate::live::explain::Question;
 
 /// No change needs a body anywhere near this.
 const BODY_LIMIT: usize = 16 * 1024;
@@ -26,6 +27,8 @@ enum Route {
     Health,
     Readiness,
     Status,
+    Sessions,
+    Explain,
     Reload,
     /// Below `/v1`, where even what doesn't exist is told only to those who may ask.
     UnknownVersioned,
@@ -39,6 +42,8 @@ impl Route {
             "/healthz" => Self::Health,
             "/readyz" => Self::Readiness,
             "/v1/status" => Self::Status,
+            "/v1/sessions" => Self::Sessions,
+            "/v1/explain" => Self::Explain,
             "/-/reload" => Self::Reload,
             "/v1" => Self::UnknownVersioned,
             path if path.starts_with("/v1/") => Self::UnknownVersioned,
@@ -47,7 +52,10 @@ impl Route {
     }
 
     fn needs_token(&self) -> bool {
-        matches!(self, Self::Status | Self::Reload | Self::UnknownVersioned)
+        matches!(
+            self,
+            Self::Status | Self::Sessions | Self::Explain | Self::Reload | Self::UnknownVersioned
+        )
     }
 }
 
@@ -82,6 +90,8 @@ where
         Route::Health => answer(StatusCode::OK, "text/plain; charset=utf-8", "ok\n"),
         Route::Readiness => readiness(&daemon.readiness(), asks_for_tokens(head.uri.query())),
         Route::Status => json(StatusCode::OK, &daemon.status()),
+        Route::Sessions => sessions::answer(&*daemon, head.uri.query()).await,
+        Route::Explain => explain(&*daemon, head.uri.query()).await,
         Route::Reload => match json_body(&head.headers, body).await {
             Ok(()) => reload(daemon).await,
             Err(refused) => *refused,
@@ -90,11 +100,19 @@ where
     }
 }
 
+/// Who gets a token, step by step.
+async fn explain(daemon: &dyn Daemon, query: Option<&str>) -> Answer {
+    match Question::from_query(query.unwrap_or_default()) {
+        Ok(question) => json(StatusCode::OK, &daemon.explain(question).await),
+        Err(message) => error(StatusCode::BAD_REQUEST, "invalid_request", &message),
+    }
+}
+
 fn not_found() -> Answer {
     error(
         StatusCode::NOT_FOUND,
         "not_found",
-        "there are /, /metrics, /healthz, /readyz, /-/reload and /v1/status",
+        "there are /, /metrics, /healthz, /readyz, /-/reload, /v1/explain, /v1/sessions and /v1/status",
     )
 }
 

@@ -10,6 +10,9 @@ pub const CHANNEL_BYTES: usize = 64;
 /// Longest user account, in bytes (`userAccount` of `joinChannelWithUserAccount`).
 pub const ACCOUNT_BYTES: usize = 255;
 
+/// Longest user id in RTM and chat, in bytes (`userId` of RTM's `login`).
+pub const MESSAGING_ID_BYTES: usize = 64;
+
 /// Why a name isn't taken. The text reads on from the name of the field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NameError {
@@ -75,6 +78,11 @@ pub fn user_account(account: &str) -> Result<(), NameError> {
         return Err(NameError::AllDigits);
     }
     Ok(())
+}
+
+/// Checks a user id of RTM and chat: 1 to 64 bytes out of the same characters.
+pub fn messaging_id(id: &str) -> Result<(), NameError> {
+    name_of_at_most(id, MESSAGING_ID_BYTES)
 }
 
 fn name_of_at_most(name: &str, limit: usize) -> Result<(), NameError> {
@@ -151,6 +159,16 @@ mod tests {
         assert_eq!(user_account("42"), Err(NameError::AllDigits));
         assert_eq!(user_account("42a"), Ok(()));
         assert_eq!(channel_name("42"), Ok(()));
+    }
+
+    #[test]
+    fn a_messaging_id_may_be_digits_but_never_a_wildcard() {
+        assert_eq!(messaging_id("42"), Ok(()));
+        assert_eq!(messaging_id(&"a".repeat(64)), Ok(()));
+        assert!(messaging_id(&"a".repeat(65)).is_err());
+        assert_eq!(messaging_id(""), Err(NameError::Empty));
+        assert_eq!(messaging_id("ann*"), Err(NameError::Wildcard));
+        assert!(messaging_id("\u{e4}nn").is_err());
     }
 
     #[test]

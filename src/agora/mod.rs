@@ -9,6 +9,7 @@
 //! | [`access_token`] | 006 tokens |
 //! | [`signer`] | the project's keys, and the HMACs that every token needs |
 //! | [`parse`], [`inspect`] | a token read back; why Agora would refuse it |
+//! | [`reissue`] | a token of ours, issued anew for a shorter time |
 //! | [`charset`] | which channel names and user accounts Agora takes |
 
 pub mod access_token;
@@ -16,7 +17,9 @@ pub mod access_token2;
 pub mod builders;
 pub mod charset;
 pub mod inspect;
+mod legacy_user;
 pub mod parse;
+pub mod reissue;
 pub mod service;
 pub mod signer;
 mod wire;

@@ -2,8 +2,10 @@
 //!
 //! Keeps true: 0 success, 64 usage, 78 invalid configuration, 1 anything else.
 
+pub mod admin;
 pub mod check;
 pub mod demo;
+pub mod explain;
 pub mod run;
 pub mod token;
 
@@ -38,6 +40,8 @@ enum Command {
     Check(check::CheckArguments),
     /// Try it out: sidecar, backend and a live stream on free ports, with lines to paste
     Demo(demo::Arguments),
+    /// Say why somebody gets a token, or none: each step of the decision
+    Explain(explain::Arguments),
     /// Make or explain a token, offline
     #[command(subcommand)]
     Token(token::TokenCommand),
@@ -61,6 +65,9 @@ pub fn main(inherited: Listeners) -> ExitCode {
         Command::Run(arguments) => run::run(arguments, inherited),
         Command::Check(arguments) => check::run(&arguments, &mut stdout(), &mut stderr()).into(),
         Command::Demo(arguments) => demo::run(&arguments),
+        Command::Explain(arguments) => {
+            explain::run(&arguments, &mut stdout(), &mut stderr()).into()
+        }
         Command::Token(command) => {
             match token::run(
                 command,

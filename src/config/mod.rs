@@ -21,7 +21,7 @@ use zeroize::Zeroizing;
 
 pub use diagnostic::{ConfigErrors, Diagnostic, Excerpt, Place, Severity, write_report};
 use environment::Environment;
-use model::Config;
+use model::{Admin, Config};
 use validate::Strictness;
 
 /// A configuration that can be run, and what there is to know about it.
@@ -81,10 +81,12 @@ pub fn check_file(origin: &Path, environment: &impl Environment) -> Result<Check
     let text = utf8(&content, origin)?;
     let validated = validate::validate(text, origin, environment, Strictness::Check)?;
     let mut warnings = validated.remarks.warnings;
-    let file = &validated.config.streams.file;
-    let streams = read(file, environment)
-        .and_then(|content| streams::parse(utf8(&content, file)?, file).map(|_| ()));
-    if let Err(errors) = streams {
+    let file = validated.config.streams.file();
+    let streams = file.map(|file| {
+        read(file, environment)
+            .and_then(|content| streams::parse(utf8(&content, file)?, file).map(|_| ()))
+    });
+    if let Some(Err(errors)) = streams {
         warnings.extend(errors.errors.into_iter().map(|error| Diagnostic {
             severity: Severity::Warning,
             ..error
@@ -94,6 +96,14 @@ pub fn check_file(origin: &Path, environment: &impl Environment) -> Result<Check
         warnings,
         notes: validated.remarks.notes,
     })
+}
+
+/// Where the daemon of a file can be asked, and with what. What only its unit has isn't needed for that.
+pub fn admin(origin: &Path, environment: &impl Environment) -> Result<Admin, ConfigErrors> {
+    let content = read(origin, environment)?;
+    let text = utf8(&content, origin)?;
+    let validated = validate::validate(text, origin, environment, Strictness::Check)?;
+    Ok(validated.config.admin)
 }
 
 fn read(path: &Path, environment: &impl Environment) -> Result<Zeroizing<Vec<u8>>, ConfigErrors> {

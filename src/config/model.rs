@@ -10,8 +10,21 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+mod authorize;
+mod jwt;
+mod reissue;
+mod sources;
+mod token;
 mod upstream;
 
+pub use self::authorize::{Authorize, OnError};
+pub use self::jwt::{Jwt, JwtAlgorithm, JwtKey, KeyMaterial};
+pub use self::reissue::{Reissue, ReissueMode, ReissueRule};
+pub use self::sources::{
+    Accounts, AccountsCollection, AccountsSource, DenyRule, Mongodb, Streams, StreamsCollection,
+    StreamsHttp, StreamsSource,
+};
+pub use self::token::{Agora, DefaultRole, Services, Tier, Token, TokenFormat, ZeroUid};
 pub use self::upstream::{HealthCheck, Scheme, Upstream, UpstreamServer};
 
 use super::secret::Secret;
@@ -37,10 +50,20 @@ pub struct Config {
     pub cors: Option<cors::Policy>,
     /// `[token]`: how tokens are made.
     pub token: Token,
+    /// `auth.cookie`: the cookie that may carry the JWT; `None` for none.
+    pub cookie: Option<String>,
     /// `[auth.jwt]`: who is calling.
     pub jwt: Jwt,
+    /// `[mongodb]`; `None` where nothing asks for it.
+    pub mongodb: Option<Mongodb>,
+    /// `[accounts]`: whose account is in good standing.
+    pub accounts: Accounts,
     /// `[streams]`: which streams are live.
     pub streams: Streams,
+    /// `[reissue]`: tokens inside the backend's answers.
+    pub reissue: Reissue,
+    /// `[authorize]`: the backend's last word; `None` leaves it unasked.
+    pub authorize: Option<Authorize>,
     /// `[policy]`: limits on what one subject may hold.
     pub policy: Policy,
     /// `[rate_limit]`.
@@ -186,15 +209,6 @@ pub enum DecisionMode {
     Off,
 }
 
-/// `[agora]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Agora {
-    /// 32 hexadecimal digits.
-    pub app_id: String,
-    /// 32 hexadecimal digits.
-    pub app_certificate: Secret,
-}
-
 /// `[routes]`: owned paths as written, each starting with `/`, in no guard-key conflict.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Routes {
@@ -204,112 +218,6 @@ pub struct Routes {
     pub refresh: Vec<String>,
     /// What is closed to the outside: `[[routes.block]]`, and what validation closes by itself.
     pub block: Vec<block::Rule>,
-}
-
-/// `[token]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Token {
-    /// 1 min to 24 h; whole seconds.
-    pub lifetime: Duration,
-    /// At most half the lifetime; whole seconds.
-    pub refresh_before: Duration,
-    /// Which bytes.
-    pub format: TokenFormat,
-    /// What an absent `role` means.
-    pub default_role: DefaultRole,
-    /// Whether uid 0 is served.
-    pub zero_uid: ZeroUid,
-}
-
-/// `token.format`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum TokenFormat {
-    /// AccessToken2.
-    V007,
-    /// Legacy AccessToken.
-    V006,
-}
-
-impl TokenFormat {
-    /// `007` or `006`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::V007 => "007",
-            Self::V006 => "006",
-        }
-    }
-}
-
-/// `token.default_role`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DefaultRole {
-    /// Publisher for the stream's owner or co-host, else subscriber.
-    Auto,
-    /// Always publisher.
-    Publisher,
-    /// Always subscriber.
-    Subscriber,
-}
-
-/// `token.zero_uid`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ZeroUid {
-    /// 400.
-    Reject,
-    /// Minted: a token that anyone may use.
-    Allow,
-}
-
-/// `[auth.jwt]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Jwt {
-    /// The allow-list; never empty.
-    pub algorithms: Vec<JwtAlgorithm>,
-    /// Never empty.
-    pub keys: Vec<JwtKey>,
-    /// Accepted `iss` values; empty accepts any.
-    pub issuer: String,
-    /// Accepted `aud`; empty ignores `aud`.
-    pub audience: String,
-    /// Clock tolerance for `exp` and `nbf`: 0 s.
-    pub leeway: Duration,
-    /// Refuses tokens without `exp`.
-    pub require_exp: bool,
-    /// How long replaced keys go on verifying: 10 min.
-    pub key_grace: Duration,
-    /// The claim that names the subject.
-    pub subject_claim: String,
-}
-
-/// A symmetric JWT algorithm (RFC 7518 §3.2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum JwtAlgorithm {
-    /// HMAC with SHA-256.
-    Hs256,
-    /// HMAC with SHA-384.
-    Hs384,
-    /// HMAC with SHA-512.
-    Hs512,
-}
-
-/// One key: `auth.jwt.secret`, or an entry of `auth.jwt.keys`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct JwtKey {
-    /// Compared with a token's `kid` when both have one; empty for `auth.jwt.secret`.
-    pub id: String,
-    /// The one algorithm it verifies; `None` is any of the allow-list (`auth.jwt.secret`).
-    pub algorithm: Option<JwtAlgorithm>,
-    /// The shared secret, never empty.
-    pub secret: Secret,
-}
-
-/// `[streams]`, `source = "file"`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Streams {
-    /// The TOML file with `[[stream]]` entries.
-    pub file: PathBuf,
-    /// How long holders may refresh while the source gives no answer: 1 h.
-    pub stale_if_error: Duration,
 }
 
 /// `[policy]`.

@@ -25,11 +25,10 @@ use crate::net::listen::{Address, Inherited, Listeners};
 use crate::net::worker::Workers;
 use crate::readiness::Readiness;
 use crate::service::Service;
-use crate::snapshot::{Shared, Snapshot};
+use crate::snapshot::{Control, Shared, Snapshot};
 use crate::telemetry::audit::Audit;
 use crate::telemetry::line_writer::DropCounter;
 use crate::telemetry::metrics::Metrics;
-use crate::telemetry::traffic_labels::Source;
 
 /// The first snapshot, and what outlives it.
 pub fn shared(
@@ -42,6 +41,7 @@ pub fn shared(
     let audit = Audit::open(&config.log.audit, clock.clone(), dropped.clone())
         .map_err(|error| RunError::Configuration(reload::audit_errors(path, &error)))?;
     let streams = files::streams(config);
+    let control = Control::on(Handle::current());
     let snapshot = Snapshot::build(
         config.clone(),
         streams,
@@ -49,6 +49,7 @@ pub fn shared(
         None,
         metrics,
         clock,
+        &control,
     )
     .map_err(|error| {
         RunError::Configuration(ConfigErrors::of_file(
@@ -57,12 +58,12 @@ pub fn shared(
             "see [agora]",
         ))
     })?;
-    metrics.source_up(Source::Streams, snapshot.streams.is_up());
     Ok(Arc::new(Shared {
         current: ArcSwap::from_pointee(snapshot),
         clock: clock.clone(),
         entropy: Entropy::System,
         metrics: Arc::clone(metrics),
+        control,
         readiness: Readiness::default(),
         connections: AtomicUsize::new(0),
         untrusted_proxy_seen: OnceLock::new(),

@@ -4,9 +4,9 @@
 
 use tokio::time::timeout;
 
-use super::FLUSH;
 use super::signals::{Request, Signals};
 use super::systemd::Notifier;
+use super::{FLUSH, LAST_BATCH};
 use crate::net::worker::Workers;
 use crate::readiness::Phase;
 use crate::snapshot::Shared;
@@ -16,7 +16,7 @@ pub async fn drain(shared: &Shared, notifier: &Notifier, workers: &Workers, sign
     let server = shared.current.load().config.server.clone();
     shared.readiness.advance(Phase::Draining);
     notifier.stopping(
-        server.shutdown_delay + server.drain_timeout + FLUSH * 2,
+        server.shutdown_delay + server.drain_timeout + FLUSH * 2 + LAST_BATCH,
         "draining",
     );
     tracing::info!(

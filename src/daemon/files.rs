@@ -4,15 +4,16 @@
 //! Must not know: when to read, or what is running.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use super::state_lock::StateDirectory;
 use crate::access::streams::Stream;
 use crate::config::environment::{Environment, SystemEnvironment};
 use crate::config::model::Config;
 use crate::config::{self, ConfigErrors, Loaded};
 use crate::snapshot::StreamsRead;
+use crate::state::directory::StateDirectory;
 
 /// The last configuration that loaded, in the state directory.
 const LAST_VALID: &str = "last-valid.toml";
@@ -70,7 +71,7 @@ pub fn last_valid(path: &Path) -> Result<Loaded, ConfigErrors> {
 }
 
 /// Keeps a configuration that took effect. `false` where the directory can't be written.
-pub fn keep(state: Option<&StateDirectory>, configuration: &Configuration) -> bool {
+pub fn keep(state: Option<&Arc<StateDirectory>>, configuration: &Configuration) -> bool {
     let Some(state) = state else {
         return true;
     };
@@ -81,9 +82,11 @@ pub fn keep(state: Option<&StateDirectory>, configuration: &Configuration) -> bo
     written.is_ok()
 }
 
-/// Reads the streams file. What is wrong with it is logged here: the daemon serves on.
+/// Reads the streams file, where that is the source. What is wrong with it is logged here: the daemon serves on.
 pub fn streams(config: &Config) -> StreamsRead {
-    let path = &config.streams.file;
+    let Some(path) = config.streams.file() else {
+        return StreamsRead::Table(Vec::new());
+    };
     let content = match SystemEnvironment.read(path) {
         Ok(content) => content,
         Err(error) => {

@@ -19,7 +19,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::backends::Backend;
 use crate::config::model::{HealthCheck, Upstream, UpstreamServer};
-use crate::forward::connect::connect;
+use crate::connect::connect;
 use crate::snapshot::{Shared, Snapshot};
 use crate::transport::Transport;
 

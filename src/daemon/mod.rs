@@ -9,11 +9,13 @@ mod drain;
 mod exposure;
 mod files;
 mod health;
+mod keeping;
+pub mod lapses;
 mod observer;
 mod reload;
 pub mod signals;
 mod start;
-pub mod state_lock;
+mod state;
 mod status;
 pub mod systemd;
 mod upkeep;
@@ -28,10 +30,11 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use self::build::Sockets;
+use self::keeping::{Keeper, Keeping};
 use self::reload::{Reloader, Standing};
 use self::signals::{Request, Signals};
 use self::start::Start;
-use self::state_lock::{StateDirectory, StateError};
+use self::state::State;
 use self::status::AdminView;
 use self::systemd::{Heartbeats, Listeners, Notifier};
 use self::watch::{Timing, Watcher};
@@ -40,6 +43,8 @@ use crate::config::{ConfigErrors, Loaded};
 use crate::net::listen::BindError;
 use crate::net::worker::Workers;
 use crate::readiness::Phase;
+use crate::snapshot::Shared;
+use crate::state::directory::{StateDirectory, StateError};
 use crate::telemetry::line_writer::DropCounter;
 use crate::telemetry::log::{self, LogControl};
 use crate::telemetry::metrics::Metrics;
@@ -50,6 +55,9 @@ const LONGEST_BEAT: Duration = Duration::from_secs(5);
 
 /// How long the last log and audit lines may take to be written.
 const FLUSH: Duration = Duration::from_secs(2);
+
+/// How long the last sessions may take to be written down.
+const LAST_BATCH: Duration = Duration::from_secs(5);
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -117,6 +125,17 @@ pub fn run(options: Options, announce: impl FnOnce(&Bound)) -> Result<(), RunErr
     ended
 }
 
+/// Starts what nobody waits for: sweeps and gauges, the backend's health, its exposure.
+fn look_after(shared: &Arc<Shared>, bound: &Bound, reloader: &Reloader) {
+    tokio::spawn(upkeep::run(Arc::clone(shared)));
+    tokio::spawn(health::run(Arc::clone(shared)));
+    tokio::spawn(exposure::run(
+        Arc::clone(shared),
+        bound.public.iter().copied().chain(bound.admin).collect(),
+        reloader.watched.subscribe(),
+    ));
+}
+
 /// A daemon that serves.
 struct Daemon {
     bound: Bound,
@@ -127,6 +146,8 @@ struct Daemon {
     signals: Signals,
     notifier: Notifier,
     descriptors: u64,
+    /// `None` where nothing is to survive a restart.
+    keeping: Option<Keeping>,
     stop_admin: oneshot::Sender<()>,
     admin: tokio::task::JoinHandle<()>,
 }
@@ -165,13 +186,15 @@ impl Daemon {
         let fallback = start.errors.is_some();
         metrics.config_fallback(fallback);
         metrics.config_reload(start.errors.is_none());
-        let state_in_order = state.is_some() || config.state_directory.is_none();
+        let state = State::new(config.state_directory.clone(), state, &metrics);
         let kept = start
             .configuration
             .as_ref()
-            .is_none_or(|read| files::keep(state.as_ref(), read));
-        metrics.state_writable(state_in_order && kept);
+            .is_none_or(|read| files::keep(state.directory(), read));
+        state.configuration_kept(kept);
+        let state = Arc::new(state);
         let shared = build::shared(&config, &options.config, &metrics, clock, &dropped)?;
+        let keeper = Keeper::load(&state, &shared);
         let descriptors = descriptors::raise_limit();
         let most = build::most_connections(&config, descriptors);
         metrics.connections_max(most);
@@ -220,13 +243,8 @@ impl Daemon {
                 .feed_watchdog(|| heartbeats.all_within(beat * 3))
                 .await;
         });
-        tokio::spawn(upkeep::run(Arc::clone(&shared)));
-        tokio::spawn(health::run(Arc::clone(&shared)));
-        tokio::spawn(exposure::run(
-            Arc::clone(&shared),
-            bound.public.iter().copied().chain(bound.admin).collect(),
-            reloader.watched.subscribe(),
-        ));
+        let keeping = keeper.map(Keeping::start);
+        look_after(&shared, &bound, &reloader);
 
         shared.readiness.advance(Phase::Ready);
         notifier.ready(if fallback {
@@ -244,6 +262,7 @@ impl Daemon {
             signals,
             notifier,
             descriptors,
+            keeping,
             stop_admin,
             admin,
         })
@@ -277,6 +296,12 @@ impl Daemon {
         let workers = self.workers;
         // Joining threads blocks; what they still do takes no longer than dropping their connections.
         let _ = tokio::task::spawn_blocking(move || workers.stop()).await;
+        // No more is granted.
+        if let Some(keeping) = self.keeping
+            && !keeping.finish(LAST_BATCH).await
+        {
+            tracing::error!("the last sessions take too long to be written down");
+        }
         let _ = self.stop_admin.send(());
         let _ = timeout(Duration::from_secs(1), self.admin).await;
         shared.current.load().audit.flush(FLUSH);

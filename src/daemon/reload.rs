@@ -8,15 +8,15 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::files::{self, Configuration};
-use super::state_lock::StateDirectory;
+use super::state::State;
 use super::systemd::Notifier;
+use crate::access::streams::StreamSource;
 use crate::config::diff;
 use crate::config::{ConfigErrors, Loaded};
 use crate::snapshot::{Shared, Snapshot, StreamsRead};
 use crate::telemetry::audit::{Audit, Reload};
 use crate::telemetry::line_writer::DropCounter;
 use crate::telemetry::log::LogControl;
-use crate::telemetry::traffic_labels::Source;
 use crate::tls::Identity;
 
 /// What came of a reload that worked.
@@ -55,7 +55,7 @@ pub struct Reloader {
     /// What the workers serve from.
     pub shared: Arc<Shared>,
     /// Where the last valid configuration is kept.
-    pub state: Option<StateDirectory>,
+    pub state: Arc<State>,
     /// The service manager.
     pub notifier: Notifier,
     /// The log, whose level and format are hot.
@@ -131,8 +131,8 @@ impl Reloader {
     /// Whether the streams file is among the changed files, and whether others are.
     pub fn split(&self, changed: &[PathBuf]) -> (bool, bool) {
         let running = self.shared.current.load();
-        let streams: &Path = &running.config.streams.file;
-        let is_streams = |file: &&PathBuf| file.as_path() == streams;
+        let streams = running.config.streams.file();
+        let is_streams = |file: &&PathBuf| Some(file.as_path()) == streams;
         let count = changed.iter().filter(is_streams).count();
         (count > 0, count < changed.len())
     }
@@ -184,15 +184,13 @@ impl Reloader {
         };
         let streams = files::streams(&config);
         let log = config.log.clone();
-        let state_in_order = self.state.is_some() || config.state_directory.is_none();
         let expires = config.server.tls.as_ref().map(Identity::expires);
         self.swap(config, streams, audit)?;
         self.log.apply(&log);
         self.watched
             .send_replace(files::watched(&self.path, &files));
-        self.shared
-            .metrics
-            .state_writable(files::keep(self.state.as_ref(), configuration) && state_in_order);
+        self.state
+            .configuration_kept(files::keep(self.state.directory(), configuration));
         self.shared.metrics.config_hash(hash);
         self.shared.metrics.certificate_expiry(expires);
         self.shared.metrics.config_fallback(false);
@@ -229,12 +227,13 @@ impl Reloader {
             Some(&running),
             &self.shared.metrics,
             &self.shared.clock,
+            &self.shared.control,
         )
         .map_err(|error| ConfigErrors::of_file(&self.path, error.to_string(), "see [agora]"))?;
-        let channels = snapshot.streams.len();
-        self.shared
-            .metrics
-            .source_up(Source::Streams, snapshot.streams.is_up());
+        let channels = match snapshot.streams.source() {
+            StreamSource::Table(table) => table.len(),
+            StreamSource::Asked(_) => 0,
+        };
         self.shared.current.store(Arc::new(snapshot));
         Ok(channels)
     }

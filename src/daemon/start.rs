@@ -3,10 +3,10 @@
 //! Keeps true: nothing outside this machine is contacted; a second daemon on one state directory goes no further.
 
 use super::files::{self, Configuration};
-use super::state_lock::{StateDirectory, StateError};
 use super::{Options, RunError};
 use crate::config::model::Config;
 use crate::config::{ConfigErrors, Diagnostic, Loaded};
+use crate::state::directory::{StateDirectory, StateError};
 
 /// The configuration to start with.
 #[derive(Debug)]

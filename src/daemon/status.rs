@@ -7,14 +7,18 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::reload::Reloader;
+use crate::access::sessions::{Filter, Held, Sessions, User};
+use crate::access::streams::StreamSource;
 use crate::admin::{
-    ConfigStatus, Phase, Problem, Readiness, ReloadResult, Reloaded, SessionStatus, SourceStatus,
-    Status, UpstreamStatus,
+    ConfigStatus, Phase, Problem, Readiness, ReloadResult, Reloaded, SessionEntry, SessionPage,
+    SessionQuery, SessionStatus, SessionsResult, SourceStatus, Status, UnknownCursor,
+    UpstreamStatus,
 };
 use crate::backends::Standing;
 use crate::config::model::DecisionMode;
 use crate::config::secret::Secret;
 use crate::config::{ConfigErrors, Diagnostic};
+use crate::live::explain::{Explanation, Question, explain};
 use crate::readiness;
 use crate::role::Role;
 use crate::snapshot::{Shared, Snapshot};
@@ -44,11 +48,11 @@ impl crate::admin::Daemon for AdminView {
         Readiness {
             phase: self.phase(),
             upstream_reachable: snapshot.backends.reachable(),
-            degraded: if snapshot.streams.is_up() {
-                Vec::new()
-            } else {
-                vec!["streams"]
-            },
+            degraded: sources(&snapshot)
+                .into_iter()
+                .filter(|source| !source.up)
+                .map(|source| source.source)
+                .collect(),
         }
     }
 
@@ -69,22 +73,38 @@ impl crate::admin::Daemon for AdminView {
             enforce_percent: snapshot.config.decision.enforce_percent,
             config: self.config_status(),
             upstreams: upstreams(&snapshot),
-            sources: vec![SourceStatus {
-                source: "streams",
-                up: snapshot.streams.is_up(),
-                error: (!snapshot.streams.is_up()).then(|| {
-                    format!(
-                        "{} can't be used; the log says why",
-                        snapshot.config.streams.file.display()
-                    )
-                }),
-            }],
+            sources: sources(&snapshot),
             sessions: SessionStatus {
                 publishers: count(snapshot.sessions.count(Role::Publisher)),
                 subscribers: count(snapshot.sessions.count(Role::Subscriber)),
             },
             connections: count(self.shared.connections.load(Ordering::Relaxed)),
         }
+    }
+
+    fn sessions(
+        &self,
+        query: SessionQuery,
+    ) -> Pin<Box<dyn Future<Output = SessionsResult> + Send + '_>> {
+        let sessions = Arc::clone(&self.shared.current.load().sessions);
+        let now = self.shared.clock.unix_seconds();
+        Box::pin(async move {
+            // A filter may have to look at every one of a million.
+            let listing = tokio::task::spawn_blocking(move || page(&sessions, &query, now));
+            listing
+                .await
+                .unwrap_or_else(|_cancelled| Ok(SessionPage::default()))
+        })
+    }
+
+    fn explain(
+        &self,
+        question: Question,
+    ) -> Pin<Box<dyn Future<Output = Explanation> + Send + '_>> {
+        Box::pin(async move {
+            let snapshot = self.shared.current.load_full();
+            explain(&snapshot, &self.shared.clock, &question).await
+        })
     }
 
     fn metrics(&self) -> String {
@@ -140,6 +160,39 @@ impl AdminView {
     }
 }
 
+fn page(sessions: &Sessions, query: &SessionQuery, now: u64) -> SessionsResult {
+    let after = match &query.cursor {
+        Some(cursor) => Some(sessions.cursor(cursor).ok_or(UnknownCursor)?),
+        None => None,
+    };
+    let filter = Filter {
+        channel: query.channel.as_deref(),
+        subject: query.subject.as_deref(),
+    };
+    let page = sessions.page(filter, after, query.limit, now);
+    Ok(SessionPage {
+        sessions: page.sessions.into_iter().map(entry).collect(),
+        cursor: page.next.map(|next| next.to_string()),
+    })
+}
+
+fn entry(held: Held) -> SessionEntry {
+    let (uid, account) = match held.user {
+        User::Uid(uid) => (Some(uid), None),
+        User::Account(account) => (None, Some(account.into_string())),
+    };
+    SessionEntry {
+        subject: held.subject,
+        channel: held.channel,
+        uid,
+        account,
+        role: held.role.as_str(),
+        first_issued: timestamp(held.first_issued),
+        expires: timestamp(held.expires),
+        refreshes: held.refreshes,
+    }
+}
+
 fn upstreams(snapshot: &Snapshot) -> Vec<UpstreamStatus> {
     let backends = snapshot.backends.all().iter();
     backends
@@ -147,6 +200,34 @@ fn upstreams(snapshot: &Snapshot) -> Vec<UpstreamStatus> {
             server: backend.server.name.clone(),
             up: backend.standing() == Standing::Up,
         })
+        .collect()
+}
+
+/// What decisions ask, and whether it answers.
+fn sources(snapshot: &Snapshot) -> Vec<SourceStatus> {
+    let status = |source, error: Option<String>| SourceStatus {
+        source,
+        up: error.is_none(),
+        error,
+    };
+    let streams = match snapshot.streams.source() {
+        StreamSource::Table(table) => (!table.is_up()).then(|| {
+            let file = snapshot.config.streams.file();
+            let file = file.map_or_else(String::new, |file| file.display().to_string());
+            format!("{file} can't be used; the log says why")
+        }),
+        StreamSource::Asked(lookups) => lookups.error(),
+    };
+    let accounts = snapshot.accounts.lookups();
+    let accounts = accounts.map(|lookups| status("accounts", lookups.error()));
+    let authorizer = snapshot.authorizer.as_ref();
+    let authorizer = authorizer.map(|hook| status("authorize", hook.error()));
+    let key_set = snapshot.verifier.key_set();
+    let key_set = key_set.map(|key_set| status("jwks", key_set.error()));
+    std::iter::once(status("streams", streams))
+        .chain(accounts)
+        .chain(authorizer)
+        .chain(key_set)
         .collect()
 }
 

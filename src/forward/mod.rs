@@ -3,9 +3,10 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | [`connect`] | a new connection to a server |
 //! | [`pool`] | connections to a server, kept |
-//! | `link` | the socket of such a connection |
+//! | `wire` | one of them: an exchange at a time |
+//! | `output` | what waits to be written to it |
+//! | `codec` | HTTP/1.1 as bytes |
 //! | [`retry`] | what may be tried again: a pure table |
 //! | [`tunnel`] | bytes both ways after an upgrade |
 //!
@@ -20,14 +21,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{
-    Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri,
-    Version, request,
-};
+use http::{Request, Response, StatusCode, Version};
 use http_body::Body as _;
-use hyper::body::Incoming;
-use hyper::upgrade::OnUpgrade;
 use tokio::time::{Instant, sleep};
 
 use crate::backends::{Backend, Backends, Tried};
@@ -35,21 +30,18 @@ use crate::clock::timer_now;
 use crate::config::model::{Upstream, UpstreamServer};
 use crate::error::{Kind, ProxyError, Retry, Side};
 use crate::http::body::{Body, RequestBody};
-use crate::http::exchange::Exchange;
+use crate::http::hop::RequestChanges;
 
-pub mod connect;
-mod link;
+mod codec;
+mod output;
 pub mod pool;
 pub mod retry;
 pub mod tunnel;
+mod wire;
 
+use codec::response::Head;
 use pool::{Lent, Pool};
 use retry::{Candidate, Left, Next};
-
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-
-/// A server closes when its announced time is over; the request that we send must be there before.
-const KEEP_ALIVE_MARGIN: Duration = Duration::from_secs(1);
 
 /// Between two attempts to find a server for a request that waits for one.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -80,28 +72,16 @@ impl Forwarder {
 
     /// Sends one request to the backend and returns the head of its response, the body to follow.
     ///
-    /// `head` is ready to be sent but for its framing: target in origin form, `Host` set, hop-by-hop fields gone
-    /// (but `Connection` and `Upgrade` for a WebSocket request, which `upgrade` announces). The response's fields are
-    /// as the backend wrote them, hop-by-hop ones included, but for a `Content-Length` beside a `Transfer-Encoding`.
-    pub fn forward(
-        &self,
-        upstream: &Upstream,
-        backends: &Backends,
-        head: request::Parts,
-        body: RequestBody,
-        upgrade: bool,
-    ) -> impl Future<Output = Forwarded> {
-        // Boxed before a future is made of it: each async fn that hands a request on has room for two.
-        self.exchange(upstream, backends, Box::new(framed(head, body)), upgrade)
-    }
-
-    async fn exchange(
+    /// `changes` says what becomes of the client's fields; `changes.upgrade` announces a WebSocket. The response's fields
+    /// are as the backend wrote them, but for those that concern its connection alone.
+    pub async fn forward(
         &self,
         upstream: &Upstream,
         backends: &Backends,
         mut request: Box<Request<RequestBody>>,
-        upgrade: bool,
+        changes: &RequestChanges<'_>,
     ) -> Forwarded {
+        let upgrade = changes.upgrade;
         let Some(admission) = backends.admit(upstream.max_requests) else {
             return Forwarded::nowhere(Kind::Overloaded);
         };
@@ -129,19 +109,15 @@ impl Forwarder {
             let (error, reused) = match connection {
                 Err(error) => (error, false),
                 Ok(mut connection) => {
-                    let reused = connection.reused();
-                    let repeatable = candidate.may_be_repeated(reused);
-                    let spare = repeatable.then(|| Spare::of(&request));
-                    let tunnel = upgrade.then(|| connection.expect_upgrade());
-                    match connection.send(request, upstream.response_timeout).await {
-                        Ok(response) => {
+                    let (reused, limit) = (connection.reused(), upstream.response_timeout);
+                    match connection.send(request, changes, limit).await {
+                        Ok(head) => {
                             connection.admit(admission);
                             let keep = upstream.idle_timeout;
-                            return asked(accepted(response, connection, keep, tunnel));
+                            return asked(accepted(head, connection, keep, upgrade));
                         }
                         Err(failed) => {
-                            let spare = || spare.map(|spare| Box::new(spare.into_request()));
-                            request = match failed.request.or_else(spare) {
+                            request = match failed.request {
                                 Some(request) => request,
                                 None => return asked(Err(failed.error)),
                             };
@@ -271,132 +247,29 @@ fn connect(
     Box::pin(async move { pool.connect(&backend, limit).await })
 }
 
-/// The request as hyper sends it faithfully.
-fn framed(mut head: request::Parts, body: RequestBody) -> Request<RequestBody> {
-    head.version = Version::HTTP_11;
-    // Among them what the server side of hyper left there.
-    head.extensions = Extensions::new();
-    if !body.is_end_stream() && !head.headers.contains_key(CONTENT_LENGTH) {
-        // hyper would send a GET with such a body as if it had none.
-        head.headers
-            .insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-    }
-    Request::from_parts(head, body)
-}
-
-/// A bodyless request once more, for a second attempt. Seldom used and made for most requests, so it is as little as a
-/// request can be had back from: copying a `HeaderMap` takes thrice as long.
-struct Spare {
-    method: Method,
-    target: Uri,
-    fields: Vec<(HeaderName, HeaderValue)>,
-    exchange: Rc<Exchange>,
-}
-
-impl Spare {
-    fn of(request: &Request<RequestBody>) -> Self {
-        let mut fields = Vec::with_capacity(request.headers().len());
-        for (name, value) in request.headers() {
-            fields.push((name.clone(), value.clone()));
-        }
-        Self {
-            method: request.method().clone(),
-            target: request.uri().clone(),
-            fields,
-            exchange: request.body().exchange().clone(),
-        }
-    }
-
-    fn into_request(self) -> Request<RequestBody> {
-        let mut request = Request::new(RequestBody::empty(self.exchange));
-        *request.method_mut() = self.method;
-        *request.uri_mut() = self.target;
-        for (name, value) in self.fields {
-            request.headers_mut().append(name, value);
-        }
-        request
-    }
-}
-
-type UpgradedSocket = tokio::sync::oneshot::Receiver<crate::transport::Upgraded>;
-
 /// Checks that a response can be passed on, and binds its connection to its body.
 fn accepted(
-    response: Response<Incoming>,
+    head: Head,
     mut connection: Box<Lent>,
     keep: Duration,
-    tunnel: Option<UpgradedSocket>,
+    upgrade: bool,
 ) -> Result<Response<Body>, ProxyError> {
-    let (mut head, body) = response.into_parts();
-    head.version = Version::HTTP_11;
-    head.extensions.remove::<OnUpgrade>();
-    if head.status == StatusCode::SWITCHING_PROTOCOLS {
-        let tunnel = tunnel.ok_or_else(|| bad_response("101 without having been asked"))?;
-        connection.surrender();
-        return Ok(Response::from_parts(head, Body::upgrade(tunnel)));
+    let mut parts = head.parts;
+    parts.version = Version::HTTP_11;
+    if parts.status == StatusCode::SWITCHING_PROTOCOLS {
+        if !upgrade {
+            return Err(bad_response("101 without having been asked"));
+        }
+        let upgraded = connection
+            .into_upgraded()
+            .ok_or_else(|| bad_response("101 before the end of the request"))?;
+        return Ok(Response::from_parts(parts, Body::upgrade(upgraded)));
     }
-    let mut keep = announced(&head.headers).map_or(keep, |announced| keep.min(announced));
-    if head.headers.contains_key(TRANSFER_ENCODING) {
-        if !is_chunked(&head.headers) {
-            return Err(bad_response("a Transfer-Encoding other than chunked"));
-        }
-        if head.headers.contains_key(CONTENT_LENGTH) {
-            // RFC 9112 §6.3: chunked wins, the other goes, and such a peer isn't trusted with another request.
-            head.headers = without(head.headers, &CONTENT_LENGTH);
-            keep = Duration::ZERO;
-        }
-    }
-    connection.keep_for(keep);
-    Ok(Response::from_parts(
-        head,
-        Body::forwarded(body, connection),
-    ))
-}
-
-/// Exactly one coding, `chunked`.
-fn is_chunked(headers: &HeaderMap) -> bool {
-    let mut values = headers.get_all(TRANSFER_ENCODING).iter();
-    let first = values.next();
-    values.next().is_none()
-        && first.is_some_and(|value| {
-            value
-                .as_bytes()
-                .trim_ascii()
-                .eq_ignore_ascii_case(b"chunked")
-        })
-}
-
-/// How long `Keep-Alive: timeout=N` lets an idle connection wait, less a margin.
-fn announced(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = headers
-        .get(KEEP_ALIVE)?
-        .to_str()
-        .ok()?
-        .split(',')
-        .find_map(|parameter| {
-            let (name, value) = parameter.split_once('=')?;
-            name.trim()
-                .eq_ignore_ascii_case("timeout")
-                .then(|| value.trim().trim_matches('"').parse().ok())?
-        })?;
-    Some(Duration::from_secs(seconds).saturating_sub(KEEP_ALIVE_MARGIN))
-}
-
-/// The same fields in the same order but for one name; `HeaderMap::remove` would reorder them.
-fn without(headers: HeaderMap, unwanted: &HeaderName) -> HeaderMap {
-    let mut kept = HeaderMap::with_capacity(headers.len());
-    let mut current = None;
-    for (name, value) in headers {
-        if name.is_some() {
-            current = name;
-        }
-        if let Some(name) = &current
-            && name != unwanted
-        {
-            kept.append(name.clone(), value);
-        }
-    }
-    kept
+    connection.keep_for(
+        head.keep_alive_for
+            .map_or(keep, |announced| keep.min(announced)),
+    );
+    Ok(Response::from_parts(parts, Body::forwarded(connection)))
 }
 
 fn bad_response(what: &'static str) -> ProxyError {
@@ -405,76 +278,5 @@ fn bad_response(what: &'static str) -> ProxyError {
         side: Side::Upstream,
         retry: Retry::Never,
         source: Some(what.into()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn headers(fields: &[(&str, &str)]) -> HeaderMap {
-        let mut map = HeaderMap::new();
-        for (name, value) in fields {
-            map.append(
-                HeaderName::from_bytes(name.as_bytes()).unwrap(),
-                HeaderValue::from_str(value).unwrap(),
-            );
-        }
-        map
-    }
-
-    #[test]
-    fn an_announced_keep_alive_time_is_read_with_a_second_to_spare() {
-        let table = [
-            ("timeout=5", Some(4)),
-            ("timeout=5, max=100", Some(4)),
-            ("max=100, Timeout = \"72\"", Some(71)),
-            ("timeout=1", Some(0)),
-            ("timeout=0", Some(0)),
-            ("timeout", None),
-            ("timeout=soon", None),
-            ("max=5", None),
-        ];
-        for (value, expected) in table {
-            let announced = announced(&headers(&[("keep-alive", value)]));
-            assert_eq!(announced.map(|time| time.as_secs()), expected, "{value}");
-        }
-    }
-
-    #[test]
-    fn only_a_single_chunked_coding_can_be_framed_again() {
-        let table: [(&[(&str, &str)], bool); 5] = [
-            (&[("transfer-encoding", "chunked")], true),
-            (&[("transfer-encoding", "Chunked ")], true),
-            (&[("transfer-encoding", "gzip, chunked")], false),
-            (&[("transfer-encoding", "gzip")], false),
-            (
-                &[
-                    ("transfer-encoding", "chunked"),
-                    ("transfer-encoding", "chunked"),
-                ],
-                false,
-            ),
-        ];
-        for (fields, expected) in table {
-            assert_eq!(is_chunked(&headers(fields)), expected, "{fields:?}");
-        }
-    }
-
-    #[test]
-    fn dropping_one_field_leaves_the_others_in_order() {
-        let all = headers(&[
-            ("a", "1"),
-            ("content-length", "5"),
-            ("b", "2"),
-            ("set-cookie", "x"),
-            ("set-cookie", "y"),
-            ("c", "3"),
-        ]);
-        let kept: Vec<_> = without(all, &CONTENT_LENGTH)
-            .iter()
-            .map(|(name, value)| format!("{name}={}", value.to_str().unwrap()))
-            .collect();
-        assert_eq!(kept, ["a=1", "b=2", "set-cookie=x", "set-cookie=y", "c=3"]);
     }
 }

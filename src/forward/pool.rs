@@ -6,37 +6,31 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::pin;
 use std::rc::{self, Rc};
 use std::sync::{Arc, Weak};
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
-use tokio::sync::oneshot;
+use bytes::Bytes;
+use http::Request;
+use http_body::{Frame, SizeHint};
 use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::Instant;
 
-use super::connect::connect;
-use super::link::{Link, LinkedIo};
+use super::codec::response::Head;
 use super::retry::{self, Progress};
+use super::wire::{Fault, Wire};
 use crate::backends::{Admission, Backend};
 use crate::clock::timer_now;
+use crate::connect::connect;
 use crate::deadline::Deadline;
-use crate::error::{Kind, ProxyError, Side};
+use crate::error::{Kind, ProxyError, Retry, Side};
 use crate::http::body::{RequestBody, Source};
+use crate::http::hop::RequestChanges;
 use crate::transport::Upgraded;
-
-/// Bytes buffered each way towards a backend; 64 KiB here would cost a tenth to a quarter of the speed of large bodies.
-const BUFFER: usize = 256 * 1024;
-
-/// Fields of a response's header section: hyper's own 100 is less than what Node sends without a word.
-const MAX_RESPONSE_FIELDS: usize = 512;
 
 /// Idle connections kept per worker and server. More than a worker has in flight under any load that one core carries.
 const MAX_IDLE: usize = 256;
@@ -51,6 +45,8 @@ pub struct Pool {
     backend: Weak<Backend>,
     idle: RefCell<VecDeque<Idle>>,
     swept: Cell<bool>,
+    /// The sweeping task's.
+    sweeper: RefCell<Option<Waker>>,
 }
 
 #[derive(Debug)]
@@ -66,6 +62,7 @@ impl Pool {
             backend: Arc::downgrade(backend),
             idle: RefCell::default(),
             swept: Cell::new(false),
+            sweeper: RefCell::new(None),
         })
     }
 
@@ -94,7 +91,7 @@ impl Pool {
         }) = idle.pop_back()
         {
             let now = *now.get_or_insert_with(timer_now);
-            if now < expires && connection.sender.is_ready() && !connection.sender.is_closed() {
+            if now < expires && connection.is_open(Waker::noop()) {
                 connection.reused = true;
                 return Some(connection);
             }
@@ -116,35 +113,9 @@ impl Pool {
             }
         };
         backend.connected();
-        let link = Rc::new(Link::default());
-        let io = TokioIo::new(LinkedIo {
-            transport,
-            link: link.clone(),
-        });
-        let (sender, mut connection) = http1::Builder::new()
-            .max_buf_size(BUFFER)
-            .max_headers(MAX_RESPONSE_FIELDS)
-            .handshake(io)
-            .await
-            .map_err(|error| not_connected(io::Error::other(error)))?;
-        let upgrades = link.clone();
-        let driver = spawn_local(async move {
-            let result = poll_fn(|context| connection.poll_without_shutdown(context)).await;
-            if result.is_ok()
-                && let Some(upgrade) = upgrades.upgrade.take()
-            {
-                let parts = connection.into_parts();
-                // Nobody waits for it unless the answer was 101.
-                let _ = upgrade.send(Upgraded {
-                    transport: parts.io.into_inner().transport,
-                    read_ahead: parts.read_buf,
-                });
-            }
-        });
         Ok(Box::new(Lent {
-            sender,
-            driver: Some(driver.abort_handle()),
-            link,
+            wire: Rc::new(RefCell::new(Wire::new(transport))),
+            upload: None,
             home: Rc::downgrade(self),
             admission: None,
             deadline: Deadline::default(),
@@ -155,6 +126,10 @@ impl Pool {
 
     fn put(self: &Rc<Self>, connection: Box<Lent>) {
         let expires = timer_now() + connection.keep;
+        let sweeper = self.sweeper.borrow();
+        if !connection.is_open(sweeper.as_ref().unwrap_or(Waker::noop())) {
+            return;
+        }
         let mut idle = self.idle.borrow_mut();
         if idle.len() >= MAX_IDLE {
             idle.pop_front();
@@ -167,21 +142,35 @@ impl Pool {
             spawn_local(sweep(Rc::downgrade(self)));
         }
     }
+
+    /// Drops the idle connections that are closed or have waited long enough; whether none is left.
+    fn clean(&self, waker: &Waker) -> bool {
+        self.sweeper.replace(Some(waker.clone()));
+        let now = timer_now();
+        let mut idle = self.idle.borrow_mut();
+        idle.retain(|entry| entry.expires > now && entry.connection.is_open(waker));
+        idle.is_empty()
+    }
 }
 
-/// Drops expired connections until none is left.
+/// Drops connections that expire or are closed while they are idle, until none is left.
 async fn sweep(pool: rc::Weak<Pool>) {
-    loop {
-        tokio::time::sleep(SWEEP).await;
-        let Some(pool) = pool.upgrade() else { return };
-        let now = timer_now();
-        let mut idle = pool.idle.borrow_mut();
-        idle.retain(|entry| entry.expires > now && !entry.connection.sender.is_closed());
-        if idle.is_empty() {
+    let mut turn = pin!(tokio::time::sleep(SWEEP));
+    poll_fn(|context| {
+        let Some(pool) = pool.upgrade() else {
+            return Poll::Ready(());
+        };
+        if pool.clean(context.waker()) {
             pool.swept.set(false);
-            return;
+            pool.sweeper.replace(None);
+            return Poll::Ready(());
         }
-    }
+        while turn.as_mut().poll(context).is_ready() {
+            turn.as_mut().reset(timer_now() + SWEEP);
+        }
+        Poll::Pending
+    })
+    .await;
 }
 
 fn not_connected(error: io::Error) -> ProxyError {
@@ -196,10 +185,9 @@ fn not_connected(error: io::Error) -> ProxyError {
 /// A connection lent to one request; dropping it closes it, [`Source::release`] may give it back.
 #[derive(Debug)]
 pub struct Lent {
-    sender: SendRequest<RequestBody>,
-    /// The task that drives hyper's connection; `None` once the socket belongs to a tunnel.
-    driver: Option<AbortHandle>,
-    link: Rc<Link>,
+    /// Shared only with the task that sends what is left of a request when its response has begun.
+    wire: Rc<RefCell<Wire>>,
+    upload: Option<AbortHandle>,
     home: rc::Weak<Pool>,
     admission: Option<Admission>,
     deadline: Deadline,
@@ -232,39 +220,38 @@ impl Lent {
         self.admission = Some(admission);
     }
 
-    /// The socket itself, should the backend answer 101 to the next request.
-    pub fn expect_upgrade(&mut self) -> oneshot::Receiver<Upgraded> {
-        let (sender, receiver) = oneshot::channel();
-        self.link.upgrade.replace(Some(sender));
-        receiver
+    /// The socket itself, after a 101; `None` while the request is still being sent.
+    pub fn into_upgraded(self) -> Option<Upgraded> {
+        let wire = Rc::clone(&self.wire);
+        drop(self);
+        let wire = Rc::into_inner(wire)?.into_inner();
+        wire.sent().then(|| wire.into_upgraded())
     }
 
-    /// Leaves the connection to whoever holds the receiver of [`Lent::expect_upgrade`].
-    pub fn surrender(mut self) {
-        self.driver = None;
+    /// Whether the backend still holds an idle connection open; `waker` is woken when it doesn't any more.
+    fn is_open(&self, waker: &Waker) -> bool {
+        let mut context = Context::from_waker(waker);
+        self.wire.borrow_mut().poll_over(&mut context).is_pending()
     }
 
     /// Sends a request and waits for the head of its response, at most `limit` after the last of its body was sent
     /// (or taken, while it is still being sent).
-    pub async fn send(
+    pub(super) async fn send(
         &mut self,
         request: Box<Request<RequestBody>>,
+        changes: &RequestChanges<'_>,
         limit: Duration,
-    ) -> Result<Response<Incoming>, Failed> {
+    ) -> Result<Head, Failed> {
         let exchange = request.body().exchange().clone();
-        self.link.begin(exchange.clone());
-        let mut response = pin!(self.sender.try_send_request(*request));
+        self.wire.borrow_mut().begin(request, changes);
+        let (wire, deadline) = (&*self.wire, &mut self.deadline);
         let mut seen = None;
         let mut since = timer_now();
-        let deadline = &mut self.deadline;
         let outcome = poll_fn(|context| {
-            if let Poll::Ready(outcome) = response.as_mut().poll(context) {
+            if let Poll::Ready(outcome) = poll_exchange(&mut wire.borrow_mut(), context) {
                 return Poll::Ready(Some(outcome));
             }
             let progress = (exchange.request_frames(), exchange.request_done());
-            if !exchange.request_done() {
-                exchange.wake_on_request(context);
-            }
             if seen != Some(progress) {
                 if seen.is_some() {
                     since = timer_now();
@@ -275,61 +262,93 @@ impl Lent {
         })
         .await;
         match outcome {
-            Some(Ok(response)) => Ok(response),
-            Some(Err(mut error)) => {
-                let request = error.take_message().map(Box::new);
-                let progress = self.link.progress(request.is_some());
+            Some(Ok(head)) => {
+                if !self.wire.borrow().sent() {
+                    self.send_the_rest();
+                }
+                Ok(head)
+            }
+            Some(Err(fault)) => {
+                let mut wire = self.wire.borrow_mut();
                 Err(Failed {
-                    error: failure(error.into_error(), progress),
-                    request,
+                    error: failure(fault, wire.progress()),
+                    request: wire.take_back(),
                 })
             }
             None => Err(Failed {
                 error: ProxyError {
                     kind: Kind::ResponseTimeout,
                     side: Side::Upstream,
-                    retry: crate::error::Retry::Never,
+                    retry: Retry::Never,
                     source: None,
                 },
                 request: None,
             }),
         }
     }
+
+    /// A client may go on sending for as long as it doesn't read: that must not wait for the response.
+    fn send_the_rest(&mut self) {
+        let wire = Rc::downgrade(&self.wire);
+        let task = spawn_local(poll_fn(move |context| {
+            let Some(wire) = wire.upgrade() else {
+                return Poll::Ready(());
+            };
+            wire.borrow_mut().poll_upload(context)
+        }));
+        self.upload = Some(task.abort_handle());
+    }
 }
 
-fn failure(error: hyper::Error, progress: Progress) -> ProxyError {
-    let (kind, side) = if error.is_user() {
-        // The only thing of ours that hyper runs is the request's body.
-        (Kind::ClientGone, Side::Downstream)
-    } else if error.is_parse() {
-        (Kind::BadResponse, Side::Upstream)
-    } else {
-        (Kind::ConnectionLost, Side::Upstream)
+/// Sends while there is something to send, and reads the head of the response meanwhile.
+fn poll_exchange(wire: &mut Wire, context: &mut Context<'_>) -> Poll<Result<Head, Fault>> {
+    if let Poll::Ready(Err(fault)) = wire.poll_send(context) {
+        return Poll::Ready(Err(fault));
+    }
+    wire.poll_head(context)
+}
+
+fn failure(fault: Fault, progress: Progress) -> ProxyError {
+    let (kind, side, retry) = match fault {
+        Fault::Request(_) | Fault::RequestCut => (Kind::ClientGone, Side::Downstream, Retry::Never),
+        Fault::Response(_) => (Kind::BadResponse, Side::Upstream, Retry::Never),
+        Fault::Connection(_) => (
+            Kind::ConnectionLost,
+            Side::Upstream,
+            retry::allowed(progress),
+        ),
     };
     ProxyError {
         kind,
         side,
-        retry: if kind == Kind::ConnectionLost {
-            retry::allowed(progress)
-        } else {
-            crate::error::Retry::Never
-        },
-        source: Some(Box::new(error)),
+        retry,
+        source: Some(Box::new(fault)),
     }
 }
 
 impl Source for Lent {
+    fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let frame = self.wire.borrow_mut().poll_frame(context);
+        frame.map(|frame| frame.map(|frame| frame.map_err(io::Error::other)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.wire.borrow().received()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let expected = self.wire.borrow().expected();
+        expected.map_or_else(SizeHint::new, SizeHint::with_exact)
+    }
+
     fn release(mut self: Box<Self>, complete: bool) {
-        let request_done = self.link.request_done();
-        self.link.exchange.replace(None);
         self.admission = None;
-        if complete
-            && request_done
+        if self.wire.borrow_mut().reusable()
+            && complete
             && !self.keep.is_zero()
-            && !self.link.write_closed.get()
-            && !self.sender.is_closed()
             && let Some(home) = self.home.upgrade()
         {
+            self.upload = None;
             home.put(self);
         }
     }
@@ -337,9 +356,8 @@ impl Source for Lent {
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        // hyper would wait for the rest of a request's body, or of a response's.
-        if let Some(driver) = &self.driver {
-            driver.abort();
+        if let Some(upload) = &self.upload {
+            upload.abort();
         }
     }
 }

@@ -38,9 +38,9 @@ impl Candidate {
         }
     }
 
-    /// Whether it may be made again after it was written to a connection, and no byte of a response came.
-    pub fn may_be_repeated(self, reused: bool) -> bool {
-        reused && self.bodyless && self.idempotent
+    /// Whether making it again after it was written, and no byte of a response came, harms nobody.
+    pub fn is_harmless(self) -> bool {
+        self.bodyless && self.idempotent
     }
 }
 
@@ -48,7 +48,7 @@ impl Candidate {
 pub fn allowed(progress: Progress) -> Retry {
     match progress {
         Progress::NotConnected | Progress::NotWritten => Retry::Always,
-        Progress::NoResponse => Retry::IfReused,
+        Progress::NoResponse => Retry::IfHarmless,
         Progress::Responding => Retry::Never,
     }
 }
@@ -77,16 +77,21 @@ pub enum Next {
     Later,
 }
 
-/// Where a failed request goes. One that may have been read is made once more at most: the new connection isn't a
-/// reused one.
+/// Where a failed request goes.
+///
+/// One that may have been read is made once more at most, on a new connection, unless `upstream.try_duration` runs: a
+/// backend that goes down accepts connections that it never reads from, and nobody can tell them from those it did.
 pub fn next(retry: Retry, candidate: Candidate, left: Left) -> Next {
+    let harmless = candidate.is_harmless();
     match retry {
         Retry::Always if left.reused => Next::NewConnection,
-        Retry::IfReused if candidate.may_be_repeated(left.reused) => Next::NewConnection,
+        Retry::IfHarmless if harmless && left.reused => Next::NewConnection,
         // A new connection on which nothing could be written won't do better a second time.
         Retry::Always if left.others => Next::OtherServer,
         Retry::Always if left.time => Next::Later,
-        Retry::Never | Retry::IfReused | Retry::Always => Next::Nowhere,
+        Retry::IfHarmless if harmless && left.time && left.others => Next::OtherServer,
+        Retry::IfHarmless if harmless && left.time => Next::Later,
+        Retry::Never | Retry::IfHarmless | Retry::Always => Next::Nowhere,
     }
 }
 
@@ -98,63 +103,81 @@ mod tests {
     fn only_what_the_backend_cannot_have_acted_on_is_repeated() {
         use Next::{Later, NewConnection, Nowhere, OtherServer};
         use Progress::{NoResponse, NotConnected, NotWritten, Responding};
-        // progress, method, bodyless, reused connection; then where it goes with other servers, with time, with neither
+        // progress, method, bodyless, reused connection; then where it goes with time and other servers, with time
+        // alone, with other servers alone, with neither
         let table = [
             (
                 NotConnected,
                 Method::GET,
                 true,
                 false,
-                [OtherServer, Later, Nowhere],
+                [OtherServer, Later, OtherServer, Nowhere],
             ),
             (
                 NotConnected,
                 Method::POST,
                 true,
                 false,
-                [OtherServer, Later, Nowhere],
+                [OtherServer, Later, OtherServer, Nowhere],
             ),
             (
                 NotConnected,
                 Method::POST,
                 false,
                 false,
-                [OtherServer, Later, Nowhere],
+                [OtherServer, Later, OtherServer, Nowhere],
             ),
-            (NotWritten, Method::GET, true, true, [NewConnection; 3]),
-            (NotWritten, Method::POST, false, true, [NewConnection; 3]),
+            (NotWritten, Method::GET, true, true, [NewConnection; 4]),
+            (NotWritten, Method::POST, false, true, [NewConnection; 4]),
             (
                 NotWritten,
                 Method::GET,
                 true,
                 false,
-                [OtherServer, Later, Nowhere],
+                [OtherServer, Later, OtherServer, Nowhere],
             ),
             (
                 NotWritten,
                 Method::POST,
                 false,
                 false,
-                [OtherServer, Later, Nowhere],
+                [OtherServer, Later, OtherServer, Nowhere],
             ),
-            (NoResponse, Method::GET, true, true, [NewConnection; 3]),
-            (NoResponse, Method::HEAD, true, true, [NewConnection; 3]),
-            (NoResponse, Method::OPTIONS, true, true, [NewConnection; 3]),
-            (NoResponse, Method::PUT, true, true, [NewConnection; 3]),
-            (NoResponse, Method::DELETE, true, true, [NewConnection; 3]),
-            (NoResponse, Method::PUT, false, true, [Nowhere; 3]),
-            (NoResponse, Method::GET, false, true, [Nowhere; 3]),
-            (NoResponse, Method::POST, true, true, [Nowhere; 3]),
-            (NoResponse, Method::POST, false, true, [Nowhere; 3]),
-            (NoResponse, Method::PATCH, true, true, [Nowhere; 3]),
-            (NoResponse, Method::GET, true, false, [Nowhere; 3]),
-            (Responding, Method::GET, true, true, [Nowhere; 3]),
-            (Responding, Method::POST, false, true, [Nowhere; 3]),
-            (Responding, Method::GET, true, false, [Nowhere; 3]),
+            (NoResponse, Method::GET, true, true, [NewConnection; 4]),
+            (NoResponse, Method::HEAD, true, true, [NewConnection; 4]),
+            (NoResponse, Method::OPTIONS, true, true, [NewConnection; 4]),
+            (NoResponse, Method::PUT, true, true, [NewConnection; 4]),
+            (NoResponse, Method::DELETE, true, true, [NewConnection; 4]),
+            (NoResponse, Method::PUT, false, true, [Nowhere; 4]),
+            (NoResponse, Method::GET, false, true, [Nowhere; 4]),
+            (NoResponse, Method::POST, true, true, [Nowhere; 4]),
+            (NoResponse, Method::POST, false, true, [Nowhere; 4]),
+            (NoResponse, Method::PATCH, true, true, [Nowhere; 4]),
+            (
+                NoResponse,
+                Method::GET,
+                true,
+                false,
+                [OtherServer, Later, Nowhere, Nowhere],
+            ),
+            (
+                NoResponse,
+                Method::DELETE,
+                true,
+                false,
+                [OtherServer, Later, Nowhere, Nowhere],
+            ),
+            (NoResponse, Method::GET, false, false, [Nowhere; 4]),
+            (NoResponse, Method::POST, true, false, [Nowhere; 4]),
+            (NoResponse, Method::POST, false, false, [Nowhere; 4]),
+            (Responding, Method::GET, true, true, [Nowhere; 4]),
+            (Responding, Method::POST, false, true, [Nowhere; 4]),
+            (Responding, Method::GET, true, false, [Nowhere; 4]),
         ];
         for (progress, method, bodyless, reused, expected) in table {
             let candidate = Candidate::new(&method, bodyless);
-            let found = [(true, true), (false, true), (false, false)].map(|(others, time)| {
+            let left = [(true, true), (false, true), (true, false), (false, false)];
+            let found = left.map(|(others, time)| {
                 let left = Left {
                     reused,
                     others,

@@ -1,8 +1,7 @@
 //! Paths that are closed to the outside: which requests a rule of `[[routes.block]]` refuses.
 //!
 //! Keeps true: a rule is never narrower than what Express routes: letter case, encodings, slashes and dot segments make no
-//! difference (the guard key), and `GET` includes `HEAD`, which Express answers with the same handler. A hostile path
-//! costs time in proportion to its length, not more.
+//! difference (the guard key).
 //! Must not know: configuration files, how the refusal is written.
 
 use std::net::IpAddr;
@@ -10,6 +9,7 @@ use std::net::IpAddr;
 use http::{Method, Uri};
 use ipnet::IpNet;
 
+use super::pattern::{Breadth, Pattern, covers};
 use super::target::any_key;
 
 /// One rule: these methods of these paths, for everybody but these clients.
@@ -26,7 +26,7 @@ impl Rule {
     /// the path above it included. No `methods` are all of them; clients inside `allow` pass.
     pub fn new(path: &str, methods: Vec<Method>, allow: Vec<IpNet>) -> Self {
         Self {
-            path: Pattern::new(path),
+            path: Pattern::new(path, Breadth::Several),
             methods,
             allow,
         }
@@ -34,100 +34,15 @@ impl Rule {
 
     /// Whether this request is refused. A client without an address (a unix socket's) is inside no network.
     pub fn refuses(&self, method: &Method, target: &Uri, client: Option<IpAddr>) -> bool {
-        self.covers(method)
+        covers(&self.methods, method)
             && !client.is_some_and(|client| self.allow.iter().any(|net| net.contains(&client)))
-            && any_key(target.path(), |key| self.path.matches(key))
+            && self.is_about(target.path())
     }
 
-    fn covers(&self, method: &Method) -> bool {
-        let listed = |method: &Method| self.methods.contains(method);
-        self.methods.is_empty()
-            || listed(method)
-            || (*method == Method::HEAD && listed(&Method::GET))
+    /// Whether it says anything about this path, to whatever methods and clients.
+    pub fn is_about(&self, path: &str) -> bool {
+        any_key(path, |key| self.path.matches(key))
     }
-}
-
-/// A path with wildcards, compared with guard keys segment by segment.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Pattern {
-    segments: Vec<Segment>,
-    /// Whether more segments may follow.
-    below: bool,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Segment {
-    /// In lower case.
-    Literal(Box<[u8]>),
-    /// One or more.
-    Some,
-}
-
-impl Pattern {
-    fn new(path: &str) -> Self {
-        let path = path.to_ascii_lowercase();
-        let path = path.trim_matches('/');
-        let (path, below) = match path.strip_suffix('*') {
-            Some(above) if above.is_empty() || above.ends_with('/') => {
-                (above.trim_end_matches('/'), true)
-            }
-            _ => (path, false),
-        };
-        let segments = path.split('/').filter(|segment| !segment.is_empty());
-        let segment = |text: &str| {
-            if text.starts_with('{') && text.ends_with('}') {
-                Segment::Some
-            } else {
-                Segment::Literal(text.as_bytes().into())
-            }
-        };
-        Self {
-            segments: segments.map(segment).collect(),
-            below,
-        }
-    }
-
-    /// Wildcards are tried from left to right, and only the last one reached is ever widened: what an earlier one could
-    /// take more, the later one can take as well.
-    fn matches(&self, key: &[u8]) -> bool {
-        let Some(path) = key.strip_prefix(b"/") else {
-            return false;
-        };
-        let mut rest = (!path.is_empty()).then_some(path);
-        let mut at = 0;
-        let mut widen: Option<(usize, Option<&[u8]>)> = None;
-        loop {
-            match (self.segments.get(at), rest) {
-                (None, None) => return true,
-                (None, Some(_)) if self.below => return true,
-                (Some(Segment::Literal(expected)), Some(path)) => {
-                    let (segment, next) = first_segment(path);
-                    if *segment == **expected {
-                        (at, rest) = (at + 1, next);
-                        continue;
-                    }
-                }
-                (Some(Segment::Some), Some(path)) => {
-                    let (_, next) = first_segment(path);
-                    (at, rest) = (at + 1, next);
-                    widen = Some((at, next));
-                    continue;
-                }
-                (None, Some(_)) | (Some(_), None) => {}
-            }
-            let Some((after, Some(path))) = widen else {
-                return false;
-            };
-            let (_, next) = first_segment(path);
-            (at, rest) = (after, next);
-            widen = Some((after, next));
-        }
-    }
-}
-
-fn first_segment(path: &[u8]) -> (&[u8], Option<&[u8]>) {
-    let mut parts = path.splitn(2, |byte| *byte == b'/');
-    (parts.next().unwrap_or_default(), parts.next())
 }
 
 #[cfg(test)]

@@ -5,17 +5,20 @@
 //! Must not know: where a forwarded body comes from, beyond a [`Source`] to give back.
 
 use std::fmt;
+use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use http::HeaderMap;
+use http::header::CONTENT_LENGTH;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::sync::oneshot;
 
 use super::exchange::Exchange;
 use super::hop;
+use super::rewrite::{Rewrite, Rewritten};
 use crate::transport::Upgraded;
 
 /// A request's body.
@@ -57,6 +60,12 @@ impl RequestBody {
     /// The exchange that this body belongs to.
     pub fn exchange(&self) -> &Rc<Exchange> {
         &self.exchange
+    }
+
+    /// Whether there is a body whose length these, the request's fields, don't announce: it goes on in chunks.
+    pub fn is_unannounced(&self, headers: &HeaderMap) -> bool {
+        !self.is_end_stream()
+            && (self.size_hint().exact().is_none() || !headers.contains_key(CONTENT_LENGTH))
     }
 
     /// Puts bytes that were read from this body back in front of it, to be read again.
@@ -144,7 +153,7 @@ impl HttpBody for RequestBody {
 }
 
 /// Trailers without what may not travel in them.
-fn passed_on(frame: Result<Frame<Bytes>, hyper::Error>) -> Result<Frame<Bytes>, hyper::Error> {
+fn passed_on<E>(frame: Result<Frame<Bytes>, E>) -> Result<Frame<Bytes>, E> {
     frame.map(|frame| match frame.into_trailers() {
         Ok(trailers) => Frame::trailers(hop::trailers(trailers)),
         Err(frame) => frame,
@@ -182,6 +191,15 @@ pub type Finish = Box<dyn FnOnce(Finished)>;
 
 /// Where a forwarded body comes from; told once when nobody reads it any more.
 pub trait Source: fmt::Debug {
+    /// The next frame.
+    fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>>;
+
+    /// Whether the last frame was read.
+    fn is_end_stream(&self) -> bool;
+
+    /// Bytes to come, as far as is known.
+    fn size_hint(&self) -> SizeHint;
+
     /// `complete` says that the body was read to its end.
     fn release(self: Box<Self>, complete: bool);
 }
@@ -192,7 +210,7 @@ pub struct Body {
     bytes: u64,
     ended: Option<Ending>,
     /// An error waits here for one turn, so that what came before it is flushed.
-    error: Option<hyper::Error>,
+    error: Option<io::Error>,
     finish: Option<Finish>,
     exchange: Option<Rc<Exchange>>,
 }
@@ -201,8 +219,9 @@ pub struct Body {
 enum Content {
     Empty,
     Full(Bytes),
-    Forwarded(Incoming, Option<Box<dyn Source>>),
-    Upgrade(Option<oneshot::Receiver<Upgraded>>),
+    /// `None` when it is over.
+    Forwarded(Option<Box<dyn Source>>),
+    Upgrade(Option<Box<Upgraded>>),
 }
 
 impl Body {
@@ -221,13 +240,24 @@ impl Body {
     }
 
     /// The backend's body.
-    pub fn forwarded(incoming: Incoming, source: Box<dyn Source>) -> Self {
-        Self::new(Content::Forwarded(incoming, Some(source)))
+    pub fn forwarded(source: Box<dyn Source>) -> Self {
+        Self::new(Content::Forwarded(Some(source)))
     }
 
-    /// The body of a 101: the backend's socket follows as soon as it is free.
-    pub fn upgrade(upstream: oneshot::Receiver<Upgraded>) -> Self {
-        Self::new(Content::Upgrade(Some(upstream)))
+    /// The body of a 101: the backend's socket.
+    pub fn upgrade(upstream: Upgraded) -> Self {
+        Self::new(Content::Upgrade(Some(Box::new(upstream))))
+    }
+
+    /// Changes the backend's body on its way. A body that has no bytes, or isn't the backend's, stays as it is.
+    #[must_use]
+    pub fn rewritten(mut self, rewrite: Box<dyn Rewrite>) -> Self {
+        if let Content::Forwarded(source) = &mut self.content
+            && let Some(incoming) = source.take_if(|source| !source.is_end_stream())
+        {
+            *source = Some(Box::new(Rewritten::new(incoming, rewrite)));
+        }
+        self
     }
 
     fn new(content: Content) -> Self {
@@ -256,7 +286,7 @@ impl Body {
     }
 
     /// The tunnel that a 101 leads to, and the hook that its end must call; `None` for every other body.
-    pub fn take_upgrade(&mut self) -> Option<(oneshot::Receiver<Upgraded>, Option<Finish>)> {
+    pub fn take_upgrade(&mut self) -> Option<(Box<Upgraded>, Option<Finish>)> {
         match &mut self.content {
             Content::Upgrade(upstream) => upstream
                 .take()
@@ -277,7 +307,7 @@ impl Body {
             return;
         }
         self.ended = Some(ending);
-        if let Content::Forwarded(_, source) = &mut self.content
+        if let Content::Forwarded(source) = &mut self.content
             && let Some(source) = source.take()
         {
             source.release(ending == Ending::Complete);
@@ -296,25 +326,25 @@ impl Body {
 
 impl HttpBody for Body {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = io::Error;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         let this = self.get_mut();
         if let Some(error) = this.error.take() {
             this.over(Ending::Broken);
             return Poll::Ready(Some(Err(error)));
         }
         let frame = match &mut this.content {
-            Content::Empty | Content::Upgrade(_) => None,
+            Content::Empty | Content::Upgrade(_) | Content::Forwarded(None) => None,
             Content::Full(bytes) => {
                 let bytes = std::mem::take(bytes);
                 this.content = Content::Empty;
                 Some(Ok(Frame::data(bytes)))
             }
-            Content::Forwarded(incoming, _) => ready!(Pin::new(incoming).poll_frame(context)),
+            Content::Forwarded(Some(source)) => ready!(source.poll_frame(context)),
         };
         match frame {
             None => {
@@ -340,17 +370,19 @@ impl HttpBody for Body {
 
     fn is_end_stream(&self) -> bool {
         match &self.content {
-            Content::Empty | Content::Upgrade(_) => true,
+            Content::Empty | Content::Upgrade(_) | Content::Forwarded(None) => true,
             Content::Full(_) => false,
-            Content::Forwarded(incoming, _) => self.error.is_none() && incoming.is_end_stream(),
+            Content::Forwarded(Some(source)) => self.error.is_none() && source.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.content {
-            Content::Empty | Content::Upgrade(_) => SizeHint::with_exact(0),
+            Content::Empty | Content::Upgrade(_) | Content::Forwarded(None) => {
+                SizeHint::with_exact(0)
+            }
             Content::Full(bytes) => SizeHint::with_exact(length(bytes)),
-            Content::Forwarded(incoming, _) => incoming.size_hint(),
+            Content::Forwarded(Some(source)) => source.size_hint(),
         }
     }
 }

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Waker};
 
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use rustls::ServerConfig;
 
 use super::body::{Body, RequestBody};
@@ -41,6 +41,9 @@ pub trait Answer: 'static {
     /// Whether HTTP/2 is spoken without TLS to clients that begin with it; read for each new connection.
     fn h2c(&self) -> bool;
 
+    /// The answer to bytes that were refused with this status before they became a request.
+    fn refuse(&self, status: StatusCode) -> Response<Body>;
+
     /// Answers one request. Dropped in the middle when the client is gone.
     fn answer(
         self: Rc<Self>,
@@ -59,7 +62,6 @@ pub struct Exchange {
     response_done: Cell<bool>,
     event_stream: Cell<bool>,
     client_closed: Cell<bool>,
-    request_waker: RefCell<Option<Waker>>,
     client_waker: RefCell<Option<Waker>>,
 }
 
@@ -82,11 +84,6 @@ impl Exchange {
     /// Whether somebody waits for more of the request's body, so that it is the client who doesn't go on.
     pub fn request_awaited(&self) -> bool {
         self.request_awaited.get()
-    }
-
-    /// Wakes the task when the request's body makes progress or is done.
-    pub fn wake_on_request(&self, context: &Context<'_>) {
-        register(&self.request_waker, context);
     }
 
     /// Whether the client has closed its sending side behind a complete request.
@@ -128,12 +125,10 @@ impl Exchange {
 
     pub(super) fn mark_request_frame(&self) {
         self.request_frames.set(self.request_frames.get() + 1);
-        wake(&self.request_waker);
     }
 
     pub(super) fn mark_request_done(&self) {
         self.request_done.set(true);
-        wake(&self.request_waker);
     }
 
     /// The body is dropped; unless it was done before, the rest will not be read.

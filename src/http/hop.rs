@@ -4,9 +4,9 @@
 //! take away what the backend relies on.
 //! Must not know: bodies, connections, who the client is.
 
+use std::io::Write;
 use std::net::IpAddr;
 
-use bytes::Bytes;
 use http::header::{
     CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TE,
     TRANSFER_ENCODING, UPGRADE,
@@ -14,7 +14,7 @@ use http::header::{
 use http::{Method, Version};
 
 use super::forwarded::{
-    Claims, Origin, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, is_claim, is_same_name,
+    Claims, Origin, X_FORWARDED_HOST, X_FORWARDED_PROTO, is_claim, is_same_name,
 };
 
 /// The header that names a request in every log.
@@ -24,85 +24,127 @@ pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 #[derive(Clone, Debug)]
 pub struct RequestChanges<'a> {
     /// `Host`: the request's effective authority, or the upstream's where HTTP/1.0 named none.
-    pub host: HeaderValue,
+    pub host: &'a HeaderValue,
     /// For `X-Forwarded-*`; a trusted peer's other claims (`Forwarded`, `X-Real-IP`, `X-Forwarded-Port`, …) pass.
     pub origin: &'a Origin,
     /// `x-request-id`.
-    pub request_id: HeaderValue,
+    pub request_id: &'a HeaderValue,
     /// Whether this opens a WebSocket tunnel ([`is_websocket_upgrade`]); other upgrades are stripped.
     pub upgrade: bool,
-    /// Whether a body follows whose length isn't announced; hyper would otherwise send none with `GET`, `HEAD` and the like.
+    /// Whether a body follows whose length isn't announced.
     pub chunked: bool,
     /// For a preflight of an owned path: method-override headers could turn it into a `POST` behind our back.
     pub keeps_method: bool,
 }
 
-/// The header map of a request on its way to the backend.
-pub fn request_headers(incoming: HeaderMap, changes: &RequestChanges<'_>) -> HeaderMap {
-    let nominated = Nominated::by(&incoming);
-    let takes_trailers = takes_trailers(&incoming);
-    let mut outgoing = HeaderMap::with_capacity(incoming.len() + 6);
+/// Writes the fields of a request on its way to the backend, a line each.
+///
+/// As text, for no map of them is ever needed, and building one takes several times as long.
+pub fn write_request_fields(incoming: &HeaderMap, changes: &RequestChanges<'_>, out: &mut Vec<u8>) {
+    let nominated = Nominated::by(incoming);
     // First, as clients write it; hyper parses it from anywhere.
-    let mut host = Some(&changes.host);
+    let mut host = Some(changes.host);
     if !incoming.contains_key(HOST) {
-        outgoing.extend(host.take().map(|host| (HOST, host.clone())));
+        write_host(&mut host, out);
     }
-    move_fields(incoming, &mut outgoing, |name, outgoing| {
+    let mut takes_trailers = false;
+    for (name, value) in incoming {
         if *name == HOST {
-            outgoing.extend(host.take().map(|host| (HOST, host.clone())));
-            return false;
+            write_host(&mut host, out);
+        } else if travels(name, changes) && !nominated.contains(name) {
+            write_field(name, value.as_bytes(), out);
+        } else if *name == TE {
+            takes_trailers |=
+                elements_of(value).any(|element| element.eq_ignore_ascii_case(b"trailers"));
         }
-        !(is_hop_by_hop(name)
-            || *name == EXPECT
-            || name.as_str() == "http2-settings"
-            || (changes.chunked && *name == CONTENT_LENGTH)
-            || (changes.keeps_method && is_method_override(name))
-            || is_same_name(name.as_str().as_bytes(), X_REQUEST_ID.as_str().as_bytes())
-            || is_void_claim(name, changes.origin.claims)
-            || nominated.contains(name))
-    });
+    }
     if takes_trailers {
-        outgoing.insert(TE, HeaderValue::from_static("trailers"));
+        write_field(&TE, b"trailers", out);
     }
     if changes.upgrade {
-        outgoing.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-        outgoing.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        write_field(&CONNECTION, b"Upgrade", out);
+        write_field(&UPGRADE, b"websocket", out);
     }
     if changes.chunked {
-        outgoing.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        write_field(&TRANSFER_ENCODING, b"chunked", out);
     }
     let origin = changes.origin;
     if let Some(client) = origin.client_ip {
-        outgoing.insert(X_FORWARDED_FOR, address_value(client));
+        out.extend_from_slice(b"x-forwarded-for: ");
+        write_address(client, out);
+        out.extend_from_slice(b"\r\n");
     }
-    outgoing.insert(
-        X_FORWARDED_PROTO,
-        HeaderValue::from_static(origin.scheme.as_str()),
-    );
+    write_field(&X_FORWARDED_PROTO, origin.scheme.as_str().as_bytes(), out);
     if let Some(host) = &origin.host {
-        outgoing.insert(X_FORWARDED_HOST, host.clone());
+        write_field(&X_FORWARDED_HOST, host.as_bytes(), out);
     }
-    outgoing.insert(X_REQUEST_ID, changes.request_id.clone());
-    outgoing
+    write_field(&X_REQUEST_ID, changes.request_id.as_bytes(), out);
+}
+
+/// Once.
+fn write_host(host: &mut Option<&HeaderValue>, out: &mut Vec<u8>) {
+    if let Some(host) = host.take() {
+        write_field(&HOST, host.as_bytes(), out);
+    }
+}
+
+/// Writes one field's line.
+pub fn write_field(name: &HeaderName, value: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(name.as_str().as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Whether a client's field is for the backend, as far as its name says. Of all the names here only a few begin with the
+/// letters that most fields begin with.
+fn travels(name: &HeaderName, changes: &RequestChanges<'_>) -> bool {
+    let text = name.as_str();
+    match text.as_bytes().first() {
+        Some(b'x' | b'f') => {
+            !((changes.keeps_method && is_method_override(name))
+                || is_same_name(text.as_bytes(), X_REQUEST_ID.as_str().as_bytes())
+                || is_void_claim(name, changes.origin.claims))
+        }
+        Some(b'c' | b'e' | b'h' | b'k' | b'p' | b't' | b'u') => {
+            !(is_hop_by_hop(name)
+                || *name == EXPECT
+                || text == "http2-settings"
+                || (changes.chunked && *name == CONTENT_LENGTH))
+        }
+        _ => true,
+    }
 }
 
 /// The header map of a response on its way to the client. `Transfer-Encoding` is made anew by hyper, and a `Content-Length` beside it
 /// is void (RFC 9112 section 6.3). The backend's `x-request-id`, if any, gives way to ours.
 ///
 /// `switched` is for a 101 that answers a [`is_websocket_upgrade`]: `Connection` and `Upgrade` are kept in that one case.
-pub fn response_headers(incoming: HeaderMap, request_id: HeaderValue, switched: bool) -> HeaderMap {
+pub fn response_headers(
+    mut incoming: HeaderMap,
+    request_id: HeaderValue,
+    switched: bool,
+) -> HeaderMap {
+    if incoming.keys().all(travels_back) {
+        // Nearly always: what the connection's own fields say was read, and they were dropped, with the response itself.
+        incoming.insert(X_REQUEST_ID, request_id);
+        return incoming;
+    }
     let nominated = Nominated::by(&incoming);
     let length_is_void = incoming.contains_key(TRANSFER_ENCODING);
     let mut outgoing = HeaderMap::with_capacity(incoming.len() + 1);
-    move_fields(incoming, &mut outgoing, |name, _| {
+    move_fields(incoming, &mut outgoing, |name| {
         let kept = switched && (*name == CONNECTION || *name == UPGRADE);
-        kept || !(is_hop_by_hop(name)
-            || (length_is_void && *name == CONTENT_LENGTH)
-            || *name == X_REQUEST_ID
-            || nominated.contains(name))
+        let void = length_is_void && *name == CONTENT_LENGTH;
+        kept || (travels_back(name) && !void && !nominated.contains(name))
     });
     outgoing.insert(X_REQUEST_ID, request_id);
     outgoing
+}
+
+/// Whether a backend's field is for the client, as far as its name says.
+fn travels_back(name: &HeaderName) -> bool {
+    !(is_hop_by_hop(name) || *name == X_REQUEST_ID)
 }
 
 /// The trailers that travel on, either way: nothing that frames a message, says whose request it is, or belongs to one hop
@@ -110,7 +152,7 @@ pub fn response_headers(incoming: HeaderMap, request_id: HeaderValue, switched: 
 /// for us to drop.
 pub fn trailers(incoming: HeaderMap) -> HeaderMap {
     let mut outgoing = HeaderMap::with_capacity(incoming.len());
-    move_fields(incoming, &mut outgoing, |name, _| {
+    move_fields(incoming, &mut outgoing, |name| {
         !(is_hop_by_hop(name)
             || [HOST, CONTENT_LENGTH, EXPECT].contains(name)
             || is_claim(name)
@@ -121,15 +163,11 @@ pub fn trailers(incoming: HeaderMap) -> HeaderMap {
 }
 
 /// Moves the fields that `keep` wants, in order. Names and values are moved: cloning them costs more than all else here.
-fn move_fields(
-    incoming: HeaderMap,
-    outgoing: &mut HeaderMap,
-    mut keep: impl FnMut(&HeaderName, &mut HeaderMap) -> bool,
-) {
+fn move_fields(incoming: HeaderMap, outgoing: &mut HeaderMap, keep: impl Fn(&HeaderName) -> bool) {
     let mut fields = incoming.into_iter().peekable();
     // The first value of each name brings the name, those that follow come without.
     while let Some((name, value)) = fields.next() {
-        let Some(name) = name.filter(|name| keep(name, outgoing)) else {
+        let Some(name) = name.filter(|name| keep(name)) else {
             while fields.next_if(|(name, _)| name.is_none()).is_some() {}
             continue;
         };
@@ -144,27 +182,25 @@ fn move_fields(
     }
 }
 
-/// An address as a field's value. IPv4 by hand: `Display` takes ten times as long.
-fn address_value(address: IpAddr) -> HeaderValue {
+/// Writes an address. IPv4 by hand: `Display` takes ten times as long.
+fn write_address(address: IpAddr, out: &mut Vec<u8>) {
     let IpAddr::V4(address) = address else {
-        return HeaderValue::try_from(address.to_string())
-            .unwrap_or_else(|_| HeaderValue::from_static("unknown"));
+        // Writing to a vector can't fail.
+        let _ = write!(out, "{address}");
+        return;
     };
-    let mut text = Vec::with_capacity("255.255.255.255".len());
     for (index, octet) in address.octets().into_iter().enumerate() {
         if index > 0 {
-            text.push(b'.');
+            out.push(b'.');
         }
         if octet >= 100 {
-            text.push(b'0' + octet / 100);
+            out.push(b'0' + octet / 100);
         }
         if octet >= 10 {
-            text.push(b'0' + octet / 10 % 10);
+            out.push(b'0' + octet / 10 % 10);
         }
-        text.push(b'0' + octet % 10);
+        out.push(b'0' + octet % 10);
     }
-    HeaderValue::from_maybe_shared(Bytes::from(text))
-        .unwrap_or_else(|_| HeaderValue::from_static("unknown"))
 }
 
 /// Whether a request asks for a WebSocket (RFC 6455 section 4.2.1): an HTTP/1.1 `GET` whose `Connection` lists `upgrade` and whose
@@ -176,13 +212,8 @@ pub fn is_websocket_upgrade(method: &Method, version: Version, headers: &HeaderM
         && lists(headers, &UPGRADE, b"websocket")
 }
 
-/// Whether the peer reads trailers: `TE: trailers`. Without it hyper sends none.
-pub fn takes_trailers(headers: &HeaderMap) -> bool {
-    lists(headers, &TE, b"trailers")
-}
-
 /// The fields that every hop makes for itself. `TE` and `Upgrade` are put back where they apply; `Trailer` announces trailers end to end.
-fn is_hop_by_hop(name: &HeaderName) -> bool {
+pub fn is_hop_by_hop(name: &HeaderName) -> bool {
     matches!(
         name.as_str(),
         "connection"
@@ -194,6 +225,11 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
             | "transfer-encoding"
             | "upgrade"
     )
+}
+
+/// Whether a backend that honours method-override headers may take this request for another method than it has.
+pub fn overrides_method(headers: &HeaderMap) -> bool {
+    headers.keys().any(is_method_override)
 }
 
 fn is_method_override(name: &HeaderName) -> bool {
@@ -282,7 +318,11 @@ fn lists(headers: &HeaderMap, name: &HeaderName, wanted: &[u8]) -> bool {
 /// The elements of a comma-separated list over all its lines, trimmed.
 fn elements<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
     let lines = headers.get_all(name).into_iter();
-    let elements = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
+    lines.flat_map(elements_of)
+}
+
+fn elements_of(line: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+    let elements = line.as_bytes().split(|byte| *byte == b',');
     elements
         .map(<[u8]>::trim_ascii)
         .filter(|element| !element.is_empty())
@@ -292,6 +332,9 @@ fn elements<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item
 mod tests {
     use super::*;
     use crate::http::forwarded::Scheme;
+
+    static NAMED: HeaderValue = HeaderValue::from_static("live.example");
+    static ID: HeaderValue = HeaderValue::from_static("id-1");
 
     fn map(pairs: &[(&'static str, &str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -319,21 +362,26 @@ mod tests {
 
     fn changes(origin: &Origin) -> RequestChanges<'_> {
         RequestChanges {
-            host: HeaderValue::from_static("live.example"),
+            host: &NAMED,
             origin,
-            request_id: HeaderValue::from_static("id-1"),
+            request_id: &ID,
             upgrade: false,
             chunked: false,
             keeps_method: false,
         }
     }
 
+    fn written(incoming: &HeaderMap, changes: &RequestChanges<'_>) -> Vec<String> {
+        let mut out = Vec::new();
+        write_request_fields(incoming, changes, &mut out);
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.ends_with("\r\n"));
+        text.lines().map(str::to_owned).collect()
+    }
+
     /// What is forwarded before our own four fields.
     fn forwarded(pairs: &[(&'static str, &str)]) -> Vec<String> {
-        let mut lines = lines(&request_headers(
-            map(pairs),
-            &changes(&origin(Claims::None)),
-        ));
+        let mut lines = written(&map(pairs), &changes(&origin(Claims::None)));
         let own = lines.split_off(lines.len() - 4);
         assert_eq!(
             own,
@@ -356,7 +404,9 @@ mod tests {
             "::1",
             "2001:db8::a",
         ] {
-            assert_eq!(address_value(address.parse().unwrap()), address);
+            let mut out = Vec::new();
+            write_address(address.parse().unwrap(), &mut out);
+            assert_eq!(out, address.as_bytes());
         }
     }
 
@@ -484,10 +534,7 @@ mod tests {
             ("x_real_ip", "1.1.1.1"),
             ("x-real-ip", "2.2.2.2"),
         ]);
-        let lines = lines(&request_headers(
-            incoming,
-            &changes(&origin(Claims::Believed)),
-        ));
+        let lines = written(&incoming, &changes(&origin(Claims::Believed)));
         assert_eq!(
             lines[..3],
             [
@@ -507,9 +554,11 @@ mod tests {
             chunked: true,
             ..changes(&origin)
         };
-        let outgoing = request_headers(map(&[("content-length", "3")]), &chunked);
-        assert_eq!(outgoing[TRANSFER_ENCODING], "chunked");
-        assert!(!outgoing.contains_key(CONTENT_LENGTH));
+        let lines = written(&map(&[("host", "x"), ("content-length", "3")]), &chunked);
+        assert_eq!(
+            lines[..2],
+            ["host: live.example", "transfer-encoding: chunked"]
+        );
     }
 
     #[test]
@@ -548,10 +597,14 @@ mod tests {
             upgrade: true,
             ..changes(&origin)
         };
-        let outgoing = request_headers(incoming, &upgrade);
-        assert_eq!(outgoing[CONNECTION], "Upgrade");
-        assert_eq!(outgoing[UPGRADE], "websocket");
-        assert_eq!(outgoing["sec-websocket-version"], "13");
+        assert_eq!(
+            written(&incoming, &upgrade)[1..4],
+            [
+                "sec-websocket-version: 13",
+                "connection: Upgrade",
+                "upgrade: websocket"
+            ]
+        );
     }
 
     #[test]
@@ -566,8 +619,8 @@ mod tests {
             keeps_method: true,
             ..changes(&origin)
         };
-        assert_eq!(request_headers(incoming.clone(), &preflight).len(), 5);
-        assert_eq!(request_headers(incoming, &changes(&origin)).len(), 8);
+        assert_eq!(written(&incoming, &preflight).len(), 5);
+        assert_eq!(written(&incoming, &changes(&origin)).len(), 8);
     }
 
     #[test]

@@ -26,18 +26,31 @@ pub fn json(status: StatusCode, body: impl Into<Bytes>) -> Response<Body> {
 
 /// `{"success":false,"code":…,"message":…}`.
 pub fn failure(status: StatusCode, code: &str, message: &str) -> Response<Body> {
+    failure_because(status, code, message, None)
+}
+
+/// The same with a `reason`, where there is one.
+pub fn failure_because(
+    status: StatusCode,
+    code: &str,
+    message: &str,
+    reason: Option<&str>,
+) -> Response<Body> {
     #[derive(Serialize)]
     struct Failure<'a> {
         success: bool,
         code: &'a str,
         message: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<&'a str>,
     }
     let failure = Failure {
         success: false,
         code,
         message,
+        reason,
     };
-    // Three strings always serialise; an empty body would still carry the status.
+    // Strings always serialise; an empty body would still carry the status.
     json(status, serde_json::to_vec(&failure).unwrap_or_default())
 }
 

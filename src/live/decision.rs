@@ -4,6 +4,8 @@
 //! and never a 403; while observing, nothing is charged.
 //! Must not know: sockets, how a response is written, how a token is made.
 
+pub(super) mod sources;
+
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -11,9 +13,14 @@ use std::time::Duration;
 use http::HeaderMap;
 use tokio::time::timeout;
 
+use super::authorize;
+use super::credentials::{authenticate, credentials};
+use super::lifetime::{self, Bounds};
+use super::messaging;
 use super::request::{self, BadBody, TokenRequest};
-use crate::access::jwt::{self, Claims};
-use crate::access::sessions::{Claim, Refused, User};
+use crate::access::accounts::Denial;
+use crate::access::jwt::Claims;
+use crate::access::sessions::{Claim, Refused, Rules, User};
 use crate::access::streams::Lookup;
 use crate::clock::Clock;
 use crate::config::model::{DecisionMode, DefaultRole, ZeroUid};
@@ -68,6 +75,8 @@ pub struct Decision {
     pub request: Option<TokenRequest>,
     /// The role decided on, or the one asked for.
     pub role: Option<Role>,
+    /// How the accounts source answered, if it was asked.
+    pub accounts: Option<LookupOutcome>,
     /// How the streams source answered, if it was asked.
     pub streams: Option<LookupOutcome>,
     /// Yes, or the row that refused.
@@ -84,12 +93,16 @@ impl Decision {
 }
 
 /// A yes: what to mint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
     /// What the token lets its holder do.
     pub role: Role,
-    /// Whole seconds from now.
-    pub lifetime: u32,
+    /// How long it may live.
+    pub bounds: Bounds,
+    /// What its session passed, to be passed again when it is recorded.
+    pub rules: Rules,
+    /// Who its holder is in RTM and chat; `None` where it is for RTC alone.
+    pub messaging_id: Option<Box<str>>,
 }
 
 /// A no.
@@ -99,6 +112,8 @@ pub struct Refusal {
     pub outcome: Outcome,
     /// For the client's developer; installed clients show some of these to people.
     pub message: Cow<'static, str>,
+    /// The account's own reason, where it has one.
+    pub reason: Option<Box<str>>,
     /// When to come back, where that helps.
     pub retry: Option<Retry>,
 }
@@ -113,10 +128,11 @@ pub enum Retry {
 }
 
 impl Refusal {
-    fn new(outcome: Outcome, message: impl Into<Cow<'static, str>>) -> Self {
+    pub(super) fn new(outcome: Outcome, message: impl Into<Cow<'static, str>>) -> Self {
         Self {
             outcome,
             message: message.into(),
+            reason: None,
             retry: None,
         }
     }
@@ -129,7 +145,7 @@ impl Refusal {
         }
     }
 
-    fn limited(refusal: limit::Refusal) -> Self {
+    pub(super) fn limited(refusal: limit::Refusal) -> Self {
         let outcome = match refusal.scope {
             Scope::Subject | Scope::Address => Outcome::RateLimitedClient,
             Scope::Channel | Scope::Global => Outcome::RateLimitedShared,
@@ -148,6 +164,13 @@ impl Refusal {
         )
     }
 
+    fn of_account(denial: Denial) -> Self {
+        Self {
+            reason: denial.reason,
+            ..Self::new(denial.outcome, String::from(denial.message))
+        }
+    }
+
     /// The session table's refusals.
     pub fn of_session(refused: Refused) -> Self {
         match refused {
@@ -163,10 +186,19 @@ impl Refusal {
     }
 }
 
+/// Who asks.
+#[derive(Clone, Copy)]
+struct Caller<'a> {
+    claims: &'a Claims,
+    /// The JWT as it was sent.
+    credentials: &'a str,
+}
+
 /// What the rows found out, refused or not.
 struct Findings {
     endpoint: Endpoint,
     role: Option<Role>,
+    accounts: Option<LookupOutcome>,
     streams: Option<LookupOutcome>,
 }
 
@@ -175,9 +207,12 @@ pub async fn decide(snapshot: &Snapshot, clock: &Clock, asked: &Asked<'_>, now: 
     let mut findings = Findings {
         endpoint: asked.path,
         role: None,
+        accounts: None,
         streams: None,
     };
-    let (claims, request, enforced, verdict) = match authenticate(snapshot, clock, asked) {
+    let (claims, request, enforced, verdict) = match authenticate(snapshot, clock, asked.headers)
+        .await
+    {
         Err(refusal) => {
             let enforced = is_enforced(snapshot, None);
             (
@@ -196,7 +231,12 @@ pub async fn decide(snapshot: &Snapshot, clock: &Clock, asked: &Asked<'_>, now: 
                 }
                 Ok(request) => {
                     findings.role = request.role;
-                    let judging = judge(snapshot, &claims, &request, enforced, now, &mut findings);
+                    let caller = Caller {
+                        claims: &claims,
+                        credentials: credentials(&snapshot.config, asked.headers)
+                            .unwrap_or_default(),
+                    };
+                    let judging = judge(snapshot, caller, &request, enforced, now, &mut findings);
                     // Who asked and whether it is enforced stand by now: a slow source hands nobody to the backend.
                     let judged = timeout(snapshot.config.decision.timeout, judging).await;
                     let verdict = judged.unwrap_or_else(|_elapsed| {
@@ -214,13 +254,14 @@ pub async fn decide(snapshot: &Snapshot, clock: &Clock, asked: &Asked<'_>, now: 
         claims,
         request,
         role: findings.role,
+        accounts: findings.accounts,
         streams: findings.streams,
         verdict,
     }
 }
 
 /// Whether the answer to this subject is ours to give. While a canary runs, callers without a subject belong to the backend.
-fn is_enforced(snapshot: &Snapshot, subject: Option<&str>) -> bool {
+pub fn is_enforced(snapshot: &Snapshot, subject: Option<&str>) -> bool {
     let decision = &snapshot.config.decision;
     match (decision.mode, decision.enforce_percent, subject) {
         (DecisionMode::Observe | DecisionMode::Off, ..) | (_, 0, _) => false,
@@ -231,13 +272,6 @@ fn is_enforced(snapshot: &Snapshot, subject: Option<&str>) -> bool {
         }
         (_, _, None) => false,
     }
-}
-
-/// Row 2.
-fn authenticate(snapshot: &Snapshot, clock: &Clock, asked: &Asked<'_>) -> Result<Claims, Refusal> {
-    jwt::authorization(asked.headers)
-        .and_then(|token| snapshot.verifier.verify(token, clock))
-        .map_err(|error| Refusal::new(error.outcome(), error.to_string()))
 }
 
 /// Row 3.
@@ -258,13 +292,16 @@ fn read_body(snapshot: &Snapshot, asked: &Asked<'_>) -> Result<TokenRequest, Ref
     Ok(request)
 }
 
-/// Row 1: what rows 2 and 3 refuse is charged to the address, and an address in debt is told to wait instead.
+/// Row 1: what rows 2 and 3 refuse is charged to the address, and an address in debt is told to wait instead. Where we
+/// can't tell, nobody is charged.
 fn charged(snapshot: &Snapshot, asked: &Asked<'_>, enforced: bool, refusal: Refusal) -> Refusal {
     match asked.client_ip {
-        Some(address) if enforced => match snapshot.limiter.charge_address(address) {
-            Ok(()) => refusal,
-            Err(limited) => Refusal::limited(limited),
-        },
+        Some(address) if enforced && refusal.outcome != Outcome::Unavailable => {
+            match snapshot.limiter.charge_address(address) {
+                Ok(()) => refusal,
+                Err(limited) => Refusal::limited(limited),
+            }
+        }
         _ => refusal,
     }
 }
@@ -272,12 +309,13 @@ fn charged(snapshot: &Snapshot, asked: &Asked<'_>, enforced: bool, refusal: Refu
 /// Rows 4 to 11.
 async fn judge(
     snapshot: &Snapshot,
-    claims: &Claims,
+    caller: Caller<'_>,
     request: &TokenRequest,
     enforced: bool,
     now: Now,
     findings: &mut Findings,
 ) -> Result<Grant, Refusal> {
+    let claims = caller.claims;
     let (subject, channel) = (&*claims.subject, request.channel.as_str());
     let path = findings.endpoint;
 
@@ -297,7 +335,17 @@ async fn judge(
         .check_shared(subject, channel, held.is_some(), charge)
         .map_err(Refusal::limited)?;
 
-    let role = role_in_stream(snapshot, subject, request, held, now, findings).await?;
+    // Rows 6 to 9. Both sources are asked at once: together they may take no longer than one.
+    let (account, stream) = tokio::join!(
+        sources::account(snapshot, caller, held, now),
+        sources::look_stream(snapshot, subject, request, now)
+    );
+    findings.streams = Some(stream.outcome);
+    if let Some((outcome, verdict)) = account {
+        findings.accounts = Some(outcome);
+        verdict?;
+    }
+    let role = sources::role_in_stream(snapshot, subject, request, held, now, stream, findings)?;
     // Where no role was asked for, the one held may be another than the stream now gives.
     let holds = |role| {
         let sessions = &snapshot.sessions;
@@ -318,24 +366,39 @@ async fn judge(
     if snapshot.config.policy.max_streams_per_publisher > 0 {
         forget_ended_streams(snapshot, claim, now).await;
     }
+    let plan = lifetime::plan(&snapshot.config, claims);
+    let rules = Rules {
+        max_session: plan.max_session,
+        ..snapshot.session_rules()
+    };
     let allowed = snapshot
         .sessions
-        .check(claim, snapshot.session_rules(), now.unix_seconds())
+        .check(claim, rules, now.unix_seconds())
         .map_err(Refusal::of_session)?;
     if snapshot.config.jwt.require_exp && claims.expires_at.is_none() {
         let message = "This login never expires, which is not accepted here; sign in again";
         return Err(Refusal::new(Outcome::PolicyDenied, message));
     }
-    let longest = allowed.at_most.unwrap_or(Duration::MAX);
-    let lifetime = snapshot.config.token.lifetime.min(longest).as_secs();
+    let messaging_id = messaging::id(&snapshot.config.token, claims).map_err(|_none| {
+        let message = "This login has no user id for messaging, which tokens here open too";
+        Refusal::new(Outcome::PolicyDenied, message)
+    })?;
+    let is_holder = held.is_some_and(|held| held == role || holds(role));
+    let shortened = authorize::ask(snapshot, claims, request, role, is_holder, now).await?;
+    let longest = shortened.unwrap_or(Duration::MAX);
     Ok(Grant {
         role,
-        lifetime: u32::try_from(lifetime).unwrap_or(u32::MAX),
+        bounds: Bounds {
+            lifetime: plan.lifetime.min(longest),
+            at_most: [allowed.at_most, shortened].into_iter().flatten().min(),
+        },
+        rules,
+        messaging_id,
     })
 }
 
 /// The role that the request or the configuration names; `None` where the stream is to say.
-fn asked_role(snapshot: &Snapshot, request: &TokenRequest) -> Option<Role> {
+pub(super) fn asked_role(snapshot: &Snapshot, request: &TokenRequest) -> Option<Role> {
     request.role.or(match snapshot.config.token.default_role {
         DefaultRole::Publisher => Some(Role::Publisher),
         DefaultRole::Subscriber => Some(Role::Subscriber),
@@ -358,54 +421,4 @@ async fn forget_ended_streams(snapshot: &Snapshot, claim: Claim<'_>, now: Now) {
             }
         }
     }
-}
-
-/// Rows 7 to 9: the role that the stream allows.
-async fn role_in_stream(
-    snapshot: &Snapshot,
-    subject: &str,
-    request: &TokenRequest,
-    held: Option<Role>,
-    now: Now,
-    findings: &mut Findings,
-) -> Result<Role, Refusal> {
-    let stream = match snapshot.streams.lookup(&request.channel).await {
-        Lookup::Found(stream) if stream.is_open() => stream,
-        Lookup::Found(_) | Lookup::NotFound => {
-            findings.streams = Some(LookupOutcome::Hit);
-            return Err(Refusal::new(
-                Outcome::StreamNotLive,
-                "Stream no longer active",
-            ));
-        }
-        Lookup::NoAnswer { since } => {
-            let failing_for = now.elapsed.saturating_sub(since);
-            let role = held.filter(|_| failing_for < snapshot.config.streams.stale_if_error);
-            findings.streams = Some(role.map_or(LookupOutcome::Error, |_| LookupOutcome::Stale));
-            findings.role = role.or(findings.role);
-            return role
-                .ok_or_else(|| Refusal::unavailable("Streams can't be looked up right now"));
-        }
-    };
-    findings.streams = Some(LookupOutcome::Hit);
-    let may_publish = stream.may_publish(subject);
-    let role = asked_role(snapshot, request).unwrap_or(if may_publish {
-        Role::Publisher
-    } else {
-        Role::Subscriber
-    });
-    findings.role = Some(role);
-    if stream.bans(subject) {
-        return Err(Refusal::new(
-            Outcome::ViewerBanned,
-            "You are banned from this stream",
-        ));
-    }
-    if role == Role::Publisher && !may_publish {
-        return Err(Refusal::new(
-            Outcome::NotOwner,
-            "Not authorized to broadcast this stream",
-        ));
-    }
-    Ok(role)
 }

@@ -3,9 +3,14 @@
 //! Keeps true: every token request ends in exactly one outcome, counted and audited; no token leaves unrecorded.
 //! Must not know: connections, upstreams.
 
+mod authorize;
 mod body;
+mod credentials;
 mod decision;
+pub mod explain;
 mod fields;
+mod lifetime;
+mod messaging;
 mod mint;
 mod request;
 mod wire;
@@ -13,16 +18,20 @@ mod wire;
 use http::header::CONNECTION;
 use http::{HeaderValue, Request, Response};
 
+pub use self::decision::is_enforced;
+
 use self::body::Collected;
 use self::decision::{Asked, Decision, Now, Refusal, Retry};
+use self::lifetime::Lifetimes;
+use self::mint::Mint;
 use self::wire::Minted;
 use crate::access::sessions::{Claim, User};
 use crate::context::RequestContext;
 use crate::http::body::{Body, RequestBody};
+use crate::role::Role;
 use crate::snapshot::{Shared, Snapshot};
 use crate::telemetry::audit;
 use crate::telemetry::labels::{Endpoint, Outcome};
-use crate::telemetry::traffic_labels::Source;
 
 /// What became of a token request.
 #[derive(Debug)]
@@ -65,12 +74,12 @@ pub async fn answer(
         client_ip: context.client_ip,
     };
     let mut decision = decision::decide(snapshot, &shared.clock, &asked, now).await;
-    let mut response = match conclude(shared, snapshot, &mut decision, now) {
-        Ok(response) => response,
+    let (mut response, issued) = match conclude(shared, snapshot, &decision, now) {
+        Ok((response, lifetimes)) => (response, Some(lifetimes)),
         Err(refusal) => {
             let response = wire::refusal(&refusal);
             decision.verdict = Err(refusal);
-            response
+            (response, None)
         }
     };
     if asked.body.is_none() {
@@ -78,7 +87,8 @@ pub async fn answer(
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(CONNECTION, close);
     }
-    report(shared, snapshot, context, &decision, now);
+    note_refusal(snapshot, &decision);
+    report(shared, snapshot, context, &decision, issued, now);
     if decision.enforced {
         return Answer::Ours(response);
     }
@@ -92,29 +102,44 @@ pub async fn answer(
 fn conclude(
     shared: &Shared,
     snapshot: &Snapshot,
-    decision: &mut Decision,
+    decision: &Decision,
     now: Now,
-) -> Result<Response<Body>, Refusal> {
-    let grant = decision.verdict.clone()?;
+) -> Result<(Response<Body>, Lifetimes), Refusal> {
+    let grant = decision.verdict.as_ref().map_err(Refusal::clone)?;
     let (Some(claims), Some(request)) = (&decision.claims, &decision.request) else {
         return Err(Refusal::unavailable("The decision is incomplete"));
     };
-    let issued_at = now.unix_seconds();
-    let Ok(salt) = shared.entropy.salt() else {
-        return Err(Refusal::unavailable("No randomness for a token right now"));
+    let config = &snapshot.config.token;
+    let no_randomness = |_| Refusal::unavailable("No randomness for a token right now");
+    let chance = if config.jitter.is_zero() {
+        0
+    } else {
+        shared.entropy.u64().map_err(no_randomness)?
     };
-    let format = snapshot.config.token.format;
-    let token = mint::token(format, &snapshot.signer, request, grant, issued_at, salt)
-        .map_err(|_| Refusal::unavailable("No token can be made for this request"))?;
+    let lifetimes = lifetime::lifetimes(config, grant.bounds, chance);
+    let issued_at = now.unix_seconds();
+    let mint = Mint {
+        config,
+        signer: &snapshot.signer,
+        request,
+        grant,
+        issued_at,
+    };
+    let token = |lifetime| {
+        let salt = shared.entropy.salt().map_err(no_randomness)?;
+        mint.token(lifetime, salt)
+            .map_err(|_| Refusal::unavailable("No token can be made for this request"))
+    };
+    let backup = lifetimes.backup.map(token).transpose()?;
     let response = wire::success(&Minted {
-        token: &token,
+        token: &token(lifetimes.token)?,
+        backup: backup.as_deref(),
         channel: &request.channel,
         user: &request.user,
         role: grant.role,
         app_id: &snapshot.config.agora.app_id,
         issued_at,
-        lifetime: grant.lifetime,
-        refresh_before: snapshot.config.token.refresh_before,
+        lifetimes,
     });
     if decision.enforced {
         let claim = Claim {
@@ -123,13 +148,29 @@ fn conclude(
             user: &request.user,
             role: grant.role,
         };
-        let expires = issued_at + u64::from(grant.lifetime);
+        // Who has a backup holds a token until that expires.
+        let expires = issued_at + u64::from(lifetimes.last());
         snapshot
             .sessions
-            .grant(claim, snapshot.session_rules(), issued_at, expires)
+            .grant(claim, grant.rules, issued_at, expires)
             .map_err(Refusal::of_session)?;
     }
-    Ok(response)
+    Ok((response, lifetimes))
+}
+
+/// Lets a holder's session know that it was refused a renewal: should it lapse, that is why.
+fn note_refusal(snapshot: &Snapshot, decision: &Decision) {
+    if !decision.enforced || decision.verdict.is_ok() {
+        return;
+    }
+    if let (Some(claims), Some(request)) = (&decision.claims, &decision.request) {
+        snapshot.sessions.refused(Claim {
+            channel: &request.channel,
+            subject: &claims.subject,
+            user: &request.user,
+            role: decision.role.unwrap_or(Role::Subscriber),
+        });
+    }
 }
 
 /// Counts and audits, once for each request.
@@ -138,16 +179,20 @@ fn report(
     snapshot: &Snapshot,
     context: &RequestContext,
     decision: &Decision,
+    issued: Option<Lifetimes>,
     now: Now,
 ) {
+    let issued = issued.filter(|_| decision.enforced);
+    let expiry = |lifetime: u32| now.unix_seconds() + u64::from(lifetime);
     let outcome = decision.outcome();
     let elapsed = shared.clock.elapsed().saturating_sub(context.started);
     let user = decision.request.as_ref().map(|request| &request.user);
-    if let Some(source) = decision.streams {
-        let elapsed = shared.clock.elapsed().saturating_sub(now.elapsed);
-        shared
-            .metrics
-            .source_lookup(Source::Streams, source, elapsed);
+    let asking = shared.clock.elapsed().saturating_sub(now.elapsed);
+    if let Some(outcome) = decision.streams {
+        snapshot.streams.metrics().lookup(outcome, asking);
+    }
+    if let (Some(outcome), Some(metrics)) = (decision.accounts, snapshot.accounts.metrics()) {
+        metrics.lookup(outcome, asking);
     }
     if decision.enforced {
         shared
@@ -185,9 +230,7 @@ fn report(
             User::Account(account) => audit::User::Account(account),
         }),
         role: decision.role,
-        expires: match &decision.verdict {
-            Ok(grant) if decision.enforced => Some(now.unix_seconds() + u64::from(grant.lifetime)),
-            _ => None,
-        },
+        expires: issued.map(|issued| expiry(issued.token)),
+        backup_expires: issued.and_then(|issued| issued.backup).map(expiry),
     });
 }

@@ -13,6 +13,19 @@ use crate::agora::charset;
 use crate::http::media::{self, Media};
 use crate::role::Role;
 
+/// Every field, by all its names.
+pub(super) const FIELDS: [&str; 9] = [
+    "channelName",
+    "channel",
+    "channelId",
+    "uid",
+    "account",
+    "userAccount",
+    "role",
+    "isBroadcaster",
+    "isPublisher",
+];
+
 const CHANNEL: [&str; 3] = ["channelName", "channel", "channelId"];
 const ACCOUNT: [&str; 2] = ["account", "userAccount"];
 const ROLE_FLAGS: [&str; 2] = ["isBroadcaster", "isPublisher"];
@@ -65,7 +78,8 @@ fn media_type(headers: &HeaderMap, body: &[u8]) -> Result<Media, BadBody> {
     }
 }
 
-fn interpret(fields: &Fields) -> Result<TokenRequest, String> {
+/// A token request out of its fields; the error names one and says what would be right.
+pub(super) fn interpret(fields: &Fields) -> Result<TokenRequest, String> {
     let channel = text(fields, &CHANNEL)?.ok_or("channelName: required, the channel to join")?;
     charset::channel_name(channel).map_err(|error| format!("channelName: {error}"))?;
     Ok(TokenRequest {

@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use serde::Serialize;
 
 use super::decision::{Refusal, Retry};
+use super::lifetime::Lifetimes;
 use crate::access::sessions::User;
 use crate::http::body::Body;
 use crate::http::respond;
@@ -22,6 +23,8 @@ use crate::telemetry::labels::Outcome;
 pub struct Minted<'a> {
     /// `007…` or `006…`.
     pub token: &'a str,
+    /// The one that lives longer, where there is one.
+    pub backup: Option<&'a str>,
     /// Which channel.
     pub channel: &'a str,
     /// Who in it.
@@ -32,10 +35,8 @@ pub struct Minted<'a> {
     pub app_id: &'a str,
     /// Unix seconds.
     pub issued_at: u64,
-    /// Whole seconds from the issue.
-    pub lifetime: u32,
-    /// How long before its expiry to renew.
-    pub refresh_before: Duration,
+    /// When the tokens expire, and when to renew.
+    pub lifetimes: Lifetimes,
 }
 
 #[derive(Serialize)]
@@ -58,6 +59,15 @@ struct Data<'a> {
     expires_at: String,
     expires_in: u32,
     refresh_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    backup: Option<Backup<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Backup<'a> {
+    token: &'a str,
+    expires_at: String,
 }
 
 /// 200 with the token.
@@ -66,12 +76,8 @@ pub fn success(minted: &Minted<'_>) -> Response<Body> {
         User::Uid(uid) => (Some(*uid), None),
         User::Account(account) => (None, Some(&**account)),
     };
-    let expires_at = minted.issued_at + u64::from(minted.lifetime);
-    // A lifetime cut short by policy is renewed no earlier than half-way.
-    let before = minted
-        .refresh_before
-        .as_secs()
-        .min(u64::from(minted.lifetime) / 2);
+    let lifetimes = minted.lifetimes;
+    let after = |lifetime: u32| timestamp(minted.issued_at + u64::from(lifetime));
     let body = Success {
         success: true,
         data: Data {
@@ -81,9 +87,16 @@ pub fn success(minted: &Minted<'_>) -> Response<Body> {
             account,
             role: minted.role.as_str(),
             app_id: minted.app_id,
-            expires_at: timestamp(expires_at),
-            expires_in: minted.lifetime,
-            refresh_at: timestamp(expires_at - before),
+            expires_at: after(lifetimes.token),
+            expires_in: lifetimes.token,
+            refresh_at: after(lifetimes.refresh),
+            backup: minted
+                .backup
+                .zip(lifetimes.backup)
+                .map(|(token, lifetime)| Backup {
+                    token,
+                    expires_at: after(lifetime),
+                }),
         },
     };
     match serde_json::to_vec(&body) {
@@ -94,10 +107,11 @@ pub fn success(minted: &Minted<'_>) -> Response<Body> {
 
 /// The refusal's status, code and message, and when to come back.
 pub fn refusal(refusal: &Refusal) -> Response<Body> {
-    let mut response = respond::failure(
+    let mut response = respond::failure_because(
         status(refusal.outcome),
         refusal.outcome.code(),
         &refusal.message,
+        refusal.reason.as_deref(),
     );
     match &refusal.retry {
         Some(Retry::After(wait)) => {
@@ -114,8 +128,11 @@ pub fn status(outcome: Outcome) -> StatusCode {
     match outcome {
         Outcome::Ok => StatusCode::OK,
         Outcome::InvalidRequest => StatusCode::BAD_REQUEST,
-        Outcome::Unauthenticated | Outcome::TokenExpired => StatusCode::UNAUTHORIZED,
-        Outcome::ViewerBanned
+        Outcome::Unauthenticated | Outcome::TokenExpired | Outcome::SessionReplaced => {
+            StatusCode::UNAUTHORIZED
+        }
+        Outcome::AccountSuspended
+        | Outcome::ViewerBanned
         | Outcome::NotOwner
         | Outcome::PolicyDenied
         | Outcome::TooManyStreams

@@ -9,20 +9,20 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
-use tokio::sync::oneshot;
 
 use super::stall::Watch;
+use super::stop::{Stage, Stop};
 use crate::config::model::Timeouts;
 use crate::http::body::{Body, Finish, RequestBody};
 use crate::http::exchange::{Answer, Connection, Exchange};
 use crate::transport::Upgraded;
 
-/// The backend's half of a tunnel, as soon as it is free, and the hook for its end.
-pub(super) type Tunnel = (oneshot::Receiver<Upgraded>, Option<Finish>);
+/// The backend's half of a tunnel, and the hook for its end.
+pub(super) type Tunnel = (Box<Upgraded>, Option<Finish>);
 
 /// What hyper's service and the connection around it share.
 pub(super) struct Session {
@@ -30,8 +30,6 @@ pub(super) struct Session {
     pub(super) watch: Rc<Watch>,
     /// The deadlines in force.
     pub(super) timeouts: RefCell<Timeouts>,
-    /// The last request asked for another protocol.
-    pub(super) upgrade_requested: Cell<bool>,
     /// A response was begun before its request had been read to its end.
     pub(super) answered_early: Cell<bool>,
     /// Where the last response, a 101, leads.
@@ -42,9 +40,8 @@ impl Session {
     /// Before the first request.
     pub(super) fn new(timeouts: Timeouts) -> Rc<Self> {
         Rc::new(Self {
-            watch: Rc::default(),
+            watch: Rc::new(Watch::keeping_refusals()),
             timeouts: RefCell::new(timeouts),
-            upgrade_requested: Cell::new(false),
             answered_early: Cell::new(false),
             tunnel: RefCell::new(None),
         })
@@ -56,6 +53,7 @@ pub(super) struct Call<S> {
     pub(super) service: Rc<S>,
     pub(super) connection: Connection,
     pub(super) session: Rc<Session>,
+    pub(super) stop: Rc<Stop>,
 }
 
 impl<S: Answer> hyper::service::Service<Request<Incoming>> for Call<S> {
@@ -68,20 +66,19 @@ impl<S: Answer> hyper::service::Service<Request<Incoming>> for Call<S> {
         let exchange = Rc::new(Exchange::default());
         let session = self.session.clone();
         session.timeouts.replace(self.service.timeouts());
-        session
-            .upgrade_requested
-            .set(request.headers().contains_key(UPGRADE));
         let head = request.method() == Method::HEAD;
         let request = request.map(|incoming| RequestBody::incoming(incoming, exchange.clone()));
         session.watch.begin(exchange.clone());
         let (service, connection) = (self.service.clone(), self.connection);
+        let stop = self.stop.clone();
         Box::pin(async move {
             // Made in here: a future that is captured and then awaited is kept twice.
             let mut response = service.answer(connection, request).await;
             if let Some(tunnel) = response.body_mut().take_upgrade() {
                 session.tunnel.replace(Some(tunnel));
             } else {
-                finish_head(&mut response, head, &exchange);
+                let last = stop.stage() != Stage::Serving || !exchange.request_complete();
+                finish_head(&mut response, head, last, &exchange);
                 session.answered_early.set(!exchange.request_complete());
             }
             *response.version_mut() = Version::HTTP_11;
@@ -90,12 +87,12 @@ impl<S: Answer> hyper::service::Service<Request<Incoming>> for Call<S> {
     }
 }
 
-/// What the connection knows of a response and the service can't: whether it has a body on the wire, and whether the
-/// connection can go on after it.
-fn finish_head(response: &mut Response<Body>, head: bool, exchange: &Exchange) {
+/// What the connection knows of a response and the service can't: whether it has a body on the wire, and whether it is
+/// the `last` one, because we stop, or because it comes before the request's end: what is still to come can't be told
+/// from the next request for long.
+fn finish_head(response: &mut Response<Body>, head: bool, last: bool, exchange: &Exchange) {
     withhold(response, head);
-    if !exchange.request_complete() {
-        // Answered before the request's end: what is still to come can't be told from the next request for long.
+    if last {
         response
             .headers_mut()
             .insert(CONNECTION, HeaderValue::from_static("close"));

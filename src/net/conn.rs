@@ -5,8 +5,7 @@
 //! honoured in each state.
 //! Must not know: what a request means.
 
-use std::future::poll_fn;
-use std::pin::Pin;
+use std::future::{Future, poll_fn};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -21,7 +20,8 @@ use super::call::{Call, Session, Tunnel};
 use super::http2;
 use super::linger::{close, linger_then_close};
 use super::open::{self, FRESH, Opened};
-use super::stall::{Cause, Waits, WatchedIo};
+use super::refusal;
+use super::stall::{Cause, QUIET, Waits, Watch, WatchedIo};
 use super::stop::{Stage, Stop};
 use super::{Event, Observer, ParseError};
 use crate::clock::timer_now;
@@ -37,108 +37,146 @@ const BUFFER: usize = 64 * 1024;
 /// What hyper allows without a setting of its own; any other number costs it an allocation per request.
 const USUAL_HEADER_FIELDS: usize = 100;
 
-/// Serves one connection to its end. Must be a task of its own.
-pub async fn serve<S: Answer>(
+/// Serves one connection to its end, and drops `open` after it. Must be a task of its own.
+///
+/// Not an `async fn`: that keeps its arguments twice, and there is one such future for every idle connection.
+#[allow(clippy::manual_async_fn)] // smaller by a third
+pub fn serve<S: Answer>(
     transport: Transport,
     mut connection: Connection,
     service: Rc<S>,
     stop: Rc<Stop>,
     observer: Arc<dyn Observer>,
-) {
-    let tell = |event| observer.observe(connection.listener, event);
-    let _registration = stop.register().await;
-    let opened = match service.tls(connection.listener) {
-        Some(config) => {
-            connection.tls = true;
-            let limit = service.timeouts().tls_handshake;
-            Box::pin(open::handshake(transport, config, limit, &stop)).await
-        }
-        None if service.h2c() => Box::pin(open::peek(transport, &service.timeouts(), &stop)).await,
-        None => Ok(Opened::http1(transport)),
-    };
-    let Opened {
-        mut transport,
-        mut ahead,
-        ..
-    } = match opened {
-        Ok(opened) if opened.http2 => {
-            let observer = observer.clone();
-            Box::pin(http2::serve(opened, connection, service, &stop, observer)).await;
-            return;
-        }
-        Ok(opened) => opened,
-        Err(event) => {
-            if let Some(event) = event {
-                tell(event);
+    open: impl Sized,
+) -> impl Future<Output = ()> {
+    async move {
+        let _open = &open;
+        let tell = |event| observer.observe(connection.listener, event);
+        let _registration = stop.register().await;
+        let opened = match service.tls(connection.listener) {
+            Some(config) => {
+                connection.tls = true;
+                let limit = service.timeouts().tls_handshake;
+                Box::pin(open::handshake(transport, config, limit, &stop)).await
             }
-            return;
-        }
-    };
-    let mut deadline = Deadline::default();
-    let mut fresh = true;
-    loop {
-        if ahead.is_empty() {
-            let since = timer_now();
-            let idle = service.timeouts().idle;
-            let readable = poll_fn(|context| {
-                poll_asleep(
-                    &mut transport,
-                    &mut deadline,
-                    since,
-                    idle,
-                    fresh,
-                    stop.stage(),
-                    context,
-                )
-            });
-            let Some(read) = readable.await else {
-                close(transport).await;
-                return;
-            };
-            ahead = read;
-        }
-        fresh = false;
-        let mut active = Box::new(Active::new(transport, ahead, connection, &service));
-        let end = poll_fn(|context| active.poll(&mut deadline, stop.stage(), context)).await;
-        let unread;
-        (transport, unread) = active.take_apart();
-        match end {
-            End::Quiet => {
-                // An empty line after a body is an old client's habit (RFC 9112 §2.2).
-                tell(Event::Slept);
-                let nothing = unread.iter().all(|byte| matches!(byte, b'\r' | b'\n'));
-                ahead = if nothing { Bytes::new() } else { unread };
+            None if service.h2c() => {
+                Box::pin(open::peek(transport, &service.timeouts(), &stop)).await
             }
-            End::Tunnel(tunnel) => {
-                tell(Event::TunnelOpened);
-                let client = Upgraded {
-                    transport,
-                    read_ahead: unread,
-                };
-                Box::pin(run_tunnel(client, tunnel, service, &stop)).await;
-                tell(Event::TunnelClosed);
+            None => Ok(Opened::http1(transport)),
+        };
+        let Opened {
+            mut transport,
+            mut ahead,
+            ..
+        } = match opened {
+            Ok(opened) if opened.http2 => {
+                let observer = observer.clone();
+                Box::pin(http2::serve(opened, connection, service, &stop, observer)).await;
                 return;
             }
-            End::Closed { linger } => {
-                if linger || !unread.is_empty() {
-                    Box::pin(linger_then_close(transport)).await;
-                } else {
-                    close(transport).await;
+            Ok(opened) => opened,
+            Err(event) => {
+                if let Some(event) = event {
+                    tell(event);
                 }
                 return;
             }
-            End::Refused(kind) => {
-                tell(Event::ParseFailed(kind));
-                Box::pin(linger_then_close(transport)).await;
-                return;
+        };
+        let mut deadline = Deadline::default();
+        let mut fresh = true;
+        loop {
+            if ahead.is_empty() {
+                let since = timer_now();
+                let idle = service.timeouts().idle;
+                let readable = poll_fn(|context| {
+                    poll_asleep(
+                        &mut transport,
+                        &mut deadline,
+                        since,
+                        idle,
+                        fresh,
+                        stop.stage(),
+                        context,
+                    )
+                });
+                let Some(read) = readable.await else {
+                    Box::pin(close_asleep(transport, stop.stage())).await;
+                    return;
+                };
+                ahead = read;
             }
-            End::TimedOut(cause) => {
-                tell(Event::TimedOut(cause));
-                return;
+            fresh = false;
+            let mut active = Box::new(Active::new(transport, ahead, connection, &service, &stop));
+            let end = poll_fn(|context| active.poll(&mut deadline, stop.stage(), context)).await;
+            if let End::TimedOut(cause) = &end {
+                // Before what follows drops the exchange, and with it the backend's connection.
+                tell(Event::TimedOut(*cause));
             }
-            End::Broken => return,
+            let watch = active.session.watch.clone();
+            let unread;
+            (transport, unread) = active.take_apart();
+            let End::Quiet = end else {
+                // Boxed, for it is large, and most connections are asleep.
+                Box::pin(part(end, transport, unread, watch, service, &stop, &tell)).await;
+                return;
+            };
+            // An empty line after a body is an old client's habit (RFC 9112 §2.2).
+            tell(Event::Slept);
+            let nothing = unread.iter().all(|byte| matches!(byte, b'\r' | b'\n'));
+            ahead = if nothing { Bytes::new() } else { unread };
         }
     }
+}
+
+/// Ends a connection on which no request will be read any more.
+async fn part<S: Answer>(
+    end: End,
+    transport: Transport,
+    unread: Bytes,
+    watch: Rc<Watch>,
+    service: Rc<S>,
+    stop: &Stop,
+    tell: &impl Fn(Event),
+) {
+    match end {
+        End::Tunnel(tunnel) => {
+            tell(Event::TunnelOpened);
+            let client = Upgraded {
+                transport,
+                read_ahead: unread,
+            };
+            run_tunnel(client, tunnel, service, stop).await;
+            tell(Event::TunnelClosed);
+        }
+        End::Closed { linger } if linger || !unread.is_empty() => {
+            linger_then_close(transport).await;
+        }
+        End::Closed { .. } => close(transport).await,
+        End::Refused(kind) => {
+            tell(Event::ParseFailed(kind));
+            refuse(transport, &*service, &watch, &unread).await;
+        }
+        End::Quiet | End::TimedOut(_) | End::Broken => {}
+    }
+}
+
+/// Closes a connection that has no request.
+async fn close_asleep(transport: Transport, stage: Stage) {
+    if stage == Stage::Serving {
+        close(transport).await;
+    } else {
+        // Whose request is on its way all the same sees an end, not a reset.
+        linger_then_close(transport).await;
+    }
+}
+
+/// Answers in the parser's place, if it had an answer, and closes.
+async fn refuse(mut transport: Transport, service: &impl Answer, watch: &Watch, unread: &[u8]) {
+    if let Some(status) = refusal::status(&watch.take_refusal()) {
+        let head = unread.starts_with(b"HEAD ");
+        refusal::write(&mut transport, service.refuse(status), head).await;
+    }
+    linger_then_close(transport).await;
 }
 
 /// Waits between requests without hyper: until there is something to read (what was read to find out is returned), or
@@ -160,7 +198,9 @@ fn poll_asleep(
     let patience = match stage {
         Stage::Serving => idle,
         Stage::Draining | Stage::EndingTunnels if fresh => FRESH.min(idle),
-        Stage::Draining | Stage::EndingTunnels | Stage::Aborting => Duration::ZERO,
+        // Asleep, it has been quiet for as long already.
+        Stage::Draining | Stage::EndingTunnels => QUIET.min(idle),
+        Stage::Aborting => Duration::ZERO,
     };
     deadline
         .poll_until(since + patience, context)
@@ -175,7 +215,7 @@ enum End {
     Tunnel(Tunnel),
     /// Over, in order; `linger` where the client may still be sending.
     Closed { linger: bool },
-    /// The parser answered in our place.
+    /// Not a request.
     Refused(ParseError),
     /// A deadline passed.
     TimedOut(Cause),
@@ -188,23 +228,28 @@ struct Active<S: Answer> {
     http: http1::Connection<TokioIo<WatchedIo>, Call<S>>,
     session: Rc<Session>,
     waits: Waits,
-    last_request: bool,
 }
 
 impl<S: Answer> Active<S> {
-    fn new(transport: Transport, ahead: Bytes, connection: Connection, service: &Rc<S>) -> Self {
+    fn new(
+        transport: Transport,
+        ahead: Bytes,
+        connection: Connection,
+        service: &Rc<S>,
+        stop: &Rc<Stop>,
+    ) -> Self {
         let session = Session::new(service.timeouts());
         let io = TokioIo::new(WatchedIo::new(transport, ahead, session.watch.clone()));
         let call = Call {
             service: service.clone(),
             connection,
             session: session.clone(),
+            stop: stop.clone(),
         };
         Self {
             http: builder(&service.limits()).serve_connection(io, call),
             session,
             waits: Waits::default(),
-            last_request: false,
         }
     }
 
@@ -214,36 +259,26 @@ impl<S: Answer> Active<S> {
         stage: Stage,
         context: &mut Context<'_>,
     ) -> Poll<End> {
-        if stage != Stage::Serving {
-            if self.must_be_cut(stage) {
-                return Poll::Ready(End::Broken);
-            }
-            if !self.session.watch.idle() {
-                // Before the response may be written by the poll below.
-                self.announce_the_last();
-            }
+        // What else a stop asks is left to the next response, which says `Connection: close`, and to sleep: a client that
+        // hasn't been told may be sending at any time.
+        if self.must_be_cut(stage) {
+            return Poll::Ready(End::Broken);
         }
-        loop {
-            if let Poll::Ready(result) = self.http.poll_without_shutdown(context) {
-                return Poll::Ready(self.end(result));
-            }
-            let watch = &self.session.watch;
-            if watch.failed() {
-                return Poll::Ready(End::Broken);
-            }
-            self.waits.note(watch, timer_now);
-            // After the poll above, which takes in a request that has just arrived.
-            if stage != Stage::Serving && self.announce_the_last() {
-                continue;
-            }
-            let Some((due, cause)) = self.waits.next(&self.session.timeouts.borrow()) else {
-                return Poll::Pending;
-            };
-            return deadline.poll_until(due, context).map(|()| match cause {
-                Cause::Quiet => End::Quiet,
-                cause => End::TimedOut(cause),
-            });
+        if let Poll::Ready(result) = self.http.poll_without_shutdown(context) {
+            return Poll::Ready(self.end(result));
         }
+        let watch = &self.session.watch;
+        if watch.failed() {
+            return Poll::Ready(End::Broken);
+        }
+        self.waits.note(watch, timer_now);
+        let Some((due, cause)) = self.waits.next(&self.session.timeouts.borrow()) else {
+            return Poll::Pending;
+        };
+        deadline.poll_until(due, context).map(|()| match cause {
+            Cause::Quiet => End::Quiet,
+            cause => End::TimedOut(cause),
+        })
     }
 
     /// Event streams never end by themselves; at the last stage nothing may go on.
@@ -256,27 +291,6 @@ impl<S: Answer> Active<S> {
                     .is_some_and(|exchange| exchange.event_stream())
         };
         stage == Stage::Aborting || stage == Stage::EndingTunnels && streaming()
-    }
-
-    /// Has hyper close the connection if it is idle, and announce the end with the next response otherwise; says whether
-    /// that is news.
-    fn announce_the_last(&mut self) -> bool {
-        if self.last_request || !self.may_be_the_last() {
-            return false;
-        }
-        self.last_request = true;
-        Pin::new(&mut self.http).graceful_shutdown();
-        true
-    }
-
-    /// Not in the middle of a header section, which hyper would cut, nor while an upgrade is being decided, whose
-    /// `Connection: upgrade` hyper would rewrite.
-    fn may_be_the_last(&self) -> bool {
-        let watch = &self.session.watch;
-        if watch.idle() {
-            return !self.waits.header_begun();
-        }
-        !(self.session.upgrade_requested.get() && watch.answering())
     }
 
     fn end(&self, result: hyper::Result<()>) -> End {
@@ -336,8 +350,5 @@ async fn run_tunnel<S: Answer>(
     let ended = || stop.stage() >= Stage::EndingTunnels;
     let idle = || service.timeouts().tunnel_idle;
     let mut traffic = tunnel::Traffic::new(finish);
-    // The driver of the backend's connection gives the socket up as soon as it has read the 101.
-    if let Ok(upstream) = upstream.await {
-        tunnel::run(client, upstream, idle, ended, &mut traffic).await;
-    }
+    tunnel::run(client, *upstream, idle, ended, &mut traffic).await;
 }

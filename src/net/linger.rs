@@ -3,6 +3,7 @@
 //! Must not know: why it is closed.
 
 use std::future::poll_fn;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
@@ -41,7 +42,6 @@ pub(super) async fn linger_then_close(mut transport: Transport) {
     let mut deadline = Deadline::default();
     let due = timer_now() + LINGER;
     let mut left = LINGER_BYTES;
-    let mut chunk = vec![0; 8 * 1024];
     let mut closed = false;
     poll_fn(|context| {
         loop {
@@ -56,7 +56,9 @@ pub(super) async fn linger_then_close(mut transport: Transport) {
                     Poll::Ready(Err(_)) => return Poll::Ready(()),
                 }
             }
-            let mut buffer = ReadBuf::new(&mut chunk);
+            // On the stack: at a stop thousands of connections linger at once.
+            let mut chunk = [const { MaybeUninit::uninit() }; 4096];
+            let mut buffer = ReadBuf::uninit(&mut chunk);
             match Pin::new(&mut transport).poll_read(context, &mut buffer) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Err(_)) => return Poll::Ready(()),

@@ -9,6 +9,7 @@
 //! | `http2`, `streams`, `frames` | one HTTP/2 connection; its streams; what its client sends |
 //! | [`permits`] | how many connections are open |
 //! | `call` | hyper's service: from request to response |
+//! | `refusal` | the answer to what the parser refused |
 //! | `linger` | closing without resetting an answer away |
 //! | [`stall`] | what a connection waits for, and for how long |
 //! | [`stop`] | the stages of stopping |
@@ -23,6 +24,7 @@ mod linger;
 pub mod listen;
 mod open;
 pub mod permits;
+mod refusal;
 pub mod stall;
 pub mod stop;
 mod streams;

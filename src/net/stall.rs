@@ -38,14 +38,30 @@ pub struct Watch {
     unflushed: Cell<bool>,
     end_seen: Cell<bool>,
     failed: Cell<bool>,
+    /// Every request was answered, so that what is written now is no answer to any.
+    settled: Cell<bool>,
+    refusal: RefCell<Vec<u8>>,
 }
 
 impl Watch {
+    /// Of an HTTP/1.1 connection before its first request: what the parser writes by itself is kept back.
+    pub fn keeping_refusals() -> Self {
+        let watch = Self::default();
+        watch.settled.set(true);
+        watch
+    }
+
+    /// What the parser wrote by itself, in place of an answer.
+    pub fn take_refusal(&self) -> Vec<u8> {
+        self.refusal.take()
+    }
+
     /// A request has been understood and is being answered.
     pub fn begin(&self, exchange: Rc<Exchange>) {
         self.exchange.replace(Some(exchange));
         self.requests.set(self.requests.get() + 1);
         self.received.set(false);
+        self.settled.set(false);
     }
 
     /// The request in flight, or the last one.
@@ -97,6 +113,18 @@ impl Watch {
     /// Whether the transport broke while nobody was reading from it.
     pub fn failed(&self) -> bool {
         self.failed.get()
+    }
+
+    /// All that was to be said to the requests so far is flushed.
+    fn note_settled(&self) {
+        let answered = self
+            .exchange
+            .borrow()
+            .as_ref()
+            .is_some_and(|exchange| exchange.request_done() && exchange.response_done());
+        if answered {
+            self.settled.set(true);
+        }
     }
 
     /// A complete request is being answered, so that nothing but a pipelined request or the end can be read.
@@ -189,6 +217,16 @@ impl AsyncRead for WatchedIo {
 }
 
 impl WatchedIo {
+    /// hyper answers what it can't parse before anybody is asked, and with nothing to go by.
+    fn keep_back(&self, slices: &[IoSlice<'_>]) -> usize {
+        let mut refusal = self.watch.refusal.borrow_mut();
+        let before = refusal.len();
+        for slice in slices {
+            refusal.extend_from_slice(slice);
+        }
+        refusal.len() - before
+    }
+
     fn wrote(&self, poll: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         self.watch.unflushed.set(true);
         self.watch.write_blocked.set(poll.is_pending());
@@ -205,6 +243,9 @@ impl AsyncWrite for WatchedIo {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if self.watch.settled.get() {
+            return Poll::Ready(Ok(self.keep_back(&[IoSlice::new(bytes)])));
+        }
         let poll = Pin::new(&mut self.transport).poll_write(context, bytes);
         self.wrote(poll)
     }
@@ -214,6 +255,9 @@ impl AsyncWrite for WatchedIo {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if self.watch.settled.get() {
+            return Poll::Ready(Ok(self.keep_back(slices)));
+        }
         let poll = Pin::new(&mut self.transport).poll_write_vectored(context, slices);
         self.wrote(poll)
     }
@@ -227,6 +271,7 @@ impl AsyncWrite for WatchedIo {
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.transport).poll_flush(context))?;
         self.watch.unflushed.set(false);
+        self.watch.note_settled();
         if self.watch.may_look_ahead() {
             self.look_ahead(context);
         }
@@ -308,11 +353,6 @@ impl Waits {
         .into_iter()
         .filter_map(|(since, limit, cause)| Some((since?.checked_add(limit)?, cause)))
         .min_by_key(|(due, _)| *due)
-    }
-
-    /// Whether a header section was begun.
-    pub fn header_begun(&self) -> bool {
-        self.header.is_some()
     }
 }
 

@@ -13,7 +13,7 @@ pub enum Stage {
     /// Not stopping.
     #[default]
     Serving,
-    /// No new connections; idle ones close, requests finish.
+    /// No new connections; quiet ones close, requests finish, each the last of its connection.
     Draining,
     /// Tunnels and event streams end too.
     EndingTunnels,

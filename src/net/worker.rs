@@ -265,10 +265,7 @@ impl<S: Answer> Worker<S> {
         };
         let open = Open::new(self.load.clone(), observer.clone(), listener, permit);
         let (service, stop) = (self.service.clone(), self.stop.clone());
-        spawn_local(async move {
-            let _open = open;
-            serve(transport, connection, service, stop, observer).await;
-        });
+        spawn_local(serve(transport, connection, service, stop, observer, open));
     }
 }
 

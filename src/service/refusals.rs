@@ -23,13 +23,23 @@ pub fn refused(refusal: sanity::Refusal) -> Response<Body> {
     respond::failure(refusal.status(), "invalid_request", refusal.message())
 }
 
+/// Bytes that are no request; the parser says only how they were refused.
+pub fn unparsed(status: StatusCode) -> Response<Body> {
+    let message = match status {
+        StatusCode::URI_TOO_LONG => "The request target is too long",
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => "The header section is too large",
+        _ => "The request is malformed",
+    };
+    respond::failure(status, "invalid_request", message)
+}
+
 /// As the current app answers an unknown route.
 pub fn not_found() -> Response<Body> {
     respond::failure(StatusCode::NOT_FOUND, "not_found", "Route not found")
 }
 
 /// No backend took the request.
-pub fn unreachable() -> Response<Body> {
+fn unreachable() -> Response<Body> {
     respond::failure(
         StatusCode::BAD_GATEWAY,
         "upstream_unreachable",

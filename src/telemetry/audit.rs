@@ -1,4 +1,4 @@
-//! The audit trail: one event for every decision and every reload.
+//! The audit trail: one event for every decision, every reload and every publisher's token that lapsed.
 //!
 //! Keeps true: never a token, certificate or JWT (the types have no room for one); strings from outside are cut and
 //! escaped; a request never waits for the trail, and what is lost is counted.
@@ -11,7 +11,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::escape::bounded;
-use super::labels::{Endpoint, Outcome};
+use super::labels::{Endpoint, LapseCause, Outcome};
 use super::line::{Line, Shape};
 use super::line_writer::{DropCounter, LineWriter};
 use super::log::{AUDIT, rfc3339};
@@ -58,6 +58,8 @@ pub struct Decision<'a> {
     pub role: Option<Role>,
     /// The token's expiry in seconds since the Unix epoch, where one was minted.
     pub expires: Option<u64>,
+    /// The same of its backup token.
+    pub backup_expires: Option<u64>,
 }
 
 /// One attempt to load the configuration.
@@ -69,6 +71,23 @@ pub struct Reload<'a> {
     pub trigger: &'static str,
     /// What changed, or the first error; holds no secret.
     pub detail: &'a str,
+}
+
+/// One token that was not renewed although its stream goes on.
+#[derive(Clone, Copy, Debug)]
+pub struct Lapse<'a> {
+    /// Who held it.
+    pub subject: &'a str,
+    /// For which channel.
+    pub channel: &'a str,
+    /// Who they were there.
+    pub user: User<'a>,
+    /// What it let them do.
+    pub role: Role,
+    /// Whether they asked for another.
+    pub cause: LapseCause,
+    /// When it expired, in seconds since the Unix epoch.
+    pub expired: u64,
 }
 
 /// An open audit trail. A change of `log.audit` opens another.
@@ -121,6 +140,7 @@ impl Audit {
         };
         let role = decision.role.map(Role::as_str);
         let expires = decision.expires.map(unix_seconds);
+        let backup_expires = decision.backup_expires.map(unix_seconds);
         match &self.sink {
             Sink::Off => {}
             Sink::Stderr => tracing::info!(
@@ -137,6 +157,7 @@ impl Audit {
                 account,
                 role,
                 expires,
+                backup_expires,
             ),
             Sink::File(writer) => {
                 let mut line = self.line("decision");
@@ -159,11 +180,52 @@ impl Audit {
                     ("account", account),
                     ("role", role),
                     ("expires", expires.as_deref()),
+                    ("backup_expires", backup_expires.as_deref()),
                 ] {
                     if let Some(value) = value {
                         line.text(key, value);
                     }
                 }
+                writer.write(line.finish());
+            }
+        }
+    }
+
+    /// Records a lapse.
+    pub fn lapse(&self, lapse: &Lapse<'_>) {
+        let (subject, channel) = (cut(lapse.subject), cut(lapse.channel));
+        let (uid, account) = match lapse.user {
+            User::Uid(uid) => (Some(uid), None),
+            User::Account(account) => (None, Some(cut(account))),
+        };
+        let (role, cause) = (lapse.role.as_str(), lapse.cause.as_str());
+        let expired = unix_seconds(lapse.expired);
+        match &self.sink {
+            Sink::Off => {}
+            Sink::Stderr => tracing::info!(
+                target: AUDIT,
+                event = "lapse",
+                cause,
+                subject,
+                channel,
+                uid,
+                account,
+                role,
+                expired,
+            ),
+            Sink::File(writer) => {
+                let mut line = self.line("lapse");
+                for (key, value) in [("cause", cause), ("subject", subject), ("channel", channel)] {
+                    line.text(key, value);
+                }
+                if let Some(uid) = uid {
+                    line.bare("uid", uid);
+                }
+                if let Some(account) = account {
+                    line.text("account", account);
+                }
+                line.text("role", role);
+                line.text("expired", &expired);
                 writer.write(line.finish());
             }
         }

@@ -28,8 +28,12 @@ pub fn escape_into(out: &mut String, text: &str) {
 
 /// Whether [`escape_into`] changes this character.
 pub fn needs_escape(character: char) -> bool {
+    matches!(character, '"' | '\\') || deceives(character)
+}
+
+/// Whether a character makes a text look like another one, or a line like two.
+pub fn deceives(character: char) -> bool {
     character.is_control()
-        || matches!(character, '"' | '\\')
         // Zero-width and bidirectional controls, line and paragraph separators, interlinear marks, tags
         // (Unicode's general categories Cf, Zl and Zp, as far as they deceive).
         || matches!(character,

@@ -44,6 +44,10 @@ pub enum Outcome {
     BodyTooLarge,
     /// 415.
     UnsupportedMediaType,
+    /// 403.
+    AccountSuspended,
+    /// 401: the account is signed in elsewhere.
+    SessionReplaced,
     /// 405.
     MethodNotAllowed,
     /// 404 of the guard: a spelling nobody serves.
@@ -68,7 +72,7 @@ pub enum Outcome {
 
 impl Outcome {
     /// Every outcome, in order of declaration.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::Ok,
         Self::RateLimitedClient,
         Self::RateLimitedShared,
@@ -77,6 +81,8 @@ impl Outcome {
         Self::InvalidRequest,
         Self::BodyTooLarge,
         Self::UnsupportedMediaType,
+        Self::AccountSuspended,
+        Self::SessionReplaced,
         Self::MethodNotAllowed,
         Self::NotFound,
         Self::StreamNotLive,
@@ -99,6 +105,8 @@ impl Outcome {
             Self::InvalidRequest => "invalid_request",
             Self::BodyTooLarge => "body_too_large",
             Self::UnsupportedMediaType => "unsupported_media_type",
+            Self::AccountSuspended => "account_suspended",
+            Self::SessionReplaced => "session_replaced",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::NotFound => "not_found",
             Self::StreamNotLive => "stream_not_live",
@@ -116,7 +124,10 @@ impl Outcome {
     pub fn class(self) -> Class {
         match self {
             Self::Ok => Class::Ok,
-            Self::StreamNotLive
+            // Rows 5 to 9: what the account and the stream say, an account's 401 included.
+            Self::AccountSuspended
+            | Self::SessionReplaced
+            | Self::StreamNotLive
             | Self::ViewerBanned
             | Self::NotOwner
             | Self::UidTaken
@@ -213,6 +224,28 @@ impl Handler {
             Self::Forward => "forward",
             Self::Health => "health",
             Self::Reject => "reject",
+        }
+    }
+}
+
+/// Why a token wasn't renewed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LapseCause {
+    /// Its holder asked, and was told no.
+    Refused,
+    /// Nobody asked.
+    Silent,
+}
+
+impl LapseCause {
+    /// Every cause, in order of declaration.
+    pub const ALL: [Self; 2] = [Self::Refused, Self::Silent];
+
+    /// The label's value.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Refused => "refused",
+            Self::Silent => "silent",
         }
     }
 }

@@ -11,16 +11,25 @@ use crate::error::Kind;
 pub enum Source {
     /// `[streams]`.
     Streams,
+    /// `[accounts]`.
+    Accounts,
+    /// `[authorize]`.
+    Authorize,
+    /// `auth.jwt.jwks_url`.
+    Jwks,
 }
 
 impl Source {
     /// Every source of this build, in order of declaration.
-    pub const ALL: [Self; 1] = [Self::Streams];
+    pub const ALL: [Self; 4] = [Self::Streams, Self::Accounts, Self::Authorize, Self::Jwks];
 
     /// The label's value.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Streams => "streams",
+            Self::Accounts => "accounts",
+            Self::Authorize => "authorize",
+            Self::Jwks => "jwks",
         }
     }
 }
@@ -48,6 +57,34 @@ impl LookupOutcome {
             Self::Hit => "hit",
             Self::Miss => "miss",
             Self::Stale => "stale",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// What became of a token inside one of the backend's answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ReissueOutcome {
+    /// Another one took its place.
+    Replaced,
+    /// It stays: it ends soon enough, or has ended.
+    Short,
+    /// Made empty: who asked may not have it.
+    Withheld,
+    /// Made empty, for nobody could say; or, if it couldn't even be read, left.
+    Error,
+}
+
+impl ReissueOutcome {
+    /// Every outcome, in order of declaration.
+    pub const ALL: [Self; 4] = [Self::Replaced, Self::Short, Self::Withheld, Self::Error];
+
+    /// The label's value.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Replaced => "replaced",
+            Self::Short => "short",
+            Self::Withheld => "withheld",
             Self::Error => "error",
         }
     }

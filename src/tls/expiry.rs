@@ -2,22 +2,16 @@
 //!
 //! Must not know: anything else of a certificate, or what time it is.
 
+use crate::der::serial_number;
+
 /// `notAfter` (RFC 5280 §4.1.2.5) in seconds since the Unix epoch; 0 for times before it. `None` if this is no
 /// certificate.
 pub(super) fn not_after(der: &[u8]) -> Option<u64> {
-    let (_, certificate, _) = element(der)?;
-    let (_, mut fields, _) = element(certificate)?;
-    // version is there from X.509 v2 on; then serialNumber, signature and issuer.
-    if fields.first() == Some(&EXPLICIT_0) {
-        fields = element(fields)?.2;
-    }
-    for _ in 0..3 {
-        fields = element(fields)?.2;
-    }
-    let (_, validity, _) = element(fields)?;
-    let (_, _, after) = element(validity)?;
-    let (tag, time, _) = element(after)?;
-    match tag {
+    // serialNumber, signature, issuer, validity.
+    let validity = serial_number(der)?.next()?.next()?.next()?;
+    let after = validity.inner()?.next()?;
+    let time = after.content;
+    match after.tag {
         UTC_TIME => {
             // Two digits of a year: 1950 to 2049.
             let (year, rest) = digits(time, 2)?;
@@ -34,26 +28,8 @@ pub(super) fn not_after(der: &[u8]) -> Option<u64> {
 /// Days from 1 March of year 0 to 1 January 1970.
 const EPOCH: u64 = 719_468;
 
-const EXPLICIT_0: u8 = 0xa0;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
-
-/// The first element of DER: its tag, its content, and what follows it.
-fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
-    let (tag, rest) = der.split_first()?;
-    let (first, rest) = rest.split_first()?;
-    let (length, rest) = if first & 0x80 == 0 {
-        (usize::from(*first), rest)
-    } else {
-        let (bytes, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
-        let length = bytes.iter().try_fold(0_usize, |length, byte| {
-            length.checked_mul(256)?.checked_add(usize::from(*byte))
-        })?;
-        (length, rest)
-    };
-    let (content, rest) = rest.split_at_checked(length)?;
-    Some((*tag, content, rest))
-}
 
 fn digits(text: &[u8], count: usize) -> Option<(u64, &[u8])> {
     let (number, rest) = text.split_at_checked(count)?;
@@ -97,7 +73,7 @@ mod tests {
         }
         let validity = [wrap(UTC_TIME, b"200101000000Z"), wrap(tag, not_after)].concat();
         let fields = [
-            wrap(EXPLICIT_0, &[2, 1, 2]),
+            wrap(0xa0, &[2, 1, 2]),
             wrap(2, &[1]),
             wrap(0x30, &[]),
             wrap(0x30, &[]),

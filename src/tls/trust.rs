@@ -34,6 +34,11 @@ impl Trust {
                  ca-certificates, or set SSL_CERT_FILE)"
             );
         }
+        Self::of(roots)
+    }
+
+    /// These authorities and no others.
+    pub fn of(roots: RootCertStore) -> Result<Self, rustls::Error> {
         let mut config = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots)

@@ -1,6 +1,6 @@
 //! A system for tests of the configuration: these variables, credentials and files, and nothing else.
 //!
-//! Every secret in it contains "hunter2" or [`CERTIFICATE`], so that a leak can be searched for.
+//! Every secret in it contains "hunter2" or is one of the certificates, so that a leak can be searched for.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -11,8 +11,14 @@ use zeroize::Zeroizing;
 
 /// An app certificate.
 pub const CERTIFICATE: &str = "5ec4e75ec4e75ec4e75ec4e75ec4e75e";
+/// Another app certificate.
+pub const OTHER_CERTIFICATE: &str = "0dd5ec4e70dd5ec4e70dd5ec4e70dd5e";
 /// A JWT secret.
 pub const SECRET: &str = "hunter2-hunter2-hunter2-hunter2";
+
+/// A connection string as Node apps have them.
+const MONGODB_URI: &str =
+    "mongodb+srv://app:hunter2@cluster0.example.net/live?retryWrites=true&w=majority";
 
 /// A self-signed certificate that outlives us, its key, and a key of nobody.
 const TLS_CERTIFICATE: &str = include_str!("tls_certificate.pem");
@@ -38,6 +44,11 @@ impl Default for FixedEnvironment {
             ("/credentials/agora_certificate", format!("{CERTIFICATE}\n")),
             ("/credentials/jwt_secret", format!("{SECRET}\r\n")),
             ("/credentials/short", "hunter2".to_owned()),
+            ("/credentials/mongodb_uri", MONGODB_URI.to_owned()),
+            (
+                "/credentials/other_certificate",
+                OTHER_CERTIFICATE.to_owned(),
+            ),
             ("/etc/renewd/admin-token", "hunter2-admin\n".to_owned()),
             ("/etc/renewd/empty", "\n".to_owned()),
             ("/etc/renewd/tls.pem", TLS_CERTIFICATE.to_owned()),
@@ -46,6 +57,7 @@ impl Default for FixedEnvironment {
         ];
         let variables = [
             ("JWT_SECRET", SECRET),
+            ("MONGODB_URI", MONGODB_URI),
             ("PORT", "8080"),
             ("NOT_A_PORT", "hunter2"),
         ];

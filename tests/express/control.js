@@ -74,7 +74,8 @@ function control(express) {
       uid: service.__uid?.toString(),
       privileges: service.__privileges,
     }));
-    response.json({ appId: parsed.appId.toString(), issuedAt: parsed.issueTs, expire: parsed.expire, services });
+    const verified = parsed.verifySignature(settings.certificate);
+    response.json({ appId: parsed.appId.toString(), issuedAt: parsed.issueTs, expire: parsed.expire, services, verified });
   });
   // {astrologerId, agoraChannelName?, isBanned?, bannedViewers?}
   router.post('/streams', (request, response) => {

@@ -1,5 +1,8 @@
 //! Named tokens, each with the verdict that both sides must give.
 
+#![allow(dead_code)] // each test file uses its own part
+#![allow(clippy::too_many_lines)] // tables are as long as they are
+
 use renewd::config::model::JwtAlgorithm;
 use serde_json::{Value, json};
 

@@ -50,6 +50,16 @@ impl Express {
         Self::run(command)
     }
 
+    /// Starts `mongoose_app.js`, the app's way with its database, on a free port.
+    pub fn with_database(uri: &str) -> Self {
+        let mut command = Command::new("node");
+        command
+            .arg("mongoose_app.js")
+            .env("MONGODB_URI", uri)
+            .env("JWT_SECRET", super::renewd::JWT_SECRET);
+        Self::run(command)
+    }
+
     /// Starts `echo.js`, a WebSocket server without Express, on a free port.
     pub fn echo() -> Self {
         let mut command = Command::new("node");

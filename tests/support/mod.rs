@@ -5,13 +5,17 @@
 pub mod app;
 pub mod ask;
 pub mod conversation;
+pub mod database;
 pub mod express;
 pub mod lifecycle;
 pub mod messages;
+pub mod mongo;
 pub mod node;
 pub mod npm;
 pub mod python;
 pub mod raw;
 pub mod renewd;
+pub mod scripted;
 pub mod spellings;
+pub mod timed;
 pub mod wire;

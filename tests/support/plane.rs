@@ -9,8 +9,8 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use http::header::{CONNECTION, EXPECT, TE, TRANSFER_ENCODING, UPGRADE};
-use http::{HeaderMap, HeaderName, Request, Response, StatusCode};
+use http::header::{CONNECTION, HOST, TRANSFER_ENCODING, UPGRADE};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use renewd::backends::Backends;
 use renewd::clock::Clock;
 use renewd::config::model::{Limits, Listen, Scheme, Timeouts, Upstream, UpstreamServer};
@@ -18,6 +18,8 @@ use renewd::error::Kind;
 use renewd::forward::{Forwarder, Observer as ForwardObserver};
 use renewd::http::body::{Body, Finished, RequestBody};
 use renewd::http::exchange::{Answer, Connection};
+use renewd::http::forwarded::{Claims, Origin, Scheme as HttpScheme};
+use renewd::http::hop::RequestChanges;
 use renewd::net::listen::{Address, Inherited, Listeners};
 use renewd::net::worker::Workers;
 use renewd::net::{Event, Observer};
@@ -232,20 +234,38 @@ impl Answer for Service {
         self.setup.h2c
     }
 
+    fn refuse(&self, status: StatusCode) -> Response<Body> {
+        let mut response = Response::new(Body::full("refused"));
+        *response.status_mut() = status;
+        response
+    }
+
     async fn answer(
         self: Rc<Self>,
         _connection: Connection,
         request: Request<RequestBody>,
     ) -> Response<Body> {
-        let (mut head, body) = request.into_parts();
-        let websocket = head
-            .headers
-            .get(UPGRADE)
-            .is_some_and(|value| value == "websocket");
-        head.headers = end_to_end(head.headers, websocket);
+        let headers = request.headers();
+        let named = headers.get(HOST).cloned();
+        let origin = Origin {
+            client_ip: None,
+            host: None,
+            scheme: HttpScheme::Http,
+            claims: Claims::None,
+        };
+        let changes = RequestChanges {
+            host: &named.unwrap_or(HeaderValue::from_static("localhost")),
+            origin: &origin,
+            request_id: &HeaderValue::from_static("id-1"),
+            upgrade: headers
+                .get(UPGRADE)
+                .is_some_and(|value| value == "websocket"),
+            chunked: request.body().is_unannounced(headers),
+            keeps_method: false,
+        };
         let forwarded =
             self.forwarder
-                .forward(&self.upstream, &self.backends, head, body, websocket);
+                .forward(&self.upstream, &self.backends, Box::new(request), &changes);
         let mut response = match forwarded.await.result {
             Ok(response) => response,
             Err(error) => refusal(error.kind),
@@ -284,8 +304,6 @@ fn end_to_end(headers: HeaderMap, upgrade: bool) -> HeaderMap {
         let Some(name) = &current else { continue };
         let hop = *name == keep_alive
             || *name == TRANSFER_ENCODING
-            || *name == EXPECT
-            || (*name == TE && value != "trailers")
             || (!upgrade && (*name == CONNECTION || *name == UPGRADE));
         if !hop {
             kept.append(name.clone(), value);
@@ -380,6 +398,19 @@ impl Wire {
     /// A header section.
     pub async fn head(&mut self) -> String {
         self.until("\r\n\r\n").await
+    }
+
+    /// The next header section, however long it takes to come; `None` if the connection ends before.
+    pub async fn next_head(&mut self) -> Option<String> {
+        loop {
+            if self.read.windows(4).any(|window| window == b"\r\n\r\n") {
+                return Some(self.head().await);
+            }
+            let mut chunk = [0; 4096];
+            let length = self.stream.read(&mut chunk).await.ok()?;
+            self.read
+                .extend_from_slice(chunk.get(..length).filter(|_| length > 0)?);
+        }
     }
 
     /// Exactly so many bytes.

@@ -48,6 +48,8 @@ pub struct Settings {
     pub log: String,
     /// TOML lines added to `[streams]`.
     pub streams_table: String,
+    /// `[accounts]` and `[streams]`, whole, in place of the streams file's.
+    pub sources: Option<String>,
     /// `[[stream]]` tables; the default is one live stream `live_show` of `owner`.
     pub streams: Option<String>,
 }
@@ -238,6 +240,7 @@ pub fn configuration(settings: &Settings) -> String {
         upstream,
         log,
         streams_table,
+        sources,
         ..
     } = settings;
     // A backend that refuses every connection, for tests that need none.
@@ -268,16 +271,17 @@ pub fn configuration(settings: &Settings) -> String {
         ),
         ("token", token.clone()),
         ("auth.jwt", format!("secret = \"{JWT_SECRET}\"\n{jwt}")),
-        ("accounts", "source = \"none\"".to_owned()),
-        (
-            "streams",
-            format!("source = \"file\"\nfile = \"streams.toml\"\n{streams_table}"),
-        ),
         ("state", "directory = \"state\"".to_owned()),
         ("log", format!("format = \"json\"\n{log}")),
     ] {
         let _ = write!(text, "[{table}]\n{lines}\n\n");
     }
+    let file = || {
+        format!(
+            "[accounts]\nsource = \"none\"\n\n[streams]\nsource = \"file\"\nfile = \"streams.toml\"\n{streams_table}\n\n"
+        )
+    };
+    text += &sources.clone().unwrap_or_else(file);
     text + tables
 }
 

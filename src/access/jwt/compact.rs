@@ -95,12 +95,9 @@ impl<'text> Header<'text> {
     /// `None` unless the text is a JSON object.
     pub(super) fn parse(text: &'text str) -> Option<Self> {
         let [algorithm, key_id, typed] = members(text, ["alg", "kid", "typ"]).ok()??;
-        let algorithm = match algorithm.and_then(members::string).as_deref() {
-            Some("HS256") => Some(JwtAlgorithm::Hs256),
-            Some("HS384") => Some(JwtAlgorithm::Hs384),
-            Some("HS512") => Some(JwtAlgorithm::Hs512),
-            _ => None,
-        };
+        let algorithm = algorithm
+            .and_then(members::string)
+            .and_then(|name| JwtAlgorithm::of_name(&name));
         Some(Self {
             algorithm,
             key_id: key_id.and_then(members::string),

@@ -23,12 +23,13 @@ pub(super) enum Mac {
 }
 
 impl Mac {
-    /// Keys the state; HMAC takes keys of any length, so `None` doesn't happen.
+    /// Keys the state; `None` for algorithms that aren't HMACs.
     pub(super) fn new(algorithm: JwtAlgorithm, secret: &[u8]) -> Option<Self> {
         match algorithm {
             JwtAlgorithm::Hs256 => Hmac::new_from_slice(secret).ok().map(Self::Sha256),
             JwtAlgorithm::Hs384 => Hmac::new_from_slice(secret).ok().map(Self::Sha384),
             JwtAlgorithm::Hs512 => Hmac::new_from_slice(secret).ok().map(Self::Sha512),
+            _ => None,
         }
     }
 

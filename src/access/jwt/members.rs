@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 /// The text of each named member's value, without whitespace around it; `None` inside for a member that isn't there.
@@ -53,14 +53,17 @@ pub(super) fn number(value: &str) -> Option<f64> {
 
 /// Whether a JSON value is the string, or an array that has it.
 pub(super) fn is_or_contains(value: &str, expected: &str) -> bool {
-    if value.starts_with('[') {
-        let mut deserializer = serde_json::Deserializer::from_str(value);
-        deserializer
-            .deserialize_seq(Contains(expected))
-            .unwrap_or(false)
-    } else {
-        string(value).as_deref() == Some(expected)
+    let is = |value| string(value).as_deref() == Some(expected);
+    elements(value).map_or_else(|| is(value), |elements| elements.into_iter().any(is))
+}
+
+/// The text of each element of a JSON array; `None` for other values.
+pub(super) fn elements(value: &str) -> Option<Vec<&str>> {
+    if !value.starts_with('[') {
+        return None;
     }
+    let elements: Vec<&RawValue> = serde_json::from_str(value).ok()?;
+    Some(elements.into_iter().map(RawValue::get).collect())
 }
 
 /// The names to look for.
@@ -114,25 +117,6 @@ impl<const N: usize> Visitor<'_> for Name<'_, N> {
 
     fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Self::Value, E> {
         Ok(self.0.map(|name| name.as_bytes() == bytes))
-    }
-}
-
-/// The element to look for.
-struct Contains<'expected>(&'expected str);
-
-impl<'text> Visitor<'text> for Contains<'_> {
-    type Value = bool;
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("an array")
-    }
-
-    fn visit_seq<A: SeqAccess<'text>>(self, mut elements: A) -> Result<bool, A::Error> {
-        let mut found = false;
-        while let Some(element) = elements.next_element::<&RawValue>()? {
-            found |= string(element.get()).as_deref() == Some(self.0);
-        }
-        Ok(found)
     }
 }
 

@@ -4,7 +4,9 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use proptest::prelude::*;
 
+use super::mac::Mac;
 use super::*;
+use crate::config::model::{JwtKey, KeyMaterial};
 use crate::config::secret::Secret;
 
 const NOW: u64 = 1_700_000_000;
@@ -13,7 +15,7 @@ fn key(id: &str, algorithm: Option<JwtAlgorithm>, secret: &str) -> JwtKey {
     JwtKey {
         id: id.into(),
         algorithm,
-        secret: Secret::new(secret.into()),
+        material: KeyMaterial::Secret(Secret::new(secret.into())),
     }
 }
 
@@ -21,12 +23,14 @@ fn config(keys: &[JwtKey]) -> Jwt {
     Jwt {
         algorithms: vec![JwtAlgorithm::Hs256],
         keys: keys.to_vec(),
+        jwks_url: None,
         issuer: String::new(),
         audience: String::new(),
         leeway: Duration::ZERO,
         require_exp: true,
         key_grace: Duration::from_mins(10),
         subject_claim: "sub".into(),
+        session_claim: String::new(),
     }
 }
 
@@ -73,7 +77,9 @@ fn claims_are_the_subject_and_the_expiry_as_written() {
         verifier.verify(&hs256(r#"{"sub":"ada","exp":1700000000.5}"#, "s"), &clock),
         Ok(Claims {
             subject: "ada".into(),
+            session: None,
             expires_at: Some(1_700_000_000.5),
+            all: r#"{"sub":"ada","exp":1700000000.5}"#.into(),
         })
     );
     let unending = verifier.verify(&hs256(r#"{"sub":"ada"}"#, "s"), &clock);

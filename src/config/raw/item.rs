@@ -72,6 +72,28 @@ impl<'r> Item<'r> {
         self.value.as_str()
     }
 
+    /// A string as it is; an integer or a boolean as it is written in JSON.
+    pub(in crate::config) fn scalar(&self) -> Option<String> {
+        match self.value {
+            DeValue::String(text) => Some(text.to_string()),
+            DeValue::Boolean(value) => Some(value.to_string()),
+            DeValue::Integer(number) => {
+                let number = i64::from_str_radix(number.as_str(), number.radix());
+                if number.is_err() {
+                    self.error("out of range", "write it as a string");
+                }
+                number.ok().map(|number| number.to_string())
+            }
+            _ => {
+                self.wrong_type(
+                    "a string, an integer or a boolean",
+                    "write one value, a fraction as a string",
+                );
+                None
+            }
+        }
+    }
+
     pub(in crate::config) fn boolean(&self) -> Option<bool> {
         if self.value.as_bool().is_none() {
             self.wrong_type("a boolean", "write true or false, without quotes");

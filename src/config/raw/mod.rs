@@ -286,12 +286,6 @@ fn is_off(off: Off, value: &DeValue<'_>) -> bool {
     match off {
         Off::False => value.as_bool() == Some(false),
         Off::Text(text) => value.as_str() == Some(text),
-        Off::Only(text) => value.as_array().is_some_and(|list| {
-            list.len() == 1
-                && list
-                    .iter()
-                    .all(|only| only.get_ref().as_str() == Some(text))
-        }),
     }
 }
 
@@ -299,7 +293,6 @@ fn off_as_toml(off: Off) -> String {
     match off {
         Off::False => "false".to_owned(),
         Off::Text(text) => quoted(text),
-        Off::Only(text) => format!("[{}]", quoted(text)),
     }
 }
 

@@ -2,28 +2,27 @@
 //!
 //! Keeps true: at least one key, each usable under the allow-list; no secret is empty.
 
-use super::{ANY_DURATION, seconds, unavailable};
+use super::sources::url_of;
+use super::{ANY_DURATION, seconds};
 use crate::config::credentials::{Found, Secrets};
 use crate::config::diagnostic::quoted;
-use crate::config::model::{Jwt, JwtAlgorithm, JwtKey};
+use crate::config::model::{Jwt, JwtAlgorithm, JwtKey, KeyMaterial};
 use crate::config::raw::{Item, Table};
 use crate::config::secret::Secret;
+use crate::http::url::Url;
+use crate::public_key::{BadKey, PublicKey};
 
-const ALGORITHMS: [(&str, JwtAlgorithm); 3] = [
-    ("HS256", JwtAlgorithm::Hs256),
-    ("HS384", JwtAlgorithm::Hs384),
-    ("HS512", JwtAlgorithm::Hs512),
-];
-/// Known to JOSE (RFC 7518 §3.1, RFC 8037 §3.1), not built.
-const UNBUILT_ALGORITHMS: [&str; 11] = [
-    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA",
-    "Ed25519",
-];
 /// Below this a secret can be guessed from one token.
 const SHORT_SECRET: usize = 16;
 
+const NO_KEY_HINT: &str =
+    "secret = \"env:JWT_SECRET\", secret_file, public_key_file, jwks_url or keys = [...]";
+const PUBLIC_HINT: &str =
+    "name a file with -----BEGIN PUBLIC KEY-----, RSA PUBLIC KEY or CERTIFICATE in it";
+
 pub(super) fn jwt(table: &Table<'_>, secrets: &Secrets<'_>) -> Jwt {
     let algorithms = algorithms(table);
+    let jwks_url = jwks_url(table, &algorithms);
     let keys = keys(table, &algorithms, secrets);
     let subject_claim = table.text("subject_claim", "sub");
     if let Some(item) = table.item("subject_claim")
@@ -37,13 +36,48 @@ pub(super) fn jwt(table: &Table<'_>, secrets: &Secrets<'_>) -> Jwt {
     Jwt {
         algorithms,
         keys,
+        jwks_url,
         issuer: table.text("issuer", ""),
         audience: table.text("audience", ""),
         leeway: table.duration("leeway", ANY_DURATION, seconds(0)),
         require_exp: table.boolean("require_exp", true),
         key_grace: table.duration("key_grace", ANY_DURATION, seconds(600)),
         subject_claim,
+        session_claim: table.text("session_claim", ""),
     }
+}
+
+/// `auth.cookie`: a cookie's name (RFC 6265 §4.1.1); `""` is none.
+pub(super) fn cookie(table: &Table<'_>) -> Option<String> {
+    let item = table.item("cookie")?;
+    let name = item.text()?;
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    if !name.bytes().all(is_token) {
+        item.error(
+            "not a cookie's name",
+            "write its name alone, such as \"token\"",
+        );
+    }
+    (!name.is_empty()).then(|| name.to_owned())
+}
+
+/// Keys that come over the network in clear text could be anybody's.
+fn jwks_url(table: &Table<'_>, allowed: &[JwtAlgorithm]) -> Option<Url> {
+    let item = table.item("jwks_url")?;
+    let url = url_of(&item, "https://login.example.com/.well-known/jwks.json")?;
+    if !url.is_secure() && !url.is_loopback() {
+        item.error(
+            "whoever is in between could put in a key of their own",
+            "write an https:// URL; http:// is for this machine alone",
+        );
+    }
+    if allowed.iter().all(|one| one.key_kind().is_none()) {
+        item.error(
+            "a key set has no shared secrets, and auth.jwt.algorithms allows nothing else",
+            "algorithms = [\"RS256\"], or what signs your JWTs",
+        );
+    }
+    Some(url)
 }
 
 fn algorithms(table: &Table<'_>) -> Vec<JwtAlgorithm> {
@@ -66,49 +100,123 @@ fn algorithms(table: &Table<'_>) -> Vec<JwtAlgorithm> {
 
 fn algorithm(item: &Item<'_>) -> Option<JwtAlgorithm> {
     let text = item.text()?;
-    if UNBUILT_ALGORITHMS.contains(&text) {
-        unavailable(item, text, "write \"HS256\", \"HS384\" or \"HS512\"");
-        return None;
-    }
     if text.eq_ignore_ascii_case("none") {
         item.error("unsigned JWTs are never believed", "remove it");
         return None;
     }
-    item.choice(&ALGORITHMS)
+    item.choice(&JwtAlgorithm::NAMES)
 }
 
 fn keys(table: &Table<'_>, allowed: &[JwtAlgorithm], secrets: &Secrets<'_>) -> Vec<JwtKey> {
-    let secret = match secrets.read(table, "secret") {
-        Found::Secret(secret, item) => {
-            warn_if_short(&secret, &item);
-            Some(secret)
-        }
-        Found::Unknown => Some(Secret::new(Vec::new())),
-        Found::Absent => None,
-    };
     let list = table.item("keys");
-    match (secret, list) {
-        (Some(_), Some(list)) => {
+    let alone = material(table, secrets);
+    match (alone, list) {
+        (Alone::Absent, Some(list)) => key_list(&list, allowed, secrets),
+        (Alone::Absent, None) => {
+            if table.item("jwks_url").is_none() {
+                table.missing("secret", NO_KEY_HINT);
+            }
+            Vec::new()
+        }
+        (_, Some(list)) => {
             list.error(
-                "`secret` is given too",
-                "keep one of `secret` and `keys`; the list may hold several secrets",
+                "a key is given beside it",
+                "keep one of `secret`, `public_key_file` and `keys`; the list may hold several of both",
             );
             Vec::new()
         }
-        (Some(secret), None) => vec![JwtKey {
-            id: String::new(),
-            algorithm: None,
-            secret,
-        }],
-        (None, Some(list)) => key_list(&list, allowed, secrets),
-        (None, None) => {
-            table.missing(
-                "secret",
-                "secret = \"env:JWT_SECRET\", \"credential:NAME\", secret_file, or keys = [...]",
-            );
-            Vec::new()
+        (Alone::Refused, None) => Vec::new(),
+        (Alone::Material(material, item), None) => {
+            if !allowed.iter().any(|algorithm| material.takes(*algorithm)) {
+                item.error(
+                    format!(
+                        "{} verifies none of auth.jwt.algorithms",
+                        described(&material)
+                    ),
+                    format!("algorithms = [{}]", quoted(usual(&material))),
+                );
+            }
+            vec![JwtKey {
+                id: String::new(),
+                algorithm: None,
+                material,
+            }]
         }
     }
+}
+
+/// What a table says of one key's material.
+enum Alone<'r> {
+    Absent,
+    Refused,
+    Material(KeyMaterial, Item<'r>),
+}
+
+/// `secret`, `secret_file` or `public_key_file`.
+fn material<'r>(table: &Table<'r>, secrets: &Secrets<'_>) -> Alone<'r> {
+    let secret = secrets.read(table, "secret");
+    let file = table.item("public_key_file");
+    match (secret, file) {
+        (Found::Absent, None) => Alone::Absent,
+        (Found::Absent, Some(item)) => match public_key(&item, secrets) {
+            Some(key) => Alone::Material(KeyMaterial::Public(key), item),
+            None => Alone::Refused,
+        },
+        (_, Some(item)) => {
+            item.error(
+                "`secret` is given too",
+                "a key is shared or public: keep one of them, or list both under `keys`",
+            );
+            Alone::Refused
+        }
+        (Found::Unknown, None) => Alone::Refused,
+        (Found::Secret(secret, item), None) => {
+            if PublicKey::from_pem(secret.expose()) != Err(BadKey::NotPem) {
+                // Everybody may know a public key: whoever signs with it as a secret would be believed.
+                item.error(
+                    "this is a key in PEM, not a shared secret",
+                    "name the file of the public key under `public_key_file`",
+                );
+                return Alone::Refused;
+            }
+            warn_if_short(&secret, &item);
+            Alone::Material(KeyMaterial::Secret(secret), item)
+        }
+    }
+}
+
+fn public_key(item: &Item<'_>, secrets: &Secrets<'_>) -> Option<PublicKey> {
+    let pem = secrets.named_file(item)?;
+    match PublicKey::from_pem(pem.expose()) {
+        Ok(key) => Some(key),
+        Err(error) => {
+            let hint = match error {
+                BadKey::Private => {
+                    "only who signs needs it; openssl pkey -in FILE -pubout writes the public one"
+                }
+                BadKey::Length(_) => "sign with a key of 2048 bits or more",
+                BadKey::NotPem | BadKey::Kind | BadKey::Damaged => PUBLIC_HINT,
+            };
+            item.error(format!("the file holds {error}"), hint);
+            None
+        }
+    }
+}
+
+fn described(material: &KeyMaterial) -> String {
+    match material {
+        KeyMaterial::Secret(_) => "a shared secret".to_owned(),
+        KeyMaterial::Public(key) => format!("this {} key", key.kind().name()),
+    }
+}
+
+/// The algorithm that most sign with, given this material.
+fn usual(material: &KeyMaterial) -> &'static str {
+    let takes = |(_, algorithm): &&(&'static str, JwtAlgorithm)| material.takes(*algorithm);
+    JwtAlgorithm::NAMES
+        .iter()
+        .find(takes)
+        .map_or("HS256", |(name, _)| *name)
 }
 
 fn key_list(list: &Item<'_>, allowed: &[JwtAlgorithm], secrets: &Secrets<'_>) -> Vec<JwtKey> {
@@ -121,37 +229,39 @@ fn key_list(list: &Item<'_>, allowed: &[JwtAlgorithm], secrets: &Secrets<'_>) ->
             "keys = [{ id = \"...\", algorithm = \"HS256\", secret = \"env:NAME\" }]",
         );
     }
-    let mut keys: Vec<JwtKey> = Vec::new();
-    for entry in &entries {
-        let Some(table) = entry.as_table() else {
-            continue;
-        };
-        if let Some(key) = key(&table, allowed, secrets) {
-            if !key.id.is_empty()
-                && keys.iter().any(|earlier| earlier.id == key.id)
-                && let Some(item) = table.item("id")
-            {
-                item.error(
-                    format!("a key before this is called {} too", quoted(&key.id)),
-                    "give each key an id of its own",
-                );
-            }
-            keys.push(key);
+    let (mut keys, mut ids) = (Vec::new(), Vec::new());
+    for table in entries.iter().filter_map(Item::as_table) {
+        let id = table.text("id", "");
+        if ids.contains(&id)
+            && let Some(item) = table.item("id")
+        {
+            item.error(
+                format!("a key before this is called {} too", quoted(&id)),
+                "give each key an id of its own",
+            );
+        }
+        keys.extend(key(&table, id.clone(), allowed, secrets));
+        if !id.is_empty() {
+            ids.push(id);
         }
     }
     keys
 }
 
-fn key(table: &Table<'_>, allowed: &[JwtAlgorithm], secrets: &Secrets<'_>) -> Option<JwtKey> {
-    let id = table.text("id", "");
-    let secret = match secrets.read(table, "secret") {
-        Found::Secret(secret, item) => {
-            warn_if_short(&secret, &item);
-            Some(secret)
-        }
-        Found::Unknown => Some(Secret::new(Vec::new())),
-        Found::Absent => {
-            table.missing("secret", "secret = \"env:NAME\", or secret_file");
+fn key(
+    table: &Table<'_>,
+    id: String,
+    allowed: &[JwtAlgorithm],
+    secrets: &Secrets<'_>,
+) -> Option<JwtKey> {
+    let material = match material(table, secrets) {
+        Alone::Material(material, item) => Some((material, item)),
+        Alone::Refused => None,
+        Alone::Absent => {
+            table.missing(
+                "secret",
+                "secret = \"env:NAME\", secret_file or public_key_file",
+            );
             None
         }
     };
@@ -166,10 +276,17 @@ fn key(table: &Table<'_>, allowed: &[JwtAlgorithm], secrets: &Secrets<'_>) -> Op
             "add it to auth.jwt.algorithms",
         );
     }
+    let (material, place) = material?;
+    if !material.takes(algorithm) {
+        place.error(
+            format!("{} can't be used with this algorithm", described(&material)),
+            format!("algorithm = {}", quoted(usual(&material))),
+        );
+    }
     Some(JwtKey {
         id,
         algorithm: Some(algorithm),
-        secret: secret?,
+        material,
     })
 }
 

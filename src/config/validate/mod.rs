@@ -3,10 +3,15 @@
 //! Keeps true: a value in the model is in range; a value that asks for an unbuilt part is refused by name.
 //! Must not know: how errors are shown.
 
+mod authorize;
 mod jwt;
 mod limits;
+mod mongodb;
+mod reissue;
 mod routes;
 mod server;
+mod sources;
+mod tiers;
 mod tls;
 mod tokens;
 mod upstream;
@@ -20,9 +25,10 @@ use super::credentials::Secrets;
 use super::diagnostic::ConfigErrors;
 use super::environment::Environment;
 use super::model::{
-    AuditSink, Config, Decision, DecisionMode, Log, LogFormat, LogLevel, Policy, Sessions, Streams,
+    AccountsSource, AuditSink, Config, Decision, DecisionMode, Log, LogFormat, LogLevel, Policy,
+    Sessions, StreamsSource,
 };
-use super::raw::{self, Item, Reader, Remarks, Table};
+use super::raw::{self, Reader, Remarks, Table};
 
 /// How much of the unit's surroundings must be there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,13 +83,27 @@ pub(super) fn validate(
     let admin = server::admin(&root.table("admin"), &secrets);
     let upstream = upstream::upstream(&root.table("upstream"), &secrets);
     let agora = tokens::agora(&root.table("agora"), &secrets);
-    let routes = routes::routes(&root.table("routes"));
+    let mut routes = routes::routes(&root.table("routes"));
+    let reissue = reissue::reissue(&root.table("reissue"), &routes);
     let token = tokens::token(&root.table("token"));
     let jwt = jwt::jwt(&root.table("auth").table("jwt"), &secrets);
+    let cookie = jwt::cookie(&root.table("auth"));
     let cors = routes::cors(&root.table("cors"), strictness);
     let rate_limit = limits::rate_limit(&root.table("rate_limit"));
-    accounts(&root.table("accounts"));
-    let streams = streams(&root.table("streams"), &secrets);
+    let accounts = sources::accounts(&root.table("accounts"), &root.table("streams"));
+    let streams = sources::streams(&root.table("streams"), &secrets);
+    let mongodb = mongodb::mongodb(
+        &root.table("mongodb"),
+        matches!(accounts.source, AccountsSource::Mongodb(_))
+            || matches!(streams.source, StreamsSource::Mongodb(_)),
+        &secrets,
+    );
+
+    sources::compare_sessions(&root.table("accounts"), &accounts, &jwt);
+    let authorize = authorize::authorize(&root.table("authorize"));
+    let rules = &routes.block;
+    let closed = authorize::closed(authorize.as_ref(), &accounts, &streams, &upstream, rules);
+    routes.block.extend(closed);
 
     server::refuse_overlaps(&root, &server, &admin);
     upstream::refuse_loops(&root.table("upstream"), &upstream, &server, &admin);
@@ -98,8 +118,13 @@ pub(super) fn validate(
         routes,
         cors,
         token,
+        cookie,
         jwt,
+        mongodb,
+        accounts,
         streams,
+        reissue,
+        authorize,
         policy: policy(&root.table("policy")),
         rate_limit,
         sessions: Sessions {
@@ -109,7 +134,7 @@ pub(super) fn validate(
         log: log(&root.table("log"), &secrets),
     };
     let mut files = secrets.files.into_inner();
-    files.push(config.streams.file.clone());
+    files.extend(config.streams.file().map(Path::to_path_buf));
     files.sort();
     files.dedup();
     let remarks = match reader.finish() {
@@ -137,59 +162,14 @@ fn decision(table: &Table<'_>) -> Decision {
     }
 }
 
-/// `accounts.source` and `streams.source`: one value is built, the others are refused by name.
-fn source(table: &Table<'_>, built: &str, unbuilt: &[&str]) {
-    let Some(item) = table.item("source") else {
-        return;
-    };
-    let Some(text) = item.text() else { return };
-    if unbuilt.contains(&text) {
-        unavailable(&item, text, &format!("write \"{built}\""));
-    } else {
-        item.choice(&[(built, ())]);
-    }
-}
-
-/// Refuses a value that asks for a part that this build lacks.
-fn unavailable(item: &Item<'_>, what: &str, hint: &str) {
-    item.error(format!("{what} is not available in this build"), hint);
-}
-
-fn accounts(table: &Table<'_>) {
-    source(table, "none", &["mongodb", "http"]);
-}
-
-fn streams(table: &Table<'_>, secrets: &Secrets<'_>) -> Streams {
-    source(table, "file", &["mongodb", "http"]);
-    if let Some(item) = table.item("file")
-        && item.if_text() == Some("")
-    {
-        item.error("no file is named", "write the path of the streams file");
-    }
-    Streams {
-        file: secrets.resolve(&table.text("file", "/etc/renewd/streams.toml")),
-        stale_if_error: table.duration("stale_if_error", ANY_DURATION, seconds(3600)),
-    }
-}
-
 fn policy(table: &Table<'_>) -> Policy {
-    let max_session = table.duration("max_session", ANY_DURATION, Duration::ZERO);
-    if !max_session.is_zero()
-        && max_session < seconds(60)
-        && let Some(item) = table.item("max_session")
-    {
-        item.error(
-            "shorter than the shortest token, so that nobody would get one",
-            "write at least \"1m\", or \"0s\" for no limit",
-        );
-    }
     Policy {
         max_streams_per_publisher: table.number(
             "max_streams_per_publisher",
             0..=u64::from(u32::MAX),
             0,
         ),
-        max_session,
+        max_session: tiers::max_session(table).unwrap_or_default(),
         bind_uid: table.boolean("bind_uid", true),
     }
 }

@@ -55,7 +55,7 @@ fn rule(item: &Item<'_>) -> Option<Rule> {
 }
 
 /// Upper case, as Node's parser wants it: another case would never come to be blocked.
-fn method(item: &Item<'_>) -> Option<Method> {
+pub(super) fn method(item: &Item<'_>) -> Option<Method> {
     let text = item.text()?;
     let is_method = !text.is_empty()
         && text
@@ -73,8 +73,8 @@ fn method(item: &Item<'_>) -> Option<Method> {
     method
 }
 
-/// Whether a blocked path can match; reports why not.
-fn pattern(item: &Item<'_>, text: &str) -> bool {
+/// Whether a path with wildcards can match; reports why not.
+pub(super) fn pattern(item: &Item<'_>, text: &str) -> bool {
     const HINT: &str = "write \"/internal/authorize\", \"/internal/{any}/state\" or, with everything below, \"/internal/*\"";
     if !path(item, text) {
         return false;

@@ -1,17 +1,20 @@
 //! `[agora]` and `[token]`: what is minted, how long it lives.
 //!
-//! Keeps true: half the lifetime is always left before `refreshAt`.
+//! Keeps true: half the lifetime is always left before `refreshAt`; a token and its backup end within 24 hours.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::seconds;
+use super::{seconds, tiers};
 use crate::config::credentials::{Found, Secrets};
-use crate::config::model::{Agora, DefaultRole, Token, TokenFormat, ZeroUid};
-use crate::config::raw::{Table, in_one_unit};
+use crate::config::model::{Agora, DefaultRole, Services, Token, TokenFormat, ZeroUid};
+use crate::config::raw::{Item, Table, in_one_unit};
 use crate::config::secret::Secret;
 
 const HEXADECIMAL_HINT: &str = "copy the 32 hexadecimal digits from Agora's console";
+
+/// Agora ends every token after this, whatever it says.
+pub(super) const LONGEST_LIFETIME: Duration = seconds(24 * 3600);
 
 pub(super) fn agora(table: &Table<'_>, secrets: &Secrets<'_>) -> Agora {
     if table.item("app_id").is_none() {
@@ -34,18 +37,40 @@ pub(super) fn agora(table: &Table<'_>, secrets: &Secrets<'_>) -> Agora {
             );
             None
         }
-        Found::Unknown => None,
-        Found::Secret(secret, item) => {
-            if !is_hexadecimal(secret.expose()) {
-                item.error("not a certificate", HEXADECIMAL_HINT);
-            }
-            Some(secret)
+        found => certificate(found).map(|(secret, _)| secret),
+    };
+    let app_certificate = app_certificate.unwrap_or_else(|| Secret::new(Vec::new()));
+    let other = |name: &str| {
+        // Left empty it is none, as it is without the key.
+        let empty = table.item(name).and_then(|item| item.if_text()) == Some("");
+        if empty && table.item(&format!("{name}_file")).is_none() {
+            return None;
         }
+        let (secret, item) = certificate(secrets.read(table, name))?;
+        if secret == app_certificate {
+            item.warning(
+                "the same as app_certificate",
+                "leave it out, or give the other certificate",
+            );
+        }
+        Some(secret)
     };
     Agora {
+        previous_certificate: other("previous_certificate"),
+        backend_certificate: other("backend_certificate"),
         app_id: table.text("app_id", ""),
-        app_certificate: app_certificate.unwrap_or_else(|| Secret::new(Vec::new())),
+        app_certificate,
     }
+}
+
+fn certificate(found: Found<'_>) -> Option<(Secret, Item<'_>)> {
+    let Found::Secret(secret, item) = found else {
+        return None;
+    };
+    if !is_hexadecimal(secret.expose()) {
+        item.error("not a certificate", HEXADECIMAL_HINT);
+    }
+    Some((secret, item))
 }
 
 fn is_hexadecimal(bytes: &[u8]) -> bool {
@@ -53,30 +78,17 @@ fn is_hexadecimal(bytes: &[u8]) -> bool {
 }
 
 pub(super) fn token(table: &Table<'_>) -> Token {
-    const LIFETIMES: RangeInclusive<Duration> = seconds(60)..=seconds(24 * 3600);
-    const WARNED_ABOVE: Duration = seconds(2 * 3600);
-    let lifetime = whole_seconds(table, "lifetime", LIFETIMES).unwrap_or(seconds(3600));
-    if let Some(item) = table.item("lifetime")
-        && lifetime > WARNED_ABOVE
-    {
-        item.warning(
-            "a token can't be recalled: whoever has one may use it this long",
-            "2h or less",
-        );
-    }
+    let lifetime = lifetime(table).unwrap_or(seconds(3600));
     let half = seconds(lifetime.as_secs() / 2);
-    let any = Duration::ZERO..=*LIFETIMES.end();
-    let refresh_before = whole_seconds(table, "refresh_before", any);
-    if let Some(item) = table.item("refresh_before")
-        && refresh_before.is_some_and(|before| before > half)
-    {
-        let half = in_one_unit(half);
-        item.error(
-            "more than half the lifetime",
-            format!("write at most \"{half}\""),
-        );
+    let refresh_before = at_most_half(table, "refresh_before", half);
+    let jitter = at_most_half(table, "jitter", half).unwrap_or_default();
+    let backup = backup(table, lifetime);
+    if let Some(item) = table.item("lifetime") {
+        warn_if_long(&item, lifetime);
     }
     let formats = [("007", TokenFormat::V007), ("006", TokenFormat::V006)];
+    let format = table.choice("format", &formats, TokenFormat::V007);
+    let services = services(table, format);
     let roles = [
         ("auto", DefaultRole::Auto),
         ("publisher", DefaultRole::Publisher),
@@ -87,10 +99,112 @@ pub(super) fn token(table: &Table<'_>) -> Token {
         lifetime,
         // Left out with a short lifetime it is the half, not an error about a line that isn't there.
         refresh_before: refresh_before.unwrap_or(seconds(600).min(half)),
-        format: table.choice("format", &formats, TokenFormat::V007),
+        jitter,
+        backup,
+        services,
+        messaging_id_claim: messaging_id_claim(table, services),
+        tiers: tiers::tiers(table, backup),
+        format,
         default_role: table.choice("default_role", &roles, DefaultRole::Auto),
         zero_uid: table.choice("zero_uid", &zero_uids, ZeroUid::Reject),
     }
+}
+
+/// `lifetime`, of `[token]` or a tier.
+pub(super) fn lifetime(table: &Table<'_>) -> Option<Duration> {
+    whole_seconds(table, "lifetime", seconds(60)..=LONGEST_LIFETIME)
+}
+
+/// Warns where a token, or a token and its backup, live long; `item` says how long.
+pub(super) fn warn_if_long(item: &Item<'_>, lifetime: Duration) {
+    if is_long(lifetime) {
+        item.warning(
+            "a token can't be recalled: whoever has one may use it this long",
+            "2h or less, token.backup included",
+        );
+    }
+}
+
+fn is_long(lifetime: Duration) -> bool {
+    lifetime > seconds(2 * 3600)
+}
+
+fn at_most_half(table: &Table<'_>, name: &str, half: Duration) -> Option<Duration> {
+    let duration = whole_seconds(table, name, Duration::ZERO..=LONGEST_LIFETIME)?;
+    if duration > half
+        && let Some(item) = table.item(name)
+    {
+        let half = in_one_unit(half);
+        item.error(
+            "more than half the lifetime",
+            format!("write at most \"{half}\""),
+        );
+    }
+    Some(duration)
+}
+
+fn backup(table: &Table<'_>, lifetime: Duration) -> Duration {
+    let longest = Duration::ZERO..=LONGEST_LIFETIME;
+    let backup = whole_seconds(table, "backup", longest).unwrap_or_default();
+    if let Some(item) = table.item("backup") {
+        if lifetime + backup > LONGEST_LIFETIME {
+            let most = in_one_unit(LONGEST_LIFETIME.saturating_sub(lifetime));
+            item.error(
+                "with the lifetime more than 24h, when Agora ends every token",
+                format!("write at most \"{most}\""),
+            );
+        } else if !is_long(lifetime) {
+            warn_if_long(&item, lifetime + backup);
+        }
+    }
+    backup
+}
+
+fn services(table: &Table<'_>, format: TokenFormat) -> Services {
+    const HINT: &str = "write [\"rtc\"], or \"rtm\" and \"chat\" with it";
+    let mut services = Services::default();
+    let Some(item) = table.item("services") else {
+        return services;
+    };
+    let (mut rtc, mut understood) = (false, true);
+    for entry in item.list().unwrap_or_default() {
+        let Some(service) = entry.choice(&[("rtc", 0), ("rtm", 1), ("chat", 2)]) else {
+            understood = false;
+            continue;
+        };
+        let listed = match service {
+            0 => &mut rtc,
+            1 => &mut services.rtm,
+            _ => &mut services.chat,
+        };
+        if std::mem::replace(listed, true) {
+            entry.error("listed twice", "name each service once");
+        }
+    }
+    if !rtc && understood {
+        item.error("\"rtc\" is missing, which every token has", HINT);
+    }
+    if services.any() && format == TokenFormat::V006 {
+        item.error(
+            "a \"006\" token holds RTC alone",
+            "write format = \"007\", or services = [\"rtc\"]",
+        );
+    }
+    services
+}
+
+fn messaging_id_claim(table: &Table<'_>, services: Services) -> String {
+    let claim = table.text("messaging_id_claim", "");
+    if let Some(item) = table.item("messaging_id_claim")
+        && !claim.is_empty()
+        && !services.any()
+    {
+        item.warning(
+            "says nothing as long as tokens are for RTC alone",
+            "add \"rtm\" or \"chat\" to token.services",
+        );
+    }
+    claim
 }
 
 fn whole_seconds(

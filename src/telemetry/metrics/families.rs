@@ -60,6 +60,8 @@ families! {
         "Tokens minted for uid 0, which anyone who sees them may use (token.zero_uid = allow). Counted in renewd_tokens_issued_total too.";
     SESSIONS = Kind::Gauge, "renewd_sessions",
         "Sessions that hold an unexpired token.";
+    TOKEN_LAPSES = Kind::Counter, "renewd_token_lapses_total",
+        "Tokens not renewed 90 seconds after their expiry although the stream goes on: refused if their holder asked and was told no, silent if nobody asked. Viewers leave silently; a publisher who does has lost the stream.";
     RATE_LIMITED = Kind::Counter, "renewd_rate_limited_total",
         "Token requests answered 429, by the limit that was exceeded. subject and address are one caller's fault; channel and global mean that the limit or the audience has to change.";
     RATE_LIMIT_KEYS = Kind::Gauge, "renewd_rate_limit_keys",
@@ -72,6 +74,8 @@ families! {
         "Time that lookups in a source took.";
     SOURCE_UP = Kind::Gauge, "renewd_source_up",
         "1 while the source answers (and until it is first asked), 0 when its last lookup failed.";
+    REISSUE = Kind::Counter, "renewd_reissue_total",
+        "Tokens of the project found in the backend's answers, by the rule's path: replaced by a shorter one, short enough by themselves, withheld from who may not have them, or error: nobody could say.";
     HTTP_REQUESTS = Kind::Counter, "renewd_http_requests_total",
         "Requests on the public listeners. handler is live (token endpoints), forward (the backend's), health or reject (refused before routing); code is none where the client left before a response.";
     HTTP_REQUEST_DURATION = Kind::Histogram(EXCHANGE_SECONDS), "renewd_http_request_duration_seconds",
@@ -110,6 +114,8 @@ families! {
         "48 bits of the hash of the configuration in force: equal on replicas that run the same one.";
     STATE_WRITABLE = Kind::Gauge, "renewd_state_writable",
         "1 while the state directory can be written. 0: what must survive a restart will not.";
+    STATE_DAMAGED = Kind::Gauge, "renewd_state_damaged",
+        "1 if something in the state directory could not be read when it was loaded. Every intact record was taken.";
     CERTIFICATE_EXPIRY = Kind::Gauge, "renewd_certificate_expiry_timestamp_seconds",
         "When the first certificate of [server.tls] expires, in seconds since the Unix epoch; NaN without one.";
     LOG_DROPPED = Kind::Counter, "renewd_log_dropped_total",

@@ -1,4 +1,4 @@
-//! Metrics of things that come and go with the configuration: backend servers and listeners.
+//! Metrics of things that come and go with the configuration: backend servers, listeners, sources.
 //!
 //! Keeps true: a series is shown while somebody holds its handles, and no longer. The exporter can't remove a
 //! series, so rendering leaves the dead out; one that returns goes on counting where it stopped.
@@ -11,7 +11,7 @@ use metrics::{Counter, Gauge, Histogram};
 
 use super::registrar::Registrar;
 use super::{families, flag};
-use crate::telemetry::traffic_labels::UpstreamOutcome;
+use crate::telemetry::traffic_labels::{LookupOutcome, ReissueOutcome, Source, UpstreamOutcome};
 
 /// One backend server.
 pub struct UpstreamMetrics {
@@ -115,6 +115,57 @@ impl ListenerMetrics {
     }
 }
 
+/// One source of answers that decisions need.
+pub struct SourceMetrics {
+    lookups: [Counter; LookupOutcome::ALL.len()],
+    duration: Histogram,
+    up: Gauge,
+}
+
+impl SourceMetrics {
+    fn new(registrar: &Registrar, source: &str) -> Self {
+        let labels = [("source", source)];
+        let up = registrar.gauge(&families::SOURCE_UP, &labels);
+        up.set(1.0);
+        Self {
+            lookups: LookupOutcome::ALL.map(|outcome| {
+                let labels = [("source", source), ("outcome", outcome.as_str())];
+                registrar.counter(&families::SOURCE_LOOKUPS, &labels)
+            }),
+            duration: registrar.histogram(&families::SOURCE_LOOKUP_DURATION, &labels),
+            up,
+        }
+    }
+
+    /// One question that a decision asked, and what it got. Says nothing of [`Self::up`].
+    pub fn lookup(&self, outcome: LookupOutcome, elapsed: Duration) {
+        self.lookups[outcome as usize].increment(1);
+        self.duration.record(elapsed);
+    }
+
+    /// Whether the source answers.
+    pub fn up(&self, up: bool) {
+        self.up.set(flag(up));
+    }
+}
+
+/// One rule of `[[reissue.rule]]`.
+pub struct ReissueMetrics([Counter; ReissueOutcome::ALL.len()]);
+
+impl ReissueMetrics {
+    fn new(registrar: &Registrar, route: &str) -> Self {
+        Self(ReissueOutcome::ALL.map(|outcome| {
+            let labels = [("route", route), ("outcome", outcome.as_str())];
+            registrar.counter(&families::REISSUE, &labels)
+        }))
+    }
+
+    /// One token was found.
+    pub fn token(&self, outcome: ReissueOutcome) {
+        self.0[outcome as usize].increment(1);
+    }
+}
+
 macro_rules! opaque_debug {
     ($($type:ident),*) => {$(
         impl std::fmt::Debug for $type {
@@ -124,13 +175,20 @@ macro_rules! opaque_debug {
         }
     )*};
 }
-opaque_debug!(UpstreamMetrics, ListenerMetrics);
+opaque_debug!(
+    UpstreamMetrics,
+    ListenerMetrics,
+    SourceMetrics,
+    ReissueMetrics
+);
 
 /// Who is alive.
 #[derive(Default)]
 pub struct Instances {
     upstreams: Living<UpstreamMetrics>,
     listeners: Living<ListenerMetrics>,
+    sources: Living<SourceMetrics>,
+    routes: Living<ReissueMetrics>,
 }
 
 impl Instances {
@@ -144,11 +202,23 @@ impl Instances {
         self.listeners.get_or_make(name, make)
     }
 
+    pub fn source(&self, registrar: &Registrar, source: Source) -> Arc<SourceMetrics> {
+        let make = |name: &str| SourceMetrics::new(registrar, name);
+        self.sources.get_or_make(source.as_str(), make)
+    }
+
+    pub fn reissue(&self, registrar: &Registrar, route: &str) -> Arc<ReissueMetrics> {
+        let make = |name: &str| ReissueMetrics::new(registrar, name);
+        self.routes.get_or_make(route, make)
+    }
+
     /// Whether a series with this label is shown; labels that don't name an instance always are.
     pub fn alive(&self, label: &str, value: &str) -> bool {
         match label {
             "server" => self.upstreams.has(value),
             "listener" => self.listeners.has(value),
+            "source" => self.sources.has(value),
+            "route" => self.routes.has(value),
             _ => true,
         }
     }
@@ -157,6 +227,8 @@ impl Instances {
     pub fn forget_dead(&self) {
         self.upstreams.forget_dead();
         self.listeners.forget_dead();
+        self.sources.forget_dead();
+        self.routes.forget_dead();
     }
 }
 

@@ -19,20 +19,18 @@ use http::{Method, StatusCode};
 use metrics::{Counter, Gauge, Histogram};
 
 use self::instances::Instances;
-pub use self::instances::{ListenerMetrics, UpstreamMetrics};
+pub use self::instances::{ListenerMetrics, ReissueMetrics, SourceMetrics, UpstreamMetrics};
 use self::registrar::Registrar;
-use super::labels::{Endpoint, Handler, Outcome, Scope};
+use super::labels::{Endpoint, Handler, LapseCause, Outcome, Scope};
 use super::line_writer::DropCounter;
 use super::process;
-use super::traffic_labels::{LookupOutcome, MethodLabel, ParseErrorKind, Source, StatusClass};
+use super::traffic_labels::{MethodLabel, ParseErrorKind, Source, StatusClass};
 use crate::clock::Clock;
 use crate::config::model::TokenFormat;
 use crate::role::Role;
 
 const OUTCOMES: usize = Outcome::ALL.len();
 const SCOPES: usize = Scope::ALL.len();
-const SOURCES: usize = Source::ALL.len();
-const LOOKUPS: usize = LookupOutcome::ALL.len();
 const HANDLERS: usize = Handler::ALL.len();
 const METHODS: usize = MethodLabel::ALL.len();
 const STATUSES: usize = StatusClass::ALL.len();
@@ -52,18 +50,17 @@ pub struct Metrics {
     tokens_issued: tables::TokensIssued,
     wildcard_tokens_issued: tables::TokensIssued,
     sessions: [Gauge; Role::ALL.len()],
+    token_lapses: [[Counter; LapseCause::ALL.len()]; Role::ALL.len()],
     rate_limited: [Counter; SCOPES],
     rate_limit_keys: [Gauge; SCOPES],
     rate_limit_overflow: [Counter; SCOPES],
-    source_lookups: [[Counter; LOOKUPS]; SOURCES],
-    source_lookup_duration: [Histogram; SOURCES],
-    source_up: [Gauge; SOURCES],
     http_requests: HttpTable<Counter>,
     http_request_duration: HttpTable<Histogram>,
     parse_errors: [Counter; PARSE_ERRORS],
     connections_max: Gauge,
     config: ConfigMetrics,
     state_writable: Gauge,
+    state_damaged: Gauge,
     certificate_expiry: Gauge,
     log_dropped: Counter,
 
@@ -145,6 +142,7 @@ impl Metrics {
             ),
             sessions: Role::ALL
                 .map(|role| gauge(&families::SESSIONS, &[("role", role.as_str())], 0.0)),
+            token_lapses: tables::token_lapses(&registrar),
             rate_limited: by_scope(&families::RATE_LIMITED),
             rate_limit_keys: Scope::ALL.map(|scope| {
                 gauge(
@@ -154,22 +152,6 @@ impl Metrics {
                 )
             }),
             rate_limit_overflow: by_scope(&families::RATE_LIMIT_OVERFLOW),
-            source_lookups: Source::ALL.map(|source| {
-                LookupOutcome::ALL.map(|outcome| {
-                    counter(
-                        &families::SOURCE_LOOKUPS,
-                        &[("source", source.as_str()), ("outcome", outcome.as_str())],
-                    )
-                })
-            }),
-            source_lookup_duration: Source::ALL.map(|source| {
-                registrar.histogram(
-                    &families::SOURCE_LOOKUP_DURATION,
-                    &[("source", source.as_str())],
-                )
-            }),
-            source_up: Source::ALL
-                .map(|source| gauge(&families::SOURCE_UP, &[("source", source.as_str())], 1.0)),
             http_requests: from_fn(|_| from_fn(|_| from_fn(|_| OnceLock::new()))),
             http_request_duration: from_fn(|_| from_fn(|_| from_fn(|_| OnceLock::new()))),
             parse_errors: ParseErrorKind::ALL
@@ -177,6 +159,7 @@ impl Metrics {
             connections_max: gauge(&families::CONNECTIONS_MAX, &[], 0.0),
             config: ConfigMetrics::new(&registrar, now),
             state_writable: gauge(&families::STATE_WRITABLE, &[], 1.0),
+            state_damaged: gauge(&families::STATE_DAMAGED, &[], 0.0),
             certificate_expiry: gauge(&families::CERTIFICATE_EXPIRY, &[], f64::NAN),
             log_dropped: counter(&families::LOG_DROPPED, &[]),
             instances: Instances::default(),
@@ -250,6 +233,11 @@ impl Metrics {
         self.sessions[role.index()].set(count as f64);
     }
 
+    /// One token that was not renewed although its stream goes on.
+    pub fn token_lapse(&self, role: Role, cause: LapseCause) {
+        self.token_lapses[role.index()][cause as usize].increment(1);
+    }
+
     /// One request answered 429.
     pub fn rate_limited(&self, scope: Scope) {
         self.rate_limited[scope as usize].increment(1);
@@ -266,15 +254,9 @@ impl Metrics {
         self.rate_limit_overflow[scope as usize].absolute(total);
     }
 
-    /// One question to a source. Says nothing of [`Metrics::source_up`].
-    pub fn source_lookup(&self, source: Source, outcome: LookupOutcome, elapsed: Duration) {
-        self.source_lookups[source as usize][outcome as usize].increment(1);
-        self.source_lookup_duration[source as usize].record(elapsed);
-    }
-
-    /// Whether a source answers.
-    pub fn source_up(&self, source: Source, up: bool) {
-        self.source_up[source as usize].set(flag(up));
+    /// The metrics of a configured source. Its series stand as long as somebody holds this.
+    pub fn source(&self, source: Source) -> Arc<SourceMetrics> {
+        self.instances.source(&self.registrar, source)
     }
 
     /// One finished request on a public listener; `status` is `None` where no response was begun.
@@ -318,6 +300,11 @@ impl Metrics {
         self.instances.listener(&self.registrar, name)
     }
 
+    /// The metrics of the rules for one route, by its configured path. Its series stand as long as somebody holds this.
+    pub fn reissue(&self, route: &str) -> Arc<ReissueMetrics> {
+        self.instances.reissue(&self.registrar, route)
+    }
+
     /// The most client connections kept open.
     #[allow(clippy::cast_precision_loss)] // exact to 2^53
     pub fn connections_max(&self, connections: usize) {
@@ -352,6 +339,11 @@ impl Metrics {
     /// Whether the state directory can be written.
     pub fn state_writable(&self, writable: bool) {
         self.state_writable.set(flag(writable));
+    }
+
+    /// Whether something in the state directory could not be read.
+    pub fn state_damaged(&self, damaged: bool) {
+        self.state_damaged.set(flag(damaged));
     }
 
     /// When the certificate that clients see expires, in seconds since the Unix epoch; `None` where there is none.

@@ -2,11 +2,11 @@
 
 use metrics::Counter;
 
-use super::families::{Family, TOKEN_REQUESTS};
+use super::families::{Family, TOKEN_LAPSES, TOKEN_REQUESTS};
 use super::registrar::Registrar;
 use crate::config::model::TokenFormat;
 use crate::role::Role;
-use crate::telemetry::labels::{Endpoint, Handler, Outcome};
+use crate::telemetry::labels::{Endpoint, Handler, LapseCause, Outcome};
 use crate::telemetry::traffic_labels::{MethodLabel, StatusClass};
 
 /// `role`: the two of [`Role`], and `unknown` for requests refused before their role was known.
@@ -55,6 +55,16 @@ pub fn tokens_issued(registrar: &Registrar, family: &Family) -> TokensIssued {
                     ],
                 )
             })
+        })
+    })
+}
+
+/// By role and cause, all at 0.
+pub fn token_lapses(registrar: &Registrar) -> [[Counter; LapseCause::ALL.len()]; Role::ALL.len()] {
+    Role::ALL.map(|role| {
+        LapseCause::ALL.map(|cause| {
+            let labels = [("role", role.as_str()), ("cause", cause.as_str())];
+            registrar.counter(&TOKEN_LAPSES, &labels)
         })
     })
 }

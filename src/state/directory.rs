@@ -105,16 +105,52 @@ impl StateDirectory {
     /// Replaces the file `name` (a bare file name) by `bytes`, mode 0600. When this returns, the new content survives
     /// a power cut; when it fails, the old content stands. One writer at a time per name.
     pub fn write_atomically(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        let target = self.file(name)?;
-        let temporary = self.directory.join(format!(".{name}.new"));
-        let written = write_new(&temporary, bytes)
-            .and_then(|()| std::fs::rename(&temporary, &target))
-            .and_then(|()| self.handle.sync_all());
-        if written.is_err() {
-            // Already renamed, or never made, is as good as removed.
-            let _ = std::fs::remove_file(&temporary);
+        let mut file = self.begin(name)?;
+        let written = file.write_all(bytes).and_then(|()| file.sync_all());
+        written.and_then(|()| self.commit(name)).inspect_err(|_| {
+            self.abandon(name);
+        })
+    }
+
+    /// Begins a new content of the file `name`, mode 0600, beside the old one. Sync it before [`Self::commit`].
+    pub fn begin(&self, name: &str) -> io::Result<File> {
+        self.file(name)?;
+        let unfinished = self.unfinished(name);
+        // A leftover of a crash may have another mode or owner: never write into it.
+        match std::fs::remove_file(&unfinished) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
         }
-        written
+        OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(unfinished)
+    }
+
+    /// Puts the content begun in the old one's place, for good: it survives a power cut.
+    pub fn commit(&self, name: &str) -> io::Result<()> {
+        std::fs::rename(self.unfinished(name), self.file(name)?)?;
+        self.handle.sync_all()
+    }
+
+    /// Gives up the content begun: it must not take room that is wanted.
+    pub fn abandon(&self, name: &str) {
+        // Already renamed, or never made, is as good as removed.
+        let _ = std::fs::remove_file(self.unfinished(name));
+    }
+
+    /// The file `name` for reading; `None` if it was never written.
+    pub fn open_file(&self, name: &str) -> io::Result<Option<File>> {
+        match File::open(self.file(name)?) {
+            Ok(file) => Ok(Some(file)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn unfinished(&self, name: &str) -> PathBuf {
+        self.directory.join(format!(".{name}.new"))
     }
 
     /// The file `name` (a bare file name); `None` if it was never written.
@@ -136,21 +172,6 @@ impl StateDirectory {
         }
         Ok(self.directory.join(name))
     }
-}
-
-fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    // A leftover of a crash may have another mode or owner: never write into it.
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
 }
 
 fn write_holder(lock: &mut File) -> io::Result<()> {

@@ -1,4 +1,4 @@
-//! A new connection to one server of the backend, for requests and for health checks.
+//! A new connection to one server: the backend's, for requests and health checks, or a source's.
 //!
 //! Keeps true: takes no longer than it may, name resolution, all addresses and a TLS handshake included.
 //! Must not know: HTTP, pools, what is known of the server.

@@ -1,0 +1,175 @@
+//! Accounts: whether the caller's is in good standing, by the backend's own records.
+//!
+//! Keeps true: no answer is neither good nor bad; an account that is unknown, or signed in elsewhere, is said to be so
+//! only from what the source itself said.
+//! Must not know: streams, how a refusal is written.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::lookup::{Answer, Lookups, NoAnswer};
+use crate::telemetry::labels::Outcome;
+use crate::telemetry::metrics::SourceMetrics;
+
+/// What a source says of an account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Account {
+    /// There is none.
+    Unknown,
+    /// There is one, and it may do nothing.
+    Denied(Denial),
+    /// In good standing.
+    Good {
+        /// The session it is signed in with, where the source knows.
+        session: Option<Box<str>>,
+    },
+}
+
+/// Why an account may do nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Denial {
+    /// [`Outcome::AccountSuspended`], [`Outcome::Unauthenticated`] or [`Outcome::SessionReplaced`].
+    pub outcome: Outcome,
+    /// For people; installed clients show "suspended" where it says so.
+    pub message: Box<str>,
+    /// The account's own reason, for `reason` in the answer.
+    pub reason: Option<Box<str>>,
+}
+
+impl Denial {
+    /// A denial without a reason of the account's.
+    pub fn new(outcome: Outcome, message: &str) -> Self {
+        Self {
+            outcome,
+            message: message.into(),
+            reason: None,
+        }
+    }
+}
+
+/// `[accounts]`: the configured source.
+#[derive(Debug)]
+pub enum Accounts {
+    /// `source = "none"`: whoever has a valid JWT is in good standing.
+    None,
+    /// `source = "mongodb"`: asked by subject.
+    BySubject {
+        /// The collection.
+        lookups: Arc<Lookups<Account>>,
+        /// Whether the JWT's session must be the account's.
+        checks_session: bool,
+    },
+    /// `source = "http"`: asked with the caller's own credentials.
+    ByCredentials(Arc<Lookups<Account>>),
+}
+
+impl Accounts {
+    /// The lookups, unless there are none to make.
+    pub fn lookups(&self) -> Option<&Arc<Lookups<Account>>> {
+        match self {
+            Self::None => None,
+            Self::BySubject { lookups, .. } | Self::ByCredentials(lookups) => Some(lookups),
+        }
+    }
+
+    /// Its series, where there is a source.
+    pub fn metrics(&self) -> Option<&SourceMetrics> {
+        Some(self.lookups()?.metrics())
+    }
+
+    /// Asks; `None` where there is no source. `credentials` is what the caller sent in `Authorization` or the cookie.
+    pub async fn look(
+        &self,
+        subject: &str,
+        credentials: &str,
+        since: Option<Duration>,
+        patience: Duration,
+    ) -> Option<Result<Answer<Account>, NoAnswer>> {
+        let (lookups, key) = match self {
+            Self::None => return None,
+            Self::BySubject { lookups, .. } => (lookups, subject),
+            Self::ByCredentials(lookups) => (lookups, credentials),
+        };
+        Some(lookups.get(key, since, patience).await)
+    }
+
+    /// Whether the account may go on under this session.
+    pub fn verdict(&self, account: &Account, session: Option<&str>) -> Result<(), Denial> {
+        verdict(account, session, self.checks_session())
+    }
+
+    /// Whether the login's session must be the account's.
+    pub fn checks_session(&self) -> bool {
+        matches!(
+            self,
+            Self::BySubject {
+                checks_session: true,
+                ..
+            }
+        )
+    }
+}
+
+/// Where sessions are checked, one that is missing on either side is another one.
+fn verdict(account: &Account, session: Option<&str>, checks_session: bool) -> Result<(), Denial> {
+    match account {
+        Account::Unknown => Err(Denial::new(
+            Outcome::Unauthenticated,
+            "No such account; sign in again",
+        )),
+        Account::Denied(denial) => Err(denial.clone()),
+        Account::Good { session: current } => {
+            let same = session.is_some() && session == current.as_deref();
+            if checks_session && !same {
+                return Err(Denial::new(
+                    Outcome::SessionReplaced,
+                    "Signed in on another device; sign in again",
+                ));
+            }
+            Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn good(session: Option<&str>) -> Account {
+        Account::Good {
+            session: session.map(Into::into),
+        }
+    }
+
+    #[test]
+    fn a_session_that_is_missing_on_either_side_is_replaced() {
+        for (current, presented, fine) in [
+            (Some("one"), Some("one"), true),
+            (Some("one"), Some("two"), false),
+            (Some("one"), None, false),
+            (None, Some("one"), false),
+            (None, None, false),
+        ] {
+            let result = verdict(&good(current), presented, true);
+            assert_eq!(result.is_ok(), fine, "{current:?} {presented:?}");
+            if let Err(denial) = result {
+                assert_eq!(denial.outcome, Outcome::SessionReplaced);
+            }
+            assert_eq!(verdict(&good(current), presented, false), Ok(()));
+        }
+    }
+
+    #[test]
+    fn what_the_source_denies_is_denied_in_its_words() {
+        let denial = Denial {
+            reason: Some("spam".into()),
+            ..Denial::new(Outcome::AccountSuspended, "Account suspended")
+        };
+        let denied = Account::Denied(denial.clone());
+        assert_eq!(verdict(&denied, Some("one"), true), Err(denial));
+        assert_eq!(
+            verdict(&Account::Unknown, None, false).unwrap_err().outcome,
+            Outcome::Unauthenticated
+        );
+    }
+}

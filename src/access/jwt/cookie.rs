@@ -1,0 +1,95 @@
+//! A named cookie's value (RFC 6265 §5.4).
+//!
+//! Must not know: what the value is, whether a cookie may count.
+
+use ::http::HeaderMap;
+use ::http::header::COOKIE;
+
+use super::JwtError;
+
+/// The value of the cookie of exactly this name, without the double quotes that may stand around it. Nothing is decoded: no
+/// character of a JWT needs to be.
+///
+/// Errors: [`JwtError::Missing`] when there is none, or nothing in it; [`JwtError::Malformed`] when there are several, even
+/// equal ones: another host of the same site may have set the other (RFC 6265 §8.6).
+pub fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Result<&'h str, JwtError> {
+    let mut found = None;
+    // HTTP/2 may send a field a cookie (RFC 9113 §8.2.3).
+    for field in headers.get_all(COOKIE) {
+        // A foreign cookie may hold any bytes; they aren't ours to judge.
+        for pair in field.as_bytes().split(|byte| *byte == b';') {
+            let pair = pair.trim_ascii();
+            let value = pair
+                .strip_prefix(name.as_bytes())
+                .and_then(|rest| rest.strip_prefix(b"="));
+            if let Some(value) = value
+                && found.replace(value).is_some()
+            {
+                return Err(JwtError::Malformed);
+            }
+        }
+    }
+    let value = found.ok_or(JwtError::Missing)?;
+    let quoted = value
+        .strip_prefix(b"\"")
+        .and_then(|value| value.strip_suffix(b"\""));
+    let value = std::str::from_utf8(quoted.unwrap_or(value)).map_err(|_| JwtError::Malformed)?;
+    if value.is_empty() {
+        return Err(JwtError::Missing);
+    }
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use ::http::HeaderValue;
+
+    use super::*;
+
+    fn value(fields: &[&'static [u8]]) -> Result<String, JwtError> {
+        let mut headers = HeaderMap::new();
+        for field in fields {
+            headers.append(COOKIE, HeaderValue::from_bytes(field).unwrap());
+        }
+        cookie(&headers, "token").map(str::to_owned)
+    }
+
+    #[test]
+    fn a_cookie_is_found_by_its_exact_name_wherever_it_stands() {
+        for fields in [
+            [b"token=a.b.c".as_slice()].as_slice(),
+            &[b"x=1; token=a.b.c; y=2"],
+            &[b"x=1;token=a.b.c"],
+            &[b"x=1", b"token=\"a.b.c\""],
+            &[b"x=\xff\xfe; token=a.b.c"],
+            &[b"; ;token=a.b.c;"],
+            &[b"Token=no; xtoken=no; token2=no; token=a.b.c"],
+        ] {
+            assert_eq!(value(fields).unwrap(), "a.b.c", "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn no_value_is_missing_and_several_are_refused_even_equal_ones() {
+        for fields in [
+            [].as_slice(),
+            &[b"x=1".as_slice()],
+            &[b"token"],
+            &[b"token="],
+            &[b"token=\"\""],
+            &[b"x=token=a"],
+            &[b"token =a"],
+        ] {
+            assert_eq!(value(fields), Err(JwtError::Missing), "{fields:?}");
+        }
+        for fields in [
+            [b"token=a; token=b".as_slice()].as_slice(),
+            &[b"token=a; token=a"],
+            &[b"token=a", b"token=a"],
+            &[b"token=; token=a"],
+            &[b"token=\xff"],
+        ] {
+            assert_eq!(value(fields), Err(JwtError::Malformed), "{fields:?}");
+        }
+    }
+}

@@ -1,0 +1,371 @@
+//! The keys behind `auth.jwt.jwks_url`: fetched ahead of need, kept while the URL gives no answer.
+//!
+//! Keeps true: a token whose key isn't known is never refused for good on what was read before it came: the set is read
+//! again first, or the answer is "not now". Reads are one at a time, at most one in 30 s for unknown keys. A key that left
+//! the set verifies for `key_grace`; a set that can't be read again verifies for 24 h.
+//! Must not know: what a token says.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use http::HeaderMap;
+use http::header::{ACCEPT, HeaderValue};
+use tokio::sync::watch;
+
+use super::compact::Compact;
+use super::key::Key;
+use super::key_set::{BadSet, parse};
+use crate::clock::Clock;
+use crate::config::model::{Jwt, JwtAlgorithm, JwtKey};
+use crate::fetch::{FetchError, Fetcher, Limits};
+use crate::http::url::Url;
+use crate::telemetry::metrics::{Metrics, SourceMetrics};
+use crate::telemetry::traffic_labels::{LookupOutcome, Source};
+
+/// How long one read may take, and how large a set may be.
+const LIMITS: Limits = Limits {
+    time: Duration::from_secs(3),
+    body: 256 * 1024,
+};
+/// A set is read again this often, so that keys are known before tokens come that need them.
+const EVERY: Duration = Duration::from_mins(10);
+/// The least time between reads for the sake of unknown keys: anybody can send a token that names one.
+const UNKNOWN: Duration = Duration::from_secs(30);
+/// How long a set verifies that can't be read again.
+const OLDEST: Duration = Duration::from_hours(24);
+/// The pauses between attempts while there is no answer, the last for good.
+const PAUSES: [u64; 5] = [1, 2, 4, 8, 15];
+/// Unknown keys remembered from one read to the next.
+const MOST_ABSENT: usize = 1024;
+
+/// A key set and what keeps it fresh; outlives reloads as long as its URL stays.
+pub struct KeySet {
+    url: Url,
+    fetcher: Fetcher,
+    metrics: Arc<SourceMetrics>,
+    clock: Clock,
+    grace_millis: AtomicU64,
+    known: ArcSwap<Known>,
+    ledger: Mutex<Ledger>,
+    /// Counts reads that ended.
+    ended: watch::Sender<u64>,
+    hasher: RandomState,
+}
+
+/// What verifies.
+#[derive(Default)]
+pub(super) struct Known {
+    keys: Vec<Key>,
+    /// Keys that left the set, and until when they verify.
+    retired: Vec<(Key, Duration)>,
+    /// When the set was last read.
+    read_at: Option<Duration>,
+}
+
+/// What was tried. Times are on the clock's monotonic scale.
+#[derive(Default)]
+struct Ledger {
+    running: bool,
+    begun_at: Duration,
+    /// When a read last began for the sake of an unknown key.
+    sought_at: Option<Duration>,
+    /// An unknown key waits for the next read that may begin.
+    wanted: bool,
+    failures: usize,
+    /// Why the last read failed, if it did.
+    error: Option<String>,
+    /// Unknown keys that the last read has not brought.
+    absent: HashSet<u64>,
+}
+
+/// What the keys say of a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// A key verifies it.
+    Verifies,
+    /// Its key is known, and didn't sign it.
+    Forged,
+    /// Its key may be one that isn't known yet.
+    Unknown,
+}
+
+/// What came of looking for a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sought {
+    /// The set was read again: look once more.
+    Read,
+    /// The set was read since this key was first asked for, and lacks it.
+    Absent,
+    /// It can't be said now.
+    NotNow,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum ReadError {
+    #[error("{0}")]
+    Fetch(#[from] FetchError),
+    #[error("it answers {0}")]
+    Status(http::StatusCode),
+    #[error("{0}")]
+    Set(#[from] BadSet),
+}
+
+impl KeySet {
+    /// The set of `jwks_url`: the previous one where that is the same, else a new one, whose first read begins at once.
+    pub fn of(
+        config: &Jwt,
+        previous: Option<&Arc<Self>>,
+        fetcher: &Fetcher,
+        metrics: &Metrics,
+        clock: &Clock,
+    ) -> Option<Arc<Self>> {
+        let url = config.jwks_url.as_ref()?;
+        let set = match previous {
+            Some(previous) if previous.url == *url => Arc::clone(previous),
+            _ => {
+                let set = Arc::new(Self {
+                    url: url.clone(),
+                    fetcher: fetcher.clone(),
+                    metrics: metrics.source(Source::Jwks),
+                    clock: clock.clone(),
+                    grace_millis: AtomicU64::new(0),
+                    known: ArcSwap::default(),
+                    ledger: Mutex::default(),
+                    ended: watch::Sender::new(0),
+                    hasher: RandomState::new(),
+                });
+                set.begin(&mut set.ledger(), clock.elapsed());
+                set
+            }
+        };
+        let grace = u64::try_from(config.key_grace.as_millis()).unwrap_or(u64::MAX);
+        set.grace_millis.store(grace, Ordering::Relaxed);
+        Some(set)
+    }
+
+    /// Whether the last read gave a set: `renewd_source_up`.
+    pub fn is_up(&self) -> bool {
+        self.ledger().failures == 0
+    }
+
+    /// Why the last read gave none; `None` where it did.
+    pub fn error(&self) -> Option<String> {
+        self.ledger().error.clone()
+    }
+
+    /// Reads the set again when it is time to; called every second or so.
+    pub fn keep_fresh(self: &Arc<Self>) {
+        let now = self.clock.elapsed();
+        let mut ledger = self.ledger();
+        let failed = ledger.failures.checked_sub(1);
+        let pause = match failed.map(|failed| PAUSES.get(failed).or(PAUSES.last())) {
+            Some(pause) => Duration::from_secs(pause.copied().unwrap_or(1)),
+            None if ledger.wanted && ledger.may_seek(now) => Duration::ZERO,
+            None => EVERY,
+        };
+        if !ledger.running && now.saturating_sub(ledger.begun_at) >= pause {
+            if ledger.wanted {
+                ledger.sought_at = Some(now);
+            }
+            self.begin(&mut ledger, now);
+        }
+    }
+
+    /// What the keys say of a token signed under `algorithm`.
+    pub(super) fn verdict(
+        &self,
+        compact: &Compact<'_>,
+        algorithm: JwtAlgorithm,
+        key_id: Option<&str>,
+    ) -> Verdict {
+        let known = self.known.load();
+        let verdict = known.verdict(compact, algorithm, key_id, self.clock.elapsed());
+        if verdict == Verdict::Verifies {
+            let outcome = if self.is_up() {
+                LookupOutcome::Hit
+            } else {
+                LookupOutcome::Stale
+            };
+            self.metrics.lookup(outcome, Duration::ZERO);
+        }
+        verdict
+    }
+
+    /// The keys as they are.
+    pub(super) fn known(&self) -> Arc<Known> {
+        self.known.load_full()
+    }
+
+    /// Looks for the key of a token whose verdict was [`Verdict::Unknown`]. `name` is its `kid`, or else the token itself.
+    pub(super) async fn seek(self: &Arc<Self>, name: &str) -> Sought {
+        let began = self.clock.elapsed();
+        let mut ended = {
+            let mut ledger = self.ledger();
+            let never = self.known.load().read_at.is_none();
+            if !ledger.running {
+                if ledger.failures > 0 || never {
+                    // Attempts go on by themselves.
+                    return self.not_now(began);
+                }
+                if !ledger.may_seek(began) {
+                    if ledger.absent.contains(&self.hasher.hash_one(name)) {
+                        return Sought::Absent;
+                    }
+                    ledger.wanted = true;
+                    return self.not_now(began);
+                }
+                ledger.sought_at = Some(began);
+                self.begin(&mut ledger, began);
+            }
+            self.ended.subscribe()
+        };
+        // Fails only when the set is dropped, which this holds.
+        let _ = ended.changed().await;
+        if self.is_up() {
+            Sought::Read
+        } else {
+            self.not_now(began)
+        }
+    }
+
+    /// Remembers that the last read has not brought this key.
+    pub(super) fn lacks(&self, name: &str) {
+        let mut ledger = self.ledger();
+        if ledger.absent.len() < MOST_ABSENT {
+            ledger.absent.insert(self.hasher.hash_one(name));
+        }
+    }
+
+    fn not_now(&self, began: Duration) -> Sought {
+        let elapsed = self.clock.elapsed().saturating_sub(began);
+        self.metrics.lookup(LookupOutcome::Error, elapsed);
+        Sought::NotNow
+    }
+
+    /// Starts a read; nobody may be reading.
+    fn begin(self: &Arc<Self>, ledger: &mut Ledger, now: Duration) {
+        ledger.running = true;
+        ledger.begun_at = now;
+        ledger.wanted = false;
+        let set = Arc::clone(self);
+        self.fetcher.spawn(async move {
+            let result = set.read().await;
+            set.end(result);
+        });
+    }
+
+    async fn read(&self) -> Result<Vec<JwtKey>, ReadError> {
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        let answer = self.fetcher.get(&self.url, headers, LIMITS).await?;
+        if answer.status != http::StatusCode::OK {
+            return Err(ReadError::Status(answer.status));
+        }
+        Ok(parse(&answer.body)?)
+    }
+
+    fn end(&self, result: Result<Vec<JwtKey>, ReadError>) {
+        let now = self.clock.elapsed();
+        let mut ledger = self.ledger();
+        ledger.running = false;
+        ledger.absent.clear();
+        let took = now.saturating_sub(ledger.begun_at);
+        match result {
+            Ok(keys) => {
+                if ledger.failures > 0 {
+                    tracing::info!(url = %self.url, "the key set can be read again");
+                }
+                ledger.failures = 0;
+                ledger.error = None;
+                let grace = Duration::from_millis(self.grace_millis.load(Ordering::Relaxed));
+                let known = self.known.load().with(&keys, now, grace);
+                self.known.store(Arc::new(known));
+                self.metrics.lookup(LookupOutcome::Miss, took);
+            }
+            Err(error) => {
+                if ledger.failures == 0 {
+                    tracing::error!(url = %self.url, %error, "the key set can't be read; known keys stay for a day");
+                }
+                ledger.failures = ledger.failures.saturating_add(1);
+                ledger.error = Some(error.to_string());
+            }
+        }
+        let up = ledger.failures == 0;
+        drop(ledger);
+        self.metrics.up(up);
+        self.ended
+            .send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Ledger {
+    fn may_seek(&self, now: Duration) -> bool {
+        self.sought_at
+            .is_none_or(|sought_at| now.saturating_sub(sought_at) >= UNKNOWN)
+    }
+}
+
+impl Known {
+    /// What these keys say of a token signed under `algorithm`, at `now` on the clock's monotonic scale.
+    pub(super) fn verdict(
+        &self,
+        compact: &Compact<'_>,
+        algorithm: JwtAlgorithm,
+        key_id: Option<&str>,
+        now: Duration,
+    ) -> Verdict {
+        let age = self.read_at.map(|read_at| now.saturating_sub(read_at));
+        if age.is_none_or(|age| age >= OLDEST) {
+            return Verdict::Unknown;
+        }
+        let retired = self.retired.iter().filter(|(_, until)| now < *until);
+        let keys = || self.keys.iter().chain(retired.clone().map(|(key, _)| key));
+        if keys().any(|key| key.verifies(compact, algorithm, key_id)) {
+            return Verdict::Verifies;
+        }
+        match key_id {
+            Some(id) if keys().any(|key| key.config.id == id) => Verdict::Forged,
+            _ => Verdict::Unknown,
+        }
+    }
+
+    /// After a read: its keys verify, those that left verify for `grace`, and who had left before not longer than they would.
+    fn with(&self, keys: &[JwtKey], now: Duration, grace: Duration) -> Self {
+        let every = || {
+            JwtAlgorithm::NAMES
+                .into_iter()
+                .map(|(_, algorithm)| algorithm)
+        };
+        let until = now.saturating_add(grace);
+        let left = self.keys.iter().map(|key| (key, until));
+        let before = self.retired.iter().map(|(key, ends)| (key, *ends));
+        let retired = left
+            .chain(before)
+            .filter(|(key, ends)| *ends > now && !keys.contains(&key.config))
+            .map(|(key, ends)| (Key::new(&key.config, every()), ends))
+            .collect();
+        Self {
+            keys: keys.iter().map(|key| Key::new(key, every())).collect(),
+            retired,
+            read_at: Some(now),
+        }
+    }
+}
+
+impl fmt::Debug for KeySet {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("KeySet")
+            .field("url", &self.url)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,121 @@
+//! Change streams, where the server has them: what changed is asked for again at once instead of within `cache_ttl`.
+//!
+//! Keeps true: only ever forgets answers; without change streams, or while they are lost, the time to live holds alone.
+//! Ends by itself when nobody looks things up there any more.
+//! Must not know: what is cached.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use mongodb::bson::{Document, doc};
+use mongodb::change_stream::event::ChangeStreamEvent;
+use mongodb::options::FullDocumentType;
+use tokio::time::sleep;
+
+use super::{Database, document, kind};
+
+/// From one loss to the next try.
+const AGAIN: Duration = Duration::from_secs(2);
+
+/// From one try to the next where the server has no change streams: it may become a replica set.
+const NOT_THERE: Duration = Duration::from_mins(1);
+
+/// `$changeStream` on a server that isn't a replica set (`Location40573`), and where the command is unknown.
+const UNSUPPORTED: [i32; 3] = [40573, 59, 303];
+
+/// What to tell of a change.
+pub trait Changed: Send + Sync + 'static {
+    /// Forgets a key, or everything for `None`.
+    fn changed(&self, key: Option<&str>);
+}
+
+/// Follows a collection until `cache` is gone. `key` is the field whose value is the cache's key.
+pub async fn follow<C: Changed>(
+    database: Arc<Database>,
+    collection: String,
+    key: String,
+    cache: Weak<C>,
+) {
+    let mut known_unsupported = false;
+    while cache.strong_count() > 0 {
+        let pause = match watch(&database, &collection, &key, &cache).await {
+            Ok(()) => AGAIN,
+            Err(error) if is_unsupported(&error) => {
+                if !known_unsupported {
+                    tracing::info!(
+                        collection,
+                        "this MongoDB has no change streams: changes are seen within cache_ttl"
+                    );
+                }
+                known_unsupported = true;
+                NOT_THERE
+            }
+            Err(error) => {
+                tracing::debug!(collection, error = %kind(&error), "the change stream is lost");
+                AGAIN
+            }
+        };
+        // What happened in between isn't known.
+        if let Some(cache) = cache.upgrade() {
+            cache.changed(None);
+        }
+        let mut waited = Duration::ZERO;
+        while waited < pause && cache.strong_count() > 0 {
+            sleep(AGAIN).await;
+            waited += AGAIN;
+        }
+    }
+}
+
+async fn watch<C: Changed>(
+    database: &Database,
+    collection: &str,
+    key: &str,
+    cache: &Weak<C>,
+) -> mongodb::error::Result<()> {
+    let Ok(collection) = database.collection(collection).await else {
+        return Ok(());
+    };
+    // Little of each document, for live streams beat every few seconds.
+    let mut shown = doc! { "operationType": 1, "documentKey": 1 };
+    shown.insert(format!("fullDocument.{key}"), 1);
+    let mut changes = collection
+        .watch()
+        .pipeline([doc! { "$project": shown }])
+        .full_document(FullDocumentType::UpdateLookup)
+        .max_await_time(Duration::from_secs(1))
+        .await?
+        .with_type::<ChangeStreamEvent<Document>>();
+    match cache.upgrade() {
+        Some(cache) => cache.changed(None),
+        None => return Ok(()),
+    }
+    while changes.is_alive() {
+        let change = changes.next_if_any().await?;
+        let Some(cache) = cache.upgrade() else {
+            return Ok(());
+        };
+        if let Some(change) = change {
+            cache.changed(changed_key(&change, key).as_deref());
+        }
+    }
+    Ok(())
+}
+
+/// The key of what changed; `None` where the event doesn't say, as for a removed document.
+fn changed_key(change: &ChangeStreamEvent<Document>, key: &str) -> Option<Box<str>> {
+    let whole = change.full_document.as_ref();
+    let document = match key {
+        "_id" => change.document_key.as_ref().or(whole),
+        _ => whole,
+    }?;
+    let raw = mongodb::bson::RawDocumentBuf::try_from(document).ok()?;
+    document::identifier(document::first(&raw, key)?)
+}
+
+fn is_unsupported(error: &mongodb::error::Error) -> bool {
+    match &*error.kind {
+        mongodb::error::ErrorKind::Command(command) => UNSUPPORTED.contains(&command.code),
+        _ => false,
+    }
+}

@@ -1,0 +1,169 @@
+//! Since when a source gives no answer, and whether to ask it again just now. A circuit breaker.
+//!
+//! Keeps true: counted from the first failure after the last success; while nothing comes back, one question a second is
+//! asked and nobody waits for it, so that a dead database holds nobody up for its whole timeout.
+//! Must not know: what is asked, or of whom.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// Questions in a row that got nothing at all before the others stop waiting.
+const SILENCES: u32 = 3;
+
+/// How often a silent source is asked.
+pub const PROBE: Duration = Duration::from_secs(1);
+
+/// Whether to ask a source just now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// Ask, and wait for the answer.
+    Ask,
+    /// Ask, but don't wait: there has been no answer since then.
+    Probe(Duration),
+    /// Don't ask: there has been no answer since then.
+    Refused(Duration),
+}
+
+/// Why a question has no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// Nothing came: no connection, or no reply in time. The next question would wait as long.
+    Silent(String),
+    /// Something came that is no answer: an error, garbage.
+    Wrong(String),
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (Self::Silent(why) | Self::Wrong(why)) = self;
+        formatter.write_str(why)
+    }
+}
+
+/// One source's standing. Times are on the clock's monotonic scale.
+#[derive(Debug, Default)]
+pub struct Outage(Mutex<State>);
+
+#[derive(Clone, Debug, Default)]
+struct State {
+    since: Option<Duration>,
+    silences: u32,
+    probe_at: Duration,
+    error: Option<String>,
+}
+
+impl Outage {
+    /// When the first question failed since the last one that was answered.
+    pub fn since(&self) -> Option<Duration> {
+        self.lock().since
+    }
+
+    /// Why the last question failed, while nothing was answered since.
+    pub fn error(&self) -> Option<String> {
+        self.lock().error.clone()
+    }
+
+    /// Whether to ask now.
+    pub fn admit(&self, now: Duration) -> Admission {
+        let mut state = self.lock();
+        match state.since {
+            Some(since) if state.silences >= SILENCES => {
+                if now < state.probe_at {
+                    return Admission::Refused(since);
+                }
+                state.probe_at = now + PROBE;
+                Admission::Probe(since)
+            }
+            _ => Admission::Ask,
+        }
+    }
+
+    /// Since when nothing has come back, where so much hasn't that nobody should wait any more.
+    pub fn silent_since(&self) -> Option<Duration> {
+        let state = self.lock();
+        state.since.filter(|_| state.silences >= SILENCES)
+    }
+
+    /// A question was answered. Whether that is news.
+    pub fn answered(&self) -> bool {
+        let mut state = self.lock();
+        let news = state.since.is_some();
+        if news {
+            *state = State::default();
+        }
+        news
+    }
+
+    /// A question failed: since when they do, and whether that is news.
+    pub fn failed(&self, failure: &Failure, now: Duration) -> (Duration, bool) {
+        let mut state = self.lock();
+        let news = state.since.is_none();
+        let since = *state.since.get_or_insert(now);
+        match failure {
+            Failure::Silent(_) => {
+                state.silences = state.silences.saturating_add(1);
+                state.probe_at = now + PROBE;
+            }
+            // It speaks: it may have something to say to the next one.
+            Failure::Wrong(_) => state.silences = 0,
+        }
+        state.error = Some(failure.to_string());
+        (since, news)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn seconds(count: u64) -> Duration {
+        Duration::from_secs(count)
+    }
+
+    fn silent() -> Failure {
+        Failure::Silent("no reply".into())
+    }
+
+    #[test]
+    fn an_outage_counts_from_its_first_failure() {
+        let outage = Outage::default();
+        assert_eq!(outage.failed(&silent(), seconds(5)), (seconds(5), true));
+        assert_eq!(outage.failed(&silent(), seconds(9)), (seconds(5), false));
+        assert_eq!(outage.since(), Some(seconds(5)));
+        assert!(outage.answered());
+        assert!(!outage.answered());
+        assert_eq!(outage.since(), None);
+        assert_eq!(outage.failed(&silent(), seconds(20)), (seconds(20), true));
+    }
+
+    #[test]
+    fn a_silent_source_is_asked_once_a_second() {
+        let outage = Outage::default();
+        for _ in 0..SILENCES {
+            assert_eq!(outage.admit(seconds(5)), Admission::Ask);
+            outage.failed(&silent(), seconds(5));
+        }
+        let since = seconds(5);
+        assert_eq!(outage.silent_since(), Some(since));
+        assert_eq!(outage.admit(seconds(5)), Admission::Refused(since));
+        assert_eq!(outage.admit(seconds(6)), Admission::Probe(since));
+        assert_eq!(outage.admit(seconds(6)), Admission::Refused(since));
+        outage.answered();
+        assert_eq!(outage.silent_since(), None);
+        assert_eq!(outage.admit(seconds(6)), Admission::Ask);
+    }
+
+    #[test]
+    fn a_source_that_answers_wrongly_is_asked_on() {
+        let outage = Outage::default();
+        for second in 0..10 {
+            assert_eq!(outage.admit(seconds(second)), Admission::Ask);
+            outage.failed(&Failure::Wrong("500".into()), seconds(second));
+        }
+        assert_eq!(outage.error().as_deref(), Some("500"));
+    }
+}

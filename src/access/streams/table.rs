@@ -1,0 +1,150 @@
+//! The stream table of `streams.source = "file"`.
+//!
+//! Keeps true: immutable once built; a file that turns invalid leaves the last valid table in force, a file that can't be
+//! read gives no answer at all, and since when is kept across rebuilds.
+//! Must not know: who asks, or what an answer leads to.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Lookup, Stream};
+
+/// The stream table of `streams.source = "file"`.
+#[derive(Debug)]
+pub struct Table {
+    channels: HashMap<Box<str>, Arc<Stream>>,
+    unavailable_since: Option<Duration>,
+    intact: bool,
+}
+
+impl Table {
+    /// A table from the file's entries, in the file's order. Of several for one channel the last live one counts, else the last.
+    pub fn new(entries: impl IntoIterator<Item = (Box<str>, Stream)>) -> Self {
+        let mut table = HashMap::<Box<str>, Arc<Stream>>::new();
+        for (channel, stream) in entries {
+            match table.get(&channel) {
+                Some(earlier) if earlier.live && !stream.live => {}
+                _ => {
+                    table.insert(channel, Arc::new(stream));
+                }
+            }
+        }
+        Self {
+            channels: table,
+            unavailable_since: None,
+            intact: true,
+        }
+    }
+
+    /// The source after its file turned invalid: the previous answers stay in force.
+    /// Where there never were any, it gives no answer from `now` on.
+    pub fn invalid(previous: Option<&Self>, now: Duration) -> Self {
+        match previous {
+            Some(previous) => Self {
+                channels: previous.channels.clone(),
+                unavailable_since: previous.unavailable_since,
+                intact: false,
+            },
+            None => Self::unreadable(None, now),
+        }
+    }
+
+    /// The source after its file could not be read: no answers, from the first failure on, until it is valid again.
+    pub fn unreadable(previous: Option<&Self>, now: Duration) -> Self {
+        Self {
+            channels: HashMap::new(),
+            unavailable_since: Some(
+                previous
+                    .and_then(|previous| previous.unavailable_since)
+                    .unwrap_or(now),
+            ),
+            intact: false,
+        }
+    }
+
+    /// Whether the source's last read gave a valid table: `renewd_source_up`.
+    pub fn is_up(&self) -> bool {
+        self.intact
+    }
+
+    /// How many channels the table has.
+    pub fn len(&self) -> usize {
+        self.channels.len()
+    }
+
+    /// Whether the table has no channel.
+    pub fn is_empty(&self) -> bool {
+        self.channels.is_empty()
+    }
+
+    /// Looks a channel up.
+    pub fn lookup(&self, channel: &str) -> Lookup {
+        match (self.unavailable_since, self.channels.get(channel)) {
+            (Some(since), _) => Lookup::NoAnswer { since },
+            (None, Some(stream)) => Lookup::Found(Arc::clone(stream)),
+            (None, None) => Lookup::NotFound,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stream(owner: &str, live: bool) -> Stream {
+        Stream {
+            live,
+            owner: Some(owner.into()),
+            ..Stream::default()
+        }
+    }
+
+    #[test]
+    fn the_newest_live_entry_of_a_channel_counts() {
+        let streams = Table::new([
+            ("one".into(), stream("first", true)),
+            ("one".into(), stream("second", true)),
+            ("one".into(), stream("third", false)),
+        ]);
+        assert_eq!(
+            streams.lookup("one"),
+            Lookup::Found(Arc::new(stream("second", true)))
+        );
+    }
+
+    #[test]
+    fn an_invalid_file_keeps_the_last_valid_answers_and_says_so() {
+        let valid = Table::new([("one".into(), stream("first", true))]);
+        let invalid = Table::invalid(Some(&valid), Duration::from_secs(5));
+        assert_eq!(
+            invalid.lookup("one"),
+            Lookup::Found(Arc::new(stream("first", true)))
+        );
+        assert!(!invalid.is_up());
+    }
+
+    #[test]
+    fn a_file_that_was_never_valid_gives_no_answer() {
+        let streams = Table::invalid(None, Duration::from_secs(5));
+        assert_eq!(
+            streams.lookup("one"),
+            Lookup::NoAnswer {
+                since: Duration::from_secs(5)
+            }
+        );
+    }
+
+    #[test]
+    fn an_unreadable_file_counts_from_its_first_failure() {
+        let valid = Table::new([("one".into(), stream("first", true))]);
+        let first = Table::unreadable(Some(&valid), Duration::from_secs(5));
+        let second = Table::unreadable(Some(&first), Duration::from_secs(9));
+        assert_eq!(
+            second.lookup("one"),
+            Lookup::NoAnswer {
+                since: Duration::from_secs(5)
+            }
+        );
+    }
+}

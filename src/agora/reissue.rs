@@ -1,0 +1,613 @@
+//! A token of ours read, and issued anew for a shorter time: same channel, user, services and privileges.
+//!
+//! Keeps true: nothing in the new token outlives the old one or the time asked for; what had ended stays ended; no
+//! privilege is 0, which would be "never". A token counts as ours only once a certificate of ours verified it.
+//! Must not know: where the token was found, who gets it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::access_token::{self, AccessToken};
+use super::access_token2::AccessToken2;
+use super::legacy_user::numeric_users;
+use super::parse::{Parsed, Parsed006, Parsed007, parse};
+use super::service::{Kind, Privileges};
+use super::signer::Signer;
+use super::{BuildError, JOIN_CHANNEL, LONGEST_LIFETIME};
+use crate::config::model::TokenFormat;
+use crate::config::secret::Secret;
+use crate::role::Role;
+
+/// Which of the project's certificates signed a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SignedBy {
+    /// One that Agora takes: `agora.app_certificate` or `agora.previous_certificate`.
+    Project,
+    /// `agora.backend_certificate`, the decoy: Agora refuses the token until it is signed anew.
+    Decoy,
+}
+
+/// One project's certificates: those that verify, and the one that signs.
+pub struct Project {
+    signer: Arc<Signer>,
+    certificates: Vec<(Secret, SignedBy)>,
+}
+
+/// What a string is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Recognised {
+    /// No token of this project, or one that none of our certificates signed.
+    Foreign,
+    /// A token that one of our certificates signed.
+    Ours(Token),
+    /// A 006 token of this App ID: only with its channel and user can its signature be checked.
+    Nameless(Nameless),
+}
+
+/// A 006 token without the names that its signature covers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Nameless(Box<Parsed006>);
+
+/// A verified token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Token {
+    content: Content,
+    signed_by: SignedBy,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Content {
+    V007(Box<Parsed007>),
+    V006(AccessToken),
+}
+
+/// What is to become of a verified token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It has ended, or ends soon enough by itself.
+    Stays,
+    /// It is to be issued anew, until this Unix second.
+    Shortened {
+        /// After now; not after the old token's end.
+        expires: u64,
+    },
+}
+
+// === impl Project ===
+
+impl Project {
+    /// `certificate` is the one that `signer` signs with; the others only verify.
+    pub fn new(
+        signer: Arc<Signer>,
+        certificate: &Secret,
+        previous: Option<&Secret>,
+        decoy: Option<&Secret>,
+    ) -> Self {
+        let project = [Some(certificate), previous].into_iter().flatten();
+        let project = project.map(|secret| (secret.clone(), SignedBy::Project));
+        let decoy = decoy.map(|secret| (secret.clone(), SignedBy::Decoy));
+        Self {
+            signer,
+            certificates: project.chain(decoy).collect(),
+        }
+    }
+
+    /// Says what a string is.
+    pub fn recognise(&self, token: &str) -> Recognised {
+        let Ok(parsed) = parse(token) else {
+            return Recognised::Foreign;
+        };
+        if !parsed.app_id().eq_ignore_ascii_case(self.signer.app_id()) {
+            return Recognised::Foreign;
+        }
+        match parsed {
+            Parsed::V007(parsed) => {
+                match self.signed_by(|certificate| parsed.verify(certificate)) {
+                    Some(signed_by) => Recognised::Ours(Token {
+                        content: Content::V007(Box::new(parsed)),
+                        signed_by,
+                    }),
+                    None => Recognised::Foreign,
+                }
+            }
+            Parsed::V006(parsed) => Recognised::Nameless(Nameless(Box::new(parsed))),
+        }
+    }
+
+    /// The token with its names, if they are among these: those whose CRC-32 is the token's. `users` are tried beside
+    /// every numeric uid. `None`: its channel isn't among them. `Some(Foreign)`: it is, and no certificate of ours
+    /// verifies the token.
+    pub fn name<'n>(
+        &self,
+        token: &Nameless,
+        channels: impl Iterator<Item = &'n str>,
+        users: impl Iterator<Item = &'n str>,
+    ) -> Option<Recognised> {
+        let Nameless(parsed) = token;
+        let mut channels = channels
+            .filter(|channel| parsed.is_for_channel(channel))
+            .peekable();
+        channels.peek()?;
+        let mut named = numeric_users(parsed.uid_crc);
+        named.extend(
+            users
+                .filter(|user| parsed.is_for_uid(user))
+                .map(str::to_owned),
+        );
+        for channel in channels {
+            for user in &named {
+                let verifies = |certificate: &Secret| parsed.verify(certificate, channel, user);
+                if let Some(signed_by) = self.signed_by(verifies) {
+                    let token = AccessToken {
+                        channel: channel.to_owned(),
+                        uid: user.clone(),
+                        salt: parsed.salt,
+                        expires_at: parsed.expires_at,
+                        privileges: parsed.privileges.clone(),
+                    };
+                    return Some(Recognised::Ours(Token {
+                        content: Content::V006(token),
+                        signed_by,
+                    }));
+                }
+            }
+        }
+        Some(Recognised::Foreign)
+    }
+
+    fn signed_by(&self, verifies: impl Fn(&Secret) -> bool) -> Option<SignedBy> {
+        let mut certificates = self.certificates.iter();
+        certificates
+            .find(|(certificate, _)| verifies(certificate))
+            .map(|(_, signed_by)| *signed_by)
+    }
+
+    /// The token issued anew at `now`, to end at `expires` (Unix seconds, after `now`). Privileges that end earlier
+    /// still do; those that have ended are left out. `Ok(None)`: it holds a service that this build can't write.
+    pub fn reissue(
+        &self,
+        token: &Token,
+        now: u64,
+        expires: u64,
+        salt: u32,
+    ) -> Result<Option<String>, BuildError> {
+        match &token.content {
+            Content::V007(parsed) if parsed.unknown_service.is_some() => Ok(None),
+            Content::V007(parsed) => shortened_007(&parsed.token, now, expires, salt)
+                .build(&self.signer)
+                .map(Some),
+            Content::V006(old) => shortened_006(old, expires, salt)
+                .build(&self.signer)
+                .map(Some),
+        }
+    }
+}
+
+impl fmt::Debug for Project {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Project")
+            .field("signer", &self.signer)
+            .field("certificates", &self.certificates.len())
+            .finish()
+    }
+}
+
+fn shortened_007(old: &AccessToken2, now: u64, expires: u64, salt: u32) -> AccessToken2 {
+    let from_now = |moment: u64| u32::try_from(moment.saturating_sub(now)).unwrap_or(u32::MAX);
+    let services = old.services.iter().map(|service| {
+        let ends = service.privileges.iter().map(|(number, end)| {
+            let end = match end {
+                0 => expires,
+                end => expires.min(u64::from(old.issued_at) + u64::from(*end)),
+            };
+            (*number, end)
+        });
+        let mut service = service.clone();
+        service.privileges = ends
+            .filter(|(_, end)| *end > now)
+            .map(|(number, end)| (number, from_now(end)))
+            .collect();
+        service
+    });
+    AccessToken2 {
+        // Agora's format ends in 2106.
+        issued_at: u32::try_from(now).unwrap_or(u32::MAX),
+        expire: from_now(expires),
+        salt,
+        services: services.collect(),
+    }
+}
+
+fn shortened_006(old: &AccessToken, expires: u64, salt: u32) -> AccessToken {
+    let expires = u32::try_from(expires).unwrap_or(u32::MAX);
+    let shortened = |end: u32| if end == 0 { expires } else { end.min(expires) };
+    let privileges = old.privileges.iter();
+    AccessToken {
+        channel: old.channel.clone(),
+        uid: old.uid.clone(),
+        salt,
+        expires_at: expires,
+        privileges: privileges
+            .map(|(number, end)| (*number, shortened(*end)))
+            .collect(),
+    }
+}
+
+// === impl Token ===
+
+impl Token {
+    /// What is to become of it at `now` where tokens live `lifetime` seconds. A decoy's token is signed anew however
+    /// short it is: nobody can use it otherwise.
+    pub fn fate(&self, now: u64, lifetime: u32) -> Fate {
+        let expires = self.expires_at().min(now + u64::from(lifetime));
+        let outlives = self.expires_at() > expires;
+        if expires > now && (outlives || self.signed_by == SignedBy::Decoy) {
+            Fate::Shortened { expires }
+        } else {
+            Fate::Stays
+        }
+    }
+
+    /// The Unix second at which Agora ends it. 007: 24 hours after its issue at the latest. 006: as the token says, at
+    /// the latest when its last privilege ends; its issue time isn't in it.
+    pub fn expires_at(&self) -> u64 {
+        match &self.content {
+            Content::V007(parsed) => {
+                let token = &parsed.token;
+                u64::from(token.issued_at) + u64::from(token.expire.min(LONGEST_LIFETIME))
+            }
+            Content::V006(token) => {
+                let ends = token.privileges.values();
+                let last = ends
+                    .map(|end| if *end == 0 { u32::MAX } else { *end })
+                    .max();
+                u64::from(token.expires_at.min(last.unwrap_or(u32::MAX)))
+            }
+        }
+    }
+
+    /// The channel that it opens; `None` where it opens none.
+    pub fn channel(&self) -> Option<&[u8]> {
+        self.names().0
+    }
+
+    /// Who may use it, as tokens spell users: empty is anyone.
+    pub fn user(&self) -> &[u8] {
+        self.names().1
+    }
+
+    /// Channel and user of its first service for a channel, else of its first service for a user.
+    fn names(&self) -> (Option<&[u8]>, &[u8]) {
+        match &self.content {
+            Content::V006(token) if token.privileges.contains_key(&access_token::RTM_LOGIN) => {
+                (None, token.channel.as_bytes())
+            }
+            Content::V006(token) => (Some(token.channel.as_bytes()), token.uid.as_bytes()),
+            Content::V007(parsed) => {
+                let kinds = || parsed.token.services.iter().map(|service| &service.kind);
+                let with_channel = kinds().find_map(|kind| match kind {
+                    Kind::Rtc { channel, uid } => Some((channel, uid)),
+                    Kind::Streaming { channel, account } | Kind::Fcdn { channel, account } => {
+                        Some((channel, account))
+                    }
+                    _ => None,
+                });
+                let with_user = || {
+                    kinds().find_map(|kind| match kind {
+                        Kind::Rtm { user }
+                        | Kind::Chat { user }
+                        | Kind::Apaas { user, .. }
+                        | Kind::Rtm2 { user, .. } => Some(user),
+                        _ => None,
+                    })
+                };
+                match with_channel {
+                    Some((channel, user)) => (Some(channel), user),
+                    None => (None, with_user().map_or(b"", |user| user)),
+                }
+            }
+        }
+    }
+
+    /// Whether anyone may use it, or it opens more than one channel.
+    pub fn is_wildcard(&self) -> bool {
+        let any = |name: &[u8]| name.is_empty() || name.contains(&b'*');
+        self.channel().is_some_and(any) || any(self.user())
+    }
+
+    /// Publisher where it lets its holder publish anything.
+    pub fn role(&self) -> Role {
+        let publishes = |privileges: &Privileges| {
+            let mut publishing = JOIN_CHANNEL + 1..=JOIN_CHANNEL + 3;
+            publishing.any(|number| privileges.contains_key(&number))
+        };
+        let may = match &self.content {
+            Content::V006(token) => publishes(&token.privileges),
+            Content::V007(parsed) => parsed.token.services.iter().any(|service| {
+                matches!(service.kind, Kind::Rtc { .. }) && publishes(&service.privileges)
+            }),
+        };
+        if may {
+            Role::Publisher
+        } else {
+            Role::Subscriber
+        }
+    }
+
+    /// Which bytes.
+    pub fn format(&self) -> TokenFormat {
+        match self.content {
+            Content::V007(_) => TokenFormat::V007,
+            Content::V006(_) => TokenFormat::V006,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agora::service::{Permissions, RtcLifetimes, Service};
+    use crate::agora::{RtcGrant, User, rtc_token};
+
+    const APP_ID: &str = "970ca35de60c44645bbae8a215061b33";
+    const CURRENT: &str = "5cfd2fd1755d40ecb72977518be15d3b";
+    const PREVIOUS: &str = "00000000000000000000000000000001";
+    const DECOY: &str = "00000000000000000000000000000002";
+    const NOW: u64 = 1_700_000_000;
+    const HOUR: u32 = 3600;
+    const DAY: u32 = 24 * HOUR;
+
+    fn signer(certificate: &str) -> Signer {
+        Signer::new(APP_ID, &Secret::new(certificate.into())).unwrap()
+    }
+
+    fn project() -> Project {
+        let secret = |text: &str| Secret::new(text.into());
+        Project::new(
+            Arc::new(signer(CURRENT)),
+            &secret(CURRENT),
+            Some(&secret(PREVIOUS)),
+            Some(&secret(DECOY)),
+        )
+    }
+
+    fn at(seconds_from_now: i64) -> u32 {
+        u32::try_from(NOW.checked_add_signed(seconds_from_now).unwrap()).unwrap()
+    }
+
+    fn grant(issued_at: u32, lifetime: u32) -> RtcGrant<'static> {
+        RtcGrant {
+            channel: "live_1",
+            user: User::Uid(7),
+            role: Role::Publisher,
+            lifetime,
+            issued_at,
+            salt: 5,
+        }
+    }
+
+    fn minted(format: TokenFormat, certificate: &str, issued_at: u32, lifetime: u32) -> String {
+        rtc_token(format, &signer(certificate), &grant(issued_at, lifetime)).unwrap()
+    }
+
+    fn ours(token: &str) -> Token {
+        let named = match project().recognise(token) {
+            Recognised::Nameless(token) => {
+                let channels = ["other", "live_1", "ann"].into_iter();
+                project()
+                    .name(&token, channels, std::iter::empty())
+                    .unwrap()
+            }
+            other => other,
+        };
+        match named {
+            Recognised::Ours(token) => token,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn reissued(token: &Token, lifetime: u32) -> Option<Token> {
+        match token.fate(NOW, lifetime) {
+            Fate::Stays => None,
+            Fate::Shortened { expires } => {
+                let new = project().reissue(token, NOW, expires, 9).unwrap();
+                Some(ours(&new.unwrap()))
+            }
+        }
+    }
+
+    fn services(token: &Token) -> &[Service] {
+        match &token.content {
+            Content::V007(parsed) => &parsed.token.services,
+            Content::V006(_) => panic!("006"),
+        }
+    }
+
+    #[test]
+    fn a_long_token_ends_after_the_lifetime_and_a_short_one_stays() {
+        for format in [TokenFormat::V007, TokenFormat::V006] {
+            let long = ours(&minted(format, CURRENT, at(0), DAY));
+            let short = reissued(&long, HOUR).unwrap();
+            assert_eq!(short.expires_at(), NOW + 3600);
+            assert_eq!(
+                (short.channel(), short.user()),
+                (Some(&b"live_1"[..]), &b"7"[..])
+            );
+            assert_eq!((short.role(), short.format()), (Role::Publisher, format));
+            assert_eq!(short.fate(NOW, HOUR), Fate::Stays);
+            let exact = ours(&minted(format, CURRENT, at(0), HOUR));
+            assert_eq!(exact.fate(NOW, HOUR), Fate::Stays);
+            assert_ne!(exact.fate(NOW, HOUR - 1), Fate::Stays);
+        }
+    }
+
+    #[test]
+    fn a_token_of_decades_counts_as_one_of_a_day() {
+        let token = ours(&minted(
+            TokenFormat::V007,
+            CURRENT,
+            at(-23 * 3600),
+            1_700_003_600,
+        ));
+        assert_eq!(token.expires_at(), NOW + 3600);
+        assert_eq!(token.fate(NOW, HOUR), Fate::Stays);
+        let new = reissued(&token, HOUR - 1).unwrap();
+        assert_eq!(new.expires_at(), NOW + 3599);
+    }
+
+    #[test]
+    fn what_has_ended_is_not_revived() {
+        for format in [TokenFormat::V007, TokenFormat::V006] {
+            for certificate in [CURRENT, DECOY] {
+                let token = ours(&minted(format, certificate, at(-3600), HOUR));
+                assert_eq!(token.fate(NOW, HOUR), Fate::Stays);
+            }
+        }
+    }
+
+    #[test]
+    fn a_decoys_token_is_signed_anew_until_its_own_end() {
+        for format in [TokenFormat::V007, TokenFormat::V006] {
+            let token = ours(&minted(format, DECOY, at(-60), 600));
+            let new = reissued(&token, HOUR).unwrap();
+            assert_eq!(new.expires_at(), NOW + 540);
+            assert_eq!(new.signed_by, SignedBy::Project);
+            let previous = ours(&minted(format, PREVIOUS, at(-60), 600));
+            assert_eq!(previous.fate(NOW, HOUR), Fate::Stays);
+        }
+    }
+
+    #[test]
+    fn tokens_of_others_are_foreign() {
+        let other_app = Signer::new(&"a".repeat(32), &Secret::new(CURRENT.into())).unwrap();
+        let stranger = "00000000000000000000000000000003";
+        for token in [
+            rtc_token(TokenFormat::V007, &other_app, &grant(at(0), DAY)).unwrap(),
+            rtc_token(TokenFormat::V006, &other_app, &grant(at(0), DAY)).unwrap(),
+            minted(TokenFormat::V007, stranger, at(0), DAY),
+            "007".to_owned(),
+            "hello".to_owned(),
+        ] {
+            assert_eq!(project().recognise(&token), Recognised::Foreign, "{token}");
+        }
+        let Recognised::Nameless(token) =
+            project().recognise(&minted(TokenFormat::V006, stranger, at(0), DAY))
+        else {
+            panic!("not read");
+        };
+        let name = |channels: &[&'static str]| {
+            project().name(&token, channels.iter().copied(), std::iter::empty())
+        };
+        assert_eq!(name(&["live_1"]), Some(Recognised::Foreign));
+        assert_eq!(name(&["live_2"]), None);
+    }
+
+    #[test]
+    fn a_006_token_for_an_account_is_named_by_it() {
+        let account = RtcGrant {
+            user: User::Account("ann"),
+            ..grant(at(0), DAY)
+        };
+        let token = rtc_token(TokenFormat::V006, &signer(CURRENT), &account).unwrap();
+        let Recognised::Nameless(token) = project().recognise(&token) else {
+            panic!("not read");
+        };
+        let named = project().name(&token, ["live_1"].into_iter(), ["bob", "ann"].into_iter());
+        let Some(Recognised::Ours(named)) = named else {
+            panic!("{named:?}");
+        };
+        assert_eq!(named.user(), b"ann");
+        assert!(!named.is_wildcard());
+    }
+
+    #[test]
+    fn every_service_keeps_its_names_and_its_shorter_privileges() {
+        let permissions = Permissions::from([(0, [(1, vec![b"room".to_vec()])].into())]);
+        let lifetimes = RtcLifetimes {
+            join: 0,
+            audio: 90,
+            video: DAY,
+            data: 30,
+        };
+        let rtc = Service::rtc_with_lifetimes("live_1", User::Uid(7), Role::Publisher, lifetimes);
+        let mut services_given = vec![
+            rtc,
+            Service::rtm("ann", DAY),
+            Service::fpa(),
+            Service::chat_user("ann", HOUR),
+            Service::rtm2("ann", permissions, DAY),
+        ];
+        let bare = [
+            Kind::Streaming {
+                channel: b"live_1".to_vec(),
+                account: b"ann".to_vec(),
+            },
+            Kind::Fcdn {
+                channel: b"live_1".to_vec(),
+                account: b"ann".to_vec(),
+            },
+            Kind::Apaas {
+                room: b"room".to_vec(),
+                user: b"ann".to_vec(),
+                role: -1,
+            },
+            Kind::ConvoAi,
+            Kind::Stt,
+        ];
+        services_given.extend(bare.map(|kind| Service {
+            privileges: Privileges::new(),
+            kind,
+        }));
+        services_given.sort_by_key(|service| service.kind.number());
+        let token = AccessToken2 {
+            issued_at: at(-60),
+            expire: DAY,
+            salt: 1,
+            services: services_given,
+        };
+        let old = ours(&token.build(&signer(CURRENT)).unwrap());
+        let new = reissued(&old, HOUR).unwrap();
+        for (old, new) in services(&old).iter().zip(services(&new)) {
+            assert_eq!(old.kind, new.kind);
+        }
+        assert_eq!(services(&old).len(), services(&new).len());
+        let rtc = &services(&new)[0].privileges;
+        // Join was "never", audio has 30 of its 90 seconds left, data has ended.
+        assert_eq!(*rtc, Privileges::from([(1, HOUR), (2, 30), (3, HOUR)]));
+        assert_eq!(services(&new)[1].privileges[&1], HOUR);
+        assert_eq!(services(&new)[3].privileges[&1], HOUR);
+    }
+
+    #[test]
+    fn a_006_login_to_signaling_names_a_user_and_no_channel() {
+        let token = AccessToken {
+            channel: "ann".into(),
+            uid: String::new(),
+            salt: 1,
+            expires_at: at(i64::from(DAY)),
+            privileges: Privileges::from([(access_token::RTM_LOGIN, 0)]),
+        };
+        let token = ours(&token.build(&signer(CURRENT)).unwrap());
+        assert_eq!((token.channel(), token.user()), (None, &b"ann"[..]));
+        let new = reissued(&token, HOUR).unwrap();
+        assert_eq!(new.expires_at(), NOW + 3600);
+        let Content::V006(new) = new.content else {
+            panic!("another format");
+        };
+        assert_eq!(new.privileges[&access_token::RTM_LOGIN], at(3600));
+    }
+
+    #[test]
+    fn tokens_for_anyone_are_wildcards() {
+        let anyone = RtcGrant {
+            user: User::Uid(0),
+            role: Role::Subscriber,
+            ..grant(at(0), DAY)
+        };
+        let token = rtc_token(TokenFormat::V007, &signer(CURRENT), &anyone).unwrap();
+        assert!(ours(&token).is_wildcard());
+        assert_eq!(ours(&token).role(), Role::Subscriber);
+        assert!(!ours(&minted(TokenFormat::V007, CURRENT, at(0), DAY)).is_wildcard());
+    }
+}

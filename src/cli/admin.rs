@@ -1,0 +1,121 @@
+//! Asks a running daemon through its admin listener, as the configuration file names it.
+//!
+//! Keeps true: the token goes nowhere but to that listener; an answer is bounded, and waited for no longer than a moment.
+//! Must not know: what is asked.
+
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use http::header::{AUTHORIZATION, HOST};
+use http::{HeaderValue, Request, StatusCode};
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::time::timeout;
+
+use crate::config::environment::SystemEnvironment;
+use crate::config::model::{Admin, Listen, Scheme, UpstreamServer};
+use crate::config::{self, ConfigErrors};
+use crate::connect::connect;
+
+/// A decision that waits for its sources is over by then.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// More than a page of a thousand sessions.
+const LARGEST_ANSWER: usize = 4 * 1024 * 1024;
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    /// The file doesn't say where to ask.
+    #[error("the configuration is invalid")]
+    Configuration(ConfigErrors),
+    /// Nobody listens.
+    #[error("no renewd answers at {listen}: {error}")]
+    Unreachable {
+        /// `admin.listen`.
+        listen: Listen,
+        /// Why.
+        error: io::Error,
+    },
+    /// Something answered, but not with what was asked for.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// `GET`s a path from the daemon that runs on this file: the body of its 200.
+pub fn get(file: &Path, path: &str) -> Result<Vec<u8>, AskError> {
+    let admin = config::admin(file, &SystemEnvironment).map_err(AskError::Configuration)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let unreachable = |error| AskError::Unreachable {
+        listen: admin.listen.clone(),
+        error,
+    };
+    let runtime = runtime.map_err(unreachable)?;
+    let answered = runtime.block_on(async { timeout(PATIENCE, ask(&admin, path)).await });
+    let (status, body) = answered
+        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        .map_err(unreachable)?;
+    if status == StatusCode::OK {
+        return Ok(body);
+    }
+    let said: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+    let message = said.get("message").and_then(serde_json::Value::as_str);
+    Err(AskError::Refused(message.map_or_else(
+        || format!("the daemon answered {status}"),
+        str::to_owned,
+    )))
+}
+
+async fn ask(admin: &Admin, path: &str) -> io::Result<(StatusCode, Vec<u8>)> {
+    let server = server(&admin.listen)?;
+    let transport = connect(&server, None, PATIENCE).await?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(transport))
+        .await
+        .map_err(io::Error::other)?;
+    let driving = tokio::spawn(connection);
+    let mut request = Request::get(path)
+        .header(HOST, server.authority())
+        .body(Empty::<&[u8]>::new())
+        .map_err(io::Error::other)?;
+    if let Some(token) = &admin.token {
+        let bearer = [b"Bearer ", token.expose()].concat();
+        let mut bearer = HeaderValue::from_bytes(&bearer).map_err(io::Error::other)?;
+        bearer.set_sensitive(true);
+        request.headers_mut().insert(AUTHORIZATION, bearer);
+    }
+    let response = sender
+        .send_request(request)
+        .await
+        .map_err(io::Error::other)?;
+    let status = response.status();
+    let body = Limited::new(response.into_body(), LARGEST_ANSWER);
+    let body = body.collect().await.map_err(io::Error::other)?;
+    driving.abort();
+    Ok((status, body.to_bytes().to_vec()))
+}
+
+/// A wildcard address listens on loopback too.
+fn server(listen: &Listen) -> io::Result<UpstreamServer> {
+    let (scheme, host, port) = match listen {
+        Listen::Tcp(address) => {
+            let host = match address.ip() {
+                ip if !ip.is_unspecified() => ip.to_string(),
+                ip if ip.is_ipv4() => "127.0.0.1".to_owned(),
+                _ => "::1".to_owned(),
+            };
+            (Scheme::Http, host, address.port())
+        }
+        Listen::Unix(path) => (Scheme::Unix(path.clone()), "localhost".to_owned(), 0),
+        Listen::Systemd(_) => return Err(io::ErrorKind::Unsupported.into()),
+    };
+    Ok(UpstreamServer {
+        name: listen.to_string(),
+        scheme,
+        host,
+        port,
+    })
+}

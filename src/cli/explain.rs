@@ -1,0 +1,125 @@
+//! `renewd explain`: why does somebody get a token, or none?
+//!
+//! Must not know: how a decision is made; the running daemon says.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use super::admin::{self, AskError};
+use super::check::EXIT_INVALID;
+use crate::config::write_report;
+
+const AFTER_HELP: &str = "Asks the running daemon, with its caches and its holders; nothing is minted, counted or charged. \
+What only a login can answer is not checked.\n\nExample:\n  renewd explain --subject 65f0a1b2c3d4e5f6a7b8c9d0 \
+--channel live_show --role publisher";
+
+/// `explain`'s arguments.
+#[derive(Debug, clap::Args)]
+#[command(after_help = AFTER_HELP)]
+pub struct Arguments {
+    /// The configuration file, for where the daemon's admin listener is
+    #[arg(long, value_name = "FILE", default_value = "/etc/renewd/config.toml")]
+    config: PathBuf,
+    /// Whose token: the login's subject
+    #[arg(long)]
+    subject: String,
+    /// For which channel
+    #[arg(long)]
+    channel: String,
+    /// publisher or subscriber; left out, the role that the stream gives
+    #[arg(long)]
+    role: Option<String>,
+    /// Is this uid free, or theirs?
+    #[arg(long, conflicts_with = "account")]
+    uid: Option<String>,
+    /// Is this string user account free, or theirs?
+    #[arg(long)]
+    account: Option<String>,
+    /// Print the daemon's answer as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Asks and prints. 0: it was explained, whatever came out; 78: the file is invalid; 1: nobody answers.
+pub fn run(arguments: &Arguments, stdout: &mut impl Write, stderr: &mut impl Write) -> u8 {
+    let answer = match admin::get(&arguments.config, &path(arguments)) {
+        Ok(answer) => answer,
+        Err(AskError::Configuration(errors)) => {
+            // Nothing is left to do where even this can't be printed.
+            let _ = write_report(stderr, errors.warnings.iter().chain(&errors.errors));
+            return EXIT_INVALID;
+        }
+        Err(error) => {
+            let _ = writeln!(stderr, "renewd: {error}");
+            return 1;
+        }
+    };
+    let printed = if arguments.json {
+        stdout.write_all(&answer).and_then(|()| writeln!(stdout))
+    } else {
+        print_for_people(&answer, stdout)
+    };
+    u8::from(printed.is_err())
+}
+
+fn path(arguments: &Arguments) -> String {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    query
+        .append_pair("subject", &arguments.subject)
+        .append_pair("channel", &arguments.channel);
+    let optional = [
+        ("role", &arguments.role),
+        ("uid", &arguments.uid),
+        ("account", &arguments.account),
+    ];
+    for (name, value) in optional {
+        if let Some(value) = value {
+            query.append_pair(name, value);
+        }
+    }
+    format!("/v1/explain?{}", query.finish())
+}
+
+fn print_for_people(answer: &[u8], stdout: &mut impl Write) -> io::Result<()> {
+    let answer: Value = serde_json::from_slice(answer)?;
+    let text = |value: &Value, name: &str| {
+        let text = value.get(name).and_then(Value::as_str);
+        text.unwrap_or_default().to_owned()
+    };
+    for step in answer
+        .get("steps")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+    {
+        let verdict = match step.get("verdict").and_then(Value::as_str) {
+            Some("passes") => "yes",
+            Some("refuses") => "NO",
+            Some("no_answer") => "no answer",
+            Some("rides_through") => "rides through",
+            _ => "-",
+        };
+        let age = step.get("age_ms").and_then(Value::as_u64);
+        let age = age.map_or_else(String::new, |age| format!(", {age} ms old"));
+        writeln!(
+            stdout,
+            "{:<15} {verdict:<14} {} ({}{age})",
+            text(step, "step"),
+            text(step, "detail"),
+            text(step, "source"),
+        )?;
+    }
+    let role = text(&answer, "role");
+    let role = if role.is_empty() {
+        role
+    } else {
+        format!(", as {role}")
+    };
+    let status = answer
+        .get("status")
+        .and_then(Value::as_u64)
+        .unwrap_or_default();
+    writeln!(stdout, "\n{status} {}{role}", text(&answer, "code"))
+}

@@ -1,0 +1,34 @@
+//! `[reissue]` after validation: in which answers tokens are looked for.
+
+use crate::http::pattern::Target;
+
+/// `[reissue]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reissue {
+    /// Replace, observe or off; without effect as long as there are no rules.
+    pub mode: ReissueMode,
+    /// In the file's order: the first that a request matches counts.
+    pub rules: Vec<ReissueRule>,
+}
+
+/// `reissue.mode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReissueMode {
+    /// Long tokens are replaced.
+    Replace,
+    /// Tokens are counted, answers stay as they are.
+    Observe,
+    /// Answers aren't looked at.
+    Off,
+}
+
+/// One of `[[reissue.rule]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReissueRule {
+    /// `path` as written: the metrics' `route` label.
+    pub route: String,
+    /// Which requests it means.
+    pub target: Target,
+    /// Without a verifying JWT, tokens are withheld.
+    pub require_auth: bool,
+}

@@ -1,0 +1,111 @@
+//! `[agora]` and `[token]`: the project, and how its tokens are made.
+
+use std::time::Duration;
+
+use crate::config::secret::Secret;
+
+/// `[agora]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Agora {
+    /// 32 hexadecimal digits.
+    pub app_id: String,
+    /// Mints and verifies; 32 hexadecimal digits.
+    pub app_certificate: Secret,
+    /// The certificate before the present one: verifies only.
+    pub previous_certificate: Option<Secret>,
+    /// The decoy that the backend mints with: verifies only.
+    pub backend_certificate: Option<Secret>,
+}
+
+/// `[token]`. Durations are whole seconds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Token {
+    /// 1 min to 24 h.
+    pub lifetime: Duration,
+    /// At most half the lifetime.
+    pub refresh_before: Duration,
+    /// How much shorter than the lifetime a token may come out, by chance; at most half the lifetime.
+    pub jitter: Duration,
+    /// How much longer than its token a backup token lives; zero is off. With any lifetime, at most 24 h.
+    pub backup: Duration,
+    /// What a token opens besides RTC.
+    pub services: Services,
+    /// The claim with the user's id in RTM and chat; empty is the subject.
+    pub messaging_id_claim: String,
+    /// `[[token.tier]]`, in order: the first that takes a login counts.
+    pub tiers: Vec<Tier>,
+    /// Which bytes.
+    pub format: TokenFormat,
+    /// What an absent `role` means.
+    pub default_role: DefaultRole,
+    /// Whether uid 0 is served.
+    pub zero_uid: ZeroUid,
+}
+
+/// `token.services`, beside `"rtc"`, which is always among them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Services {
+    /// `"rtm"`: signaling.
+    pub rtm: bool,
+    /// `"chat"`.
+    pub chat: bool,
+}
+
+impl Services {
+    /// Whether a token holds more than RTC, and so needs a messaging id. Never in format 006.
+    pub fn any(self) -> bool {
+        self.rtm || self.chat
+    }
+}
+
+/// One `[[token.tier]]`: other times for logins with this claim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tier {
+    /// The claim's name, never empty.
+    pub claim: String,
+    /// What it must be, or contain.
+    pub value: String,
+    /// In place of `token.lifetime`, within the same bounds.
+    pub lifetime: Option<Duration>,
+    /// In place of `policy.max_session`; zero is no limit.
+    pub max_session: Option<Duration>,
+}
+
+/// `token.format`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TokenFormat {
+    /// AccessToken2.
+    V007,
+    /// Legacy AccessToken.
+    V006,
+}
+
+impl TokenFormat {
+    /// `007` or `006`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::V007 => "007",
+            Self::V006 => "006",
+        }
+    }
+}
+
+/// `token.default_role`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DefaultRole {
+    /// Publisher for the stream's owner or co-host, else subscriber.
+    Auto,
+    /// Always publisher.
+    Publisher,
+    /// Always subscriber.
+    Subscriber,
+}
+
+/// `token.zero_uid`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ZeroUid {
+    /// 400.
+    Reject,
+    /// Minted: a token that anyone may use.
+    Allow,
+}

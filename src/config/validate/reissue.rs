@@ -1,0 +1,60 @@
+//! `[reissue]`: in which answers tokens are looked for.
+//!
+//! Keeps true: a rule's path is written as a request would spell it, so that it can match.
+
+use super::routes::{method, pattern, route_key};
+use crate::config::diagnostic::quoted;
+use crate::config::model::{Reissue, ReissueMode, ReissueRule, Routes};
+use crate::config::raw::{Item, Table};
+use crate::http::pattern::Target;
+
+pub(super) fn reissue(table: &Table<'_>, routes: &Routes) -> Reissue {
+    let modes = [
+        ("replace", ReissueMode::Replace),
+        ("observe", ReissueMode::Observe),
+        ("off", ReissueMode::Off),
+    ];
+    let rules = table.item("rule").and_then(|item| item.list());
+    let rules = rules.unwrap_or_default();
+    Reissue {
+        mode: table.choice("mode", &modes, ReissueMode::Replace),
+        rules: rules.iter().filter_map(|item| rule(item, routes)).collect(),
+    }
+}
+
+fn rule(item: &Item<'_>, routes: &Routes) -> Option<ReissueRule> {
+    let table = item.as_table()?;
+    let path = table.item("path");
+    if path.is_none() {
+        table.missing("path", "path = \"/api/live/active\"");
+    }
+    let methods = table.item("methods").and_then(|item| item.list());
+    let methods = methods.unwrap_or_default();
+    let methods = methods.iter().filter_map(method).collect();
+    let require_auth = table.boolean("require_auth", false);
+    let path = path?;
+    let route = path.text()?;
+    if !pattern(&path, route) {
+        return None;
+    }
+    if route.contains("/:") {
+        path.error(
+            "a parameter is written in braces here",
+            "write {id} where Express has :id",
+        );
+        return None;
+    }
+    let key = route_key(route);
+    let mut owned = routes.token.iter().chain(&routes.refresh);
+    if owned.any(|owned| route_key(owned) == key) {
+        path.warning(
+            format!("{} is answered by renewd itself", quoted(route)),
+            "list paths that the backend answers; POST is never forwarded there while enforcing",
+        );
+    }
+    Some(ReissueRule {
+        route: route.to_owned(),
+        target: Target::new(route, methods),
+        require_auth,
+    })
+}

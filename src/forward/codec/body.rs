@@ -1,0 +1,307 @@
+//! A response's body, taken out of its framing (RFC 9112 §6, §7.1).
+//!
+//! Keeps true: bytes pass uncopied; a chunk that doesn't end where it should is an error.
+//! Must not know: where the bytes come from, or go.
+
+use bytes::{Buf, Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::Malformed;
+
+/// A chunk's size with its extensions, which nobody reads: what one connection may be made to look through for nothing.
+const MAX_SIZE_LINE: usize = 16 * 1024;
+
+/// All trailers together.
+const MAX_TRAILERS: usize = 16 * 1024;
+
+/// How many of them.
+const MAX_TRAILER_FIELDS: usize = 64;
+
+/// How the rest of a body is delimited.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::forward) enum Framing {
+    /// There is nothing more.
+    Over,
+    /// This many bytes.
+    Sized(u64),
+    /// Chunks.
+    Chunked(Chunk),
+    /// All that comes until the connection is closed.
+    UntilClose,
+}
+
+/// Where in a chunk we are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::forward) enum Chunk {
+    /// Before its size.
+    Size,
+    /// This many bytes before its end.
+    Data(u64),
+    /// At the line end behind its data.
+    DataEnd,
+    /// Behind the last chunk.
+    Trailers,
+}
+
+/// What is next in a body.
+#[derive(Debug)]
+pub(in crate::forward) enum Next {
+    Data(Bytes),
+    /// Always the last.
+    Trailers(HeaderMap),
+    End,
+    /// More input is needed.
+    Starved,
+}
+
+impl Framing {
+    pub(in crate::forward) fn sized(length: u64) -> Self {
+        match length {
+            0 => Self::Over,
+            length => Self::Sized(length),
+        }
+    }
+
+    pub(in crate::forward) fn chunked() -> Self {
+        Self::Chunked(Chunk::Size)
+    }
+
+    /// Takes what is next from the front of `input`.
+    pub(in crate::forward) fn next(&mut self, input: &mut BytesMut) -> Result<Next, Malformed> {
+        match self {
+            Self::Over => Ok(Next::End),
+            Self::UntilClose if input.is_empty() => Ok(Next::Starved),
+            Self::UntilClose => Ok(Next::Data(input.split().freeze())),
+            Self::Sized(rest) => {
+                let Some(data) = take(rest, input) else {
+                    return Ok(Next::Starved);
+                };
+                if *rest == 0 {
+                    *self = Self::Over;
+                }
+                Ok(Next::Data(data))
+            }
+            Self::Chunked(chunk) => {
+                let next = chunk.next(input)?;
+                if matches!(next, Next::End | Next::Trailers(_)) {
+                    *self = Self::Over;
+                }
+                Ok(next)
+            }
+        }
+    }
+
+    /// Bytes to come, as far as is known.
+    pub(in crate::forward) fn expected(&self) -> Option<u64> {
+        match self {
+            Self::Over => Some(0),
+            Self::Sized(rest) => Some(*rest),
+            Self::Chunked(_) | Self::UntilClose => None,
+        }
+    }
+}
+
+impl Chunk {
+    fn next(&mut self, input: &mut BytesMut) -> Result<Next, Malformed> {
+        loop {
+            match self {
+                Self::Size => {
+                    let Some(size) = take_size(input)? else {
+                        return Ok(Next::Starved);
+                    };
+                    *self = if size == 0 {
+                        Self::Trailers
+                    } else {
+                        Self::Data(size)
+                    };
+                }
+                Self::Data(rest) => {
+                    let Some(data) = take(rest, input) else {
+                        return Ok(Next::Starved);
+                    };
+                    if *rest == 0 {
+                        *self = Self::DataEnd;
+                        // Most chunks come with their end: what follows is then known without another look.
+                        self.take_data_end(input)?;
+                    }
+                    return Ok(Next::Data(data));
+                }
+                Self::DataEnd => {
+                    self.take_data_end(input)?;
+                    if *self == Self::DataEnd {
+                        return Ok(Next::Starved);
+                    }
+                }
+                Self::Trailers => return take_trailers(input),
+            }
+        }
+    }
+
+    fn take_data_end(&mut self, input: &mut BytesMut) -> Result<(), Malformed> {
+        match &input[..] {
+            [b'\r', b'\n', ..] => {
+                input.advance(2);
+                *self = Self::Size;
+                Ok(())
+            }
+            [] | [b'\r'] => Ok(()),
+            _ => Err(Malformed("a chunk longer than its size")),
+        }
+    }
+}
+
+/// At most `rest` bytes; `None` where there are none.
+fn take(rest: &mut u64, input: &mut BytesMut) -> Option<Bytes> {
+    if input.is_empty() {
+        return None;
+    }
+    let most = usize::try_from(*rest).unwrap_or(usize::MAX);
+    let data = input.split_to(input.len().min(most)).freeze();
+    *rest = rest.saturating_sub(u64::try_from(data.len()).unwrap_or(u64::MAX));
+    Some(data)
+}
+
+/// `1*HEXDIG [chunk-ext] CRLF`; blanks before extensions are tolerated, as widely sent.
+fn take_size(input: &mut BytesMut) -> Result<Option<u64>, Malformed> {
+    let Some(end) = input.iter().position(|byte| *byte == b'\n') else {
+        return if input.len() > MAX_SIZE_LINE {
+            Err(Malformed("a chunk size without end"))
+        } else {
+            Ok(None)
+        };
+    };
+    let line = input.split_to(end + 1);
+    let line = line
+        .strip_suffix(b"\r\n")
+        .filter(|line| line.len() <= MAX_SIZE_LINE)
+        .ok_or(Malformed("a chunk size that doesn't end as it should"))?;
+    let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit());
+    let (digits, rest) = line.split_at(digits.count());
+    if !matches!(rest.trim_ascii_start(), [] | [b';', ..]) {
+        return Err(Malformed("a chunk size that isn't one"));
+    }
+    std::str::from_utf8(digits)
+        .ok()
+        .and_then(|digits| u64::from_str_radix(digits, 16).ok())
+        .map(Some)
+        .ok_or(Malformed("a chunk size that isn't one"))
+}
+
+fn take_trailers(input: &mut BytesMut) -> Result<Next, Malformed> {
+    if input.starts_with(b"\r\n") {
+        input.advance(2);
+        return Ok(Next::End);
+    }
+    let mut fields = [httparse::EMPTY_HEADER; MAX_TRAILER_FIELDS];
+    let malformed = Malformed("trailers that can't be read");
+    let Ok(parsed) = httparse::parse_headers(input, &mut fields) else {
+        return Err(malformed);
+    };
+    let httparse::Status::Complete((length, fields)) = parsed else {
+        return if input.len() > MAX_TRAILERS {
+            Err(malformed)
+        } else {
+            Ok(Next::Starved)
+        };
+    };
+    let mut trailers = HeaderMap::with_capacity(fields.len());
+    for field in fields {
+        let name = HeaderName::from_bytes(field.name.as_bytes());
+        let value = HeaderValue::from_bytes(field.value);
+        let (Ok(name), Ok(value)) = (name, value) else {
+            return Err(malformed);
+        };
+        trailers.append(name, value);
+    }
+    input.advance(length);
+    Ok(Next::Trailers(trailers))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Decodes pieces as they come: the body, its trailers, whether it ended, and what is left of the input.
+    fn decode(
+        mut framing: Framing,
+        pieces: &[&[u8]],
+    ) -> Result<(Vec<u8>, HeaderMap, bool, Vec<u8>), Malformed> {
+        let mut input = BytesMut::new();
+        let (mut body, mut trailers, mut ended) = (Vec::new(), HeaderMap::new(), false);
+        for piece in pieces {
+            input.extend_from_slice(piece);
+            while !ended {
+                match framing.next(&mut input)? {
+                    Next::Data(data) => {
+                        assert!(!data.is_empty());
+                        body.extend_from_slice(&data);
+                    }
+                    Next::Trailers(read) => (trailers, ended) = (read, true),
+                    Next::End => ended = true,
+                    Next::Starved => break,
+                }
+            }
+        }
+        Ok((body, trailers, ended, input.to_vec()))
+    }
+
+    #[test]
+    fn a_chunked_body_comes_out_whole_however_it_is_cut() {
+        let text =
+            b"5\r\nhello\r\n1;name=\"v\"\r\n \r\n6 \t;x\r\nworld!\r\n0\r\nX-Sum: 1\r\n\r\nnext";
+        for cut in 0..text.len() {
+            let (first, second) = text.split_at(cut);
+            let (body, trailers, ended, rest) =
+                decode(Framing::chunked(), &[first, second]).unwrap();
+            assert_eq!(body, b"hello world!", "{cut}");
+            assert_eq!(trailers["x-sum"], "1");
+            assert!(ended);
+            assert_eq!(rest, b"next");
+        }
+        let single: Vec<&[u8]> = text.chunks(1).collect();
+        assert_eq!(
+            decode(Framing::chunked(), &single).unwrap().0,
+            b"hello world!"
+        );
+    }
+
+    #[test]
+    fn a_sized_body_ends_at_its_length_and_leaves_the_rest() {
+        let (body, _, ended, rest) = decode(Framing::sized(5), &[b"he", b"llo!"]).unwrap();
+        assert_eq!(
+            (body, ended, rest),
+            (b"hello".to_vec(), true, b"!".to_vec())
+        );
+        assert!(decode(Framing::sized(0), &[b""]).unwrap().2);
+        assert!(!decode(Framing::sized(5), &[b"hell"]).unwrap().2);
+    }
+
+    #[test]
+    fn a_body_until_the_close_takes_everything() {
+        let (body, _, ended, _) = decode(Framing::UntilClose, &[b"a", b"", b"b"]).unwrap();
+        assert_eq!((body, ended), (b"ab".to_vec(), false));
+    }
+
+    #[test]
+    fn chunks_that_are_none_are_refused() {
+        for text in [
+            &b"\r\n"[..],
+            b"g\r\n",
+            b"-1\r\n",
+            b"0x5\r\n",
+            b"5 5\r\nhello\r\n",
+            b"5\nhello\r\n",
+            b"5\r\nhelloo\r\n",
+            b"5\r\nhello\n",
+            b"10000000000000000\r\n",
+            b"0\r\nno field\r\n\r\n",
+        ] {
+            let printed = String::from_utf8_lossy(text);
+            assert!(decode(Framing::chunked(), &[text]).is_err(), "{printed:?}");
+        }
+        let endless = vec![b'1'; MAX_SIZE_LINE + 1];
+        assert!(decode(Framing::chunked(), &[&endless]).is_err());
+        let endless = [b"0\r\nx: ".as_slice(), &vec![b'a'; MAX_TRAILERS]].concat();
+        assert!(decode(Framing::chunked(), &[&endless]).is_err());
+    }
+}

@@ -1,0 +1,205 @@
+//! Requests as bytes (RFC 9112 §3, §6, §7.1).
+//!
+//! Keeps true: a request is framed as its body is, whatever its own fields said.
+//! Must not know: which fields travel on, where the body comes from.
+
+use std::io::Write;
+
+use http::header::{
+    AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
+    HOST, MAX_FORWARDS, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING,
+};
+use http::{HeaderMap, HeaderName, Request};
+use http_body::Body as _;
+
+use super::elements;
+use crate::http::body::RequestBody;
+use crate::http::hop::{self, RequestChanges, write_field};
+use crate::http::target;
+
+/// How the rest of a request's body is delimited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::forward) enum Framing {
+    /// There is nothing more to send.
+    Over,
+    /// This many bytes.
+    Sized(u64),
+    /// Chunks.
+    Chunked,
+}
+
+/// Appends the head of a request, with the fields that travel on and our own.
+pub(in crate::forward) fn write_head(
+    request: &Request<RequestBody>,
+    changes: &RequestChanges<'_>,
+    out: &mut Vec<u8>,
+) -> Framing {
+    let target = target::origin_form(request.uri());
+    out.extend_from_slice(request.method().as_str().as_bytes());
+    out.push(b' ');
+    let target = target.as_ref().map_or("/", |target| target.as_str());
+    out.extend_from_slice(target.as_bytes());
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    hop::write_request_fields(request.headers(), changes, out);
+    out.extend_from_slice(b"\r\n");
+    let body = request.body();
+    match body.size_hint().exact() {
+        _ if body.is_end_stream() => Framing::Over,
+        Some(length) if !changes.chunked => Framing::Sized(length),
+        _ => Framing::Chunked,
+    }
+}
+
+/// Appends what goes before a chunk's data. What goes behind is [`CHUNK_END`].
+pub(in crate::forward) fn write_chunk_size(size: usize, out: &mut Vec<u8>) {
+    // Writing to a vector can't fail.
+    let _ = write!(out, "{size:x}\r\n");
+}
+
+/// What goes behind a chunk's data.
+pub(in crate::forward) const CHUNK_END: &[u8] = b"\r\n";
+
+/// Appends the end of a chunked body with those of its trailers that `announced`, the request's own fields, promised in
+/// `Trailer`, and that may be trailers at all (RFC 9110 §6.5.1).
+pub(in crate::forward) fn write_last_chunk(
+    trailers: &HeaderMap,
+    announced: &HeaderMap,
+    out: &mut Vec<u8>,
+) {
+    out.extend_from_slice(b"0\r\n");
+    for (name, value) in trailers {
+        if may_be_trailer(name) && is_announced(name, announced) {
+            write_field(name, value.as_bytes(), out);
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+fn is_announced(name: &HeaderName, announced: &HeaderMap) -> bool {
+    announced.get_all(TRAILER).iter().any(|line| {
+        elements(line.as_bytes())
+            .any(|element| element.eq_ignore_ascii_case(name.as_str().as_bytes()))
+    })
+}
+
+/// Nothing that frames, routes, authenticates or says how to read the body.
+fn may_be_trailer(name: &HeaderName) -> bool {
+    ![
+        AUTHORIZATION,
+        CACHE_CONTROL,
+        CONTENT_ENCODING,
+        CONTENT_LENGTH,
+        CONTENT_RANGE,
+        CONTENT_TYPE,
+        HOST,
+        MAX_FORWARDS,
+        SET_COOKIE,
+        TE,
+        TRAILER,
+        TRANSFER_ENCODING,
+    ]
+    .contains(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+
+    use http::HeaderValue;
+
+    use super::*;
+    use crate::http::exchange::Exchange;
+    use crate::http::forwarded::{Claims, Origin, Scheme};
+
+    fn written(
+        target: &str,
+        headers: &[(&'static str, &'static str)],
+        body: Option<&'static str>,
+    ) -> (Framing, String) {
+        let exchange = Rc::new(Exchange::default());
+        let body = RequestBody::empty(exchange).replay(body.unwrap_or_default().into());
+        let mut request = Request::post(target).body(body).unwrap();
+        for (name, value) in headers {
+            request
+                .headers_mut()
+                .append(*name, HeaderValue::from_static(value));
+        }
+        let origin = Origin {
+            client_ip: None,
+            host: None,
+            scheme: Scheme::Http,
+            claims: Claims::None,
+        };
+        let changes = RequestChanges {
+            host: &HeaderValue::from_static("live.example"),
+            origin: &origin,
+            request_id: &HeaderValue::from_static("id-1"),
+            upgrade: false,
+            chunked: request.body().is_unannounced(request.headers()),
+            keeps_method: false,
+        };
+        let mut out = Vec::new();
+        let framing = write_head(&request, &changes, &mut out);
+        let text = String::from_utf8(out).unwrap();
+        let own = "x-forwarded-proto: http\r\nx-request-id: id-1\r\n\r\n";
+        (framing, text.strip_suffix(own).unwrap().to_owned())
+    }
+
+    #[test]
+    fn a_head_is_written_in_the_order_of_its_fields() {
+        let fields = [("host", "other"), ("cookie", "a=1"), ("cookie", "b=2")];
+        let expected =
+            "POST /a?b=c HTTP/1.1\r\nhost: live.example\r\ncookie: a=1\r\ncookie: b=2\r\n";
+        assert_eq!(
+            written("/a?b=c", &fields, None),
+            (Framing::Over, expected.into())
+        );
+    }
+
+    #[test]
+    fn the_target_is_in_origin_form() {
+        for (target, expected) in [
+            ("http://live.example/a?b", "/a?b"),
+            ("http://live.example", "/"),
+            ("*", "*"),
+        ] {
+            let expected = format!("POST {expected} HTTP/1.1\r\nhost: live.example\r\n");
+            assert_eq!(written(target, &[("host", "x")], None).1, expected);
+        }
+    }
+
+    #[test]
+    fn a_body_is_sized_where_its_length_is_announced_and_chunked_otherwise() {
+        let sized = [("host", "x"), ("content-length", "5")];
+        let expected = "POST / HTTP/1.1\r\nhost: live.example\r\ncontent-length: 5\r\n";
+        assert_eq!(
+            written("/", &sized, Some("hello")),
+            (Framing::Sized(5), expected.into())
+        );
+        let fields = [("host", "x"), ("transfer-encoding", "gzip")];
+        let expected = "POST / HTTP/1.1\r\nhost: live.example\r\ntransfer-encoding: chunked\r\n";
+        assert_eq!(
+            written("/", &fields, Some("hello")),
+            (Framing::Chunked, expected.into())
+        );
+        let expected = "POST / HTTP/1.1\r\nhost: live.example\r\n";
+        assert_eq!(
+            written("/", &fields, None),
+            (Framing::Over, expected.into())
+        );
+    }
+
+    #[test]
+    fn only_announced_trailers_that_frame_nothing_are_sent() {
+        let mut announced = HeaderMap::new();
+        announced.insert(TRAILER, "X-Sum, content-length".parse().unwrap());
+        let mut trailers = HeaderMap::new();
+        trailers.insert("x-sum", "1".parse().unwrap());
+        trailers.insert("x-other", "2".parse().unwrap());
+        trailers.insert("content-length", "3".parse().unwrap());
+        let mut out = Vec::new();
+        write_chunk_size(255, &mut out);
+        write_last_chunk(&trailers, &announced, &mut out);
+        assert_eq!(out, b"ff\r\n0\r\nx-sum: 1\r\n\r\n");
+    }
+}

@@ -1,0 +1,97 @@
+//! What waits to be written to a backend: heads, framing and small data gathered, a large frame uncopied behind them.
+//!
+//! Keeps true: bytes leave in the order in which they came.
+//! Must not know: what they mean.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use tokio::io::AsyncWrite;
+
+use crate::transport::Transport;
+
+/// Frames up to this size are copied behind what else is to be written: less work than gathering.
+const GATHERED: usize = 4 * 1024;
+
+/// What an idle connection may keep.
+const IDLE_CAPACITY: usize = 16 * 1024;
+
+/// The queue.
+#[derive(Debug, Default)]
+pub(super) struct Output {
+    gathered: Vec<u8>,
+    written: usize,
+    data: Bytes,
+    /// What goes behind `data`.
+    end: &'static [u8],
+}
+
+impl Output {
+    /// To append to, where [`Output::has_room`].
+    pub(super) fn gathered(&mut self) -> &mut Vec<u8> {
+        &mut self.gathered
+    }
+
+    /// Appends a frame, and `end` behind it.
+    pub(super) fn push(&mut self, data: Bytes, end: &'static [u8]) {
+        if data.len() <= GATHERED {
+            self.gathered.extend_from_slice(&data);
+            self.gathered.extend_from_slice(end);
+        } else {
+            self.data = data;
+            self.end = end;
+        }
+    }
+
+    /// Whether more can be appended before anything is written.
+    pub(super) fn has_room(&self) -> bool {
+        self.data.is_empty() && self.end.is_empty() && self.gathered.len() < GATHERED
+    }
+
+    /// Forgets what wasn't written.
+    pub(super) fn clear(&mut self) {
+        self.gathered.clear();
+        self.written = 0;
+        self.data = Bytes::new();
+        self.end = b"";
+    }
+
+    /// Gives back memory that only a large request needed.
+    pub(super) fn shrink(&mut self) {
+        if self.gathered.capacity() > IDLE_CAPACITY {
+            self.gathered = Vec::new();
+        }
+    }
+
+    /// Writes some of it; 0 when there is nothing left.
+    pub(super) fn poll_write(
+        &mut self,
+        transport: &mut Transport,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        let head = self.gathered.get(self.written..).unwrap_or_default();
+        let transport = Pin::new(transport);
+        let written = if self.data.is_empty() && self.end.is_empty() {
+            if head.is_empty() {
+                self.clear();
+                return Poll::Ready(Ok(0));
+            }
+            ready!(transport.poll_write(context, head))?
+        } else {
+            let slices = [head, &self.data, self.end].map(IoSlice::new);
+            ready!(transport.poll_write_vectored(context, &slices))?
+        };
+        if written == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        let of_head = written.min(head.len());
+        let of_data = (written - of_head).min(self.data.len());
+        let of_end = written - of_head - of_data;
+        self.written += of_head;
+        self.data.advance(of_data);
+        self.end = self.end.get(of_end..).unwrap_or_default();
+        Poll::Ready(Ok(written))
+    }
+}

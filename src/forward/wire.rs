@@ -1,0 +1,412 @@
+//! One connection to a backend: a request written to it, its response read from it, one exchange after the other.
+//!
+//! Keeps true: nothing is read before it is asked for, nothing of a body is taken before what came before it is
+//! written; whoever waits polls this with its own context, so that no task but its own is ever woken.
+//! Must not know: pools, deadlines, retries, what a response means.
+
+use std::future::Future;
+use std::io;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, Request};
+use http_body::{Body as _, Frame};
+use tokio::io::{AsyncReadExt, AsyncWrite, ReadBuf};
+
+use super::codec::body::{self, Next};
+use super::codec::request::{self, CHUNK_END};
+use super::codec::response::{Head, take_head};
+use super::codec::{Malformed, body::Framing};
+use super::output::Output;
+use super::retry::Progress;
+use crate::http::body::RequestBody;
+use crate::http::exchange::Exchange;
+use crate::http::hop::RequestChanges;
+use crate::transport::{Transport, Upgraded};
+
+/// Bytes read at once of what is likely to be small.
+const READ: usize = 8 * 1024;
+
+/// Bytes read at once of a large body; 64 KiB would cost a tenth to a quarter of the speed.
+const MAX_READ: usize = 256 * 1024;
+
+/// Room in the buffer that isn't worth a read.
+const SCRAP: usize = 2 * 1024;
+
+/// What an idle connection may keep of its input buffer.
+const IDLE_CAPACITY: usize = 16 * 1024;
+
+/// What can go wrong on a connection.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Fault {
+    /// The request's body broke.
+    #[error("{0}")]
+    Request(hyper::Error),
+    /// The request's body ended before its announced length.
+    #[error("the request's body is shorter than announced")]
+    RequestCut,
+    #[error("{0}")]
+    Response(#[from] Malformed),
+    #[error("{0}")]
+    Connection(#[from] io::Error),
+}
+
+/// How far the request is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Upload {
+    UnderWay,
+    /// All of it is written.
+    Sent,
+    /// And our side of the connection is closed, as the client's is.
+    Closed,
+    /// Nothing more can be written; what the backend said before may still be read.
+    Broken,
+}
+
+/// A connection to a backend.
+#[derive(Debug)]
+pub(super) struct Wire {
+    transport: Transport,
+    input: BytesMut,
+    /// Bytes to make room for at the next read.
+    read_size: usize,
+    output: Output,
+    /// Until its response begins, so that it can be had back; or until it is sent.
+    request: Option<Box<Request<RequestBody>>>,
+    sending: request::Framing,
+    /// A frame of the request's body was taken.
+    body_begun: bool,
+    upload: Upload,
+    progress: Progress,
+    /// Bytes of the response's head that were looked at.
+    known: usize,
+    to_head_request: bool,
+    receiving: Framing,
+    keep_alive: bool,
+    exchange: Option<Rc<Exchange>>,
+    /// Whoever reads the response, while somebody else sends the request.
+    reader: Option<Waker>,
+    /// Why the sending failed, for the reader.
+    failed: Option<Fault>,
+}
+
+impl Wire {
+    pub(super) fn new(transport: Transport) -> Self {
+        Self {
+            transport,
+            input: BytesMut::new(),
+            read_size: READ,
+            output: Output::default(),
+            request: None,
+            sending: request::Framing::Over,
+            body_begun: false,
+            upload: Upload::Sent,
+            progress: Progress::NotWritten,
+            known: 0,
+            to_head_request: false,
+            receiving: Framing::Over,
+            keep_alive: true,
+            exchange: None,
+            reader: None,
+            failed: None,
+        }
+    }
+
+    /// Begins an exchange; the connection must be [reusable](Wire::reusable).
+    pub(super) fn begin(
+        &mut self,
+        request: Box<Request<RequestBody>>,
+        changes: &RequestChanges<'_>,
+    ) {
+        self.output.clear();
+        self.sending = request::write_head(&request, changes, self.output.gathered());
+        self.body_begun = false;
+        self.upload = Upload::UnderWay;
+        self.progress = Progress::NotWritten;
+        self.known = 0;
+        self.to_head_request = request.method() == http::Method::HEAD;
+        self.keep_alive = false;
+        self.exchange = Some(request.body().exchange().clone());
+        self.request = Some(request);
+    }
+
+    /// Whether all of the request is written.
+    pub(super) fn sent(&self) -> bool {
+        matches!(self.upload, Upload::Sent | Upload::Closed)
+    }
+
+    /// How far the exchange has come.
+    pub(super) fn progress(&self) -> Progress {
+        self.progress
+    }
+
+    /// The request, if nothing of its body was taken.
+    pub(super) fn take_back(&mut self) -> Option<Box<Request<RequestBody>>> {
+        self.request.take_if(|_| !self.body_begun)
+    }
+
+    /// Writes the request, as far as its body has come.
+    pub(super) fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        if self.upload != Upload::UnderWay {
+            return Poll::Ready(Ok(()));
+        }
+        loop {
+            let awaited = self.poll_gather(context)?.is_pending();
+            if let Err(error) = ready!(self.poll_write(context)) {
+                // A server that refuses a request may answer and close before all of it has arrived.
+                tracing::debug!(%error, "the backend takes no more of a request");
+                self.upload = Upload::Broken;
+                self.request.take_if(|_| self.body_begun);
+                return Poll::Ready(Ok(()));
+            }
+            if self.sending == request::Framing::Over {
+                self.upload = Upload::Sent;
+                return Poll::Ready(Ok(()));
+            }
+            if awaited {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Takes frames of the body until there is enough to write. Pending when the client hasn't sent more.
+    fn poll_gather(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        while self.sending != request::Framing::Over && self.output.has_room() {
+            let Some(request) = &mut self.request else {
+                self.sending = request::Framing::Over;
+                break;
+            };
+            let frame = ready!(Pin::new(request.body_mut()).poll_frame(context));
+            self.body_begun = true;
+            match frame {
+                None => self.end_body(&HeaderMap::new())?,
+                Some(Err(error)) => return Poll::Ready(Err(Fault::Request(error))),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => self.queue(data)?,
+                    Err(frame) => {
+                        let trailers = frame.into_trailers().unwrap_or_default();
+                        self.end_body(&trailers)?;
+                    }
+                },
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn queue(&mut self, data: Bytes) -> Result<(), Fault> {
+        if data.is_empty() {
+            return Ok(());
+        }
+        let chunked = match &mut self.sending {
+            request::Framing::Sized(rest) => {
+                let length = u64::try_from(data.len()).unwrap_or(u64::MAX);
+                *rest = rest.checked_sub(length).ok_or(Fault::RequestCut)?;
+                if *rest == 0 {
+                    self.sending = request::Framing::Over;
+                }
+                false
+            }
+            request::Framing::Chunked | request::Framing::Over => true,
+        };
+        if chunked {
+            request::write_chunk_size(data.len(), self.output.gathered());
+        }
+        self.output
+            .push(data, if chunked { CHUNK_END } else { b"" });
+        Ok(())
+    }
+
+    fn end_body(&mut self, trailers: &HeaderMap) -> Result<(), Fault> {
+        match self.sending {
+            request::Framing::Sized(_) => return Err(Fault::RequestCut),
+            request::Framing::Chunked => {
+                let none = HeaderMap::new();
+                let announced = self
+                    .request
+                    .as_ref()
+                    .map_or(&none, |request| request.headers());
+                request::write_last_chunk(trailers, announced, self.output.gathered());
+            }
+            request::Framing::Over => {}
+        }
+        self.sending = request::Framing::Over;
+        Ok(())
+    }
+
+    /// Writes what is queued, and flushes it.
+    fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while ready!(self.output.poll_write(&mut self.transport, context))? > 0 {
+            if self.progress == Progress::NotWritten {
+                self.progress = Progress::NoResponse;
+            }
+        }
+        Pin::new(&mut self.transport).poll_flush(context)
+    }
+
+    /// Reads the head of the response.
+    pub(super) fn poll_head(&mut self, context: &mut Context<'_>) -> Poll<Result<Head, Fault>> {
+        loop {
+            if self.input.len() > self.known {
+                let mut fields = self.recycled_fields();
+                let (input, known) = (&mut self.input, self.known);
+                let head = take_head(input, known, self.to_head_request, &mut fields)?;
+                if let Some(head) = head {
+                    self.keep_alive = head.keep_alive;
+                    self.receiving = head.framing.clone();
+                    return Poll::Ready(Ok(head));
+                }
+                self.known = self.input.len();
+            }
+            if ready!(self.poll_fill(context))? == 0 {
+                return Poll::Ready(Err(Fault::Connection(io::ErrorKind::UnexpectedEof.into())));
+            }
+        }
+    }
+
+    /// Room for the response's fields: the request's, which nobody can ask back when its response has begun.
+    fn recycled_fields(&mut self) -> HeaderMap {
+        let sent = self.sent();
+        let request = self.request.take_if(|_| sent);
+        let mut fields =
+            request.map_or_else(HeaderMap::new, |request| request.into_parts().0.headers);
+        fields.clear();
+        fields
+    }
+
+    /// Reads the next frame of the response's body.
+    pub(super) fn poll_frame(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        loop {
+            match self.receiving.next(&mut self.input) {
+                Ok(Next::Data(data)) => return Poll::Ready(Some(Ok(Frame::data(data)))),
+                Ok(Next::Trailers(trailers)) => {
+                    return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+                }
+                Ok(Next::End) => return Poll::Ready(None),
+                Ok(Next::Starved) => {}
+                Err(malformed) => return self.give_up(malformed.into()),
+            }
+            if let Some(fault) = self.failed.take() {
+                return self.give_up(fault);
+            }
+            match self.poll_fill(context) {
+                Poll::Ready(Ok(0)) if self.receiving == Framing::UntilClose => {
+                    self.receiving = Framing::Over;
+                }
+                Poll::Ready(Ok(0)) => {
+                    return self.give_up(Fault::Connection(io::ErrorKind::UnexpectedEof.into()));
+                }
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) => return self.give_up(error.into()),
+                Poll::Pending => {
+                    if self.upload == Upload::UnderWay {
+                        self.reader = Some(context.waker().clone());
+                    }
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
+    fn give_up(&mut self, fault: Fault) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        self.receiving = Framing::Over;
+        self.keep_alive = false;
+        Poll::Ready(Some(Err(fault)))
+    }
+
+    /// The rest of the response's body, if its length is known.
+    pub(super) fn expected(&self) -> Option<u64> {
+        self.receiving.expected()
+    }
+
+    /// Whether the response is read to its end.
+    pub(super) fn received(&self) -> bool {
+        self.receiving == Framing::Over
+    }
+
+    /// Sends the rest of a request whose response has begun; tells whoever reads the response if that fails.
+    pub(super) fn poll_upload(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if let Err(fault) = ready!(self.poll_send(context)) {
+            self.failed = Some(fault);
+            self.upload = Upload::Broken;
+            if let Some(reader) = self.reader.take() {
+                reader.wake();
+            }
+        }
+        self.request = None;
+        Poll::Ready(())
+    }
+
+    /// Reads what is there, after passing on that the client has closed its sending side: the backend then does what it
+    /// would have done without us, answer or give up.
+    fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if let Some(exchange) = &self.exchange {
+            if !exchange.client_closed() {
+                exchange.wake_on_client_closed(context);
+            } else if self.upload == Upload::Sent {
+                ready!(self.transport.poll_close_write(context))?;
+                self.upload = Upload::Closed;
+            }
+        }
+        let wanted = self.receiving_size();
+        let room = self.input.capacity() - self.input.len();
+        if room < SCRAP.max(wanted / 4) {
+            self.input.reserve(wanted);
+        }
+        let room = self.input.capacity() - self.input.len();
+        let read = ready!(pin!(self.transport.read_buf(&mut self.input)).poll(context))?;
+        if read == room {
+            self.read_size = (wanted * 2).min(MAX_READ);
+        } else if read < self.read_size / 4 {
+            self.read_size = (self.read_size / 2).max(READ);
+        }
+        if read > 0 {
+            self.progress = Progress::Responding;
+        }
+        Poll::Ready(Ok(read))
+    }
+
+    fn receiving_size(&self) -> usize {
+        match self.receiving {
+            body::Framing::Sized(rest) => {
+                usize::try_from(rest).map_or(MAX_READ, |rest| rest.clamp(READ, MAX_READ))
+            }
+            _ => self.read_size,
+        }
+    }
+
+    /// Ends an exchange; whether another one may follow on this connection.
+    pub(super) fn reusable(&mut self) -> bool {
+        self.exchange = None;
+        self.request = None;
+        self.reader = None;
+        if self.input.capacity() > IDLE_CAPACITY {
+            self.input = BytesMut::from(&self.input[..]);
+        }
+        self.output.shrink();
+        self.keep_alive
+            && self.upload == Upload::Sent
+            && self.receiving == Framing::Over
+            && self.input.is_empty()
+    }
+
+    /// Waits until an idle connection is closed, or says something unasked.
+    pub(super) fn poll_over(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let mut byte = [0];
+        let mut buffer = ReadBuf::new(&mut byte);
+        tokio::io::AsyncRead::poll_read(Pin::new(&mut self.transport), context, &mut buffer)
+            .map(|_| ())
+    }
+
+    /// The socket, after a 101.
+    pub(super) fn into_upgraded(self) -> Upgraded {
+        Upgraded {
+            transport: self.transport,
+            read_ahead: self.input.freeze(),
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Row 11's last question: what the backend's own hook says of a grant that every other row allows.
+//!
+//! Keeps true: no answer is never a no; a holder rides through it, anybody else waits, unless the configuration says yes.
+//! Must not know: how the hook is asked.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::decision::sources::{patience, rides_through};
+use super::decision::{Now, Refusal};
+use super::request::TokenRequest;
+use crate::access::authorize::Opinion;
+use crate::access::jwt::Claims;
+use crate::access::sessions::User;
+use crate::config::model::OnError;
+use crate::role::Role;
+use crate::snapshot::Snapshot;
+use crate::telemetry::labels::Outcome;
+use crate::telemetry::traffic_labels::LookupOutcome;
+
+/// The body that is posted.
+#[derive(Serialize)]
+struct Question<'a> {
+    subject: &'a str,
+    /// As signed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    claims: Option<&'a RawValue>,
+    channel: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uid: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    account: Option<&'a str>,
+    role: &'static str,
+}
+
+/// Asks the hook, where there is one: the longest lifetime it allows, or its no.
+pub(super) async fn ask(
+    snapshot: &Snapshot,
+    claims: &Claims,
+    request: &TokenRequest,
+    role: Role,
+    is_holder: bool,
+    now: Now,
+) -> Result<Option<Duration>, Refusal> {
+    let (Some(authorizer), Some(hook)) = (&snapshot.authorizer, &snapshot.config.authorize) else {
+        return Ok(None);
+    };
+    let (uid, account) = match &request.user {
+        User::Uid(uid) => (Some(*uid), None),
+        User::Account(account) => (None, Some(&**account)),
+    };
+    let question = serde_json::to_vec(&Question {
+        subject: &claims.subject,
+        claims: serde_json::from_str(&claims.all).ok(),
+        channel: &request.channel,
+        uid,
+        account,
+        role: role.as_str(),
+    });
+    let question = question.map_err(|_| unavailable())?;
+    let (outcome, verdict) = match authorizer
+        .ask(Bytes::from(question), patience(snapshot))
+        .await
+    {
+        Ok(Opinion::Yes(at_most)) => (LookupOutcome::Miss, Ok(at_most)),
+        Ok(Opinion::No(message)) => (
+            LookupOutcome::Miss,
+            Err(Refusal::new(Outcome::PolicyDenied, String::from(message))),
+        ),
+        Err(no_answer) if is_holder && rides_through(no_answer, hook.stale_if_error, now) => {
+            (LookupOutcome::Stale, Ok(None))
+        }
+        Err(_) => (
+            LookupOutcome::Error,
+            match hook.on_error {
+                OnError::Allow => Ok(None),
+                OnError::Unavailable => Err(unavailable()),
+            },
+        ),
+    };
+    authorizer.count(outcome, now.elapsed);
+    verdict
+}
+
+fn unavailable() -> Refusal {
+    Refusal::unavailable("Whether this is allowed can't be said right now")
+}

@@ -1,0 +1,167 @@
+//! Rows 6 to 9: what the sources say of the account and of the stream, and what follows where they say nothing.
+//!
+//! Keeps true: nobody is refused on an answer from before the request; a source without an answer refuses strangers with
+//! 503, and holders only once `stale_if_error` is over.
+//! Must not know: which sources there are.
+
+use std::time::Duration;
+
+use super::{Caller, Findings, Now, Refusal, asked_role};
+use crate::access::accounts::Account;
+use crate::access::lookup::{Answer, NoAnswer};
+use crate::access::streams::{Looked, Lookup, Stream};
+use crate::live::request::TokenRequest;
+use crate::role::Role;
+use crate::snapshot::Snapshot;
+use crate::telemetry::labels::Outcome;
+use crate::telemetry::traffic_labels::LookupOutcome;
+
+/// Row 6: whether the account may go on; `None` where accounts aren't looked up. Nobody is refused on a cached answer.
+pub(super) async fn account(
+    snapshot: &Snapshot,
+    caller: Caller<'_>,
+    held: Option<Role>,
+    now: Now,
+) -> Option<(LookupOutcome, Result<(), Refusal>)> {
+    Some(match look_account(snapshot, caller, now).await? {
+        Ok(answer) => {
+            let session = caller.claims.session.as_deref();
+            let verdict = snapshot.accounts.verdict(&answer.value, session);
+            (answer.outcome, verdict.map_err(Refusal::of_account))
+        }
+        Err(no_answer) => {
+            let stale = snapshot.config.accounts.stale_if_error;
+            if held.is_some() && rides_through(no_answer, stale, now) {
+                (LookupOutcome::Stale, Ok(()))
+            } else {
+                let message = "Accounts can't be looked up right now";
+                (LookupOutcome::Error, Err(Refusal::unavailable(message)))
+            }
+        }
+    })
+}
+
+/// Looks the account up; what would refuse is asked for again, unless it was asked for after the request came.
+async fn look_account(
+    snapshot: &Snapshot,
+    caller: Caller<'_>,
+    now: Now,
+) -> Option<Result<Answer<Account>, NoAnswer>> {
+    let accounts = &snapshot.accounts;
+    let (subject, credentials) = (&caller.claims.subject, caller.credentials);
+    let session = caller.claims.session.as_deref();
+    let patience = patience(snapshot);
+    let looked = accounts.look(subject, credentials, None, patience).await?;
+    match looked {
+        Ok(answer)
+            if answer.asked_at < now.elapsed
+                && accounts.verdict(&answer.value, session).is_err() =>
+        {
+            let since = Some(now.elapsed);
+            accounts.look(subject, credentials, since, patience).await
+        }
+        looked => Some(looked),
+    }
+}
+
+/// How long one source may keep a decision waiting, so that what is left of its time is enough to ride through.
+pub(in crate::live) fn patience(snapshot: &Snapshot) -> Duration {
+    snapshot.config.decision.timeout.mul_f32(0.8)
+}
+
+/// Whether a holder's last grant stands in for a source that gives no answer.
+pub(in crate::live) fn rides_through(
+    no_answer: NoAnswer,
+    stale_if_error: Duration,
+    now: Now,
+) -> bool {
+    now.elapsed.saturating_sub(no_answer.since) < stale_if_error
+}
+
+/// Looks the stream up; what would refuse is asked for again, unless it was asked for after the request came: a viewer
+/// arrives a moment after the stream began, a ban is lifted, a co-host is added.
+pub(in crate::live) async fn look_stream(
+    snapshot: &Snapshot,
+    subject: &str,
+    request: &TokenRequest,
+    now: Now,
+) -> Looked {
+    let streams = &snapshot.streams;
+    let patience = patience(snapshot);
+    let looked = streams.look(&request.channel, None, patience).await;
+    let passes = match &looked.lookup {
+        Lookup::Found(stream) => stream_role(snapshot, subject, request, stream).1.is_ok(),
+        Lookup::NotFound => false,
+        Lookup::NoAnswer { .. } => true,
+    };
+    if passes || !looked.may_predate(now.elapsed) {
+        return looked;
+    }
+    streams
+        .look(&request.channel, Some(now.elapsed), patience)
+        .await
+}
+
+/// Rows 7 to 9: the role that the stream allows.
+pub(super) fn role_in_stream(
+    snapshot: &Snapshot,
+    subject: &str,
+    request: &TokenRequest,
+    held: Option<Role>,
+    now: Now,
+    looked: Looked,
+    findings: &mut Findings,
+) -> Result<Role, Refusal> {
+    let stream = match looked.lookup {
+        Lookup::Found(stream) => stream,
+        Lookup::NotFound => return Err(stream_not_live()),
+        Lookup::NoAnswer { since } => {
+            let stale = snapshot.config.streams.stale_if_error;
+            let role = held.filter(|_| rides_through(NoAnswer { since }, stale, now));
+            findings.streams = Some(role.map_or(LookupOutcome::Error, |_| LookupOutcome::Stale));
+            findings.role = role.or(findings.role);
+            return role
+                .ok_or_else(|| Refusal::unavailable("Streams can't be looked up right now"));
+        }
+    };
+    let (role, verdict) = stream_role(snapshot, subject, request, &stream);
+    if stream.is_open() {
+        findings.role = Some(role);
+    }
+    verdict.map(|()| role)
+}
+
+/// The role that this stream gives the subject, and whether they may have it.
+pub(in crate::live) fn stream_role(
+    snapshot: &Snapshot,
+    subject: &str,
+    request: &TokenRequest,
+    stream: &Stream,
+) -> (Role, Result<(), Refusal>) {
+    let may_publish = stream.may_publish(subject);
+    let role = asked_role(snapshot, request).unwrap_or(if may_publish {
+        Role::Publisher
+    } else {
+        Role::Subscriber
+    });
+    let verdict = if !stream.is_open() {
+        Err(stream_not_live())
+    } else if stream.bans(subject) {
+        Err(Refusal::new(
+            Outcome::ViewerBanned,
+            "You are banned from this stream",
+        ))
+    } else if role == Role::Publisher && !may_publish {
+        Err(Refusal::new(
+            Outcome::NotOwner,
+            "Not authorized to broadcast this stream",
+        ))
+    } else {
+        Ok(())
+    };
+    (role, verdict)
+}
+
+fn stream_not_live() -> Refusal {
+    Refusal::new(Outcome::StreamNotLive, "Stream no longer active")
+}

@@ -1,0 +1,438 @@
+//! The decision, step by step, for an operator who asks why somebody has no token: who says what, and since when.
+//!
+//! Keeps true: the rows, sources and caches of the decision itself; nothing is charged, minted or recorded; what only a
+//! login could answer is said to be unchecked, never guessed.
+//! Must not know: how the answer is shown.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::decision::{self, Now, sources};
+use super::fields::{Fields, Value};
+use super::request::{self, TokenRequest};
+use super::wire;
+use crate::access::accounts::{Account, Accounts};
+use crate::access::lookup::NoAnswer;
+use crate::access::sessions::{Claim, User};
+use crate::access::streams::{Lookup, Stream};
+use crate::clock::Clock;
+use crate::config::model::{AccountsSource, DecisionMode, StreamsSource};
+use crate::limit::Charge;
+use crate::role::Role;
+use crate::snapshot::Snapshot;
+use crate::telemetry::labels::Outcome;
+
+/// What is asked: would this subject get a token?
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// As the login names it.
+    pub subject: String,
+    /// The channel's name.
+    pub channel: String,
+    /// `None`: what the stream gives.
+    pub role: Option<Role>,
+    /// `None` leaves the uid unchecked.
+    pub user: Option<User>,
+}
+
+impl Question {
+    /// From `subject=…&channelName=…` and the other fields of a token request, by all their names, form-encoded. The
+    /// error says which is wrong, and why.
+    pub fn from_query(query: &str) -> Result<Self, String> {
+        const SUBJECT: &str = "subject";
+        for (name, _) in form_urlencoded::parse(query.as_bytes()) {
+            if *name != *SUBJECT && !request::FIELDS.contains(&&*name) {
+                return Err(format!(
+                    "{name}: unknown; there are subject, channel, role, uid and account"
+                ));
+            }
+        }
+        let fields = Fields::from_form(query.as_bytes())?;
+        let subject = match fields.get(SUBJECT) {
+            Some(Value::Text(subject)) if !subject.is_empty() => subject.clone(),
+            _ => return Err("subject: required, whose login it is about".to_owned()),
+        };
+        let request = request::interpret(&fields)?;
+        Ok(Self {
+            subject,
+            channel: request.channel,
+            role: request.role,
+            user: Some(request.user).filter(|user| *user != User::Uid(0)),
+        })
+    }
+}
+
+/// The whole answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Explanation {
+    /// What a request would be answered, as far as can be told without its login.
+    pub status: u16,
+    /// `ok`, or the `code` of the failure.
+    pub code: &'static str,
+    /// The role that was decided on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role: Option<&'static str>,
+    /// In the decision's order.
+    pub steps: Vec<Step>,
+}
+
+/// One row of the decision.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Step {
+    /// Which row.
+    pub step: &'static str,
+    /// What it says.
+    pub verdict: Verdict,
+    /// Why, for people.
+    pub detail: String,
+    /// Who says so: a source of the configuration, or renewd's own tables.
+    pub source: &'static str,
+    /// How old the source's answer is, in milliseconds; `None` for what is read at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub age_ms: Option<u64>,
+}
+
+/// What a row says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// The next row is asked.
+    Passes,
+    /// Here it ends.
+    Refuses,
+    /// The source doesn't say: holders go on, others wait.
+    NoAnswer,
+    /// A holder goes on without the source's answer.
+    RidesThrough,
+    /// Not asked, or not to be answered without a login.
+    NotChecked,
+}
+
+/// Collects the rows; the first refusal is the answer.
+struct Rows {
+    steps: Vec<Step>,
+    outcome: Outcome,
+}
+
+impl Rows {
+    fn add(&mut self, step: &'static str, source: &'static str, age: Option<Duration>, says: Says) {
+        let (verdict, detail) = match says {
+            Says::Passes(detail) => (Verdict::Passes, detail),
+            Says::NotChecked(detail) => (Verdict::NotChecked, detail),
+            Says::RidesThrough(detail) => (Verdict::RidesThrough, detail),
+            Says::Refuses(outcome, detail) => {
+                if self.outcome == Outcome::Ok {
+                    self.outcome = outcome;
+                }
+                let verdict = match outcome {
+                    Outcome::Unavailable => Verdict::NoAnswer,
+                    _ => Verdict::Refuses,
+                };
+                (verdict, detail)
+            }
+        };
+        self.steps.push(Step {
+            step,
+            verdict,
+            detail,
+            source,
+            age_ms: age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
+        });
+    }
+}
+
+enum Says {
+    Passes(String),
+    Refuses(Outcome, String),
+    RidesThrough(String),
+    NotChecked(String),
+}
+
+/// Goes through the rows.
+pub async fn explain(snapshot: &Snapshot, clock: &Clock, question: &Question) -> Explanation {
+    let now = Now {
+        unix_millis: clock.unix_millis(),
+        elapsed: clock.elapsed(),
+    };
+    let mut rows = Rows {
+        steps: Vec::new(),
+        outcome: Outcome::Ok,
+    };
+    let request = TokenRequest {
+        channel: question.channel.clone(),
+        user: question.user.clone().unwrap_or(User::Uid(0)),
+        role: question.role,
+    };
+    let (subject, channel) = (question.subject.as_str(), question.channel.as_str());
+    let asked_role = decision::asked_role(snapshot, &request);
+    let held = snapshot
+        .sessions
+        .held(channel, subject, asked_role, now.unix_seconds());
+    rows.add("mode", "configuration", None, mode(snapshot, subject));
+    rows.add("holder", "sessions", None, holder(held));
+    rows.add(
+        "limits",
+        "rate limits",
+        None,
+        limits(snapshot, subject, channel, held),
+    );
+    account(snapshot, subject, held, now, &mut rows).await;
+    let role = stream(snapshot, subject, &request, held, now, clock, &mut rows).await;
+    sessions(snapshot, question, &request, role, now, &mut rows);
+    authorize(snapshot, &mut rows);
+    Explanation {
+        status: wire::status(rows.outcome).as_u16(),
+        code: rows.outcome.code(),
+        role: role.map(Role::as_str),
+        steps: rows.steps,
+    }
+}
+
+fn mode(snapshot: &Snapshot, subject: &str) -> Says {
+    Says::Passes(match snapshot.config.decision.mode {
+        DecisionMode::Off => "off: the backend answers, whatever follows".to_owned(),
+        DecisionMode::Observe => "observe: the backend answers, what follows is counted".to_owned(),
+        DecisionMode::Enforce if decision::is_enforced(snapshot, Some(subject)) => {
+            "enforce".to_owned()
+        }
+        DecisionMode::Enforce => format!(
+            "enforce_percent = {}: this subject belongs to the backend",
+            snapshot.config.decision.enforce_percent
+        ),
+    })
+}
+
+fn holder(held: Option<Role>) -> Says {
+    match held {
+        Some(role) => Says::Passes(format!("holds an unexpired {} token", role.as_str())),
+        None => Says::Passes("holds no token for this channel and role".to_owned()),
+    }
+}
+
+fn limits(snapshot: &Snapshot, subject: &str, channel: &str, held: Option<Role>) -> Says {
+    let limiter = &snapshot.limiter;
+    match limiter.check_shared(subject, channel, held.is_some(), Charge::Peek) {
+        Ok(()) => Says::Passes("within the limits of subject, channel and all".to_owned()),
+        Err(refusal) => {
+            let refused = decision::Refusal::limited(refusal);
+            let detail = format!(
+                "over the {} limit, for {} more",
+                refusal.scope.as_str(),
+                humantime::format_duration(Duration::from_secs(refusal.retry_after.as_secs() + 1))
+            );
+            Says::Refuses(refused.outcome, detail)
+        }
+    }
+}
+
+async fn account(
+    snapshot: &Snapshot,
+    subject: &str,
+    held: Option<Role>,
+    now: Now,
+    rows: &mut Rows,
+) {
+    let source = match &snapshot.config.accounts.source {
+        AccountsSource::None => "none",
+        AccountsSource::Mongodb(_) => "mongodb",
+        AccountsSource::Http(_) => "http",
+    };
+    let not_checked = match &*snapshot.accounts {
+        Accounts::None => Some("accounts.source = \"none\": a valid login is enough"),
+        Accounts::ByCredentials(_) => Some("asked with the caller's own login"),
+        Accounts::BySubject { .. } => None,
+    };
+    if let Some(detail) = not_checked {
+        rows.add("account", source, None, Says::NotChecked(detail.to_owned()));
+        return;
+    }
+    let patience = sources::patience(snapshot);
+    let Some(looked) = snapshot.accounts.look(subject, "", None, patience).await else {
+        return;
+    };
+    let (age, says) = match looked {
+        Err(no_answer) => {
+            let stale = snapshot.config.accounts.stale_if_error;
+            (None, unanswered(no_answer, stale, held, now))
+        }
+        Ok(answer) => {
+            let age = now.elapsed.saturating_sub(answer.asked_at);
+            let says = match &*answer.value {
+                Account::Unknown => Says::Refuses(
+                    Outcome::Unauthenticated,
+                    "there is no such account".to_owned(),
+                ),
+                Account::Denied(denial) => {
+                    let reason = denial.reason.as_deref();
+                    let reason = reason.map_or_else(String::new, |reason| format!(" ({reason})"));
+                    Says::Refuses(denial.outcome, format!("{}{reason}", denial.message))
+                }
+                Account::Good { session: None } if snapshot.accounts.checks_session() => {
+                    Says::Refuses(
+                        Outcome::SessionReplaced,
+                        "signed out: the account has no session".to_owned(),
+                    )
+                }
+                Account::Good { .. } if snapshot.accounts.checks_session() => Says::Passes(
+                    "in good standing; the login's session must be the account's".to_owned(),
+                ),
+                Account::Good { .. } => Says::Passes("in good standing".to_owned()),
+            };
+            (Some(age), says)
+        }
+    };
+    rows.add("account", source, age, says);
+}
+
+fn unanswered(no_answer: NoAnswer, stale: Duration, held: Option<Role>, now: Now) -> Says {
+    let failing = now.elapsed.saturating_sub(no_answer.since).as_secs();
+    let failing = humantime::format_duration(Duration::from_secs(failing));
+    if held.is_some() && sources::rides_through(no_answer, stale, now) {
+        Says::RidesThrough(format!(
+            "no answer for {failing}: a holder renews for {} in all",
+            humantime::format_duration(stale)
+        ))
+    } else {
+        Says::Refuses(Outcome::Unavailable, format!("no answer for {failing}"))
+    }
+}
+
+/// Rows 7 to 9; the role that was decided on.
+async fn stream(
+    snapshot: &Snapshot,
+    subject: &str,
+    request: &TokenRequest,
+    held: Option<Role>,
+    now: Now,
+    clock: &Clock,
+    rows: &mut Rows,
+) -> Option<Role> {
+    let source = match &snapshot.config.streams.source {
+        StreamsSource::File(_) => "file",
+        StreamsSource::Mongodb(_) => "mongodb",
+        StreamsSource::Http(_) => "http",
+    };
+    let looked = sources::look_stream(snapshot, subject, request, now).await;
+    let age = looked
+        .asked_at
+        .map(|asked_at| clock.elapsed().saturating_sub(asked_at));
+    let stream = match looked.lookup {
+        Lookup::Found(stream) => stream,
+        Lookup::NotFound => {
+            let detail = "no live stream has this channel".to_owned();
+            let says = Says::Refuses(Outcome::StreamNotLive, detail);
+            rows.add("stream", source, age, says);
+            return request.role;
+        }
+        Lookup::NoAnswer { since } => {
+            let stale = snapshot.config.streams.stale_if_error;
+            let says = unanswered(NoAnswer { since }, stale, held, now);
+            rows.add("stream", source, None, says);
+            return held.or(request.role);
+        }
+    };
+    rows.add("stream", source, age, on_air(&stream));
+    let (role, verdict) = sources::stream_role(snapshot, subject, request, &stream);
+    let banned = if stream.bans(subject) {
+        Says::Refuses(
+            Outcome::ViewerBanned,
+            "is banned from this stream".to_owned(),
+        )
+    } else {
+        Says::Passes("isn't banned from this stream".to_owned())
+    };
+    rows.add("viewer", source, age, banned);
+    let relation = if stream.owner.as_deref() == Some(subject) {
+        "owns the stream"
+    } else if stream.may_publish(subject) {
+        "is a co-host of the stream"
+    } else {
+        "neither owns nor co-hosts the stream"
+    };
+    let may = verdict.is_ok() || role == Role::Subscriber || stream.may_publish(subject);
+    let publishing = if may {
+        Says::Passes(format!("{relation}: {}", role.as_str()))
+    } else {
+        Says::Refuses(Outcome::NotOwner, relation.to_owned())
+    };
+    rows.add("role", source, age, publishing);
+    Some(role)
+}
+
+fn on_air(stream: &Stream) -> Says {
+    if stream.is_open() {
+        return Says::Passes("live".to_owned());
+    }
+    let why = if stream.banned { "banned" } else { "not live" };
+    Says::Refuses(Outcome::StreamNotLive, format!("the stream is {why}"))
+}
+
+/// Row 10, and what renewd's own tables say for row 11.
+fn sessions(
+    snapshot: &Snapshot,
+    question: &Question,
+    request: &TokenRequest,
+    role: Option<Role>,
+    now: Now,
+    rows: &mut Rows,
+) {
+    let claim = Claim {
+        channel: &request.channel,
+        subject: &question.subject,
+        user: &request.user,
+        role: role.unwrap_or(Role::Subscriber),
+    };
+    let rules = snapshot.session_rules();
+    let says = match snapshot.sessions.check(claim, rules, now.unix_seconds()) {
+        Ok(_) if question.user.is_none() => {
+            Says::Passes("no limit of the policy is reached; no uid was named".to_owned())
+        }
+        Ok(_) => Says::Passes("the uid is free or theirs; no limit is reached".to_owned()),
+        Err(refused) => {
+            let refusal = decision::Refusal::of_session(refused);
+            Says::Refuses(refusal.outcome, refusal.message.into_owned())
+        }
+    };
+    rows.add("uid and policy", "sessions", None, says);
+}
+
+fn authorize(snapshot: &Snapshot, rows: &mut Rows) {
+    let says = if snapshot.config.authorize.is_some() {
+        "asked with the login's claims, as the last step"
+    } else {
+        "no [authorize] hook"
+    };
+    rows.add("authorize", "hook", None, Says::NotChecked(says.to_owned()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_question_is_a_token_request_with_a_subject() {
+        let question = Question::from_query("subject=ann&channel=live_a%2Bb&role=host&uid=7");
+        let expected = Question {
+            subject: "ann".into(),
+            channel: "live_a+b".into(),
+            role: Some(Role::Publisher),
+            user: Some(User::Uid(7)),
+        };
+        assert_eq!(question, Ok(expected));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (query, named) in [
+            ("channel=a", "subject: required"),
+            ("subject=a", "channelName: required"),
+            ("subject=a&channel=*", "channelName: "),
+            ("subject=a&chanel=c", "chanel: unknown"),
+            ("subject=a&channel=c&role=boss", "role: must be"),
+        ] {
+            let refused = Question::from_query(query).unwrap_err();
+            assert!(refused.starts_with(named), "{query}: {refused}");
+        }
+    }
+}

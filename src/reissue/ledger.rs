@@ -1,0 +1,157 @@
+//! What is written down of each token: counted by rule and outcome, audited, and remembered as a session.
+//!
+//! Keeps true: every token of ours in a matching answer is counted once; while observing, nothing else is.
+//! Must not know: how it was decided.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::access::sessions::{Claim, Rules, Sessions, User};
+use crate::agora::reissue::Token;
+use crate::clock::{Clock, Entropy};
+use crate::context::RequestId;
+use crate::role::Role;
+use crate::telemetry::audit::{self, Audit};
+use crate::telemetry::labels::{Endpoint, Outcome};
+use crate::telemetry::metrics::{Metrics, ReissueMetrics};
+use crate::telemetry::traffic_labels::ReissueOutcome;
+
+/// Where one answer's tokens are written down.
+#[derive(Debug)]
+pub struct Ledger {
+    /// Time.
+    pub clock: Clock,
+    /// Randomness.
+    pub entropy: Entropy,
+    /// What all endpoints count.
+    pub metrics: Arc<Metrics>,
+    /// The rule's series.
+    pub route: Arc<ReissueMetrics>,
+    /// The live tokens.
+    pub sessions: Arc<Sessions>,
+    /// The rules for sessions.
+    pub rules: Rules,
+    /// `log.audit`.
+    pub audit: Arc<Audit>,
+    /// The request's.
+    pub request_id: RequestId,
+    /// The request's.
+    pub client: Option<IpAddr>,
+    /// The verifying JWT's subject.
+    pub subject: Option<Box<str>>,
+    /// Whether outcomes are only counted.
+    pub observing: bool,
+}
+
+/// A token that is, or would be, issued anew.
+#[derive(Clone, Copy, Debug)]
+pub struct Reissued<'a> {
+    /// The token that was found.
+    pub token: &'a Token,
+    /// Whose session a publisher's token is.
+    pub holder: Option<&'a str>,
+    /// When the new one ends, Unix seconds.
+    pub expires: u64,
+    /// When the old one was found, on the clock's monotonic scale.
+    pub found: Duration,
+}
+
+impl Ledger {
+    /// A token stays as it is.
+    pub fn short(&self) {
+        self.route.token(ReissueOutcome::Short);
+    }
+
+    /// A string that may be a token of ours, and can't be told.
+    pub fn unreadable(&self) {
+        self.route.token(ReissueOutcome::Error);
+        tracing::debug!(
+            request_id = self.request_id.as_str(),
+            "a 006 token of this App ID stays as it is: its channel isn't named near it, so that its signature can't be \
+             checked"
+        );
+    }
+
+    /// A token is issued anew.
+    pub fn replaced(&self, reissued: Reissued<'_>) {
+        self.route.token(ReissueOutcome::Replaced);
+        if self.observing {
+            return;
+        }
+        let Reissued {
+            token,
+            holder,
+            expires,
+            found,
+        } = reissued;
+        let role = token.role();
+        self.metrics
+            .token_issued(Endpoint::Reissue, role, token.format(), token.is_wildcard());
+        self.decided(token, found, Outcome::Ok, Some(expires));
+        if role == Role::Publisher
+            && let (Some(subject), Some(channel)) = (holder, token.channel())
+        {
+            let claim = Claim {
+                channel: &String::from_utf8_lossy(channel),
+                subject,
+                user: &user(token),
+                role,
+            };
+            // A limit that says no to the session says nothing of the token: those who ask for tokens are held to it.
+            let now = self.clock.unix_seconds();
+            let _ = self.sessions.grant(claim, self.rules, now, expires);
+        }
+    }
+
+    /// A token is withheld.
+    pub fn withheld(&self, token: &Token, found: Duration, outcome: Outcome) {
+        self.route.token(ReissueOutcome::Withheld);
+        self.decided(token, found, outcome, None);
+    }
+
+    /// A token is withheld because nobody could say.
+    pub fn failed(&self, token: &Token, found: Duration) {
+        self.route.token(ReissueOutcome::Error);
+        self.decided(token, found, Outcome::Unavailable, None);
+    }
+
+    fn decided(&self, token: &Token, found: Duration, outcome: Outcome, expires: Option<u64>) {
+        if self.observing {
+            return;
+        }
+        let (role, user) = (token.role(), user(token));
+        let held = self.clock.elapsed().saturating_sub(found);
+        self.metrics
+            .token_request(Endpoint::Reissue, Some(role), outcome, held);
+        let channel = token.channel().map(String::from_utf8_lossy);
+        self.audit.decision(&audit::Decision {
+            request_id: &self.request_id,
+            client: self.client,
+            endpoint: Endpoint::Reissue,
+            outcome,
+            enforced: true,
+            subject: self.subject.as_deref(),
+            channel: channel.as_deref(),
+            user: Some(match &user {
+                User::Uid(uid) => audit::User::Uid(*uid),
+                User::Account(account) => audit::User::Account(account),
+            }),
+            role: Some(role),
+            expires,
+            backup_expires: None,
+        });
+    }
+}
+
+/// Whom a token is for, in Agora's terms: digits are a uid, and nothing is anyone.
+fn user(token: &Token) -> User {
+    let text = String::from_utf8_lossy(token.user());
+    if text.is_empty() {
+        return User::Uid(0);
+    }
+    match text.parse::<u32>() {
+        Ok(uid) if uid.to_string() == *text => User::Uid(uid),
+        _ => User::Account(text.into()),
+    }
+}

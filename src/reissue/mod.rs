@@ -1,0 +1,157 @@
+//! Tokens inside the backend's answers: which answers are looked at, and how they are asked for and handed on.
+//!
+//! | file | what |
+//! |---|---|
+//! | [`scan`] | strings that look like tokens, in a stream of bytes |
+//! | `names` | what a 006 token keeps to itself |
+//! | `judge` | who may have a token |
+//! | `rewriter` | one answer: found, judged, replaced |
+//! | `ledger` | counted, audited, remembered |
+//! | `fields` | header fields of the request and its answer |
+//!
+//! Keeps true: an answer that can't be looked at is never passed on as if it had been; where token requests are only
+//! observed, answers are too, for a short token is of no use without the endpoint that renews it.
+//! Must not know: connections, servers.
+
+mod fields;
+mod judge;
+mod ledger;
+mod names;
+mod rewriter;
+pub mod scan;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body::Body as _;
+
+use self::judge::{Caller, Judge};
+use self::ledger::Ledger;
+use self::rewriter::{Parts, Rewriter};
+use crate::access::jwt;
+use crate::config::model::{DecisionMode, ReissueMode};
+use crate::context::RequestContext;
+use crate::error::{Kind, ProxyError, Retry, Side};
+use crate::http::body::Body;
+use crate::http::hop::overrides_method;
+use crate::http::pattern;
+use crate::snapshot::{Shared, Snapshot};
+use crate::telemetry::traffic_labels::ReissueOutcome;
+
+/// What is done with the answer to one request. Holds the parts that it needs, never the snapshot.
+pub struct Plan(Parts);
+
+/// The plan for a request, if a rule means it. `is_enforced` says whether token requests of this subject are answered here.
+pub fn plan<B>(
+    shared: &Shared,
+    snapshot: &Snapshot,
+    context: &RequestContext,
+    request: &Request<B>,
+    is_enforced: impl FnOnce(Option<&str>) -> bool,
+) -> Option<Box<Plan>> {
+    let config = &snapshot.config;
+    let reissue = &config.reissue;
+    if reissue.mode == ReissueMode::Off || config.decision.mode == DecisionMode::Off {
+        return None;
+    }
+    let targets = reissue.rules.iter().map(|rule| &rule.target);
+    let overridden = || overrides_method(request.headers());
+    let position = pattern::first(&targets, request.method(), request.uri(), overridden)?;
+    let rule = reissue.rules.get(position)?;
+    let route = snapshot.reissue_metrics.get(position)?;
+    let caller = caller(shared, snapshot, request.headers());
+    let subject = caller.as_ref().map(|caller| caller.subject.clone());
+    let observing = reissue.mode == ReissueMode::Observe || !is_enforced(subject.as_deref());
+    let judge = Judge {
+        accounts: Arc::clone(&snapshot.accounts),
+        streams: Arc::clone(&snapshot.streams),
+        clock: shared.clock.clone(),
+        caller,
+        require_auth: rule.require_auth,
+        patience: config.decision.timeout,
+        since: context.started,
+    };
+    let ledger = Ledger {
+        clock: shared.clock.clone(),
+        entropy: shared.entropy,
+        metrics: Arc::clone(&shared.metrics),
+        route: Arc::clone(route),
+        sessions: Arc::clone(&snapshot.sessions),
+        rules: snapshot.session_rules(),
+        audit: Arc::clone(&snapshot.audit),
+        request_id: context.id.clone(),
+        client: context.client_ip,
+        subject,
+        observing,
+    };
+    let seconds = |duration: Duration| u32::try_from(duration.as_secs()).unwrap_or(u32::MAX);
+    Some(Box::new(Plan(Parts {
+        project: Arc::clone(&snapshot.project),
+        lifetime: seconds(config.token.lifetime),
+        jitter: seconds(config.token.jitter),
+        judge: Arc::new(judge),
+        ledger: Arc::new(ledger),
+        target: request
+            .uri()
+            .path_and_query()
+            .map_or("", |target| target.as_str())
+            .into(),
+    })))
+}
+
+/// Who asks, if the request carries a JWT that verifies with a key at hand. A cookie counts whoever wrote the page: the
+/// name it gives can only take something away, and the answer is the backend's to show or not to show to that page.
+fn caller(shared: &Shared, snapshot: &Snapshot, headers: &HeaderMap) -> Option<Caller> {
+    let credentials = match snapshot.config.cookie.as_deref() {
+        Some(name) if !headers.contains_key(AUTHORIZATION) => jwt::cookie(headers, name),
+        _ => jwt::authorization(headers),
+    };
+    let credentials = credentials.ok()?;
+    let claims = snapshot.verifier.verify(credentials, &shared.clock).ok()?;
+    Some(Caller {
+        subject: claims.subject,
+        credentials: credentials.into(),
+    })
+}
+
+impl Plan {
+    /// The fields to ask the backend with.
+    pub fn request(&self, headers: HeaderMap) -> HeaderMap {
+        if self.0.ledger.observing {
+            headers
+        } else {
+            fields::request(headers)
+        }
+    }
+
+    /// The answer to hand on: to be re-framed, since its length isn't known.
+    pub fn response(self, response: Response<Body>) -> Result<Response<Body>, ProxyError> {
+        let (mut head, body) = response.into_parts();
+        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(Response::from_parts(head, body));
+        }
+        let Plan(parts) = self;
+        let observing = parts.ledger.observing;
+        if !body.is_end_stream()
+            && let Some(why) = fields::unreadable(head.status, &head.headers)
+        {
+            parts.ledger.route.token(ReissueOutcome::Error);
+            if observing {
+                return Ok(Response::from_parts(head, body));
+            }
+            return Err(ProxyError {
+                kind: Kind::BadResponse,
+                side: Side::Upstream,
+                retry: Retry::Never,
+                source: Some(why.into()),
+            });
+        }
+        if !observing {
+            head.headers = fields::response(head.headers);
+        }
+        let body = body.rewritten(Box::new(Rewriter::new(parts)));
+        Ok(Response::from_parts(head, body))
+    }
+}

@@ -1,0 +1,696 @@
+//! One answer on its way: found tokens are judged and replaced, every other byte stays.
+//!
+//! Keeps true: at most one chunk of the backend's is held, and what stands around a token that can't be told yet; bytes
+//! leave in order; while observing, they leave at once and untouched. A worker is given back after a number of tokens.
+//! Must not know: HTTP.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+
+use super::fields;
+use super::judge::{Asking, Judge, Known, Verdict};
+use super::ledger::{Ledger, Reissued};
+use super::names::{Before, NEARBY, candidates};
+use super::scan::{Piece, Scanner, Suspect};
+use crate::agora::reissue::{Fate, Nameless, Project, Recognised, Token};
+use crate::http::rewrite::Rewrite;
+
+/// Strings read as tokens in one turn: each may cost the inflating of 64 KiB, and a worker serves others too.
+const READ_PER_TURN: usize = 64;
+
+/// Channels asked about at once: what is ahead in the answer doesn't wait for what is before it.
+const ASKED_AT_ONCE: usize = 32;
+
+/// Questions of one observed answer under way at once; more tokens count as if nobody objected.
+const MOST_OBSERVED: usize = 64;
+
+/// Chance shortens no token below this, in seconds: the SDK announces an expiry 30 s before it.
+const SHORTEST: u64 = 60;
+
+/// Pieces shorter than this are put together: each frame has its price on the wire.
+const JOINED: usize = 16 * 1024;
+
+/// The parts that a rewriter works with.
+#[derive(Debug)]
+pub struct Parts {
+    /// Which tokens are ours, and how they are issued anew.
+    pub project: Arc<Project>,
+    /// Whole seconds: `token.lifetime`.
+    pub lifetime: u32,
+    /// Whole seconds: `token.jitter`, at most half the lifetime.
+    pub jitter: u32,
+    /// Who may have them.
+    pub judge: Arc<Judge>,
+    /// Where they are written down.
+    pub ledger: Arc<Ledger>,
+    /// The request's target: it may name the channel.
+    pub target: Box<str>,
+}
+
+/// One answer.
+pub struct Rewriter {
+    parts: Parts,
+    scanner: Scanner,
+    scanned: VecDeque<Piece>,
+    items: VecDeque<Item>,
+    before: Before,
+    /// How much must stand behind a nameless token before its names are looked for again.
+    look_again: usize,
+    known: Known,
+    asking: Option<Asking>,
+    /// Held once more by each question of [`Rewriter::observe`].
+    observed: Arc<()>,
+    output: VecDeque<Bytes>,
+    ended: bool,
+}
+
+/// What stands in line to leave.
+enum Item {
+    Text(Bytes),
+    Suspect(Suspect),
+    Nameless(Found<Nameless>),
+    Token(Found<Token>),
+}
+
+/// A token in the answer.
+struct Found<T> {
+    /// As it came, with its quotes.
+    written: Bytes,
+    token: T,
+    /// When, on the clock's monotonic scale.
+    at: Duration,
+}
+
+/// What becomes of a token.
+enum Decided {
+    /// It stays as it is.
+    Stays,
+    /// This takes its place.
+    Becomes(Bytes),
+    /// The sources must be asked first.
+    Open,
+}
+
+/// What came of going on.
+enum Progress {
+    /// All that stood in line has left, or waits for what follows it.
+    WantsMore,
+    /// Waits for a source, or for its next turn.
+    Waits,
+}
+
+impl Item {
+    fn written(&self) -> &Bytes {
+        match self {
+            Self::Text(written)
+            | Self::Suspect(Suspect { written, .. })
+            | Self::Nameless(Found { written, .. })
+            | Self::Token(Found { written, .. }) => written,
+        }
+    }
+}
+
+// === impl Rewriter ===
+
+impl Rewriter {
+    /// For one answer.
+    pub fn new(parts: Parts) -> Self {
+        Self {
+            parts,
+            scanner: Scanner::default(),
+            scanned: VecDeque::new(),
+            items: VecDeque::new(),
+            before: Before::default(),
+            look_again: 0,
+            known: Known::default(),
+            asking: None,
+            observed: Arc::default(),
+            output: VecDeque::new(),
+            ended: false,
+        }
+    }
+
+    fn observing(&self) -> bool {
+        self.parts.ledger.observing
+    }
+
+    fn line_up(&mut self) {
+        let pieces = self.scanned.drain(..);
+        self.items.extend(pieces.map(|piece| match piece {
+            Piece::Text(text) => Item::Text(text),
+            Piece::Suspect(suspect) => Item::Suspect(suspect),
+        }));
+    }
+
+    fn go_on(&mut self, context: &mut Context<'_>) -> Progress {
+        let mut turn = READ_PER_TURN;
+        loop {
+            if let Some(asking) = &mut self.asking {
+                let Poll::Ready(answers) = asking.as_mut().poll(context) else {
+                    return Progress::Waits;
+                };
+                self.known.learn(answers);
+                self.asking = None;
+            }
+            let Some(item) = self.items.pop_front() else {
+                return Progress::WantsMore;
+            };
+            match item {
+                Item::Text(text) => self.pass(text),
+                Item::Suspect(suspect) => {
+                    if turn == 0 {
+                        self.items.push_front(Item::Suspect(suspect));
+                        context.waker().wake_by_ref();
+                        return Progress::Waits;
+                    }
+                    turn -= 1;
+                    let item = self.read(suspect);
+                    self.items.push_front(item);
+                }
+                Item::Nameless(found) => match self.name(found) {
+                    Ok(item) => self.items.push_front(item),
+                    Err(found) => {
+                        self.items.push_front(Item::Nameless(found));
+                        return Progress::WantsMore;
+                    }
+                },
+                Item::Token(found) => match self.decide(&found) {
+                    Decided::Stays => self.pass(found.written),
+                    Decided::Becomes(replacement) => self.pass(replacement),
+                    Decided::Open => {
+                        self.items.push_front(Item::Token(found));
+                        self.ask(&mut turn);
+                    }
+                },
+            }
+        }
+    }
+
+    /// Hands bytes on.
+    fn pass(&mut self, bytes: Bytes) {
+        self.before.push(&bytes);
+        if !self.observing() {
+            self.output.push_back(bytes);
+        }
+    }
+
+    fn read(&self, Suspect { written, token }: Suspect) -> Item {
+        let at = self.parts.ledger.clock.elapsed();
+        match self.parts.project.recognise(&token) {
+            Recognised::Foreign => Item::Text(written),
+            Recognised::Ours(token) => Item::Token(Found { written, token, at }),
+            Recognised::Nameless(token) => Item::Nameless(Found { written, token, at }),
+        }
+    }
+
+    /// The token with its names, or the text that it stays; the token itself as long as more of the answer may tell.
+    fn name(&mut self, found: Found<Nameless>) -> Result<Item, Found<Nameless>> {
+        let behind: usize = self.items.iter().map(|item| item.written().len()).sum();
+        let last = self.ended || behind >= NEARBY;
+        if !last && behind < self.look_again {
+            return Err(found);
+        }
+        let following = self.items.iter().map(Item::written);
+        let names = candidates(&self.before, following, &self.parts.target);
+        let names = || names.iter().map(String::as_str);
+        let users = names().chain(self.parts.judge.subject());
+        let named = self.parts.project.name(&found.token, names(), users);
+        let Found { written, token, at } = found;
+        match named {
+            Some(Recognised::Ours(token)) => {
+                self.look_again = 0;
+                Ok(Item::Token(Found { written, token, at }))
+            }
+            _ if !last => {
+                // Doubled, so that looking costs no more than passing.
+                self.look_again = (2 * behind).max(512);
+                Err(Found { written, token, at })
+            }
+            named => {
+                self.look_again = 0;
+                if named.is_none() {
+                    self.parts.ledger.unreadable();
+                }
+                Ok(Item::Text(written))
+            }
+        }
+    }
+
+    fn decide(&self, found: &Found<Token>) -> Decided {
+        const EMPTY: Bytes = Bytes::from_static(b"\"\"");
+        let (parts, ledger, token) = (&self.parts, &self.parts.ledger, &found.token);
+        let now = ledger.clock.unix_seconds();
+        let Fate::Shortened { expires } = token.fate(now, parts.lifetime) else {
+            ledger.short();
+            return Decided::Stays;
+        };
+        let verdict = match parts.judge.verdict(token, &self.known) {
+            Some(verdict) => verdict,
+            None if self.observing() => {
+                self.observe(token, expires, found.at);
+                return Decided::Stays;
+            }
+            None => return Decided::Open,
+        };
+        let expires = self.jittered(now, expires);
+        let fresh = match &verdict {
+            Verdict::Granted { .. } => self.issue(token, now, expires),
+            Verdict::Refused(_) | Verdict::Unanswered => None,
+        };
+        note(ledger, token, &verdict, expires, found.at, fresh.is_some());
+        Decided::Becomes(fresh.unwrap_or(EMPTY))
+    }
+
+    /// Earlier by chance where the lifetime is what ends it, so that all who join at once don't renew at once.
+    fn jittered(&self, now: u64, expires: u64) -> u64 {
+        let Parts {
+            lifetime, jitter, ..
+        } = self.parts;
+        if jitter == 0 || expires < now + u64::from(lifetime) {
+            return expires;
+        }
+        let chance = self.parts.ledger.entropy.u64().unwrap_or(0);
+        let shortened = expires - chance % (u64::from(jitter) + 1);
+        shortened.max(now + SHORTEST.min(u64::from(lifetime)))
+    }
+
+    /// The new token as a JSON string; `None` where it can't be made.
+    fn issue(&self, token: &Token, now: u64, expires: u64) -> Option<Bytes> {
+        let salt = self.parts.ledger.entropy.salt().ok()?;
+        let token = self
+            .parts
+            .project
+            .reissue(token, now, expires, salt)
+            .ok()??;
+        // Base64 needs no escapes.
+        Some(Bytes::from(["\"", &token, "\""].concat()))
+    }
+
+    /// Asks about the first token's channel, and about those of others in line.
+    fn ask(&mut self, turn: &mut usize) {
+        let mut channels: Vec<Box<str>> = Vec::new();
+        for at in 0..self.items.len() {
+            if channels.len() == ASKED_AT_ONCE {
+                break;
+            }
+            if *turn > 0
+                && let Some(item) = self.items.get_mut(at)
+                && let Item::Suspect(suspect) = item
+            {
+                *turn -= 1;
+                let suspect = suspect.clone();
+                let read = self.read(suspect);
+                if let Some(item) = self.items.get_mut(at) {
+                    *item = read;
+                }
+            }
+            if let Some(Item::Token(found)) = self.items.get(at)
+                && let Some(channel) = self.parts.judge.question(&found.token)
+                && self.known.lacks(&channel)
+                && !channels.contains(&channel)
+            {
+                channels.push(channel);
+            }
+        }
+        self.asking = Some(self.parts.judge.ask(channels, &self.known));
+    }
+
+    /// Counts a token as soon as the sources have answered; the answer doesn't wait.
+    fn observe(&self, token: &Token, expires: u64, found: Duration) {
+        let (judge, ledger) = (&self.parts.judge, &self.parts.ledger);
+        let busy = Arc::strong_count(&self.observed) > MOST_OBSERVED;
+        if busy {
+            let granted = Verdict::Granted { holder: None };
+            note(ledger, token, &granted, expires, found, true);
+            return;
+        }
+        let channel = judge.question(token);
+        let (judge, ledger, token) = (Arc::clone(judge), Arc::clone(ledger), token.clone());
+        let under_way = Arc::clone(&self.observed);
+        tokio::task::spawn_local(async move {
+            let mut known = Known::default();
+            let asking = judge.ask(channel.into_iter().collect(), &known);
+            known.learn(asking.await);
+            let verdict = judge.verdict(&token, &known);
+            let verdict = verdict.unwrap_or(Verdict::Unanswered);
+            note(&ledger, &token, &verdict, expires, found, true);
+            drop(under_way);
+        });
+    }
+}
+
+fn note(
+    ledger: &Ledger,
+    token: &Token,
+    verdict: &Verdict,
+    expires: u64,
+    found: Duration,
+    made: bool,
+) {
+    match verdict {
+        Verdict::Granted { holder } if made => ledger.replaced(Reissued {
+            token,
+            holder: holder.as_deref(),
+            expires,
+            found,
+        }),
+        Verdict::Refused(outcome) => ledger.withheld(token, found, *outcome),
+        Verdict::Granted { .. } | Verdict::Unanswered => ledger.failed(token, found),
+    }
+}
+
+impl Rewrite for Rewriter {
+    fn take(&mut self, data: Bytes) {
+        self.scanner.feed(&data, &mut self.scanned);
+        self.line_up();
+        if self.observing() {
+            self.output.push_back(data);
+        }
+    }
+
+    fn end(&mut self) {
+        self.scanner.finish(&mut self.scanned);
+        self.line_up();
+        self.ended = true;
+    }
+
+    fn poll_data(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        let progress = self.go_on(context);
+        match (joined(&mut self.output), progress) {
+            (Some(data), _) => Poll::Ready(Some(data)),
+            (None, Progress::WantsMore) => Poll::Ready(None),
+            (None, Progress::Waits) => Poll::Pending,
+        }
+    }
+
+    fn trailers(&mut self, trailers: HeaderMap) -> HeaderMap {
+        if self.observing() {
+            trailers
+        } else {
+            fields::trailers(trailers)
+        }
+    }
+
+    fn keeps_length(&self) -> bool {
+        self.observing()
+    }
+}
+
+/// The next frame: short pieces together, long ones by themselves, uncopied.
+fn joined(output: &mut VecDeque<Bytes>) -> Option<Bytes> {
+    let first = output.pop_front()?;
+    let is_short = |next: Option<&Bytes>| next.is_some_and(|next| next.len() < JOINED);
+    if first.len() >= JOINED || !is_short(output.front()) {
+        return Some(first);
+    }
+    let mut joined = BytesMut::from(&*first);
+    while joined.len() < 4 * JOINED && is_short(output.front()) {
+        joined.extend(output.pop_front());
+    }
+    Some(joined.freeze())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::LazyLock;
+    use std::task::Waker;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::access::accounts::Accounts;
+    use crate::access::sessions::{Rules, Sessions};
+    use crate::access::streams::{Stream, StreamSource, Streams, Table};
+    use crate::agora::parse::{Parsed, parse};
+    use crate::agora::{RtcGrant, Signer, User, rtc_token};
+    use crate::clock::{Clock, Entropy};
+    use crate::config::model::{AuditSink, TokenFormat};
+    use crate::config::secret::Secret;
+    use crate::context::RequestId;
+    use crate::reissue::judge::Caller;
+    use crate::role::Role;
+    use crate::telemetry::audit::Audit;
+    use crate::telemetry::line_writer::DropCounter;
+    use crate::telemetry::metrics::Metrics;
+    use crate::telemetry::traffic_labels::Source;
+
+    const NOW: u32 = 1_700_000_000;
+    const APP_ID: &str = "970ca35de60c44645bbae8a215061b33";
+    const OURS: &str = "5cfd2fd1755d40ecb72977518be15d3b";
+    const DECOY: &str = "00000000000000000000000000000002";
+    const STRANGER: &str = "00000000000000000000000000000003";
+
+    fn signer(certificate: &str) -> Signer {
+        Signer::new(APP_ID, &Secret::new(certificate.into())).unwrap()
+    }
+
+    fn token(format: TokenFormat, certificate: &str, channel: &str, lifetime: u32) -> String {
+        let grant = RtcGrant {
+            channel,
+            user: User::Uid(7),
+            role: Role::Publisher,
+            lifetime,
+            issued_at: NOW,
+            salt: 5,
+        };
+        rtc_token(format, &signer(certificate), &grant).unwrap()
+    }
+
+    /// For `ann`, who is banned from `banned`; times of an hour, less `jitter`.
+    fn rewriter(observing: bool, jitter: u32) -> (Rewriter, Arc<Metrics>) {
+        let clock = Clock::manual(u64::from(NOW));
+        let metrics = Metrics::new(&clock, DropCounter::default());
+        let banned = Stream {
+            live: true,
+            banned_viewers: vec!["ann".into()],
+            ..Stream::default()
+        };
+        let table = Table::new([("banned".into(), banned)]);
+        let streams = Streams::new(StreamSource::Table(table), metrics.source(Source::Streams));
+        let secret = |text: &str| Secret::new(text.into());
+        let project = Project::new(
+            Arc::new(signer(OURS)),
+            &secret(OURS),
+            None,
+            Some(&secret(DECOY)),
+        );
+        let judge = Judge {
+            accounts: Arc::new(Accounts::None),
+            streams: Arc::new(streams),
+            clock: clock.clone(),
+            caller: Some(Caller {
+                subject: "ann".into(),
+                credentials: "".into(),
+            }),
+            require_auth: false,
+            patience: Duration::from_secs(1),
+            since: Duration::ZERO,
+        };
+        let ledger = Ledger {
+            clock: clock.clone(),
+            entropy: Entropy::Fixed(1000),
+            metrics: metrics.clone(),
+            route: metrics.reissue("/a"),
+            sessions: Arc::new(Sessions::new(10)),
+            rules: Rules {
+                bind_uid: true,
+                max_streams_per_publisher: 0,
+                max_session: Duration::ZERO,
+            },
+            audit: Arc::new(Audit::open(&AuditSink::Off, clock, DropCounter::default()).unwrap()),
+            request_id: RequestId::from_bits(1, 2),
+            client: None,
+            subject: Some("ann".into()),
+            observing,
+        };
+        let parts = Parts {
+            project: Arc::new(project),
+            lifetime: 3600,
+            jitter,
+            judge: Arc::new(judge),
+            ledger: Arc::new(ledger),
+            target: "/a".into(),
+        };
+        (Rewriter::new(parts), metrics)
+    }
+
+    /// What comes out, where nothing has to be waited for but turns.
+    fn rewritten(rewriter: &mut Rewriter, chunks: &[&[u8]]) -> Vec<u8> {
+        let mut context = Context::from_waker(Waker::noop());
+        let mut out = Vec::new();
+        for chunk in chunks.iter().map(Some).chain([None]) {
+            match chunk {
+                Some(chunk) => rewriter.take(Bytes::copy_from_slice(chunk)),
+                None => rewriter.end(),
+            }
+            loop {
+                match rewriter.poll_data(&mut context) {
+                    Poll::Ready(Some(data)) => out.extend_from_slice(&data),
+                    Poll::Ready(None) => break,
+                    Poll::Pending => {}
+                }
+            }
+        }
+        out
+    }
+
+    fn counted(metrics: &Metrics, outcome: &str) -> String {
+        let series = format!("renewd_reissue_total{{route=\"/a\",outcome=\"{outcome}\"}} ");
+        let page = metrics.render();
+        let mut values = page.lines().filter_map(|line| line.strip_prefix(&series));
+        values.next().unwrap().to_owned()
+    }
+
+    /// What may stand in a body: what is written, and what the same becomes.
+    fn fragments() -> Vec<(String, String)> {
+        let (v7, v6) = (TokenFormat::V007, TokenFormat::V006);
+        let day = 86_400;
+        let quoted = |token: &str| format!("\"{token}\"");
+        let anew = |format, channel| {
+            let (project, fresh) = (rewriter(false, 0).0.parts.project, 1001);
+            let token = quoted(&token(format, OURS, channel, day));
+            let token = token.trim_matches('"');
+            let channels = [channel].into_iter();
+            let read = match project.recognise(token) {
+                Recognised::Nameless(token) => {
+                    project.name(&token, channels, std::iter::empty()).unwrap()
+                }
+                read => read,
+            };
+            let Recognised::Ours(read) = read else {
+                panic!("{read:?}");
+            };
+            let new = project.reissue(&read, u64::from(NOW), u64::from(NOW) + 3600, fresh);
+            quoted(&new.unwrap().unwrap())
+        };
+        let long = token(v7, OURS, "show", day);
+        let mut fragments = vec![
+            (quoted(&long), anew(v7, "show")),
+            (
+                quoted(&long.replace('/', "\\/").replace('=', "\\u003d")),
+                anew(v7, "show"),
+            ),
+            (quoted(&token(v6, OURS, "show", day)), anew(v6, "show")),
+            (quoted(&token(v7, DECOY, "show", day)), anew(v7, "show")),
+            (quoted(&token(v7, OURS, "banned", day)), "\"\"".to_owned()),
+            (quoted(&token(v7, DECOY, "banned", 60)), "\"\"".to_owned()),
+        ];
+        let stays = [
+            quoted(&token(v7, OURS, "show", 3600)),
+            quoted(&token(v6, OURS, "show", 3600)),
+            quoted(&token(v7, STRANGER, "show", day)),
+            quoted(&token(v6, STRANGER, "show", day)),
+            format!("\"{long}x\""),
+            format!("\\\"{long}\\\""),
+            "\"show\"".to_owned(),
+            "\"007".to_owned(),
+            "\\".to_owned(),
+            "{\"a\":[1, 2.5e3],\"é\":null}".to_owned(),
+        ];
+        fragments.extend(stays.map(|stays| (stays.clone(), stays)));
+        fragments
+    }
+
+    proptest! {
+        #[test]
+        fn a_body_survives_unchanged_but_for_its_tokens_wherever_it_is_cut(
+            choices in prop::collection::vec((any::<prop::sample::Index>(), ",[a-z0-9 :{}]{0,9},"), 0..30),
+            cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..20),
+        ) {
+            static FRAGMENTS: LazyLock<Vec<(String, String)>> = LazyLock::new(fragments);
+            // 006 tokens need their channel near them.
+            let (mut body, mut expected) = ("{\"channel\":\"show\",".to_owned(), "{\"channel\":\"show\",".to_owned());
+            for (choice, between) in &choices {
+                let (written, becomes) = choice.get(&FRAGMENTS);
+                body += written;
+                expected += becomes;
+                body += between;
+                expected += between;
+            }
+            let body = body.into_bytes();
+            let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(body.len() + 1)).collect();
+            cuts.extend([0, body.len()]);
+            cuts.sort_unstable();
+            let chunks: Vec<&[u8]> = cuts.windows(2).map(|pair| &body[pair[0]..pair[1]]).collect();
+            let out = rewritten(&mut rewriter(false, 0).0, &chunks);
+            prop_assert_eq!(String::from_utf8(out).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn a_decoys_token_is_signed_anew_until_its_own_end() {
+        let body = format!("[\"{}\"]", token(TokenFormat::V007, DECOY, "show", 600));
+        let out = rewritten(&mut rewriter(false, 0).0, &[body.as_bytes()]);
+        let text = String::from_utf8(out).unwrap();
+        let Ok(Parsed::V007(parsed)) = parse(text.trim_matches(['[', ']', '"'])) else {
+            panic!("{text}");
+        };
+        assert!(parsed.verify(&Secret::new(OURS.into())));
+        assert_eq!(parsed.token.expire, 600);
+    }
+
+    #[test]
+    fn chance_ends_a_token_earlier_within_the_jitter() {
+        for (lifetime, jitter, expire) in [(86_400, 600, 3600 - 1000 % 601), (86_400, 1000, 2600)] {
+            let body = format!("\"{}\"", token(TokenFormat::V007, OURS, "show", lifetime));
+            let out = rewritten(&mut rewriter(false, jitter).0, &[body.as_bytes()]);
+            let text = String::from_utf8(out).unwrap();
+            let Ok(Parsed::V007(parsed)) = parse(text.trim_matches('"')) else {
+                panic!("{text}");
+            };
+            assert_eq!(parsed.token.expire, expire);
+        }
+    }
+
+    #[test]
+    fn many_strings_that_look_like_tokens_take_several_turns() {
+        let body = "\"007eJxTYE\",".repeat(READ_PER_TURN * 3);
+        let (mut rewriter, _) = rewriter(false, 0);
+        let mut context = Context::from_waker(Waker::noop());
+        rewriter.take(Bytes::from(body.clone()));
+        let (mut turns, mut out) = (0, Vec::new());
+        loop {
+            match rewriter.poll_data(&mut context) {
+                Poll::Ready(Some(data)) => out.extend_from_slice(&data),
+                Poll::Ready(None) => break,
+                Poll::Pending => {}
+            }
+            turns += 1;
+        }
+        assert_eq!(out, body.as_bytes());
+        assert!(turns >= 3, "{turns}");
+    }
+
+    #[test]
+    fn observing_changes_nothing_and_counts_what_would_be_done() {
+        let local = tokio::task::LocalSet::new();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        let tokens =
+            ["show", "banned"].map(|channel| token(TokenFormat::V007, OURS, channel, 86_400));
+        let short = token(TokenFormat::V007, OURS, "show", 60);
+        let body = format!("[\"{}\",\"{}\",\"{short}\"]", tokens[0], tokens[1]);
+        let (metrics, _series) = local.block_on(&runtime, async {
+            let (mut rewriter, metrics) = rewriter(true, 0);
+            let series = Arc::clone(&rewriter.parts.ledger.route);
+            let (first, second) = body.as_bytes().split_at(100);
+            assert_eq!(rewritten(&mut rewriter, &[first, second]), body.as_bytes());
+            (metrics, series)
+        });
+        runtime.block_on(local);
+        for (outcome, count) in [
+            ("replaced", "1"),
+            ("withheld", "1"),
+            ("short", "1"),
+            ("error", "0"),
+        ] {
+            assert_eq!(counted(&metrics, outcome), count, "{outcome}");
+        }
+    }
+}

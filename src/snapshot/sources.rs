@@ -1,0 +1,181 @@
+//! The sources of one configuration: carried over from the previous snapshot where their own part of it is equal, so
+//! that a reload forgets no answer and no outage.
+//!
+//! Must not know: what is asked.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Control, Snapshot, StreamsRead};
+use crate::access::accounts::{Account, Accounts};
+use crate::access::authorize::Authorizer;
+use crate::access::endpoint::{self, HttpAccounts, HttpStreams};
+use crate::access::lookup::{Lookups, Source, Terms};
+use crate::access::mongodb::{Database, MongoAccounts, MongoStreams, follow};
+use crate::access::streams::{StreamSource, Streams, Table};
+use crate::clock::Clock;
+use crate::config::model::{AccountsSource, Config, StreamsSource};
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::traffic_labels;
+
+/// What sources are made of.
+pub(super) struct Sources<'a> {
+    pub(super) config: &'a Config,
+    pub(super) database: Option<&'a Arc<Database>>,
+    pub(super) previous: Option<&'a Snapshot>,
+    pub(super) metrics: &'a Metrics,
+    pub(super) clock: &'a Clock,
+    pub(super) control: &'a Control,
+}
+
+impl Sources<'_> {
+    pub(super) fn accounts(&self) -> Accounts {
+        let accounts = &self.config.accounts;
+        let carried = self
+            .previous
+            .filter(|previous| {
+                previous.config.accounts.source == accounts.source
+                    && previous.config.accounts.cache_ttl == accounts.cache_ttl
+                    && self.same_database(previous)
+            })
+            .and_then(|previous| previous.accounts.lookups())
+            .map(Arc::clone);
+        match (&accounts.source, self.database) {
+            (AccountsSource::None, _) | (AccountsSource::Mongodb(_), None) => Accounts::None,
+            (AccountsSource::Mongodb(collection), Some(database)) => Accounts::BySubject {
+                checks_session: collection.session_field.is_some(),
+                lookups: carried.unwrap_or_else(|| {
+                    let source = MongoAccounts::new(Arc::clone(database), collection.clone());
+                    let lookups = self.account_lookups(database.config().timeout, Box::new(source));
+                    self.control.runtime.spawn(follow(
+                        Arc::clone(database),
+                        collection.collection.clone(),
+                        collection.id_field.clone(),
+                        Arc::downgrade(&lookups),
+                    ));
+                    lookups
+                }),
+            },
+            (AccountsSource::Http(url), _) => {
+                Accounts::ByCredentials(carried.unwrap_or_else(|| {
+                    let source = HttpAccounts::new(self.control.fetcher.clone(), url.clone());
+                    self.account_lookups(endpoint::PATIENCE, Box::new(source))
+                }))
+            }
+        }
+    }
+
+    pub(super) fn authorizer(&self) -> Option<Authorizer> {
+        let hook = self.config.authorize.as_ref()?;
+        let previous = self
+            .previous
+            .and_then(|previous| previous.authorizer.as_ref());
+        let metrics = self.metrics.source(traffic_labels::Source::Authorize);
+        let fetcher = &self.control.fetcher;
+        Some(Authorizer::new(
+            hook, previous, fetcher, metrics, self.clock,
+        ))
+    }
+
+    pub(super) fn streams(&self, read: StreamsRead) -> Streams {
+        let streams = &self.config.streams;
+        let metrics = self.metrics.source(traffic_labels::Source::Streams);
+        let carried = self
+            .previous
+            .filter(|previous| {
+                previous.config.streams.source == streams.source
+                    && previous.config.streams.cache_ttl == streams.cache_ttl
+                    && self.same_database(previous)
+            })
+            .and_then(|previous| match previous.streams.source() {
+                StreamSource::Asked(lookups) => Some(Arc::clone(lookups)),
+                StreamSource::Table(_) => None,
+            });
+        let source = match (&streams.source, self.database) {
+            (StreamsSource::Mongodb(collection), Some(database)) => {
+                StreamSource::Asked(carried.unwrap_or_else(|| {
+                    let source = MongoStreams::new(Arc::clone(database), collection.clone());
+                    let terms = Terms {
+                        name: "streams",
+                        deadline: database.config().timeout,
+                        ttl: streams.cache_ttl,
+                    };
+                    let lookups = self.lookups(&terms, Box::new(source), Arc::clone(&metrics));
+                    self.control.runtime.spawn(follow(
+                        Arc::clone(database),
+                        collection.collection.clone(),
+                        collection.channel_field.clone(),
+                        Arc::downgrade(&lookups),
+                    ));
+                    lookups
+                }))
+            }
+            (StreamsSource::Http(http), _) => StreamSource::Asked(carried.unwrap_or_else(|| {
+                let source = HttpStreams::new(self.control.fetcher.clone(), http.clone());
+                let terms = Terms {
+                    name: "streams",
+                    deadline: endpoint::PATIENCE,
+                    ttl: streams.cache_ttl,
+                };
+                self.lookups(&terms, Box::new(source), Arc::clone(&metrics))
+            })),
+            (StreamsSource::File(_) | StreamsSource::Mongodb(_), _) => {
+                StreamSource::Table(self.table(read))
+            }
+        };
+        Streams::new(source, metrics)
+    }
+
+    fn table(&self, read: StreamsRead) -> Table {
+        let now = self.clock.elapsed();
+        let known = self
+            .previous
+            .and_then(|previous| match previous.streams.source() {
+                StreamSource::Table(table) => Some(table),
+                StreamSource::Asked(_) => None,
+            });
+        match read {
+            StreamsRead::Table(entries) => Table::new(entries),
+            StreamsRead::Invalid => Table::invalid(known, now),
+            StreamsRead::Unreadable => Table::unreadable(known, now),
+        }
+    }
+
+    fn account_lookups(
+        &self,
+        deadline: Duration,
+        source: Box<dyn Source<Account>>,
+    ) -> Arc<Lookups<Account>> {
+        let terms = Terms {
+            name: "accounts",
+            deadline,
+            ttl: self.config.accounts.cache_ttl,
+        };
+        let metrics = self.metrics.source(traffic_labels::Source::Accounts);
+        self.lookups(&terms, source, metrics)
+    }
+
+    fn lookups<T: Send + Sync + 'static>(
+        &self,
+        terms: &Terms,
+        source: Box<dyn Source<T>>,
+        metrics: Arc<crate::telemetry::metrics::SourceMetrics>,
+    ) -> Arc<Lookups<T>> {
+        Arc::new(Lookups::new(
+            terms,
+            source,
+            self.control.runtime.clone(),
+            self.clock.clone(),
+            metrics,
+        ))
+    }
+
+    /// Whether what was asked of the previous database may be asked of this one.
+    fn same_database(&self, previous: &Snapshot) -> bool {
+        match (self.database, &previous.database) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (None, None) => true,
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,387 @@
+//! Keys from a key set: rotated, missing, gone, and back.
+
+#![allow(clippy::unwrap_used, clippy::panic)] // a test fails by panicking
+
+#[path = "jwt/key_server.rs"]
+mod key_server;
+#[path = "support/npm.rs"]
+mod npm;
+#[path = "jwt/pairs.rs"]
+mod pairs;
+#[path = "support/plane.rs"]
+mod support;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use key_server::KeyServer;
+use pairs::Pair;
+use renewd::access::jwt::{JwtError, KeySet, Verifier};
+use renewd::clock::Clock;
+use renewd::config::model::{Jwt, JwtAlgorithm, JwtKey, KeyMaterial};
+use renewd::config::secret::Secret;
+use renewd::fetch::Fetcher;
+use renewd::http::url::Url;
+use renewd::telemetry::line_writer::DropCounter;
+use renewd::telemetry::metrics::Metrics;
+use serde_json::{Value, json};
+use support::within;
+use tokio::runtime::Handle;
+
+const NOW: u64 = 1_700_000_000;
+const GRACE: Duration = Duration::from_mins(10);
+/// The last moment of the grace period.
+const ALMOST: Duration = Duration::from_millis(599_999);
+const WINDOW: Duration = Duration::from_secs(30);
+
+/// A pair with its place in a key set.
+#[derive(Clone)]
+struct Signer {
+    pair: Pair,
+    id: &'static str,
+}
+
+impl Signer {
+    fn new(id: &'static str) -> Self {
+        Self {
+            pair: Pair::ec("P-256"),
+            id,
+        }
+    }
+
+    fn jwk(&self) -> Value {
+        let mut jwk = self.pair.jwk();
+        jwk["kid"] = self.id.into();
+        jwk["use"] = "sig".into();
+        jwk
+    }
+
+    fn token(&self) -> String {
+        self.pair.sign("ES256", &json!({"sub": "ada"}), self.id)
+    }
+}
+
+fn config(server: &KeyServer) -> Jwt {
+    Jwt {
+        algorithms: vec![JwtAlgorithm::Es256, JwtAlgorithm::Hs256],
+        keys: Vec::new(),
+        jwks_url: Some(Url::parse(&server.url()).unwrap()),
+        issuer: String::new(),
+        audience: String::new(),
+        leeway: Duration::ZERO,
+        require_exp: true,
+        key_grace: GRACE,
+        subject_claim: "sub".into(),
+        session_claim: String::new(),
+    }
+}
+
+/// What a daemon has of all this.
+struct Scene {
+    clock: Clock,
+    fetcher: Fetcher,
+    metrics: Arc<Metrics>,
+    server: KeyServer,
+}
+
+impl Scene {
+    async fn start() -> Self {
+        let clock = Clock::manual(NOW);
+        Self {
+            metrics: Metrics::new(&clock, DropCounter::default()),
+            fetcher: Fetcher::new(Handle::current(), None),
+            server: KeyServer::start().await,
+            clock,
+        }
+    }
+
+    fn verifier(&self, config: &Jwt, previous: Option<&Verifier>) -> Verifier {
+        let before = previous.and_then(Verifier::key_set);
+        let set = KeySet::of(config, before, &self.fetcher, &self.metrics, &self.clock);
+        Verifier::new(config, previous, &self.clock).with_key_set(
+            set,
+            previous,
+            config.key_grace,
+            &self.clock,
+        )
+    }
+
+    async fn verdict(&self, verifier: &Verifier, token: &str) -> Result<String, JwtError> {
+        let identified = within("a verdict", verifier.identify(token, &self.clock)).await;
+        identified.map(|claims| claims.subject.into())
+    }
+
+    async fn accepts(&self, verifier: &Verifier, token: &str) {
+        assert_eq!(self.verdict(verifier, token).await.unwrap(), "ada");
+    }
+
+    async fn refuses(&self, verifier: &Verifier, token: &str, error: JwtError) {
+        assert_eq!(self.verdict(verifier, token).await, Err(error));
+    }
+
+    /// Does what the daemon does every second until the set is up, or down.
+    async fn until(&self, verifier: &Verifier, up: bool) {
+        let set = verifier.key_set().unwrap();
+        within("the set's next state", async {
+            while set.is_up() != up {
+                self.clock.advance(Duration::from_secs(1));
+                set.keep_fresh();
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+
+    fn metric(&self, line: &str) -> bool {
+        self.metrics.render().lines().any(|found| found == line)
+    }
+}
+
+#[tokio::test]
+async fn the_first_token_waits_for_the_first_read_and_later_ones_for_none() {
+    let scene = Scene::start().await;
+    let signer = Signer::new("one");
+    scene.server.serve(&[signer.jwk()]);
+    let verifier = scene.verifier(&config(&scene.server), None);
+    for _ in 0..3 {
+        scene.accepts(&verifier, &signer.token()).await;
+    }
+    assert_eq!(scene.server.asked(), 1);
+    assert!(scene.metric("renewd_source_up{source=\"jwks\"} 1"));
+    assert!(scene.metric("renewd_source_lookups_total{source=\"jwks\",outcome=\"hit\"} 3"));
+    assert!(scene.metric("renewd_source_lookups_total{source=\"jwks\",outcome=\"miss\"} 1"));
+}
+
+#[tokio::test]
+async fn a_rotated_key_is_believed_at_once_and_the_old_one_for_the_grace_period() {
+    let scene = Scene::start().await;
+    let (old, new) = (Signer::new("old"), Signer::new("new"));
+    scene.server.serve(&[old.jwk()]);
+    let verifier = scene.verifier(&config(&scene.server), None);
+    scene.accepts(&verifier, &old.token()).await;
+    scene.server.serve(&[new.jwk()]);
+    scene.accepts(&verifier, &new.token()).await;
+    scene.accepts(&verifier, &old.token()).await;
+    scene.clock.advance(ALMOST);
+    scene.accepts(&verifier, &old.token()).await;
+    scene.clock.advance(Duration::from_millis(1));
+    scene
+        .refuses(&verifier, &old.token(), JwtError::Signature)
+        .await;
+    scene.accepts(&verifier, &new.token()).await;
+}
+
+#[tokio::test]
+async fn an_unknown_key_is_looked_for_once_in_thirty_seconds() {
+    let scene = Scene::start().await;
+    let (signer, stranger, other) = (Signer::new("a"), Signer::new("b"), Signer::new("c"));
+    scene.server.serve(&[signer.jwk()]);
+    let verifier = scene.verifier(&config(&scene.server), None);
+    scene.accepts(&verifier, &signer.token()).await;
+    for _ in 0..3 {
+        scene
+            .refuses(&verifier, &stranger.token(), JwtError::Signature)
+            .await;
+    }
+    assert_eq!(scene.server.asked(), 2);
+    // Never asked for: the set may have it by now, and can't be read yet. Saying no would log its owner out.
+    scene
+        .refuses(&verifier, &other.token(), JwtError::KeyUnknown)
+        .await;
+    scene.server.serve(&[signer.jwk(), other.jwk()]);
+    scene.clock.advance(WINDOW);
+    scene.accepts(&verifier, &other.token()).await;
+    assert_eq!(scene.server.asked(), 3);
+}
+
+#[tokio::test]
+async fn a_key_asked_for_in_vain_is_fetched_as_soon_as_it_may_be() {
+    let scene = Scene::start().await;
+    let (signer, next) = (Signer::new("a"), Signer::new("b"));
+    scene.server.serve(&[signer.jwk()]);
+    let verifier = scene.verifier(&config(&scene.server), None);
+    scene
+        .refuses(&verifier, &Signer::new("x").token(), JwtError::Signature)
+        .await;
+    scene.clock.advance(Duration::from_secs(1));
+    scene
+        .refuses(&verifier, &Signer::new("y").token(), JwtError::Signature)
+        .await;
+    scene
+        .refuses(&verifier, &next.token(), JwtError::KeyUnknown)
+        .await;
+    scene.server.serve(&[signer.jwk(), next.jwk()]);
+    let before = scene.server.asked();
+    verifier.key_set().unwrap().keep_fresh();
+    scene.clock.advance(WINDOW);
+    verifier.key_set().unwrap().keep_fresh();
+    scene.server.asked_times(before + 1).await;
+    scene.accepts(&verifier, &next.token()).await;
+    assert_eq!(scene.server.asked(), before + 1);
+}
+
+#[tokio::test]
+async fn a_storm_of_unknown_keys_is_one_read() {
+    let scene = Arc::new(Scene::start().await);
+    let (old, new) = (Signer::new("old"), Signer::new("new"));
+    scene.server.serve(&[old.jwk()]);
+    let verifier = Arc::new(scene.verifier(&config(&scene.server), None));
+    scene.accepts(&verifier, &old.token()).await;
+    scene.server.serve(&[new.jwk()]);
+    let token = new.token();
+    let asking: Vec<_> = (0..1000)
+        .map(|_| {
+            let (scene, verifier, token) =
+                (Arc::clone(&scene), Arc::clone(&verifier), token.clone());
+            tokio::spawn(async move { scene.accepts(&verifier, &token).await })
+        })
+        .collect();
+    for asked in asking {
+        asked.await.unwrap();
+    }
+    assert_eq!(scene.server.asked(), 2);
+}
+
+#[tokio::test]
+async fn known_keys_outlive_an_outage_of_a_day_and_unknown_ones_are_not_refused() {
+    let scene = Scene::start().await;
+    let (signer, new) = (Signer::new("a"), Signer::new("b"));
+    scene.server.serve(&[signer.jwk()]);
+    let verifier = scene.verifier(&config(&scene.server), None);
+    scene.accepts(&verifier, &signer.token()).await;
+    scene
+        .server
+        .answer("HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n");
+    scene.clock.advance(GRACE);
+    scene.until(&verifier, false).await;
+    assert!(scene.metric("renewd_source_up{source=\"jwks\"} 0"));
+    scene.accepts(&verifier, &signer.token()).await;
+    scene
+        .refuses(&verifier, &new.token(), JwtError::KeyUnknown)
+        .await;
+    let stale = "renewd_source_lookups_total{source=\"jwks\",outcome=\"stale\"} 1";
+    assert!(scene.metric(stale), "{}", scene.metrics.render());
+    scene.clock.advance(Duration::from_hours(23));
+    scene.accepts(&verifier, &signer.token()).await;
+    scene.clock.advance(Duration::from_hours(1));
+    scene
+        .refuses(&verifier, &signer.token(), JwtError::KeyUnknown)
+        .await;
+    scene.server.serve(&[new.jwk()]);
+    scene.until(&verifier, true).await;
+    scene.accepts(&verifier, &new.token()).await;
+}
+
+#[tokio::test]
+async fn what_is_no_key_set_changes_nothing() {
+    let large = "x".repeat(300 * 1024);
+    for answer in [
+        support::ok("{\"keys\":[]}"),
+        support::ok("<html>sign in</html>"),
+        support::ok(&large),
+        "HTTP/1.1 302 Found\r\nLocation: /other\r\nContent-Length: 0\r\n\r\n".to_owned(),
+        "HTTP/1.1 404 Not Found\r\nContent-Length: 11\r\n\r\n{\"keys\":[]}".to_owned(),
+        "SSH-2.0-x\r\n\r\n".to_owned(),
+    ] {
+        let scene = Scene::start().await;
+        let signer = Signer::new("a");
+        scene.server.serve(&[signer.jwk()]);
+        let verifier = scene.verifier(&config(&scene.server), None);
+        scene.accepts(&verifier, &signer.token()).await;
+        scene.server.answer(&answer);
+        scene
+            .refuses(&verifier, &Signer::new("b").token(), JwtError::KeyUnknown)
+            .await;
+        scene.accepts(&verifier, &signer.token()).await;
+    }
+}
+
+#[tokio::test]
+async fn a_set_that_was_never_read_refuses_nobody_and_leaves_shared_secrets_alone() {
+    let scene = Scene::start().await;
+    scene
+        .server
+        .answer("HTTP/1.1 503 Wait\r\nContent-Length: 0\r\n\r\n");
+    let mut config = config(&scene.server);
+    config.keys = vec![JwtKey {
+        id: String::new(),
+        algorithm: None,
+        material: KeyMaterial::Secret(Secret::new(b"correct horse battery staple".to_vec())),
+    }];
+    let verifier = scene.verifier(&config, None);
+    let signer = Signer::new("a");
+    scene
+        .refuses(&verifier, &signer.token(), JwtError::KeyUnknown)
+        .await;
+    let shared = Pair {
+        private: "correct horse battery staple".into(),
+        public: String::new(),
+    };
+    let token = |pair: &Pair| pair.sign("HS256", &json!({"sub": "ada"}), "a");
+    scene.accepts(&verifier, &token(&shared)).await;
+    let guessed = Pair {
+        private: "another secret of somebody".into(),
+        ..shared
+    };
+    scene
+        .refuses(&verifier, &token(&guessed), JwtError::Signature)
+        .await;
+}
+
+#[tokio::test]
+async fn a_token_brings_no_key_of_its_own() {
+    let scene = Scene::start().await;
+    let elsewhere = KeyServer::start().await;
+    let (signer, forger) = (Signer::new("a"), Signer::new("a"));
+    scene.server.serve(&[signer.jwk()]);
+    elsewhere.serve(&[forger.jwk()]);
+    let verifier = scene.verifier(&config(&scene.server), None);
+    scene.accepts(&verifier, &signer.token()).await;
+    // By the key of another, under the name of a known one, with its own key and where to find it in the header.
+    let header = json!({
+        "alg": "ES256", "kid": "a", "jwk": forger.jwk(), "jku": elsewhere.url(), "x5u": elsewhere.url(),
+    });
+    let forged = forger.pair.sign_with(&header, &json!({"sub": "eve"}));
+    scene.refuses(&verifier, &forged, JwtError::Signature).await;
+    assert_eq!((scene.server.asked(), elsewhere.asked()), (1, 0));
+}
+
+#[tokio::test]
+async fn tokens_without_a_key_id_find_their_key_and_a_new_one() {
+    let scene = Scene::start().await;
+    let (mut old, mut new) = (Signer::new("old"), Signer::new("new"));
+    scene.server.serve(&[old.jwk()]);
+    let verifier = scene.verifier(&config(&scene.server), None);
+    (old.id, new.id) = ("", "");
+    scene.accepts(&verifier, &old.token()).await;
+    scene.server.serve(&[new.jwk()]);
+    scene.accepts(&verifier, &new.token()).await;
+    assert_eq!(scene.server.asked(), 2);
+}
+
+#[tokio::test]
+async fn a_reload_keeps_the_set_and_a_change_of_its_url_keeps_its_keys_for_the_grace_period() {
+    let scene = Scene::start().await;
+    let signer = Signer::new("a");
+    scene.server.serve(&[signer.jwk()]);
+    let first = scene.verifier(&config(&scene.server), None);
+    scene.accepts(&first, &signer.token()).await;
+    let second = scene.verifier(&config(&scene.server), Some(&first));
+    scene.accepts(&second, &signer.token()).await;
+    assert_eq!(scene.server.asked(), 1);
+
+    let elsewhere = KeyServer::start().await;
+    let other = Signer::new("b");
+    elsewhere.serve(&[other.jwk()]);
+    let third = scene.verifier(&config(&elsewhere), Some(&second));
+    scene.accepts(&third, &other.token()).await;
+    scene.accepts(&third, &signer.token()).await;
+    let fourth = scene.verifier(&config(&elsewhere), Some(&third));
+    scene.clock.advance(ALMOST);
+    scene.accepts(&fourth, &signer.token()).await;
+    scene.clock.advance(Duration::from_millis(1));
+    scene
+        .refuses(&fourth, &signer.token(), JwtError::Signature)
+        .await;
+    assert_eq!(scene.server.asked(), 1);
+}

@@ -1,0 +1,190 @@
+//! An outage of all that decisions ask, on a clock that is moved: who holds a token goes on, nobody else gets in, and the
+//! time of grace runs from the first lookup that failed.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test's way to fail
+
+mod support;
+
+#[path = "config_test/environment.rs"]
+mod environment;
+
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use environment::FixedEnvironment;
+use renewd::config;
+use serde_json::{Value, json};
+use support::renewd::{APP_CERTIFICATE, APP_ID, JWT_SECRET};
+use support::scripted::Scripted;
+use support::timed::{CHANNEL, OWNER, START, Timed};
+
+/// Streams, accounts and the hook, and who asks them.
+struct Outage {
+    sources: [Scripted; 3],
+    timed: Timed,
+}
+
+impl Outage {
+    fn new() -> Self {
+        let sources = [Scripted::start(), Scripted::start(), Scripted::start()];
+        let [streams, accounts, hook] = &sources;
+        let text = format!(
+            "[upstream]\nservers = [\"http://127.0.0.1:3001\"]\n\n[agora]\napp_id = \"{APP_ID}\"\n\
+             app_certificate = \"{APP_CERTIFICATE}\"\n\n[auth.jwt]\nsecret = \"{JWT_SECRET}\"\n\n\
+             [accounts]\nsource = \"http\"\nurl = \"{}\"\n\n[streams]\nsource = \"http\"\nurl = \"{}\"\n\n\
+             [authorize]\nurl = \"{}\"\ntimeout = \"5s\"\n\n[rate_limit]\nsubject = \"off\"\n",
+            accounts.url("/account"),
+            streams.url("/{channel}"),
+            hook.url("/authorize"),
+        );
+        let origin = Path::new("/etc/renewd/config.toml");
+        let loaded = config::load(&text, origin, &FixedEnvironment::default());
+        let config = loaded.unwrap_or_else(|errors| panic!("{errors}")).config;
+        let outage = Self {
+            timed: Timed::new(config),
+            sources,
+        };
+        outage.up();
+        outage
+    }
+
+    fn up(&self) {
+        let [streams, accounts, hook] = &self.sources;
+        streams.answer(200, &json!({"live": true, "owner": OWNER}).to_string());
+        accounts.answer(200, "{}");
+        hook.answer(200, "{}");
+    }
+
+    /// Down in one of several ways.
+    fn down(&self, way: u64) {
+        for source in &self.sources {
+            match way % 3 {
+                0 => source.close(),
+                1 => source.answer(500, "{}"),
+                _ => source.bytes("rubbish\r\n\r\n"),
+            }
+        }
+    }
+
+    fn minute(&self, minute: u64) {
+        self.timed.at(START + minute * 60);
+    }
+
+    fn asks(&self, who: &str, uid: u32) -> (u16, Value) {
+        let login = self.timed.login(who, json!({}));
+        let role = if who == OWNER {
+            "publisher"
+        } else {
+            "subscriber"
+        };
+        let body = json!({"channelName": CHANNEL, "uid": uid, "role": role});
+        self.timed.ask(&login, &body)
+    }
+
+    fn goes_on(&self, who: &str, uid: u32) {
+        let (status, answer) = self.asks(who, uid);
+        let minute = (self.timed.now() - START) / 60;
+        assert_eq!(status, 200, "{who}, minute {minute}: {answer}");
+    }
+
+    fn is_turned_away(&self, who: &str, uid: u32) {
+        let (status, answer) = self.asks(who, uid);
+        let minute = (self.timed.now() - START) / 60;
+        assert_eq!(status, 503, "{who}, minute {minute}: {answer}");
+        assert_eq!(answer["code"], "unavailable");
+    }
+
+    /// Once the sources answer, so do we, without anybody's doing.
+    fn recovers(&self) {
+        for turn in 0..1500 {
+            if self.asks("late", 99).0 == 200 {
+                return;
+            }
+            if turn % 50 == 0 {
+                self.timed.at(self.timed.now() + 1);
+            }
+            thread::park_timeout(Duration::from_millis(20));
+        }
+        panic!("it doesn't recover");
+    }
+}
+
+#[test]
+fn half_an_hour_without_any_source() {
+    let outage = Outage::new();
+    let viewers: Vec<String> = (0..20).map(|number| format!("viewer{number}")).collect();
+    let uids = 10_u32..;
+    outage.goes_on(OWNER, 1);
+    for (viewer, uid) in viewers.iter().zip(uids.clone()) {
+        outage.goes_on(viewer, uid);
+    }
+    // The last answers are old by the time the sources fail.
+    for minute in 20..=50 {
+        outage.minute(minute);
+        outage.down(minute);
+        outage.goes_on(OWNER, 1);
+        outage.is_turned_away("stranger", 500);
+        // Of the viewers some renew each minute, all of them more than once.
+        for (viewer, uid) in viewers.iter().zip(uids.clone()) {
+            if u64::from(uid) % 10 == minute % 10 {
+                outage.goes_on(viewer, uid);
+            }
+        }
+        outage.is_turned_away("stranger", 500);
+    }
+    outage.up();
+    outage.recovers();
+    outage.goes_on("stranger", 500);
+    for (viewer, uid) in viewers.iter().zip(uids) {
+        outage.goes_on(viewer, uid);
+    }
+    // And what they say counts again.
+    outage.minute(52);
+    outage.sources[0].answer(404, "");
+    assert_eq!(outage.asks(OWNER, 1).0, 404);
+}
+
+#[test]
+fn the_time_runs_from_the_first_failure_and_not_from_the_last_answer() {
+    let outage = Outage::new();
+    outage.goes_on(OWNER, 1);
+    // Nobody asked in between: that the sources are down shows at minute 59.
+    outage.down(0);
+    outage.minute(59);
+    outage.goes_on(OWNER, 1);
+    outage.minute(59 + 58);
+    outage.goes_on(OWNER, 1);
+    outage.is_turned_away("stranger", 500);
+    // An hour after the first failure, the last answers stand for nothing any more, whoever holds what.
+    outage.minute(59 + 61);
+    outage.is_turned_away(OWNER, 1);
+    outage.up();
+    outage.recovers();
+    outage.goes_on(OWNER, 1);
+    // The next outage has a time of its own.
+    outage.minute(59 + 61 + 30);
+    outage.down(1);
+    outage.goes_on(OWNER, 1);
+    outage.minute(59 + 61 + 30 + 50);
+    outage.goes_on(OWNER, 1);
+}
+
+#[test]
+fn each_source_alone_turns_strangers_away_and_ends_nobodys_stream() {
+    for down in 0..3 {
+        let outage = Outage::new();
+        outage.goes_on(OWNER, 1);
+        outage.minute(1);
+        outage.sources[down].answer(500, "{}");
+        outage.goes_on(OWNER, 1);
+        outage.is_turned_away("stranger", 500);
+        outage.minute(40);
+        outage.goes_on(OWNER, 1);
+        outage.minute(62);
+        outage.is_turned_away(OWNER, 1);
+        outage.up();
+        outage.recovers();
+        outage.goes_on(OWNER, 1);
+    }
+}

@@ -1,0 +1,140 @@
+//! An HTTP server that answers everything alike, as a test says, and remembers what it was asked.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use serde_json::Value;
+
+/// One request.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// Request line and header lines, in lower case.
+    pub head: Vec<String>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+impl Asked {
+    /// The body as JSON.
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).expect("a JSON body")
+    }
+}
+
+#[derive(Clone)]
+enum Answer {
+    Bytes(String),
+    Silence,
+    Close,
+}
+
+struct State {
+    answer: Answer,
+    asked: Vec<Asked>,
+}
+
+/// See the module.
+pub struct Scripted {
+    pub address: SocketAddr,
+    state: Arc<Mutex<State>>,
+}
+
+impl Scripted {
+    /// Listens; says nothing yet.
+    pub fn start() -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+        let address = listener.local_addr().unwrap();
+        let state = Arc::new(Mutex::new(State {
+            answer: Answer::Silence,
+            asked: Vec::new(),
+        }));
+        let shared = Arc::clone(&state);
+        thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let state = Arc::clone(&shared);
+                thread::spawn(move || serve(stream, &state));
+            }
+        });
+        Self { address, state }
+    }
+
+    /// A URL on it.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// Answers with this status and body from now on.
+    pub fn answer(&self, status: u16, body: &str) {
+        let length = body.len();
+        self.set(Answer::Bytes(format!(
+            "HTTP/1.1 {status} Said\r\nContent-Length: {length}\r\n\r\n{body}"
+        )));
+    }
+
+    /// Answers with these bytes from now on.
+    pub fn bytes(&self, bytes: &str) {
+        self.set(Answer::Bytes(bytes.to_owned()));
+    }
+
+    /// Reads requests and says nothing from now on.
+    pub fn silence(&self) {
+        self.set(Answer::Silence);
+    }
+
+    /// Closes on every request from now on.
+    pub fn close(&self) {
+        self.set(Answer::Close);
+    }
+
+    /// What it was asked so far.
+    pub fn asked(&self) -> Vec<Asked> {
+        self.state.lock().unwrap().asked.clone()
+    }
+
+    fn set(&self, answer: Answer) {
+        self.state.lock().unwrap().answer = answer;
+    }
+}
+
+fn serve(stream: TcpStream, state: &Mutex<State>) {
+    let mut reader = BufReader::new(stream);
+    while let Some(asked) = read(&mut reader) {
+        let answer = {
+            let mut state = state.lock().unwrap();
+            state.asked.push(asked);
+            state.answer.clone()
+        };
+        match answer {
+            Answer::Silence => {}
+            Answer::Close => return,
+            Answer::Bytes(bytes) => {
+                if reader.get_mut().write_all(bytes.as_bytes()).is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+fn read(reader: &mut BufReader<TcpStream>) -> Option<Asked> {
+    let mut head = Vec::new();
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line).ok()? == 0 {
+            return None;
+        }
+        let line = line.trim_end().to_ascii_lowercase();
+        if line.is_empty() {
+            break;
+        }
+        head.push(line);
+    }
+    let length = head
+        .iter()
+        .find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+    let mut body = vec![0; length.unwrap_or(0)];
+    reader.read_exact(&mut body).ok()?;
+    Some(Asked { head, body })
+}
