@@ -19,6 +19,14 @@ use support::renewd::{APP_CERTIFICATE, APP_ID, JWT_SECRET};
 use support::scripted::Scripted;
 use support::timed::{CHANNEL, OWNER, START, Timed};
 
+fn fail(source: &Scripted, way: u64) {
+    match way % 3 {
+        0 => source.close(),
+        1 => source.answer(500, "{}"),
+        _ => source.bytes("rubbish\r\n\r\n"),
+    }
+}
+
 /// Streams, accounts and the hook, and who asks them.
 struct Outage {
     sources: [Scripted; 3],
@@ -59,11 +67,7 @@ impl Outage {
     /// Down in one of several ways.
     fn down(&self, way: u64) {
         for source in &self.sources {
-            match way % 3 {
-                0 => source.close(),
-                1 => source.answer(500, "{}"),
-                _ => source.bytes("rubbish\r\n\r\n"),
-            }
+            fail(source, way);
         }
     }
 
@@ -186,5 +190,27 @@ fn each_source_alone_turns_strangers_away_and_ends_nobodys_stream() {
         outage.up();
         outage.recovers();
         outage.goes_on(OWNER, 1);
+    }
+}
+
+#[test]
+fn in_every_combination_of_faults_strangers_wait_and_holders_go_on() {
+    // Each source in order, or down in one of three ways.
+    for combination in 0..4_u64.pow(3) {
+        let outage = Outage::new();
+        outage.goes_on("holder", 7);
+        outage.minute(1);
+        let ways = [combination % 4, combination / 4 % 4, combination / 16];
+        for (source, way) in outage.sources.iter().zip(ways) {
+            if way < 3 {
+                fail(source, way);
+            }
+        }
+        outage.goes_on("holder", 7);
+        if combination == 63 {
+            outage.goes_on("stranger", 500);
+        } else {
+            outage.is_turned_away("stranger", 500);
+        }
     }
 }

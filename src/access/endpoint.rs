@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{ACCEPT, AUTHORIZATION};
+use http::header::{ACCEPT, AUTHORIZATION, COOKIE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::Value;
 
@@ -43,6 +43,7 @@ pub struct HttpStreams {
 pub struct HttpAccounts {
     fetcher: Fetcher,
     url: Url,
+    cookie: Option<String>,
 }
 
 // === impl HttpStreams ===
@@ -129,20 +130,35 @@ fn identifier(value: &Value) -> Option<Box<str>> {
 // === impl HttpAccounts ===
 
 impl HttpAccounts {
-    /// Contacts nothing.
-    pub fn new(fetcher: Fetcher, url: Url) -> Self {
-        Self { fetcher, url }
+    /// Contacts nothing. With `cookie`, the credentials go in a cookie of that name too: where logins may come in one, the
+    /// backend looks for them there.
+    pub fn new(fetcher: Fetcher, url: Url, cookie: Option<String>) -> Self {
+        Self {
+            fetcher,
+            url,
+            cookie,
+        }
+    }
+
+    fn headers(&self, credentials: &str) -> HeaderMap {
+        let bearer = (AUTHORIZATION, format!("Bearer {credentials}"));
+        let cookie = self.cookie.as_ref();
+        let cookie = cookie.map(|name| (COOKIE, format!("{name}={credentials}")));
+        let mut headers = accepting_json();
+        for (name, text) in std::iter::once(bearer).chain(cookie) {
+            if let Ok(mut value) = HeaderValue::try_from(text) {
+                value.set_sensitive(true);
+                headers.insert(name, value);
+            }
+        }
+        headers
     }
 }
 
 impl Source<Account> for HttpAccounts {
     fn ask(&self, credentials: &str) -> Question<Account> {
         let (fetcher, url) = (self.fetcher.clone(), self.url.clone());
-        let mut headers = accepting_json();
-        if let Ok(mut bearer) = HeaderValue::try_from(format!("Bearer {credentials}")) {
-            bearer.set_sensitive(true);
-            headers.insert(AUTHORIZATION, bearer);
-        }
+        let headers = self.headers(credentials);
         Box::pin(async move {
             let answer = fetcher.get(&url, headers, limits()).await;
             account(&answer.map_err(|error| failed(&error))?)

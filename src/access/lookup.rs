@@ -29,6 +29,9 @@ const SHARDS: usize = 32;
 /// Questions at once. More wait: a database that gets more than this doesn't answer sooner.
 const MOST_IN_FLIGHT: usize = 128;
 
+/// From one question for a key to the next, where what is known is fresh and somebody wants it fresher.
+const SPACING: Duration = Duration::from_millis(100);
+
 /// Keys remembered per shard; beyond, an answer is given and not kept.
 const MOST_KEYS: usize = 8192;
 
@@ -205,6 +208,9 @@ impl<T: Send + Sync + 'static> Lookups<T> {
         since: Option<Duration>,
     ) -> Result<Answer<T>, NoAnswer> {
         let mut outcome = LookupOutcome::Hit;
+        if let Some(pause) = since.and_then(|since| self.pause(key, since)) {
+            sleep(pause).await;
+        }
         loop {
             let mut flight = match self.next(key, since) {
                 Next::Have(value, asked_at) => {
@@ -242,6 +248,18 @@ impl<T: Send + Sync + 'static> Lookups<T> {
                 });
             }
         }
+    }
+
+    /// How long to wait before a key is asked for anew, so that all who want that at once get it by one question: a channel
+    /// whose stream ended has thousands of them. `None` where nothing is asked, or the last question is long ago.
+    fn pause(&self, key: &str, since: Duration) -> Option<Duration> {
+        let shard = self.shard(key);
+        let kept = shard.get(key)?.answer.as_ref()?;
+        if kept.asked_at >= since {
+            return None;
+        }
+        let due = kept.asked_at + SPACING;
+        due.checked_sub(self.clock.elapsed())
     }
 
     fn next(&self, key: &str, since: Option<Duration>) -> Next<T> {

@@ -35,6 +35,7 @@ impl Sources<'_> {
             .previous
             .filter(|previous| {
                 previous.config.accounts.source == accounts.source
+                    && previous.config.cookie == self.config.cookie
                     && previous.config.accounts.cache_ttl == accounts.cache_ttl
                     && self.same_database(previous)
             })
@@ -58,7 +59,9 @@ impl Sources<'_> {
             },
             (AccountsSource::Http(url), _) => {
                 Accounts::ByCredentials(carried.unwrap_or_else(|| {
-                    let source = HttpAccounts::new(self.control.fetcher.clone(), url.clone());
+                    let fetcher = self.control.fetcher.clone();
+                    let cookie = self.config.cookie.clone();
+                    let source = HttpAccounts::new(fetcher, url.clone(), cookie);
                     self.account_lookups(endpoint::PATIENCE, Box::new(source))
                 }))
             }

@@ -124,6 +124,25 @@ async fn who_needs_a_later_answer_waits_out_an_earlier_question_and_asks_again()
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_many_want_anew_one_after_the_other_is_asked_for_once() {
+    let mut fixture = fixture();
+    let first = fixture.get(None);
+    fixture.reply(Ok(1)).await;
+    first.await.unwrap().unwrap();
+    let mut all = Vec::new();
+    for _ in 0..50 {
+        fixture.clock.advance(Duration::from_millis(1));
+        all.push(fixture.get(Some(fixture.clock.elapsed())));
+        tokio::task::yield_now().await;
+    }
+    fixture.reply(Ok(2)).await;
+    for one in all {
+        assert_eq!(*one.await.unwrap().unwrap().value, 2);
+    }
+    assert_eq!(fixture.asked.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_changed_is_asked_for_again_even_while_a_question_is_in_flight() {
     let mut fixture = fixture();
     let first = fixture.get(None);

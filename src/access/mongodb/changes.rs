@@ -10,7 +10,7 @@ use std::time::Duration;
 use mongodb::bson::{Document, doc};
 use mongodb::change_stream::event::ChangeStreamEvent;
 use mongodb::options::FullDocumentType;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::{Database, document, kind};
 
@@ -19,6 +19,9 @@ const AGAIN: Duration = Duration::from_secs(2);
 
 /// From one try to the next where the server has no change streams: it may become a replica set.
 const NOT_THERE: Duration = Duration::from_mins(1);
+
+/// A change stream that says nothing for so long is lost.
+const SILENCE: Duration = Duration::from_secs(15);
 
 /// `$changeStream` on a server that isn't a replica set (`Location40573`), and where the command is unknown.
 const UNSUPPORTED: [i32; 3] = [40573, 59, 303];
@@ -91,7 +94,10 @@ async fn watch<C: Changed>(
         None => return Ok(()),
     }
     while changes.is_alive() {
-        let change = changes.next_if_any().await?;
+        // The server says something at least once a second, if only that nothing changed: a connection that vanished
+        // without a word is lost sooner than TCP gives it up.
+        let next = timeout(SILENCE, changes.next_if_any()).await;
+        let change = next.map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))??;
         let Some(cache) = cache.upgrade() else {
             return Ok(());
         };
