@@ -13,7 +13,7 @@
 //! | [`forward`] | everything else: pool, retry, tunnel |
 //! | [`reissue`] | tokens inside the backend's answers: found, judged, made shorter |
 //! | [`snapshot`] | everything hot, immutable, swapped whole on reload |
-//! | [`access`] | may they? JWTs, streams, sessions |
+//! | [`access`] | may they? JWTs, accounts, streams, sessions; where each is looked up |
 //! | [`limit`] | rate limits |
 //! | [`state`] | what survives a restart: whole files, a journal of records |
 //! | [`agora`] | token bytes |

@@ -6,6 +6,7 @@ mod support;
 
 use support::ask::{Ask, Row};
 use support::renewd::{Renewd, Settings, login};
+use support::scripted::Scripted;
 
 fn start(cookie: &str) -> Renewd {
     let tables = format!(
@@ -143,4 +144,26 @@ fn a_cookie_is_nothing_unless_it_is_configured() {
     refused().holds_for(&renewd, &ask);
     let renewd = start("session");
     refused().holds_for(&renewd, &ask);
+}
+
+#[test]
+fn the_backend_is_asked_about_an_account_with_the_cookie_that_it_knows() {
+    let accounts = Scripted::start();
+    accounts.answer(200, "");
+    let sources = format!(
+        "[accounts]\nsource = \"http\"\nurl = \"{}\"\n\n[streams]\nsource = \"file\"\nfile = \"streams.toml\"\n\n",
+        accounts.url("/me")
+    );
+    let renewd = Renewd::start(&Settings {
+        sources: Some(sources),
+        tables: "[auth]\ncookie = \"token\"\n".to_owned(),
+        ..Settings::default()
+    });
+    let token = login("ada");
+    let cookies = format!("Cookie: theme=dark; token={token}");
+    granted().holds_for(&renewd, &with(&[cookies, origin("https://example.com")]));
+    let question = accounts.asked()[0].head.join("\n");
+    let sent = format!("cookie: token={}", token.to_lowercase());
+    assert!(question.contains(&sent), "{question}");
+    assert!(!question.contains("theme"), "only the login: {question}");
 }

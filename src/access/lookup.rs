@@ -5,6 +5,8 @@
 //! no longer waited for. Bounded: keys are swept, questions in flight are counted.
 //! Must not know: what is asked, or what follows from an answer.
 
+mod known;
+
 use std::collections::HashMap;
 use std::collections::hash_map::{Entry, RandomState};
 use std::fmt;
@@ -18,6 +20,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
 
+use self::known::{Flight, Kept, Known, Landing, make_room};
 use super::outage::{Admission, Failure, Outage, PROBE};
 use crate::clock::Clock;
 use crate::telemetry::metrics::SourceMetrics;
@@ -80,53 +83,6 @@ pub struct Lookups<T> {
     shards: Vec<Mutex<HashMap<Box<str>, Known<T>>>>,
     hasher: RandomState,
 }
-
-/// What is known of one key.
-struct Known<T> {
-    answer: Option<Kept<T>>,
-    flight: Option<Flight<T>>,
-    /// The first failure since the key's last answer.
-    failing_since: Option<Duration>,
-    /// When it was last touched: what is old is swept.
-    touched: Duration,
-}
-
-struct Kept<T> {
-    value: Arc<T>,
-    asked_at: Duration,
-    at: Duration,
-}
-
-struct Flight<T> {
-    asked_at: Duration,
-    landed: watch::Receiver<Option<Result<Arc<T>, NoAnswer>>>,
-    /// Cleared where what it brings may be older than a change that is known of.
-    keep: bool,
-}
-
-impl<T> Clone for Flight<T> {
-    fn clone(&self) -> Self {
-        Self {
-            asked_at: self.asked_at,
-            landed: self.landed.clone(),
-            keep: self.keep,
-        }
-    }
-}
-
-impl<T> Default for Known<T> {
-    fn default() -> Self {
-        Self {
-            answer: None,
-            flight: None,
-            failing_since: None,
-            touched: Duration::ZERO,
-        }
-    }
-}
-
-/// Tells those who wait.
-type Landing<T> = watch::Sender<Option<Result<Arc<T>, NoAnswer>>>;
 
 /// What a look at the table came to.
 enum Next<T> {
@@ -454,11 +410,6 @@ impl<T: Send + Sync + 'static> Lookups<T> {
         let shard = self.shards.get(index)?;
         Some(shard.lock().unwrap_or_else(PoisonError::into_inner))
     }
-}
-
-/// Drops what nobody waits for, whatever its age; where that isn't enough, there are as many waiting.
-fn make_room<T>(shard: &mut HashMap<Box<str>, Known<T>>) {
-    shard.retain(|_, known| known.flight.is_some());
 }
 
 impl<T: Send + Sync + 'static> super::mongodb::Changed for Lookups<T> {

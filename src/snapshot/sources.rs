@@ -10,13 +10,24 @@ use super::{Control, Snapshot, StreamsRead};
 use crate::access::accounts::{Account, Accounts};
 use crate::access::authorize::Authorizer;
 use crate::access::endpoint::{self, HttpAccounts, HttpStreams};
-use crate::access::lookup::{Lookups, Source, Terms};
+use crate::access::lookup::{Lookups, Question, Source, Terms};
 use crate::access::mongodb::{Database, MongoAccounts, MongoStreams, follow};
+use crate::access::outage::Failure;
 use crate::access::streams::{StreamSource, Streams, Table};
 use crate::clock::Clock;
 use crate::config::model::{AccountsSource, Config, StreamsSource};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::traffic_labels;
+
+/// A source that isn't configured: no answer.
+struct Nowhere;
+
+impl Source<Account> for Nowhere {
+    fn ask(&self, _subject: &str) -> Question<Account> {
+        let failure = Failure::Wrong("[mongodb] is missing".to_owned());
+        Box::pin(std::future::ready(Err(failure)))
+    }
+}
 
 /// What sources are made of.
 pub(super) struct Sources<'a> {
@@ -42,7 +53,12 @@ impl Sources<'_> {
             .and_then(|previous| previous.accounts.lookups())
             .map(Arc::clone);
         match (&accounts.source, self.database) {
-            (AccountsSource::None, _) | (AccountsSource::Mongodb(_), None) => Accounts::None,
+            (AccountsSource::None, _) => Accounts::None,
+            // Validation asks for `[mongodb]`; without it nobody's account would be looked at.
+            (AccountsSource::Mongodb(_), None) => Accounts::BySubject {
+                checks_session: false,
+                lookups: self.account_lookups(endpoint::PATIENCE, Box::new(Nowhere)),
+            },
             (AccountsSource::Mongodb(collection), Some(database)) => Accounts::BySubject {
                 checks_session: collection.session_field.is_some(),
                 lookups: carried.unwrap_or_else(|| {
