@@ -162,9 +162,16 @@ enum Authorities {
 
 /// Whether lower-casing and trimming one trailing slash is all that [`guard_key`] would do to this path.
 fn is_plain(path: &str) -> bool {
-    let bytes = path.as_bytes();
-    !bytes.iter().any(|byte| matches!(byte, b'%' | b'\\'))
-        && !bytes.windows(2).any(|pair| matches!(pair, b"//" | b"/."))
+    let mut after_slash = false;
+    path.bytes().all(|byte| {
+        let plain = match byte {
+            b'%' | b'\\' => false,
+            b'/' | b'.' => !after_slash,
+            _ => true,
+        };
+        after_slash = byte == b'/';
+        plain
+    })
 }
 
 fn trim_trailing_slash(path: &[u8]) -> &[u8] {
