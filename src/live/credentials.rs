@@ -32,7 +32,9 @@ pub(super) async fn authenticate(
         Err(error) => Err(error),
     };
     claims.map_err(|error| match error {
-        JwtError::KeyUnknown => Refusal::unavailable("Logins can't be verified right now"),
+        JwtError::KeyUnknown | JwtError::NoTime => {
+            Refusal::unavailable("Logins can't be verified right now")
+        }
         _ => Refusal::new(error.outcome(), error.to_string()),
     })
 }

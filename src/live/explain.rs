@@ -170,6 +170,9 @@ pub async fn explain(snapshot: &Snapshot, clock: &Clock, question: &Question) ->
         .sessions
         .held(channel, subject, asked_role, now.unix_seconds());
     rows.add("mode", "configuration", None, mode(snapshot, subject));
+    if !clock.is_plausible() {
+        rows.add("clock", "the system", None, unset(now));
+    }
     rows.add("holder", "sessions", None, holder(held));
     rows.add(
         "limits",
@@ -187,6 +190,15 @@ pub async fn explain(snapshot: &Snapshot, clock: &Clock, question: &Question) ->
         role: role.map(Role::as_str),
         steps: rows.steps,
     }
+}
+
+/// Nobody's login can be judged, no token dated.
+fn unset(now: Now) -> Says {
+    let detail = format!(
+        "the system's clock reads {} s since 1970, which can't be",
+        now.unix_seconds()
+    );
+    Says::Refuses(Outcome::Unavailable, detail)
 }
 
 fn mode(snapshot: &Snapshot, subject: &str) -> Says {

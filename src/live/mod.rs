@@ -26,6 +26,7 @@ use self::lifetime::Lifetimes;
 use self::mint::Mint;
 use self::wire::Minted;
 use crate::access::sessions::{Claim, User};
+use crate::clock::is_plausible;
 use crate::context::RequestContext;
 use crate::http::body::{Body, RequestBody};
 use crate::role::Role;
@@ -118,6 +119,9 @@ fn conclude(
     };
     let lifetimes = lifetime::lifetimes(config, grant.bounds, chance);
     let issued_at = now.unix_seconds();
+    if !is_plausible(issued_at) {
+        return Err(Refusal::unavailable("No token can be dated right now"));
+    }
     let mint = Mint {
         config,
         signer: &snapshot.signer,
