@@ -40,7 +40,8 @@ fn settings(app: &Express) -> Settings {
              owner_pointer = \"/data/astrologerId\"\nbanned_viewers_pointer = \"/data/bannedViewers\"\n\
              cache_ttl = \"0s\"\n\n[authorize]\nurl = \"{hook}\"\ntimeout = \"2s\"\n\n"
         )),
-        tables: "[rate_limit]\nsubject = \"off\"\naddress = \"off\"\n".to_owned(),
+        tables: "[rate_limit]\nsubject = \"off\"\naddress = \"off\"\n\n[policy]\nmax_streams_per_publisher = 2\n"
+            .to_owned(),
         ..Settings::default()
     }
 }
@@ -166,6 +167,24 @@ fn a_hook_that_fails_lets_nobody_new_in_and_ends_nobodys_stream() {
     opinion(200, json!({"lifetime": 90}));
     let (_, answer) = ask(&site.renewd, &site.holder, 1, "publisher");
     assert_eq!(answer["data"]["expiresIn"], 90);
+}
+
+#[test]
+fn when_all_falls_silent_at_once_the_first_holder_who_asks_goes_on_in_time() {
+    let site = Site::new();
+    // A second channel of the publisher's, about which the streams would be asked too.
+    let second = json!({"astrologerId": ASTROLOGER, "agoraChannelName": "second"});
+    site.app.control("/streams", &second);
+    let body = json!({"channelName": "second", "uid": 1, "role": "publisher"});
+    let asked = Ask::new("", &body).bearer(&site.holder);
+    assert_eq!(asked.send(&site.renewd).status, 200);
+    for route in ["account", "streams", "authorize"] {
+        fault(&site.app, route, Some("silent"));
+    }
+    // Nobody knows yet that nothing will come: each source is waited for, and the decision has 3 s.
+    let (holder, took) = timed(|| site.as_holder());
+    assert_eq!(holder, said(200, "ok"), "{took:?}");
+    assert_eq!(site.as_stranger(), said(503, "unavailable"));
 }
 
 #[test]

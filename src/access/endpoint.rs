@@ -6,7 +6,6 @@
 
 use std::fmt::Write as _;
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::header::{ACCEPT, AUTHORIZATION, COOKIE};
 use http::{HeaderMap, HeaderValue, StatusCode};
@@ -16,7 +15,7 @@ use super::accounts::{Account, Denial};
 use super::lookup::{Question, Source};
 use super::outage::Failure;
 use super::streams::Stream;
-use crate::config::model::StreamsHttp;
+use crate::config::model::{HTTP_PATIENCE, StreamsHttp};
 use crate::fetch::{Answer, FetchError, Fetcher, Limits};
 use crate::http::url::Url;
 use crate::telemetry::escape::deceives;
@@ -24,9 +23,6 @@ use crate::telemetry::labels::Outcome;
 
 /// A stream with ten thousand banned viewers, twice.
 const LARGEST_ANSWER: usize = 1024 * 1024;
-
-/// How long one answer may take; decisions wait less than twice this.
-pub const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A message's greatest length in characters: it is shown to people.
 const LONGEST_MESSAGE: usize = 200;
@@ -214,7 +210,7 @@ fn accepting_json() -> HeaderMap {
 
 fn limits() -> Limits {
     Limits {
-        time: PATIENCE,
+        time: HTTP_PATIENCE,
         body: LARGEST_ANSWER,
     }
 }

@@ -16,7 +16,7 @@ use crate::access::accounts::{Account, Accounts};
 use crate::access::lookup::NoAnswer;
 use crate::access::sessions::{Claim, User};
 use crate::access::streams::{Lookup, Stream};
-use crate::clock::Clock;
+use crate::clock::{Clock, timer_now};
 use crate::config::model::{AccountsSource, DecisionMode, StreamsSource};
 use crate::limit::Charge;
 use crate::role::Role;
@@ -154,6 +154,8 @@ pub async fn explain(snapshot: &Snapshot, clock: &Clock, question: &Question) ->
     let now = Now {
         unix_millis: clock.unix_millis(),
         elapsed: clock.elapsed(),
+        // The sources are asked in turn here.
+        due: timer_now() + 2 * snapshot.config.decision.timeout,
     };
     let mut rows = Rows {
         steps: Vec::new(),
@@ -259,7 +261,7 @@ async fn account(
         rows.add("account", source, None, Says::NotChecked(detail.to_owned()));
         return;
     }
-    let patience = sources::patience(snapshot);
+    let patience = now.patience();
     let Some(looked) = snapshot.accounts.look(subject, "", None, patience).await else {
         return;
     };

@@ -26,7 +26,7 @@ use self::lifetime::Lifetimes;
 use self::mint::Mint;
 use self::wire::Minted;
 use crate::access::sessions::{Claim, User};
-use crate::clock::is_plausible;
+use crate::clock::{is_plausible, timer_now};
 use crate::context::RequestContext;
 use crate::http::body::{Body, RequestBody};
 use crate::role::Role;
@@ -67,6 +67,7 @@ pub async fn answer(
     let now = Now {
         unix_millis: shared.clock.unix_millis(),
         elapsed: shared.clock.elapsed(),
+        due: timer_now() + snapshot.config.decision.timeout,
     };
     let asked = Asked {
         path,
