@@ -33,15 +33,17 @@ pub(super) fn compare(root: &Table<'_>, config: &Config) {
     };
     let left = Decision::share(whole.saturating_sub(slowest));
     if hook.timeout > left {
-        let mut message = format!(
-            "the hook may take {}, and a decision waits {} for it",
+        let before = if slowest.is_zero() {
+            String::new()
+        } else {
+            let slowest = humantime::format_duration(slowest);
+            format!(" when another source has taken its {slowest}")
+        };
+        let message = format!(
+            "the hook may take {}, and a decision waits {} for it{before}",
             humantime::format_duration(hook.timeout),
             humantime::format_duration(left)
         );
-        if !slowest.is_zero() {
-            let slowest = humantime::format_duration(slowest);
-            message += &format!(" when another source has taken its {slowest}");
-        }
         let written = root.table("authorize").item("timeout");
         warn(
             root,
