@@ -234,7 +234,8 @@ impl<T: Send + Sync + 'static> Lookups<T> {
         known.touched = now;
         if let Some(kept) = &known.answer {
             let acceptable = match since {
-                None => now.saturating_sub(kept.at) < self.ttl,
+                // From the question on: what was true then may not be by the time that a slow answer comes.
+                None => now.saturating_sub(kept.asked_at) < self.ttl,
                 Some(since) => kept.asked_at >= since,
             };
             if acceptable {
@@ -356,7 +357,6 @@ impl<T: Send + Sync + 'static> Lookups<T> {
         known.answer = keep.then(|| Kept {
             value: Arc::clone(&value),
             asked_at,
-            at: now,
         });
         Ok(value)
     }

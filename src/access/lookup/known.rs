@@ -26,7 +26,6 @@ pub(super) struct Known<T> {
 pub(super) struct Kept<T> {
     pub(super) value: Arc<T>,
     pub(super) asked_at: Duration,
-    pub(super) at: Duration,
 }
 
 pub(super) struct Flight<T> {

@@ -75,7 +75,10 @@ async fn of_subject(
 /// What a subject may be in a document: an `ObjectId`, a number, or itself. Always a plain value, never an operator.
 fn spellings(subject: &str) -> Vec<Bson> {
     let id = ObjectId::parse_str(subject).ok().map(Bson::ObjectId);
-    let number = subject.parse().ok().map(Bson::Int64);
+    let number = subject.parse::<i64>().ok();
+    // "007" is nobody's number.
+    let number = number.filter(|number| number.to_string() == subject);
+    let number = number.map(Bson::Int64);
     let text = Bson::String(subject.to_owned());
     id.into_iter().chain(number).chain([text]).collect()
 }
@@ -187,6 +190,9 @@ mod tests {
     fn a_subject_is_looked_for_as_what_it_may_be() {
         assert_eq!(spellings("65f0a1b2c3d4e5f6a7b8c9d0").len(), 2);
         assert_eq!(spellings("12").len(), 2);
+        for text in ["+12", "012", "-0", " 12", "1e3"] {
+            assert_eq!(spellings(text).len(), 1, "{text}");
+        }
         assert_eq!(spellings("{\"$ne\":null}").len(), 1);
     }
 
