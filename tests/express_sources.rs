@@ -140,6 +140,24 @@ fn a_route_of_accounts_that_fails_lets_nobody_new_in_and_ends_nobodys_stream() {
 fn a_route_of_streams_that_fails_lets_nobody_new_in_and_ends_nobodys_stream() {
     let site = Site::new();
     site.fails("streams", "streams", &[&FAULTS[..], &["html"]].concat());
+    // An app in trouble isn't asked by each of its viewers.
+    for what in ["429", "500"] {
+        fault(&site.app, "streams", Some(what));
+        let before = site.app.hits()["streams"];
+        let ((), took) = timed(|| {
+            for _ in 0..300 {
+                assert_eq!(site.as_holder(), said(200, "ok"), "{what}");
+            }
+        });
+        let asked = u128::from(site.app.hits()["streams"] - before);
+        // Ten a second.
+        assert!(
+            asked <= took.as_millis() / 100 + 2,
+            "{what}: {asked} in {took:?}"
+        );
+    }
+    fault(&site.app, "streams", None);
+    site.recovers("streams", "500");
     // The app's own 404 is an answer.
     fault(&site.app, "streams", Some("404"));
     assert_eq!(site.as_holder(), said(404, "stream_not_live"));

@@ -147,6 +147,7 @@ fn half_an_hour_without_any_source() {
     }
     outage.up();
     outage.recovers();
+    outage.timed.pass(Duration::from_millis(100));
     outage.goes_on("stranger", 500);
     for (viewer, uid) in viewers.iter().zip(uids) {
         outage.goes_on(viewer, uid);
@@ -173,6 +174,7 @@ fn the_time_runs_from_the_first_failure_and_not_from_the_last_answer() {
     outage.is_turned_away(OWNER, 1);
     outage.up();
     outage.recovers();
+    outage.timed.pass(Duration::from_millis(100));
     outage.goes_on(OWNER, 1);
     // The next outage has a time of its own.
     outage.minute(59 + 61 + 30);
@@ -197,6 +199,8 @@ fn each_source_alone_turns_strangers_away_and_ends_nobodys_stream() {
         outage.is_turned_away(OWNER, 1);
         outage.up();
         outage.recovers();
+        // What just failed isn't asked again at once.
+        outage.timed.pass(Duration::from_millis(100));
         outage.goes_on(OWNER, 1);
     }
 }
@@ -311,5 +315,6 @@ fn setting_the_clock_neither_prolongs_nor_shortens_the_time_of_grace() {
     outage.is_turned_away(OWNER, 1);
     outage.up();
     outage.recovers();
+    outage.timed.pass(Duration::from_millis(100));
     outage.goes_on(OWNER, 1);
 }
