@@ -15,6 +15,7 @@ use rustls::ServerConfig;
 
 use super::body::{Body, RequestBody};
 use crate::config::model::{Limits, Timeouts};
+use crate::pace::Paces;
 
 /// What is known of a client connection before its first byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +54,7 @@ pub trait Answer: 'static {
 }
 
 /// How far one request and its response have come.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Exchange {
     request_done: Cell<bool>,
     request_cut: Cell<bool>,
@@ -63,9 +64,30 @@ pub struct Exchange {
     event_stream: Cell<bool>,
     client_closed: Cell<bool>,
     client_waker: RefCell<Option<Waker>>,
+    paces: Rc<Paces>,
 }
 
 impl Exchange {
+    /// On a connection with these paces.
+    pub fn at(paces: Rc<Paces>) -> Self {
+        Self {
+            request_done: Cell::default(),
+            request_cut: Cell::default(),
+            request_frames: Cell::default(),
+            request_awaited: Cell::default(),
+            response_done: Cell::default(),
+            event_stream: Cell::default(),
+            client_closed: Cell::default(),
+            client_waker: RefCell::default(),
+            paces,
+        }
+    }
+
+    /// How its bodies are taken.
+    pub fn paces(&self) -> &Paces {
+        &self.paces
+    }
+
     /// Whether the request's body was read to its end, or given up.
     pub fn request_done(&self) -> bool {
         self.request_done.get()
@@ -141,6 +163,12 @@ impl Exchange {
 
     pub(super) fn mark_response_done(&self) {
         self.response_done.set(true);
+    }
+}
+
+impl Default for Exchange {
+    fn default() -> Self {
+        Self::at(Rc::default())
     }
 }
 

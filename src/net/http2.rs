@@ -34,6 +34,7 @@ use crate::deadline::Deadline;
 use crate::http::body::{Body, RequestBody};
 use crate::http::exchange::{Answer, Connection, Exchange};
 use crate::http::{http2 as fields, respond};
+use crate::pace::Paces;
 
 /// Requests that one client may have in flight. As nginx; RFC 9113 §6.5.2 asks for at least 100.
 const STREAMS: u32 = 128;
@@ -45,6 +46,9 @@ const CONNECTION_WINDOW: u32 = 1024 * 1024;
 
 /// What is kept of each response for a client that takes it slowly.
 const SEND_BUFFER: usize = 64 * 1024;
+
+/// And read of each besides: there may be [`STREAMS`] of them, none of which the client goes on with.
+const READ_AHEAD: usize = 32 * 1024;
 
 /// Streams that the client reset before we took them (CVE-2023-44487), and that we reset for its mistakes (CVE-2025-8671),
 /// before the connection ends.
@@ -91,6 +95,7 @@ pub(super) async fn serve<S: Answer>(
         streams: streams.clone(),
         timeouts: timeouts.clone(),
         observer: observer.clone(),
+        paces: Rc::new(Paces::up_to(READ_AHEAD, READ_AHEAD)),
     };
     let mut http = builder(&limits, spawner).serve_connection(io, call);
     let mut deadline = Deadline::default();
@@ -172,6 +177,7 @@ struct Call<S> {
     streams: Rc<Streams>,
     timeouts: Rc<RefCell<Timeouts>>,
     observer: Arc<dyn Observer>,
+    paces: Rc<Paces>,
 }
 
 impl<S: Answer> hyper::service::Service<Request<Incoming>> for Call<S> {
@@ -180,7 +186,7 @@ impl<S: Answer> hyper::service::Service<Request<Incoming>> for Call<S> {
     type Future = Pin<Box<dyn Future<Output = Result<Response<Pieces>, Infallible>>>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let exchange = Rc::new(Exchange::default());
+        let exchange = Rc::new(Exchange::at(self.paces.clone()));
         let stream = self.streams.begin(exchange.clone());
         self.timeouts.replace(self.service.timeouts());
         let limits = self.service.limits();
