@@ -127,6 +127,11 @@ impl Wire {
         self.progress
     }
 
+    /// Whether the backend was told that the client has closed its sending side: what it does then is no fault of its.
+    pub(super) fn closed(&self) -> bool {
+        self.upload == Upload::Closed
+    }
+
     /// The request, if nothing of its body was taken.
     pub(super) fn take_back(&mut self) -> Option<Box<Request<RequestBody>>> {
         self.request.take_if(|_| !self.body_begun)
@@ -207,12 +212,7 @@ impl Wire {
         match self.sending {
             request::Framing::Sized(_) => return Err(Fault::RequestCut),
             request::Framing::Chunked => {
-                let none = HeaderMap::new();
-                let announced = self
-                    .request
-                    .as_ref()
-                    .map_or(&none, |request| request.headers());
-                request::write_last_chunk(trailers, announced, self.output.gathered());
+                request::write_last_chunk(trailers, self.output.gathered());
             }
             request::Framing::Over => {}
         }

@@ -63,6 +63,7 @@ pub struct Exchange {
     response_done: Cell<bool>,
     event_stream: Cell<bool>,
     client_closed: Cell<bool>,
+    unanswered: Cell<bool>,
     client_waker: RefCell<Option<Waker>>,
     paces: Rc<Paces>,
 }
@@ -78,6 +79,7 @@ impl Exchange {
             response_done: Cell::default(),
             event_stream: Cell::default(),
             client_closed: Cell::default(),
+            unanswered: Cell::default(),
             client_waker: RefCell::default(),
             paces,
         }
@@ -113,6 +115,16 @@ impl Exchange {
     /// It may be gone, or wait for the answer: nobody can tell, so the backend is told the same way.
     pub fn client_closed(&self) -> bool {
         self.client_closed.get()
+    }
+
+    /// Whether there will be no answer: the client has closed its sending side, and the backend gave up for that.
+    pub fn unanswered(&self) -> bool {
+        self.unanswered.get()
+    }
+
+    /// Sets [`Exchange::unanswered`].
+    pub fn mark_unanswered(&self) {
+        self.unanswered.set(true);
     }
 
     /// Wakes the task when the client closes its sending side.

@@ -128,6 +128,14 @@ impl Watch {
         }
     }
 
+    /// Whether the last request gets no answer.
+    pub fn unanswered(&self) -> bool {
+        self.exchange
+            .borrow()
+            .as_ref()
+            .is_some_and(|exchange| exchange.unanswered())
+    }
+
     /// Whether the transport broke while nobody was reading from it.
     pub fn failed(&self) -> bool {
         self.failed.get()
