@@ -11,7 +11,7 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use http::{Method, Request, Response, StatusCode};
@@ -115,6 +115,9 @@ pub(super) async fn serve<S: Answer>(
         streams.wake_connection(context);
         loop {
             if let Poll::Ready(result) = Pin::new(&mut http).poll(context) {
+                if frames.borrow().broken() {
+                    return Poll::Ready(Some(Event::ParseFailed(ParseError::Malformed)));
+                }
                 return Poll::Ready(result.err().as_ref().and_then(refused));
             }
             if streams.abused() || waits.abused(&mut frames.borrow_mut()) {
@@ -302,10 +305,13 @@ impl AsyncRead for FramedIo {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let poll = Pin::new(&mut self.io).poll_read(context, buffer);
-        let read: &[u8] = buffer.filled().get(before..).unwrap_or_default();
-        self.frames.borrow_mut().push(read);
-        poll
+        ready!(Pin::new(&mut self.io).poll_read(context, buffer))?;
+        let mut frames = self.frames.borrow_mut();
+        frames.push(buffer.filled_mut().get_mut(before..).unwrap_or_default());
+        if frames.broken() {
+            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
