@@ -9,6 +9,7 @@ mod refusals;
 mod tally;
 
 use std::cell::Cell;
+use std::future::pending;
 use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use self::refusals::{closing, failed, not_found, refused};
 use self::tally::Tally;
 use crate::config::model::{DecisionMode, Limits, Timeouts, UpstreamServer};
 use crate::context::{RequestContext, RequestId};
+use crate::error::Kind;
 use crate::forward::{self, Forwarder};
 use crate::http::body::{Body, RequestBody};
 use crate::http::exchange::{Answer, Connection};
@@ -258,6 +260,7 @@ impl Service {
         } = asked.snapshot;
         let host = asked.host.clone();
         let host = host.unwrap_or_else(|| authority(&config.upstream.servers));
+        let exchange = Rc::clone(request.body().exchange());
         let (method, headers) = (request.method(), request.headers());
         let changes = RequestChanges {
             host: &host,
@@ -299,6 +302,11 @@ impl Service {
                         backend,
                     },
                 }
+            }
+            Err(error) if error.kind == Kind::ClientGone && exchange.client_closed() => {
+                // As without us: whoever stops listening to clients that have stopped talking says nothing.
+                exchange.mark_unanswered();
+                pending().await
             }
             Err(error) => Forwarded::in_place(self.ours(asked, failed(asked.context, &error))),
         }

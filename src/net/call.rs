@@ -63,8 +63,8 @@ impl<S: Answer> hyper::service::Service<Request<Incoming>> for Call<S> {
     type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>>>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let exchange = Rc::new(Exchange::default());
         let session = self.session.clone();
+        let exchange = Rc::new(Exchange::at(session.watch.paces().clone()));
         session.timeouts.replace(self.service.timeouts());
         let head = request.method() == Method::HEAD;
         let request =

@@ -271,6 +271,9 @@ impl<S: Answer> Active<S> {
         if watch.failed() {
             return Poll::Ready(End::Broken);
         }
+        if watch.unanswered() {
+            return Poll::Ready(End::Closed { linger: false });
+        }
         self.waits.note(watch, timer_now);
         let Some((due, cause)) = self.waits.next(&self.session.timeouts.borrow()) else {
             return Poll::Pending;
