@@ -11,8 +11,8 @@ use tokio::time::Instant;
 
 use crate::clock::timer_now;
 
-/// Read ahead of a body's first bytes: most bodies are no larger, and need one read.
-const FIRST: usize = 64 * 1024;
+/// Read ahead of a body's first bytes: most bodies are no larger than 64 KiB, and need one read, their heads included.
+const FIRST: usize = 72 * 1024;
 
 /// Read at once for whoever hasn't shown anything. With what the connection itself holds, one that takes nothing costs
 /// about 100 KiB.

@@ -61,7 +61,10 @@ impl Input {
     ) -> Poll<io::Result<usize>> {
         let most = ahead.max(READ);
         let wanted = match rest {
-            Some(rest) => usize::try_from(rest).map_or(most, |rest| rest.clamp(READ, most)),
+            // With room for more: a read that fills it leaves open whether there is more, and costs another one.
+            Some(rest) => {
+                usize::try_from(rest.saturating_add(1)).map_or(most, |rest| rest.clamp(READ, most))
+            }
             None => self.size.min(most),
         };
         let room = self.bytes.capacity() - self.bytes.len();
@@ -73,7 +76,7 @@ impl Input {
         let read = ready!(pin!(transport.read_buf(&mut buffer)).poll(context))?;
         if read == room {
             self.size = wanted.saturating_mul(2).min(most);
-        } else if read < self.size / 4 {
+        } else if rest.is_none() && read < self.size / 4 {
             self.size = (self.size / 2).max(READ);
         }
         Poll::Ready(Ok(read))
