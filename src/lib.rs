@@ -22,7 +22,7 @@
 //! | [`http`] | pure functions on HTTP types |
 //! | [`telemetry`] | metrics, access log, audit |
 //! | [`fetch`] | requests of our own to sources, on the control plane |
-//! | [`connect`], [`transport`], [`tls`], [`deadline`] | a new connection; a connected socket; what makes it TLS; a timer that is cheap to move |
+//! | [`connect`], [`transport`], [`tls`], [`deadline`], [`pace`] | a new connection; a connected socket; what makes it TLS; a timer that is cheap to move; how fast somebody reads |
 //! | [`public_key`], [`der`] | keys that verify signatures; the bytes they come in |
 //! | [`context`], [`error`], [`role`], [`clock`], [`readiness`] | shared vocabulary |
 
@@ -48,6 +48,7 @@ pub mod http;
 pub mod limit;
 pub mod live;
 pub mod net;
+pub mod pace;
 pub mod public_key;
 pub mod readiness;
 pub mod reissue;

@@ -9,6 +9,7 @@ mod refusals;
 mod tally;
 
 use std::cell::Cell;
+use std::future::pending;
 use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use self::refusals::{closing, failed, not_found, refused};
 use self::tally::Tally;
 use crate::config::model::{DecisionMode, Limits, Timeouts, UpstreamServer};
 use crate::context::{RequestContext, RequestId};
+use crate::error::Kind;
 use crate::forward::{self, Forwarder};
 use crate::http::body::{Body, RequestBody};
 use crate::http::exchange::{Answer, Connection};
@@ -95,7 +97,7 @@ impl Answer for Service {
     async fn answer(
         self: Rc<Self>,
         connection: Connection,
-        request: Request<RequestBody>,
+        request: Box<Request<RequestBody>>,
     ) -> Response<Body> {
         let snapshot = self.shared.current.load_full();
         let host = sanity::effective_host(request.uri(), request.headers());
@@ -126,8 +128,7 @@ impl Answer for Service {
                 .as_ref()
                 .and_then(|_| cors::origin(request.headers())),
         };
-        // Boxed, for every future between here and the socket would hold it twice, and be moved with it.
-        let (handler, response) = self.route(asked, Box::new(request)).await;
+        let (handler, response) = self.route(asked, request).await;
         tally.attach(handler, response)
     }
 }
@@ -259,6 +260,7 @@ impl Service {
         } = asked.snapshot;
         let host = asked.host.clone();
         let host = host.unwrap_or_else(|| authority(&config.upstream.servers));
+        let exchange = Rc::clone(request.body().exchange());
         let (method, headers) = (request.method(), request.headers());
         let changes = RequestChanges {
             host: &host,
@@ -282,13 +284,13 @@ impl Service {
             backend.metrics.request(outcome, elapsed);
         }
         match result {
-            Ok(response) => {
-                let (mut head, body) = response.into_parts();
-                let switched = head.status == StatusCode::SWITCHING_PROTOCOLS;
+            Ok(mut response) => {
+                let status = response.status();
+                let switched = status == StatusCode::SWITCHING_PROTOCOLS;
                 let id = asked.context.id.header();
-                head.headers = hop::response_headers(head.headers, id, switched);
-                let backend = Some(head.status);
-                let response = Response::from_parts(head, body);
+                let headers = std::mem::take(response.headers_mut());
+                *response.headers_mut() = hop::response_headers(headers, id, switched);
+                let backend = Some(status);
                 let response = match plan {
                     Some(plan) => plan.response(response),
                     None => Ok(response),
@@ -300,6 +302,11 @@ impl Service {
                         backend,
                     },
                 }
+            }
+            Err(error) if error.kind == Kind::ClientGone && exchange.client_closed() => {
+                // As without us: whoever stops listening to clients that have stopped talking says nothing.
+                exchange.mark_unanswered();
+                pending().await
             }
             Err(error) => Forwarded::in_place(self.ours(asked, failed(asked.context, &error))),
         }

@@ -515,6 +515,49 @@ fn expect_is_answered_here_and_does_not_travel() {
     assert!(!seen["headers"].to_string().contains("xpect"), "{seen}");
 }
 
+#[test]
+fn an_expectation_that_nobody_knows_is_the_apps_to_refuse() {
+    let pair = Pair::start(Version::Four);
+    for expect in ["200-ok", "", "continue", "x=1; y"] {
+        let request = format!(
+            "POST /wire/seen HTTP/1.1\r\nHost: app\r\nExpect: {expect}\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi"
+        );
+        let direct = pair.assert_same_answer(request.as_bytes());
+        assert_eq!(direct.status(), 417, "{expect}");
+    }
+}
+
+/// The end of what the client gets on a connection that served a request before, when it stops sending behind `request`.
+fn after_half_close(address: std::net::SocketAddr, request: &[u8]) -> Vec<u8> {
+    let mut wire = Wire::open(address);
+    wire.write(b"GET /health HTTP/1.1\r\nHost: app\r\n\r\n");
+    assert_eq!(wire.read(false).expect("an answer").status(), 200);
+    wire.write(request);
+    wire.socket()
+        .shutdown(std::net::Shutdown::Write)
+        .expect("an open connection");
+    wire.rest().expect("an end in order")
+}
+
+#[test]
+fn a_client_that_stops_sending_is_left_without_an_answer_once_and_by_the_app() {
+    let pair = Pair::start(Version::Four);
+    let hanging = b"GET /wire/hang HTTP/1.1\r\nHost: app\r\n\r\n";
+    // Node gives up on it; the connection on which it did had served a request, and isn't to be blamed.
+    for address in [pair.express.address, pair.renewd.public] {
+        let got = after_half_close(address, hanging);
+        assert_eq!(String::from_utf8_lossy(&got), "", "{address}");
+    }
+    assert_eq!(messages::hits(pair.express.address, "hanging"), 2);
+    let server = format!("server=\"http://{}\"", pair.express.address);
+    let asked = |outcome: &str| {
+        let series = format!("renewd_upstream_requests_total{{{server},outcome=\"{outcome}\"}}");
+        pair.renewd.metric(&series)
+    };
+    assert!(asked("client_gone") > 0.5, "{}", pair.renewd.metrics());
+    assert!(asked("connection_lost") < 0.5);
+}
+
 /// Splitmix64: the same requests at every run.
 struct Random(u64);
 

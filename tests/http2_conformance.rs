@@ -258,6 +258,31 @@ async fn broken_frames_are_errors_of_their_stream_or_of_the_connection() {
             vec![PROTOCOL],
         ),
         (
+            "8.1 a pseudo-header in trailers, indexed",
+            [
+                upload(),
+                frame(HEADERS, END_STREAM | END_HEADERS, 1, b"\x84"),
+            ]
+            .concat(),
+            RST_STREAM,
+            vec![PROTOCOL],
+        ),
+        (
+            "8.1 a pseudo-header in trailers, written out behind another field",
+            {
+                let trailers = [field("x-a", "1"), field(":path", "/")].concat();
+                let (first, rest) = trailers.split_at(4);
+                [
+                    upload(),
+                    frame(HEADERS, END_STREAM, 1, first),
+                    frame(CONTINUATION, END_HEADERS, 1, rest),
+                ]
+                .concat()
+            },
+            RST_STREAM,
+            vec![PROTOCOL],
+        ),
+        (
             "8.1.1 less than Content-Length",
             [
                 frame(
@@ -672,6 +697,29 @@ async fn what_begins_without_the_preface_ends_at_once() {
     });
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_begins_without_settings_ends_at_once() {
+    let (_upstream, renewd) = start().await;
+    let firsts = [
+        frame(PING, 0, 0, &[0; 8]),
+        frame(SETTINGS, ACK, 0, b""),
+        ask(1),
+        frame(WINDOW_UPDATE, 0, 0, &[0, 0, 0, 1]),
+    ];
+    for first in &firsts {
+        let stream = tokio::net::TcpStream::connect(renewd.public).await;
+        let mut wire = Wire::new(stream.unwrap());
+        let settings = frame(SETTINGS, 0, 0, b"");
+        wire.send([frames::PREFACE, first, &settings, &ask(3)].concat())
+            .await;
+        let (kind, _) = verdict(&mut wire).await.unwrap_or((GOAWAY, PROTOCOL));
+        assert_eq!(kind, GOAWAY, "{first:?}");
+    }
+    renewd.eventually("all being counted", |renewd| {
+        renewd.metric("renewd_http_parse_errors_total{kind=\"malformed\"}") >= 4.0
+    });
+}
+
 /// What a server must take without a word, before or with a request that is answered.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[allow(clippy::too_many_lines)] // a table
@@ -809,7 +857,7 @@ async fn what_is_allowed_is_taken() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn padding_is_no_content_pseudo_headers_are_no_trailers_and_a_ping_comes_back_as_it_was() {
+async fn padding_is_no_content_and_a_ping_comes_back_as_it_was() {
     let (mut upstream, renewd) = start().await;
     let mut wire = by_hand(renewd.public).await;
     let section = [
@@ -823,10 +871,13 @@ async fn padding_is_no_content_pseudo_headers_are_no_trailers_and_a_ping_comes_b
         .await;
     wire.send(frame(DATA, PADDED, 1, b"\x03ab\0\0\0")).await;
     wire.send(frame(DATA, PADDED, 1, b"\0c")).await;
-    // Malformed (RFC 9113 §8.1), and the h2 crate doesn't say so; but it goes no further.
-    let trailers = [field(":path", "/x"), field("x-a", "1")].concat();
-    wire.send(frame(HEADERS, END_STREAM | END_HEADERS, 1, &trailers))
-        .await;
+    wire.send(frame(
+        HEADERS,
+        END_STREAM | END_HEADERS,
+        1,
+        &field("x-a", "1"),
+    ))
+    .await;
     wire.send(frame(PING, 0, 0, b"a, not b")).await;
     let (_, mut server) = upstream.asked().await;
     let body = server.until("\r\n\r\n").await;

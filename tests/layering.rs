@@ -21,7 +21,7 @@ const LAYERS: [&[&str]; 8] = [
 ];
 
 /// Below every line: words that all share, and that may use each other.
-const VOCABULARY: [&str; 16] = [
+const VOCABULARY: [&str; 17] = [
     "config::model",
     "config::secret",
     "http",
@@ -31,6 +31,7 @@ const VOCABULARY: [&str; 16] = [
     "fetch",
     "tls",
     "deadline",
+    "pace",
     "der",
     "public_key",
     "readiness",

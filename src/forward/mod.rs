@@ -5,7 +5,7 @@
 //! |---|---|
 //! | [`pool`] | connections to a server, kept |
 //! | `wire` | one of them: an exchange at a time |
-//! | `output` | what waits to be written to it |
+//! | `output`, `input` | what waits to be written to it; what was read and not understood |
 //! | `codec` | HTTP/1.1 as bytes |
 //! | [`retry`] | what may be tried again: a pure table |
 //! | [`tunnel`] | bytes both ways after an upgrade |
@@ -33,6 +33,7 @@ use crate::http::body::{Body, RequestBody};
 use crate::http::hop::RequestChanges;
 
 mod codec;
+mod input;
 mod output;
 pub mod pool;
 pub mod retry;

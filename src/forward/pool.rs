@@ -271,7 +271,7 @@ impl Lent {
             Some(Err(fault)) => {
                 let mut wire = self.wire.borrow_mut();
                 Err(Failed {
-                    error: failure(fault, wire.progress()),
+                    error: failure(fault, &wire),
                     request: wire.take_back(),
                 })
             }
@@ -308,14 +308,15 @@ fn poll_exchange(wire: &mut Wire, context: &mut Context<'_>) -> Poll<Result<Head
     wire.poll_head(context)
 }
 
-fn failure(fault: Fault, progress: Progress) -> ProxyError {
+fn failure(fault: Fault, wire: &Wire) -> ProxyError {
     let (kind, side, retry) = match fault {
+        Fault::Connection(_) if wire.closed() => (Kind::ClientGone, Side::Downstream, Retry::Never),
         Fault::Request(_) | Fault::RequestCut => (Kind::ClientGone, Side::Downstream, Retry::Never),
         Fault::Response(_) => (Kind::BadResponse, Side::Upstream, Retry::Never),
         Fault::Connection(_) => (
             Kind::ConnectionLost,
             Side::Upstream,
-            retry::allowed(progress),
+            retry::allowed(wire.progress()),
         ),
     };
     ProxyError {

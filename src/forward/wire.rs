@@ -4,39 +4,27 @@
 //! written; whoever waits polls this with its own context, so that no task but its own is ever woken.
 //! Must not know: pools, deadlines, retries, what a response means.
 
-use std::future::Future;
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{HeaderMap, Request};
 use http_body::{Body as _, Frame};
-use tokio::io::{AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncWrite as _, ReadBuf};
 
-use super::codec::body::{self, Next};
+use super::codec::Malformed;
+use super::codec::body::{Framing, Next};
 use super::codec::request::{self, CHUNK_END};
 use super::codec::response::{Head, take_head};
-use super::codec::{Malformed, body::Framing};
+use super::input::Input;
 use super::output::Output;
 use super::retry::Progress;
 use crate::http::body::RequestBody;
 use crate::http::exchange::Exchange;
 use crate::http::hop::RequestChanges;
 use crate::transport::{Transport, Upgraded};
-
-/// Bytes read at once of what is likely to be small.
-const READ: usize = 8 * 1024;
-
-/// Bytes read at once of a large body; 64 KiB would cost a tenth to a quarter of the speed.
-const MAX_READ: usize = 256 * 1024;
-
-/// Room in the buffer that isn't worth a read.
-const SCRAP: usize = 2 * 1024;
-
-/// What an idle connection may keep of its input buffer.
-const IDLE_CAPACITY: usize = 16 * 1024;
 
 /// What can go wrong on a connection.
 #[derive(Debug, thiserror::Error)]
@@ -69,9 +57,7 @@ enum Upload {
 #[derive(Debug)]
 pub(super) struct Wire {
     transport: Transport,
-    input: BytesMut,
-    /// Bytes to make room for at the next read.
-    read_size: usize,
+    input: Input,
     output: Output,
     /// Until its response begins, so that it can be had back; or until it is sent.
     request: Option<Box<Request<RequestBody>>>,
@@ -96,8 +82,7 @@ impl Wire {
     pub(super) fn new(transport: Transport) -> Self {
         Self {
             transport,
-            input: BytesMut::new(),
-            read_size: READ,
+            input: Input::new(),
             output: Output::default(),
             request: None,
             sending: request::Framing::Over,
@@ -140,6 +125,11 @@ impl Wire {
     /// How far the exchange has come.
     pub(super) fn progress(&self) -> Progress {
         self.progress
+    }
+
+    /// Whether the backend was told that the client has closed its sending side: what it does then is no fault of its.
+    pub(super) fn closed(&self) -> bool {
+        self.upload == Upload::Closed
     }
 
     /// The request, if nothing of its body was taken.
@@ -222,12 +212,7 @@ impl Wire {
         match self.sending {
             request::Framing::Sized(_) => return Err(Fault::RequestCut),
             request::Framing::Chunked => {
-                let none = HeaderMap::new();
-                let announced = self
-                    .request
-                    .as_ref()
-                    .map_or(&none, |request| request.headers());
-                request::write_last_chunk(trailers, announced, self.output.gathered());
+                request::write_last_chunk(trailers, self.output.gathered());
             }
             request::Framing::Over => {}
         }
@@ -237,7 +222,19 @@ impl Wire {
 
     /// Writes what is queued, and flushes it.
     fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while ready!(self.output.poll_write(&mut self.transport, context))? > 0 {
+        loop {
+            let poll = self.output.poll_write(&mut self.transport, context);
+            if let Some(exchange) = &self.exchange {
+                let pace = &exchange.paces().upload;
+                match &poll {
+                    Poll::Ready(Ok(written)) => pace.takes(*written),
+                    Poll::Ready(Err(_)) => {}
+                    Poll::Pending => pace.waits(),
+                }
+            }
+            if ready!(poll)? == 0 {
+                break;
+            }
             if self.progress == Progress::NotWritten {
                 self.progress = Progress::NoResponse;
             }
@@ -250,7 +247,7 @@ impl Wire {
         loop {
             if self.input.len() > self.known {
                 let mut fields = self.recycled_fields();
-                let (input, known) = (&mut self.input, self.known);
+                let (input, known) = (self.input.bytes(), self.known);
                 let head = take_head(input, known, self.to_head_request, &mut fields)?;
                 if let Some(head) = head {
                     self.keep_alive = head.keep_alive;
@@ -281,7 +278,7 @@ impl Wire {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
         loop {
-            match self.receiving.next(&mut self.input) {
+            match self.receiving.next(self.input.bytes()) {
                 Ok(Next::Data(data)) => return Poll::Ready(Some(Ok(Frame::data(data)))),
                 Ok(Next::Trailers(trailers)) => {
                     return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
@@ -352,31 +349,20 @@ impl Wire {
                 self.upload = Upload::Closed;
             }
         }
-        let wanted = self.receiving_size();
-        let room = self.input.capacity() - self.input.len();
-        if room < SCRAP.max(wanted / 4) {
-            self.input.reserve(wanted);
-        }
-        let room = self.input.capacity() - self.input.len();
-        let read = ready!(pin!(self.transport.read_buf(&mut self.input)).poll(context))?;
-        if read == room {
-            self.read_size = (wanted * 2).min(MAX_READ);
-        } else if read < self.read_size / 4 {
-            self.read_size = (self.read_size / 2).max(READ);
-        }
+        let rest = match self.receiving {
+            Framing::Sized(rest) => Some(rest),
+            _ => None,
+        };
+        let ahead = |exchange: &Rc<Exchange>| exchange.paces().download.ahead();
+        let ahead = self.exchange.as_ref().map_or(0, ahead);
+        let fill = self
+            .input
+            .poll_fill(&mut self.transport, context, rest, ahead);
+        let read = ready!(fill)?;
         if read > 0 {
             self.progress = Progress::Responding;
         }
         Poll::Ready(Ok(read))
-    }
-
-    fn receiving_size(&self) -> usize {
-        match self.receiving {
-            body::Framing::Sized(rest) => {
-                usize::try_from(rest).map_or(MAX_READ, |rest| rest.clamp(READ, MAX_READ))
-            }
-            _ => self.read_size,
-        }
     }
 
     /// Ends an exchange; whether another one may follow on this connection.
@@ -384,14 +370,12 @@ impl Wire {
         self.exchange = None;
         self.request = None;
         self.reader = None;
-        if self.input.capacity() > IDLE_CAPACITY {
-            self.input = BytesMut::from(&self.input[..]);
-        }
+        self.input.shrink();
         self.output.shrink();
         self.keep_alive
             && self.upload == Upload::Sent
             && self.receiving == Framing::Over
-            && self.input.is_empty()
+            && self.input.len() == 0
     }
 
     /// Waits until an idle connection is closed, or says something unasked.
@@ -406,7 +390,7 @@ impl Wire {
     pub(super) fn into_upgraded(self) -> Upgraded {
         Upgraded {
             transport: self.transport,
-            read_ahead: self.input.freeze(),
+            read_ahead: self.input.into_bytes().freeze(),
         }
     }
 }

@@ -15,6 +15,7 @@ use rustls::ServerConfig;
 
 use super::body::{Body, RequestBody};
 use crate::config::model::{Limits, Timeouts};
+use crate::pace::Paces;
 
 /// What is known of a client connection before its first byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,15 +46,17 @@ pub trait Answer: 'static {
     fn refuse(&self, status: StatusCode) -> Response<Body>;
 
     /// Answers one request. Dropped in the middle when the client is gone.
+    ///
+    /// Boxed, for every future between here and the socket would hold the request twice, and be moved with it.
     fn answer(
         self: Rc<Self>,
         connection: Connection,
-        request: Request<RequestBody>,
+        request: Box<Request<RequestBody>>,
     ) -> impl Future<Output = Response<Body>> + 'static;
 }
 
 /// How far one request and its response have come.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Exchange {
     request_done: Cell<bool>,
     request_cut: Cell<bool>,
@@ -62,10 +65,33 @@ pub struct Exchange {
     response_done: Cell<bool>,
     event_stream: Cell<bool>,
     client_closed: Cell<bool>,
+    unanswered: Cell<bool>,
     client_waker: RefCell<Option<Waker>>,
+    paces: Rc<Paces>,
 }
 
 impl Exchange {
+    /// On a connection with these paces.
+    pub fn at(paces: Rc<Paces>) -> Self {
+        Self {
+            request_done: Cell::default(),
+            request_cut: Cell::default(),
+            request_frames: Cell::default(),
+            request_awaited: Cell::default(),
+            response_done: Cell::default(),
+            event_stream: Cell::default(),
+            client_closed: Cell::default(),
+            unanswered: Cell::default(),
+            client_waker: RefCell::default(),
+            paces,
+        }
+    }
+
+    /// How its bodies are taken.
+    pub fn paces(&self) -> &Paces {
+        &self.paces
+    }
+
     /// Whether the request's body was read to its end, or given up.
     pub fn request_done(&self) -> bool {
         self.request_done.get()
@@ -91,6 +117,16 @@ impl Exchange {
     /// It may be gone, or wait for the answer: nobody can tell, so the backend is told the same way.
     pub fn client_closed(&self) -> bool {
         self.client_closed.get()
+    }
+
+    /// Whether there will be no answer: the client has closed its sending side, and the backend gave up for that.
+    pub fn unanswered(&self) -> bool {
+        self.unanswered.get()
+    }
+
+    /// Sets [`Exchange::unanswered`].
+    pub fn mark_unanswered(&self) {
+        self.unanswered.set(true);
     }
 
     /// Wakes the task when the client closes its sending side.
@@ -141,6 +177,12 @@ impl Exchange {
 
     pub(super) fn mark_response_done(&self) {
         self.response_done.set(true);
+    }
+}
+
+impl Default for Exchange {
+    fn default() -> Self {
+        Self::at(Rc::default())
     }
 }
 

@@ -52,7 +52,9 @@ pub fn write_request_fields(incoming: &HeaderMap, changes: &RequestChanges<'_>, 
         if *name == HOST {
             write_host(&mut host, out);
         } else if travels(name, changes) && !nominated.contains(name) {
-            write_field(name, value.as_bytes(), out);
+            if *name != EXPECT || !expects_continue(value.as_bytes()) {
+                write_field(name, value.as_bytes(), out);
+            }
         } else if *name == TE {
             takes_trailers |=
                 elements_of(value).any(|element| element.eq_ignore_ascii_case(b"trailers"));
@@ -79,6 +81,14 @@ pub fn write_request_fields(incoming: &HeaderMap, changes: &RequestChanges<'_>, 
         write_field(&X_FORWARDED_HOST, host.as_bytes(), out);
     }
     write_field(&X_REQUEST_ID, changes.request_id.as_bytes(), out);
+}
+
+/// Whether this asks for the interim answer that is given here. What else may be expected is the backend's to refuse.
+fn expects_continue(value: &[u8]) -> bool {
+    let wanted = b"100-continue";
+    value
+        .windows(wanted.len())
+        .any(|part| part.eq_ignore_ascii_case(wanted))
 }
 
 /// Once.
@@ -108,7 +118,6 @@ fn travels(name: &HeaderName, changes: &RequestChanges<'_>) -> bool {
         }
         Some(b'c' | b'e' | b'h' | b'k' | b'p' | b't' | b'u') => {
             !(is_hop_by_hop(name)
-                || *name == EXPECT
                 || text == "http2-settings"
                 || (changes.chunked && *name == CONTENT_LENGTH))
         }

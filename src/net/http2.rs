@@ -11,7 +11,7 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use http::{Method, Request, Response, StatusCode};
@@ -34,6 +34,7 @@ use crate::deadline::Deadline;
 use crate::http::body::{Body, RequestBody};
 use crate::http::exchange::{Answer, Connection, Exchange};
 use crate::http::{http2 as fields, respond};
+use crate::pace::Paces;
 
 /// Requests that one client may have in flight. As nginx; RFC 9113 §6.5.2 asks for at least 100.
 const STREAMS: u32 = 128;
@@ -45,6 +46,9 @@ const CONNECTION_WINDOW: u32 = 1024 * 1024;
 
 /// What is kept of each response for a client that takes it slowly.
 const SEND_BUFFER: usize = 64 * 1024;
+
+/// And read of each besides: there may be [`STREAMS`] of them, none of which the client goes on with.
+const READ_AHEAD: usize = 32 * 1024;
 
 /// Streams that the client reset before we took them (CVE-2023-44487), and that we reset for its mistakes (CVE-2025-8671),
 /// before the connection ends.
@@ -91,6 +95,7 @@ pub(super) async fn serve<S: Answer>(
         streams: streams.clone(),
         timeouts: timeouts.clone(),
         observer: observer.clone(),
+        paces: Rc::new(Paces::up_to(READ_AHEAD, READ_AHEAD)),
     };
     let mut http = builder(&limits, spawner).serve_connection(io, call);
     let mut deadline = Deadline::default();
@@ -110,6 +115,9 @@ pub(super) async fn serve<S: Answer>(
         streams.wake_connection(context);
         loop {
             if let Poll::Ready(result) = Pin::new(&mut http).poll(context) {
+                if frames.borrow().broken() {
+                    return Poll::Ready(Some(Event::ParseFailed(ParseError::Malformed)));
+                }
                 return Poll::Ready(result.err().as_ref().and_then(refused));
             }
             if streams.abused() || waits.abused(&mut frames.borrow_mut()) {
@@ -172,6 +180,7 @@ struct Call<S> {
     streams: Rc<Streams>,
     timeouts: Rc<RefCell<Timeouts>>,
     observer: Arc<dyn Observer>,
+    paces: Rc<Paces>,
 }
 
 impl<S: Answer> hyper::service::Service<Request<Incoming>> for Call<S> {
@@ -180,7 +189,7 @@ impl<S: Answer> hyper::service::Service<Request<Incoming>> for Call<S> {
     type Future = Pin<Box<dyn Future<Output = Result<Response<Pieces>, Infallible>>>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let exchange = Rc::new(Exchange::default());
+        let exchange = Rc::new(Exchange::at(self.paces.clone()));
         let stream = self.streams.begin(exchange.clone());
         self.timeouts.replace(self.service.timeouts());
         let limits = self.service.limits();
@@ -195,14 +204,15 @@ impl<S: Answer> hyper::service::Service<Request<Incoming>> for Call<S> {
         }
         Box::pin(async move {
             let mut response = if fits {
-                service.answer(connection, request).await
+                service.answer(connection, Box::new(request)).await
             } else {
                 too_large()
             };
             stream.answered();
             withhold(&mut response, head);
             mark_event_stream(&response, &exchange);
-            Ok(response.map(|body| Pieces::new(body.on_exchange(exchange), stream)))
+            response.body_mut().on_exchange(exchange);
+            Ok(response.map(|body| Pieces::new(body, stream)))
         })
     }
 }
@@ -296,10 +306,13 @@ impl AsyncRead for FramedIo {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let poll = Pin::new(&mut self.io).poll_read(context, buffer);
-        let read: &[u8] = buffer.filled().get(before..).unwrap_or_default();
-        self.frames.borrow_mut().push(read);
-        poll
+        ready!(Pin::new(&mut self.io).poll_read(context, buffer))?;
+        let mut frames = self.frames.borrow_mut();
+        frames.push(buffer.filled_mut().get_mut(before..).unwrap_or_default());
+        if frames.broken() {
+            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+        }
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -6,7 +6,7 @@
 //! | [`worker`] | one thread per core with its own runtime, listeners and connections |
 //! | `open` | from a socket to a protocol: TLS handshake, ALPN, HTTP/2's preface |
 //! | [`conn`] | one connection: HTTP/1.1, sleep, tunnel |
-//! | `http2`, `streams`, `frames` | one HTTP/2 connection; its streams; what its client sends |
+//! | `http2`, `streams`, `frames`, `trailers` | one HTTP/2 connection; its streams; what its client sends, and ends with |
 //! | [`permits`] | how many connections are open |
 //! | `call` | hyper's service: from request to response |
 //! | `refusal` | the answer to what the parser refused |
@@ -28,6 +28,7 @@ mod refusal;
 pub mod stall;
 pub mod stop;
 mod streams;
+mod trailers;
 pub mod worker;
 
 /// Told what happens on the public port; called from every worker, so it must not block or allocate.

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use crate::config::model::Timeouts;
 use crate::http::exchange::Exchange;
+use crate::pace::Paces;
 use crate::transport::Transport;
 
 /// A connection without a request goes to sleep after this. Long enough that the next request of a page load finds it
@@ -41,6 +42,7 @@ pub struct Watch {
     /// Every request was answered, so that what is written now is no answer to any.
     settled: Cell<bool>,
     refusal: RefCell<Vec<u8>>,
+    paces: Rc<Paces>,
 }
 
 impl Watch {
@@ -62,6 +64,13 @@ impl Watch {
         self.requests.set(self.requests.get() + 1);
         self.received.set(false);
         self.settled.set(false);
+        self.paces.download.begin();
+        self.paces.upload.begin();
+    }
+
+    /// How bodies are taken, on this connection.
+    pub fn paces(&self) -> &Rc<Paces> {
+        &self.paces
     }
 
     /// The request in flight, or the last one.
@@ -108,6 +117,23 @@ impl Watch {
     /// Whether the transport takes no more for now.
     pub fn write_blocked(&self) -> bool {
         self.write_blocked.get()
+    }
+
+    /// How many bytes of what the client sends may be read at once.
+    fn read_ahead(&self) -> usize {
+        if self.request_unfinished() {
+            self.paces.upload.ahead()
+        } else {
+            usize::MAX
+        }
+    }
+
+    /// Whether the last request gets no answer.
+    pub fn unanswered(&self) -> bool {
+        self.exchange
+            .borrow()
+            .as_ref()
+            .is_some_and(|exchange| exchange.unanswered())
     }
 
     /// Whether the transport broke while nobody was reading from it.
@@ -203,7 +229,13 @@ impl AsyncRead for WatchedIo {
             return Poll::Ready(Ok(()));
         }
         let before = buffer.filled().len();
-        let poll = Pin::new(&mut this.transport).poll_read(context, buffer);
+        let transport = Pin::new(&mut this.transport);
+        let ahead = watch.read_ahead();
+        let poll = if buffer.remaining() > ahead {
+            poll_read_up_to(ahead, transport, context, buffer)
+        } else {
+            transport.poll_read(context, buffer)
+        };
         watch.read_blocked.set(poll.is_pending());
         if let Poll::Ready(Ok(())) = &poll {
             if buffer.filled().len() == before {
@@ -214,6 +246,20 @@ impl AsyncRead for WatchedIo {
         }
         poll
     }
+}
+
+/// Reads no more than `most` bytes.
+fn poll_read_up_to(
+    most: usize,
+    transport: Pin<&mut Transport>,
+    context: &mut Context<'_>,
+    buffer: &mut ReadBuf<'_>,
+) -> Poll<io::Result<()>> {
+    let mut part = ReadBuf::new(buffer.initialize_unfilled_to(most));
+    ready!(transport.poll_read(context, &mut part))?;
+    let read = part.filled().len();
+    buffer.advance(read);
+    Poll::Ready(Ok(()))
 }
 
 impl WatchedIo {
@@ -230,8 +276,13 @@ impl WatchedIo {
     fn wrote(&self, poll: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         self.watch.unflushed.set(true);
         self.watch.write_blocked.set(poll.is_pending());
-        if let Poll::Ready(Ok(_)) = &poll {
-            self.watch.sent.set(true);
+        match &poll {
+            Poll::Ready(Ok(written)) => {
+                self.watch.sent.set(true);
+                self.watch.paces.download.takes(*written);
+            }
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => self.watch.paces.download.waits(),
         }
         poll
     }
@@ -404,7 +455,8 @@ mod tests {
         // A bodiless request is being answered: nothing is waited for.
         let exchange = Rc::new(Exchange::default());
         let request = RequestBody::empty(exchange.clone());
-        let response = Body::empty().on_exchange(exchange.clone());
+        let mut response = Body::empty();
+        response.on_exchange(exchange.clone());
         watch.begin(exchange);
         waits.note(&watch, at(6));
         assert_eq!(next(&waits, start), None);
@@ -437,7 +489,9 @@ mod tests {
         // Its body came in a packet of its own, and all was over within one poll.
         watch.received.set(true);
         drop(RequestBody::empty(exchange.clone()));
-        drop(Body::empty().on_exchange(exchange));
+        let mut response = Body::empty();
+        response.on_exchange(exchange);
+        drop(response);
         waits.note(&watch, || start);
         assert_eq!(next(&waits, start), Some((500, Cause::Quiet)));
     }

@@ -7,12 +7,11 @@ use std::io::Write;
 
 use http::header::{
     AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
-    HOST, MAX_FORWARDS, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING,
+    COOKIE, HOST, MAX_FORWARDS, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING,
 };
 use http::{HeaderMap, HeaderName, Request};
 use http_body::Body as _;
 
-use super::elements;
 use crate::http::body::RequestBody;
 use crate::http::hop::{self, RequestChanges, write_field};
 use crate::http::target;
@@ -59,27 +58,16 @@ pub(in crate::forward) fn write_chunk_size(size: usize, out: &mut Vec<u8>) {
 /// What goes behind a chunk's data.
 pub(in crate::forward) const CHUNK_END: &[u8] = b"\r\n";
 
-/// Appends the end of a chunked body with those of its trailers that `announced`, the request's own fields, promised in
-/// `Trailer`, and that may be trailers at all (RFC 9110 §6.5.1).
-pub(in crate::forward) fn write_last_chunk(
-    trailers: &HeaderMap,
-    announced: &HeaderMap,
-    out: &mut Vec<u8>,
-) {
+/// Appends the end of a chunked body with those of its trailers that may be trailers at all (RFC 9110 §6.5.1), announced in
+/// `Trailer` or not.
+pub(in crate::forward) fn write_last_chunk(trailers: &HeaderMap, out: &mut Vec<u8>) {
     out.extend_from_slice(b"0\r\n");
     for (name, value) in trailers {
-        if may_be_trailer(name) && is_announced(name, announced) {
+        if may_be_trailer(name) {
             write_field(name, value.as_bytes(), out);
         }
     }
     out.extend_from_slice(b"\r\n");
-}
-
-fn is_announced(name: &HeaderName, announced: &HeaderMap) -> bool {
-    announced.get_all(TRAILER).iter().any(|line| {
-        elements(line.as_bytes())
-            .any(|element| element.eq_ignore_ascii_case(name.as_str().as_bytes()))
-    })
 }
 
 /// Nothing that frames, routes, authenticates or says how to read the body.
@@ -91,6 +79,7 @@ fn may_be_trailer(name: &HeaderName) -> bool {
         CONTENT_LENGTH,
         CONTENT_RANGE,
         CONTENT_TYPE,
+        COOKIE,
         HOST,
         MAX_FORWARDS,
         SET_COOKIE,
@@ -190,16 +179,14 @@ mod tests {
     }
 
     #[test]
-    fn only_announced_trailers_that_frame_nothing_are_sent() {
-        let mut announced = HeaderMap::new();
-        announced.insert(TRAILER, "X-Sum, content-length".parse().unwrap());
+    fn trailers_that_frame_nothing_are_sent() {
         let mut trailers = HeaderMap::new();
         trailers.insert("x-sum", "1".parse().unwrap());
         trailers.insert("x-other", "2".parse().unwrap());
         trailers.insert("content-length", "3".parse().unwrap());
         let mut out = Vec::new();
         write_chunk_size(255, &mut out);
-        write_last_chunk(&trailers, &announced, &mut out);
-        assert_eq!(out, b"ff\r\n0\r\nx-sum: 1\r\n\r\n");
+        write_last_chunk(&trailers, &mut out);
+        assert_eq!(out, b"ff\r\n0\r\nx-sum: 1\r\nx-other: 2\r\n\r\n");
     }
 }

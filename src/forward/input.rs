@@ -1,0 +1,88 @@
+//! What was read from a backend and not understood yet.
+//!
+//! Keeps true: reads are as large as what comes, and no larger than what may be read ahead.
+//! Must not know: what the bytes mean.
+
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{BufMut as _, BytesMut};
+use tokio::io::AsyncReadExt as _;
+
+use crate::transport::Transport;
+
+/// Bytes read at once of what is likely to be small.
+const READ: usize = 8 * 1024;
+
+/// Room in the buffer that isn't worth a read.
+const SCRAP: usize = 2 * 1024;
+
+/// What an idle connection may keep.
+const IDLE_CAPACITY: usize = 16 * 1024;
+
+/// The buffer.
+#[derive(Debug)]
+pub(super) struct Input {
+    bytes: BytesMut,
+    /// Bytes to make room for at the next read, where nothing says how many will come.
+    size: usize,
+}
+
+impl Input {
+    pub(super) fn new() -> Self {
+        Self {
+            bytes: BytesMut::new(),
+            size: READ,
+        }
+    }
+
+    /// To look at, and to take from the front.
+    pub(super) fn bytes(&mut self) -> &mut BytesMut {
+        &mut self.bytes
+    }
+
+    pub(super) fn into_bytes(self) -> BytesMut {
+        self.bytes
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Reads what is there, at most `ahead` bytes; 0 at the end. `rest` is how many are still to come, if that is known.
+    pub(super) fn poll_fill(
+        &mut self,
+        transport: &mut Transport,
+        context: &mut Context<'_>,
+        rest: Option<u64>,
+        ahead: usize,
+    ) -> Poll<io::Result<usize>> {
+        let most = ahead.max(READ);
+        let wanted = match rest {
+            Some(rest) => usize::try_from(rest).map_or(most, |rest| rest.clamp(READ, most)),
+            None => self.size.min(most),
+        };
+        let room = self.bytes.capacity() - self.bytes.len();
+        if room < SCRAP.max(wanted / 4) {
+            self.bytes.reserve(wanted);
+        }
+        let room = (self.bytes.capacity() - self.bytes.len()).min(wanted);
+        let mut buffer = (&mut self.bytes).limit(room);
+        let read = ready!(pin!(transport.read_buf(&mut buffer)).poll(context))?;
+        if read == room {
+            self.size = wanted.saturating_mul(2).min(most);
+        } else if read < self.size / 4 {
+            self.size = (self.size / 2).max(READ);
+        }
+        Poll::Ready(Ok(read))
+    }
+
+    /// Gives back memory that only a large answer needed.
+    pub(super) fn shrink(&mut self) {
+        if self.bytes.capacity() > IDLE_CAPACITY {
+            self.bytes = BytesMut::from(&self.bytes[..]);
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! How fast the one who is sent something takes it, and so how much may be read ahead for it.
+//!
+//! Keeps true: much is read only for one who has shown that it keeps up, by taking more than systems buffer for it; one
+//! that makes us wait costs little from then on. The clock is asked when a wait begins or ends, never per byte.
+//! Must not know: sockets, HTTP, who it is.
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::clock::timer_now;
+
+/// Read ahead of a body's first bytes: most bodies are no larger, and need one read.
+const FIRST: usize = 64 * 1024;
+
+/// Read at once for whoever hasn't shown anything. With what the connection itself holds, one that takes nothing costs
+/// about 100 KiB.
+const LEAST: usize = 16 * 1024;
+
+/// A wait that is longer than this is slow. Across the world most waits are, but what large reads save is nothing at the
+/// rates that such a distance leaves.
+const PROMPT: Duration = Duration::from_millis(50);
+
+/// Bytes of one message, taken without a slow wait before the next was begun, that show somebody who keeps up.
+const MESSAGE: usize = 256 * 1024;
+
+/// And bytes in the midst of one: more than systems buffer of their own accord (Linux: 4 MiB on our side, and on the other
+/// little before its process reads).
+const PROOF: usize = 8 * 1024 * 1024;
+
+/// Both ways of one client's requests.
+#[derive(Debug)]
+pub struct Paces {
+    /// How the client takes answers.
+    pub download: Pace,
+    /// How the backend takes bodies.
+    pub upload: Pace,
+}
+
+impl Paces {
+    /// At most so many bytes are ever read at once of an answer, and of a request's body.
+    pub fn up_to(download: usize, upload: usize) -> Self {
+        Self {
+            download: Pace::up_to(download),
+            // Its first bytes are read with the request's head.
+            upload: Pace {
+                first: 0,
+                ..Pace::up_to(upload)
+            },
+        }
+    }
+}
+
+impl Default for Paces {
+    /// Without another bound than what reading at once gains anything from: a large answer at less than 256 KiB costs a
+    /// tenth to a quarter of its speed.
+    fn default() -> Self {
+        Self::up_to(256 * 1024, FIRST)
+    }
+}
+
+/// One way.
+#[derive(Debug)]
+pub struct Pace {
+    most: usize,
+    first: usize,
+    keeps_up: Cell<bool>,
+    blocked_since: Cell<Option<Instant>>,
+    /// Bytes of the last message.
+    taken: Cell<usize>,
+    /// Those of them since the last slow wait.
+    smoothly: Cell<usize>,
+}
+
+impl Pace {
+    fn up_to(most: usize) -> Self {
+        Self {
+            most,
+            first: FIRST,
+            keeps_up: Cell::new(false),
+            blocked_since: Cell::new(None),
+            taken: Cell::new(0),
+            smoothly: Cell::new(0),
+        }
+    }
+
+    /// Another message begins. Unless requests are pipelined, the one before has arrived.
+    pub fn begin(&self) {
+        let taken = self.taken.replace(0);
+        if self.smoothly.replace(0) == taken && taken >= MESSAGE {
+            self.keeps_up.set(true);
+        }
+    }
+
+    /// Some bytes were taken.
+    pub fn takes(&self, bytes: usize) {
+        self.taken.set(self.taken.get().saturating_add(bytes));
+        let since = self.blocked_since.take();
+        if since.is_some_and(|since| timer_now() > since + PROMPT) {
+            self.keeps_up.set(false);
+            self.smoothly.set(0);
+            return;
+        }
+        let smoothly = self.smoothly.get().saturating_add(bytes);
+        self.smoothly.set(smoothly);
+        if smoothly >= PROOF {
+            self.keeps_up.set(true);
+        }
+    }
+
+    /// No more is taken for now.
+    pub fn waits(&self) {
+        if self.blocked_since.get().is_none() {
+            self.blocked_since.set(Some(timer_now()));
+        }
+    }
+
+    /// How many bytes may be read at once of what is to be sent.
+    pub fn ahead(&self) -> usize {
+        let ahead = if self.blocked_since.get().is_some() {
+            LEAST
+        } else if self.keeps_up.get() {
+            self.most
+        } else if self.taken.get() < self.first {
+            FIRST
+        } else {
+            LEAST
+        };
+        ahead.min(self.most)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOST: usize = 4 * FIRST;
+
+    #[test]
+    fn little_is_read_for_one_who_has_shown_nothing() {
+        let pace = Pace::up_to(MOST);
+        assert_eq!(pace.ahead(), FIRST);
+        pace.takes(FIRST);
+        assert_eq!(pace.ahead(), LEAST);
+        pace.takes(PROOF / 2);
+        assert_eq!(pace.ahead(), LEAST, "systems may have it all");
+        pace.takes(PROOF / 2);
+        assert_eq!(pace.ahead(), MOST);
+    }
+
+    #[test]
+    fn whoever_was_given_much_and_asks_for_more_has_taken_it() {
+        let pace = Pace::up_to(MOST);
+        pace.takes(MESSAGE - 1);
+        pace.begin();
+        assert_eq!(pace.ahead(), FIRST);
+        pace.takes(MESSAGE);
+        pace.begin();
+        assert_eq!(pace.ahead(), MOST);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_makes_us_wait_has_lost_its_name_until_it_keeps_up_again() {
+        let pace = Pace::up_to(MOST);
+        pace.takes(PROOF);
+        pace.waits();
+        assert_eq!(pace.ahead(), LEAST);
+        tokio::time::advance(PROMPT).await;
+        pace.takes(1);
+        assert_eq!(pace.ahead(), MOST, "a short wait is none");
+        pace.waits();
+        tokio::time::advance(PROMPT).await;
+        pace.waits();
+        tokio::time::advance(PROMPT).await;
+        pace.takes(PROOF);
+        assert_eq!(pace.ahead(), LEAST);
+        pace.takes(MESSAGE);
+        pace.begin();
+        assert_eq!(pace.ahead(), FIRST, "the message had a slow wait in it");
+        pace.takes(MESSAGE);
+        pace.begin();
+        assert_eq!(pace.ahead(), MOST);
+    }
+
+    #[test]
+    fn nobody_gets_more_than_the_bound() {
+        let pace = Pace::up_to(FIRST / 2);
+        assert_eq!(pace.ahead(), FIRST / 2);
+        pace.takes(PROOF);
+        assert_eq!(pace.ahead(), FIRST / 2);
+    }
+}
