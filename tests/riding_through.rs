@@ -205,6 +205,45 @@ fn each_source_alone_turns_strangers_away_and_ends_nobodys_stream() {
     }
 }
 
+#[test]
+fn whom_a_source_has_refused_since_their_last_grant_an_outage_lets_in_no_more_than_a_stranger() {
+    let refusals: [(usize, u16, u16); 5] = [
+        (1, 403, 403),
+        (0, 404, 404),
+        (2, 402, 403),
+        (2, 403, 403),
+        // What is said of one login says nothing of the person.
+        (1, 401, 401),
+    ];
+    for (source, status, refused) in refusals {
+        let outage = Outage::new();
+        let pass = || outage.timed.pass(Duration::from_secs(3));
+        outage.goes_on(OWNER, 1);
+        outage.goes_on("viewer", 7);
+        pass();
+        outage.sources[source].answer(status, "{}");
+        assert_eq!(outage.asks("viewer", 7).0, refused, "{status}");
+        for way in 0..2 {
+            pass();
+            fail(&outage.sources[source], way);
+            if status == 401 {
+                outage.goes_on("viewer", 7);
+            } else {
+                outage.is_turned_away("viewer", 7);
+            }
+            outage.goes_on(OWNER, 1);
+        }
+        outage.up();
+        outage.recovers();
+        pass();
+        outage.goes_on("viewer", 7);
+        // The next grant is one to rest on again.
+        pass();
+        fail(&outage.sources[source], 1);
+        outage.goes_on("viewer", 7);
+    }
+}
+
 /// Each source in order, or down in one of three ways; a number below 64 for each combination.
 const COMBINATIONS: u64 = 64;
 const IN_ORDER: u64 = 63;

@@ -141,10 +141,36 @@ impl Sessions {
     /// The role under which this subject holds an unexpired token for the channel: the one asked for, or, where none is
     /// asked for, whichever they hold (publisher first).
     pub fn held(&self, channel: &str, subject: &str, role: Option<Role>, now: u64) -> Option<Role> {
+        self.holding(channel, subject, role, now, |_| true)
+    }
+
+    /// The role, as [`Self::held`] has it, whose last grant nobody has contradicted since: what a renewal may rest on while
+    /// a source gives no answer.
+    pub fn stands(
+        &self,
+        channel: &str,
+        subject: &str,
+        role: Option<Role>,
+        now: u64,
+    ) -> Option<Role> {
+        self.holding(channel, subject, role, now, |session| !session.is_denied())
+    }
+
+    fn holding(
+        &self,
+        channel: &str,
+        subject: &str,
+        role: Option<Role>,
+        now: u64,
+        counts: impl Fn(&Session) -> bool,
+    ) -> Option<Role> {
         let (now, key) = (seconds(now), self.key(channel, subject));
         let bucket = self.bucket(key)?;
         let mut expires = [0; 2];
-        for session in bucket.of(key, channel, subject) {
+        for session in bucket
+            .of(key, channel, subject)
+            .filter(|session| counts(session))
+        {
             for (latest, expires) in expires.iter_mut().zip(session.expires) {
                 *latest = expires.max(*latest);
             }
@@ -234,6 +260,16 @@ impl Sessions {
         if let Some(mut bucket) = self.bucket(key) {
             let found = bucket.find(key, claim.channel, claim.subject);
             bucket.refuse(found, claim.user);
+        }
+    }
+
+    /// A source said no to what the subject holds in a channel (in this role; in any for `None`): until the next grant,
+    /// nothing of it [`Self::stands`].
+    pub fn denied(&self, channel: &str, subject: &str, role: Option<Role>, now: u64) {
+        let key = self.key(channel, subject);
+        if let Some(mut bucket) = self.bucket(key) {
+            let found = bucket.find(key, channel, subject);
+            bucket.deny(&found, role, seconds(now));
         }
     }
 

@@ -36,13 +36,14 @@ struct Question<'a> {
     role: &'static str,
 }
 
-/// Asks the hook, where there is one: the longest lifetime it allows, or its no.
+/// Asks the hook, where there is one: the longest lifetime it allows, or its no. `stands`: the caller holds a token in this
+/// role that nobody has said no to since.
 pub(super) async fn ask(
     snapshot: &Snapshot,
     claims: &Claims,
     request: &TokenRequest,
     role: Role,
-    is_holder: bool,
+    stands: bool,
     now: Now,
 ) -> Result<Option<Duration>, Refusal> {
     let (Some(authorizer), Some(hook)) = (&snapshot.authorizer, &snapshot.config.authorize) else {
@@ -67,7 +68,7 @@ pub(super) async fn ask(
             LookupOutcome::Miss,
             Err(Refusal::new(Outcome::PolicyDenied, String::from(message))),
         ),
-        Err(no_answer) if is_holder && rides_through(no_answer, hook.stale_if_error, now) => {
+        Err(no_answer) if stands && rides_through(no_answer, hook.stale_if_error, now) => {
             (LookupOutcome::Stale, Ok(None))
         }
         Err(_) => (

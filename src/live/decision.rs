@@ -336,6 +336,12 @@ async fn judge(
     if held.is_some() {
         findings.endpoint = Endpoint::Refresh;
     }
+    let standing = snapshot.sessions.stands(
+        channel,
+        subject,
+        asked_role(snapshot, request),
+        now.unix_seconds(),
+    );
     let charge = if enforced { Charge::Take } else { Charge::Peek };
     snapshot
         .limiter
@@ -344,7 +350,7 @@ async fn judge(
 
     // Rows 6 to 9. Both sources are asked at once: together they may take no longer than one.
     let (account, stream) = tokio::join!(
-        sources::account(snapshot, caller, held, now),
+        sources::account(snapshot, caller, standing, now),
         sources::look_stream(snapshot, subject, request, now)
     );
     findings.streams = Some(stream.outcome);
@@ -352,7 +358,8 @@ async fn judge(
         findings.accounts = Some(outcome);
         verdict?;
     }
-    let role = sources::role_in_stream(snapshot, subject, request, held, now, stream, findings)?;
+    let role =
+        sources::role_in_stream(snapshot, subject, request, standing, now, stream, findings)?;
     // Where no role was asked for, the one held may be another than the stream now gives.
     let holds = |role| {
         let sessions = &snapshot.sessions;
@@ -394,8 +401,11 @@ async fn judge(
         let message = "This login has no user id for messaging, which tokens here open too";
         Refusal::new(Outcome::PolicyDenied, message)
     })?;
-    let is_holder = held.is_some_and(|held| held == role || holds(role));
-    let shortened = authorize::ask(snapshot, claims, request, role, is_holder, now).await?;
+    let stands = snapshot
+        .sessions
+        .stands(channel, subject, Some(role), now.unix_seconds())
+        .is_some();
+    let shortened = authorize::ask(snapshot, claims, request, role, stands, now).await?;
     let longest = shortened.unwrap_or(Duration::MAX);
     Ok(Grant {
         role,

@@ -171,6 +171,9 @@ pub async fn explain(snapshot: &Snapshot, clock: &Clock, question: &Question) ->
     let held = snapshot
         .sessions
         .held(channel, subject, asked_role, now.unix_seconds());
+    let standing = snapshot
+        .sessions
+        .stands(channel, subject, asked_role, now.unix_seconds());
     rows.add("mode", "configuration", None, mode(snapshot, subject));
     if !clock.is_plausible() {
         rows.add("clock", "the system", None, unset(now));
@@ -182,8 +185,8 @@ pub async fn explain(snapshot: &Snapshot, clock: &Clock, question: &Question) ->
         None,
         limits(snapshot, subject, channel, held),
     );
-    account(snapshot, subject, held, now, &mut rows).await;
-    let role = stream(snapshot, subject, &request, held, now, clock, &mut rows).await;
+    account(snapshot, subject, standing, now, &mut rows).await;
+    let role = stream(snapshot, subject, &request, standing, now, clock, &mut rows).await;
     sessions(snapshot, question, &request, role, now, &mut rows);
     authorize(snapshot, &mut rows);
     Explanation {
@@ -243,7 +246,7 @@ fn limits(snapshot: &Snapshot, subject: &str, channel: &str, held: Option<Role>)
 async fn account(
     snapshot: &Snapshot,
     subject: &str,
-    held: Option<Role>,
+    standing: Option<Role>,
     now: Now,
     rows: &mut Rows,
 ) {
@@ -268,7 +271,7 @@ async fn account(
     let (age, says) = match looked {
         Err(no_answer) => {
             let stale = snapshot.config.accounts.stale_if_error;
-            (None, unanswered(no_answer, stale, held, now))
+            (None, unanswered(no_answer, stale, standing, now))
         }
         Ok(answer) => {
             let age = now.elapsed.saturating_sub(answer.asked_at);
@@ -299,10 +302,10 @@ async fn account(
     rows.add("account", source, age, says);
 }
 
-fn unanswered(no_answer: NoAnswer, stale: Duration, held: Option<Role>, now: Now) -> Says {
+fn unanswered(no_answer: NoAnswer, stale: Duration, standing: Option<Role>, now: Now) -> Says {
     let failing = now.elapsed.saturating_sub(no_answer.since).as_secs();
     let failing = humantime::format_duration(Duration::from_secs(failing));
-    if held.is_some() && sources::rides_through(no_answer, stale, now) {
+    if standing.is_some() && sources::rides_through(no_answer, stale, now) {
         Says::RidesThrough(format!(
             "no answer for {failing}: a holder renews for {} in all",
             humantime::format_duration(stale)
@@ -317,7 +320,7 @@ async fn stream(
     snapshot: &Snapshot,
     subject: &str,
     request: &TokenRequest,
-    held: Option<Role>,
+    standing: Option<Role>,
     now: Now,
     clock: &Clock,
     rows: &mut Rows,
@@ -341,9 +344,9 @@ async fn stream(
         }
         Lookup::NoAnswer { since } => {
             let stale = snapshot.config.streams.stale_if_error;
-            let says = unanswered(NoAnswer { since }, stale, held, now);
+            let says = unanswered(NoAnswer { since }, stale, standing, now);
             rows.add("stream", source, None, says);
-            return held.or(request.role);
+            return standing.or(request.role);
         }
     };
     rows.add("stream", source, age, on_air(&stream));

@@ -89,7 +89,7 @@ pub async fn answer(
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(CONNECTION, close);
     }
-    note_refusal(snapshot, &decision);
+    note_refusal(snapshot, &decision, now);
     report(shared, snapshot, context, &decision, issued, now);
     if decision.enforced {
         return Answer::Ours(response);
@@ -164,17 +164,34 @@ fn conclude(
 }
 
 /// Lets a holder's session know that it was refused a renewal: should it lapse, that is why.
-fn note_refusal(snapshot: &Snapshot, decision: &Decision) {
+fn note_refusal(snapshot: &Snapshot, decision: &Decision, now: Now) {
     if !decision.enforced || decision.verdict.is_ok() {
         return;
     }
-    if let (Some(claims), Some(request)) = (&decision.claims, &decision.request) {
-        snapshot.sessions.refused(Claim {
-            channel: &request.channel,
-            subject: &claims.subject,
-            user: &request.user,
-            role: decision.role.unwrap_or(Role::Subscriber),
-        });
+    let (Some(claims), Some(request)) = (&decision.claims, &decision.request) else {
+        return;
+    };
+    let (channel, subject) = (&*request.channel, &*claims.subject);
+    snapshot.sessions.refused(Claim {
+        channel,
+        subject,
+        user: &request.user,
+        role: decision.role.unwrap_or(Role::Subscriber),
+    });
+    // What a source says against a holder takes away what an outage of it would let them rest on. Not what is said of
+    // one login alone: the same person's other device has a better one.
+    match decision.outcome() {
+        Outcome::AccountSuspended | Outcome::StreamNotLive | Outcome::ViewerBanned => {
+            snapshot
+                .sessions
+                .denied(channel, subject, None, now.unix_seconds());
+        }
+        Outcome::NotOwner | Outcome::PolicyDenied => {
+            snapshot
+                .sessions
+                .denied(channel, subject, decision.role, now.unix_seconds());
+        }
+        _ => {}
     }
 }
 

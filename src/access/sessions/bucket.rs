@@ -25,6 +25,8 @@ const ENDED: u8 = 2;
 const COUNTED: u8 = 4;
 /// It has changed since it was last written down.
 const CHANGED: u8 = 8;
+/// A source has said no since the last grant.
+const DENIED: u8 = 16;
 
 /// One subject's tokens for one channel under one user, in 80 bytes. Times are Unix seconds, until 2106.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,6 +78,10 @@ impl Session {
         self.marks & REFUSED != 0
     }
 
+    pub(super) fn is_denied(&self) -> bool {
+        self.marks & DENIED != 0
+    }
+
     pub(super) fn is_ended(&self) -> bool {
         self.marks & ENDED != 0
     }
@@ -91,9 +97,11 @@ impl Session {
     }
 
     /// Sets the marks that are written down.
-    pub(super) fn mark(&mut self, refused: bool, ended: bool) {
-        self.marks &= !(REFUSED | ENDED);
-        self.marks |= if refused { REFUSED } else { 0 } | if ended { ENDED } else { 0 };
+    pub(super) fn mark(&mut self, refused: bool, ended: bool, denied: bool) {
+        self.marks &= !(REFUSED | ENDED | DENIED);
+        for (marked, mark) in [(refused, REFUSED), (ended, ENDED), (denied, DENIED)] {
+            self.marks |= if marked { mark } else { 0 };
+        }
     }
 
     /// A further token.
@@ -121,7 +129,7 @@ impl Session {
         if !self.is_live(now) {
             self.expires = [0; 2];
         }
-        self.mark(false, false);
+        self.mark(false, false, false);
         self.set(COUNTED);
         let until = &mut self.expires[claim.role.index()];
         *until = (*until).max(expires);
@@ -355,6 +363,15 @@ impl Bucket {
             None => found,
         };
         self.mark(&found, REFUSED);
+    }
+
+    /// A source said no to the subject, in this role or in any.
+    pub(super) fn deny(&mut self, found: &Found, role: Option<Role>, now: u32) {
+        let holds = |session: &Session| role.is_none_or(|role| session.expires[role.index()] > now);
+        let places = found.0.iter().copied();
+        let meant = places.filter(|index| self.sessions.get(*index).is_some_and(holds));
+        let meant = Found(meant.collect());
+        self.mark(&meant, DENIED);
     }
 
     /// The subject's stream in the channel is over.

@@ -42,6 +42,8 @@ pub struct Kept {
     pub refused: bool,
     /// The publisher's stream is over.
     pub ended: bool,
+    /// A source has said no since the last grant.
+    pub denied: bool,
 }
 
 /// Sessions that were taken away before they expired, to be struck out where they are written down.
@@ -84,6 +86,7 @@ impl Kept {
             refreshes: session.refreshes,
             refused: session.is_refused(),
             ended: session.is_ended(),
+            denied: session.is_denied(),
         }
     }
 
@@ -147,7 +150,7 @@ impl Sessions {
         let mut session = Session::new(claim, kept.first_issued);
         session.expires = kept.expires;
         session.refreshes = kept.refreshes;
-        session.mark(kept.refused, kept.ended);
+        session.mark(kept.refused, kept.ended, kept.denied);
         bucket.put_back(key, session, seconds(now), &self.counts);
         true
     }

@@ -20,6 +20,7 @@ const UID: u8 = 0;
 const ACCOUNT: u8 = 1;
 const REFUSED: u8 = 1;
 const ENDED: u8 = 2;
+const DENIED: u8 = 4;
 
 impl Record {
     /// Its bytes: numbers little-endian, texts after their lengths. `None` for a text above 65 535 bytes.
@@ -31,7 +32,8 @@ impl Record {
                 bytes.push(u8::try_from(kept.role.index()).ok()?);
                 let refused = if kept.refused { REFUSED } else { 0 };
                 let ended = if kept.ended { ENDED } else { 0 };
-                bytes.push(refused | ended);
+                let denied = if kept.denied { DENIED } else { 0 };
+                bytes.push(refused | ended | denied);
                 for time in [kept.first_issued, kept.expires[0], kept.expires[1]] {
                     bytes.extend_from_slice(&time.to_le_bytes());
                 }
@@ -65,7 +67,7 @@ impl Record {
             SESSION => {
                 let role = *Role::ALL.get(usize::from(rest.byte()?))?;
                 let marks = rest.byte()?;
-                if marks & !(REFUSED | ENDED) != 0 {
+                if marks & !(REFUSED | ENDED | DENIED) != 0 {
                     return None;
                 }
                 let first_issued = rest.number()?;
@@ -78,6 +80,7 @@ impl Record {
                     refreshes,
                     refused: marks & REFUSED != 0,
                     ended: marks & ENDED != 0,
+                    denied: marks & DENIED != 0,
                     identity: rest.identity()?,
                 })
             }
@@ -154,11 +157,12 @@ mod tests {
     }
 
     fn records() -> impl Strategy<Value = Record> {
-        let numbers = any::<(bool, bool, bool, u32, [u32; 2], u16)>();
+        let numbers = any::<(bool, [bool; 3], u32, [u32; 2], u16)>();
         prop_oneof![
             identities().prop_map(Record::Forgotten),
             (identities(), numbers).prop_map(|(identity, numbers)| {
-                let (publisher, refused, ended, first_issued, expires, refreshes) = numbers;
+                let (publisher, marks, first_issued, expires, refreshes) = numbers;
+                let [refused, ended, denied] = marks;
                 Record::Session(Kept {
                     identity,
                     role: if publisher {
@@ -171,6 +175,7 @@ mod tests {
                     refreshes,
                     refused,
                     ended,
+                    denied,
                 })
             }),
         ]

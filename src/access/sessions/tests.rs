@@ -361,6 +361,41 @@ fn who_renews_a_little_late_goes_on_with_their_session() {
 }
 
 #[test]
+fn what_a_source_says_against_a_holder_counts_until_the_next_grant() {
+    let sessions = Sessions::new(10);
+    let (one, two) = (User::Uid(1), User::Uid(2));
+    let stands = |table: &Sessions, role| table.stands("show", "ann", role, 150);
+    sessions
+        .grant(viewer("ann", &one), RULES, 100, 200)
+        .unwrap();
+    sessions.grant(host("ann", &two), RULES, 100, 200).unwrap();
+    sessions
+        .grant(viewer("bob", &SEVEN), RULES, 100, 200)
+        .unwrap();
+    assert_eq!(stands(&sessions, None), Some(Role::Publisher));
+    // They are no host any more, and still a viewer.
+    sessions.denied("show", "ann", Some(Role::Publisher), 150);
+    assert_eq!(stands(&sessions, Some(Role::Publisher)), None);
+    assert_eq!(stands(&sessions, None), Some(Role::Subscriber));
+    sessions.denied("show", "ann", None, 150);
+    assert_eq!(stands(&sessions, None), None);
+    // Their tokens live all the same, through a restart too, and nobody else is meant.
+    let after = restarted(&sessions, 150);
+    for table in [&sessions, &after] {
+        assert_eq!(stands(table, None), None);
+        assert_eq!(table.held("show", "ann", None, 150), Some(Role::Publisher));
+        assert_eq!(
+            table.stands("show", "bob", None, 150),
+            Some(Role::Subscriber)
+        );
+    }
+    sessions
+        .grant(viewer("ann", &one), RULES, 150, 250)
+        .unwrap();
+    assert_eq!(stands(&sessions, None), Some(Role::Subscriber));
+}
+
+#[test]
 fn an_account_is_not_the_zero_uid_under_another_name() {
     let sessions = Sessions::new(10);
     let account = User::Account("ann".into());

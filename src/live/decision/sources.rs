@@ -1,7 +1,7 @@
 //! Rows 6 to 9: what the sources say of the account and of the stream, and what follows where they say nothing.
 //!
 //! Keeps true: nobody is refused on an answer from before the request; a source without an answer refuses strangers with
-//! 503, and holders only once `stale_if_error` is over.
+//! 503, and holders only once `stale_if_error` is over, or a source has said no since their last grant.
 //! Must not know: which sources there are.
 
 use std::time::Duration;
@@ -17,10 +17,11 @@ use crate::telemetry::labels::Outcome;
 use crate::telemetry::traffic_labels::LookupOutcome;
 
 /// Row 6: whether the account may go on; `None` where accounts aren't looked up. Nobody is refused on a cached answer.
+/// `standing`: the role held, unless a source has said no since it was granted.
 pub(super) async fn account(
     snapshot: &Snapshot,
     caller: Caller<'_>,
-    held: Option<Role>,
+    standing: Option<Role>,
     now: Now,
 ) -> Option<(LookupOutcome, Result<(), Refusal>)> {
     Some(match look_account(snapshot, caller, now).await? {
@@ -31,7 +32,7 @@ pub(super) async fn account(
         }
         Err(no_answer) => {
             let stale = snapshot.config.accounts.stale_if_error;
-            if held.is_some() && rides_through(no_answer, stale, now) {
+            if standing.is_some() && rides_through(no_answer, stale, now) {
                 (LookupOutcome::Stale, Ok(()))
             } else {
                 let message = "Accounts can't be looked up right now";
@@ -104,7 +105,7 @@ pub(super) fn role_in_stream(
     snapshot: &Snapshot,
     subject: &str,
     request: &TokenRequest,
-    held: Option<Role>,
+    standing: Option<Role>,
     now: Now,
     looked: Looked,
     findings: &mut Findings,
@@ -114,7 +115,7 @@ pub(super) fn role_in_stream(
         Lookup::NotFound => return Err(stream_not_live()),
         Lookup::NoAnswer { since } => {
             let stale = snapshot.config.streams.stale_if_error;
-            let role = held.filter(|_| rides_through(NoAnswer { since }, stale, now));
+            let role = standing.filter(|_| rides_through(NoAnswer { since }, stale, now));
             findings.streams = Some(role.map_or(LookupOutcome::Error, |_| LookupOutcome::Stale));
             findings.role = role.or(findings.role);
             return role
