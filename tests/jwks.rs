@@ -188,7 +188,6 @@ async fn an_unknown_key_is_looked_for_once_in_thirty_seconds() {
         assert_eq!(scene.server.asked(), 2 + second / 30, "{second} s");
         scene.clock.advance(Duration::from_secs(1));
     }
-    // One who keeps asking spends nobody else's reads.
     let other = Signer::new("c");
     scene.server.serve(&[signer.jwk(), other.jwk()]);
     scene.accepts(&verifier, &other.token()).await;
@@ -201,7 +200,6 @@ async fn strangers_with_made_up_keys_cause_few_reads_and_never_an_answer_of_not_
     scene.server.serve(&[signer.jwk()]);
     let verifier = scene.verifier(&config(&scene.server), None);
     scene.accepts(&verifier, &signer.token()).await;
-    let reads = |seconds: usize| 2 + (seconds / 5).min(3) + seconds / 30;
     for second in 0..600 {
         for junk in 0..3 {
             let header = json!({"alg": "ES256", "kid": format!("{second}-{junk}")});
@@ -209,7 +207,7 @@ async fn strangers_with_made_up_keys_cause_few_reads_and_never_an_answer_of_not_
             let token = format!("{header}.e30.c2lnbmF0dXJl");
             scene.refuses(&verifier, &token, JwtError::Signature).await;
         }
-        assert_eq!(scene.server.asked(), reads(second), "{second} s");
+        assert_eq!(scene.server.asked(), 2 + second / 30, "{second} s");
         scene.clock.advance(Duration::from_secs(1));
     }
     scene.accepts(&verifier, &signer.token()).await;
@@ -221,29 +219,6 @@ async fn strangers_with_made_up_keys_cause_few_reads_and_never_an_answer_of_not_
     scene.server.serve(&[new.jwk()]);
     scene.clock.advance(WINDOW);
     scene.accepts(&verifier, &new.token()).await;
-}
-
-#[tokio::test]
-async fn a_key_rotated_in_right_after_a_read_is_found_all_the_same() {
-    let scene = Scene::start().await;
-    let mut keys = vec![Signer::new("first")];
-    scene.server.serve(&[keys[0].jwk()]);
-    let verifier = scene.verifier(&config(&scene.server), None);
-    scene.accepts(&verifier, &keys[0].token()).await;
-    for id in ["second", "third", "fourth"] {
-        scene
-            .refuses(&verifier, &Signer::new("x").token(), JwtError::Signature)
-            .await;
-        scene.clock.advance(Duration::from_secs(5));
-        let new = Signer::new(id);
-        scene.server.serve(&[new.jwk()]);
-        scene.accepts(&verifier, &new.token()).await;
-        keys.push(new);
-        scene.clock.advance(Duration::from_secs(5));
-    }
-    for key in &keys {
-        scene.accepts(&verifier, &key.token()).await;
-    }
 }
 
 #[tokio::test]
@@ -263,7 +238,7 @@ async fn a_key_asked_for_in_vain_is_fetched_as_soon_as_it_may_be() {
     scene.server.serve(&[signer.jwk(), next.jwk()]);
     let before = scene.server.asked();
     verifier.key_set().unwrap().keep_fresh();
-    scene.clock.advance(Duration::from_secs(4));
+    scene.clock.advance(Duration::from_secs(29));
     verifier.key_set().unwrap().keep_fresh();
     scene.server.asked_times(before + 1).await;
     scene.accepts(&verifier, &next.token()).await;

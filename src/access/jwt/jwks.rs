@@ -1,14 +1,11 @@
 //! The keys behind `auth.jwt.jwks_url`: fetched ahead of need, kept while the URL gives no answer.
 //!
-//! Keeps true: a token whose key isn't known is refused only on a set that was read for its sake, or, where strangers ask
-//! for more keys than the set may be read for, on one that is less than 30 s old; while the set can't be read, the answer
-//! is "not now". Reads are one at a time. A key that left the set verifies for `key_grace`; a set that can't be read again
-//! verifies for 24 h.
+//! Keeps true: a token whose key isn't known is refused only on a set that was read for its sake, or that is less than 30 s
+//! old; while the set can't be read, the answer is "not now". Reads are one at a time. A key that left the set verifies for
+//! `key_grace`; a set that can't be read again verifies for 24 h.
 //! Must not know: what a token says.
 
-use std::collections::HashMap;
 use std::fmt;
-use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -35,20 +32,12 @@ const LIMITS: Limits = Limits {
 };
 /// A set is read again this often, so that keys are known before tokens come that need them.
 const EVERY: Duration = Duration::from_mins(10);
-/// The time between reads for the sake of unknown keys in the long run: anybody can send a token that names one. And for
-/// as long a key that a read hasn't brought is taken to be absent.
+/// The least time between reads for the sake of unknown keys: anybody can send a token that names one.
 const UNKNOWN: Duration = Duration::from_secs(30);
-/// Reads that may be had in advance of that, so that one stray token doesn't keep a key from being found that is rotated in
-/// right after it.
-const IN_ADVANCE: u32 = 3;
-/// The time between those.
-const SPACING: Duration = Duration::from_secs(5);
 /// How long a set verifies that can't be read again.
 const OLDEST: Duration = Duration::from_hours(24);
 /// The pauses between attempts while there is no answer, the last for good.
 const PAUSES: [u64; 5] = [1, 2, 4, 8, 15];
-/// Absent keys remembered.
-const MOST_ABSENT: usize = 1024;
 
 /// A key set and what keeps it fresh; outlives reloads as long as its URL stays.
 pub struct KeySet {
@@ -61,7 +50,6 @@ pub struct KeySet {
     ledger: Mutex<Ledger>,
     /// Counts reads that ended.
     ended: watch::Sender<u64>,
-    hasher: RandomState,
 }
 
 /// What verifies.
@@ -81,15 +69,11 @@ struct Ledger {
     begun_at: Duration,
     /// When a read last began for the sake of an unknown key.
     sought_at: Option<Duration>,
-    /// Until when the reads that began for unknown keys last, at [`UNKNOWN`] each.
-    sought_until: Duration,
     /// An unknown key waits for the next read that may begin.
     wanted: bool,
     failures: usize,
     /// Why the last read failed, if it did.
     error: Option<String>,
-    /// Unknown keys that a read has not brought, and when it hadn't.
-    absent: HashMap<u64, Duration>,
 }
 
 /// What the keys say of a token.
@@ -146,7 +130,6 @@ impl KeySet {
                     known: ArcSwap::default(),
                     ledger: Mutex::default(),
                     ended: watch::Sender::new(0),
-                    hasher: RandomState::new(),
                 });
                 set.begin(&mut set.ledger(), clock.elapsed());
                 set
@@ -179,7 +162,7 @@ impl KeySet {
         };
         if !ledger.running && now.saturating_sub(ledger.begun_at) >= pause {
             if ledger.wanted {
-                ledger.sought(now);
+                ledger.sought_at = Some(now);
             }
             self.begin(&mut ledger, now);
         }
@@ -210,8 +193,8 @@ impl KeySet {
         self.known.load_full()
     }
 
-    /// Looks for the key of a token whose verdict was [`Verdict::Unknown`]. `name` is its `kid`, or else the token itself.
-    pub(super) async fn seek(self: &Arc<Self>, name: &str) -> Sought {
+    /// Looks for the key of a token whose verdict was [`Verdict::Unknown`].
+    pub(super) async fn seek(self: &Arc<Self>) -> Sought {
         let began = self.clock.elapsed();
         let mut ended = {
             let mut ledger = self.ledger();
@@ -221,14 +204,11 @@ impl KeySet {
                     // Attempts go on by themselves.
                     return self.not_now(began);
                 }
-                if ledger.is_absent(self.hasher.hash_one(name), began) {
-                    return Sought::Absent;
-                }
                 if !ledger.may_seek(began) {
                     ledger.wanted = true;
                     return Sought::Absent;
                 }
-                ledger.sought(began);
+                ledger.sought_at = Some(began);
                 self.begin(&mut ledger, began);
             }
             self.ended.subscribe()
@@ -239,18 +219,6 @@ impl KeySet {
             Sought::Read
         } else {
             self.not_now(began)
-        }
-    }
-
-    /// Remembers that the last read has not brought this key.
-    pub(super) fn lacks(&self, name: &str) {
-        let now = self.clock.elapsed();
-        let mut ledger = self.ledger();
-        if ledger.absent.len() >= MOST_ABSENT {
-            ledger.absent.retain(|_, since| is_recent(*since, now));
-        }
-        if ledger.absent.len() < MOST_ABSENT {
-            ledger.absent.insert(self.hasher.hash_one(name), now);
         }
     }
 
@@ -322,24 +290,9 @@ impl KeySet {
 impl Ledger {
     /// Whether the set may be read for the sake of an unknown key.
     fn may_seek(&self, now: Duration) -> bool {
-        let spaced = |at: Duration| now.saturating_sub(at) >= SPACING;
-        let ahead = self.sought_until.saturating_sub(now);
-        self.sought_at.is_none_or(spaced) && ahead <= UNKNOWN * IN_ADVANCE
+        self.sought_at
+            .is_none_or(|at| now.saturating_sub(at) >= UNKNOWN)
     }
-
-    fn sought(&mut self, now: Duration) {
-        self.sought_at = Some(now);
-        self.sought_until = self.sought_until.max(now) + UNKNOWN;
-    }
-
-    fn is_absent(&self, key: u64, now: Duration) -> bool {
-        let since = self.absent.get(&key);
-        since.is_some_and(|since| is_recent(*since, now))
-    }
-}
-
-fn is_recent(since: Duration, now: Duration) -> bool {
-    now.saturating_sub(since) < UNKNOWN
 }
 
 impl Known {
