@@ -20,7 +20,7 @@ const LEAST: usize = 16 * 1024;
 
 /// A wait that is longer than this is slow. Across the world most waits are, but what large reads save is nothing at the
 /// rates that such a distance leaves.
-const PROMPT: Duration = Duration::from_millis(50);
+const PROMPT: Duration = Duration::from_millis(100);
 
 /// Bytes of one message, taken without a slow wait before the next was begun, that show somebody who keeps up.
 const MESSAGE: usize = 256 * 1024;
