@@ -1,11 +1,22 @@
 //! Time and randomness, injected: the only file that asks the system for either.
 //!
-//! Keeps true: the monotonic clock starts at 0 when the clock is made (process start) and never goes back.
+//! Keeps true: the monotonic clock starts at 0 when the clock is made (process start) and never goes back, whatever becomes
+//! of the time of day.
 //! Must not know: what anybody measures with it.
 
+use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// What the time of day may be, in Unix seconds: from 2020 to 2100. A machine whose battery is empty starts in 1970 (or in
+/// the year its firmware was made), and a time beyond these is nobody's: neither says when a login or a token expires.
+const PLAUSIBLE: Range<u64> = 1_577_836_800..4_102_444_800;
+
+/// Whether a time of day may be the true one.
+pub fn is_plausible(unix_seconds: u64) -> bool {
+    PLAUSIBLE.contains(&unix_seconds)
+}
 
 /// The time of day and the time since the process started.
 #[derive(Clone, Debug)]
@@ -19,7 +30,8 @@ enum Source {
 
 #[derive(Debug)]
 struct ManualTime {
-    start_unix_millis: u64,
+    /// The time of day when the clock was made, had nobody set it since.
+    start_unix_millis: AtomicI64,
     elapsed_millis: AtomicU64,
 }
 
@@ -35,7 +47,7 @@ impl Clock {
     /// A clock that stands still until [`Clock::advance`] moves it: for tests that travel in time.
     pub fn manual(start_unix_seconds: u64) -> Self {
         Self(Source::Manual(Arc::new(ManualTime {
-            start_unix_millis: start_unix_seconds.saturating_mul(1000),
+            start_unix_millis: AtomicI64::new(signed_millis(start_unix_seconds)),
             elapsed_millis: AtomicU64::new(0),
         })))
     }
@@ -47,6 +59,22 @@ impl Clock {
         }
     }
 
+    /// Sets the time of day of a manual clock, forward or back; the time since the start goes on as before. The system's
+    /// clock ignores it.
+    pub fn set(&self, unix_seconds: u64) {
+        if let Source::Manual(time) = &self.0 {
+            let elapsed = time.elapsed_millis.load(Ordering::SeqCst);
+            let elapsed = i64::try_from(elapsed).unwrap_or(i64::MAX);
+            let start = signed_millis(unix_seconds).saturating_sub(elapsed);
+            time.start_unix_millis.store(start, Ordering::SeqCst);
+        }
+    }
+
+    /// Whether the time of day may be the true one.
+    pub fn is_plausible(&self) -> bool {
+        is_plausible(self.unix_seconds())
+    }
+
     /// Milliseconds since the Unix epoch. A clock set before 1970 reads 0.
     #[allow(clippy::disallowed_methods)] // this file is the one place
     pub fn unix_millis(&self) -> u64 {
@@ -54,9 +82,11 @@ impl Clock {
             Source::System { .. } => SystemTime::now()
                 .duration_since(UNIX_EPOCH)
                 .map_or(0, millis),
-            Source::Manual(time) => time
-                .start_unix_millis
-                .saturating_add(time.elapsed_millis.load(Ordering::SeqCst)),
+            Source::Manual(time) => {
+                let start = time.start_unix_millis.load(Ordering::SeqCst);
+                let now = start.saturating_add_unsigned(time.elapsed_millis.load(Ordering::SeqCst));
+                u64::try_from(now).unwrap_or(0)
+            }
         }
     }
 
@@ -80,6 +110,10 @@ impl Clock {
 #[allow(clippy::disallowed_methods)] // this file is the one place
 pub fn timer_now() -> tokio::time::Instant {
     tokio::time::Instant::now()
+}
+
+fn signed_millis(seconds: u64) -> i64 {
+    i64::try_from(seconds.saturating_mul(1000)).unwrap_or(i64::MAX)
 }
 
 fn millis(duration: Duration) -> u64 {
@@ -118,5 +152,41 @@ impl Entropy {
     pub fn salt(self) -> Result<u32, EntropyError> {
         let number = self.u64()?;
         Ok(u32::try_from(number % 99_999_999).unwrap_or(0) + 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_set_says_so_and_goes_on_as_before() {
+        let clock = Clock::manual(1_800_000_000);
+        clock.advance(Duration::from_secs(10));
+        for time in [1_799_996_410, 0, 4_294_967_296, 1_800_000_010] {
+            clock.set(time);
+            assert_eq!(clock.unix_seconds(), time);
+            clock.advance(Duration::from_secs(1));
+            assert_eq!(clock.unix_seconds(), time + 1);
+        }
+        assert_eq!(clock.elapsed(), Duration::from_secs(14));
+        clock.set(u64::MAX);
+        assert!(!clock.is_plausible());
+    }
+
+    #[test]
+    fn only_times_from_2020_to_2100_may_be_true() {
+        for (text, plausible) in [
+            ("1970-01-01T00:00:00Z", false),
+            ("2019-12-31T23:59:59Z", false),
+            ("2020-01-01T00:00:00Z", true),
+            ("2099-12-31T23:59:59Z", true),
+            ("2100-01-01T00:00:00Z", false),
+            ("2106-02-07T06:28:16Z", false),
+        ] {
+            let time = humantime::parse_rfc3339(text).unwrap();
+            let seconds = time.duration_since(UNIX_EPOCH).unwrap().as_secs();
+            assert_eq!(is_plausible(seconds), plausible, "{text}");
+        }
     }
 }

@@ -5,8 +5,6 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use bytes::Bytes;
-
 /// One request's identity and what became of it.
 #[derive(Debug)]
 pub struct RequestContext {
@@ -27,14 +25,13 @@ pub struct RequestId(http::HeaderValue);
 impl RequestId {
     /// 128 bits as 32 hexadecimal digits.
     pub fn from_bits(high: u64, low: u64) -> Self {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let mut text = Vec::with_capacity(32);
-        for byte in [high.to_be_bytes(), low.to_be_bytes()].as_flattened() {
-            text.push(DIGITS[usize::from(byte >> 4)]);
-            text.push(DIGITS[usize::from(byte & 0xf)]);
+        let mut text = [0; 32];
+        let bits = [high.to_be_bytes(), low.to_be_bytes()];
+        for (pair, byte) in text.as_chunks_mut().0.iter_mut().zip(bits.as_flattened()) {
+            *pair = [byte >> 4, byte & 0xf].map(hexadecimal);
         }
         Self(
-            http::HeaderValue::from_maybe_shared(Bytes::from(text))
+            http::HeaderValue::from_bytes(&text)
                 .unwrap_or_else(|_| http::HeaderValue::from_static("-")),
         )
     }
@@ -60,6 +57,11 @@ impl RequestId {
     pub fn as_str(&self) -> &str {
         self.0.to_str().unwrap_or("-")
     }
+}
+
+/// The digit of a number below 16. Arithmetic, not a table: it is done for all digits at once.
+fn hexadecimal(number: u8) -> u8 {
+    number + if number < 10 { b'0' } else { b'a' - 10 }
 }
 
 #[cfg(test)]

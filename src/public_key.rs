@@ -79,6 +79,12 @@ pub enum BadKey {
     /// Another kind of key.
     #[error("neither RSA, P-256, P-384, P-521 nor Ed25519")]
     Kind,
+    /// Its owner made it for one way of padding, with parameters of its own.
+    #[error("an RSA key for PSS alone (id-RSASSA-PSS)")]
+    PssOnly,
+    /// The curve's numbers in place of its name: whoever chooses them can forge signatures.
+    #[error("an elliptic curve's parameters in place of its name")]
+    UnnamedCurve,
     /// Too easily broken, or too costly.
     #[error("an RSA key of {0} bits; 2048 to 8192 are taken")]
     Length(usize),
@@ -171,6 +177,8 @@ impl PublicKey {
     /// `SubjectPublicKeyInfo` (RFC 5280 §4.1.2.7).
     fn from_spki(der: &[u8]) -> Result<Self, BadKey> {
         const RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1];
+        const SEQUENCE: u8 = 0x30;
+        const RSA_PSS: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 10];
         const EC: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1];
         const P256: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7];
         const P384: &[u8] = &[0x2b, 0x81, 4, 0, 0x22];
@@ -179,7 +187,8 @@ impl PublicKey {
         let algorithm = Element::first(der).and_then(|spki| spki.inner());
         let algorithm = algorithm.ok_or(BadKey::Damaged)?;
         let name = algorithm.inner().ok_or(BadKey::Damaged)?;
-        let curve = || name.next().map(|curve| curve.content);
+        let parameters = || name.next();
+        let curve = || parameters().map(|curve| curve.content);
         let kind = match name.content {
             RSA => {
                 // A bit string: how many of its last bits are none, then PKCS #1.
@@ -192,6 +201,10 @@ impl PublicKey {
             EC if curve() == Some(P384) => KeyKind::P384,
             EC if curve() == Some(P521) => KeyKind::P521,
             ED25519 => KeyKind::Ed25519,
+            RSA_PSS => return Err(BadKey::PssOnly),
+            EC if parameters().is_some_and(|found| found.tag == SEQUENCE) => {
+                return Err(BadKey::UnnamedCurve);
+            }
             _ => return Err(BadKey::Kind),
         };
         Self::checked(kind, der)
@@ -330,6 +343,21 @@ mod tests {
             let other = PublicKey::from_pem(&public(how));
             assert_eq!(other, Err(BadKey::Kind), "{how}");
         }
+        let pss = public("RSA-PSS -pkeyopt rsa_keygen_bits:2048");
+        assert_eq!(PublicKey::from_pem(&pss), Err(BadKey::PssOnly));
+        for curve in ["P-256", "P-384", "P-521", "secp256k1"] {
+            let explicit =
+                format!("EC -pkeyopt ec_paramgen_curve:{curve} -pkeyopt ec_param_enc:explicit");
+            let unnamed = PublicKey::from_pem(&public(&explicit));
+            assert_eq!(unnamed, Err(BadKey::UnnamedCurve), "{curve}");
+        }
+        // The way out that the configuration's hint shows.
+        let named = openssl(&[
+            "genpkey -quiet -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -pkeyopt ec_param_enc:explicit",
+            "pkey -in in -pubout",
+            "ec -pubin -in in -param_enc named_curve",
+        ]);
+        assert_eq!(PublicKey::from_pem(&named).unwrap().kind(), KeyKind::P256);
         for text in [
             "",
             "secret",

@@ -97,7 +97,7 @@ impl Answer for Service {
     async fn answer(
         self: Rc<Self>,
         connection: Connection,
-        request: Request<RequestBody>,
+        request: Box<Request<RequestBody>>,
     ) -> Response<Body> {
         let snapshot = self.shared.current.load_full();
         let host = sanity::effective_host(request.uri(), request.headers());
@@ -128,8 +128,7 @@ impl Answer for Service {
                 .as_ref()
                 .and_then(|_| cors::origin(request.headers())),
         };
-        // Boxed, for every future between here and the socket would hold it twice, and be moved with it.
-        let (handler, response) = self.route(asked, Box::new(request)).await;
+        let (handler, response) = self.route(asked, request).await;
         tally.attach(handler, response)
     }
 }
@@ -285,13 +284,13 @@ impl Service {
             backend.metrics.request(outcome, elapsed);
         }
         match result {
-            Ok(response) => {
-                let (mut head, body) = response.into_parts();
-                let switched = head.status == StatusCode::SWITCHING_PROTOCOLS;
+            Ok(mut response) => {
+                let status = response.status();
+                let switched = status == StatusCode::SWITCHING_PROTOCOLS;
                 let id = asked.context.id.header();
-                head.headers = hop::response_headers(head.headers, id, switched);
-                let backend = Some(head.status);
-                let response = Response::from_parts(head, body);
+                let headers = std::mem::take(response.headers_mut());
+                *response.headers_mut() = hop::response_headers(headers, id, switched);
+                let backend = Some(status);
                 let response = match plan {
                     Some(plan) => plan.response(response),
                     None => Ok(response),

@@ -13,8 +13,11 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsStream;
 
-/// What is read at once of a TLS connection that was asleep: a request's head, mostly.
+/// What is read at once of a connection that was asleep: a request's head, mostly.
 const WAKING: usize = 2048;
+
+/// Bytes that are gathered before they are written rather than by the kernel.
+const SHORT: usize = 2048;
 
 /// A connected socket.
 #[derive(Debug)]
@@ -42,22 +45,15 @@ impl Transport {
         matches!(self, Self::Tls(_))
     }
 
-    /// Waits until a read would give bytes, the end or an error; registers the task otherwise.
+    /// Waits for bytes without holding a buffer for them; what came is returned, nothing at the end.
     ///
-    /// Of TLS that can only be told by reading: readiness of its socket may mean records that carry nothing for us, and
-    /// what it holds decrypted wouldn't show. Such bytes are returned.
-    pub fn poll_readable(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
-        match self {
-            Self::Tcp(stream) => ready!(stream.poll_read_ready(context))?,
-            Self::Unix(stream) => ready!(stream.poll_read_ready(context))?,
-            Self::Tls(_) => {
-                let mut chunk = [const { MaybeUninit::uninit() }; WAKING];
-                let mut buffer = ReadBuf::uninit(&mut chunk);
-                ready!(Pin::new(self).poll_read(context, &mut buffer))?;
-                return Poll::Ready(Ok(Bytes::copy_from_slice(buffer.filled())));
-            }
-        }
-        Poll::Ready(Ok(Bytes::new()))
+    /// Reading is the one way to tell: a socket that was just accepted is taken for readable until a read says otherwise,
+    /// and readiness of a TLS connection's socket may mean records that carry nothing for us.
+    pub fn poll_wake(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
+        let mut chunk = [const { MaybeUninit::uninit() }; WAKING];
+        let mut buffer = ReadBuf::uninit(&mut chunk);
+        ready!(Pin::new(self).poll_read(context, &mut buffer))?;
+        Poll::Ready(Ok(Bytes::copy_from_slice(buffer.filled())))
     }
 
     /// Tells the other end that no more bytes will come, with `close_notify` where this is TLS; reading goes on.
@@ -108,9 +104,19 @@ impl AsyncWrite for Transport {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        // Most messages. Sending one buffer is less work for the kernel than gathering it from a list, and copying so few
+        // bytes takes less time than that.
         if let [only] = slices {
-            // Most messages. Sending one buffer is less work for the kernel than gathering from a list of one.
             return self.poll_write(context, only);
+        }
+        let length: usize = slices.iter().map(|slice| slice.len()).sum();
+        if length <= SHORT {
+            let mut chunk = [const { MaybeUninit::uninit() }; SHORT];
+            let mut message = ReadBuf::uninit(&mut chunk);
+            for slice in slices {
+                message.put_slice(slice);
+            }
+            return self.poll_write(context, message.filled());
         }
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(context, slices),

@@ -14,6 +14,8 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use key_server::KeyServer;
 use pairs::Pair;
 use renewd::access::jwt::{JwtError, KeySet, Verifier};
@@ -174,24 +176,74 @@ async fn a_rotated_key_is_believed_at_once_and_the_old_one_for_the_grace_period(
 #[tokio::test]
 async fn an_unknown_key_is_looked_for_once_in_thirty_seconds() {
     let scene = Scene::start().await;
-    let (signer, stranger, other) = (Signer::new("a"), Signer::new("b"), Signer::new("c"));
+    let (signer, stranger) = (Signer::new("a"), Signer::new("b"));
     scene.server.serve(&[signer.jwk()]);
     let verifier = scene.verifier(&config(&scene.server), None);
     scene.accepts(&verifier, &signer.token()).await;
-    for _ in 0..3 {
+    let unknown = stranger.token();
+    for second in 0..90 {
         scene
-            .refuses(&verifier, &stranger.token(), JwtError::Signature)
+            .refuses(&verifier, &unknown, JwtError::Signature)
             .await;
+        assert_eq!(scene.server.asked(), 2 + second / 30, "{second} s");
+        scene.clock.advance(Duration::from_secs(1));
     }
-    assert_eq!(scene.server.asked(), 2);
-    // Never asked for: the set may have it by now, and can't be read yet. Saying no would log its owner out.
-    scene
-        .refuses(&verifier, &other.token(), JwtError::KeyUnknown)
-        .await;
+    // One who keeps asking spends nobody else's reads.
+    let other = Signer::new("c");
     scene.server.serve(&[signer.jwk(), other.jwk()]);
-    scene.clock.advance(WINDOW);
     scene.accepts(&verifier, &other.token()).await;
-    assert_eq!(scene.server.asked(), 3);
+}
+
+#[tokio::test]
+async fn strangers_with_made_up_keys_cause_few_reads_and_never_an_answer_of_not_now() {
+    let scene = Scene::start().await;
+    let signer = Signer::new("a");
+    scene.server.serve(&[signer.jwk()]);
+    let verifier = scene.verifier(&config(&scene.server), None);
+    scene.accepts(&verifier, &signer.token()).await;
+    let reads = |seconds: usize| 2 + (seconds / 5).min(3) + seconds / 30;
+    for second in 0..600 {
+        for junk in 0..3 {
+            let header = json!({"alg": "ES256", "kid": format!("{second}-{junk}")});
+            let header = URL_SAFE_NO_PAD.encode(header.to_string());
+            let token = format!("{header}.e30.c2lnbmF0dXJl");
+            scene.refuses(&verifier, &token, JwtError::Signature).await;
+        }
+        assert_eq!(scene.server.asked(), reads(second), "{second} s");
+        scene.clock.advance(Duration::from_secs(1));
+    }
+    scene.accepts(&verifier, &signer.token()).await;
+    assert!(scene.metric("renewd_source_up{source=\"jwks\"} 1"));
+    let errors = "renewd_source_lookups_total{source=\"jwks\",outcome=\"error\"} 0";
+    assert!(scene.metric(errors), "{}", scene.metrics.render());
+    // Even so a key that is rotated in is known within half a minute, asked for or not.
+    let new = Signer::new("new");
+    scene.server.serve(&[new.jwk()]);
+    scene.clock.advance(WINDOW);
+    scene.accepts(&verifier, &new.token()).await;
+}
+
+#[tokio::test]
+async fn a_key_rotated_in_right_after_a_read_is_found_all_the_same() {
+    let scene = Scene::start().await;
+    let mut keys = vec![Signer::new("first")];
+    scene.server.serve(&[keys[0].jwk()]);
+    let verifier = scene.verifier(&config(&scene.server), None);
+    scene.accepts(&verifier, &keys[0].token()).await;
+    for id in ["second", "third", "fourth"] {
+        scene
+            .refuses(&verifier, &Signer::new("x").token(), JwtError::Signature)
+            .await;
+        scene.clock.advance(Duration::from_secs(5));
+        let new = Signer::new(id);
+        scene.server.serve(&[new.jwk()]);
+        scene.accepts(&verifier, &new.token()).await;
+        keys.push(new);
+        scene.clock.advance(Duration::from_secs(5));
+    }
+    for key in &keys {
+        scene.accepts(&verifier, &key.token()).await;
+    }
 }
 
 #[tokio::test]
@@ -200,20 +252,18 @@ async fn a_key_asked_for_in_vain_is_fetched_as_soon_as_it_may_be() {
     let (signer, next) = (Signer::new("a"), Signer::new("b"));
     scene.server.serve(&[signer.jwk()]);
     let verifier = scene.verifier(&config(&scene.server), None);
+    scene.accepts(&verifier, &signer.token()).await;
     scene
         .refuses(&verifier, &Signer::new("x").token(), JwtError::Signature)
         .await;
     scene.clock.advance(Duration::from_secs(1));
     scene
-        .refuses(&verifier, &Signer::new("y").token(), JwtError::Signature)
-        .await;
-    scene
-        .refuses(&verifier, &next.token(), JwtError::KeyUnknown)
+        .refuses(&verifier, &next.token(), JwtError::Signature)
         .await;
     scene.server.serve(&[signer.jwk(), next.jwk()]);
     let before = scene.server.asked();
     verifier.key_set().unwrap().keep_fresh();
-    scene.clock.advance(WINDOW);
+    scene.clock.advance(Duration::from_secs(4));
     verifier.key_set().unwrap().keep_fresh();
     scene.server.asked_times(before + 1).await;
     scene.accepts(&verifier, &next.token()).await;

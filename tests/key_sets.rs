@@ -12,9 +12,12 @@ mod pairs;
 
 use pairs::Pair;
 use serde_json::json;
+use support::app::{self, ASTROLOGER, CHANNEL, VIEWER};
 use support::ask::{Ask, Row, counted, reconfigure};
+use support::conversation::request;
+use support::express::Version;
 use support::raw::Client;
-use support::renewd::{Renewd, Settings, now, private_file, write_files};
+use support::renewd::{Renewd, STREAMS, Settings, now, private_file, write_files};
 use support::scripted::Scripted;
 
 fn settings(keys: &Scripted, more: &str) -> Settings {
@@ -120,4 +123,52 @@ fn a_public_key_file_verifies_and_is_watched() {
         ask(&second, "EdDSA", "", 9).send(renewd).status == 200
     });
     refused.holds_for(&renewd, &ask(&first, "EdDSA", "", 7));
+}
+
+#[test]
+fn for_tokens_in_other_answers_a_login_whose_key_is_not_known_yet_counts_as_none() {
+    let app = app::start(Version::Four);
+    app.control("/streams", &json!({ "astrologerId": ASTROLOGER }));
+    let (keys, old, new) = (Scripted::start(), Pair::ec("P-256"), Pair::ec("P-256"));
+    publish(&keys, &[("old", &old)]);
+    let streams = format!(
+        "{STREAMS}\n[[stream]]\nchannel = \"{CHANNEL}\"\nowner = \"{ASTROLOGER}\"\nbanned_viewers = [\"{VIEWER}\"]\n"
+    );
+    let renewd = Renewd::start(&Settings {
+        backend: Some(app.address),
+        streams: Some(streams),
+        tables: "[[reissue.rule]]\npath = \"/api/live/active\"\n\n\
+            [[reissue.rule]]\npath = \"/api/live/{id}\"\nrequire_auth = true\n"
+            .to_owned(),
+        ..settings(&keys, "")
+    });
+    let login = |subject: &str| {
+        let claims = json!({"sub": subject, "exp": now() + 600});
+        new.sign("ES256", &claims, "new")
+    };
+    let (fan, banned) = (login("fan"), login(VIEWER));
+    let get = |path: &str, bearer: &str| {
+        let bearer = format!("Authorization: Bearer {bearer}\r\n");
+        let answer = app::send(renewd.public, &request("GET", path, &bearer, ""));
+        assert_eq!(answer.status, 200);
+        answer.json()["data"].clone()
+    };
+    let id = get("/api/live/active", "")[0]["_id"].clone();
+    let one = format!("/api/live/{}", id.as_str().unwrap());
+    let open = |bearer: &str| get("/api/live/active", bearer)[0]["agoraToken"] != "";
+    let with_login = |bearer: &str| get(&one, bearer)["agoraToken"] != "";
+    granted().holds_for(&renewd, &ask(&old, "ES256", "old", 7));
+    publish(&keys, &[("new", &new)]);
+    for login in [&fan, &banned] {
+        assert!(open(login), "as without a login");
+        assert!(!with_login(login), "as without a login");
+    }
+    assert_eq!(keys.asked().len(), 1, "an answer waits for no key");
+    // The app then asks the endpoint that says why, which reads the key.
+    let body = json!({"channelName": CHANNEL, "uid": 7, "role": "subscriber"});
+    let asked = Ask::new("", &body).bearer(&banned).send(&renewd);
+    assert_eq!(asked.json()["code"], "viewer_banned");
+    assert!(open(&fan) && with_login(&fan));
+    assert!(!open(&banned) && !with_login(&banned));
+    assert_eq!(keys.asked().len(), 2);
 }

@@ -146,7 +146,7 @@ fn documents_that_mongoose_would_not_write() {
     let mut with_bans = stream("bans", text(), true.into());
     with_bans.insert(
         "bannedViewers",
-        vec![doc! { "userId": "bob" }, doc! { "userId": owner }],
+        vec![Bson::from(doc! { "userId": "bob" }), owner.into()],
     );
     let mut oddly_banned = stream("oddly_banned", text(), true.into());
     oddly_banned.insert("isBanned", DateTime::from_millis(0));
@@ -162,6 +162,8 @@ fn documents_that_mongoose_would_not_write() {
                 doc! { "_id": owner, "name": "A" }.into(),
                 1.0.into(),
             ),
+            stream("long", 12_i32.into(), 1_i64.into()),
+            stream("decimal", text(), Bson::Decimal128("1".parse().unwrap())),
             stream("nobody", Bson::Null, true.into()),
             doc! { "agoraChannelName": "absent", "isLive": true },
             stream("over", text(), false.into()),
@@ -195,6 +197,8 @@ fn documents_that_mongoose_would_not_write() {
         ("ann", "text"),
         (ASTROLOGER, "object"),
         ("12", "number"),
+        ("12", "long"),
+        ("ann", "decimal"),
         (ASTROLOGER, "populated"),
         (ASTROLOGER, "cohosts"),
         ("bob", "cohosts"),

@@ -17,7 +17,13 @@ use renewd::config;
 use serde_json::{Value, json};
 use support::renewd::{APP_CERTIFICATE, APP_ID, JWT_SECRET};
 use support::scripted::Scripted;
-use support::timed::{CHANNEL, OWNER, START, Timed};
+use support::timed::{CHANNEL, OWNER, START, Timed, expiry};
+
+/// `token.lifetime`, in seconds.
+const LIFETIME: u64 = 3600;
+
+const HOUR: u64 = 3600;
+const DAY: u64 = 86_400;
 
 fn fail(source: &Scripted, way: u64) {
     match way % 3 {
@@ -88,14 +94,16 @@ impl Outage {
 
     fn goes_on(&self, who: &str, uid: u32) {
         let (status, answer) = self.asks(who, uid);
-        let minute = (self.timed.now() - START) / 60;
-        assert_eq!(status, 200, "{who}, minute {minute}: {answer}");
+        let now = self.timed.now();
+        assert_eq!(status, 200, "{who} at {now}: {answer}");
+        let token = &answer["data"]["token"];
+        assert_eq!(expiry(token), now + LIFETIME, "{who} at {now}");
     }
 
     fn is_turned_away(&self, who: &str, uid: u32) {
         let (status, answer) = self.asks(who, uid);
-        let minute = (self.timed.now() - START) / 60;
-        assert_eq!(status, 503, "{who}, minute {minute}: {answer}");
+        let now = self.timed.now();
+        assert_eq!(status, 503, "{who} at {now}: {answer}");
         assert_eq!(answer["code"], "unavailable");
     }
 
@@ -139,6 +147,7 @@ fn half_an_hour_without_any_source() {
     }
     outage.up();
     outage.recovers();
+    outage.timed.pass(Duration::from_millis(100));
     outage.goes_on("stranger", 500);
     for (viewer, uid) in viewers.iter().zip(uids) {
         outage.goes_on(viewer, uid);
@@ -165,6 +174,7 @@ fn the_time_runs_from_the_first_failure_and_not_from_the_last_answer() {
     outage.is_turned_away(OWNER, 1);
     outage.up();
     outage.recovers();
+    outage.timed.pass(Duration::from_millis(100));
     outage.goes_on(OWNER, 1);
     // The next outage has a time of its own.
     outage.minute(59 + 61 + 30);
@@ -189,15 +199,20 @@ fn each_source_alone_turns_strangers_away_and_ends_nobodys_stream() {
         outage.is_turned_away(OWNER, 1);
         outage.up();
         outage.recovers();
+        // What just failed isn't asked again at once.
+        outage.timed.pass(Duration::from_millis(100));
         outage.goes_on(OWNER, 1);
     }
 }
 
-#[test]
-fn in_every_combination_of_faults_strangers_wait_and_holders_go_on() {
-    // Each source in order, or down in one of three ways.
-    for combination in 0..4_u64.pow(3) {
-        let outage = Outage::new();
+/// Each source in order, or down in one of three ways; a number below 64 for each combination.
+const COMBINATIONS: u64 = 64;
+const IN_ORDER: u64 = 63;
+
+impl Outage {
+    /// One holder, and a minute later this combination of faults.
+    fn combined(combination: u64) -> Self {
+        let outage = Self::new();
         outage.goes_on("holder", 7);
         outage.minute(1);
         let ways = [combination % 4, combination / 4 % 4, combination / 16];
@@ -206,11 +221,100 @@ fn in_every_combination_of_faults_strangers_wait_and_holders_go_on() {
                 fail(source, way);
             }
         }
+        outage
+    }
+}
+
+#[test]
+fn in_every_combination_of_faults_strangers_wait_and_holders_go_on() {
+    for combination in 0..COMBINATIONS {
+        let outage = Outage::combined(combination);
         outage.goes_on("holder", 7);
-        if combination == 63 {
+        if combination == IN_ORDER {
             outage.goes_on("stranger", 500);
         } else {
             outage.is_turned_away("stranger", 500);
         }
     }
+}
+
+/// What follows from a time of day, whether or not the sources answer.
+#[derive(Clone, Copy)]
+enum Reading {
+    /// The holder's token lives: they go on whatever the sources say.
+    Held,
+    /// By this clock the holder's token has expired: they are strangers.
+    Expired,
+    /// No login and no token can be judged by it.
+    Nonsense,
+    /// By this clock every login has expired.
+    LoggedOut,
+}
+
+#[test]
+fn with_the_clock_set_wrongly_too_nobody_gets_in_unjudged_and_no_token_is_misdated() {
+    let now = START + 60;
+    let readings = [
+        (now - HOUR, Reading::Held),
+        (0, Reading::Nonsense),
+        (1, Reading::Nonsense),
+        (1_577_836_799, Reading::Nonsense),
+        (now, Reading::Held),
+        (4_102_444_800, Reading::Nonsense),
+        (u64::from(u32::MAX) + 1, Reading::Nonsense),
+        (u64::MAX / 1000, Reading::Nonsense),
+        (now + HOUR / 2, Reading::Held),
+        (now + 40 * DAY, Reading::LoggedOut),
+        (now + 2 * HOUR, Reading::Expired),
+    ];
+    for combination in 0..COMBINATIONS {
+        let outage = Outage::combined(combination);
+        let in_order = combination == IN_ORDER;
+        for (uid, (time, reading)) in (500..).zip(readings) {
+            outage.timed.set_clock(time);
+            // Another one each time: who got in holds a token.
+            let stranger = format!("stranger{uid}");
+            match reading {
+                Reading::Held => outage.goes_on("holder", 7),
+                Reading::Expired if in_order => outage.goes_on("holder", 7),
+                Reading::Expired | Reading::Nonsense => outage.is_turned_away("holder", 7),
+                Reading::LoggedOut => {}
+            }
+            match reading {
+                Reading::Held | Reading::Expired if in_order => outage.goes_on(&stranger, uid),
+                Reading::Held | Reading::Expired | Reading::Nonsense => {
+                    outage.is_turned_away(&stranger, uid);
+                }
+                Reading::LoggedOut => {
+                    for (who, uid) in [("holder", 7), (&*stranger, uid)] {
+                        let (status, answer) = outage.asks(who, uid);
+                        assert_eq!((status, &answer["code"]), (401, &"token_expired".into()));
+                    }
+                }
+            }
+        }
+        // As it was: nothing of what happened meanwhile has cost the holder their stream.
+        outage.timed.set_clock(now);
+        outage.goes_on("holder", 7);
+    }
+}
+
+#[test]
+fn setting_the_clock_neither_prolongs_nor_shortens_the_time_of_grace() {
+    let outage = Outage::new();
+    outage.goes_on(OWNER, 1);
+    outage.minute(1);
+    outage.down(0);
+    outage.goes_on(OWNER, 1);
+    for (passes, set_to) in [(20, START - 10 * HOUR), (20, START), (19, START - HOUR)] {
+        outage.timed.pass(Duration::from_mins(passes));
+        outage.timed.set_clock(set_to);
+        outage.goes_on(OWNER, 1);
+    }
+    outage.timed.pass(Duration::from_mins(2));
+    outage.is_turned_away(OWNER, 1);
+    outage.up();
+    outage.recovers();
+    outage.timed.pass(Duration::from_millis(100));
+    outage.goes_on(OWNER, 1);
 }

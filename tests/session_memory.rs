@@ -1,5 +1,5 @@
-//! A million sessions in at most 150 MiB: what the process holds in memory, with the daemon's own allocator (which pads
-//! what it gives out in a debug build: a release takes a sixth less).
+//! A million sessions in at most 150 MiB: what the process holds in memory, with the daemon's own allocator. Debug build
+//! and release take the same.
 //!
 //! Each case wants a process of its own, which `cargo nextest` gives every test.
 

@@ -134,6 +134,14 @@ fn a_tier_ends_sessions_earlier_or_not_at_all() {
     service.at(START + 560);
     let refused = service.refused(&trial, &viewer(1));
     assert_eq!(refused, (403, "session_too_long".to_owned()));
+    // Nor as soon as the last token has expired, with whichever uid.
+    service.at(START + 600);
+    for uid in [1, 11] {
+        let refused = service.refused(&trial, &viewer(uid));
+        assert_eq!(refused, (403, "session_too_long".to_owned()));
+    }
+    service.at(START + 690);
+    assert_eq!(lifetime(&trial, 1), 300);
     service.at(START + 1100);
     assert_eq!(lifetime(&other, 3), 100);
     service.at(START + 1190);

@@ -6,7 +6,6 @@
 
 use std::fmt::Write as _;
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::header::{ACCEPT, AUTHORIZATION, COOKIE};
 use http::{HeaderMap, HeaderValue, StatusCode};
@@ -16,7 +15,7 @@ use super::accounts::{Account, Denial};
 use super::lookup::{Question, Source};
 use super::outage::Failure;
 use super::streams::Stream;
-use crate::config::model::StreamsHttp;
+use crate::config::model::{HTTP_PATIENCE, StreamsHttp};
 use crate::fetch::{Answer, FetchError, Fetcher, Limits};
 use crate::http::url::Url;
 use crate::telemetry::escape::deceives;
@@ -24,9 +23,6 @@ use crate::telemetry::labels::Outcome;
 
 /// A stream with ten thousand banned viewers, twice.
 const LARGEST_ANSWER: usize = 1024 * 1024;
-
-/// How long one answer may take; decisions wait less than twice this.
-pub const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A message's greatest length in characters: it is shown to people.
 const LONGEST_MESSAGE: usize = 200;
@@ -94,13 +90,17 @@ fn stream(json: &Value, endpoint: &StreamsHttp) -> Result<Stream, Failure> {
                 endpoint.live_pointer
             ))
         })?;
-    let listed = |pointer: &Option<String>| -> Vec<Box<str>> {
-        let elements = at(pointer).and_then(Value::as_array);
-        elements
-            .into_iter()
-            .flatten()
-            .filter_map(identifier)
-            .collect()
+    let listed = |pointer: &Option<String>| -> Result<Vec<Box<str>>, Failure> {
+        match (at(pointer), pointer) {
+            (Some(Value::Array(elements)), _) => {
+                Ok(elements.iter().filter_map(identifier).collect())
+            }
+            (None | Some(Value::Null), _) | (_, None) => Ok(Vec::new()),
+            // Somebody may be in it.
+            (_, Some(pointer)) => Err(Failure::Wrong(format!(
+                "what its answer has at {pointer} is no list"
+            ))),
+        }
     };
     Ok(Stream {
         live,
@@ -108,21 +108,29 @@ fn stream(json: &Value, endpoint: &StreamsHttp) -> Result<Stream, Failure> {
         banned: at(&endpoint.banned_pointer)
             .is_some_and(|value| !value.is_null() && value.as_bool() != Some(false)),
         owner: json.pointer(&endpoint.owner_pointer).and_then(identifier),
-        cohosts: listed(&endpoint.cohosts_pointer),
-        banned_viewers: listed(&endpoint.banned_viewers_pointer),
+        cohosts: listed(&endpoint.cohosts_pointer)?,
+        banned_viewers: listed(&endpoint.banned_viewers_pointer)?,
     })
 }
 
-/// A string or a whole number, as the JWT's subject is written; of an object its `userId`, `_id` or `id`.
+/// A string or a whole number, as the JWT's subject is written; of an object its `userId`, `_id` or `id`, which may be the
+/// whole user, as mongoose populates it.
 fn identifier(value: &Value) -> Option<Box<str>> {
+    plain_identifier(value)
+        .or_else(|| plain_identifier(inner(value)?))
+        .or_else(|| plain_identifier(inner(inner(value)?)?))
+}
+
+fn inner(value: &Value) -> Option<&Value> {
+    let members = value.as_object()?;
+    let mut names = ["userId", "_id", "id"].into_iter();
+    names.find_map(|name| members.get(name))
+}
+
+fn plain_identifier(value: &Value) -> Option<Box<str>> {
     match value {
         Value::String(text) if !text.is_empty() => Some(text.as_str().into()),
         Value::Number(number) if !number.is_f64() => Some(number.to_string().into()),
-        Value::Object(members) => ["userId", "_id", "id"]
-            .into_iter()
-            .find_map(|name| members.get(name))
-            .filter(|inner| !inner.is_object())
-            .and_then(identifier),
         _ => None,
     }
 }
@@ -214,7 +222,7 @@ fn accepting_json() -> HeaderMap {
 
 fn limits() -> Limits {
     Limits {
-        time: PATIENCE,
+        time: HTTP_PATIENCE,
         body: LARGEST_ANSWER,
     }
 }
@@ -296,6 +304,23 @@ mod tests {
         assert!(stream.live && !stream.banned);
         assert_eq!(stream.owner.as_deref(), Some("12"));
         assert_eq!(*stream.banned_viewers, ["a".into(), "b".into()]);
+    }
+
+    #[test]
+    fn who_is_banned_is_found_in_every_shape_and_what_is_no_list_is_no_answer() {
+        let banned = |list: Value| {
+            let said = json!({"data": {"isLive": true, "bannedViewers": list}});
+            stream(&said, &endpoint()).map(|stream| stream.banned_viewers)
+        };
+        let user = json!({"_id": "b", "name": "Bo"});
+        let all =
+            banned(json!(["a", user, {"userId": user}, {"userId": 7}, {"id": "c"}, null, {}]));
+        let found = ["a", "b", "b", "7", "c"].map(Into::into);
+        assert_eq!(all.unwrap(), found);
+        assert!(banned(Value::Null).unwrap().is_empty());
+        for odd in [json!("a"), json!({"a": true}), json!(true), json!(7)] {
+            assert!(banned(odd.clone()).is_err(), "{odd}");
+        }
     }
 
     #[test]

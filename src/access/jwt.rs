@@ -26,7 +26,7 @@ pub use claims::{ClaimValue, Claims};
 pub use cookie::cookie;
 pub use jwks::KeySet;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, is_plausible};
 use crate::config::model::{Jwt, JwtAlgorithm};
 use crate::telemetry::labels::Outcome;
 use compact::{Compact, Header, STACK, decode, header_text};
@@ -73,6 +73,9 @@ pub enum JwtError {
     /// The key set may have a key for it by now, and can't be read now.
     #[error("The keys that verify logins can't be read right now")]
     KeyUnknown,
+    /// The system's clock reads no time that may be true: whether the login has expired can't be said.
+    #[error("The time of day isn't known right now")]
+    NoTime,
     /// `exp` or `nbf` isn't a number.
     #[error("Invalid time in token")]
     Time,
@@ -97,7 +100,7 @@ impl JwtError {
     /// 401, where clients may renew on `token_expired`; 503 where it can't be said.
     pub fn outcome(self) -> Outcome {
         match self {
-            Self::KeyUnknown => Outcome::Unavailable,
+            Self::KeyUnknown | Self::NoTime => Outcome::Unavailable,
             Self::Expired => Outcome::TokenExpired,
             _ => Outcome::Unauthenticated,
         }
@@ -287,6 +290,9 @@ impl Verifier {
                 // Any other payload verifies and has no claims.
                 Ok(None) | Err(_) => [None; 6],
             };
+        if !is_plausible(now) {
+            return Err(JwtError::NoTime);
+        }
         let now = now as f64;
         if let Some(not_before) = not_before {
             let not_before = members::number(not_before).ok_or(JwtError::Time)?;

@@ -32,7 +32,8 @@ const SHARDS: usize = 32;
 /// Questions at once. More wait: a database that gets more than this doesn't answer sooner.
 const MOST_IN_FLIGHT: usize = 128;
 
-/// From one question for a key to the next, where what is known is fresh and somebody wants it fresher.
+/// From one question for a key to the next, where what is known is fresh and somebody wants it fresher, or where what came
+/// is no answer.
 const SPACING: Duration = Duration::from_millis(100);
 
 /// Keys remembered per shard; beyond, an answer is given and not kept.
@@ -234,7 +235,8 @@ impl<T: Send + Sync + 'static> Lookups<T> {
         known.touched = now;
         if let Some(kept) = &known.answer {
             let acceptable = match since {
-                None => now.saturating_sub(kept.at) < self.ttl,
+                // From the question on: what was true then may not be by the time that a slow answer comes.
+                None => now.saturating_sub(kept.asked_at) < self.ttl,
                 Some(since) => kept.asked_at >= since,
             };
             if acceptable {
@@ -250,6 +252,13 @@ impl<T: Send + Sync + 'static> Lookups<T> {
                 Some(since) => Next::None(no_answer(since)),
                 None => Next::Wait(flight.clone()),
             };
+        }
+        // A source that is in trouble isn't helped by a question from everybody who asks.
+        let just_failed = known
+            .failed_at
+            .filter(|at| now.saturating_sub(*at) < SPACING);
+        if let Some(at) = just_failed {
+            return Next::None(no_answer(self.outage.since().unwrap_or(at)));
         }
         let admission = self.outage.admit(now);
         if let Admission::Refused(since) = admission {
@@ -346,17 +355,18 @@ impl<T: Send + Sync + 'static> Lookups<T> {
                 .map_err(|_| NoAnswer { since: asked_at });
         };
         let keep = known.flight.take().is_none_or(|flight| flight.keep);
-        let Ok(value) = result else {
+        let value = result.map_err(|failure| {
+            // Who says nothing is asked less by the breaker.
+            known.failed_at = matches!(failure, Failure::Wrong(_)).then_some(now);
             let own = *known.failing_since.get_or_insert(asked_at);
             let since = self.outage.since().map_or(own, |outage| outage.min(own));
-            return Err(NoAnswer { since });
-        };
+            NoAnswer { since }
+        })?;
         let value = Arc::new(value);
-        known.failing_since = None;
+        (known.failing_since, known.failed_at) = (None, None);
         known.answer = keep.then(|| Kept {
             value: Arc::clone(&value),
             asked_at,
-            at: now,
         });
         Ok(value)
     }

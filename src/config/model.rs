@@ -21,8 +21,8 @@ pub use self::authorize::{Authorize, OnError};
 pub use self::jwt::{Jwt, JwtAlgorithm, JwtKey, KeyMaterial};
 pub use self::reissue::{Reissue, ReissueMode, ReissueRule};
 pub use self::sources::{
-    Accounts, AccountsCollection, AccountsSource, DenyRule, Mongodb, Streams, StreamsCollection,
-    StreamsHttp, StreamsSource,
+    Accounts, AccountsCollection, AccountsSource, DenyRule, HTTP_PATIENCE, Mongodb, Streams,
+    StreamsCollection, StreamsHttp, StreamsSource,
 };
 pub use self::token::{Agora, DefaultRole, Services, Tier, Token, TokenFormat, ZeroUid};
 pub use self::upstream::{HealthCheck, Scheme, Upstream, UpstreamServer};
@@ -196,6 +196,14 @@ pub struct Decision {
     pub timeout: Duration,
     /// 0 to 100: subjects (by hash) to whom `enforce` applies; the others are observed.
     pub enforce_percent: u8,
+}
+
+impl Decision {
+    /// How long one source may keep a decision waiting that has so much of its time left: what remains is enough to go on
+    /// without the source's answer.
+    pub fn share(left: Duration) -> Duration {
+        left * 4 / 5
+    }
 }
 
 /// `decision.mode`.

@@ -121,7 +121,8 @@ impl Keeper {
 
     /// Writes down what has changed, unless a failure is too recent. Blocks on file IO.
     fn turn(&mut self) {
-        if self.shared.clock.elapsed() >= self.due {
+        // By a time that can't be true, no session would be worth keeping.
+        if self.shared.clock.elapsed() >= self.due && self.shared.clock.is_plausible() {
             self.write();
         }
     }

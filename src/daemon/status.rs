@@ -15,6 +15,7 @@ use crate::admin::{
     UpstreamStatus,
 };
 use crate::backends::Standing;
+use crate::clock::is_plausible;
 use crate::config::model::DecisionMode;
 use crate::config::secret::Secret;
 use crate::config::{ConfigErrors, Diagnostic};
@@ -48,7 +49,7 @@ impl crate::admin::Daemon for AdminView {
         Readiness {
             phase: self.phase(),
             upstream_reachable: snapshot.backends.reachable(),
-            degraded: sources(&snapshot)
+            degraded: sources(&snapshot, self.shared.clock.unix_seconds())
                 .into_iter()
                 .filter(|source| !source.up)
                 .map(|source| source.source)
@@ -73,7 +74,7 @@ impl crate::admin::Daemon for AdminView {
             enforce_percent: snapshot.config.decision.enforce_percent,
             config: self.config_status(),
             upstreams: upstreams(&snapshot),
-            sources: sources(&snapshot),
+            sources: sources(&snapshot, clock.unix_seconds()),
             sessions: SessionStatus {
                 publishers: count(snapshot.sessions.count(Role::Publisher)),
                 subscribers: count(snapshot.sessions.count(Role::Subscriber)),
@@ -203,13 +204,8 @@ fn upstreams(snapshot: &Snapshot) -> Vec<UpstreamStatus> {
         .collect()
 }
 
-/// What decisions ask, and whether it answers.
-fn sources(snapshot: &Snapshot) -> Vec<SourceStatus> {
-    let status = |source, error: Option<String>| SourceStatus {
-        source,
-        up: error.is_none(),
-        error,
-    };
+/// What decisions ask, and whether it answers. The system's clock is named only while it gives no time to go by.
+fn sources(snapshot: &Snapshot, now: u64) -> Vec<SourceStatus> {
     let streams = match snapshot.streams.source() {
         StreamSource::Table(table) => (!table.is_up()).then(|| {
             let file = snapshot.config.streams.file();
@@ -228,7 +224,26 @@ fn sources(snapshot: &Snapshot) -> Vec<SourceStatus> {
         .chain(accounts)
         .chain(authorizer)
         .chain(key_set)
+        .chain(clock(now))
         .collect()
+}
+
+fn status(source: &'static str, error: Option<String>) -> SourceStatus {
+    SourceStatus {
+        source,
+        up: error.is_none(),
+        error,
+    }
+}
+
+fn clock(now: u64) -> Option<SourceStatus> {
+    let error = || {
+        format!(
+            "the system's clock reads {}: no tokens until it is set",
+            timestamp(now)
+        )
+    };
+    (!is_plausible(now)).then(|| status("clock", Some(error())))
 }
 
 fn problems(errors: &ConfigErrors) -> Vec<Problem> {
@@ -252,4 +267,18 @@ fn count(number: usize) -> u64 {
 
 fn timestamp(unix_seconds: u64) -> String {
     humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(unix_seconds)).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_is_named_only_while_it_gives_no_time_to_go_by() {
+        assert!(clock(1_800_000_000).is_none());
+        let unset = clock(7).expect("it is named");
+        assert!(!unset.up);
+        let error = unset.error.expect("it says why");
+        assert!(error.contains("1970-01-01T00:00:07Z"), "{error}");
+    }
 }

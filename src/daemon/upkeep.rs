@@ -9,6 +9,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::lapses;
 use crate::access::streams::StreamSource;
+use crate::clock::is_plausible;
 use crate::role::Role;
 use crate::snapshot::Shared;
 use crate::telemetry::labels::Scope;
@@ -25,11 +26,21 @@ pub async fn run(shared: Arc<Shared>) {
     turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut turn = 0_usize;
     let lapses = lapses::start(Arc::clone(&shared));
+    let mut was_plausible = true;
     loop {
         let _tick: Instant = turns.tick().await;
         turn = turn.wrapping_add(1);
         let snapshot = shared.current.load_full();
-        lapses.add(snapshot.sessions.sweep(turn, shared.clock.unix_seconds()));
+        // A time that can't be true ends nobody's session.
+        let now = shared.clock.unix_seconds();
+        let plausible = is_plausible(now);
+        if plausible {
+            lapses.add(snapshot.sessions.sweep(turn, now));
+        }
+        if plausible != was_plausible {
+            was_plausible = plausible;
+            tell_of_clock(plausible);
+        }
         snapshot.limiter.sweep_slice();
         if let StreamSource::Asked(lookups) = snapshot.streams.source() {
             lookups.sweep(turn);
@@ -55,5 +66,15 @@ pub async fn run(shared: Arc<Shared>) {
                 .rate_limit_overflow(scope, snapshot.limiter.overflow(scope));
         }
         shared.metrics.upkeep();
+    }
+}
+
+fn tell_of_clock(plausible: bool) {
+    if plausible {
+        tracing::info!("the system's clock is set: tokens are given again");
+    } else {
+        tracing::error!(
+            "the system's clock reads a time before 2020 or after 2100: no tokens until it is set"
+        );
     }
 }

@@ -272,17 +272,13 @@ impl Body {
     }
 
     /// Calls `finish` when this body is over: handed out, or dropped before.
-    #[must_use]
-    pub fn on_finish(mut self, finish: Finish) -> Self {
+    pub fn on_finish(&mut self, finish: Finish) {
         self.finish = Some(finish);
-        self
     }
 
     /// Marks `exchange` when this body is over.
-    #[must_use]
-    pub fn on_exchange(mut self, exchange: Rc<Exchange>) -> Self {
+    pub fn on_exchange(&mut self, exchange: Rc<Exchange>) {
         self.exchange = Some(exchange);
-        self
     }
 
     /// The tunnel that a 101 leads to, and the hook that its end must call; `None` for every other body.
@@ -424,13 +420,11 @@ mod tests {
 
     type Calls = Rc<RefCell<Vec<Finished>>>;
 
-    fn recorded(body: Body) -> (Body, Calls) {
+    fn recorded(mut body: Body) -> (Body, Calls) {
         let calls: Calls = Rc::default();
         let sink = calls.clone();
-        (
-            body.on_finish(Box::new(move |finished| sink.borrow_mut().push(finished))),
-            calls,
-        )
+        body.on_finish(Box::new(move |finished| sink.borrow_mut().push(finished)));
+        (body, calls)
     }
 
     #[test]

@@ -46,10 +46,12 @@ pub trait Answer: 'static {
     fn refuse(&self, status: StatusCode) -> Response<Body>;
 
     /// Answers one request. Dropped in the middle when the client is gone.
+    ///
+    /// Boxed, for every future between here and the socket would hold the request twice, and be moved with it.
     fn answer(
         self: Rc<Self>,
         connection: Connection,
-        request: Request<RequestBody>,
+        request: Box<Request<RequestBody>>,
     ) -> impl Future<Output = Response<Body>> + 'static;
 }
 

@@ -65,7 +65,8 @@ impl OwnedPaths {
     }
 
     fn is_guarded(&self, path: &str) -> bool {
-        if is_plain(path) {
+        if Spelling::of(path) < Spelling::Odd {
+            // Lower-casing and trimming one trailing slash is all that its key takes.
             let trimmed = trim_trailing_slash(path.as_bytes());
             return self
                 .0
@@ -100,6 +101,11 @@ impl Owned {
     /// leading slash is no boundary, and three slashes match nowhere.
     fn is_spelled(&self, path: &str) -> bool {
         let mut rest = path.as_bytes();
+        // Most paths begin as these do and end otherwise.
+        let last = trim_trailing_slash(rest).last().map(u8::to_ascii_lowercase);
+        if last != self.spelling.last().copied() && !self.spelling.is_empty() {
+            return false;
+        }
         for (position, expected) in self.spelling.iter().enumerate() {
             let Some((first, tail)) = rest.split_first() else {
                 return false;
@@ -120,21 +126,15 @@ impl Owned {
 /// percent-decoded once, lower-cased (ASCII), dot segments resolved (RFC 3986 section 5.2.4), slashes collapsed, trailing slash
 /// trimmed. Bytes, because decoding may leave UTF-8; `/` for the root; what doesn't start with a slash stays as it is.
 pub fn guard_key(path: &str) -> Cow<'_, [u8]> {
-    let plain = is_plain(path)
-        && !path
-            .bytes()
-            .any(|byte| matches!(byte, b'A'..=b'Z' | b'?' | b'#'));
-    if plain {
-        Cow::Borrowed(trim_trailing_slash(path.as_bytes()))
-    } else {
-        Cow::Owned(build_key(path, Authorities::Kept))
-    }
+    key_of(path, Spelling::of(path))
 }
 
 /// Whether `found` holds for a key under which the backend may see this path: its [`guard_key`], or the one that is left
 /// where a parser takes `//user@host` in it for an authority.
 pub fn any_key(path: &str, found: impl Fn(&[u8]) -> bool) -> bool {
-    found(&guard_key(path)) || (!is_plain(path) && found(&build_key(path, Authorities::Dropped)))
+    let spelling = Spelling::of(path);
+    found(&key_of(path, spelling))
+        || (spelling == Spelling::Odd && found(&build_key(path, Authorities::Dropped)))
 }
 
 /// The target as it is forwarded: path and query byte for byte, scheme, authority and fragment gone; `*` stays `*`.
@@ -164,11 +164,41 @@ enum Authorities {
     Dropped,
 }
 
-/// Whether lower-casing and trimming one trailing slash is all that [`guard_key`] would do to this path.
-fn is_plain(path: &str) -> bool {
-    let bytes = path.as_bytes();
-    !bytes.iter().any(|byte| matches!(byte, b'%' | b'\\'))
-        && !bytes.windows(2).any(|pair| matches!(pair, b"//" | b"/."))
+/// What [`guard_key`] has to do to a path.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Spelling {
+    /// Trim one trailing slash.
+    Key,
+    /// And cut and lower-case it.
+    Plain,
+    /// All it can do.
+    Odd,
+}
+
+impl Spelling {
+    /// In one pass, for every request asks.
+    fn of(path: &str) -> Self {
+        let mut spelling = Self::Key;
+        let mut after_slash = false;
+        for byte in path.bytes() {
+            let needs = match byte {
+                b'%' | b'\\' => Self::Odd,
+                b'/' | b'.' if after_slash => Self::Odd,
+                b'A'..=b'Z' | b'?' | b'#' => Self::Plain,
+                _ => Self::Key,
+            };
+            spelling = spelling.max(needs);
+            after_slash = byte == b'/';
+        }
+        spelling
+    }
+}
+
+fn key_of(path: &str, spelling: Spelling) -> Cow<'_, [u8]> {
+    match spelling {
+        Spelling::Key => Cow::Borrowed(trim_trailing_slash(path.as_bytes())),
+        Spelling::Plain | Spelling::Odd => Cow::Owned(build_key(path, Authorities::Kept)),
+    }
 }
 
 fn trim_trailing_slash(path: &[u8]) -> &[u8] {

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::decision::sources::{patience, rides_through};
+use super::decision::sources::rides_through;
 use super::decision::{Now, Refusal};
 use super::request::TokenRequest;
 use crate::access::authorize::Opinion;
@@ -61,10 +61,7 @@ pub(super) async fn ask(
         role: role.as_str(),
     });
     let question = question.map_err(|_| unavailable())?;
-    let (outcome, verdict) = match authorizer
-        .ask(Bytes::from(question), patience(snapshot))
-        .await
-    {
+    let (outcome, verdict) = match authorizer.ask(Bytes::from(question), now.patience()).await {
         Ok(Opinion::Yes(at_most)) => (LookupOutcome::Miss, Ok(at_most)),
         Ok(Opinion::No(message)) => (
             LookupOutcome::Miss,

@@ -6,9 +6,9 @@
 
 use http::HeaderMap;
 use http::header::{AUTHORIZATION, HOST};
-use tokio::time::timeout;
+use tokio::time::timeout_at;
 
-use super::decision::Refusal;
+use super::decision::{Now, Refusal};
 use crate::access::jwt::{self, Claims, JwtError};
 use crate::clock::Clock;
 use crate::config::model::Config;
@@ -21,18 +21,21 @@ pub(super) async fn authenticate(
     snapshot: &Snapshot,
     clock: &Clock,
     headers: &HeaderMap,
+    now: Now,
 ) -> Result<Claims, Refusal> {
     let claims = match credentials(&snapshot.config, headers) {
         Ok(token) => {
             // A key set may be slow.
             let identifying = snapshot.verifier.identify(token, clock);
-            let identified = timeout(snapshot.config.decision.timeout, identifying).await;
+            let identified = timeout_at(now.due, identifying).await;
             identified.unwrap_or(Err(JwtError::KeyUnknown))
         }
         Err(error) => Err(error),
     };
     claims.map_err(|error| match error {
-        JwtError::KeyUnknown => Refusal::unavailable("Logins can't be verified right now"),
+        JwtError::KeyUnknown | JwtError::NoTime => {
+            Refusal::unavailable("Logins can't be verified right now")
+        }
         _ => Refusal::new(error.outcome(), error.to_string()),
     })
 }

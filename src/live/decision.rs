@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use http::HeaderMap;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use super::authorize;
 use super::credentials::{authenticate, credentials};
@@ -22,8 +22,8 @@ use crate::access::accounts::Denial;
 use crate::access::jwt::Claims;
 use crate::access::sessions::{Claim, Refused, Rules, User};
 use crate::access::streams::Lookup;
-use crate::clock::Clock;
-use crate::config::model::{DecisionMode, DefaultRole, ZeroUid};
+use crate::clock::{Clock, timer_now};
+use crate::config::model::{self, DecisionMode, DefaultRole, ZeroUid};
 use crate::limit::{self, Charge};
 use crate::role::Role;
 use crate::snapshot::Snapshot;
@@ -53,12 +53,19 @@ pub struct Now {
     pub unix_millis: u64,
     /// On the clock's monotonic scale.
     pub elapsed: Duration,
+    /// When it must be made, by the runtime's timers.
+    pub due: Instant,
 }
 
 impl Now {
     /// Whole seconds since the Unix epoch.
     pub fn unix_seconds(self) -> u64 {
         self.unix_millis / 1000
+    }
+
+    /// How long one source may keep it waiting from here on.
+    pub fn patience(self) -> Duration {
+        model::Decision::share(self.due.saturating_duration_since(timer_now()))
     }
 }
 
@@ -210,44 +217,44 @@ pub async fn decide(snapshot: &Snapshot, clock: &Clock, asked: &Asked<'_>, now: 
         accounts: None,
         streams: None,
     };
-    let (claims, request, enforced, verdict) = match authenticate(snapshot, clock, asked.headers)
-        .await
-    {
-        Err(refusal) => {
-            let enforced = is_enforced(snapshot, None);
-            (
-                None,
-                None,
-                enforced,
-                Err(charged(snapshot, asked, enforced, refusal)),
-            )
-        }
-        Ok(claims) => {
-            let enforced = is_enforced(snapshot, Some(&claims.subject));
-            match read_body(snapshot, asked) {
-                Err(refusal) => {
-                    let refusal = charged(snapshot, asked, enforced, refusal);
-                    (Some(claims), None, enforced, Err(refusal))
-                }
-                Ok(request) => {
-                    findings.role = request.role;
-                    let caller = Caller {
-                        claims: &claims,
-                        credentials: credentials(&snapshot.config, asked.headers)
-                            .unwrap_or_default(),
-                    };
-                    let judging = judge(snapshot, caller, &request, enforced, now, &mut findings);
-                    // Who asked and whether it is enforced stand by now: a slow source hands nobody to the backend.
-                    let judged = timeout(snapshot.config.decision.timeout, judging).await;
-                    let verdict = judged.unwrap_or_else(|_elapsed| {
-                        findings.streams = findings.streams.or(Some(LookupOutcome::Error));
-                        Err(Refusal::unavailable("The decision took too long"))
-                    });
-                    (Some(claims), Some(request), enforced, verdict)
+    let (claims, request, enforced, verdict) =
+        match authenticate(snapshot, clock, asked.headers, now).await {
+            Err(refusal) => {
+                let enforced = is_enforced(snapshot, None);
+                (
+                    None,
+                    None,
+                    enforced,
+                    Err(charged(snapshot, asked, enforced, refusal)),
+                )
+            }
+            Ok(claims) => {
+                let enforced = is_enforced(snapshot, Some(&claims.subject));
+                match read_body(snapshot, asked) {
+                    Err(refusal) => {
+                        let refusal = charged(snapshot, asked, enforced, refusal);
+                        (Some(claims), None, enforced, Err(refusal))
+                    }
+                    Ok(request) => {
+                        findings.role = request.role;
+                        let caller = Caller {
+                            claims: &claims,
+                            credentials: credentials(&snapshot.config, asked.headers)
+                                .unwrap_or_default(),
+                        };
+                        let judging =
+                            judge(snapshot, caller, &request, enforced, now, &mut findings);
+                        // Who asked and whether it is enforced stand by now: a slow source hands nobody to the backend.
+                        let judged = timeout_at(now.due, judging).await;
+                        let verdict = judged.unwrap_or_else(|_elapsed| {
+                            findings.streams = findings.streams.or(Some(LookupOutcome::Error));
+                            Err(Refusal::unavailable("The decision took too long"))
+                        });
+                        (Some(claims), Some(request), enforced, verdict)
+                    }
                 }
             }
-        }
-    };
+        };
     Decision {
         enforced,
         endpoint: findings.endpoint,
@@ -363,7 +370,11 @@ async fn judge(
         user: &request.user,
         role,
     };
-    if snapshot.config.policy.max_streams_per_publisher > 0 {
+    let streams_answer = matches!(
+        findings.streams,
+        Some(LookupOutcome::Hit | LookupOutcome::Miss)
+    );
+    if snapshot.config.policy.max_streams_per_publisher > 0 && streams_answer {
         forget_ended_streams(snapshot, claim, now).await;
     }
     let plan = lifetime::plan(&snapshot.config, claims);
@@ -407,13 +418,14 @@ pub(super) fn asked_role(snapshot: &Snapshot, request: &TokenRequest) -> Option<
 }
 
 /// A publisher's limit counts streams that are live now. Their tokens outlive streams, up to a lifetime: without this,
-/// who ended one stream could not begin the next. A source without an answer ends nothing.
+/// who ended one stream could not begin the next. A source without an answer ends nothing, and isn't waited for again.
 async fn forget_ended_streams(snapshot: &Snapshot, claim: Claim<'_>, now: Now) {
     let held = snapshot
         .sessions
         .publishing_elsewhere(claim, now.unix_seconds());
     for channel in held {
-        match snapshot.streams.lookup(&channel).await {
+        let looked = snapshot.streams.look(&channel, None, now.patience()).await;
+        match looked.lookup {
             Lookup::Found(stream) if stream.is_open() => {}
             Lookup::NoAnswer { .. } => {}
             Lookup::Found(_) | Lookup::NotFound => {

@@ -16,7 +16,7 @@ use crate::access::accounts::{Account, Accounts};
 use crate::access::lookup::NoAnswer;
 use crate::access::sessions::{Claim, User};
 use crate::access::streams::{Lookup, Stream};
-use crate::clock::Clock;
+use crate::clock::{Clock, timer_now};
 use crate::config::model::{AccountsSource, DecisionMode, StreamsSource};
 use crate::limit::Charge;
 use crate::role::Role;
@@ -154,6 +154,8 @@ pub async fn explain(snapshot: &Snapshot, clock: &Clock, question: &Question) ->
     let now = Now {
         unix_millis: clock.unix_millis(),
         elapsed: clock.elapsed(),
+        // The sources are asked in turn here.
+        due: timer_now() + 2 * snapshot.config.decision.timeout,
     };
     let mut rows = Rows {
         steps: Vec::new(),
@@ -170,6 +172,9 @@ pub async fn explain(snapshot: &Snapshot, clock: &Clock, question: &Question) ->
         .sessions
         .held(channel, subject, asked_role, now.unix_seconds());
     rows.add("mode", "configuration", None, mode(snapshot, subject));
+    if !clock.is_plausible() {
+        rows.add("clock", "the system", None, unset(now));
+    }
     rows.add("holder", "sessions", None, holder(held));
     rows.add(
         "limits",
@@ -187,6 +192,15 @@ pub async fn explain(snapshot: &Snapshot, clock: &Clock, question: &Question) ->
         role: role.map(Role::as_str),
         steps: rows.steps,
     }
+}
+
+/// Nobody's login can be judged, no token dated.
+fn unset(now: Now) -> Says {
+    let detail = format!(
+        "the system's clock reads {} s since 1970, which can't be",
+        now.unix_seconds()
+    );
+    Says::Refuses(Outcome::Unavailable, detail)
 }
 
 fn mode(snapshot: &Snapshot, subject: &str) -> Says {
@@ -247,7 +261,7 @@ async fn account(
         rows.add("account", source, None, Says::NotChecked(detail.to_owned()));
         return;
     }
-    let patience = sources::patience(snapshot);
+    let patience = now.patience();
     let Some(looked) = snapshot.accounts.look(subject, "", None, patience).await else {
         return;
     };

@@ -26,6 +26,7 @@ use self::lifetime::Lifetimes;
 use self::mint::Mint;
 use self::wire::Minted;
 use crate::access::sessions::{Claim, User};
+use crate::clock::{is_plausible, timer_now};
 use crate::context::RequestContext;
 use crate::http::body::{Body, RequestBody};
 use crate::role::Role;
@@ -66,6 +67,7 @@ pub async fn answer(
     let now = Now {
         unix_millis: shared.clock.unix_millis(),
         elapsed: shared.clock.elapsed(),
+        due: timer_now() + snapshot.config.decision.timeout,
     };
     let asked = Asked {
         path,
@@ -118,6 +120,9 @@ fn conclude(
     };
     let lifetimes = lifetime::lifetimes(config, grant.bounds, chance);
     let issued_at = now.unix_seconds();
+    if !is_plausible(issued_at) {
+        return Err(Refusal::unavailable("No token can be dated right now"));
+    }
     let mint = Mint {
         config,
         signer: &snapshot.signer,

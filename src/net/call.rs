@@ -67,7 +67,8 @@ impl<S: Answer> hyper::service::Service<Request<Incoming>> for Call<S> {
         let exchange = Rc::new(Exchange::at(session.watch.paces().clone()));
         session.timeouts.replace(self.service.timeouts());
         let head = request.method() == Method::HEAD;
-        let request = request.map(|incoming| RequestBody::incoming(incoming, exchange.clone()));
+        let request =
+            Box::new(request.map(|incoming| RequestBody::incoming(incoming, exchange.clone())));
         session.watch.begin(exchange.clone());
         let (service, connection) = (self.service.clone(), self.connection);
         let stop = self.stop.clone();
@@ -82,7 +83,8 @@ impl<S: Answer> hyper::service::Service<Request<Incoming>> for Call<S> {
                 session.answered_early.set(!exchange.request_complete());
             }
             *response.version_mut() = Version::HTTP_11;
-            Ok(response.map(|body| body.on_exchange(exchange)))
+            response.body_mut().on_exchange(exchange);
+            Ok(response)
         })
     }
 }

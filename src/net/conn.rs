@@ -88,7 +88,7 @@ pub fn serve<S: Answer>(
             if ahead.is_empty() {
                 let since = timer_now();
                 let idle = service.timeouts().idle;
-                let readable = poll_fn(|context| {
+                let awake = poll_fn(|context| {
                     poll_asleep(
                         &mut transport,
                         &mut deadline,
@@ -99,7 +99,7 @@ pub fn serve<S: Answer>(
                         context,
                     )
                 });
-                let Some(read) = readable.await else {
+                let Some(read) = awake.await else {
                     Box::pin(close_asleep(transport, stop.stage())).await;
                     return;
                 };
@@ -179,8 +179,8 @@ async fn refuse(mut transport: Transport, service: &impl Answer, watch: &Watch, 
     linger_then_close(transport).await;
 }
 
-/// Waits between requests without hyper: until there is something to read (what was read to find out is returned), or
-/// `None` when the connection should close.
+/// Waits between requests without hyper: until something was read, which is returned, or `None` when the connection
+/// should close.
 fn poll_asleep(
     transport: &mut Transport,
     deadline: &mut Deadline,
@@ -191,9 +191,9 @@ fn poll_asleep(
     context: &mut Context<'_>,
 ) -> Poll<Option<Bytes>> {
     if stage < Stage::Aborting
-        && let Poll::Ready(readable) = transport.poll_readable(context)
+        && let Poll::Ready(read) = transport.poll_wake(context)
     {
-        return Poll::Ready(readable.ok());
+        return Poll::Ready(read.ok().filter(|bytes| !bytes.is_empty()));
     }
     let patience = match stage {
         Stage::Serving => idle,

@@ -205,14 +205,15 @@ impl<S: Answer> hyper::service::Service<Request<Incoming>> for Call<S> {
         }
         Box::pin(async move {
             let mut response = if fits {
-                service.answer(connection, request).await
+                service.answer(connection, Box::new(request)).await
             } else {
                 too_large()
             };
             stream.answered();
             withhold(&mut response, head);
             mark_event_stream(&response, &exchange);
-            Ok(response.map(|body| Pieces::new(body.on_exchange(exchange), stream)))
+            response.body_mut().on_exchange(exchange);
+            Ok(response.map(|body| Pieces::new(body, stream)))
         })
     }
 }

@@ -209,17 +209,31 @@ pub(super) struct Acceptor {
     path: Option<(PathBuf, u64)>,
 }
 
-/// A connection that was accepted and isn't bound to a runtime.
+/// A connection that was accepted.
 #[derive(Debug)]
 pub(super) enum Accepted {
+    /// On the runtime that accepted it.
+    Bound(Transport, Option<SocketAddr>),
     Tcp(std::net::TcpStream, SocketAddr),
     Unix(std::os::unix::net::UnixStream),
 }
 
 impl Accepted {
-    /// Binds it to the calling runtime.
+    /// Takes it off the runtime that accepted it, so that another can serve it.
+    pub(super) fn unbound(self) -> io::Result<Self> {
+        match self {
+            Self::Bound(Transport::Tcp(stream), Some(peer)) => {
+                Ok(Self::Tcp(stream.into_std()?, peer))
+            }
+            Self::Bound(Transport::Unix(stream), _) => Ok(Self::Unix(stream.into_std()?)),
+            accepted => Ok(accepted),
+        }
+    }
+
+    /// Binds it to the calling runtime, unless that accepted it.
     pub(super) fn into_transport(self) -> io::Result<(Transport, Option<SocketAddr>)> {
         match self {
+            Self::Bound(transport, peer) => Ok((transport, peer)),
             Self::Tcp(stream, peer) => {
                 stream.set_nonblocking(true)?;
                 let stream = TcpStream::from_std(stream)?;
@@ -322,11 +336,11 @@ impl Listening {
         match self {
             Self::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
-                Ok(Accepted::Tcp(stream.into_std()?, peer))
+                Ok(Accepted::Bound(Transport::Tcp(stream), Some(peer)))
             }
             Self::Unix(listener) => {
                 let (stream, _) = listener.accept().await?;
-                Ok(Accepted::Unix(stream.into_std()?))
+                Ok(Accepted::Bound(Transport::Unix(stream), None))
             }
         }
     }

@@ -455,7 +455,8 @@ mod tests {
         // A bodiless request is being answered: nothing is waited for.
         let exchange = Rc::new(Exchange::default());
         let request = RequestBody::empty(exchange.clone());
-        let response = Body::empty().on_exchange(exchange.clone());
+        let mut response = Body::empty();
+        response.on_exchange(exchange.clone());
         watch.begin(exchange);
         waits.note(&watch, at(6));
         assert_eq!(next(&waits, start), None);
@@ -488,7 +489,9 @@ mod tests {
         // Its body came in a packet of its own, and all was over within one poll.
         watch.received.set(true);
         drop(RequestBody::empty(exchange.clone()));
-        drop(Body::empty().on_exchange(exchange));
+        let mut response = Body::empty();
+        response.on_exchange(exchange);
+        drop(response);
         waits.note(&watch, || start);
         assert_eq!(next(&waits, start), Some((500, Cause::Quiet)));
     }

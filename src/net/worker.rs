@@ -281,7 +281,12 @@ async fn share(
         permits,
         observer,
     } = common;
-    let deliver = |accepted, permit| {
+    let failed = || observer.observe(listener, Event::AcceptFailed);
+    let deliver = |accepted: Accepted, permit| {
+        let Ok(accepted) = accepted.unbound() else {
+            failed();
+            return;
+        };
         let idlest = destinations
             .iter()
             .min_by_key(|destination| destination.load.load(Ordering::Relaxed));
@@ -294,7 +299,6 @@ async fn share(
             });
         }
     };
-    let failed = || observer.observe(listener, Event::AcceptFailed);
     if acceptor
         .run(&permits, stage, deliver, failed)
         .await

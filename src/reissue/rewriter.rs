@@ -18,6 +18,7 @@ use super::ledger::{Ledger, Reissued};
 use super::names::{Before, NEARBY, candidates};
 use super::scan::{Piece, Scanner, Suspect};
 use crate::agora::reissue::{Fate, Nameless, Project, Recognised, Token};
+use crate::clock::is_plausible;
 use crate::http::rewrite::Rewrite;
 
 /// Strings read as tokens in one turn: each may cost the inflating of 64 KiB, and a worker serves others too.
@@ -245,6 +246,15 @@ impl Rewriter {
         const EMPTY: Bytes = Bytes::from_static(b"\"\"");
         let (parts, ledger, token) = (&self.parts, &self.parts.ledger, &found.token);
         let now = ledger.clock.unix_seconds();
+        if !is_plausible(now) {
+            // Neither when the old one ends can be told, nor a new one dated.
+            ledger.failed(token, found.at);
+            return if self.observing() {
+                Decided::Stays
+            } else {
+                Decided::Becomes(EMPTY)
+            };
+        }
         let Fate::Shortened { expires } = token.fate(now, parts.lifetime) else {
             ledger.short();
             return Decided::Stays;
@@ -594,6 +604,26 @@ mod tests {
         ];
         fragments.extend(stays.map(|stays| (stays.clone(), stays)));
         fragments
+    }
+
+    #[test]
+    fn by_a_clock_that_is_not_set_no_token_of_ours_is_let_out_or_dated() {
+        let token = |certificate| token(TokenFormat::V007, certificate, "show", 3600);
+        let body = format!("[\"{}\",\"{}\"]", token(OURS), token(STRANGER));
+        for time in [0, 1_577_836_799, 4_102_444_800, u64::from(u32::MAX) + 1] {
+            for observing in [false, true] {
+                let (mut rewriter, metrics) = rewriter(observing, 0);
+                rewriter.parts.ledger.clock.set(time);
+                let expected = if observing {
+                    body.clone()
+                } else {
+                    format!("[\"\",\"{}\"]", token(STRANGER))
+                };
+                let out = rewritten(&mut rewriter, &[body.as_bytes()]);
+                assert_eq!(String::from_utf8(out).unwrap(), expected, "{time}");
+                assert_eq!(counted(&metrics, "error"), "1", "{time}");
+            }
+        }
     }
 
     proptest! {

@@ -24,7 +24,8 @@ struct Record {
     method: Method,
     handler: Handler,
     status: Option<StatusCode>,
-    access: Option<Access>,
+    /// Boxed, for the log is mostly off, and a record is moved a few times.
+    access: Option<Box<Access>>,
 }
 
 struct Access {
@@ -47,33 +48,34 @@ impl Tally {
             method: request.method().clone(),
             handler: Handler::Forward,
             status: None,
-            access: log.access.then(|| Access {
-                id: context.id.clone(),
-                client: context.client_ip,
-                target: request.uri().clone(),
+            access: log.access.then(|| {
+                Box::new(Access {
+                    id: context.id.clone(),
+                    client: context.client_ip,
+                    target: request.uri().clone(),
+                })
             }),
         }))
     }
 
     /// Hands over to the response's body: it counts when it is over.
-    pub fn attach(mut self, handler: Handler, response: Response<Body>) -> Response<Body> {
+    pub fn attach(mut self, handler: Handler, mut response: Response<Body>) -> Response<Body> {
         let Some(mut record) = self.0.take() else {
             return response;
         };
         record.handler = handler;
         record.status = Some(response.status());
         let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-        response.map(|body| {
-            body.on_finish(Box::new(move |finished| {
-                let ended = match finished.ending {
-                    Ending::Complete if switched => Ended::Tunnel,
-                    Ending::Complete => Ended::Complete,
-                    Ending::Abandoned => Ended::ClientGone,
-                    Ending::Broken => Ended::UpstreamBroke,
-                };
-                record.finish(finished.bytes, ended);
-            }))
-        })
+        response.body_mut().on_finish(Box::new(move |finished| {
+            let ended = match finished.ending {
+                Ending::Complete if switched => Ended::Tunnel,
+                Ending::Complete => Ended::Complete,
+                Ending::Abandoned => Ended::ClientGone,
+                Ending::Broken => Ended::UpstreamBroke,
+            };
+            record.finish(finished.bytes, ended);
+        }));
+        response
     }
 }
 

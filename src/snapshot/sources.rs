@@ -9,13 +9,13 @@ use std::time::Duration;
 use super::{Control, Snapshot, StreamsRead};
 use crate::access::accounts::{Account, Accounts};
 use crate::access::authorize::Authorizer;
-use crate::access::endpoint::{self, HttpAccounts, HttpStreams};
+use crate::access::endpoint::{HttpAccounts, HttpStreams};
 use crate::access::lookup::{Lookups, Question, Source, Terms};
 use crate::access::mongodb::{Database, MongoAccounts, MongoStreams, follow};
 use crate::access::outage::Failure;
 use crate::access::streams::{StreamSource, Streams, Table};
 use crate::clock::Clock;
-use crate::config::model::{AccountsSource, Config, StreamsSource};
+use crate::config::model::{AccountsSource, Config, HTTP_PATIENCE, StreamsSource};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::traffic_labels;
 
@@ -57,7 +57,7 @@ impl Sources<'_> {
             // Validation asks for `[mongodb]`; without it nobody's account would be looked at.
             (AccountsSource::Mongodb(_), None) => Accounts::BySubject {
                 checks_session: false,
-                lookups: self.account_lookups(endpoint::PATIENCE, Box::new(Nowhere)),
+                lookups: self.account_lookups(HTTP_PATIENCE, Box::new(Nowhere)),
             },
             (AccountsSource::Mongodb(collection), Some(database)) => Accounts::BySubject {
                 checks_session: collection.session_field.is_some(),
@@ -78,7 +78,7 @@ impl Sources<'_> {
                     let fetcher = self.control.fetcher.clone();
                     let cookie = self.config.cookie.clone();
                     let source = HttpAccounts::new(fetcher, url.clone(), cookie);
-                    self.account_lookups(endpoint::PATIENCE, Box::new(source))
+                    self.account_lookups(HTTP_PATIENCE, Box::new(source))
                 }))
             }
         }
@@ -133,7 +133,7 @@ impl Sources<'_> {
                 let source = HttpStreams::new(self.control.fetcher.clone(), http.clone());
                 let terms = Terms {
                     name: "streams",
-                    deadline: endpoint::PATIENCE,
+                    deadline: HTTP_PATIENCE,
                     ttl: streams.cache_ttl,
                 };
                 self.lookups(&terms, Box::new(source), Arc::clone(&metrics))

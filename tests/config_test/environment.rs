@@ -25,6 +25,10 @@ const TLS_CERTIFICATE: &str = include_str!("tls_certificate.pem");
 const TLS_KEY: &str = include_str!("tls_key.pem");
 const TLS_OTHER_KEY: &str = include_str!("tls_other_key.pem");
 
+/// Public keys of kinds that aren't taken: RSA for PSS alone, a curve without a name.
+const RSA_PSS_KEY: &str = include_str!("rsa_pss.pem");
+const EXPLICIT_CURVE_KEY: &str = include_str!("explicit_curve.pem");
+
 /// See the module.
 #[derive(Clone)]
 pub struct FixedEnvironment {
@@ -54,6 +58,8 @@ impl Default for FixedEnvironment {
             ("/etc/renewd/tls.pem", TLS_CERTIFICATE.to_owned()),
             ("/etc/renewd/tls.key", TLS_KEY.to_owned()),
             ("/etc/renewd/other.key", TLS_OTHER_KEY.to_owned()),
+            ("/etc/renewd/pss.pem", RSA_PSS_KEY.to_owned()),
+            ("/etc/renewd/explicit.pem", EXPLICIT_CURVE_KEY.to_owned()),
         ];
         let variables = [
             ("JWT_SECRET", SECRET),

@@ -14,6 +14,7 @@ const { rateLimit } = require('express-rate-limit');
 const { Server: SocketServer } = require('socket.io');
 
 const { hits, control } = require('./control');
+const { internal, internalControl } = require('./internal');
 const { liveRouters, adminRouter, refreshToken } = require('./live');
 const settings = require('./settings');
 const socket = require('./socket');
@@ -24,6 +25,7 @@ app.set('trust proxy', 1);
 
 // What the tests look at comes before every body parser and limiter.
 app.use('/__control', control(express));
+app.use('/__control', internalControl(express));
 app.use('/wire', wire(express));
 
 app.use(helmet());
@@ -62,6 +64,7 @@ switch (settings.mount) {
     throw new Error(`MOUNT=${settings.mount}`);
 }
 app.use('/api/admin', adminRouter(express));
+app.use('/internal', internal(express));
 app.post('/refresh-token', refreshToken);
 
 app.use((request, response) => response.status(404).json({ success: false, message: 'Route not found' }));

@@ -125,4 +125,4 @@ function adminRouter(express) {
   return admin;
 }
 
-module.exports = { liveRouters, adminRouter, refreshToken };
+module.exports = { authenticate, findLive, liveRouters, adminRouter, refreshToken };

@@ -243,7 +243,7 @@ impl Answer for Service {
     async fn answer(
         self: Rc<Self>,
         _connection: Connection,
-        request: Request<RequestBody>,
+        request: Box<Request<RequestBody>>,
     ) -> Response<Body> {
         let headers = request.headers();
         let named = headers.get(HOST).cloned();
@@ -263,9 +263,9 @@ impl Answer for Service {
             chunked: request.body().is_unannounced(headers),
             keeps_method: false,
         };
-        let forwarded =
-            self.forwarder
-                .forward(&self.upstream, &self.backends, Box::new(request), &changes);
+        let forwarded = self
+            .forwarder
+            .forward(&self.upstream, &self.backends, request, &changes);
         let mut response = match forwarded.await.result {
             Ok(response) => response,
             Err(error) => refusal(error.kind),
@@ -274,12 +274,11 @@ impl Answer for Service {
         let headers = std::mem::take(response.headers_mut());
         *response.headers_mut() = end_to_end(headers, switching);
         let log = self.log.clone();
-        response.map(|body| {
-            body.on_finish(Box::new(move |finished| {
-                log.finished.lock().unwrap().push(finished);
-                log.changed.notify_waiters();
-            }))
-        })
+        response.body_mut().on_finish(Box::new(move |finished| {
+            log.finished.lock().unwrap().push(finished);
+            log.changed.notify_waiters();
+        }));
+        response
     }
 }
 

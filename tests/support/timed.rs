@@ -85,11 +85,21 @@ impl Timed {
         self.shared.clock.unix_seconds()
     }
 
-    /// Lets time pass until then; it never goes back.
+    /// Lets time pass until then.
     pub fn at(&self, unix_seconds: u64) {
         let wait = unix_seconds.checked_sub(self.now());
         let wait = wait.expect("a time that hasn't passed");
         self.shared.clock.advance(Duration::from_secs(wait));
+    }
+
+    /// Lets so much time pass, whatever the time of day is.
+    pub fn pass(&self, time: Duration) {
+        self.shared.clock.advance(time);
+    }
+
+    /// Sets the time of day, forward or back, as an operator or NTP would.
+    pub fn set_clock(&self, unix_seconds: u64) {
+        self.shared.clock.set(unix_seconds);
     }
 
     /// From now on streams can't be looked up, until they can.

@@ -1,11 +1,12 @@
 //! The keys behind `auth.jwt.jwks_url`: fetched ahead of need, kept while the URL gives no answer.
 //!
-//! Keeps true: a token whose key isn't known is never refused for good on what was read before it came: the set is read
-//! again first, or the answer is "not now". Reads are one at a time, at most one in 30 s for unknown keys. A key that left
-//! the set verifies for `key_grace`; a set that can't be read again verifies for 24 h.
+//! Keeps true: a token whose key isn't known is refused only on a set that was read for its sake, or, where strangers ask
+//! for more keys than the set may be read for, on one that is less than 30 s old; while the set can't be read, the answer
+//! is "not now". Reads are one at a time. A key that left the set verifies for `key_grace`; a set that can't be read again
+//! verifies for 24 h.
 //! Must not know: what a token says.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -34,13 +35,19 @@ const LIMITS: Limits = Limits {
 };
 /// A set is read again this often, so that keys are known before tokens come that need them.
 const EVERY: Duration = Duration::from_mins(10);
-/// The least time between reads for the sake of unknown keys: anybody can send a token that names one.
+/// The time between reads for the sake of unknown keys in the long run: anybody can send a token that names one. And for
+/// as long a key that a read hasn't brought is taken to be absent.
 const UNKNOWN: Duration = Duration::from_secs(30);
+/// Reads that may be had in advance of that, so that one stray token doesn't keep a key from being found that is rotated in
+/// right after it.
+const IN_ADVANCE: u32 = 3;
+/// The time between those.
+const SPACING: Duration = Duration::from_secs(5);
 /// How long a set verifies that can't be read again.
 const OLDEST: Duration = Duration::from_hours(24);
 /// The pauses between attempts while there is no answer, the last for good.
 const PAUSES: [u64; 5] = [1, 2, 4, 8, 15];
-/// Unknown keys remembered from one read to the next.
+/// Absent keys remembered.
 const MOST_ABSENT: usize = 1024;
 
 /// A key set and what keeps it fresh; outlives reloads as long as its URL stays.
@@ -74,13 +81,15 @@ struct Ledger {
     begun_at: Duration,
     /// When a read last began for the sake of an unknown key.
     sought_at: Option<Duration>,
+    /// Until when the reads that began for unknown keys last, at [`UNKNOWN`] each.
+    sought_until: Duration,
     /// An unknown key waits for the next read that may begin.
     wanted: bool,
     failures: usize,
     /// Why the last read failed, if it did.
     error: Option<String>,
-    /// Unknown keys that the last read has not brought.
-    absent: HashSet<u64>,
+    /// Unknown keys that a read has not brought, and when it hadn't.
+    absent: HashMap<u64, Duration>,
 }
 
 /// What the keys say of a token.
@@ -99,7 +108,7 @@ pub(super) enum Verdict {
 pub(super) enum Sought {
     /// The set was read again: look once more.
     Read,
-    /// The set was read since this key was first asked for, and lacks it.
+    /// The set was read lately, and lacks it.
     Absent,
     /// It can't be said now.
     NotNow,
@@ -170,7 +179,7 @@ impl KeySet {
         };
         if !ledger.running && now.saturating_sub(ledger.begun_at) >= pause {
             if ledger.wanted {
-                ledger.sought_at = Some(now);
+                ledger.sought(now);
             }
             self.begin(&mut ledger, now);
         }
@@ -212,14 +221,14 @@ impl KeySet {
                     // Attempts go on by themselves.
                     return self.not_now(began);
                 }
-                if !ledger.may_seek(began) {
-                    if ledger.absent.contains(&self.hasher.hash_one(name)) {
-                        return Sought::Absent;
-                    }
-                    ledger.wanted = true;
-                    return self.not_now(began);
+                if ledger.is_absent(self.hasher.hash_one(name), began) {
+                    return Sought::Absent;
                 }
-                ledger.sought_at = Some(began);
+                if !ledger.may_seek(began) {
+                    ledger.wanted = true;
+                    return Sought::Absent;
+                }
+                ledger.sought(began);
                 self.begin(&mut ledger, began);
             }
             self.ended.subscribe()
@@ -235,9 +244,13 @@ impl KeySet {
 
     /// Remembers that the last read has not brought this key.
     pub(super) fn lacks(&self, name: &str) {
+        let now = self.clock.elapsed();
         let mut ledger = self.ledger();
+        if ledger.absent.len() >= MOST_ABSENT {
+            ledger.absent.retain(|_, since| is_recent(*since, now));
+        }
         if ledger.absent.len() < MOST_ABSENT {
-            ledger.absent.insert(self.hasher.hash_one(name));
+            ledger.absent.insert(self.hasher.hash_one(name), now);
         }
     }
 
@@ -273,7 +286,6 @@ impl KeySet {
         let now = self.clock.elapsed();
         let mut ledger = self.ledger();
         ledger.running = false;
-        ledger.absent.clear();
         let took = now.saturating_sub(ledger.begun_at);
         match result {
             Ok(keys) => {
@@ -308,10 +320,26 @@ impl KeySet {
 }
 
 impl Ledger {
+    /// Whether the set may be read for the sake of an unknown key.
     fn may_seek(&self, now: Duration) -> bool {
-        self.sought_at
-            .is_none_or(|sought_at| now.saturating_sub(sought_at) >= UNKNOWN)
+        let spaced = |at: Duration| now.saturating_sub(at) >= SPACING;
+        let ahead = self.sought_until.saturating_sub(now);
+        self.sought_at.is_none_or(spaced) && ahead <= UNKNOWN * IN_ADVANCE
     }
+
+    fn sought(&mut self, now: Duration) {
+        self.sought_at = Some(now);
+        self.sought_until = self.sought_until.max(now) + UNKNOWN;
+    }
+
+    fn is_absent(&self, key: u64, now: Duration) -> bool {
+        let since = self.absent.get(&key);
+        since.is_some_and(|since| is_recent(*since, now))
+    }
+}
+
+fn is_recent(since: Duration, now: Duration) -> bool {
+    now.saturating_sub(since) < UNKNOWN
 }
 
 impl Known {

@@ -124,6 +124,27 @@ fn each_refusal_has_its_reason_and_only_expiry_its_own_code() {
 }
 
 #[test]
+fn by_a_clock_that_is_not_set_a_login_is_neither_good_nor_expired() {
+    let clock = Clock::manual(NOW);
+    let verifier = Verifier::new(&config(&[key("", None, "s")]), None, &clock);
+    for time in [0, 1_577_836_799, 4_102_444_800, u64::MAX] {
+        clock.set(time);
+        for payload in [
+            r#"{"sub":"ada"}"#,
+            r#"{"sub":"ada","exp":1}"#,
+            r#"{"sub":"ada","nbf":5000000000}"#,
+        ] {
+            let verdict = verifier.verify(&hs256(payload, "s"), &clock);
+            assert_eq!(verdict, Err(JwtError::NoTime), "{payload} at {time}");
+        }
+        // Who signed it can be told at any time.
+        let forged = verifier.verify(&hs256(r#"{"sub":"ada"}"#, "other"), &clock);
+        assert_eq!(forged, Err(JwtError::Signature));
+    }
+    assert_eq!(JwtError::NoTime.outcome().code(), "unavailable");
+}
+
+#[test]
 fn any_configured_key_verifies_under_its_own_algorithm_only() {
     let clock = Clock::manual(NOW);
     let mut config = config(&[

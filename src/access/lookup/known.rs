@@ -19,6 +19,8 @@ pub(super) struct Known<T> {
     pub(super) flight: Option<Flight<T>>,
     /// The first failure since the key's last answer.
     pub(super) failing_since: Option<Duration>,
+    /// When something last came that is no answer.
+    pub(super) failed_at: Option<Duration>,
     /// When it was last touched: what is old is swept.
     pub(super) touched: Duration,
 }
@@ -26,7 +28,6 @@ pub(super) struct Known<T> {
 pub(super) struct Kept<T> {
     pub(super) value: Arc<T>,
     pub(super) asked_at: Duration,
-    pub(super) at: Duration,
 }
 
 pub(super) struct Flight<T> {
@@ -52,6 +53,7 @@ impl<T> Default for Known<T> {
             answer: None,
             flight: None,
             failing_since: None,
+            failed_at: None,
             touched: Duration::ZERO,
         }
     }

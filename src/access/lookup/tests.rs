@@ -178,6 +178,26 @@ async fn no_answer_counts_from_the_first_failure() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_source_that_answers_wrongly_is_not_asked_by_everybody() {
+    let mut fixture = fixture();
+    let since = fixture.clock.elapsed();
+    let mut questions = 0;
+    for millisecond in 0..1000 {
+        let asked = fixture.get(None);
+        if millisecond % 100 == 0 {
+            fixture.reply(Err(Failure::Wrong("429".into()))).await;
+            questions += 1;
+        }
+        assert_eq!(asked.await.unwrap().unwrap_err().since, since);
+        assert_eq!(fixture.asked.load(Ordering::SeqCst), questions);
+        fixture.clock.advance(Duration::from_millis(1));
+    }
+    let asked = fixture.get(None);
+    fixture.reply(Ok(1)).await;
+    assert!(asked.await.unwrap().is_ok());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_key_that_fails_keeps_its_own_time_while_others_are_answered() {
     let mut fixture = fixture();
     let broken = fixture.get(None);
@@ -242,6 +262,7 @@ async fn a_question_that_panics_is_no_answer() {
     let (_, reply) = fixture.questions.recv().await.unwrap();
     drop(reply);
     assert!(asked.await.unwrap().is_err());
+    fixture.clock.advance(SPACING);
     let again = fixture.get(None);
     fixture.reply(Ok(1)).await;
     assert!(again.await.unwrap().is_ok());

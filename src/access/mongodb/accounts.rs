@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use mongodb::bson::oid::ObjectId;
-use mongodb::bson::{Bson, Document, RawDocument, RawDocumentBuf, doc};
+use mongodb::bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc};
 
 use super::{Database, document, failure};
 use crate::access::accounts::{Account, Denial};
@@ -44,10 +44,10 @@ impl Source<Account> for MongoAccounts {
             if found.is_ok() {
                 database.spoke();
             }
-            Ok(match found? {
+            match found? {
                 Some(document) => account(&document, &fields),
-                None => Account::Unknown,
-            })
+                None => Ok(Account::Unknown),
+            }
         })
     }
 
@@ -75,60 +75,52 @@ async fn of_subject(
 /// What a subject may be in a document: an `ObjectId`, a number, or itself. Always a plain value, never an operator.
 fn spellings(subject: &str) -> Vec<Bson> {
     let id = ObjectId::parse_str(subject).ok().map(Bson::ObjectId);
-    let number = subject.parse().ok().map(Bson::Int64);
+    let number = subject.parse::<i64>().ok();
+    // "007" is nobody's number.
+    let number = number.filter(|number| number.to_string() == subject);
+    let number = number.map(Bson::Int64);
     let text = Bson::String(subject.to_owned());
     id.into_iter().chain(number).chain([text]).collect()
 }
 
+/// Whole fields, not what is inside: MongoDB takes no path beside one inside it, and some servers lose those in lists.
 fn projection(fields: &AccountsCollection) -> Document {
     let rules = fields
         .deny_when
         .iter()
         .flat_map(|rule| std::iter::once(&rule.field).chain(&rule.reason_field));
-    let mut projection = doc! { "_id": 1 };
-    for field in rules.chain(&fields.session_field) {
-        // Of a path and one inside it MongoDB takes one alone.
-        if !covered(&projection, field) {
-            let inner: Vec<String> = projection
-                .keys()
-                .filter(|known| is_inside(known, field))
-                .cloned()
-                .collect();
-            for known in inner {
-                projection.remove(known);
-            }
-            projection.insert(field, 1);
+    let paths = rules.chain(&fields.session_field);
+    document::projection(paths.map(String::as_str))
+}
+
+/// What cannot be read of an account is no answer: it is neither suspended nor in good standing.
+fn account(found: &RawDocument, fields: &AccountsCollection) -> Result<Account, Failure> {
+    let unreadable =
+        |field: &str| Failure::Wrong(format!("an account's {field} is of an unknown type"));
+    if !document::is_sound(found) {
+        return Err(Failure::Wrong(
+            "an account's document is damaged".to_owned(),
+        ));
+    }
+    let mut doubt = None;
+    for rule in &fields.deny_when {
+        match document::any_equals(found, &rule.field, &rule.equals) {
+            Some(true) => return Ok(Account::Denied(denial(found, rule))),
+            Some(false) => {}
+            None => doubt = Some(unreadable(&rule.field)),
         }
     }
-    projection
-}
-
-fn covered(projection: &Document, field: &str) -> bool {
-    projection
-        .keys()
-        .any(|known| known == field || is_inside(field, known))
-}
-
-fn is_inside(inner: &str, outer: &str) -> bool {
-    inner
-        .strip_prefix(outer)
-        .is_some_and(|rest| rest.starts_with('.'))
-}
-
-fn account(found: &RawDocument, fields: &AccountsCollection) -> Account {
-    let denying = fields
-        .deny_when
-        .iter()
-        .find(|rule| document::any_equals(found, &rule.field, &rule.equals));
-    if let Some(rule) = denying {
-        return Account::Denied(denial(found, rule));
+    if let Some(doubt) = doubt {
+        return Err(doubt);
     }
-    Account::Good {
-        session: fields
-            .session_field
-            .as_deref()
-            .and_then(|field| document::identifier(document::first(found, field)?)),
-    }
+    let Some(field) = &fields.session_field else {
+        return Ok(Account::Good { session: None });
+    };
+    let session = match document::first(found, field) {
+        None | Some(RawBsonRef::Null | RawBsonRef::Undefined | RawBsonRef::String("")) => None,
+        Some(value) => Some(document::identifier(value).ok_or_else(|| unreadable(field))?),
+    };
+    Ok(Account::Good { session })
 }
 
 fn denial(found: &RawDocument, rule: &DenyRule) -> Denial {
@@ -149,7 +141,7 @@ fn denial(found: &RawDocument, rule: &DenyRule) -> Denial {
 
 #[cfg(test)]
 mod tests {
-    use mongodb::bson::rawdoc;
+    use mongodb::bson::{DateTime, rawdoc};
 
     use super::*;
 
@@ -170,7 +162,7 @@ mod tests {
     #[test]
     fn a_suspended_account_is_denied_with_its_reason() {
         let found = rawdoc! { "isSuspended": true, "suspensionReason": "spam" };
-        let Account::Denied(denial) = account(&found, &fields()) else {
+        let Ok(Account::Denied(denial)) = account(&found, &fields()) else {
             panic!("not denied");
         };
         assert_eq!(denial.outcome, Outcome::AccountSuspended);
@@ -185,21 +177,27 @@ mod tests {
     fn an_account_in_good_standing_has_its_session() {
         let found = rawdoc! { "isSuspended": false, "activeSession": { "sessionId": "one" } };
         let session = Some("one".into());
-        assert_eq!(account(&found, &fields()), Account::Good { session });
+        assert_eq!(account(&found, &fields()), Ok(Account::Good { session }));
         let signed_out = rawdoc! { "activeSession": null };
         let session = None;
-        assert_eq!(account(&signed_out, &fields()), Account::Good { session });
+        assert_eq!(
+            account(&signed_out, &fields()),
+            Ok(Account::Good { session })
+        );
     }
 
     #[test]
     fn a_subject_is_looked_for_as_what_it_may_be() {
         assert_eq!(spellings("65f0a1b2c3d4e5f6a7b8c9d0").len(), 2);
         assert_eq!(spellings("12").len(), 2);
+        for text in ["+12", "012", "-0", " 12", "1e3"] {
+            assert_eq!(spellings(text).len(), 1, "{text}");
+        }
         assert_eq!(spellings("{\"$ne\":null}").len(), 1);
     }
 
     #[test]
-    fn a_path_inside_another_is_asked_for_once() {
+    fn a_field_is_asked_for_once_and_whole() {
         let mut fields = fields();
         fields.session_field = Some("isSuspended.inner".into());
         fields.deny_when[0].reason_field = Some("a.b".into());
@@ -209,5 +207,47 @@ mod tests {
         });
         let asked: Vec<String> = projection(&fields).keys().cloned().collect();
         assert_eq!(asked, ["_id", "isSuspended", "a"]);
+    }
+
+    #[test]
+    fn an_account_that_can_not_be_read_is_neither_suspended_nor_in_good_standing() {
+        let date = DateTime::from_millis(0);
+        for found in [
+            rawdoc! { "isSuspended": date },
+            rawdoc! { "isSuspended": "perhaps" },
+            rawdoc! { "isSuspended": f64::NAN },
+            rawdoc! { "isSuspended": { "since": date } },
+            rawdoc! { "isSuspended": [ false, date ] },
+            rawdoc! { "isSuspended": false, "activeSession": { "sessionId": date } },
+            rawdoc! { "isSuspended": false, "activeSession": { "sessionId": true } },
+        ] {
+            let answer = account(&found, &fields());
+            assert!(answer.is_err(), "{found:?}: {answer:?}");
+        }
+        // What denies beyond doubt does, whatever else can't be read.
+        let mut fields = fields();
+        fields.deny_when.push(DenyRule {
+            field: "state".into(),
+            equals: "closed".into(),
+            suspends: false,
+            reason_field: None,
+        });
+        let found = rawdoc! { "isSuspended": date, "state": "closed" };
+        assert!(matches!(account(&found, &fields), Ok(Account::Denied(_))));
+    }
+
+    #[test]
+    fn no_session_is_told_from_one_that_can_not_be_read() {
+        for found in [
+            rawdoc! {},
+            rawdoc! { "activeSession": {} },
+            rawdoc! { "activeSession": { "sessionId": null } },
+            rawdoc! { "activeSession": { "sessionId": "" } },
+            rawdoc! { "activeSession": [] },
+            rawdoc! { "activeSession": "text" },
+        ] {
+            let signed_out = Account::Good { session: None };
+            assert_eq!(account(&found, &fields()), Ok(signed_out), "{found:?}");
+        }
     }
 }

@@ -4,11 +4,25 @@
 //! path goes through arrays, as MongoDB's own paths do; odd types are read as mongoose would cast them, or not at all.
 //! Must not know: which fields there are.
 
-use mongodb::bson::RawDocument;
 use mongodb::bson::raw::RawBsonRef;
+use mongodb::bson::spec::BinarySubtype;
+use mongodb::bson::{Document, RawDocument, Uuid, doc};
 
 /// Documents nest no deeper than MongoDB's own limit (100); this bounds the walk through arrays of arrays.
 const DEEPEST: usize = 16;
+
+/// How deep a document may nest: MongoDB stores no deeper ones.
+const MOST_NESTED: usize = 128;
+
+/// Asks for the fields that these paths begin with, whole.
+pub fn projection<'p>(paths: impl Iterator<Item = &'p str>) -> Document {
+    let mut projection = doc! { "_id": 1 };
+    for path in paths {
+        let field = path.split_once('.').map_or(path, |(field, _)| field);
+        projection.insert(field, 1);
+    }
+    projection
+}
 
 /// Every value at a dotted path, in the document's order.
 pub fn values<'d>(document: &'d RawDocument, path: &str) -> Vec<RawBsonRef<'d>> {
@@ -43,20 +57,25 @@ pub fn first<'d>(document: &'d RawDocument, path: &str) -> Option<RawBsonRef<'d>
     values(document, path).into_iter().next()
 }
 
-/// An identifier as a JWT writes it: an `ObjectId` in lower-case hexadecimal, a string, a whole number; of an embedded
-/// document its `_id`. Empty is none.
+/// An identifier as a JWT writes it: an `ObjectId` in lower-case hexadecimal, a string, a whole number, a UUID; of an
+/// embedded document its `_id`. Empty is none.
 pub fn identifier(value: RawBsonRef<'_>) -> Option<Box<str>> {
     let text = match value {
         RawBsonRef::ObjectId(id) => id.to_hex(),
-        RawBsonRef::String(text) => text.to_owned(),
+        RawBsonRef::String(text) | RawBsonRef::Symbol(text) => text.to_owned(),
         RawBsonRef::Int32(number) => number.to_string(),
         RawBsonRef::Int64(number) => number.to_string(),
-        // JavaScript's numbers are doubles, and whole ones mean integers.
-        RawBsonRef::Double(number) if number.fract() == 0.0 && number.abs() < 9e15 => {
-            format!("{number:.0}")
+        RawBsonRef::Binary(binary) if binary.subtype == BinarySubtype::Uuid => {
+            Uuid::from_bytes(binary.bytes.try_into().ok()?).to_string()
         }
         RawBsonRef::Document(document) => return identifier(document.get("_id").ok()??),
-        _ => return None,
+        // JavaScript's numbers are doubles, and whole ones mean integers. Adding 0 makes -0 one.
+        _ => match number(value)? {
+            number if number.fract() == 0.0 && number.abs() < 9e15 => {
+                format!("{:.0}", number + 0.0)
+            }
+            _ => return None,
+        },
     };
     (!text.is_empty()).then(|| text.into())
 }
@@ -69,20 +88,42 @@ pub fn identifiers(document: &RawDocument, path: &str) -> Vec<Box<str>> {
         .collect()
 }
 
+/// All identifiers at a path that names who may not: those too that stand in a list themselves, without the field that the
+/// path's end asks for.
+pub fn forbidden(document: &RawDocument, path: &str) -> Vec<Box<str>> {
+    let bare = path
+        .rsplit_once('.')
+        .map(|(list, _)| values(document, list));
+    let bare = bare.into_iter().flatten();
+    let bare = bare.filter(|value| !matches!(value, RawBsonRef::Document(_)));
+    let mut found = identifiers(document, path);
+    found.extend(bare.filter_map(identifier));
+    found
+}
+
+/// A number as JavaScript has it. `None` for what is none, NaN among them.
+fn number(value: RawBsonRef<'_>) -> Option<f64> {
+    let number = match value {
+        RawBsonRef::Int32(number) => f64::from(number),
+        RawBsonRef::Double(number) => number,
+        RawBsonRef::Decimal128(number) => number.to_string().parse().ok()?,
+        _ => return None,
+    };
+    (!number.is_nan()).then_some(number)
+}
+
 /// A yes or no, as mongoose casts them; `None` for what is neither.
 pub fn boolean(value: RawBsonRef<'_>) -> Option<bool> {
     match value {
         RawBsonRef::Boolean(value) => Some(value),
-        RawBsonRef::Int32(number) => Some(number != 0),
         RawBsonRef::Int64(number) => Some(number != 0),
-        RawBsonRef::Double(number) => Some(number != 0.0),
-        RawBsonRef::String(text) => match text {
+        RawBsonRef::String(text) | RawBsonRef::Symbol(text) => match text {
             "true" | "1" | "yes" => Some(true),
             "false" | "0" | "no" | "" => Some(false),
             _ => None,
         },
         RawBsonRef::Null | RawBsonRef::Undefined => Some(false),
-        _ => None,
+        _ => number(value).map(|number| number != 0.0),
     }
 }
 
@@ -93,23 +134,52 @@ pub fn forbids(document: &RawDocument, path: &str) -> bool {
         .any(|value| boolean(value).unwrap_or(true))
 }
 
-/// Whether any value at a path is this one: the same identifier or text, or the same yes or no.
-pub fn any_equals(document: &RawDocument, path: &str, wanted: &str) -> bool {
+/// Whether any value at a path is this one: the same identifier or text, or the same yes or no. `None` where a yes or no is
+/// asked for and something stands there that is neither.
+pub fn any_equals(document: &RawDocument, path: &str, wanted: &str) -> Option<bool> {
     let truth = match wanted {
         "true" => Some(true),
         "false" => Some(false),
         _ => None,
     };
-    values(document, path).into_iter().any(|value| {
-        let same_truth = truth.is_some() && boolean(value) == truth;
-        same_truth || identifier(value).is_some_and(|text| *text == *wanted)
-    })
+    let mut readable = true;
+    for value in values(document, path) {
+        let said = boolean(value);
+        let same_text = || identifier(value).is_some_and(|text| *text == *wanted);
+        if (truth.is_some() && said == truth) || same_text() {
+            return Some(true);
+        }
+        readable &= truth.is_none() || said.is_some();
+    }
+    readable.then_some(false)
+}
+
+/// Whether a document is well-formed to its end, and nests no deeper than MongoDB's own: what a damaged one says must not
+/// be taken for half of what it meant.
+pub fn is_sound(document: &RawDocument) -> bool {
+    sound(RawBsonRef::Document(document), MOST_NESTED)
+}
+
+fn sound(value: RawBsonRef<'_>, depth: usize) -> bool {
+    let Some(depth) = depth.checked_sub(1) else {
+        return false;
+    };
+    match value {
+        RawBsonRef::Document(document) => document
+            .into_iter()
+            .all(|element| element.is_ok_and(|(_, inner)| sound(inner, depth))),
+        RawBsonRef::Array(array) => array
+            .into_iter()
+            .all(|element| element.is_ok_and(|inner| sound(inner, depth))),
+        _ => true,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use mongodb::bson::oid::ObjectId;
-    use mongodb::bson::{RawDocumentBuf, rawdoc};
+    use mongodb::bson::{Binary, Bson, DateTime, RawDocumentBuf, rawdoc};
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -154,9 +224,142 @@ mod tests {
         assert!(!forbids(&document, "nothing"));
         assert!(!forbids(&document, "missing"));
         assert!(forbids(&document, "word"), "what can't be read forbids");
-        assert!(any_equals(&document, "one", "true"));
-        assert!(any_equals(&document, "one", "1"));
-        assert!(any_equals(&document, "word", "suspended"));
-        assert!(!any_equals(&document, "missing", "false"));
+        for (path, wanted, equal) in [
+            ("one", "true", Some(true)),
+            ("one", "1", Some(true)),
+            ("one", "false", Some(false)),
+            ("word", "suspended", Some(true)),
+            ("word", "banned", Some(false)),
+            ("word", "true", None),
+            ("session", "true", None),
+            ("missing", "false", Some(false)),
+            ("nothing", "true", Some(false)),
+            ("viewers", "true", None),
+            ("ids", "a", Some(true)),
+        ] {
+            assert_eq!(
+                any_equals(&document, path, wanted),
+                equal,
+                "{path} {wanted}"
+            );
+        }
+    }
+
+    #[test]
+    fn every_type_is_what_it_evidently_means_or_nothing() {
+        let decimal = |text: &str| Bson::Decimal128(text.parse().unwrap());
+        let uuid = Uuid::from_bytes([0xab; 16]);
+        let rows: [(Bson, Option<bool>, Option<&str>); 24] = [
+            (Bson::Double(f64::NAN), None, None),
+            (Bson::Double(f64::INFINITY), Some(true), None),
+            (Bson::Double(-0.0), Some(false), Some("0")),
+            (Bson::Double(1e300), Some(true), None),
+            (Bson::Double(0.5), Some(true), None),
+            (Bson::Int32(-1), Some(true), Some("-1")),
+            (
+                Bson::Int64(i64::MIN),
+                Some(true),
+                Some("-9223372036854775808"),
+            ),
+            (decimal("1"), Some(true), Some("1")),
+            (decimal("0.0"), Some(false), Some("0")),
+            (decimal("1.5"), Some(true), None),
+            (decimal("NaN"), None, None),
+            (Bson::Null, Some(false), None),
+            (Bson::Undefined, Some(false), None),
+            (Bson::String(String::new()), Some(false), None),
+            (Bson::String("true".into()), Some(true), Some("true")),
+            (Bson::Symbol("yes".into()), Some(true), Some("yes")),
+            (Bson::DateTime(DateTime::from_millis(0)), None, None),
+            (Bson::Document(doc! {}), None, None),
+            (Bson::Document(doc! {"_id": {"_id": 7}}), None, Some("7")),
+            (
+                Bson::Binary(uuid.into()),
+                None,
+                Some("abababab-abab-abab-abab-abababababab"),
+            ),
+            (
+                Bson::Binary(Binary {
+                    subtype: BinarySubtype::Uuid,
+                    bytes: vec![1],
+                }),
+                None,
+                None,
+            ),
+            (
+                Bson::Binary(Binary {
+                    subtype: BinarySubtype::Generic,
+                    bytes: vec![1; 16],
+                }),
+                None,
+                None,
+            ),
+            (Bson::MinKey, None, None),
+            (Bson::JavaScriptCode("1".into()), None, None),
+        ];
+        for (value, truth, text) in rows {
+            let document = RawDocumentBuf::try_from(&doc! { "value": value.clone() }).unwrap();
+            let read = first(&document, "value").unwrap();
+            assert_eq!(boolean(read), truth, "{value}");
+            assert_eq!(identifier(read).as_deref(), text, "{value}");
+            assert!(is_sound(&document));
+        }
+    }
+
+    #[test]
+    fn whoever_stands_in_a_list_of_the_forbidden_is_one_of_them() {
+        let document =
+            rawdoc! { "banned": [ "a", { "userId": "b" }, 7, { "other": "c" }, null ], "one": "d" };
+        assert_eq!(
+            *forbidden(&document, "banned.userId"),
+            ["b".into(), "a".into(), "7".into()]
+        );
+        assert_eq!(*forbidden(&document, "one.userId"), ["d".into()]);
+        assert_eq!(*forbidden(&document, "one"), ["d".into()]);
+        assert!(forbidden(&document, "none.userId").is_empty());
+    }
+
+    #[test]
+    fn a_damaged_document_is_not_sound_wherever_the_damage_is() {
+        let whole =
+            rawdoc! { "a": "text", "b": [ { "c": "deep" }, "more" ], "d": true }.into_bytes();
+        let read = |bytes: Vec<u8>| RawDocumentBuf::from_bytes(bytes).map(|found| is_sound(&found));
+        assert!(matches!(read(whole.clone()), Ok(true)));
+        for text in ["text", "deep", "more"] {
+            let at = whole
+                .windows(text.len())
+                .position(|part| part == text.as_bytes())
+                .unwrap();
+            let mut bytes = whole.clone();
+            bytes[at] = 0xff;
+            assert!(matches!(read(bytes), Ok(false)), "{text} isn't UTF-8");
+            let mut bytes = whole.clone();
+            // The text's length.
+            bytes[at - 1] = 0x7f;
+            assert!(matches!(read(bytes), Ok(false)), "{text} is too long");
+        }
+        let mut deep = rawdoc! {};
+        for depth in 1..200 {
+            assert_eq!(is_sound(&deep), depth <= MOST_NESTED, "{depth}");
+            deep = rawdoc! { "a": deep };
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_damage_makes_a_reader_panic(at in 0..90_usize, byte: u8) {
+            let id = ObjectId::parse_str("65f0a1b2c3d4e5f6a7b8c9d0").unwrap();
+            let document = rawdoc! { "a": [ { "b": id }, "c", 1.5 ], "d": { "_id": "e" }, "f": true };
+            let mut bytes = document.into_bytes();
+            let at = at % bytes.len();
+            bytes[at] = byte;
+            if let Ok(document) = RawDocumentBuf::from_bytes(bytes) {
+                for path in ["a.b", "a", "d", "f", "d._id"] {
+                    let _ = (forbidden(&document, path), forbids(&document, path));
+                    let _ = any_equals(&document, path, "true");
+                }
+                let _ = is_sound(&document);
+            }
+        }
     }
 }

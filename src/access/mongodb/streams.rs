@@ -38,7 +38,10 @@ impl Source<Option<Arc<Stream>>> for MongoStreams {
             if found.is_ok() {
                 database.spoke();
             }
-            Ok(found?.map(|document| Arc::new(stream(&document, &fields))))
+            let stream = found?
+                .map(|document| stream(&document, &fields))
+                .transpose()?;
+            Ok(stream.map(Arc::new))
         })
     }
 
@@ -73,28 +76,95 @@ fn projection(fields: &StreamsCollection) -> Document {
         &fields.banned_viewers_field,
         &fields.cohosts_field,
     ];
-    let mut projection = doc! { &fields.live_field: 1, &fields.owner_field: 1 };
-    for field in optional.into_iter().flatten() {
-        projection.insert(field, 1);
-    }
-    projection
+    let paths = [&fields.live_field, &fields.owner_field];
+    let paths = paths.into_iter().chain(optional.into_iter().flatten());
+    document::projection(paths.map(String::as_str))
 }
 
-fn stream(found: &RawDocument, fields: &StreamsCollection) -> Stream {
-    let listed = |field: &Option<String>| {
-        field
-            .as_deref()
-            .map(|field| document::identifiers(found, field))
-            .unwrap_or_default()
+fn stream(found: &RawDocument, fields: &StreamsCollection) -> Result<Stream, Failure> {
+    if !document::is_sound(found) {
+        return Err(Failure::Wrong("a stream's document is damaged".to_owned()));
+    }
+    let live = document::first(found, &fields.live_field).and_then(document::boolean);
+    let Some(live) = live else {
+        let message = format!("a stream's {} is neither true nor false", fields.live_field);
+        return Err(Failure::Wrong(message));
     };
-    Stream {
-        live: document::first(found, &fields.live_field).and_then(document::boolean) == Some(true),
+    let cohosts = fields.cohosts_field.as_deref();
+    let banned_viewers = fields.banned_viewers_field.as_deref();
+    Ok(Stream {
+        live,
         banned: fields
             .banned_field
             .as_deref()
             .is_some_and(|field| document::forbids(found, field)),
         owner: document::first(found, &fields.owner_field).and_then(document::identifier),
-        cohosts: listed(&fields.cohosts_field),
-        banned_viewers: listed(&fields.banned_viewers_field),
+        cohosts: cohosts.map_or_else(Vec::new, |field| document::identifiers(found, field)),
+        banned_viewers: banned_viewers
+            .map_or_else(Vec::new, |field| document::forbidden(found, field)),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use mongodb::bson::{DateTime, rawdoc};
+
+    use super::*;
+
+    fn fields() -> StreamsCollection {
+        StreamsCollection {
+            collection: "livestreams".into(),
+            channel_field: "agoraChannelName".into(),
+            live_field: "isLive".into(),
+            owner_field: "astrologerId".into(),
+            banned_field: Some("isBanned".into()),
+            banned_viewers_field: Some("bannedViewers.userId".into()),
+            cohosts_field: Some("guests.who".into()),
+        }
+    }
+
+    #[test]
+    fn fields_are_asked_for_whole() {
+        let asked: Vec<String> = projection(&fields()).keys().cloned().collect();
+        let whole = [
+            "_id",
+            "isLive",
+            "astrologerId",
+            "isBanned",
+            "bannedViewers",
+            "guests",
+        ];
+        assert_eq!(asked, whole);
+    }
+
+    #[test]
+    fn a_stream_of_which_it_can_not_be_read_whether_it_is_live_is_no_answer() {
+        let date = DateTime::from_millis(0);
+        for found in [
+            rawdoc! {},
+            rawdoc! { "isLive": date },
+            rawdoc! { "isLive": "perhaps" },
+            rawdoc! { "isLive": f64::NAN },
+            rawdoc! { "isLive": [] },
+        ] {
+            assert!(stream(&found, &fields()).is_err(), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_odd_lets_nobody_in_whom_it_should_keep_out() {
+        let date = DateTime::from_millis(0);
+        let found = rawdoc! {
+            "isLive": 1_i64, "astrologerId": date, "isBanned": date, "guests": ["eve"],
+            "bannedViewers": ["ann", { "userId": "bob" }, { "userId": null }, 7],
+        };
+        let stream = stream(&found, &fields()).unwrap();
+        assert!(stream.live && stream.banned);
+        assert_eq!(stream.owner, None);
+        // Only where the path leads: to be named elsewhere makes nobody a host.
+        assert!(stream.cohosts.is_empty());
+        for viewer in ["ann", "bob", "7"] {
+            assert!(stream.bans(viewer), "{viewer}");
+        }
     }
 }

@@ -66,6 +66,12 @@ impl Session {
         self.last_expiry() > now
     }
 
+    /// Whether a further token begins another session: who renews a little late goes on with theirs. Otherwise nobody would
+    /// reach the full length of one who asks anew as soon as it is cut.
+    pub(super) fn is_over(&self, now: u32) -> bool {
+        self.last_expiry().saturating_add(GRACE) <= now
+    }
+
     pub(super) fn is_refused(&self) -> bool {
         self.marks & REFUSED != 0
     }
@@ -107,10 +113,12 @@ impl Session {
         self.role = claim.role;
         self.user = claim.user.clone();
         self.refreshes = self.refreshes.saturating_add(1);
-        if !self.is_live(now) {
+        if self.is_over(now) {
             // What it was is over, and a session of its own begins.
             self.first_issued = first_issued;
             self.refreshes = 0;
+        }
+        if !self.is_live(now) {
             self.expires = [0; 2];
         }
         self.mark(false, false);
@@ -242,10 +250,10 @@ impl Bucket {
         })
     }
 
-    /// When the oldest of the subject's sessions that still live began.
+    /// When the oldest of the subject's sessions that aren't over began.
     fn first_issued(&self, found: &Found, now: u32) -> Option<u32> {
         self.found(found)
-            .filter(|session| session.is_live(now))
+            .filter(|session| !session.is_over(now))
             .map(|session| session.first_issued)
             .min()
     }
@@ -376,7 +384,7 @@ impl Bucket {
                 session.marks &= !COUNTED;
                 counts.over(session.role);
             }
-            if session.last_expiry().saturating_add(GRACE) <= now {
+            if session.is_over(now) {
                 due.push(index);
             }
         }

@@ -302,7 +302,27 @@ fn a_full_table_still_grants_and_renews() {
 }
 
 #[test]
-fn what_expired_gives_a_new_session_nothing_of_its_age_though_unswept() {
+fn a_session_that_has_reached_its_length_is_not_begun_anew_as_soon_as_its_token_expires() {
+    let sessions = Sessions::new(10);
+    let rules = Rules {
+        max_session: Duration::from_mins(10),
+        ..RULES
+    };
+    sessions
+        .grant(viewer("ann", &SEVEN), rules, 100, 700)
+        .unwrap();
+    // As the installed clients do: half a minute before the end, at the end, and again and again.
+    for now in [670, 700, 701, 760, 789] {
+        let checked = sessions.check(viewer("ann", &SEVEN), rules, now);
+        assert_eq!(checked, Err(Refused::SessionTooLong), "{now}");
+        let granted = sessions.grant(viewer("ann", &User::Uid(8)), rules, now, now + 600);
+        assert_eq!(granted, Err(Refused::SessionTooLong), "{now}");
+        assert_eq!(sessions.held("show", "ann", None, now).is_some(), now < 700);
+    }
+}
+
+#[test]
+fn what_is_over_gives_a_new_session_nothing_of_its_age_though_unswept() {
     let sessions = Sessions::new(10);
     let rules = Rules {
         max_session: Duration::from_mins(10),
@@ -312,14 +332,32 @@ fn what_expired_gives_a_new_session_nothing_of_its_age_though_unswept() {
         .grant(viewer("ann", &SEVEN), rules, 100, 700)
         .unwrap();
     sessions
-        .grant(viewer("ann", &SEVEN), rules, 701, 1301)
+        .grant(viewer("ann", &SEVEN), rules, 790, 1390)
         .unwrap();
     assert_eq!(
-        sessions.check(viewer("ann", &SEVEN), rules, 801),
+        sessions.check(viewer("ann", &SEVEN), rules, 890),
         Ok(Allowed {
             at_most: Some(Duration::from_secs(500))
         })
     );
+}
+
+#[test]
+fn who_renews_a_little_late_goes_on_with_their_session() {
+    let sessions = Sessions::new(10);
+    for (now, first_issued, refreshes) in
+        [(100, 100, 0), (289, 100, 1), (478, 100, 2), (668, 668, 0)]
+    {
+        let claim = viewer("ann", &SEVEN);
+        sessions.grant(claim, RULES, now, now + 100).unwrap();
+        let page = sessions.page(Filter::default(), None, 10, now);
+        let held = &page.sessions[0];
+        assert_eq!(
+            (held.first_issued, held.refreshes),
+            (first_issued, refreshes),
+            "{now}"
+        );
+    }
 }
 
 #[test]
@@ -486,7 +524,7 @@ fn who_is_back_within_ninety_seconds_has_not_lapsed() {
     assert_eq!(sweep(&sessions, 300), []);
     assert_eq!(sessions.count(Role::Subscriber), 1);
     let held = list(&sessions, Filter::default(), 10, 300);
-    assert_eq!((held[0].first_issued, held[0].refreshes), (280, 0));
+    assert_eq!((held[0].first_issued, held[0].refreshes), (100, 1));
 }
 
 #[test]

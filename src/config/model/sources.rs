@@ -10,6 +10,9 @@ use http::{HeaderName, HeaderValue};
 use super::Secret;
 use crate::http::url::Url;
 
+/// How long a source that is asked over HTTP may take; one of `[mongodb]` has a key for it.
+pub const HTTP_PATIENCE: Duration = Duration::from_secs(2);
+
 /// `[mongodb]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mongodb {

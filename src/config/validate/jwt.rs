@@ -195,6 +195,12 @@ fn public_key(item: &Item<'_>, secrets: &Secrets<'_>) -> Option<PublicKey> {
                     "only who signs needs it; openssl pkey -in FILE -pubout writes the public one"
                 }
                 BadKey::Length(_) => "sign with a key of 2048 bits or more",
+                BadKey::PssOnly => {
+                    "sign with an ordinary RSA key: PS256 and its like take those too"
+                }
+                BadKey::UnnamedCurve => {
+                    "name it: openssl ec -pubin -in FILE -param_enc named_curve -out FILE.named"
+                }
                 BadKey::NotPem | BadKey::Kind | BadKey::Damaged => PUBLIC_HINT,
             };
             item.error(format!("the file holds {error}"), hint);

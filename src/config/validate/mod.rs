@@ -12,6 +12,7 @@ mod routes;
 mod server;
 mod sources;
 mod tiers;
+mod timeouts;
 mod tls;
 mod tokens;
 mod upstream;
@@ -133,6 +134,7 @@ pub(super) fn validate(
         state_directory: state_directory(&root.table("state"), &secrets),
         log: log(&root.table("log"), &secrets),
     };
+    timeouts::compare(&root, &config);
     let mut files = secrets.files.into_inner();
     files.extend(config.streams.file().map(Path::to_path_buf));
     files.sort();

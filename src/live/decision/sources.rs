@@ -50,23 +50,21 @@ async fn look_account(
     let accounts = &snapshot.accounts;
     let (subject, credentials) = (&caller.claims.subject, caller.credentials);
     let session = caller.claims.session.as_deref();
-    let patience = patience(snapshot);
-    let looked = accounts.look(subject, credentials, None, patience).await?;
+    let looked = accounts
+        .look(subject, credentials, None, now.patience())
+        .await?;
     match looked {
         Ok(answer)
             if answer.asked_at < now.elapsed
                 && accounts.verdict(&answer.value, session).is_err() =>
         {
             let since = Some(now.elapsed);
-            accounts.look(subject, credentials, since, patience).await
+            accounts
+                .look(subject, credentials, since, now.patience())
+                .await
         }
         looked => Some(looked),
     }
-}
-
-/// How long one source may keep a decision waiting, so that what is left of its time is enough to ride through.
-pub(in crate::live) fn patience(snapshot: &Snapshot) -> Duration {
-    snapshot.config.decision.timeout.mul_f32(0.8)
 }
 
 /// Whether a holder's last grant stands in for a source that gives no answer.
@@ -87,8 +85,7 @@ pub(in crate::live) async fn look_stream(
     now: Now,
 ) -> Looked {
     let streams = &snapshot.streams;
-    let patience = patience(snapshot);
-    let looked = streams.look(&request.channel, None, patience).await;
+    let looked = streams.look(&request.channel, None, now.patience()).await;
     let passes = match &looked.lookup {
         Lookup::Found(stream) => stream_role(snapshot, subject, request, stream).1.is_ok(),
         Lookup::NotFound => false,
@@ -98,7 +95,7 @@ pub(in crate::live) async fn look_stream(
         return looked;
     }
     streams
-        .look(&request.channel, Some(now.elapsed), patience)
+        .look(&request.channel, Some(now.elapsed), now.patience())
         .await
 }
 
