@@ -1,7 +1,7 @@
 //! How fast the one who is sent something takes it, and so how much may be read ahead for it.
 //!
-//! Keeps true: much is read only for one who has shown that it keeps up, by taking more than systems buffer for it; one
-//! that makes us wait costs little from then on. The clock is asked when a wait begins or ends, never per byte.
+//! Keeps true: as much is read ahead as somebody has been seen to take, or anything for one who took more than systems
+//! buffer for it; one that makes us wait costs little from then on. The clock is asked when a wait begins or ends, never per byte.
 //! Must not know: sockets, HTTP, who it is.
 
 use std::cell::Cell;
@@ -20,12 +20,9 @@ const LEAST: usize = 16 * 1024;
 
 /// A wait that is longer than this is slow. Across the world most waits are, but what large reads save is nothing at the
 /// rates that such a distance leaves.
-const PROMPT: Duration = Duration::from_millis(50);
+const PROMPT: Duration = Duration::from_millis(100);
 
-/// Bytes of one message, taken without a slow wait before the next was begun, that show somebody who keeps up.
-const MESSAGE: usize = 256 * 1024;
-
-/// And bytes in the midst of one: more than systems buffer of their own accord (Linux: 4 MiB on our side, and on the other
+/// Bytes in the midst of a message that show somebody who keeps up: more than systems buffer of their own accord (Linux: 4 MiB on our side, and on the other
 /// little before its process reads).
 const PROOF: usize = 8 * 1024 * 1024;
 
@@ -65,7 +62,8 @@ impl Default for Paces {
 pub struct Pace {
     most: usize,
     first: usize,
-    keeps_up: Cell<bool>,
+    /// What may be read at once while nothing waits.
+    trusted: Cell<usize>,
     blocked_since: Cell<Option<Instant>>,
     /// Bytes of the last message.
     taken: Cell<usize>,
@@ -78,18 +76,19 @@ impl Pace {
         Self {
             most,
             first: FIRST,
-            keeps_up: Cell::new(false),
+            trusted: Cell::new(LEAST),
             blocked_since: Cell::new(None),
             taken: Cell::new(0),
             smoothly: Cell::new(0),
         }
     }
 
-    /// Another message begins. Unless requests are pipelined, the one before has arrived.
+    /// Another message begins. Unless requests are pipelined, the one before has arrived: as much can be read at once if
+    /// it did without a slow wait.
     pub fn begin(&self) {
         let taken = self.taken.replace(0);
-        if self.smoothly.replace(0) == taken && taken >= MESSAGE {
-            self.keeps_up.set(true);
+        if self.smoothly.replace(0) == taken {
+            self.trusted.set(self.trusted.get().max(taken));
         }
     }
 
@@ -98,14 +97,14 @@ impl Pace {
         self.taken.set(self.taken.get().saturating_add(bytes));
         let since = self.blocked_since.take();
         if since.is_some_and(|since| timer_now() > since + PROMPT) {
-            self.keeps_up.set(false);
+            self.trusted.set(LEAST);
             self.smoothly.set(0);
             return;
         }
         let smoothly = self.smoothly.get().saturating_add(bytes);
         self.smoothly.set(smoothly);
         if smoothly >= PROOF {
-            self.keeps_up.set(true);
+            self.trusted.set(self.most);
         }
     }
 
@@ -120,12 +119,10 @@ impl Pace {
     pub fn ahead(&self) -> usize {
         let ahead = if self.blocked_since.get().is_some() {
             LEAST
-        } else if self.keeps_up.get() {
-            self.most
         } else if self.taken.get() < self.first {
-            FIRST
+            self.trusted.get().max(FIRST)
         } else {
-            LEAST
+            self.trusted.get()
         };
         ahead.min(self.most)
     }
@@ -150,18 +147,26 @@ mod tests {
     }
 
     #[test]
-    fn whoever_was_given_much_and_asks_for_more_has_taken_it() {
+    fn who_was_given_a_message_and_asks_for_the_next_has_taken_it() {
         let pace = Pace::up_to(MOST);
-        pace.takes(MESSAGE - 1);
+        pace.takes(1);
         pace.begin();
         assert_eq!(pace.ahead(), FIRST);
-        pace.takes(MESSAGE);
+        pace.takes(3 * FIRST);
+        assert_eq!(pace.ahead(), LEAST);
+        pace.begin();
+        assert_eq!(pace.ahead(), 3 * FIRST);
+        pace.takes(2 * MOST);
+        assert_eq!(pace.ahead(), 3 * FIRST);
         pace.begin();
         assert_eq!(pace.ahead(), MOST);
+        pace.takes(1);
+        pace.begin();
+        assert_eq!(pace.ahead(), MOST, "small ones say nothing");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn whoever_makes_us_wait_has_lost_its_name_until_it_keeps_up_again() {
+    async fn who_makes_us_wait_is_trusted_no_more_until_it_keeps_up_again() {
         let pace = Pace::up_to(MOST);
         pace.takes(PROOF);
         pace.waits();
@@ -175,10 +180,10 @@ mod tests {
         tokio::time::advance(PROMPT).await;
         pace.takes(PROOF);
         assert_eq!(pace.ahead(), LEAST);
-        pace.takes(MESSAGE);
+        pace.takes(MOST);
         pace.begin();
         assert_eq!(pace.ahead(), FIRST, "the message had a slow wait in it");
-        pace.takes(MESSAGE);
+        pace.takes(MOST);
         pace.begin();
         assert_eq!(pace.ahead(), MOST);
     }

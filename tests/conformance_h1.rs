@@ -604,6 +604,7 @@ fn the_forms_of_a_target_mean_what_they_mean_without_renewd() {
         "OPTIONS /wire/seen HTTP/1.1\r\nHost: app\r\nConnection: close\r\n\r\n",
         "GET /wire/seen?a=1?b#c HTTP/1.1\r\nHost: app\r\nConnection: close\r\n\r\n",
         "GET //wire//seen/../seen/%2e%2e/./x HTTP/1.1\r\nHost: app\r\nConnection: close\r\n\r\n",
+        "GET http://app?query HTTP/1.1\r\nHost: app\r\nConnection: close\r\n\r\n",
         "get /wire/seen HTTP/1.1\r\nHost: app\r\nConnection: close\r\n\r\n",
         "PURGE /wire/seen HTTP/1.1\r\nHost: app\r\nConnection: close\r\n\r\n",
         "UNHEARD-OF /wire/seen HTTP/1.1\r\nHost: app\r\nConnection: close\r\n\r\n",

@@ -252,6 +252,21 @@ async fn broken_frames_are_errors_of_their_stream_or_of_the_connection() {
             vec![PROTOCOL],
         ),
         (
+            "5.3.1 HEADERS that depend on themselves",
+            {
+                let section = [&[0, 0, 0, 1, 16][..], &head()].concat();
+                frame(HEADERS, END_STREAM | END_HEADERS | PRIORITIZED, 1, &section)
+            },
+            RST_STREAM,
+            vec![PROTOCOL],
+        ),
+        (
+            "5.3.1 PRIORITY that depends on itself",
+            frame(PRIORITY, 0, 1, &[0, 0, 0, 1, 16]),
+            RST_STREAM,
+            vec![PROTOCOL],
+        ),
+        (
             "8.1 a second section without END_STREAM",
             [upload(), frame(HEADERS, END_HEADERS, 1, &head())].concat(),
             RST_STREAM,
@@ -888,6 +903,26 @@ async fn padding_is_no_content_and_a_ping_comes_back_as_it_was() {
     );
     let pong = next(&mut wire, PING).await;
     assert_eq!((pong.flags, &pong.payload[..]), (ACK, &b"a, not b"[..]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_http_1_would_not_take_is_put_right_on_the_way() {
+    let (mut upstream, renewd) = start().await;
+    let mut wire = by_hand(renewd.public).await;
+    let pseudo = [
+        &[0x83, 0x86][..],
+        &field(":path", "?query"),
+        &field(":authority", "x"),
+    ];
+    let length = [field("content-length", "3"), field("x-a", "1")].concat();
+    let section = [&pseudo.concat()[..], &length, &length].concat();
+    wire.send(frame(HEADERS, END_HEADERS, 1, &section)).await;
+    wire.send(frame(DATA, END_STREAM, 1, b"abc")).await;
+    let (head, mut server) = upstream.asked().await;
+    let fields = "host: x\r\ncontent-length: 3\r\nx-a: 1\r\nx-a: 1\r\n";
+    let expected = format!("POST /?query HTTP/1.1\r\n{fields}");
+    assert!(head.starts_with(&expected), "{head}");
+    assert_eq!(server.exactly(3).await, b"abc");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,9 +1,9 @@
 //! What of HTTP/2's header fields has to be made fit for HTTP/1.1 behind us (RFC 9113 §8.2).
 //!
-//! Must not know: frames, connections, what a field means beyond `Cookie`.
+//! Must not know: frames, connections, what a field means beyond `Cookie` and `Content-Length`.
 
 use http::HeaderMap;
-use http::header::{COOKIE, HeaderValue};
+use http::header::{CONTENT_LENGTH, COOKIE, HeaderValue};
 
 /// Joins `Cookie` lines, which HTTP/2 clients may split, into one (RFC 9113 §8.2.3). All else stays in order.
 pub fn join_cookies(headers: &mut HeaderMap) {
@@ -21,6 +21,16 @@ pub fn join_cookies(headers: &mut HeaderMap) {
     if several && let Ok(joined) = HeaderValue::from_bytes(&joined) {
         // Replaces the others in the first one's place.
         headers.insert(COOKIE, joined);
+    }
+}
+
+/// Leaves one `Content-Length` of several, which HTTP/2 has found to be equal; Node refuses a request that says it twice.
+pub fn join_lengths(headers: &mut HeaderMap) {
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    if let (Some(length), Some(_)) = (lengths.next(), lengths.next()) {
+        let length = length.clone();
+        // Replaces the others in the first one's place.
+        headers.insert(CONTENT_LENGTH, length);
     }
 }
 
@@ -68,6 +78,16 @@ mod tests {
         let mut one = map(&[("cookie", "a=1; b=2")]);
         join_cookies(&mut one);
         assert_eq!(one, map(&[("cookie", "a=1; b=2")]));
+    }
+
+    #[test]
+    fn a_length_said_twice_is_said_once() {
+        let mut headers = map(&[("content-length", "3"), ("x", "1"), ("content-length", "3")]);
+        join_lengths(&mut headers);
+        let expected = map(&[("content-length", "3"), ("x", "1")]);
+        assert!(headers.iter().eq(expected.iter()), "{headers:?}");
+        join_lengths(&mut headers);
+        assert_eq!(headers, expected);
     }
 
     #[test]

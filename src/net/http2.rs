@@ -196,6 +196,7 @@ impl<S: Answer> hyper::service::Service<Request<Incoming>> for Call<S> {
         let head = request.method() == Method::HEAD;
         let mut request = request.map(|incoming| RequestBody::incoming(incoming, exchange.clone()));
         fields::join_cookies(request.headers_mut());
+        fields::join_lengths(request.headers_mut());
         let fits = fields::fits(request.headers(), limits.header_fields, limits.header_bytes);
         let (service, connection) = (self.service.clone(), self.connection);
         if !fits {

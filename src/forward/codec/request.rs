@@ -150,6 +150,7 @@ mod tests {
         for (target, expected) in [
             ("http://live.example/a?b", "/a?b"),
             ("http://live.example", "/"),
+            ("http://live.example?b", "/?b"),
             ("*", "*"),
         ] {
             let expected = format!("POST {expected} HTTP/1.1\r\nhost: live.example\r\n");
