@@ -1,7 +1,8 @@
 //! How fast the one who is sent something takes it, and so how much may be read ahead for it.
 //!
 //! Keeps true: as much is read ahead as somebody has been seen to take, or anything for one who took more than systems
-//! buffer for it; one that makes us wait costs little from then on. The clock is asked when a wait begins or ends, never per byte.
+//! buffer for it; one that makes us wait costs little from then on. The clock is asked when a wait begins or ends, never
+//! per byte.
 //! Must not know: sockets, HTTP, who it is.
 
 use std::cell::Cell;
@@ -22,8 +23,8 @@ const LEAST: usize = 16 * 1024;
 /// rates that such a distance leaves.
 const PROMPT: Duration = Duration::from_millis(100);
 
-/// Bytes in the midst of a message that show somebody who keeps up: more than systems buffer of their own accord (Linux: 4 MiB on our side, and on the other
-/// little before its process reads).
+/// Bytes in the midst of a message that show somebody who keeps up: more than systems buffer of their own accord (Linux:
+/// 4 MiB on our side, and on the other little before its process reads).
 const PROOF: usize = 8 * 1024 * 1024;
 
 /// Both ways of one client's requests.
