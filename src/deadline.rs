@@ -4,9 +4,10 @@
 //! too early is armed again, so that moving a deadline away costs nothing until then.
 //! Must not know: what is being timed.
 
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker, ready};
 
+use tokio::task::unconstrained;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::clock::timer_now;
@@ -34,7 +35,9 @@ impl Deadline {
         }
         self.waker = Some(context.waker().clone());
         loop {
-            ready!(sleep.as_mut().poll(context));
+            // A task that has used up its turn (tokio's cooperative budget) would be told "pending" without an entry being
+            // made, and the look above takes an entry for granted.
+            ready!(pin!(unconstrained(sleep.as_mut())).poll(context));
             if timer_now() >= due {
                 return Poll::Ready(());
             }
@@ -48,7 +51,27 @@ mod tests {
     use std::future::poll_fn;
     use std::time::Duration;
 
+    use tokio::task::consume_budget;
+
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deadline_first_asked_for_at_the_end_of_a_turn_is_kept() {
+        let start = timer_now();
+        let due = start + Duration::from_secs(1);
+        let mut deadline = Deadline::default();
+        let mut first = true;
+        let waiting = poll_fn(|context| {
+            // As a connection that moved much: nothing is left of this turn.
+            if std::mem::take(&mut first) {
+                while pin!(consume_budget()).poll(context).is_ready() {}
+            }
+            deadline.poll_until(due, context)
+        });
+        // What would be missed otherwise is caught a second later.
+        let late = tokio::time::timeout(Duration::from_secs(2), waiting).await;
+        assert!(late.is_ok());
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_deadline_moved_away_and_back_is_kept_to_the_millisecond() {

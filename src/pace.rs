@@ -84,11 +84,11 @@ impl Pace {
         }
     }
 
-    /// Another message begins. Unless requests are pipelined, the one before has arrived: as much can be read at once if
-    /// it did without a slow wait.
-    pub fn begin(&self) {
+    /// Another message begins. If the one before is known to have `arrived`, and did without a slow wait, as much can be
+    /// read at once.
+    pub fn begin(&self, arrived: bool) {
         let taken = self.taken.replace(0);
-        if self.smoothly.replace(0) == taken {
+        if self.smoothly.replace(0) == taken && arrived {
             self.trusted.set(self.trusted.get().max(taken));
         }
     }
@@ -151,18 +151,20 @@ mod tests {
     fn who_was_given_a_message_and_asks_for_the_next_has_taken_it() {
         let pace = Pace::up_to(MOST);
         pace.takes(1);
-        pace.begin();
+        pace.begin(true);
         assert_eq!(pace.ahead(), FIRST);
         pace.takes(3 * FIRST);
         assert_eq!(pace.ahead(), LEAST);
-        pace.begin();
+        pace.begin(true);
         assert_eq!(pace.ahead(), 3 * FIRST);
         pace.takes(2 * MOST);
+        pace.begin(false);
+        pace.takes(2 * MOST);
         assert_eq!(pace.ahead(), 3 * FIRST);
-        pace.begin();
+        pace.begin(true);
         assert_eq!(pace.ahead(), MOST);
         pace.takes(1);
-        pace.begin();
+        pace.begin(true);
         assert_eq!(pace.ahead(), MOST, "small ones say nothing");
     }
 
@@ -182,10 +184,10 @@ mod tests {
         pace.takes(PROOF);
         assert_eq!(pace.ahead(), LEAST);
         pace.takes(MOST);
-        pace.begin();
+        pace.begin(true);
         assert_eq!(pace.ahead(), FIRST, "the message had a slow wait in it");
         pace.takes(MOST);
-        pace.begin();
+        pace.begin(true);
         assert_eq!(pace.ahead(), MOST);
     }
 

@@ -43,6 +43,8 @@ pub struct Watch {
     settled: Cell<bool>,
     refusal: RefCell<Vec<u8>>,
     paces: Rc<Paces>,
+    /// Something was received when there was nothing to be said.
+    spoke_last: Cell<bool>,
 }
 
 impl Watch {
@@ -64,8 +66,9 @@ impl Watch {
         self.requests.set(self.requests.get() + 1);
         self.received.set(false);
         self.settled.set(false);
-        self.paces.download.begin();
-        self.paces.upload.begin();
+        // A pipelined request says nothing of the answer before it.
+        self.paces.download.begin(self.spoke_last.take());
+        self.paces.upload.begin(true);
     }
 
     /// How bodies are taken, on this connection.
@@ -242,6 +245,9 @@ impl AsyncRead for WatchedIo {
                 watch.end_seen.set(true);
             } else {
                 watch.received.set(true);
+                if watch.settled.get() {
+                    watch.spoke_last.set(true);
+                }
             }
         }
         poll
