@@ -14,8 +14,6 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use key_server::KeyServer;
 use pairs::Pair;
 use renewd::access::jwt::{JwtError, KeySet, Verifier};
@@ -176,49 +174,24 @@ async fn a_rotated_key_is_believed_at_once_and_the_old_one_for_the_grace_period(
 #[tokio::test]
 async fn an_unknown_key_is_looked_for_once_in_thirty_seconds() {
     let scene = Scene::start().await;
-    let (signer, stranger) = (Signer::new("a"), Signer::new("b"));
+    let (signer, stranger, other) = (Signer::new("a"), Signer::new("b"), Signer::new("c"));
     scene.server.serve(&[signer.jwk()]);
     let verifier = scene.verifier(&config(&scene.server), None);
     scene.accepts(&verifier, &signer.token()).await;
-    let unknown = stranger.token();
-    for second in 0..90 {
+    for _ in 0..3 {
         scene
-            .refuses(&verifier, &unknown, JwtError::Signature)
+            .refuses(&verifier, &stranger.token(), JwtError::Signature)
             .await;
-        assert_eq!(scene.server.asked(), 2 + second / 30, "{second} s");
-        scene.clock.advance(Duration::from_secs(1));
     }
-    let other = Signer::new("c");
+    assert_eq!(scene.server.asked(), 2);
+    // Never asked for: the set may have it by now, and can't be read yet. Saying no would log its owner out.
+    scene
+        .refuses(&verifier, &other.token(), JwtError::KeyUnknown)
+        .await;
     scene.server.serve(&[signer.jwk(), other.jwk()]);
-    scene.accepts(&verifier, &other.token()).await;
-}
-
-#[tokio::test]
-async fn strangers_with_made_up_keys_cause_few_reads_and_never_an_answer_of_not_now() {
-    let scene = Scene::start().await;
-    let signer = Signer::new("a");
-    scene.server.serve(&[signer.jwk()]);
-    let verifier = scene.verifier(&config(&scene.server), None);
-    scene.accepts(&verifier, &signer.token()).await;
-    for second in 0..600 {
-        for junk in 0..3 {
-            let header = json!({"alg": "ES256", "kid": format!("{second}-{junk}")});
-            let header = URL_SAFE_NO_PAD.encode(header.to_string());
-            let token = format!("{header}.e30.c2lnbmF0dXJl");
-            scene.refuses(&verifier, &token, JwtError::Signature).await;
-        }
-        assert_eq!(scene.server.asked(), 2 + second / 30, "{second} s");
-        scene.clock.advance(Duration::from_secs(1));
-    }
-    scene.accepts(&verifier, &signer.token()).await;
-    assert!(scene.metric("renewd_source_up{source=\"jwks\"} 1"));
-    let errors = "renewd_source_lookups_total{source=\"jwks\",outcome=\"error\"} 0";
-    assert!(scene.metric(errors), "{}", scene.metrics.render());
-    // Even so a key that is rotated in is known within half a minute, asked for or not.
-    let new = Signer::new("new");
-    scene.server.serve(&[new.jwk()]);
     scene.clock.advance(WINDOW);
-    scene.accepts(&verifier, &new.token()).await;
+    scene.accepts(&verifier, &other.token()).await;
+    assert_eq!(scene.server.asked(), 3);
 }
 
 #[tokio::test]
@@ -227,18 +200,20 @@ async fn a_key_asked_for_in_vain_is_fetched_as_soon_as_it_may_be() {
     let (signer, next) = (Signer::new("a"), Signer::new("b"));
     scene.server.serve(&[signer.jwk()]);
     let verifier = scene.verifier(&config(&scene.server), None);
-    scene.accepts(&verifier, &signer.token()).await;
     scene
         .refuses(&verifier, &Signer::new("x").token(), JwtError::Signature)
         .await;
     scene.clock.advance(Duration::from_secs(1));
     scene
-        .refuses(&verifier, &next.token(), JwtError::Signature)
+        .refuses(&verifier, &Signer::new("y").token(), JwtError::Signature)
+        .await;
+    scene
+        .refuses(&verifier, &next.token(), JwtError::KeyUnknown)
         .await;
     scene.server.serve(&[signer.jwk(), next.jwk()]);
     let before = scene.server.asked();
     verifier.key_set().unwrap().keep_fresh();
-    scene.clock.advance(Duration::from_secs(29));
+    scene.clock.advance(WINDOW);
     verifier.key_set().unwrap().keep_fresh();
     scene.server.asked_times(before + 1).await;
     scene.accepts(&verifier, &next.token()).await;

@@ -189,13 +189,17 @@ impl Verifier {
         let (Err(JwtError::KeyUnknown), Some(key_set)) = (&verdict, &self.key_set) else {
             return verdict;
         };
-        match key_set.seek().await {
+        let name = key_name(token);
+        match key_set.seek(&name).await {
             Sought::NotNow => verdict,
             Sought::Absent => Err(JwtError::Signature),
-            Sought::Read => self.verify(token, clock).map_err(|error| match error {
-                JwtError::KeyUnknown => JwtError::Signature,
-                error => error,
-            }),
+            Sought::Read => match self.verify(token, clock) {
+                Err(JwtError::KeyUnknown) => {
+                    key_set.lacks(&name);
+                    Err(JwtError::Signature)
+                }
+                verdict => verdict,
+            },
         }
     }
 
@@ -335,6 +339,18 @@ impl fmt::Debug for Verifier {
             .field("retired", &self.retired.len())
             .finish_non_exhaustive()
     }
+}
+
+/// What a token calls its key, or else the token: one that names none may yet be signed with a new key.
+fn key_name(token: &str) -> Cow<'_, str> {
+    let named = || {
+        let (mut stack, mut heap) = ([0; STACK], Vec::new());
+        let header = decode(Compact::split(token)?.header, &mut stack, &mut heap)?;
+        let header = header_text(header);
+        let key_id = Header::parse(&header)?.key_id?;
+        Some(key_id.into_owned())
+    };
+    named().map_or(Cow::Borrowed(token), Cow::Owned)
 }
 
 /// `jsonwebtoken` parses a payload twice where `typ` is `JWT`: a JSON string that contains JSON is the JSON it contains.

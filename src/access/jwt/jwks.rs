@@ -1,11 +1,13 @@
 //! The keys behind `auth.jwt.jwks_url`: fetched ahead of need, kept while the URL gives no answer.
 //!
-//! Keeps true: a token whose key isn't known is refused only on a set that was read for its sake, or that is less than 30 s
-//! old; while the set can't be read, the answer is "not now". Reads are one at a time. A key that left the set verifies for
-//! `key_grace`; a set that can't be read again verifies for 24 h.
+//! Keeps true: a token whose key isn't known is never refused for good on what was read before it came: the set is read
+//! again first, or the answer is "not now". Reads are one at a time, at most one in 30 s for unknown keys. A key that left
+//! the set verifies for `key_grace`; a set that can't be read again verifies for 24 h.
 //! Must not know: what a token says.
 
+use std::collections::HashSet;
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -38,6 +40,8 @@ const UNKNOWN: Duration = Duration::from_secs(30);
 const OLDEST: Duration = Duration::from_hours(24);
 /// The pauses between attempts while there is no answer, the last for good.
 const PAUSES: [u64; 5] = [1, 2, 4, 8, 15];
+/// Unknown keys remembered from one read to the next.
+const MOST_ABSENT: usize = 1024;
 
 /// A key set and what keeps it fresh; outlives reloads as long as its URL stays.
 pub struct KeySet {
@@ -50,6 +54,7 @@ pub struct KeySet {
     ledger: Mutex<Ledger>,
     /// Counts reads that ended.
     ended: watch::Sender<u64>,
+    hasher: RandomState,
 }
 
 /// What verifies.
@@ -74,6 +79,8 @@ struct Ledger {
     failures: usize,
     /// Why the last read failed, if it did.
     error: Option<String>,
+    /// Unknown keys that the last read has not brought.
+    absent: HashSet<u64>,
 }
 
 /// What the keys say of a token.
@@ -92,7 +99,7 @@ pub(super) enum Verdict {
 pub(super) enum Sought {
     /// The set was read again: look once more.
     Read,
-    /// The set was read lately, and lacks it.
+    /// The set was read since this key was first asked for, and lacks it.
     Absent,
     /// It can't be said now.
     NotNow,
@@ -130,6 +137,7 @@ impl KeySet {
                     known: ArcSwap::default(),
                     ledger: Mutex::default(),
                     ended: watch::Sender::new(0),
+                    hasher: RandomState::new(),
                 });
                 set.begin(&mut set.ledger(), clock.elapsed());
                 set
@@ -193,8 +201,8 @@ impl KeySet {
         self.known.load_full()
     }
 
-    /// Looks for the key of a token whose verdict was [`Verdict::Unknown`].
-    pub(super) async fn seek(self: &Arc<Self>) -> Sought {
+    /// Looks for the key of a token whose verdict was [`Verdict::Unknown`]. `name` is its `kid`, or else the token itself.
+    pub(super) async fn seek(self: &Arc<Self>, name: &str) -> Sought {
         let began = self.clock.elapsed();
         let mut ended = {
             let mut ledger = self.ledger();
@@ -205,8 +213,11 @@ impl KeySet {
                     return self.not_now(began);
                 }
                 if !ledger.may_seek(began) {
+                    if ledger.absent.contains(&self.hasher.hash_one(name)) {
+                        return Sought::Absent;
+                    }
                     ledger.wanted = true;
-                    return Sought::Absent;
+                    return self.not_now(began);
                 }
                 ledger.sought_at = Some(began);
                 self.begin(&mut ledger, began);
@@ -219,6 +230,14 @@ impl KeySet {
             Sought::Read
         } else {
             self.not_now(began)
+        }
+    }
+
+    /// Remembers that the last read has not brought this key.
+    pub(super) fn lacks(&self, name: &str) {
+        let mut ledger = self.ledger();
+        if ledger.absent.len() < MOST_ABSENT {
+            ledger.absent.insert(self.hasher.hash_one(name));
         }
     }
 
@@ -254,6 +273,7 @@ impl KeySet {
         let now = self.clock.elapsed();
         let mut ledger = self.ledger();
         ledger.running = false;
+        ledger.absent.clear();
         let took = now.saturating_sub(ledger.begun_at);
         match result {
             Ok(keys) => {
@@ -288,10 +308,9 @@ impl KeySet {
 }
 
 impl Ledger {
-    /// Whether the set may be read for the sake of an unknown key.
     fn may_seek(&self, now: Duration) -> bool {
         self.sought_at
-            .is_none_or(|at| now.saturating_sub(at) >= UNKNOWN)
+            .is_none_or(|sought_at| now.saturating_sub(sought_at) >= UNKNOWN)
     }
 }
 
