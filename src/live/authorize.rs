@@ -43,7 +43,7 @@ pub(super) async fn ask(
     claims: &Claims,
     request: &TokenRequest,
     role: Role,
-    stands: bool,
+    stands: impl Fn() -> bool,
     now: Now,
 ) -> Result<Option<Duration>, Refusal> {
     let (Some(authorizer), Some(hook)) = (&snapshot.authorizer, &snapshot.config.authorize) else {
@@ -68,7 +68,7 @@ pub(super) async fn ask(
             LookupOutcome::Miss,
             Err(Refusal::new(Outcome::PolicyDenied, String::from(message))),
         ),
-        Err(no_answer) if stands && rides_through(no_answer, hook.stale_if_error, now) => {
+        Err(no_answer) if stands() && rides_through(no_answer, hook.stale_if_error, now) => {
             (LookupOutcome::Stale, Ok(None))
         }
         Err(_) => (

@@ -327,21 +327,18 @@ async fn judge(
     let path = findings.endpoint;
 
     // Row 4. A holder's renewal never waits for what others ask of the channel.
-    let held = snapshot.sessions.held(
-        channel,
-        subject,
-        asked_role(snapshot, request),
-        now.unix_seconds(),
-    );
+    let asked_role = asked_role(snapshot, request);
+    let held = snapshot
+        .sessions
+        .held(channel, subject, asked_role, now.unix_seconds());
     if held.is_some() {
         findings.endpoint = Endpoint::Refresh;
     }
-    let standing = snapshot.sessions.stands(
-        channel,
-        subject,
-        asked_role(snapshot, request),
-        now.unix_seconds(),
-    );
+    // Looked up where a source gives no answer, for nobody else needs it.
+    let standing = |role| {
+        let sessions = &snapshot.sessions;
+        sessions.stands(channel, subject, role, now.unix_seconds())
+    };
     let charge = if enforced { Charge::Take } else { Charge::Peek };
     snapshot
         .limiter
@@ -350,7 +347,7 @@ async fn judge(
 
     // Rows 6 to 9. Both sources are asked at once: together they may take no longer than one.
     let (account, stream) = tokio::join!(
-        sources::account(snapshot, caller, standing, now),
+        sources::account(snapshot, caller, || standing(asked_role), now),
         sources::look_stream(snapshot, subject, request, now)
     );
     findings.streams = Some(stream.outcome);
@@ -358,8 +355,9 @@ async fn judge(
         findings.accounts = Some(outcome);
         verdict?;
     }
+    let as_asked = || standing(asked_role);
     let role =
-        sources::role_in_stream(snapshot, subject, request, standing, now, stream, findings)?;
+        sources::role_in_stream(snapshot, subject, request, as_asked, now, stream, findings)?;
     // Where no role was asked for, the one held may be another than the stream now gives.
     let holds = |role| {
         let sessions = &snapshot.sessions;
@@ -401,10 +399,7 @@ async fn judge(
         let message = "This login has no user id for messaging, which tokens here open too";
         Refusal::new(Outcome::PolicyDenied, message)
     })?;
-    let stands = snapshot
-        .sessions
-        .stands(channel, subject, Some(role), now.unix_seconds())
-        .is_some();
+    let stands = || standing(Some(role)).is_some();
     let shortened = authorize::ask(snapshot, claims, request, role, stands, now).await?;
     let longest = shortened.unwrap_or(Duration::MAX);
     Ok(Grant {

@@ -17,11 +17,11 @@ use crate::telemetry::labels::Outcome;
 use crate::telemetry::traffic_labels::LookupOutcome;
 
 /// Row 6: whether the account may go on; `None` where accounts aren't looked up. Nobody is refused on a cached answer.
-/// `standing`: the role held, unless a source has said no since it was granted.
+/// `standing`: the role held, unless a source has said no since it was granted; asked for where accounts give no answer.
 pub(super) async fn account(
     snapshot: &Snapshot,
     caller: Caller<'_>,
-    standing: Option<Role>,
+    standing: impl Fn() -> Option<Role>,
     now: Now,
 ) -> Option<(LookupOutcome, Result<(), Refusal>)> {
     Some(match look_account(snapshot, caller, now).await? {
@@ -32,7 +32,7 @@ pub(super) async fn account(
         }
         Err(no_answer) => {
             let stale = snapshot.config.accounts.stale_if_error;
-            if standing.is_some() && rides_through(no_answer, stale, now) {
+            if rides_through(no_answer, stale, now) && standing().is_some() {
                 (LookupOutcome::Stale, Ok(()))
             } else {
                 let message = "Accounts can't be looked up right now";
@@ -105,7 +105,7 @@ pub(super) fn role_in_stream(
     snapshot: &Snapshot,
     subject: &str,
     request: &TokenRequest,
-    standing: Option<Role>,
+    standing: impl Fn() -> Option<Role>,
     now: Now,
     looked: Looked,
     findings: &mut Findings,
@@ -115,7 +115,8 @@ pub(super) fn role_in_stream(
         Lookup::NotFound => return Err(stream_not_live()),
         Lookup::NoAnswer { since } => {
             let stale = snapshot.config.streams.stale_if_error;
-            let role = standing.filter(|_| rides_through(NoAnswer { since }, stale, now));
+            let rides = rides_through(NoAnswer { since }, stale, now);
+            let role = if rides { standing() } else { None };
             findings.streams = Some(role.map_or(LookupOutcome::Error, |_| LookupOutcome::Stale));
             findings.role = role.or(findings.role);
             return role
