@@ -287,12 +287,10 @@ impl Service {
             Ok(mut response) => {
                 let status = response.status();
                 let switched = status == StatusCode::SWITCHING_PROTOCOLS;
-                let id = asked.context.id.header();
-                let headers = std::mem::take(response.headers_mut());
-                *response.headers_mut() = hop::response_headers(headers, id, switched);
+                hop::finish_response(&mut response, asked.context.id.value(), switched);
                 let backend = Some(status);
                 let response = match plan {
-                    Some(plan) => plan.response(response),
+                    Some(plan) => plan.response(hop::mapped(response)),
                     None => Ok(response),
                 };
                 match response {

@@ -23,7 +23,7 @@ async fn a_request_and_its_response_pass_through_and_the_connections_are_kept() 
         .await;
     assert_eq!(
         client.head().await,
-        "HTTP/1.1 203 Sure\r\nx-a: 1\r\nset-cookie: a\r\nset-cookie: b\r\ncontent-length: 3\r\n\r\n"
+        "HTTP/1.1 203 Sure\r\nX-A: 1\r\nSet-Cookie: a\r\nSet-Cookie: b\r\nContent-Length: 3\r\n\r\n"
     );
     assert_eq!(client.exactly(3).await, b"abc");
     client.send(get("/two")).await;
@@ -141,7 +141,7 @@ async fn bodiless_answers_keep_their_length_and_their_connection() {
         .await;
     assert_eq!(
         client.head().await,
-        "HTTP/1.1 200 OK\r\ncontent-length: 1234\r\n\r\n"
+        "HTTP/1.1 200 OK\r\nContent-Length: 1234\r\n\r\n"
     );
     client.send(get("/")).await;
     server.head().await;
@@ -150,7 +150,58 @@ async fn bodiless_answers_keep_their_length_and_their_connection() {
         .await;
     assert_eq!(
         client.head().await,
-        "HTTP/1.1 304 Not Modified\r\netag: \"a\"\r\n\r\n"
+        "HTTP/1.1 304 Not Modified\r\nETag: \"a\"\r\n\r\n"
+    );
+    client.send(get("/")).await;
+    server.head().await;
+}
+
+#[tokio::test]
+async fn trailers_of_an_answer_pass_to_readers_who_ask_for_them_announced_or_not() {
+    let backend = Backend::start().await;
+    let proxy = Proxy::start(backend.address(), Setup::default());
+    let mut client = proxy.connect().await;
+    let mut server = None;
+    for (te, expected) in [
+        ("TE: trailers\r\n", "0\r\nx-sum: 1\r\n\r\n"),
+        ("", "0\r\n\r\n"),
+    ] {
+        client
+            .send(format!("GET / HTTP/1.1\r\nHost: x\r\n{te}\r\n"))
+            .await;
+        let server = match &mut server {
+            None => server.insert(backend.accept().await),
+            Some(server) => server,
+        };
+        server.head().await;
+        server
+            .send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX-Sum: 1\r\n\r\n")
+            .await;
+        let head = client.head().await;
+        assert_eq!(
+            head,
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+        );
+        let body = format!("1\r\na\r\n{expected}");
+        assert_eq!(client.exactly(body.len()).await, body.as_bytes());
+    }
+}
+
+#[tokio::test]
+async fn an_unchanged_answer_still_says_how_long_it_would_have_been() {
+    let backend = Backend::start().await;
+    let proxy = Proxy::start(backend.address(), Setup::default());
+    let mut client = proxy.connect().await;
+    client.send(get("/")).await;
+    let mut server = backend.accept().await;
+    server.head().await;
+    server
+        .send("HTTP/1.1 304 Not Modified\r\nContent-Length: 1234\r\n\r\n")
+        .await;
+    let head = client.head().await;
+    assert_eq!(
+        head,
+        "HTTP/1.1 304 Not Modified\r\nContent-Length: 1234\r\n\r\n"
     );
     client.send(get("/")).await;
     server.head().await;

@@ -301,6 +301,21 @@ async fn a_client_that_leaves_in_the_middle_of_its_body_closes_the_backend_conne
 }
 
 #[tokio::test]
+async fn a_request_that_breaks_off_at_once_reaches_the_backend_as_far_as_it_came() {
+    let backend = Backend::start().await;
+    let proxy = Proxy::start(backend.address(), Setup::default());
+    let mut client = proxy.connect().await;
+    // All of it, and the end, are there before the backend is.
+    client
+        .send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nsome of it")
+        .await;
+    drop(client);
+    let mut server = backend.accept().await;
+    assert!(server.head().await.contains("content-length: 1000\r\n"));
+    assert_eq!(server.rest().await, "some of it");
+}
+
+#[tokio::test]
 async fn a_client_that_only_stops_sending_still_gets_its_answer() {
     let backend = Backend::start().await;
     let proxy = Proxy::start(backend.address(), Setup::default());

@@ -21,10 +21,11 @@ const LAYERS: [&[&str]; 8] = [
 ];
 
 /// Below every line: words that all share, and that may use each other.
-const VOCABULARY: [&str; 17] = [
+const VOCABULARY: [&str; 18] = [
     "config::model",
     "config::secret",
     "http",
+    "http1",
     "telemetry",
     "transport",
     "connect",
@@ -42,16 +43,15 @@ const VOCABULARY: [&str; 17] = [
 ];
 
 /// No IO, no clock, no randomness: byte-equal answers to equal questions.
-const PURE: [&str; 5] = [
-    "agora",
-    "http",
-    "forward::codec",
-    "forward::retry",
-    "config::diff",
-];
+const PURE: [&str; 5] = ["agora", "http", "http1", "forward::retry", "config::diff"];
 
-/// Bodies are streams: polled, and given back by a channel when they end.
-const NOT_PURE: [&str; 2] = ["http::body", "http::rewrite"];
+/// Bodies are streams: polled, and given back by a channel when they end; buffers are filled from sockets, and emptied into them.
+const NOT_PURE: [&str; 4] = [
+    "http::body",
+    "http::rewrite",
+    "http1::input",
+    "http1::output",
+];
 
 /// What a pure module never names. Addresses of `std::net` are values, and fine.
 const IMPURE: [&str; 20] = [

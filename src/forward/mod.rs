@@ -5,8 +5,6 @@
 //! |---|---|
 //! | [`pool`] | connections to a server, kept |
 //! | `wire` | one of them: an exchange at a time |
-//! | `output`, `input` | what waits to be written to it; what was read and not understood |
-//! | `codec` | HTTP/1.1 as bytes |
 //! | [`retry`] | what may be tried again: a pure table |
 //! | [`tunnel`] | bytes both ways after an upgrade |
 //!
@@ -31,16 +29,13 @@ use crate::config::model::{Upstream, UpstreamServer};
 use crate::error::{Kind, ProxyError, Retry, Side};
 use crate::http::body::{Body, RequestBody};
 use crate::http::hop::RequestChanges;
+use crate::http1::parse_response::Head;
 
-mod codec;
-mod input;
-mod output;
 pub mod pool;
 pub mod retry;
 pub mod tunnel;
 mod wire;
 
-use codec::response::Head;
 use pool::{Lent, Pool};
 use retry::{Candidate, Left, Next};
 
@@ -270,7 +265,8 @@ fn accepted(
         head.keep_alive_for
             .map_or(keep, |announced| keep.min(announced)),
     );
-    Ok(Response::from_parts(parts, Body::forwarded(connection)))
+    let body = Body::forwarded(connection).behind(head.lines);
+    Ok(Response::from_parts(parts, body))
 }
 
 fn bad_response(what: &'static str) -> ProxyError {

@@ -20,7 +20,6 @@ use http_body::{Frame, SizeHint};
 use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::Instant;
 
-use super::codec::response::Head;
 use super::retry::{self, Progress};
 use super::wire::{Fault, Wire};
 use crate::backends::{Admission, Backend};
@@ -30,6 +29,7 @@ use crate::deadline::Deadline;
 use crate::error::{Kind, ProxyError, Retry, Side};
 use crate::http::body::{RequestBody, Source};
 use crate::http::hop::RequestChanges;
+use crate::http1::parse_response::Head;
 use crate::transport::Upgraded;
 
 /// Idle connections kept per worker and server. More than a worker has in flight under any load that one core carries.

@@ -14,16 +14,17 @@ use http::{HeaderMap, Request};
 use http_body::{Body as _, Frame};
 use tokio::io::{AsyncWrite as _, ReadBuf};
 
-use super::codec::Malformed;
-use super::codec::body::{Framing, Next};
-use super::codec::request::{self, CHUNK_END};
-use super::codec::response::{Head, take_head};
-use super::input::Input;
-use super::output::Output;
 use super::retry::Progress;
 use crate::http::body::RequestBody;
 use crate::http::exchange::Exchange;
 use crate::http::hop::RequestChanges;
+use crate::http1::Malformed;
+use crate::http1::decode::{Decoder, Next};
+use crate::http1::encode::{Encoder, OtherLength};
+use crate::http1::input::Input;
+use crate::http1::output::Output;
+use crate::http1::parse_response::{Asked, Head, take_head};
+use crate::http1::write_request::write_head;
 use crate::transport::{Transport, Upgraded};
 
 /// What can go wrong on a connection.
@@ -31,14 +32,20 @@ use crate::transport::{Transport, Upgraded};
 pub(super) enum Fault {
     /// The request's body broke.
     #[error("{0}")]
-    Request(hyper::Error),
-    /// The request's body ended before its announced length.
-    #[error("the request's body is shorter than announced")]
+    Request(io::Error),
+    /// The request's body isn't as long as it was announced to be.
+    #[error("the request's body has another length than announced")]
     RequestCut,
     #[error("{0}")]
     Response(#[from] Malformed),
     #[error("{0}")]
     Connection(#[from] io::Error),
+}
+
+impl From<OtherLength> for Fault {
+    fn from(_: OtherLength) -> Self {
+        Self::RequestCut
+    }
 }
 
 /// How far the request is sent.
@@ -61,15 +68,15 @@ pub(super) struct Wire {
     output: Output,
     /// Until its response begins, so that it can be had back; or until it is sent.
     request: Option<Box<Request<RequestBody>>>,
-    sending: request::Framing,
+    sending: Encoder,
     /// A frame of the request's body was taken.
     body_begun: bool,
     upload: Upload,
     progress: Progress,
     /// Bytes of the response's head that were looked at.
     known: usize,
-    to_head_request: bool,
-    receiving: Framing,
+    asked: Asked,
+    receiving: Decoder,
     keep_alive: bool,
     exchange: Option<Rc<Exchange>>,
     /// Whoever reads the response, while somebody else sends the request.
@@ -85,13 +92,16 @@ impl Wire {
             input: Input::new(),
             output: Output::default(),
             request: None,
-            sending: request::Framing::Over,
+            sending: Encoder::Over,
             body_begun: false,
             upload: Upload::Sent,
             progress: Progress::NotWritten,
             known: 0,
-            to_head_request: false,
-            receiving: Framing::Over,
+            asked: Asked {
+                by_head: false,
+                for_http1: false,
+            },
+            receiving: Decoder::Over,
             keep_alive: true,
             exchange: None,
             reader: None,
@@ -106,12 +116,15 @@ impl Wire {
         changes: &RequestChanges<'_>,
     ) {
         self.output.clear();
-        self.sending = request::write_head(&request, changes, self.output.gathered());
+        self.sending = write_head(&request, changes, self.output.gathered());
         self.body_begun = false;
         self.upload = Upload::UnderWay;
         self.progress = Progress::NotWritten;
         self.known = 0;
-        self.to_head_request = request.method() == http::Method::HEAD;
+        self.asked = Asked {
+            by_head: request.method() == http::Method::HEAD,
+            for_http1: request.version() <= http::Version::HTTP_11,
+        };
         self.keep_alive = false;
         self.exchange = Some(request.body().exchange().clone());
         self.request = Some(request);
@@ -143,7 +156,12 @@ impl Wire {
             return Poll::Ready(Ok(()));
         }
         loop {
-            let awaited = self.poll_gather(context)?.is_pending();
+            let gathered = self.poll_gather(context);
+            if let Poll::Ready(Err(fault)) = gathered {
+                // The backend sees a request that breaks off, as it would without us, and not none at all.
+                let _ = self.poll_write(context);
+                return Poll::Ready(Err(fault));
+            }
             if let Err(error) = ready!(self.poll_write(context)) {
                 // A server that refuses a request may answer and close before all of it has arrived.
                 tracing::debug!(%error, "the backend takes no more of a request");
@@ -151,11 +169,11 @@ impl Wire {
                 self.request.take_if(|_| self.body_begun);
                 return Poll::Ready(Ok(()));
             }
-            if self.sending == request::Framing::Over {
+            if self.sending == Encoder::Over {
                 self.upload = Upload::Sent;
                 return Poll::Ready(Ok(()));
             }
-            if awaited {
+            if gathered.is_pending() {
                 return Poll::Pending;
             }
         }
@@ -163,61 +181,26 @@ impl Wire {
 
     /// Takes frames of the body until there is enough to write. Pending when the client hasn't sent more.
     fn poll_gather(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Fault>> {
-        while self.sending != request::Framing::Over && self.output.has_room() {
+        while self.sending != Encoder::Over && self.output.has_room() {
             let Some(request) = &mut self.request else {
-                self.sending = request::Framing::Over;
+                self.sending = Encoder::Over;
                 break;
             };
             let frame = ready!(Pin::new(request.body_mut()).poll_frame(context));
             self.body_begun = true;
             match frame {
-                None => self.end_body(&HeaderMap::new())?,
+                None => self.sending.end(&HeaderMap::new(), &mut self.output)?,
                 Some(Err(error)) => return Poll::Ready(Err(Fault::Request(error))),
                 Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => self.queue(data)?,
+                    Ok(data) => self.sending.push(data, &mut self.output)?,
                     Err(frame) => {
                         let trailers = frame.into_trailers().unwrap_or_default();
-                        self.end_body(&trailers)?;
+                        self.sending.end(&trailers, &mut self.output)?;
                     }
                 },
             }
         }
         Poll::Ready(Ok(()))
-    }
-
-    fn queue(&mut self, data: Bytes) -> Result<(), Fault> {
-        if data.is_empty() {
-            return Ok(());
-        }
-        let chunked = match &mut self.sending {
-            request::Framing::Sized(rest) => {
-                let length = u64::try_from(data.len()).unwrap_or(u64::MAX);
-                *rest = rest.checked_sub(length).ok_or(Fault::RequestCut)?;
-                if *rest == 0 {
-                    self.sending = request::Framing::Over;
-                }
-                false
-            }
-            request::Framing::Chunked | request::Framing::Over => true,
-        };
-        if chunked {
-            request::write_chunk_size(data.len(), self.output.gathered());
-        }
-        self.output
-            .push(data, if chunked { CHUNK_END } else { b"" });
-        Ok(())
-    }
-
-    fn end_body(&mut self, trailers: &HeaderMap) -> Result<(), Fault> {
-        match self.sending {
-            request::Framing::Sized(_) => return Err(Fault::RequestCut),
-            request::Framing::Chunked => {
-                request::write_last_chunk(trailers, self.output.gathered());
-            }
-            request::Framing::Over => {}
-        }
-        self.sending = request::Framing::Over;
-        Ok(())
     }
 
     /// Writes what is queued, and flushes it.
@@ -248,10 +231,10 @@ impl Wire {
             if self.input.len() > self.known {
                 let mut fields = self.recycled_fields();
                 let (input, known) = (self.input.bytes(), self.known);
-                let head = take_head(input, known, self.to_head_request, &mut fields)?;
+                let head = take_head(input, known, self.asked, &mut fields)?;
                 if let Some(head) = head {
                     self.keep_alive = head.keep_alive;
-                    self.receiving = head.framing.clone();
+                    self.receiving = head.decoder.clone();
                     return Poll::Ready(Ok(head));
                 }
                 self.known = self.input.len();
@@ -291,8 +274,8 @@ impl Wire {
                 return self.give_up(fault);
             }
             match self.poll_fill(context) {
-                Poll::Ready(Ok(0)) if self.receiving == Framing::UntilClose => {
-                    self.receiving = Framing::Over;
+                Poll::Ready(Ok(0)) if self.receiving == Decoder::UntilClose => {
+                    self.receiving = Decoder::Over;
                 }
                 Poll::Ready(Ok(0)) => {
                     return self.give_up(Fault::Connection(io::ErrorKind::UnexpectedEof.into()));
@@ -310,7 +293,7 @@ impl Wire {
     }
 
     fn give_up(&mut self, fault: Fault) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
-        self.receiving = Framing::Over;
+        self.receiving = Decoder::Over;
         self.keep_alive = false;
         Poll::Ready(Some(Err(fault)))
     }
@@ -322,7 +305,7 @@ impl Wire {
 
     /// Whether the response is read to its end.
     pub(super) fn received(&self) -> bool {
-        self.receiving == Framing::Over
+        self.receiving == Decoder::Over
     }
 
     /// Sends the rest of a request whose response has begun; tells whoever reads the response if that fails.
@@ -350,7 +333,7 @@ impl Wire {
             }
         }
         let rest = match self.receiving {
-            Framing::Sized(rest) => Some(rest),
+            Decoder::Sized(rest) => Some(rest),
             _ => None,
         };
         let ahead = |exchange: &Rc<Exchange>| exchange.paces().download.ahead();
@@ -374,7 +357,7 @@ impl Wire {
         self.output.shrink();
         self.keep_alive
             && self.upload == Upload::Sent
-            && self.receiving == Framing::Over
+            && self.receiving == Decoder::Over
             && self.input.len() == 0
     }
 

@@ -1,8 +1,10 @@
-//! Message bodies: what a client sends, what it gets.
+//! Message bodies: what a client gets, and in `request` what it sends.
 //!
 //! Keeps true: frames pass through uncopied and one at a time; a response body calls its finish hook exactly once,
 //! at its end or when it is dropped; both bodies mark their [`Exchange`].
 //! Must not know: where a forwarded body comes from, beyond a [`Source`] to give back.
+
+mod request;
 
 use std::fmt;
 use std::io;
@@ -11,146 +13,14 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::HeaderMap;
-use http::header::CONTENT_LENGTH;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use hyper::body::Incoming;
 
+pub use self::request::{Inlet, RequestBody};
 use super::exchange::Exchange;
 use super::hop;
+use super::lines::Lines;
 use super::rewrite::{Rewrite, Rewritten};
 use crate::transport::Upgraded;
-
-/// A request's body.
-#[derive(Debug)]
-pub struct RequestBody {
-    content: RequestContent,
-    exchange: Rc<Exchange>,
-}
-
-#[derive(Debug)]
-enum RequestContent {
-    Empty,
-    Full(Bytes),
-    Incoming(Incoming),
-    Prefixed(Bytes, Incoming),
-}
-
-impl RequestBody {
-    /// A body that comes from the client.
-    pub fn incoming(incoming: Incoming, exchange: Rc<Exchange>) -> Self {
-        if incoming.is_end_stream() {
-            return Self::empty(exchange);
-        }
-        Self {
-            content: RequestContent::Incoming(incoming),
-            exchange,
-        }
-    }
-
-    /// No body.
-    pub fn empty(exchange: Rc<Exchange>) -> Self {
-        exchange.mark_request_done();
-        Self {
-            content: RequestContent::Empty,
-            exchange,
-        }
-    }
-
-    /// The exchange that this body belongs to.
-    pub fn exchange(&self) -> &Rc<Exchange> {
-        &self.exchange
-    }
-
-    /// Whether there is a body whose length these, the request's fields, don't announce: it goes on in chunks.
-    pub fn is_unannounced(&self, headers: &HeaderMap) -> bool {
-        !self.is_end_stream()
-            && (self.size_hint().exact().is_none() || !headers.contains_key(CONTENT_LENGTH))
-    }
-
-    /// Puts bytes that were read from this body back in front of it, to be read again.
-    #[must_use]
-    pub fn replay(mut self, read: Bytes) -> Self {
-        if read.is_empty() {
-            return self;
-        }
-        self.content = match std::mem::replace(&mut self.content, RequestContent::Empty) {
-            RequestContent::Incoming(rest) => RequestContent::Prefixed(read, rest),
-            RequestContent::Empty => RequestContent::Full(read),
-            RequestContent::Full(rest) => RequestContent::Full([read, rest].concat().into()),
-            RequestContent::Prefixed(second, rest) => {
-                RequestContent::Prefixed([read, second].concat().into(), rest)
-            }
-        };
-        self
-    }
-}
-
-impl HttpBody for RequestBody {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let this = self.get_mut();
-        let frame = match &mut this.content {
-            RequestContent::Empty => None,
-            RequestContent::Full(bytes) => {
-                let bytes = std::mem::take(bytes);
-                this.content = RequestContent::Empty;
-                Some(Ok(Frame::data(bytes)))
-            }
-            RequestContent::Incoming(incoming) => {
-                let poll = Pin::new(incoming).poll_frame(context);
-                this.exchange.mark_request_awaited(poll.is_pending());
-                ready!(poll)
-            }
-            RequestContent::Prefixed(prefix, _) => {
-                let prefix = std::mem::take(prefix);
-                let prefixed = std::mem::replace(&mut this.content, RequestContent::Empty);
-                if let RequestContent::Prefixed(_, rest) = prefixed {
-                    this.content = RequestContent::Incoming(rest);
-                }
-                Some(Ok(Frame::data(prefix)))
-            }
-        };
-        // Trailers are the last frame; nobody asks for another.
-        let trailers = matches!(&frame, Some(Ok(frame)) if frame.is_trailers());
-        if frame.is_none() || trailers || this.is_end_stream() {
-            this.exchange.mark_request_done();
-        } else {
-            this.exchange.mark_request_frame();
-        }
-        Poll::Ready(if trailers {
-            frame.map(passed_on)
-        } else {
-            frame
-        })
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match &self.content {
-            RequestContent::Empty => true,
-            RequestContent::Full(_) | RequestContent::Prefixed(..) => false,
-            RequestContent::Incoming(incoming) => incoming.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match &self.content {
-            RequestContent::Empty => SizeHint::with_exact(0),
-            RequestContent::Full(bytes) => SizeHint::with_exact(length(bytes)),
-            RequestContent::Incoming(incoming) => incoming.size_hint(),
-            RequestContent::Prefixed(prefix, rest) => rest
-                .size_hint()
-                .exact()
-                .and_then(|rest| rest.checked_add(length(prefix)))
-                .map_or_else(SizeHint::new, SizeHint::with_exact),
-        }
-    }
-}
 
 /// Trailers without what may not travel in them.
 fn passed_on<E>(frame: Result<Frame<Bytes>, E>) -> Result<Frame<Bytes>, E> {
@@ -158,12 +28,6 @@ fn passed_on<E>(frame: Result<Frame<Bytes>, E>) -> Result<Frame<Bytes>, E> {
         Ok(trailers) => Frame::trailers(hop::trailers(trailers)),
         Err(frame) => frame,
     })
-}
-
-impl Drop for RequestBody {
-    fn drop(&mut self) {
-        self.exchange.mark_request_dropped();
-    }
 }
 
 /// How a response body ended.
@@ -213,6 +77,7 @@ pub struct Body {
     error: Option<io::Error>,
     finish: Option<Finish>,
     exchange: Option<Rc<Exchange>>,
+    lines: Option<Lines>,
 }
 
 #[derive(Debug)]
@@ -268,7 +133,25 @@ impl Body {
             error: None,
             finish: None,
             exchange: None,
+            lines: None,
         }
+    }
+
+    /// Fields that go before this body, as lines; the response's map has the others.
+    #[must_use]
+    pub fn behind(mut self, lines: Option<Lines>) -> Self {
+        self.lines = lines;
+        self
+    }
+
+    /// The fields that go before this body as lines.
+    pub fn lines(&self) -> Option<&Lines> {
+        self.lines.as_ref()
+    }
+
+    /// The same, to add to or to take.
+    pub fn lines_mut(&mut self) -> &mut Option<Lines> {
+        &mut self.lines
     }
 
     /// Calls `finish` when this body is over: handed out, or dropped before.
@@ -414,8 +297,6 @@ fn length(bytes: &Bytes) -> u64 {
 mod tests {
     use std::cell::RefCell;
 
-    use http_body_util::BodyExt;
-
     use super::*;
 
     type Calls = Rc<RefCell<Vec<Finished>>>;
@@ -471,17 +352,5 @@ mod tests {
                 ending: Ending::Complete
             }]
         );
-    }
-
-    #[tokio::test]
-    async fn bytes_put_back_are_read_first_and_the_length_is_theirs() {
-        let exchange = Rc::new(Exchange::default());
-        let body = RequestBody::empty(exchange.clone())
-            .replay(Bytes::from_static(b"lo"))
-            .replay(Bytes::from_static(b"hel"));
-        assert_eq!(body.size_hint().exact(), Some(5));
-        let bytes = body.collect().await.unwrap().to_bytes();
-        assert_eq!(bytes, "hello");
-        assert!(exchange.request_done());
     }
 }

@@ -11,8 +11,9 @@ use http::header::{
     CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TE,
     TRANSFER_ENCODING, UPGRADE,
 };
-use http::{Method, Version};
+use http::{Method, Response, Version};
 
+use super::body::Body;
 use super::forwarded::{
     Claims, Origin, X_FORWARDED_HOST, X_FORWARDED_PROTO, is_claim, is_same_name,
 };
@@ -42,7 +43,7 @@ pub struct RequestChanges<'a> {
 /// As text, for no map of them is ever needed, and building one takes several times as long.
 pub fn write_request_fields(incoming: &HeaderMap, changes: &RequestChanges<'_>, out: &mut Vec<u8>) {
     let nominated = Nominated::by(incoming);
-    // First, as clients write it; hyper parses it from anywhere.
+    // First, as clients write it.
     let mut host = Some(changes.host);
     if !incoming.contains_key(HOST) {
         write_host(&mut host, out);
@@ -84,7 +85,7 @@ pub fn write_request_fields(incoming: &HeaderMap, changes: &RequestChanges<'_>, 
 }
 
 /// Whether this asks for the interim answer that is given here. What else may be expected is the backend's to refuse.
-fn expects_continue(value: &[u8]) -> bool {
+pub fn expects_continue(value: &[u8]) -> bool {
     let wanted = b"100-continue";
     value
         .windows(wanted.len())
@@ -125,7 +126,7 @@ fn travels(name: &HeaderName, changes: &RequestChanges<'_>) -> bool {
     }
 }
 
-/// The header map of a response on its way to the client. `Transfer-Encoding` is made anew by hyper, and a `Content-Length` beside it
+/// The header map of a response on its way to the client. `Transfer-Encoding` is made anew, and a `Content-Length` beside it
 /// is void (RFC 9112 section 6.3). The backend's `x-request-id`, if any, gives way to ours.
 ///
 /// `switched` is for a 101 that answers a [`is_websocket_upgrade`]: `Connection` and `Upgrade` are kept in that one case.
@@ -151,14 +152,32 @@ pub fn response_headers(
     outgoing
 }
 
+/// Makes a backend's response fit to travel on, with our `x-request-id`; see [`response_headers`]. Of lines, only those that
+/// travel were written.
+pub fn finish_response(response: &mut Response<Body>, request_id: &HeaderValue, switched: bool) {
+    if let Some(lines) = response.body_mut().lines_mut() {
+        lines.push(X_REQUEST_ID.as_str().as_bytes(), request_id.as_bytes());
+        return;
+    }
+    let headers = std::mem::take(response.headers_mut());
+    *response.headers_mut() = response_headers(headers, request_id.clone(), switched);
+}
+
+/// A response whose fields are all in its map, to be looked at.
+pub fn mapped(mut response: Response<Body>) -> Response<Body> {
+    if let Some(lines) = response.body_mut().lines_mut().take() {
+        *response.headers_mut() = lines.into_map();
+    }
+    response
+}
+
 /// Whether a backend's field is for the client, as far as its name says.
 fn travels_back(name: &HeaderName) -> bool {
     !(is_hop_by_hop(name) || *name == X_REQUEST_ID)
 }
 
 /// The trailers that travel on, either way: nothing that frames a message, says whose request it is, or belongs to one hop
-/// (RFC 9110 section 6.5.1). hyper sends only those that `Trailer` announced, and none of what routes or frames; the rest is
-/// for us to drop.
+/// (RFC 9110 section 6.5.1).
 pub fn trailers(incoming: HeaderMap) -> HeaderMap {
     let mut outgoing = HeaderMap::with_capacity(incoming.len());
     move_fields(incoming, &mut outgoing, |name| {

@@ -9,6 +9,7 @@ pub mod exchange;
 pub mod forwarded;
 pub mod hop;
 pub mod http2;
+pub mod lines;
 pub mod media;
 pub mod pattern;
 pub mod respond;

@@ -1,4 +1,4 @@
-//! Requests that go no further: what hyper lets through but two servers could read in two ways (request smuggling).
+//! Requests that go no further: what is HTTP by its letters, but two servers could read in two ways (request smuggling).
 //!
 //! Keeps true: what passes has one meaning for its target, its host and its framing.
 //! Must not know: whose target it is, or how a refusal is written.
@@ -79,7 +79,7 @@ impl Refusal {
     }
 }
 
-/// Checks a request's head as hyper parsed it, before anything else looks at it.
+/// Checks a request's head as it was parsed, before anything else looks at it.
 pub fn check(
     method: &Method,
     target: &Uri,

@@ -1,5 +1,7 @@
 //! A token request's body, collected up to its limit; it can be put back for a backend that is to have it after all.
 
+use std::io;
+
 use bytes::{Bytes, BytesMut};
 use http_body::Body as _;
 use http_body_util::BodyExt;
@@ -17,7 +19,7 @@ pub enum Collected {
     /// More than the limit; this much was read.
     TooLarge(Bytes),
     /// The client went away, or its framing broke.
-    Broken(hyper::Error),
+    Broken(io::Error),
 }
 
 /// Reads the body up to the limit. Trailers are dropped: a token request has none.

@@ -7,24 +7,23 @@
 use std::cell::RefCell;
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
-use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::Poll;
 use std::time::Duration;
 
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-use super::call::{mark_event_stream, withhold};
+use super::framed::{Framed, Sending};
 use super::frames::Frames;
 use super::open::Opened;
-use super::stall::{Cause, Watch, WatchedIo};
+use super::response::{mark_event_stream, withhold};
+use super::stall::Cause;
 use super::stop::{Stage, Stop};
 use super::streams::{Pieces, Spawner, Streams};
 use super::{Event, Observer, ParseError};
@@ -75,13 +74,15 @@ pub(super) async fn serve<S: Answer>(
 ) {
     let listener = connection.listener;
     let frames = Rc::new(RefCell::new(Frames::new()));
-    let watch = Rc::<Watch>::default();
+    let sending = Rc::<Sending>::default();
     let streams = Rc::<Streams>::default();
     let timeouts = Rc::new(RefCell::new(service.timeouts()));
-    let io = TokioIo::new(FramedIo {
-        io: WatchedIo::new(opened.transport, opened.ahead, watch.clone()),
-        frames: frames.clone(),
-    });
+    let io = Framed::new(
+        opened.transport,
+        opened.ahead,
+        frames.clone(),
+        sending.clone(),
+    );
     let spawner = Spawner {
         streams: streams.clone(),
         timeouts: timeouts.clone(),
@@ -97,7 +98,7 @@ pub(super) async fn serve<S: Answer>(
         observer: observer.clone(),
         paces: Rc::new(Paces::up_to(READ_AHEAD, READ_AHEAD)),
     };
-    let mut http = builder(&limits, spawner).serve_connection(io, call);
+    let mut http = builder(&limits, spawner).serve_connection(TokioIo::new(io), call);
     let mut deadline = Deadline::default();
     let mut waits = Waits::default();
     let end = poll_fn(|context| {
@@ -123,7 +124,7 @@ pub(super) async fn serve<S: Answer>(
             if streams.abused() || waits.abused(&mut frames.borrow_mut()) {
                 return Poll::Ready(Some(Event::ParseFailed(ParseError::Abuse)));
             }
-            waits.note(&watch, &streams, frames.borrow().begun());
+            waits.note(&sending, &streams, frames.borrow().begun());
             let (due, end) = waits.next(&timeouts.borrow());
             if deadline.poll_until(due, context).is_pending() {
                 return Poll::Pending;
@@ -194,7 +195,7 @@ impl<S: Answer> hyper::service::Service<Request<Incoming>> for Call<S> {
         self.timeouts.replace(self.service.timeouts());
         let limits = self.service.limits();
         let head = request.method() == Method::HEAD;
-        let mut request = request.map(|incoming| RequestBody::incoming(incoming, exchange.clone()));
+        let mut request = request.map(|incoming| RequestBody::http2(incoming, exchange.clone()));
         fields::join_cookies(request.headers_mut());
         fields::join_lengths(request.headers_mut());
         let fits = fields::fits(request.headers(), limits.header_fields, limits.header_bytes);
@@ -239,12 +240,12 @@ struct Waits {
 
 impl Waits {
     /// Notes after a poll which waits have begun, gone on or ended.
-    fn note(&mut self, watch: &Watch, streams: &Streams, begun: bool) {
-        let sent = watch.take_sent();
+    fn note(&mut self, sending: &Sending, streams: &Streams, begun: bool) {
+        let sent = sending.take_sent();
         let heard = self.requests != streams.requests();
         self.requests = streams.requests();
         keep(&mut self.begun, begun, heard);
-        keep(&mut self.write, watch.write_blocked(), sent);
+        keep(&mut self.write, sending.is_blocked(), sent);
         // A response may still be on its way when its stream is over, so that sending counts once we close.
         keep(
             &mut self.quiet,
@@ -291,58 +292,5 @@ fn keep(since: &mut Option<Instant>, waiting: bool, progress: bool) {
         *since = None;
     } else if since.is_none() || progress {
         *since = Some(timer_now());
-    }
-}
-
-/// A client's transport whose frames are counted.
-struct FramedIo {
-    io: WatchedIo,
-    frames: Rc<RefCell<Frames>>,
-}
-
-impl AsyncRead for FramedIo {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.io).poll_read(context, buffer))?;
-        let mut frames = self.frames.borrow_mut();
-        frames.push(buffer.filled_mut().get_mut(before..).unwrap_or_default());
-        if frames.broken() {
-            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for FramedIo {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(context, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(context, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(context)
     }
 }

@@ -5,10 +5,11 @@
 //! | [`listen`] | binding, and accepting for ever |
 //! | [`worker`] | one thread per core with its own runtime, listeners and connections |
 //! | `open` | from a socket to a protocol: TLS handshake, ALPN, HTTP/2's preface |
-//! | [`conn`] | one connection: HTTP/1.1, sleep, tunnel |
-//! | `http2`, `streams`, `frames`, `trailers` | one HTTP/2 connection; its streams; what its client sends, and ends with |
+//! | [`conn`] | one connection: awake, asleep, a tunnel |
+//! | `http1`, `client` | the requests of an HTTP/1.1 connection that is awake; its socket and buffers |
+//! | `http2`, `framed`, `streams`, `frames`, `trailers` | one HTTP/2 connection; its socket; its streams; what its client sends, and ends with |
 //! | [`permits`] | how many connections are open |
-//! | `call` | hyper's service: from request to response |
+//! | `response` | what a connection knows of a response and the service can't |
 //! | `refusal` | the answer to what the parser refused |
 //! | `linger` | closing without resetting an answer away |
 //! | [`stall`] | what a connection waits for, and for how long |
@@ -16,15 +17,18 @@
 //!
 //! Must not know: what a request means.
 
-mod call;
+mod client;
 pub mod conn;
+mod framed;
 mod frames;
+mod http1;
 mod http2;
 mod linger;
 pub mod listen;
 mod open;
 pub mod permits;
 mod refusal;
+mod response;
 pub mod stall;
 pub mod stop;
 mod streams;

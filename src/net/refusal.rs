@@ -1,7 +1,4 @@
-//! The answer to bytes that the parser didn't take for a request.
-//!
-//! hyper answers them itself, bare and before anybody else is asked; `stall` keeps that back where it can be told from a
-//! response, and it is written anew here: with the body and the fields that all our refusals have.
+//! The answer to bytes that are no request: with the body and the fields that all our refusals have.
 //!
 //! Keeps true: a client that doesn't read holds nobody up.
 //! Must not know: why the bytes were refused.
@@ -15,20 +12,45 @@ use http_body_util::BodyExt as _;
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
 
+use super::ParseError;
 use crate::http::body::Body;
+use crate::http::exchange::Answer;
+use crate::http1::parse_request::Refusal;
 use crate::transport::Transport;
 
 /// For a few hundred bytes into the buffer of a socket.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// The status of an HTTP/1.1 response that begins with these bytes.
-pub(super) fn status(written: &[u8]) -> Option<StatusCode> {
-    let code = written.strip_prefix(b"HTTP/1.1 ")?.get(..3)?;
-    StatusCode::from_bytes(code).ok()
+/// Answers bytes of which `unread` are left.
+pub(super) async fn answer(
+    refusal: Refusal,
+    transport: &mut Transport,
+    service: &impl Answer,
+    unread: &[u8],
+) {
+    let status = match refusal {
+        Refusal::Malformed => StatusCode::BAD_REQUEST,
+        Refusal::TooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        Refusal::TargetTooLong => StatusCode::URI_TOO_LONG,
+        // Who speaks HTTP/2 wouldn't understand.
+        Refusal::Http2 => return,
+    };
+    let head = unread.starts_with(b"HEAD ");
+    write(transport, service.refuse(status), head).await;
+}
+
+impl From<Refusal> for ParseError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Malformed => Self::Malformed,
+            Refusal::TooLarge | Refusal::TargetTooLong => Self::TooLarge,
+            Refusal::Http2 => Self::Http2,
+        }
+    }
 }
 
 /// Writes a response that we made, the last of its connection; `head` leaves its body out.
-pub(super) async fn write(transport: &mut Transport, response: Response<Body>, head: bool) {
+async fn write(transport: &mut Transport, response: Response<Body>, head: bool) {
     let bytes = serialized(response, head).await;
     // Whoever is gone, or doesn't read, has no use for it.
     let _ = timeout(PATIENCE, async {
@@ -67,22 +89,6 @@ async fn serialized(response: Response<Body>, head: bool) -> Vec<u8> {
 mod tests {
     use super::*;
     use crate::http::respond;
-
-    #[test]
-    fn the_status_is_read_from_a_status_line_and_from_nothing_else() {
-        assert_eq!(
-            status(b"HTTP/1.1 431 Request"),
-            Some(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)
-        );
-        for other in [
-            &b""[..],
-            b"HTTP/1.1 43",
-            b"HTTP/1.0 400 Bad",
-            b"HTTP/1.1 abc",
-        ] {
-            assert_eq!(status(other), None);
-        }
-    }
 
     #[tokio::test]
     async fn a_response_is_written_with_its_length_and_the_end_of_its_connection() {

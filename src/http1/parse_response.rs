@@ -7,13 +7,16 @@
 use std::mem::MaybeUninit;
 use std::time::Duration;
 
-use bytes::{Buf, BytesMut};
-use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version, response};
+use bytes::{Buf, Bytes, BytesMut};
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, Response, StatusCode, Version, response};
 use hyper::ext::ReasonPhrase;
 
-use super::body::Framing;
-use super::{Malformed, elements, length};
+use super::Malformed;
+use super::decode::Decoder;
+use super::fields::{Place, USUAL_FIELDS, blank, elements, length, may_be_complete, without};
+use super::write_response::is_bodyless;
+use crate::http::lines::Lines;
 
 /// Bytes of a head: more than any server sends, and what one connection may be made to hold.
 const MAX_HEAD: usize = 256 * 1024;
@@ -21,43 +24,53 @@ const MAX_HEAD: usize = 256 * 1024;
 /// Fields of a head. Node sends more than a hundred without a word.
 const MAX_FIELDS: usize = 512;
 
-/// Nearly every head has fewer fields; they are found without an allocation.
-const USUAL_FIELDS: usize = 64;
+/// Room behind a response's lines for what is added to them, `x-request-id`.
+const ROOM: usize = 64;
 
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const NO_FIELD: Malformed = Malformed("a header field that isn't one");
 
 /// A server closes when its announced time is over; the request that we send must be there before.
 const KEEP_ALIVE_MARGIN: Duration = Duration::from_secs(1);
 
 /// A response up to its body.
 #[derive(Debug)]
-pub(in crate::forward) struct Head {
-    pub(in crate::forward) parts: response::Parts,
-    pub(in crate::forward) framing: Framing,
+pub(crate) struct Head {
+    pub(crate) parts: response::Parts,
+    /// Its fields, where they are not in `parts`: those that travel on.
+    pub(crate) lines: Option<Lines>,
+    pub(crate) decoder: Decoder,
     /// The connection can be used once more.
-    pub(in crate::forward) keep_alive: bool,
+    pub(crate) keep_alive: bool,
     /// For how long, where the server says so in `Keep-Alive`.
-    pub(in crate::forward) keep_alive_for: Option<Duration>,
+    pub(crate) keep_alive_for: Option<Duration>,
+}
+
+/// What of a request the reading of its response depends on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked {
+    /// It was HEAD.
+    pub(crate) by_head: bool,
+    /// Its client speaks HTTP/1: the fields are wanted as lines, where none of them needs to be looked at.
+    pub(crate) for_http1: bool,
 }
 
 /// Takes a head from the front of `input`. `None` where it isn't complete; `known` bytes of it were seen before.
 ///
 /// What concerns this connection alone is read and dropped, but for a 101: `Transfer-Encoding`, a `Content-Length`
 /// beside it, `Keep-Alive`, and `Connection` where it nominates no other field. `spare` is an empty map to be used.
-pub(in crate::forward) fn take_head(
+pub(crate) fn take_head(
     input: &mut BytesMut,
     mut known: usize,
-    to_head_request: bool,
+    asked: Asked,
     spare: &mut HeaderMap,
 ) -> Result<Option<Head>, Malformed> {
     loop {
         // Servers of long ago ended bodies with an empty line too many.
-        let blank = input.iter().take_while(|byte| is_line_end(**byte)).count();
-        input.advance(blank);
+        input.advance(blank(input));
         if input.is_empty() || (known > 0 && !may_be_complete(input, known)) {
             return incomplete(input);
         }
-        let Some(head) = take_any(input, to_head_request, spare)? else {
+        let Some(head) = take_any(input, asked, spare)? else {
             return incomplete(input);
         };
         let status = head.parts.status;
@@ -75,23 +88,6 @@ fn incomplete(input: &BytesMut) -> Result<Option<Head>, Malformed> {
     Ok(None)
 }
 
-/// Whether what came after the first `known` bytes can have ended the head: else a slow one is parsed over and over.
-fn may_be_complete(input: &[u8], known: usize) -> bool {
-    let news = input.get(known.saturating_sub(3)..).unwrap_or_default();
-    news.windows(2).any(|pair| pair == b"\n\n") || news.windows(3).any(|triple| triple == b"\n\r\n")
-}
-
-fn is_line_end(byte: u8) -> bool {
-    matches!(byte, b'\r' | b'\n')
-}
-
-/// Where a field's name and value lie in the head.
-#[derive(Clone, Copy, Default)]
-struct Place {
-    name: (usize, usize),
-    value: (usize, usize),
-}
-
 struct StatusLine {
     length: usize,
     status: StatusCode,
@@ -103,19 +99,19 @@ struct StatusLine {
 
 fn take_any(
     input: &mut BytesMut,
-    to_head_request: bool,
+    asked: Asked,
     spare: &mut HeaderMap,
 ) -> Result<Option<Head>, Malformed> {
     let mut places = [Place::default(); USUAL_FIELDS];
     let mut fields = [const { MaybeUninit::uninit() }; USUAL_FIELDS];
     match parse(input, &mut fields, &mut places) {
-        Ok(Some(line)) => take(input, line, &places, to_head_request, spare).map(Some),
+        Ok(Some(line)) => take(input, line, &places, asked, spare).map(Some),
         Ok(None) => Ok(None),
         Err(httparse::Error::TooManyHeaders) => {
             let mut places = vec![Place::default(); MAX_FIELDS];
             let mut fields = vec![MaybeUninit::uninit(); MAX_FIELDS];
             match parse(input, &mut fields, &mut places).map_err(unreadable)? {
-                Some(line) => take(input, line, &places, to_head_request, spare).map(Some),
+                Some(line) => take(input, line, &places, asked, spare).map(Some),
                 None => Ok(None),
             }
         }
@@ -145,14 +141,8 @@ fn parse<'input>(
         .reason
         .filter(|reason| Some(*reason) != status.canonical_reason())
         .and_then(|reason| ReasonPhrase::try_from(reason.as_bytes()).ok());
-    let start = input.as_ptr().addr();
-    let range = |part: &[u8]| {
-        let from = part.as_ptr().addr() - start;
-        (from, from + part.len())
-    };
     for (field, place) in response.headers.iter().zip(places.iter_mut()) {
-        place.name = range(field.name.as_bytes());
-        place.value = range(field.value);
+        *place = Place::of(field, input);
     }
     Ok(Some(StatusLine {
         length,
@@ -193,29 +183,19 @@ fn take(
     input: &mut BytesMut,
     line: StatusLine,
     places: &[Place],
-    to_head_request: bool,
+    asked: Asked,
     spare: &mut HeaderMap,
 ) -> Result<Head, Malformed> {
     let bytes = input.split_to(line.length).freeze();
+    let places = places.get(..line.fields).unwrap_or_default();
     let mut headers = std::mem::take(spare);
-    headers.reserve(line.fields + 1);
-    let switching = line.status == StatusCode::SWITCHING_PROTOCOLS;
-    let mut said = Fields::default();
-    for place in places.get(..line.fields).unwrap_or_default() {
-        let name = bytes.get(place.name.0..place.name.1).unwrap_or_default();
-        let name =
-            HeaderName::from_bytes(name).map_err(|_| Malformed("a header name that isn't one"))?;
-        let value = HeaderValue::from_maybe_shared(bytes.slice(place.value.0..place.value.1))
-            .map_err(|_| Malformed("a header value that isn't one"))?;
-        if said.note(&name, value.as_bytes())? || switching {
-            headers
-                .try_append(name, value)
-                .map_err(|_| Malformed("too many header fields"))?;
-        }
-    }
-    let framing = said.framing(&line, to_head_request)?;
+    let (lines, said) = match lines(&bytes, &line, places, asked)? {
+        Some((lines, said)) => (Some(lines), said),
+        None => (None, map(&bytes, &line, places, &mut headers)?),
+    };
+    let decoder = said.decoder(&line, asked.by_head)?;
     let mut keep_alive = !said.close
-        && framing != Framing::UntilClose
+        && decoder != Decoder::UntilClose
         && (line.version == Version::HTTP_11 || said.keep_alive);
     if said.codings > 0 && said.length.is_some() {
         // RFC 9112 §6.3: chunked wins, the other goes, and such a peer isn't trusted with another request.
@@ -231,17 +211,115 @@ fn take(
     }
     Ok(Head {
         parts,
-        framing,
+        lines,
+        decoder,
         keep_alive,
         keep_alive_for: said.keep_alive_for,
     })
 }
 
+/// The fields in a map.
+fn map(
+    bytes: &Bytes,
+    line: &StatusLine,
+    places: &[Place],
+    headers: &mut HeaderMap,
+) -> Result<Fields, Malformed> {
+    headers.reserve(line.fields + 1);
+    let switching = line.status == StatusCode::SWITCHING_PROTOCOLS;
+    let mut said = Fields::default();
+    for place in places {
+        let (name, value) = place.take(bytes).ok_or(NO_FIELD)?;
+        if said.note(Meaning::of(name.as_str().as_bytes()), value.as_bytes())? || switching {
+            let kept = headers.try_append(name, value);
+            kept.map_err(|_| Malformed("too many header fields"))?;
+        }
+    }
+    Ok(said)
+}
+
+/// The fields that travel on as lines, if which of them do can be told from their names alone.
+fn lines(
+    bytes: &Bytes,
+    line: &StatusLine,
+    places: &[Place],
+    asked: Asked,
+) -> Result<Option<(Lines, Fields)>, Malformed> {
+    let bodyless = is_bodyless(line.status) && line.status != StatusCode::NOT_MODIFIED;
+    if !asked.for_http1 || line.status == StatusCode::SWITCHING_PROTOCOLS {
+        return Ok(None);
+    }
+    let mut said = Fields::default();
+    let mut lines = Lines::with_capacity(line.length + ROOM);
+    for place in places {
+        let (name, value) = place.parts(bytes).ok_or(NO_FIELD)?;
+        let meaning = Meaning::of(name);
+        let before = said.length;
+        let adds = said.note(meaning, value)?;
+        match meaning {
+            Meaning::EndToEnd => lines.push(name, value),
+            Meaning::ContentLength => {
+                let plain = before.is_none() && !bodyless && !value.contains(&b',');
+                let Some(length) = said.length.filter(|_| plain) else {
+                    return Ok(None);
+                };
+                lines.push_length(name, value, length);
+            }
+            Meaning::Trailer => return Ok(None),
+            // It names others.
+            Meaning::Connection if adds => return Ok(None),
+            Meaning::Connection
+            | Meaning::KeepAlive
+            | Meaning::TransferEncoding
+            | Meaning::OtherHop
+            | Meaning::RequestId => {}
+        }
+    }
+    let void = said.codings > 0 && said.length.is_some();
+    Ok((!void).then_some((lines, said)))
+}
+
+/// What a field's name says of it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Meaning {
+    Connection,
+    KeepAlive,
+    TransferEncoding,
+    ContentLength,
+    Trailer,
+    /// Belongs to one hop, as those above.
+    OtherHop,
+    /// Ours takes its place.
+    RequestId,
+    EndToEnd,
+}
+
+impl Meaning {
+    /// In any letter case. Few names are as long as one of these.
+    fn of(name: &[u8]) -> Self {
+        let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
+        match name.len() {
+            2 if is("te") => Self::OtherHop,
+            7 if is("trailer") => Self::Trailer,
+            7 if is("upgrade") => Self::OtherHop,
+            10 if is("connection") => Self::Connection,
+            10 if is("keep-alive") => Self::KeepAlive,
+            12 if is("x-request-id") => Self::RequestId,
+            14 if is("content-length") => Self::ContentLength,
+            16 if is("proxy-connection") => Self::OtherHop,
+            17 if is("transfer-encoding") => Self::TransferEncoding,
+            18 if is("proxy-authenticate") => Self::OtherHop,
+            19 if is("proxy-authorization") => Self::OtherHop,
+            _ => Self::EndToEnd,
+        }
+    }
+}
+
 impl Fields {
     /// Whether the field is for others too.
-    fn note(&mut self, name: &HeaderName, value: &[u8]) -> Result<bool, Malformed> {
-        match *name {
-            CONNECTION => {
+    fn note(&mut self, meaning: Meaning, value: &[u8]) -> Result<bool, Malformed> {
+        match meaning {
+            Meaning::Connection => {
                 let mut nominates = false;
                 for option in elements(value) {
                     if option.eq_ignore_ascii_case(b"close") {
@@ -254,16 +332,16 @@ impl Fields {
                 }
                 Ok(nominates)
             }
-            _ if *name == KEEP_ALIVE => {
+            Meaning::KeepAlive => {
                 self.keep_alive_for = self.keep_alive_for.or(announced(value));
                 Ok(false)
             }
-            TRANSFER_ENCODING => {
+            Meaning::TransferEncoding => {
                 self.codings += 1;
                 self.chunked = value.trim_ascii().eq_ignore_ascii_case(b"chunked");
                 Ok(false)
             }
-            CONTENT_LENGTH => {
+            Meaning::ContentLength => {
                 for element in elements(value) {
                     let length =
                         length(element).ok_or(Malformed("a Content-Length that isn't one"))?;
@@ -279,23 +357,18 @@ impl Fields {
     }
 
     /// RFC 9112 §6.3.
-    fn framing(&self, line: &StatusLine, to_head_request: bool) -> Result<Framing, Malformed> {
+    fn decoder(&self, line: &StatusLine, by_head: bool) -> Result<Decoder, Malformed> {
         if self.codings > 0 && line.version == Version::HTTP_10 {
             return Err(Malformed("a Transfer-Encoding in HTTP/1.0"));
         }
         if self.codings > 1 || (self.codings == 1 && !self.chunked) {
             return Err(Malformed("a Transfer-Encoding other than chunked"));
         }
-        let bodyless = line.status.is_informational()
-            || matches!(
-                line.status,
-                StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
-            );
         Ok(match self.length {
-            _ if bodyless || to_head_request => Framing::Over,
-            _ if self.codings > 0 => Framing::chunked(),
-            Some(length) => Framing::sized(length),
-            None => Framing::UntilClose,
+            _ if is_bodyless(line.status) || by_head => Decoder::Over,
+            _ if self.codings > 0 => Decoder::chunked(),
+            Some(length) => Decoder::sized(length),
+            None => Decoder::UntilClose,
         })
     }
 }
@@ -303,37 +376,31 @@ impl Fields {
 /// How long `Keep-Alive: timeout=N` lets an idle connection wait, less a margin.
 fn announced(value: &[u8]) -> Option<Duration> {
     let seconds = elements(value).find_map(|parameter| {
-        let (name, value) = std::str::from_utf8(parameter).ok()?.split_once('=')?;
-        name.trim()
-            .eq_ignore_ascii_case("timeout")
-            .then(|| value.trim().trim_matches('"').parse().ok())?
+        let (name, rest) = parameter.split_at_checked(b"timeout".len())?;
+        let value = rest.trim_ascii_start().strip_prefix(b"=")?.trim_ascii();
+        let value = value.strip_prefix(b"\"").unwrap_or(value);
+        let value = value.strip_suffix(b"\"").unwrap_or(value);
+        length(value).filter(|_| name.eq_ignore_ascii_case(b"timeout"))
     })?;
     Some(Duration::from_secs(seconds).saturating_sub(KEEP_ALIVE_MARGIN))
-}
-
-/// The same fields in the same order but for one name; `HeaderMap::remove` would reorder them.
-fn without(headers: HeaderMap, unwanted: &HeaderName) -> HeaderMap {
-    let mut kept = HeaderMap::with_capacity(headers.len());
-    let mut current = None;
-    for (name, value) in headers {
-        if name.is_some() {
-            current = name;
-        }
-        if let Some(name) = &current
-            && name != unwanted
-        {
-            kept.append(name.clone(), value);
-        }
-    }
-    kept
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const MAPPED: Asked = Asked {
+        by_head: false,
+        for_http1: false,
+    };
+
+    const HEAD: Asked = Asked {
+        by_head: true,
+        for_http1: false,
+    };
+
     fn head(text: &str) -> Result<Option<Head>, Malformed> {
-        take_head(&mut BytesMut::from(text), 0, false, &mut HeaderMap::new())
+        take_head(&mut BytesMut::from(text), 0, MAPPED, &mut HeaderMap::new())
     }
 
     fn complete(text: &str) -> Head {
@@ -344,7 +411,7 @@ mod tests {
     fn a_head_ends_at_the_empty_line_and_leaves_the_rest() {
         let text = "HTTP/1.1 200 OK\r\nSet-Cookie: a\r\nX-A: \r\nset-cookie: b\r\n\r\nbody";
         let mut input = BytesMut::from(text);
-        let head = take_head(&mut input, 0, false, &mut HeaderMap::new())
+        let head = take_head(&mut input, 0, MAPPED, &mut HeaderMap::new())
             .unwrap()
             .unwrap();
         assert_eq!(head.parts.status, StatusCode::OK);
@@ -367,7 +434,7 @@ mod tests {
             for byte in before {
                 input.extend_from_slice(&[*byte]);
                 assert!(
-                    take_head(&mut input, known, false, &mut HeaderMap::new())
+                    take_head(&mut input, known, MAPPED, &mut HeaderMap::new())
                         .unwrap()
                         .is_none(),
                     "{text}"
@@ -375,7 +442,7 @@ mod tests {
                 known = input.len();
             }
             input.extend_from_slice(&[*last]);
-            let head = take_head(&mut input, known, false, &mut HeaderMap::new()).unwrap();
+            let head = take_head(&mut input, known, MAPPED, &mut HeaderMap::new()).unwrap();
             assert_eq!(head.unwrap().parts.status, StatusCode::NO_CONTENT, "{text}");
             assert!(input.is_empty());
         }
@@ -384,41 +451,41 @@ mod tests {
     #[test]
     fn the_body_is_framed_as_the_fields_say() {
         let table = [
-            ("200 OK\r\ncontent-length: 5", Framing::sized(5), true),
-            ("200 OK\r\ncontent-length: 5, 5", Framing::sized(5), true),
+            ("200 OK\r\ncontent-length: 5", Decoder::sized(5), true),
+            ("200 OK\r\ncontent-length: 5, 5", Decoder::sized(5), true),
             (
                 "200 OK\r\ntransfer-encoding: Chunked",
-                Framing::chunked(),
+                Decoder::chunked(),
                 true,
             ),
             (
                 "200 OK\r\ntransfer-encoding: chunked\r\ncontent-length: 9",
-                Framing::chunked(),
+                Decoder::chunked(),
                 false,
             ),
-            ("200 OK", Framing::UntilClose, false),
-            ("204 No Content\r\ncontent-length: 5", Framing::Over, true),
-            ("304 Not Modified\r\ncontent-length: 5", Framing::Over, true),
-            ("101 Switching Protocols", Framing::Over, true),
+            ("200 OK", Decoder::UntilClose, false),
+            ("204 No Content\r\ncontent-length: 5", Decoder::Over, true),
+            ("304 Not Modified\r\ncontent-length: 5", Decoder::Over, true),
+            ("101 Switching Protocols", Decoder::Over, true),
             (
                 "200 OK\r\ncontent-length: 0\r\nconnection: a, Close",
-                Framing::sized(0),
+                Decoder::sized(0),
                 false,
             ),
         ];
-        for (text, framing, keep_alive) in table {
+        for (text, decoder, keep_alive) in table {
             let head = complete(&format!("HTTP/1.1 {text}\r\n\r\n"));
             assert_eq!(
-                (head.framing, head.keep_alive),
-                (framing, keep_alive),
+                (head.decoder, head.keep_alive),
+                (decoder, keep_alive),
                 "{text}"
             );
         }
         let mut input = BytesMut::from("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n");
-        let head = take_head(&mut input, 0, true, &mut HeaderMap::new())
+        let head = take_head(&mut input, 0, HEAD, &mut HeaderMap::new())
             .unwrap()
             .unwrap();
-        assert_eq!(head.framing, Framing::Over, "an answer to HEAD");
+        assert_eq!(head.decoder, Decoder::Over, "an answer to HEAD");
         assert!(!complete("HTTP/1.0 200 OK\r\ncontent-length: 0\r\n\r\n").keep_alive);
         let kept = "HTTP/1.0 200 OK\r\nconnection: keep-alive\r\ncontent-length: 0\r\n\r\n";
         assert!(complete(kept).keep_alive);
@@ -513,5 +580,48 @@ mod tests {
             fields(switching),
             ["connection=Upgrade", "keep-alive=max=1"]
         );
+    }
+
+    #[test]
+    fn fields_that_nobody_looks_at_are_lines_as_they_were_written() {
+        let lines = |text: &str| {
+            let asked = Asked {
+                for_http1: true,
+                ..MAPPED
+            };
+            let text = format!("HTTP/1.1 {text}\r\n\r\n");
+            let mut input = BytesMut::from(text.as_str());
+            let head = take_head(&mut input, 0, asked, &mut HeaderMap::new());
+            let head = head.unwrap().unwrap();
+            let lines = head
+                .lines
+                .map(|lines| String::from_utf8(lines.as_bytes().to_vec()).unwrap());
+            assert_ne!(lines.is_some(), !head.parts.headers.is_empty(), "{text}");
+            lines.map(|lines| lines.replace("\r\n", "|"))
+        };
+        let travelling = "200 OK\r\nX-Powered-By:Express\r\nset-cookie: a\r\nKeep-Alive: timeout=5\r\n\
+            ETag: \"x\"  \r\nX-Request-Id: theirs\r\nContent-Length: 05\r\nConnection: keep-alive\r\n\
+            Upgrade: h2c\r\nProxy-Authenticate: Basic\r\nset-cookie: b";
+        assert_eq!(
+            lines(travelling).as_deref(),
+            Some(
+                "X-Powered-By: Express|set-cookie: a|ETag: \"x\"|Content-Length: 05|set-cookie: b|"
+            )
+        );
+        let chunked = "200 OK\r\nTransfer-Encoding: chunked\r\na: b";
+        assert_eq!(lines(chunked).as_deref(), Some("a: b|"));
+        let unchanged = "304 Not Modified\r\nContent-Length: 5";
+        assert_eq!(lines(unchanged).as_deref(), Some("Content-Length: 5|"));
+        for looked_at in [
+            "200 OK\r\nConnection: close, X-Hop\r\nX-Hop: 1",
+            "200 OK\r\nContent-Length: 5\r\nContent-Length: 5",
+            "200 OK\r\nContent-Length: 5, 5",
+            "200 OK\r\na: b\r\nContent-Length: 5\r\nTransfer-Encoding: chunked",
+            "204 No Content\r\nContent-Length: 5",
+            "200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum",
+            "101 Switching Protocols\r\nUpgrade: websocket",
+        ] {
+            assert_eq!(lines(looked_at), None, "{looked_at}");
+        }
     }
 }

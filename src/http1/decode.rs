@@ -1,4 +1,4 @@
-//! A response's body, taken out of its framing (RFC 9112 §6, §7.1).
+//! A body, taken out of its framing (RFC 9112 §6, §7.1).
 //!
 //! Keeps true: bytes pass uncopied; a chunk that doesn't end where it should is an error.
 //! Must not know: where the bytes come from, or go.
@@ -8,8 +8,9 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::Malformed;
 
-/// A chunk's size with its extensions, which nobody reads: what one connection may be made to look through for nothing.
-const MAX_SIZE_LINE: usize = 16 * 1024;
+/// What stands beside the sizes of all chunks of a body, which nobody reads: what one body may make us look through for
+/// nothing.
+const MAX_EXTENSIONS: usize = 16 * 1024;
 
 /// All trailers together.
 const MAX_TRAILERS: usize = 16 * 1024;
@@ -19,20 +20,20 @@ const MAX_TRAILER_FIELDS: usize = 64;
 
 /// How the rest of a body is delimited.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::forward) enum Framing {
+pub(crate) enum Decoder {
     /// There is nothing more.
     Over,
     /// This many bytes.
     Sized(u64),
-    /// Chunks.
-    Chunked(Chunk),
+    /// Chunks, with so many bytes of extensions so far.
+    Chunked(Chunk, usize),
     /// All that comes until the connection is closed.
     UntilClose,
 }
 
 /// Where in a chunk we are.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::forward) enum Chunk {
+pub(crate) enum Chunk {
     /// Before its size.
     Size,
     /// This many bytes before its end.
@@ -45,7 +46,7 @@ pub(in crate::forward) enum Chunk {
 
 /// What is next in a body.
 #[derive(Debug)]
-pub(in crate::forward) enum Next {
+pub(crate) enum Next {
     Data(Bytes),
     /// Always the last.
     Trailers(HeaderMap),
@@ -54,20 +55,20 @@ pub(in crate::forward) enum Next {
     Starved,
 }
 
-impl Framing {
-    pub(in crate::forward) fn sized(length: u64) -> Self {
+impl Decoder {
+    pub(crate) fn sized(length: u64) -> Self {
         match length {
             0 => Self::Over,
             length => Self::Sized(length),
         }
     }
 
-    pub(in crate::forward) fn chunked() -> Self {
-        Self::Chunked(Chunk::Size)
+    pub(crate) fn chunked() -> Self {
+        Self::Chunked(Chunk::Size, 0)
     }
 
     /// Takes what is next from the front of `input`.
-    pub(in crate::forward) fn next(&mut self, input: &mut BytesMut) -> Result<Next, Malformed> {
+    pub(crate) fn next(&mut self, input: &mut BytesMut) -> Result<Next, Malformed> {
         match self {
             Self::Over => Ok(Next::End),
             Self::UntilClose if input.is_empty() => Ok(Next::Starved),
@@ -81,8 +82,8 @@ impl Framing {
                 }
                 Ok(Next::Data(data))
             }
-            Self::Chunked(chunk) => {
-                let next = chunk.next(input)?;
+            Self::Chunked(chunk, extensions) => {
+                let next = chunk.next(input, extensions)?;
                 if matches!(next, Next::End | Next::Trailers(_)) {
                     *self = Self::Over;
                 }
@@ -92,21 +93,21 @@ impl Framing {
     }
 
     /// Bytes to come, as far as is known.
-    pub(in crate::forward) fn expected(&self) -> Option<u64> {
+    pub(crate) fn expected(&self) -> Option<u64> {
         match self {
             Self::Over => Some(0),
             Self::Sized(rest) => Some(*rest),
-            Self::Chunked(_) | Self::UntilClose => None,
+            Self::Chunked(..) | Self::UntilClose => None,
         }
     }
 }
 
 impl Chunk {
-    fn next(&mut self, input: &mut BytesMut) -> Result<Next, Malformed> {
+    fn next(&mut self, input: &mut BytesMut, extensions: &mut usize) -> Result<Next, Malformed> {
         loop {
             match self {
                 Self::Size => {
-                    let Some(size) = take_size(input)? else {
+                    let Some(size) = take_size(input, extensions)? else {
                         return Ok(Next::Starved);
                     };
                     *self = if size == 0 {
@@ -162,9 +163,9 @@ fn take(rest: &mut u64, input: &mut BytesMut) -> Option<Bytes> {
 }
 
 /// `1*HEXDIG [chunk-ext] CRLF`; blanks before extensions are tolerated, as widely sent.
-fn take_size(input: &mut BytesMut) -> Result<Option<u64>, Malformed> {
+fn take_size(input: &mut BytesMut, extensions: &mut usize) -> Result<Option<u64>, Malformed> {
     let Some(end) = input.iter().position(|byte| *byte == b'\n') else {
-        return if input.len() > MAX_SIZE_LINE {
+        return if input.len() > MAX_EXTENSIONS {
             Err(Malformed("a chunk size without end"))
         } else {
             Ok(None)
@@ -173,12 +174,15 @@ fn take_size(input: &mut BytesMut) -> Result<Option<u64>, Malformed> {
     let line = input.split_to(end + 1);
     let line = line
         .strip_suffix(b"\r\n")
-        .filter(|line| line.len() <= MAX_SIZE_LINE)
         .ok_or(Malformed("a chunk size that doesn't end as it should"))?;
     let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit());
     let (digits, rest) = line.split_at(digits.count());
     if !matches!(rest.trim_ascii_start(), [] | [b';', ..]) {
         return Err(Malformed("a chunk size that isn't one"));
+    }
+    *extensions += rest.len();
+    if *extensions > MAX_EXTENSIONS {
+        return Err(Malformed("chunks with too many extensions"));
     }
     std::str::from_utf8(digits)
         .ok()
@@ -223,7 +227,7 @@ mod tests {
 
     /// Decodes pieces as they come: the body, its trailers, whether it ended, and what is left of the input.
     fn decode(
-        mut framing: Framing,
+        mut decoder: Decoder,
         pieces: &[&[u8]],
     ) -> Result<(Vec<u8>, HeaderMap, bool, Vec<u8>), Malformed> {
         let mut input = BytesMut::new();
@@ -231,7 +235,7 @@ mod tests {
         for piece in pieces {
             input.extend_from_slice(piece);
             while !ended {
-                match framing.next(&mut input)? {
+                match decoder.next(&mut input)? {
                     Next::Data(data) => {
                         assert!(!data.is_empty());
                         body.extend_from_slice(&data);
@@ -252,7 +256,7 @@ mod tests {
         for cut in 0..text.len() {
             let (first, second) = text.split_at(cut);
             let (body, trailers, ended, rest) =
-                decode(Framing::chunked(), &[first, second]).unwrap();
+                decode(Decoder::chunked(), &[first, second]).unwrap();
             assert_eq!(body, b"hello world!", "{cut}");
             assert_eq!(trailers["x-sum"], "1");
             assert!(ended);
@@ -260,25 +264,25 @@ mod tests {
         }
         let single: Vec<&[u8]> = text.chunks(1).collect();
         assert_eq!(
-            decode(Framing::chunked(), &single).unwrap().0,
+            decode(Decoder::chunked(), &single).unwrap().0,
             b"hello world!"
         );
     }
 
     #[test]
     fn a_sized_body_ends_at_its_length_and_leaves_the_rest() {
-        let (body, _, ended, rest) = decode(Framing::sized(5), &[b"he", b"llo!"]).unwrap();
+        let (body, _, ended, rest) = decode(Decoder::sized(5), &[b"he", b"llo!"]).unwrap();
         assert_eq!(
             (body, ended, rest),
             (b"hello".to_vec(), true, b"!".to_vec())
         );
-        assert!(decode(Framing::sized(0), &[b""]).unwrap().2);
-        assert!(!decode(Framing::sized(5), &[b"hell"]).unwrap().2);
+        assert!(decode(Decoder::sized(0), &[b""]).unwrap().2);
+        assert!(!decode(Decoder::sized(5), &[b"hell"]).unwrap().2);
     }
 
     #[test]
     fn a_body_until_the_close_takes_everything() {
-        let (body, _, ended, _) = decode(Framing::UntilClose, &[b"a", b"", b"b"]).unwrap();
+        let (body, _, ended, _) = decode(Decoder::UntilClose, &[b"a", b"", b"b"]).unwrap();
         assert_eq!((body, ended), (b"ab".to_vec(), false));
     }
 
@@ -297,11 +301,16 @@ mod tests {
             b"0\r\nno field\r\n\r\n",
         ] {
             let printed = String::from_utf8_lossy(text);
-            assert!(decode(Framing::chunked(), &[text]).is_err(), "{printed:?}");
+            assert!(decode(Decoder::chunked(), &[text]).is_err(), "{printed:?}");
         }
-        let endless = vec![b'1'; MAX_SIZE_LINE + 1];
-        assert!(decode(Framing::chunked(), &[&endless]).is_err());
+        let endless = vec![b'1'; MAX_EXTENSIONS + 1];
+        assert!(decode(Decoder::chunked(), &[&endless]).is_err());
+        let most = MAX_EXTENSIONS / 8;
+        let extended = "1;a=bcdef\r\na\r\n".repeat(most);
+        assert!(decode(Decoder::chunked(), &[extended.as_bytes()]).is_ok());
+        let extended = [&extended, "1;\r\n"].concat();
+        assert!(decode(Decoder::chunked(), &[extended.as_bytes()]).is_err());
         let endless = [b"0\r\nx: ".as_slice(), &vec![b'a'; MAX_TRAILERS]].concat();
-        assert!(decode(Framing::chunked(), &[&endless]).is_err());
+        assert!(decode(Decoder::chunked(), &[&endless]).is_err());
     }
 }

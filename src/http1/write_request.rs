@@ -3,36 +3,20 @@
 //! Keeps true: a request is framed as its body is, whatever its own fields said.
 //! Must not know: which fields travel on, where the body comes from.
 
-use std::io::Write;
-
-use http::header::{
-    AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
-    COOKIE, HOST, MAX_FORWARDS, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING,
-};
-use http::{HeaderMap, HeaderName, Request};
+use http::Request;
 use http_body::Body as _;
 
+use super::encode::Encoder;
 use crate::http::body::RequestBody;
-use crate::http::hop::{self, RequestChanges, write_field};
+use crate::http::hop::{self, RequestChanges};
 use crate::http::target;
 
-/// How the rest of a request's body is delimited.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::forward) enum Framing {
-    /// There is nothing more to send.
-    Over,
-    /// This many bytes.
-    Sized(u64),
-    /// Chunks.
-    Chunked,
-}
-
 /// Appends the head of a request, with the fields that travel on and our own.
-pub(in crate::forward) fn write_head(
+pub(crate) fn write_head(
     request: &Request<RequestBody>,
     changes: &RequestChanges<'_>,
     out: &mut Vec<u8>,
-) -> Framing {
+) -> Encoder {
     let target = target::origin_form(request.uri());
     out.extend_from_slice(request.method().as_str().as_bytes());
     out.push(b' ');
@@ -43,51 +27,10 @@ pub(in crate::forward) fn write_head(
     out.extend_from_slice(b"\r\n");
     let body = request.body();
     match body.size_hint().exact() {
-        _ if body.is_end_stream() => Framing::Over,
-        Some(length) if !changes.chunked => Framing::Sized(length),
-        _ => Framing::Chunked,
+        _ if body.is_end_stream() => Encoder::Over,
+        Some(length) if !changes.chunked => Encoder::sized(length),
+        _ => Encoder::Chunked,
     }
-}
-
-/// Appends what goes before a chunk's data. What goes behind is [`CHUNK_END`].
-pub(in crate::forward) fn write_chunk_size(size: usize, out: &mut Vec<u8>) {
-    // Writing to a vector can't fail.
-    let _ = write!(out, "{size:x}\r\n");
-}
-
-/// What goes behind a chunk's data.
-pub(in crate::forward) const CHUNK_END: &[u8] = b"\r\n";
-
-/// Appends the end of a chunked body with those of its trailers that may be trailers at all (RFC 9110 §6.5.1), announced in
-/// `Trailer` or not.
-pub(in crate::forward) fn write_last_chunk(trailers: &HeaderMap, out: &mut Vec<u8>) {
-    out.extend_from_slice(b"0\r\n");
-    for (name, value) in trailers {
-        if may_be_trailer(name) {
-            write_field(name, value.as_bytes(), out);
-        }
-    }
-    out.extend_from_slice(b"\r\n");
-}
-
-/// Nothing that frames, routes, authenticates or says how to read the body.
-fn may_be_trailer(name: &HeaderName) -> bool {
-    ![
-        AUTHORIZATION,
-        CACHE_CONTROL,
-        CONTENT_ENCODING,
-        CONTENT_LENGTH,
-        CONTENT_RANGE,
-        CONTENT_TYPE,
-        COOKIE,
-        HOST,
-        MAX_FORWARDS,
-        SET_COOKIE,
-        TE,
-        TRAILER,
-        TRANSFER_ENCODING,
-    ]
-    .contains(name)
 }
 
 #[cfg(test)]
@@ -104,7 +47,7 @@ mod tests {
         target: &str,
         headers: &[(&'static str, &'static str)],
         body: Option<&'static str>,
-    ) -> (Framing, String) {
+    ) -> (Encoder, String) {
         let exchange = Rc::new(Exchange::default());
         let body = RequestBody::empty(exchange).replay(body.unwrap_or_default().into());
         let mut request = Request::post(target).body(body).unwrap();
@@ -128,10 +71,10 @@ mod tests {
             keeps_method: false,
         };
         let mut out = Vec::new();
-        let framing = write_head(&request, &changes, &mut out);
+        let encoder = write_head(&request, &changes, &mut out);
         let text = String::from_utf8(out).unwrap();
         let own = "x-forwarded-proto: http\r\nx-request-id: id-1\r\n\r\n";
-        (framing, text.strip_suffix(own).unwrap().to_owned())
+        (encoder, text.strip_suffix(own).unwrap().to_owned())
     }
 
     #[test]
@@ -141,7 +84,7 @@ mod tests {
             "POST /a?b=c HTTP/1.1\r\nhost: live.example\r\ncookie: a=1\r\ncookie: b=2\r\n";
         assert_eq!(
             written("/a?b=c", &fields, None),
-            (Framing::Over, expected.into())
+            (Encoder::Over, expected.into())
         );
     }
 
@@ -164,30 +107,18 @@ mod tests {
         let expected = "POST / HTTP/1.1\r\nhost: live.example\r\ncontent-length: 5\r\n";
         assert_eq!(
             written("/", &sized, Some("hello")),
-            (Framing::Sized(5), expected.into())
+            (Encoder::Sized(5), expected.into())
         );
         let fields = [("host", "x"), ("transfer-encoding", "gzip")];
         let expected = "POST / HTTP/1.1\r\nhost: live.example\r\ntransfer-encoding: chunked\r\n";
         assert_eq!(
             written("/", &fields, Some("hello")),
-            (Framing::Chunked, expected.into())
+            (Encoder::Chunked, expected.into())
         );
         let expected = "POST / HTTP/1.1\r\nhost: live.example\r\n";
         assert_eq!(
             written("/", &fields, None),
-            (Framing::Over, expected.into())
+            (Encoder::Over, expected.into())
         );
-    }
-
-    #[test]
-    fn trailers_that_frame_nothing_are_sent() {
-        let mut trailers = HeaderMap::new();
-        trailers.insert("x-sum", "1".parse().unwrap());
-        trailers.insert("x-other", "2".parse().unwrap());
-        trailers.insert("content-length", "3".parse().unwrap());
-        let mut out = Vec::new();
-        write_chunk_size(255, &mut out);
-        write_last_chunk(&trailers, &mut out);
-        assert_eq!(out, b"ff\r\n0\r\nx-sum: 1\r\nx-other: 2\r\n\r\n");
     }
 }

@@ -1,4 +1,4 @@
-//! What was read from a backend and not understood yet.
+//! What was read from a connection and not understood yet.
 //!
 //! Keeps true: reads are as large as what comes, and no larger than what may be read ahead.
 //! Must not know: what the bytes mean.
@@ -8,7 +8,7 @@ use std::io;
 use std::pin::pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{BufMut as _, BytesMut};
+use bytes::{BufMut as _, Bytes, BytesMut};
 use tokio::io::AsyncReadExt as _;
 
 use crate::transport::Transport;
@@ -24,35 +24,48 @@ const IDLE_CAPACITY: usize = 16 * 1024;
 
 /// The buffer.
 #[derive(Debug)]
-pub(super) struct Input {
+pub(crate) struct Input {
     bytes: BytesMut,
     /// Bytes to make room for at the next read, where nothing says how many will come.
     size: usize,
+    /// Bytes that room was made for at most.
+    reserved: usize,
+}
+
+impl From<Bytes> for Input {
+    /// With what was read already.
+    fn from(read: Bytes) -> Self {
+        Self {
+            bytes: read.into(),
+            ..Self::new()
+        }
+    }
 }
 
 impl Input {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             bytes: BytesMut::new(),
             size: READ,
+            reserved: 0,
         }
     }
 
     /// To look at, and to take from the front.
-    pub(super) fn bytes(&mut self) -> &mut BytesMut {
+    pub(crate) fn bytes(&mut self) -> &mut BytesMut {
         &mut self.bytes
     }
 
-    pub(super) fn into_bytes(self) -> BytesMut {
+    pub(crate) fn into_bytes(self) -> BytesMut {
         self.bytes
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.bytes.len()
     }
 
     /// Reads what is there, at most `ahead` bytes; 0 at the end. `rest` is how many are still to come, if that is known.
-    pub(super) fn poll_fill(
+    pub(crate) fn poll_fill(
         &mut self,
         transport: &mut Transport,
         context: &mut Context<'_>,
@@ -69,7 +82,12 @@ impl Input {
         };
         let room = self.bytes.capacity() - self.bytes.len();
         if room < SCRAP.max(wanted / 4) {
+            if wanted > self.reserved && self.bytes.is_empty() {
+                // Growing would double what there is, and then some.
+                self.bytes = BytesMut::new();
+            }
             self.bytes.reserve(wanted);
+            self.reserved = self.reserved.max(wanted);
         }
         let room = (self.bytes.capacity() - self.bytes.len()).min(wanted);
         let mut buffer = (&mut self.bytes).limit(room);
@@ -83,9 +101,10 @@ impl Input {
     }
 
     /// Gives back memory that only a large answer needed.
-    pub(super) fn shrink(&mut self) {
+    pub(crate) fn shrink(&mut self) {
         if self.bytes.capacity() > IDLE_CAPACITY {
             self.bytes = BytesMut::from(&self.bytes[..]);
+            self.reserved = 0;
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What waits to be written to a backend: heads, framing and small data gathered, a large frame uncopied behind them.
+//! What waits to be written to a connection: heads, framing and small data gathered, a large frame uncopied behind them.
 //!
 //! Keeps true: bytes leave in the order in which they came.
 //! Must not know: what they mean.
@@ -20,7 +20,7 @@ const IDLE_CAPACITY: usize = 16 * 1024;
 
 /// The queue.
 #[derive(Debug, Default)]
-pub(super) struct Output {
+pub(crate) struct Output {
     gathered: Vec<u8>,
     written: usize,
     data: Bytes,
@@ -30,12 +30,12 @@ pub(super) struct Output {
 
 impl Output {
     /// To append to, where [`Output::has_room`].
-    pub(super) fn gathered(&mut self) -> &mut Vec<u8> {
+    pub(crate) fn gathered(&mut self) -> &mut Vec<u8> {
         &mut self.gathered
     }
 
     /// Appends a frame, and `end` behind it.
-    pub(super) fn push(&mut self, data: Bytes, end: &'static [u8]) {
+    pub(crate) fn push(&mut self, data: Bytes, end: &'static [u8]) {
         if data.len() <= GATHERED {
             self.gathered.extend_from_slice(&data);
             self.gathered.extend_from_slice(end);
@@ -46,12 +46,12 @@ impl Output {
     }
 
     /// Whether more can be appended before anything is written.
-    pub(super) fn has_room(&self) -> bool {
+    pub(crate) fn has_room(&self) -> bool {
         self.data.is_empty() && self.end.is_empty() && self.gathered.len() < GATHERED
     }
 
     /// Forgets what wasn't written.
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.gathered.clear();
         self.written = 0;
         self.data = Bytes::new();
@@ -59,14 +59,14 @@ impl Output {
     }
 
     /// Gives back memory that only a large request needed.
-    pub(super) fn shrink(&mut self) {
+    pub(crate) fn shrink(&mut self) {
         if self.gathered.capacity() > IDLE_CAPACITY {
             self.gathered = Vec::new();
         }
     }
 
     /// Writes some of it; 0 when there is nothing left.
-    pub(super) fn poll_write(
+    pub(crate) fn poll_write(
         &mut self,
         transport: &mut Transport,
         context: &mut Context<'_>,

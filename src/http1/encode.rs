@@ -1,0 +1,160 @@
+//! A body, put into its framing (RFC 9112 §6, §7.1).
+//!
+//! Keeps true: neither more nor less is sent than was announced.
+//! Must not know: where the bytes come from, or go.
+
+use std::io::Write;
+
+use bytes::Bytes;
+use http::header::{
+    AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
+    COOKIE, HOST, MAX_FORWARDS, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING,
+};
+use http::{HeaderMap, HeaderName};
+
+use super::output::Output;
+use crate::http::hop::write_field;
+
+/// How the rest of a body is delimited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Encoder {
+    /// There is nothing more to send.
+    Over,
+    /// This many bytes.
+    Sized(u64),
+    /// Chunks.
+    Chunked,
+    /// The end of the connection.
+    UntilClose,
+}
+
+/// A body that is longer or shorter than announced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct OtherLength;
+
+/// What goes behind a chunk's data.
+const CHUNK_END: &[u8] = b"\r\n";
+
+impl Encoder {
+    /// `Sized`, or `Over` where there is nothing.
+    pub(crate) fn sized(length: u64) -> Self {
+        match length {
+            0 => Self::Over,
+            length => Self::Sized(length),
+        }
+    }
+
+    /// Queues what comes next of the body.
+    pub(crate) fn push(&mut self, data: Bytes, output: &mut Output) -> Result<(), OtherLength> {
+        if data.is_empty() {
+            return Ok(());
+        }
+        match self {
+            Self::Over => return Err(OtherLength),
+            Self::Sized(rest) => {
+                let length = u64::try_from(data.len()).unwrap_or(u64::MAX);
+                *self = Self::sized(rest.checked_sub(length).ok_or(OtherLength)?);
+                output.push(data, b"");
+            }
+            Self::Chunked => {
+                write_chunk_size(data.len(), output.gathered());
+                output.push(data, CHUNK_END);
+            }
+            Self::UntilClose => output.push(data, b""),
+        }
+        Ok(())
+    }
+
+    /// Ends the body. Its trailers are sent where it is chunked.
+    pub(crate) fn end(
+        &mut self,
+        trailers: &HeaderMap,
+        output: &mut Output,
+    ) -> Result<(), OtherLength> {
+        match self {
+            Self::Sized(_) => return Err(OtherLength),
+            Self::Chunked => write_last_chunk(trailers, output.gathered()),
+            Self::Over | Self::UntilClose => {}
+        }
+        *self = Self::Over;
+        Ok(())
+    }
+}
+
+fn write_chunk_size(size: usize, out: &mut Vec<u8>) {
+    // Writing to a vector can't fail.
+    let _ = write!(out, "{size:x}\r\n");
+}
+
+/// Appends the end of a chunked body with those of its trailers that may be trailers at all (RFC 9110 §6.5.1), announced in
+/// `Trailer` or not.
+fn write_last_chunk(trailers: &HeaderMap, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"0\r\n");
+    for (name, value) in trailers {
+        if may_be_trailer(name) {
+            write_field(name, value.as_bytes(), out);
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Nothing that frames, routes, authenticates or says how to read the body.
+fn may_be_trailer(name: &HeaderName) -> bool {
+    ![
+        AUTHORIZATION,
+        CACHE_CONTROL,
+        CONTENT_ENCODING,
+        CONTENT_LENGTH,
+        CONTENT_RANGE,
+        CONTENT_TYPE,
+        COOKIE,
+        HOST,
+        MAX_FORWARDS,
+        SET_COOKIE,
+        TE,
+        TRAILER,
+        TRANSFER_ENCODING,
+    ]
+    .contains(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn encoded(mut encoder: Encoder, data: &'static [u8]) -> Result<String, OtherLength> {
+        let mut output = Output::default();
+        let mut trailers = HeaderMap::new();
+        trailers.insert("x-sum", "1".parse().unwrap());
+        trailers.insert("x-other", "2".parse().unwrap());
+        trailers.insert("content-length", "3".parse().unwrap());
+        encoder.push(Bytes::from_static(data), &mut output)?;
+        if encoder != Encoder::Over {
+            encoder.end(&trailers, &mut output)?;
+        }
+        assert_eq!(encoder, Encoder::Over);
+        Ok(String::from_utf8(output.gathered().clone()).unwrap())
+    }
+
+    #[test]
+    fn a_body_is_delimited_as_announced_and_trailers_that_frame_nothing_are_sent() {
+        let data = b"hello world and more";
+        for (encoder, expected) in [
+            (Encoder::Sized(20), "hello world and more"),
+            (Encoder::UntilClose, "hello world and more"),
+            (
+                Encoder::Chunked,
+                "14\r\nhello world and more\r\n0\r\nx-sum: 1\r\nx-other: 2\r\n\r\n",
+            ),
+        ] {
+            assert_eq!(encoded(encoder, data).as_deref(), Ok(expected));
+        }
+    }
+
+    #[test]
+    fn a_body_of_another_length_than_announced_is_an_error() {
+        for encoder in [Encoder::Sized(4), Encoder::Sized(6), Encoder::Over] {
+            assert_eq!(encoded(encoder, b"hello"), Err(OtherLength));
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! What the heads of requests and responses have in common: fields, found in bytes and taken over uncopied.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+/// Nearly every head has fewer fields; they are found without an allocation.
+pub(super) const USUAL_FIELDS: usize = 32;
+
+/// Where a part of a head lies in it: from and to. Heads are shorter than 4 GiB, and places are made by the dozen.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Range(u32, u32);
+
+impl Range {
+    /// Of a part of `input`.
+    pub(super) fn of(part: &[u8], input: &[u8]) -> Self {
+        let from = part.as_ptr().addr() - input.as_ptr().addr();
+        let place = |offset| u32::try_from(offset).unwrap_or(u32::MAX);
+        Self(place(from), place(from + part.len()))
+    }
+
+    /// The same as indices.
+    pub(super) fn indices(self) -> std::ops::Range<usize> {
+        let index = |offset| usize::try_from(offset).unwrap_or(usize::MAX);
+        index(self.0)..index(self.1)
+    }
+}
+
+/// Where a field's name and value lie in the head.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Place {
+    name: Range,
+    value: Range,
+}
+
+impl Place {
+    /// Of a field that was found in `input`.
+    pub(super) fn of(field: &httparse::Header<'_>, input: &[u8]) -> Self {
+        Self {
+            name: Range::of(field.name.as_bytes(), input),
+            value: Range::of(field.value, input),
+        }
+    }
+
+    /// Its name and its value.
+    pub(super) fn parts<'a>(&self, head: &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
+        let name = head.get(self.name.indices())?;
+        Some((name, head.get(self.value.indices())?))
+    }
+
+    /// The field itself, out of the same bytes; `None` if it isn't one after all.
+    pub(super) fn take(&self, head: &Bytes) -> Option<(HeaderName, HeaderValue)> {
+        let (name, value) = self.parts(head)?;
+        let name = HeaderName::from_bytes(name).ok()?;
+        let value = head.slice_ref(value);
+        Some((name, HeaderValue::from_maybe_shared(value).ok()?))
+    }
+}
+
+/// Whether what came after the first `known` bytes can have ended the head: else a slow one is parsed over and over.
+pub(super) fn may_be_complete(input: &[u8], known: usize) -> bool {
+    let news = input.get(known.saturating_sub(3)..).unwrap_or_default();
+    news.windows(2).any(|pair| pair == b"\n\n") || news.windows(3).any(|triple| triple == b"\n\r\n")
+}
+
+/// How many bytes of empty lines there are: in front of a head they mean nothing (RFC 9112 §2.2).
+pub(super) fn blank(input: &[u8]) -> usize {
+    let blank = input
+        .iter()
+        .take_while(|byte| matches!(byte, b'\r' | b'\n'));
+    blank.count()
+}
+
+/// The elements of a comma-separated list, trimmed.
+pub(super) fn elements(value: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
+    value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
+}
+
+/// Whether a comma-separated list has this element, in any letter case.
+pub(super) fn lists(value: &[u8], wanted: &[u8]) -> bool {
+    elements(value).any(|element| element.eq_ignore_ascii_case(wanted))
+}
+
+/// A length as RFC 9110 §8.6 writes it: digits and nothing else.
+pub(super) fn length(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() {
+        return None;
+    }
+    digits.iter().try_fold(0_u64, |length, byte| {
+        let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
+        length.checked_mul(10)?.checked_add(digit)
+    })
+}
+
+/// The same fields in the same order but for one name; `HeaderMap::remove` would reorder them.
+pub(super) fn without(headers: HeaderMap, unwanted: &HeaderName) -> HeaderMap {
+    let mut kept = HeaderMap::with_capacity(headers.len());
+    let mut current = None;
+    for (name, value) in headers {
+        if name.is_some() {
+            current = name;
+        }
+        if let Some(name) = &current
+            && name != unwanted
+        {
+            kept.append(name.clone(), value);
+        }
+    }
+    kept
+}

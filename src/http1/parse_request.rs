@@ -1,0 +1,462 @@
+//! The head of a request (RFC 9112 §3, §6.3, §9.3).
+//!
+//! Keeps true: where a request's body ends is never guessed; what two servers could read in two ways and what merely isn't
+//! acceptable is told apart, so that the latter can be refused in words (`http::sanity`).
+//! Must not know: who may ask for what.
+
+use std::mem::MaybeUninit;
+
+use bytes::{Buf, BytesMut};
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, TE, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderName, Method, Request, Uri, Version, request};
+
+use super::decode::Decoder;
+use super::fields::{
+    Place, Range, USUAL_FIELDS, blank, elements, length, lists, may_be_complete, without,
+};
+use crate::http::hop::expects_continue;
+
+/// What `http::Uri` can hold.
+const MAX_TARGET: usize = 65_534;
+
+/// What an HTTP/2 client begins with (RFC 9113 §3.4), as far as its line goes.
+const HTTP2: &[u8] = b"PRI * HTTP/2.0\r\n";
+
+/// What a head may be at most.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Bytes of all of it.
+    pub(crate) bytes: usize,
+    /// Fields.
+    pub(crate) fields: usize,
+}
+
+/// A request up to its body.
+#[derive(Debug)]
+pub(crate) struct Head {
+    pub(crate) parts: request::Parts,
+    pub(crate) decoder: Decoder,
+    /// The client wants to use the connection once more, and may.
+    pub(crate) keep_alive: bool,
+    /// The client waits for 100 (Continue) before it sends the body.
+    pub(crate) expects_continue: bool,
+    /// The client reads trailers.
+    pub(crate) takes_trailers: bool,
+}
+
+/// Why bytes are no request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// Not HTTP/1, or its end is in doubt.
+    Malformed,
+    /// The header section is larger than allowed.
+    TooLarge,
+    /// The target is longer than can be held.
+    TargetTooLong,
+    /// It is HTTP/2.
+    Http2,
+}
+
+/// Drops empty lines in front of a head; whether anything is left.
+pub(crate) fn begun(input: &mut BytesMut) -> bool {
+    let blank = blank(input);
+    if blank > 0 {
+        input.advance(blank);
+    }
+    !input.is_empty()
+}
+
+/// Takes a head from the front of `input`. `None` where it isn't complete; `known` bytes of it were seen before.
+///
+/// `spare` is an empty map to be used.
+pub(crate) fn take_head(
+    input: &mut BytesMut,
+    known: usize,
+    limits: Limits,
+    spare: &mut HeaderMap,
+) -> Result<Option<Head>, Refusal> {
+    if known > 0 && !may_be_complete(input, known) {
+        return incomplete(input, limits);
+    }
+    let mut places = [Place::default(); USUAL_FIELDS];
+    let mut fields = [const { MaybeUninit::uninit() }; USUAL_FIELDS];
+    let usual = limits.fields.min(USUAL_FIELDS);
+    let parsed = parse(
+        input,
+        fields.get_mut(..usual).unwrap_or_default(),
+        &mut places,
+    );
+    match parsed {
+        Ok(Some(line)) => take(input, &line, &places, limits, spare).map(Some),
+        Ok(None) => incomplete(input, limits),
+        Err(httparse::Error::TooManyHeaders) if limits.fields > usual => {
+            let mut places = vec![Place::default(); limits.fields];
+            let mut fields = vec![MaybeUninit::uninit(); limits.fields];
+            match parse(input, &mut fields, &mut places) {
+                Ok(Some(line)) => take(input, &line, &places, limits, spare).map(Some),
+                Ok(None) => incomplete(input, limits),
+                Err(error) => Err(refusal(error, input)),
+            }
+        }
+        Err(error) => Err(refusal(error, input)),
+    }
+}
+
+fn incomplete(input: &BytesMut, limits: Limits) -> Result<Option<Head>, Refusal> {
+    if input.len() >= limits.bytes {
+        return Err(Refusal::TooLarge);
+    }
+    Ok(None)
+}
+
+fn refusal(error: httparse::Error, input: &[u8]) -> Refusal {
+    match error {
+        httparse::Error::TooManyHeaders => Refusal::TooLarge,
+        _ if input.starts_with(HTTP2) => Refusal::Http2,
+        _ => Refusal::Malformed,
+    }
+}
+
+struct RequestLine {
+    length: usize,
+    method: Method,
+    target: Range,
+    version: Version,
+    fields: usize,
+}
+
+fn parse<'input>(
+    input: &'input [u8],
+    fields: &mut [MaybeUninit<httparse::Header<'input>>],
+    places: &mut [Place],
+) -> Result<Option<RequestLine>, httparse::Error> {
+    let mut request = httparse::Request::new(&mut []);
+    let parsed = httparse::ParserConfig::default().parse_request_with_uninit_headers(
+        &mut request,
+        input,
+        fields,
+    )?;
+    let httparse::Status::Complete(length) = parsed else {
+        return Ok(None);
+    };
+    let method = request.method.unwrap_or_default();
+    for (field, place) in request.headers.iter().zip(places.iter_mut()) {
+        *place = Place::of(field, input);
+    }
+    Ok(Some(RequestLine {
+        length,
+        method: Method::from_bytes(method.as_bytes()).map_err(|_| httparse::Error::Token)?,
+        target: Range::of(request.path.unwrap_or_default().as_bytes(), input),
+        version: if request.version == Some(1) {
+            Version::HTTP_11
+        } else {
+            Version::HTTP_10
+        },
+        fields: request.headers.len(),
+    }))
+}
+
+fn take(
+    input: &mut BytesMut,
+    line: &RequestLine,
+    places: &[Place],
+    limits: Limits,
+    spare: &mut HeaderMap,
+) -> Result<Head, Refusal> {
+    if line.length > limits.bytes {
+        return Err(Refusal::TooLarge);
+    }
+    let target = line.target.indices();
+    if target.len() > MAX_TARGET {
+        return Err(Refusal::TargetTooLong);
+    }
+    let bytes = input.split_to(line.length).freeze();
+    let target = Uri::from_maybe_shared(bytes.slice(target)).map_err(|_| Refusal::Malformed)?;
+    let mut headers = std::mem::take(spare);
+    headers.reserve(line.fields);
+    let mut said = Fields::default();
+    for place in places.get(..line.fields).unwrap_or_default() {
+        let (name, value) = place.take(&bytes).ok_or(Refusal::Malformed)?;
+        if said.note(&name, value.as_bytes())? {
+            let kept = headers.try_append(name, value);
+            kept.map_err(|_| Refusal::TooLarge)?;
+        }
+    }
+    let decoder = said.decoder(line.version)?;
+    let mut keep_alive = !said.close && (line.version == Version::HTTP_11 || said.keep_alive);
+    if said.coded && said.length.is_some() {
+        // RFC 9112 §6.3: chunked wins, the other goes, and such a peer isn't trusted with another request.
+        headers = without(headers, &CONTENT_LENGTH);
+        keep_alive = false;
+    }
+    let (mut parts, ()) = Request::new(()).into_parts();
+    parts.method = line.method.clone();
+    parts.uri = target;
+    parts.version = line.version;
+    parts.headers = headers;
+    Ok(Head {
+        parts,
+        expects_continue: said.expects_continue
+            && line.version == Version::HTTP_11
+            && decoder != Decoder::Over,
+        decoder,
+        keep_alive,
+        takes_trailers: said.takes_trailers && line.version == Version::HTTP_11,
+    })
+}
+
+/// What the fields say of framing and connection.
+#[derive(Default)]
+#[allow(clippy::struct_excessive_bools)] // each is a field's own answer
+struct Fields {
+    close: bool,
+    keep_alive: bool,
+    coded: bool,
+    chunked: bool,
+    length: Option<u64>,
+    expects_continue: bool,
+    takes_trailers: bool,
+}
+
+impl Fields {
+    /// Whether the field adds to those before it.
+    fn note(&mut self, name: &HeaderName, value: &[u8]) -> Result<bool, Refusal> {
+        match *name {
+            CONNECTION => {
+                self.close |= lists(value, b"close");
+                self.keep_alive |= lists(value, b"keep-alive");
+            }
+            TRANSFER_ENCODING => {
+                self.coded = true;
+                let last = elements(value).next_back().unwrap_or_default();
+                self.chunked = last.eq_ignore_ascii_case(b"chunked");
+            }
+            CONTENT_LENGTH => {
+                let length = length(value).ok_or(Refusal::Malformed)?;
+                match self.length.replace(length) {
+                    None => {}
+                    Some(other) if other == length => return Ok(false),
+                    Some(_) => return Err(Refusal::Malformed),
+                }
+            }
+            EXPECT => self.expects_continue |= expects_continue(value),
+            TE => self.takes_trailers |= lists(value, b"trailers"),
+            _ => {}
+        }
+        Ok(true)
+    }
+
+    /// RFC 9112 §6.3.
+    fn decoder(&self, version: Version) -> Result<Decoder, Refusal> {
+        if !self.coded {
+            return Ok(Decoder::sized(self.length.unwrap_or(0)));
+        }
+        if !self.chunked || version == Version::HTTP_10 {
+            return Err(Refusal::Malformed);
+        }
+        Ok(Decoder::chunked())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        bytes: 1024,
+        fields: 100,
+    };
+
+    fn head(text: &str) -> Result<Option<Head>, Refusal> {
+        take_head(&mut text.into(), 0, LIMITS, &mut HeaderMap::new())
+    }
+
+    fn complete(text: &str) -> Head {
+        head(text).unwrap().unwrap()
+    }
+
+    #[test]
+    fn a_head_ends_at_the_empty_line_and_leaves_the_rest() {
+        let text = "\r\nGET /a?b HTTP/1.1\r\nHost: x\r\nX-A: \r\ncookie: b\r\nCookie: c\r\n\r\nGET";
+        let mut input = BytesMut::from(text);
+        assert!(begun(&mut input));
+        let head = take_head(&mut input, 0, LIMITS, &mut HeaderMap::new());
+        let parts = head.unwrap().unwrap().parts;
+        assert_eq!(
+            (parts.method, parts.uri),
+            (Method::GET, "/a?b".parse().unwrap())
+        );
+        assert_eq!(&input[..], b"GET");
+        let cookies: Vec<_> = parts.headers.get_all("cookie").iter().collect();
+        assert_eq!(cookies, ["b", "c"]);
+        assert_eq!(parts.headers["x-a"], "");
+    }
+
+    #[test]
+    fn a_head_is_complete_with_its_last_byte_however_it_is_cut() {
+        for text in [
+            "GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+            "GET / HTTP/1.1\nHost: x\n\n",
+            "GET / HTTP/1.0\r\n\r\n",
+        ] {
+            let mut input = BytesMut::new();
+            let mut known = 0;
+            let (last, before) = text.as_bytes().split_last().unwrap();
+            for byte in before {
+                input.extend_from_slice(&[*byte]);
+                let head = take_head(&mut input, known, LIMITS, &mut HeaderMap::new());
+                assert!(head.unwrap().is_none(), "{text}");
+                known = input.len();
+            }
+            input.extend_from_slice(&[*last]);
+            let head = take_head(&mut input, known, LIMITS, &mut HeaderMap::new());
+            assert!(head.unwrap().is_some(), "{text}");
+            assert!(input.is_empty());
+        }
+    }
+
+    #[test]
+    fn the_body_is_framed_as_the_fields_say() {
+        for (text, decoder, keep_alive) in [
+            (
+                "POST / HTTP/1.1\r\ncontent-length: 5",
+                Decoder::sized(5),
+                true,
+            ),
+            (
+                "POST / HTTP/1.1\r\ncontent-length: 5\r\ncontent-length: 5",
+                Decoder::sized(5),
+                true,
+            ),
+            (
+                "POST / HTTP/1.1\r\ntransfer-encoding: Chunked",
+                Decoder::chunked(),
+                true,
+            ),
+            (
+                "POST / HTTP/1.1\r\ntransfer-encoding: gzip, chunked",
+                Decoder::chunked(),
+                true,
+            ),
+            (
+                "POST / HTTP/1.1\r\ncontent-length: 9\r\ntransfer-encoding: chunked",
+                Decoder::chunked(),
+                false,
+            ),
+            (
+                "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\ncontent-length: 9",
+                Decoder::chunked(),
+                false,
+            ),
+            ("POST / HTTP/1.1", Decoder::Over, true),
+            (
+                "POST / HTTP/1.1\r\nconnection: a, Close\r\nconnection: keep-alive",
+                Decoder::Over,
+                false,
+            ),
+            (
+                "POST / HTTP/1.0\r\ncontent-length: 5",
+                Decoder::sized(5),
+                false,
+            ),
+            (
+                "POST / HTTP/1.0\r\nconnection: Keep-Alive",
+                Decoder::Over,
+                true,
+            ),
+        ] {
+            let head = complete(&format!("{text}\r\n\r\n"));
+            assert_eq!(
+                (head.decoder, head.keep_alive),
+                (decoder, keep_alive),
+                "{text}"
+            );
+            let length = head.parts.headers.get_all("content-length").iter().count();
+            assert_eq!(length, usize::from(text.contains("length: 5")), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_the_client_expects_is_said_where_it_can_be_had() {
+        let head = |fields: &str, version: &str| {
+            complete(&format!("POST / HTTP/{version}\r\n{fields}\r\n\r\n"))
+        };
+        let both = "te: gzip, Trailers\r\nexpect: 100-Continue\r\ncontent-length: 1";
+        let new = head(both, "1.1");
+        assert!(new.expects_continue && new.takes_trailers);
+        let old = head(both, "1.0");
+        assert!(!old.expects_continue && !old.takes_trailers);
+        assert!(
+            !head("expect: 100-continue", "1.1").expects_continue,
+            "no body"
+        );
+    }
+
+    #[test]
+    fn what_contradicts_itself_or_is_no_http_1_is_refused() {
+        for text in [
+            "POST / HTTP/1.1\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\n",
+            "POST / HTTP/1.1\r\ncontent-length: 5, 5\r\n\r\n",
+            "POST / HTTP/1.1\r\ncontent-length: +5\r\n\r\n",
+            "POST / HTTP/1.1\r\ncontent-length: \r\n\r\n",
+            "POST / HTTP/1.1\r\ncontent-length: 99999999999999999999\r\n\r\n",
+            "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\ncontent-length: x\r\n\r\n",
+            "POST / HTTP/1.0\r\ntransfer-encoding: chunked\r\n\r\n",
+            "POST / HTTP/1.1\r\ntransfer-encoding: chunked, gzip\r\n\r\n",
+            "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\ntransfer-encoding: gzip\r\n\r\n",
+            "POST / HTTP/1.1\r\ntransfer-encoding: \r\n\r\n",
+            "GET / HTTP/1.1\r\nname : value\r\n\r\n",
+            "GET / HTTP/1.1\r\na: b\r\n folded\r\n\r\n",
+            "GET / HTTP/1.2\r\n\r\n",
+            "GET / HTTP/2.0\r\n\r\n",
+            "GET /\r\n\r\n",
+            "GET  / HTTP/1.1\r\n\r\n",
+            "GET /a b HTTP/1.1\r\n\r\n",
+            "G(T / HTTP/1.1\r\n\r\n",
+            "GET /` HTTP/1.1\r\n\r\n",
+            "nonsense\r\n\r\n",
+        ] {
+            assert_eq!(head(text).err(), Some(Refusal::Malformed), "{text:?}");
+        }
+        assert_eq!(
+            head("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").err(),
+            Some(Refusal::Http2)
+        );
+    }
+
+    #[test]
+    fn heads_are_bounded_in_fields_bytes_and_target() {
+        let with = |fields: usize, most: usize| {
+            let limits = Limits {
+                bytes: 100_000,
+                fields: most,
+            };
+            let text = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(fields));
+            take_head(&mut text.as_str().into(), 0, limits, &mut HeaderMap::new())
+        };
+        for most in [1, USUAL_FIELDS, 200] {
+            assert_eq!(with(most, most).unwrap().unwrap().parts.headers.len(), most);
+            assert_eq!(with(most + 1, most).err(), Some(Refusal::TooLarge));
+        }
+        let with = |bytes: usize, end: &str| {
+            head(&format!(
+                "GET / HTTP/1.1\r\na: {}{end}",
+                "b".repeat(bytes - 19)
+            ))
+        };
+        assert!(with(LIMITS.bytes - 4, "\r\n\r\n").unwrap().is_some());
+        assert_eq!(
+            with(LIMITS.bytes - 3, "\r\n\r\n").err(),
+            Some(Refusal::TooLarge)
+        );
+        assert!(with(LIMITS.bytes - 1, "").unwrap().is_none());
+        assert_eq!(with(LIMITS.bytes, "").err(), Some(Refusal::TooLarge));
+        let limits = Limits {
+            bytes: 1_000_000,
+            ..LIMITS
+        };
+        let text = format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(MAX_TARGET));
+        let head = take_head(&mut text.as_str().into(), 0, limits, &mut HeaderMap::new());
+        assert_eq!(head.err(), Some(Refusal::TargetTooLong));
+    }
+}

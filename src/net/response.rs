@@ -1,0 +1,41 @@
+//! What a connection knows of a response and the service can't, whichever protocol it is sent in.
+//!
+//! Must not know: how a request is answered, how a response is written.
+
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderValue, Response, StatusCode};
+use http_body::Body as _;
+
+use crate::http::body::Body;
+use crate::http::exchange::Exchange;
+use crate::http::lines::{Lines, is_event_stream};
+
+/// Takes the body of a response that has none on the wire; HEAD still tells its length.
+pub(super) fn withhold(response: &mut Response<Body>, head: bool) {
+    let status = response.status();
+    if head || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+        let length = response
+            .body()
+            .size_hint()
+            .exact()
+            .filter(|length| *length > 0);
+        if let Some(length) = length.filter(|_| head) {
+            response
+                .headers_mut()
+                .entry(CONTENT_LENGTH)
+                .or_insert(HeaderValue::from(length));
+        }
+        response.body_mut().withhold();
+    }
+}
+
+/// Tells a stop that this response won't end by itself.
+pub(super) fn mark_event_stream(response: &Response<Body>, exchange: &Exchange) {
+    let streaming = match response.headers().get(CONTENT_TYPE) {
+        Some(content_type) => is_event_stream(content_type.as_bytes()),
+        None => response.body().lines().is_some_and(Lines::event_stream),
+    };
+    if streaming {
+        exchange.mark_event_stream();
+    }
+}
