@@ -4,6 +4,7 @@
 //! spelling; every request is counted once, when its response is over, however it ended.
 //! Must not know: how connections are kept, how a token is decided.
 
+mod answer;
 mod date;
 mod refusals;
 mod tally;
@@ -287,10 +288,10 @@ impl Service {
             Ok(mut response) => {
                 let status = response.status();
                 let switched = status == StatusCode::SWITCHING_PROTOCOLS;
-                hop::finish_response(&mut response, asked.context.id.value(), switched);
+                answer::finish(&mut response, &asked.context.id, switched);
                 let backend = Some(status);
                 let response = match plan {
-                    Some(plan) => plan.response(hop::mapped(response)),
+                    Some(plan) => plan.response(answer::mapped(response)),
                     None => Ok(response),
                 };
                 match response {

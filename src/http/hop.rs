@@ -11,9 +11,8 @@ use http::header::{
     CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TE,
     TRANSFER_ENCODING, UPGRADE,
 };
-use http::{Method, Response, Version};
+use http::{Method, Version};
 
-use super::body::Body;
 use super::forwarded::{
     Claims, Origin, X_FORWARDED_HOST, X_FORWARDED_PROTO, is_claim, is_same_name,
 };
@@ -150,25 +149,6 @@ pub fn response_headers(
     });
     outgoing.insert(X_REQUEST_ID, request_id);
     outgoing
-}
-
-/// Makes a backend's response fit to travel on, with our `x-request-id`; see [`response_headers`]. Of lines, only those that
-/// travel were written.
-pub fn finish_response(response: &mut Response<Body>, request_id: &HeaderValue, switched: bool) {
-    if let Some(lines) = response.body_mut().lines_mut() {
-        lines.push(X_REQUEST_ID.as_str().as_bytes(), request_id.as_bytes());
-        return;
-    }
-    let headers = std::mem::take(response.headers_mut());
-    *response.headers_mut() = response_headers(headers, request_id.clone(), switched);
-}
-
-/// A response whose fields are all in its map, to be looked at.
-pub fn mapped(mut response: Response<Body>) -> Response<Body> {
-    if let Some(lines) = response.body_mut().lines_mut().take() {
-        *response.headers_mut() = lines.into_map();
-    }
-    response
 }
 
 /// Whether a backend's field is for the client, as far as its name says.

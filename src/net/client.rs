@@ -72,6 +72,16 @@ pub(super) struct Client {
     task: RefCell<Option<Waker>>,
 }
 
+/// A response's body on its way.
+#[derive(Debug)]
+pub(super) struct Sending {
+    /// Dropped with its last frame, so that its backend's connection is free before the client has taken all.
+    pub(super) body: Option<Body>,
+    pub(super) encoder: Encoder,
+    /// The client reads trailers.
+    pub(super) takes_trailers: bool,
+}
+
 #[derive(Debug)]
 struct Io {
     /// `None` when the connection has gone on without HTTP.
@@ -188,23 +198,17 @@ impl Client {
         write_head(head, lines, terms, io.output.gathered())
     }
 
-    /// Sends what is queued and the body behind it, which is dropped with its last frame.
+    /// Sends what is queued and the body behind it.
     pub(super) fn poll_send(
         &self,
-        body: &mut Option<Body>,
-        encoder: &mut Encoder,
-        takes_trailers: bool,
+        sending: &mut Sending,
         context: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
         loop {
-            let awaited = self
-                .poll_gather(body, encoder, takes_trailers, context)?
-                .is_pending();
+            let gathered = self.poll_gather(sending, context)?;
             ready!(self.poll_flush(context))?;
-            if awaited {
-                return Poll::Pending;
-            }
-            if *encoder == Encoder::Over {
+            ready!(gathered);
+            if sending.body.is_none() {
                 return Poll::Ready(Ok(()));
             }
         }
@@ -213,11 +217,10 @@ impl Client {
     /// Takes frames of the body until there is enough to write. Pending when there are no more yet.
     fn poll_gather(
         &self,
-        body: &mut Option<Body>,
-        encoder: &mut Encoder,
-        takes_trailers: bool,
+        sending: &mut Sending,
         context: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
+        let Sending { body, encoder, .. } = sending;
         while let Some(frames) = body {
             if *encoder == Encoder::Over && frames.is_end_stream() {
                 *body = None;
@@ -237,7 +240,8 @@ impl Client {
             match frame.into_data() {
                 Ok(data) => encoder.push(data, &mut io.output)?,
                 Err(frame) => {
-                    let trailers = frame.into_trailers().ok().filter(|_| takes_trailers);
+                    let trailers = frame.into_trailers().ok();
+                    let trailers = trailers.filter(|_| sending.takes_trailers);
                     encoder.end(&trailers.unwrap_or_default(), &mut io.output)?;
                     *body = None;
                 }

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response};
 use http_body::Body as _;
 
-use super::client::{Client, Lost};
+use super::client::{Client, Lost, Sending};
 use super::response::{mark_event_stream, withhold};
 use super::stall::{Cause, Waits};
 use super::stop::{Stage, Stop};
@@ -22,7 +22,7 @@ use crate::deadline::Deadline;
 use crate::http::body::{Body, Finish, RequestBody};
 use crate::http::exchange::{Answer, Connection, Exchange};
 use crate::http1::parse_request::{self, Head, Limits};
-use crate::http1::write_response::{Announced, Terms};
+use crate::http1::write_response::Terms;
 use crate::transport::{Transport, Upgraded};
 
 /// The backend's half of a tunnel, and the hook for its end.
@@ -193,22 +193,22 @@ async fn respond(
     body.on_exchange(exchange);
     terms.length = body.size_hint().exact();
     let lines = body.lines_mut().take();
-    let Announced {
-        mut encoder,
-        keep_alive,
-    } = client.write_head(&head, lines.as_ref(), terms);
+    let announced = client.write_head(&head, lines.as_ref(), terms);
     head.headers.clear();
     *spare = head.headers;
-    let mut body = Some(body);
-    let sending =
-        poll_fn(|context| client.poll_send(&mut body, &mut encoder, asked.takes_trailers, context));
-    if let Err(error) = sending.await {
+    let mut sending = Sending {
+        body: Some(body),
+        encoder: announced.encoder,
+        takes_trailers: asked.takes_trailers,
+    };
+    let sent = poll_fn(|context| client.poll_send(&mut sending, context)).await;
+    if let Err(error) = sent {
         tracing::debug!(%error, "a response broke off");
         return Some(End::Broken);
     }
     match tunnel {
         Some(tunnel) => Some(End::Tunnel(tunnel)),
-        None if keep_alive => None,
+        None if announced.keep_alive => None,
         None => Some(End::Closed { linger: early }),
     }
 }
