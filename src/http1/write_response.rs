@@ -1,7 +1,7 @@
 //! Responses as bytes (RFC 9112 §4, §6, §9.3).
 //!
 //! Keeps true: a response is framed as its body is, whatever its own fields say; whether the connection goes on is said
-//! where the client wouldn't assume it.
+//! where the client might assume otherwise.
 //! Must not know: which fields travel on, where the body comes from.
 
 use std::io::Write;
@@ -93,7 +93,7 @@ pub(crate) fn write_head(
         }
     };
     keep_alive &= encoder != Encoder::UntilClose;
-    if !connection_said && keep_alive == old {
+    if !connection_said && (old || !keep_alive) {
         let value = if keep_alive { "keep-alive" } else { "close" };
         write_field(&CONNECTION, value.as_bytes(), out);
     }
@@ -320,8 +320,15 @@ mod tests {
                     true,
                 ),
             ),
-            (last(old), ("content-length: 5", Encoder::Sized(5), false)),
-            (unknown, ("", Encoder::UntilClose, false)),
+            (
+                last(old),
+                (
+                    "content-length: 5|connection: close",
+                    Encoder::Sized(5),
+                    false,
+                ),
+            ),
+            (unknown, ("connection: close", Encoder::UntilClose, false)),
         ] {
             let (text, encoder, keep_alive) = lines(200, &[], terms);
             assert_eq!((text.as_str(), encoder, keep_alive), expected);

@@ -142,6 +142,9 @@ impl Client {
     ) -> Poll<Result<Option<Head>, Lost>> {
         let mut io = self.io.borrow_mut();
         let io = &mut *io;
+        if self.end_seen.get() && io.poll_end(context)?.is_pending() {
+            return Poll::Pending;
+        }
         loop {
             let waiting = begun(io.input.bytes());
             if waiting && io.input.len() > io.known {
@@ -368,6 +371,17 @@ impl Inlet for Client {
     fn poll_frame(&self, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let mut io = self.io.borrow_mut();
         let io = &mut *io;
+        if !io.responding {
+            if std::mem::take(&mut io.expects_continue) {
+                io.output.gathered().extend_from_slice(CONTINUE);
+                io.unflushed = true;
+            }
+            if io.unflushed
+                && let Poll::Ready(Err(error)) = self.poll_write(io, context)
+            {
+                return Poll::Ready(Some(Err(error)));
+            }
+        }
         loop {
             let frame = match io.decoder.next(io.input.bytes()) {
                 Ok(Next::Starved) => None,
@@ -390,17 +404,6 @@ impl Inlet for Client {
             }
             if self.end_seen.get() {
                 return Poll::Ready(Some(Err(io::ErrorKind::UnexpectedEof.into())));
-            }
-            if !io.responding {
-                if std::mem::take(&mut io.expects_continue) {
-                    io.output.gathered().extend_from_slice(CONTINUE);
-                    io.unflushed = true;
-                }
-                if io.unflushed
-                    && let Poll::Ready(Err(error)) = self.poll_write(io, context)
-                {
-                    return Poll::Ready(Some(Err(error)));
-                }
             }
             let rest = io.decoder.expected();
             match io.poll_fill(rest, self.paces.upload.ahead(), context) {
@@ -430,6 +433,17 @@ impl Inlet for Client {
 }
 
 impl Io {
+    /// Looks whether a client that has closed its sending side is gone altogether: what it asked for before is done for
+    /// nobody then. That our answer wasn't taken is seen by reading alone.
+    fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Lost>> {
+        let mut byte = [0];
+        let Some(transport) = &mut self.transport else {
+            return Poll::Ready(Err(Lost::Broken));
+        };
+        let read = Pin::new(transport).poll_read(context, &mut ReadBuf::new(&mut byte));
+        read.map_err(|_| Lost::Broken)
+    }
+
     /// Reads what is there; 0 at the end.
     fn poll_fill(
         &mut self,
