@@ -408,3 +408,19 @@ async fn a_client_that_leaves_while_asleep_is_counted_out() {
         .wait("the close", |log| log.count(Event::Closed) == 1)
         .await;
 }
+
+#[tokio::test]
+async fn a_refused_head_request_is_answered_without_a_body() {
+    let backend = Backend::start().await;
+    let proxy = Proxy::start(backend.address(), Setup::default());
+    // Refused for what its fields say, and for what isn't a field at all.
+    for field in ["Content-Length: x", "no field"] {
+        let mut client = proxy.connect().await;
+        client
+            .send(format!("HEAD / HTTP/1.1\r\nHost: x\r\n{field}\r\n\r\n"))
+            .await;
+        let answer = client.rest().await;
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{answer:?}");
+        assert!(answer.ends_with("\r\n\r\n"), "{answer:?}");
+    }
+}

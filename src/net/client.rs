@@ -42,8 +42,8 @@ const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 /// Why there is no other request.
 #[derive(Debug)]
 pub(super) enum Lost {
-    /// What came isn't one.
-    Refused(Refusal),
+    /// What came isn't one; `by_head` says whether it began as HEAD does, so that its answer has no body.
+    Refused { refusal: Refusal, by_head: bool },
     /// The transport broke, or ended within a head.
     Broken,
 }
@@ -148,8 +148,10 @@ impl Client {
         loop {
             let waiting = begun(io.input.bytes());
             if waiting && io.input.len() > io.known {
+                let by_head = io.input.bytes().starts_with(b"HEAD ");
                 let head = take_head(io.input.bytes(), io.known, limits, spare);
-                if let Some(head) = head.map_err(Lost::Refused)? {
+                let head = head.map_err(|refusal| Lost::Refused { refusal, by_head })?;
+                if let Some(head) = head {
                     io.known = 0;
                     io.responding = false;
                     io.decoder = head.decoder.clone();

@@ -141,9 +141,9 @@ async fn part<S: Answer>(
             linger_then_close(transport).await;
         }
         End::Closed { .. } => close(transport).await,
-        End::Refused(refusal) => {
+        End::Refused { refusal, by_head } => {
             tell(Event::ParseFailed(refusal.into()));
-            refusal::answer(refusal, &mut transport, &*service, &unread).await;
+            refusal::answer(refusal, by_head, &mut transport, &*service).await;
             linger_then_close(transport).await;
         }
         End::Quiet | End::TimedOut(_) | End::Broken => {}

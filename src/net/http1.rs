@@ -21,7 +21,7 @@ use crate::clock::timer_now;
 use crate::deadline::Deadline;
 use crate::http::body::{Body, Finish, RequestBody};
 use crate::http::exchange::{Answer, Connection, Exchange};
-use crate::http1::parse_request::{self, Head, Limits};
+use crate::http1::parse_request::{Head, Limits, Refusal};
 use crate::http1::write_response::Terms;
 use crate::transport::{Transport, Upgraded};
 
@@ -36,8 +36,8 @@ pub(super) enum End {
     Tunnel(Tunnel),
     /// Over, in order; `linger` where the client may still be sending.
     Closed { linger: bool },
-    /// Not a request.
-    Refused(parse_request::Refusal),
+    /// Not a request; see [`Lost::Refused`].
+    Refused { refusal: Refusal, by_head: bool },
     /// A deadline passed.
     TimedOut(Cause),
     /// The transport or the backend broke, or a stop cuts.
@@ -133,7 +133,7 @@ async fn answer_all<S: Answer>(
         let head = match head {
             Ok(Some(head)) => head,
             Ok(None) => return End::Closed { linger: false },
-            Err(Lost::Refused(refusal)) => return End::Refused(refusal),
+            Err(Lost::Refused { refusal, by_head }) => return End::Refused { refusal, by_head },
             Err(Lost::Broken) => return End::Broken,
         };
         let exchange = Rc::new(Exchange::at(client.paces().clone()));

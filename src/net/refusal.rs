@@ -21,12 +21,12 @@ use crate::transport::Transport;
 /// For a few hundred bytes into the buffer of a socket.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Answers bytes of which `unread` are left.
+/// Answers in words, without a body where HEAD was asked.
 pub(super) async fn answer(
     refusal: Refusal,
+    by_head: bool,
     transport: &mut Transport,
     service: &impl Answer,
-    unread: &[u8],
 ) {
     let status = match refusal {
         Refusal::Malformed => StatusCode::BAD_REQUEST,
@@ -35,8 +35,7 @@ pub(super) async fn answer(
         // Who speaks HTTP/2 wouldn't understand.
         Refusal::Http2 => return,
     };
-    let head = unread.starts_with(b"HEAD ");
-    write(transport, service.refuse(status), head).await;
+    write(transport, service.refuse(status), by_head).await;
 }
 
 impl From<Refusal> for ParseError {
