@@ -234,7 +234,10 @@ async fn an_old_client_gets_its_answer_delimited_by_the_end() {
     server
         .send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n")
         .await;
-    assert_eq!(client.rest().await, "HTTP/1.0 200 OK\r\n\r\nabc");
+    assert_eq!(
+        client.rest().await,
+        "HTTP/1.0 200 OK\r\nconnection: close\r\n\r\nabc"
+    );
 }
 
 #[tokio::test]

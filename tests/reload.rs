@@ -208,6 +208,20 @@ fn an_invalid_file_changes_nothing_and_is_said_until_it_is_mended() {
 }
 
 #[test]
+fn a_file_put_back_before_its_change_was_seen_is_not_called_invalid_for_ever() {
+    let renewd = Renewd::start(&Settings::default());
+    for _ in 0..3 {
+        // Whoever asks for the reload sees what the watching, which waits for quiet, will find unchanged.
+        replace_file(&renewd.file("config.toml"), "");
+        let refused = renewd.reload().status;
+        renewd.configure(&Settings::default());
+        assert_ne!(refused, 200);
+        renewd.eventually("it recovers", |renewd| renewd.whole(SUCCESSFUL) > 0);
+        assert_eq!(renewd.status()["config"]["problems"], json!([]));
+    }
+}
+
+#[test]
 fn a_configuration_refused_for_a_missing_file_is_taken_when_the_file_comes() {
     let renewd = Renewd::start(&Settings::default());
     let text = configuration(&Settings::default()).replace(

@@ -27,7 +27,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use self::build::Sockets;
 use self::keeping::{Keeper, Keeping};
@@ -55,6 +55,9 @@ const LONGEST_BEAT: Duration = Duration::from_secs(5);
 
 /// How long the last log and audit lines may take to be written.
 const FLUSH: Duration = Duration::from_secs(2);
+
+/// How often a refused configuration is looked at once more, without anybody saying that it changed.
+const SECOND_LOOK: Duration = Duration::from_secs(5);
 
 /// How long the last sessions may take to be written down.
 const LAST_BATCH: Duration = Duration::from_secs(5);
@@ -290,6 +293,7 @@ impl Daemon {
                     shared.metrics.connections_max(most);
                     self.workers.set_max_connections(most);
                 },
+                () = sleep(SECOND_LOOK) => self.reconsider().await,
             }
         }
         drain::drain(&shared, &self.notifier, &self.workers, &mut self.signals).await;
@@ -310,9 +314,21 @@ impl Daemon {
 
     /// Takes what changed between the last reading and the watching.
     async fn catch_up(&self) {
+        self.reload_if(Reloader::is_behind).await;
+    }
+
+    /// Reads again what was refused, if it isn't what it was: a file that was put back before the watching looked at it
+    /// hasn't changed, as far as the watching knows.
+    async fn reconsider(&self) {
+        let is_refused = |reloader: &Reloader| reloader.standing().errors.is_some();
+        self.reload_if(move |reloader| is_refused(reloader) && reloader.is_behind())
+            .await;
+    }
+
+    async fn reload_if(&self, wanted: impl FnOnce(&Reloader) -> bool + Send + 'static) {
         let reloader = Arc::clone(&self.reloader);
-        let behind = tokio::task::spawn_blocking(move || reloader.is_behind()).await;
-        if behind.unwrap_or(false) {
+        let looking = tokio::task::spawn_blocking(move || wanted(&reloader));
+        if looking.await.unwrap_or(false) {
             self.reload("file").await;
         }
     }

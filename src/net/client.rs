@@ -13,16 +13,15 @@ use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use http::{HeaderMap, response};
-use http_body::{Body as _, Frame};
+use http_body::Frame;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::stall::Standing;
 use crate::config::model::Timeouts;
-use crate::http::body::{Body, Inlet};
+use crate::http::body::Inlet;
 use crate::http::exchange::Exchange;
 use crate::http::lines::Lines;
 use crate::http1::decode::{Decoder, Next};
-use crate::http1::encode::{Encoder, OtherLength};
 use crate::http1::input::Input;
 use crate::http1::output::Output;
 use crate::http1::parse_request::{Head, Limits, Refusal, begun, take_head};
@@ -70,16 +69,6 @@ pub(super) struct Client {
     spoke_last: Cell<bool>,
     /// The connection's own task: others may read the body.
     task: RefCell<Option<Waker>>,
-}
-
-/// A response's body on its way.
-#[derive(Debug)]
-pub(super) struct Sending {
-    /// Dropped with its last frame, so that its backend's connection is free before the client has taken all.
-    pub(super) body: Option<Body>,
-    pub(super) encoder: Encoder,
-    /// The client reads trailers.
-    pub(super) takes_trailers: bool,
 }
 
 #[derive(Debug)]
@@ -203,60 +192,20 @@ impl Client {
         write_head(head, lines, terms, io.output.gathered())
     }
 
-    /// Sends what is queued and the body behind it.
-    pub(super) fn poll_send(
-        &self,
-        sending: &mut Sending,
-        context: &mut Context<'_>,
-    ) -> Poll<io::Result<()>> {
-        loop {
-            let gathered = self.poll_gather(sending, context)?;
-            ready!(self.poll_flush(context))?;
-            ready!(gathered);
-            if sending.body.is_none() {
-                return Poll::Ready(Ok(()));
-            }
-        }
+    /// Whether more can be queued before anything is written.
+    pub(super) fn has_room(&self) -> bool {
+        self.io.borrow().output.has_room()
     }
 
-    /// Takes frames of the body until there is enough to write. Pending when there are no more yet.
-    fn poll_gather(
-        &self,
-        sending: &mut Sending,
-        context: &mut Context<'_>,
-    ) -> Poll<io::Result<()>> {
-        let Sending { body, encoder, .. } = sending;
-        while let Some(frames) = body {
-            if *encoder == Encoder::Over && frames.is_end_stream() {
-                *body = None;
-                break;
-            }
-            if !self.io.borrow().output.has_room() {
-                break;
-            }
-            let frame = ready!(Pin::new(frames).poll_frame(context));
-            let mut io = self.io.borrow_mut();
-            io.unflushed = true;
-            let Some(frame) = frame.transpose()? else {
-                encoder.end(&HeaderMap::new(), &mut io.output)?;
-                *body = None;
-                break;
-            };
-            match frame.into_data() {
-                Ok(data) => encoder.push(data, &mut io.output)?,
-                Err(frame) => {
-                    let trailers = frame.into_trailers().ok();
-                    let trailers = trailers.filter(|_| sending.takes_trailers);
-                    encoder.end(&trailers.unwrap_or_default(), &mut io.output)?;
-                    *body = None;
-                }
-            }
-        }
-        Poll::Ready(Ok(()))
+    /// Queues something.
+    pub(super) fn queue<T>(&self, queue: impl FnOnce(&mut Output) -> T) -> T {
+        let mut io = self.io.borrow_mut();
+        io.unflushed = true;
+        queue(&mut io.output)
     }
 
     /// Writes what is queued, and flushes it.
-    fn poll_flush(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(super) fn poll_flush(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.poll_write(&mut self.io.borrow_mut(), context)
     }
 
@@ -457,14 +406,5 @@ impl Io {
             Some(transport) => self.input.poll_fill(transport, context, rest, ahead),
             None => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
-    }
-}
-
-impl From<OtherLength> for io::Error {
-    fn from(_: OtherLength) -> Self {
-        Self::new(
-            io::ErrorKind::InvalidData,
-            "a body of another length than announced",
-        )
     }
 }

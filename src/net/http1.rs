@@ -13,8 +13,9 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response};
 use http_body::Body as _;
 
-use super::client::{Client, Lost, Sending};
+use super::client::{Client, Lost};
 use super::response::{mark_event_stream, withhold};
+use super::sending::Sending;
 use super::stall::{Cause, Waits};
 use super::stop::{Stage, Stop};
 use crate::clock::timer_now;
@@ -201,7 +202,7 @@ async fn respond(
         encoder: announced.encoder,
         takes_trailers: asked.takes_trailers,
     };
-    let sent = poll_fn(|context| client.poll_send(&mut sending, context)).await;
+    let sent = poll_fn(|context| sending.poll(client, context)).await;
     if let Err(error) = sent {
         tracing::debug!(%error, "a response broke off");
         return Some(End::Broken);

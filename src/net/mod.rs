@@ -6,7 +6,7 @@
 //! | [`worker`] | one thread per core with its own runtime, listeners and connections |
 //! | `open` | from a socket to a protocol: TLS handshake, ALPN, HTTP/2's preface |
 //! | [`conn`] | one connection: awake, asleep, a tunnel |
-//! | `http1`, `client` | the requests of an HTTP/1.1 connection that is awake; its socket and buffers |
+//! | `http1`, `client`, `sending` | the requests of an HTTP/1.1 connection that is awake; its socket and buffers; a response on its way |
 //! | `http2`, `framed`, `streams`, `frames`, `trailers` | one HTTP/2 connection; its socket; its streams; what its client sends, and ends with |
 //! | [`permits`] | how many connections are open |
 //! | `response` | what a connection knows of a response and the service can't |
@@ -29,6 +29,7 @@ mod open;
 pub mod permits;
 mod refusal;
 mod response;
+mod sending;
 pub mod stall;
 pub mod stop;
 mod streams;
