@@ -20,7 +20,7 @@
 //! | [`backends`] | the servers behind us: what is known of each, and the choice |
 //! | [`config`] | TOML as written → every error at once → validated model |
 //! | [`http`] | pure functions on HTTP types |
-//! | [`http1`] | HTTP/1.1 as bytes |
+//! | `http1` | HTTP/1.1 as bytes |
 //! | [`telemetry`] | metrics, access log, audit |
 //! | [`fetch`] | requests of our own to sources, on the control plane |
 //! | [`connect`], [`transport`], [`tls`], [`deadline`], [`pace`] | a new connection; a connected socket; what makes it TLS; a timer that is cheap to move; how fast somebody reads |
