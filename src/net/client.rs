@@ -119,7 +119,9 @@ impl Client {
     pub(super) fn take_apart(&self) -> Option<(Transport, Bytes)> {
         let mut io = self.io.borrow_mut();
         let transport = io.transport.take()?;
-        Some((transport, io.input.bytes().split().freeze()))
+        // Even empty, it would hold on to the buffer's memory.
+        let unread = Some(io.input.bytes().split().freeze()).filter(|bytes| !bytes.is_empty());
+        Some((transport, unread.unwrap_or_default()))
     }
 
     /// Reads the head of the next request; `None` where the client has closed its sending side instead.
@@ -406,5 +408,43 @@ impl Io {
             Some(transport) => self.input.poll_fill(transport, context, rest, ahead),
             None => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::time::Duration;
+
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::UnixStream;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_that_goes_to_sleep_leaves_its_buffer_behind() {
+        let minute = Duration::from_mins(1);
+        let timeouts = Timeouts {
+            header: minute,
+            idle: minute,
+            body_stall: minute,
+            write_stall: minute,
+            tunnel_idle: minute,
+            tls_handshake: minute,
+        };
+        let limits = Limits {
+            bytes: 1000,
+            fields: 100,
+        };
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let client = Client::new(Transport::Unix(ours), Bytes::new(), timeouts);
+        let request = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+        theirs.write_all(request).await.unwrap();
+        let mut spare = HeaderMap::new();
+        let head = poll_fn(|context| client.poll_head(limits, &mut spare, context)).await;
+        drop(head);
+        let (_, unread) = client.take_apart().unwrap();
+        // Whoever holds the last part of a buffer, even an empty one, holds all of it.
+        assert!(unread.is_empty() && !unread.is_unique());
     }
 }
