@@ -1,4 +1,5 @@
-//! What hyper leaves to a proxy, point by point, and the test that sends the bytes:
+//! What hyper leaves to a proxy, point by point, and the test that sends the bytes. HTTP/1 is spoken without hyper by now;
+//! what was learnt from it holds for whatever takes its place.
 //!
 //! | hyper 1.12 by itself | what holds it |
 //! |---|---|
@@ -42,7 +43,7 @@
 //! | HTTP/2: `:authority`, cookie crumbs, no connection fields | http2: a_request_reaches_the_backend_as_http_1_with_its_host_and_whole_cookie |
 //! | | fidelity: what_belongs_to_one_hop_stays_there |
 //! | accepting fails without descriptors | descriptors: without_descriptors_accepting_pauses_and_goes_on_when_there_are_some |
-//! | targets that Node takes are refused | malformed_input: raw_bytes_that_hyper_does_not_take_in_a_target_are_refused |
+//! | targets that Node takes are refused | malformed_input: raw_bytes_that_are_no_uri_in_a_target_are_refused |
 //! | the head of an event stream waits for its body | fidelity_streams: a_download_arrives_piece_by_piece_whatever_delimits_it |
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking

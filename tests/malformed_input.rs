@@ -300,7 +300,7 @@ fn one_length_said_twice_reaches_the_backend_once() {
 }
 
 #[test]
-fn raw_bytes_that_hyper_does_not_take_in_a_target_are_refused() {
+fn raw_bytes_that_are_no_uri_in_a_target_are_refused() {
     let (express, renewd) = start();
     let mut cases: Vec<Case> = Vec::new();
     for (what, target) in [

@@ -78,7 +78,7 @@ fn try_all(version: Version, mount: &str, targets: &BTreeSet<Vec<u8>>) -> Findin
     let owned = owned_paths();
     let mut findings = Findings::default();
     for target in targets {
-        // What hyper refuses gets 400 from it and never comes to us.
+        // What the parser refuses gets 400 and never comes this far.
         let Ok(uri) = http::Uri::try_from(target.as_slice()) else {
             continue;
         };

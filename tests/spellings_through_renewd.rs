@@ -94,7 +94,7 @@ fn answered_by(response: &Response) -> By {
         (200, None) if minted => By::Token,
         (404, Some("not_found")) => By::Guard,
         (400, Some("invalid_request")) => By::Refusal,
-        // What hyper can't parse it refuses itself; what comes back from the backend has an id.
+        // What can't be parsed is refused; what comes back from the backend has an id.
         (400, None) if response.header("x-request-id").is_none() => By::Refusal,
         (400, None) => By::Node,
         _ => panic!("whose answer is this? {response:?}"),

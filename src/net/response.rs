@@ -3,17 +3,17 @@
 //! Must not know: how a request is answered, how a response is written.
 
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderValue, Response, StatusCode};
+use http::{HeaderValue, Response};
 use http_body::Body as _;
 
 use crate::http::body::Body;
 use crate::http::exchange::Exchange;
 use crate::http::lines::{Lines, is_event_stream};
+use crate::http1::write_response::is_bodyless;
 
 /// Takes the body of a response that has none on the wire; HEAD still tells its length.
 pub(super) fn withhold(response: &mut Response<Body>, head: bool) {
-    let status = response.status();
-    if head || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+    if head || is_bodyless(response.status()) {
         let length = response
             .body()
             .size_hint()
