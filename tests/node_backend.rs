@@ -165,3 +165,44 @@ async fn a_socket_is_upgraded_and_closed_in_order() {
     client.half_close().await;
     assert_eq!(client.rest().await, "bye");
 }
+
+#[tokio::test]
+async fn the_connection_of_a_refused_upgrade_serves_nobody_else() {
+    let mut node = Node::start(5000).await;
+    let proxy = node.proxy();
+    for (answer, body) in [
+        (
+            "HTTP/1.1%20401%20Unauthorized%0D%0AContent-Length:%200%0D%0A%0D%0A",
+            "",
+        ),
+        (
+            "HTTP/1.1%20426%20Later%0D%0AConnection:%20keep-alive%0D%0ATransfer-Encoding:%20chunked%0D%0A%0D%0A2%0D%0Ano%0D%0A0%0D%0A%0D%0A",
+            "2\r\nno\r\n0\r\n\r\n",
+        ),
+        (
+            "HTTP/1.1%20204%20No%20Content%0D%0AKeep-Alive:%20timeout=60%0D%0A%0D%0A",
+            "",
+        ),
+        (
+            "HTTP/1.1%20200%20OK%0D%0AContent-Length:%204%0D%0A%0D%0Afine",
+            "fine",
+        ),
+    ] {
+        let mut client = proxy.connect().await;
+        client
+            .send(format!(
+                "GET /refuse?answer={answer} HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
+            ))
+            .await;
+        let head = client.head().await;
+        assert!(!head.contains(" 101 "), "{head}");
+        assert_eq!(client.exactly(body.len()).await, body.as_bytes());
+        // The same client next, then another one.
+        client.send(get("/next")).await;
+        assert!(client.until("GET /next").await.starts_with("HTTP/1.1 200 "));
+        let mut other = proxy.connect().await;
+        other.send(get("/other")).await;
+        assert!(other.until("GET /other").await.starts_with("HTTP/1.1 200 "));
+        node.says("left alone").await;
+    }
+}

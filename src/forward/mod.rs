@@ -92,7 +92,7 @@ impl Forwarder {
             };
             let pool = self.pool(backend);
             // A server may treat an upgrade on a connection that it has served before differently: engine.io lets a refused
-            // one hang there.
+            // one hang there. The new connection serves nobody else (`accepted`).
             let idle = if course.reconnect || upgrade {
                 None
             } else {
@@ -261,10 +261,14 @@ fn accepted(
             .ok_or_else(|| bad_response("101 before the end of the request"))?;
         return Ok(Response::from_parts(parts, Body::upgrade(upgraded)));
     }
-    connection.keep_for(
-        head.keep_alive_for
-            .map_or(keep, |announced| keep.min(announced)),
-    );
+    // A server hands the socket of an upgrade to whoever decides on it, for good (Node does): what it would do with another
+    // request on it is no longer HTTP's to say.
+    if !upgrade {
+        connection.keep_for(
+            head.keep_alive_for
+                .map_or(keep, |announced| keep.min(announced)),
+        );
+    }
     let body = Body::forwarded(connection).behind(head.lines);
     Ok(Response::from_parts(parts, body))
 }

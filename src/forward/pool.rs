@@ -1,7 +1,8 @@
 //! Connections to one backend server, of one worker: made, lent for one request at a time, kept while idle.
 //!
-//! Keeps true: a connection goes back only after a complete request and a complete response; an idle one is closed
-//! before the server would close it; the last used is lent first, so that the rest can expire.
+//! Keeps true: a connection goes back only after a complete request and a complete response, and never if nobody said for
+//! how long; an idle one is closed before the server would close it; the last used is lent first, so that the rest can
+//! expire.
 //! Must not know: which requests may be repeated, what a response means.
 
 use std::cell::{Cell, RefCell};
@@ -210,7 +211,7 @@ impl Lent {
         self.reused
     }
 
-    /// How long it may wait for the next request; zero closes it.
+    /// How long it may wait for the next request; zero closes it, and so it is until something else is said.
     pub fn keep_for(&mut self, keep: Duration) {
         self.keep = keep;
     }

@@ -27,6 +27,19 @@ const server = http.createServer((request, response) => {
   }
 });
 server.on('upgrade', (request, socket, head) => {
+  const { pathname, searchParams } = new URL(request.url, 'http://backend');
+  if (pathname === '/refuse') {
+    // Politely, and keeps the socket: whatever is sent on it next is not HTTP's.
+    socket.write(searchParams.get('answer'));
+    socket.on('data', () =>
+      socket.write('HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nHIJACK'),
+    );
+    socket.on('end', () => {
+      console.log('left alone');
+      socket.end();
+    });
+    return;
+  }
   socket.write(
     'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n',
   );
