@@ -22,9 +22,9 @@ pub struct ProxyError {
 pub enum Kind {
     /// No connection to the backend: refused, unreachable, unresolved or too slow.
     ConnectFailed,
-    /// The backend closed or broke the connection before a response.
+    /// The backend closed or broke the connection before a byte of a response.
     ConnectionLost,
-    /// The backend's response can't be understood or passed on.
+    /// The backend's response can't be understood or passed on, or breaks off before its end is in sight.
     BadResponse,
     /// No response header section in time.
     ResponseTimeout,

@@ -140,7 +140,7 @@ async fn a_response_that_has_begun_is_never_repeated() {
     drop(server);
     assert!(
         client
-            .until("ConnectionLost")
+            .until("BadResponse")
             .await
             .starts_with("HTTP/1.1 502 ")
     );

@@ -372,6 +372,14 @@ fn an_answer_that_is_not_http_is_502_and_one_framed_twice_is_framed_once() {
     for (what, bytes) in [
         ("nothing", ""),
         ("another protocol", "SSH-2.0-OpenSSH_9.2\r\n"),
+        ("a letter", "H"),
+        ("an empty line", "\r\n"),
+        ("half a head", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-"),
+        (
+            "an interim answer alone",
+            "HTTP/1.1 103 Early Hints\r\n\r\n",
+        ),
+        ("a status that isn't one", "HTTP/1.1 2000 OK\r\n\r\n"),
         (
             "a folded field",
             "HTTP/1.1 200 OK\r\nX-A: 1\r\n 2\r\nContent-Length: 0\r\n\r\n",
@@ -391,7 +399,12 @@ fn an_answer_that_is_not_http_is_502_and_one_framed_twice_is_framed_once() {
     ] {
         let answer = messages::exchange(renewd.public, raw(bytes).as_bytes());
         assert_eq!(answer.status(), 502, "{what}: {answer:?}");
-        assert_eq!(answer.json()["code"], "upstream_unreachable", "{what}");
+        let code = if bytes.is_empty() {
+            "upstream_unreachable"
+        } else {
+            "upstream_invalid"
+        };
+        assert_eq!(answer.json()["code"], code, "{what}");
     }
     for framed_twice in [
         "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nX-A: 1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",

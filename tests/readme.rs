@@ -155,6 +155,7 @@ fn every_word_with_an_underscore_is_a_key_a_code_or_a_metric() {
     // What the admin listener and the forwarder answer, as `src/` writes it.
     let others = [
         "upstream_unreachable",
+        "upstream_invalid",
         "upstream_timeout",
         "no_admin_token",
         "first_issued",

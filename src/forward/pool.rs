@@ -314,6 +314,10 @@ fn failure(fault: Fault, wire: &Wire) -> ProxyError {
         Fault::Connection(_) if wire.closed() => (Kind::ClientGone, Side::Downstream, Retry::Never),
         Fault::Request(_) | Fault::RequestCut => (Kind::ClientGone, Side::Downstream, Retry::Never),
         Fault::Response(_) => (Kind::BadResponse, Side::Upstream, Retry::Never),
+        // What began to come isn't an answer, and never will be one.
+        Fault::Connection(_) if wire.progress() == Progress::Responding => {
+            (Kind::BadResponse, Side::Upstream, Retry::Never)
+        }
         Fault::Connection(_) => (
             Kind::ConnectionLost,
             Side::Upstream,

@@ -51,9 +51,14 @@ fn unreachable() -> Response<Body> {
 pub fn failed(context: &RequestContext, error: &ProxyError) -> Response<Body> {
     let id = context.id.as_str();
     match error.kind {
-        Kind::ConnectFailed | Kind::ConnectionLost | Kind::BadResponse => {
+        Kind::ConnectFailed | Kind::ConnectionLost => {
             tracing::warn!(request_id = id, %error, "502");
             unreachable()
+        }
+        Kind::BadResponse => {
+            tracing::warn!(request_id = id, %error, "502");
+            let message = "The backend's answer can't be passed on";
+            respond::failure(StatusCode::BAD_GATEWAY, "upstream_invalid", message)
         }
         Kind::ResponseTimeout => {
             tracing::warn!(request_id = id, %error, "504");

@@ -286,9 +286,9 @@ pub enum UpstreamOutcome {
     ServerError,
     /// No connection.
     ConnectFailed,
-    /// The connection broke before a response.
+    /// The connection broke before a byte of a response.
     ConnectionLost,
-    /// A response that can't be passed on.
+    /// A response that can't be passed on, or that broke off in its head.
     BadResponse,
     /// No response in time.
     Timeout,
