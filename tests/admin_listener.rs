@@ -52,6 +52,8 @@ impl Told {
                 phase: Phase::Running,
                 upstream_reachable: true,
                 degraded: Vec::new(),
+                mode: "observe",
+                enforce_percent: 25,
             }),
             token,
             problems: Vec::new(),
@@ -291,12 +293,20 @@ async fn readiness_fails_only_while_starting_draining_or_without_an_upstream() {
             phase,
             upstream_reachable,
             degraded: degraded.clone(),
+            mode: "observe",
+            enforce_percent: 25,
         };
         let answer = ask(address, "GET /readyz", &[], "").await;
         assert_eq!(answer.status, plain, "{reason}");
         assert_eq!(
             answer.json(),
-            json!({"ready": plain == 200, "reason": reason, "degraded": degraded})
+            json!({
+                "ready": plain == 200,
+                "reason": reason,
+                "degraded": degraded,
+                "mode": "observe",
+                "enforce_percent": 25
+            })
         );
         let answer = ask(address, "GET /readyz?tokens", &[], "").await;
         assert_eq!(answer.status, tokens, "{reason}");

@@ -5,7 +5,7 @@
 mod support;
 
 use serde_json::json;
-use support::ask::{Ask, Row, change_streams, counted, each_was_audited_once};
+use support::ask::{Ask, Row, change_streams, counted, each_was_audited_once, event_of};
 use support::renewd::{APP_ID, Renewd, STREAMS, Settings, jwt, login, now};
 
 fn limited(scope: &str, quota: &str) -> Renewd {
@@ -75,6 +75,68 @@ fn row_2_who_is_not_signed_in_is_401() {
     };
     Row::new(200, "ok", "subscriber", "ok").holds_for(&renewd, &bare);
     each_was_audited_once(&renewd, 6);
+}
+
+#[test]
+fn row_2_says_to_operators_why_a_login_was_refused() {
+    let settings = |jwt: &str, decision: &str| Settings {
+        jwt: jwt.to_owned(),
+        tables: format!("[decision]\n{decision}\n"),
+        ..Settings::default()
+    };
+    let in_an_hour = now() + 3600;
+    let strict = "audience = \"app\"\nissuer = \"backend\"";
+    let claims = |change: &dyn Fn(&mut serde_json::Value)| {
+        let mut claims =
+            json!({"sub": "viewer", "exp": in_an_hour, "aud": "app", "iss": "backend"});
+        change(&mut claims);
+        jwt(&claims)
+    };
+    let unsigned = format!("{}x", claims(&|_| ()));
+    let (_, rest) = unsigned.split_once('.').unwrap();
+    // {"alg":"HS512"}, which `algorithms` doesn't list.
+    let other_algorithm = format!("eyJhbGciOiJIUzUxMiJ9.{rest}");
+    let cases = [
+        ("missing", String::new()),
+        ("malformed", "rubbish".to_owned()),
+        ("malformed", claims(&|claims| claims["exp"] = json!("soon"))),
+        ("signature", unsigned.clone()),
+        ("algorithm", other_algorithm),
+        (
+            "not_yet_valid",
+            claims(&|claims| claims["nbf"] = json!(in_an_hour)),
+        ),
+        ("audience", claims(&|claims| claims["aud"] = json!("other"))),
+        ("issuer", claims(&|claims| claims["iss"] = json!("other"))),
+        ("subject", claims(&|claims| claims["sub"] = json!(""))),
+    ];
+    for decision in ["mode = \"enforce\"", "mode = \"observe\""] {
+        let renewd = Renewd::start(&settings(strict, decision));
+        for (reason, token) in &cases {
+            let series = format!("renewd_unauthenticated_total{{reason=\"{reason}\"}}");
+            let before = counted(&renewd, &series);
+            let ask = Ask {
+                authorization: match token.as_str() {
+                    "" => String::new(),
+                    token => format!("Bearer {token}"),
+                },
+                ..Ask::viewer("viewer", 7)
+            };
+            let answer = ask.send(&renewd);
+            assert_eq!(counted(&renewd, &series), before + 1, "{reason} {decision}");
+            let event = event_of(&renewd, &answer);
+            assert_eq!(event["reason"], *reason, "{event}");
+        }
+        // An expired login says so by its outcome.
+        let expired = claims(&|claims| claims["exp"] = json!(now() - 1));
+        Ask::viewer("viewer", 7).bearer(&expired).send(&renewd);
+        let page = renewd.metrics();
+        let counts = page.lines().filter_map(|line| {
+            let series = line.strip_prefix("renewd_unauthenticated_total")?;
+            series.rsplit_once(' ')?.1.parse::<usize>().ok()
+        });
+        assert_eq!(counts.sum::<usize>(), cases.len(), "{page}");
+    }
 }
 
 #[test]

@@ -68,6 +68,7 @@ fn decision<'a>(request_id: &'a RequestId, subject: &'a str, channel: &'a str) -
         client: "2001:db8::1".parse().ok(),
         endpoint: Endpoint::Refresh,
         outcome: Outcome::NotOwner,
+        reason: None,
         enforced: true,
         subject: Some(subject),
         channel: Some(channel),

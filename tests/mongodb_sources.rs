@@ -93,11 +93,17 @@ fn every_row_of_the_table_from_documents_that_mongoose_wrote() {
     site.renewd.eventually("the sign-out counts", |_| {
         code(site.ask(&elsewhere, 7, "subscriber")) == said(401, "session_replaced")
     });
+    let refused = |reason: &str| {
+        let series = format!("renewd_unauthenticated_total{{reason=\"{reason}\"}}");
+        site.renewd.metric(&series) > 0.0
+    };
+    assert!(refused("session") && !refused("account"));
     let deleted = json!({ "astrologerId": VIEWER });
     site.express.control("/accounts/delete", &deleted);
     site.renewd.eventually("the account is gone", |_| {
         code(site.ask(&elsewhere, 7, "subscriber")) == said(401, "unauthenticated")
     });
+    assert!(refused("account"));
 
     site.channel(&json!({"isBanned": true}));
     site.renewd.eventually("the stream is taken down", |_| {

@@ -28,7 +28,7 @@ pub use jwks::KeySet;
 
 use crate::clock::{Clock, is_plausible};
 use crate::config::model::{Jwt, JwtAlgorithm};
-use crate::telemetry::labels::Outcome;
+use crate::telemetry::labels::{Outcome, UnauthenticatedReason};
 use compact::{Compact, Header, STACK, decode, header_text};
 use jwks::{Known, Sought, Verdict};
 use key::Key;
@@ -104,6 +104,21 @@ impl JwtError {
             Self::Expired => Outcome::TokenExpired,
             _ => Outcome::Unauthenticated,
         }
+    }
+
+    /// What audit and metrics call it; `None` where the outcome says it all, or where it can't be said.
+    pub fn reason(self) -> Option<UnauthenticatedReason> {
+        Some(match self {
+            Self::Missing | Self::CookieAlone => UnauthenticatedReason::Missing,
+            Self::Malformed | Self::Time => UnauthenticatedReason::Malformed,
+            Self::Algorithm => UnauthenticatedReason::Algorithm,
+            Self::Signature => UnauthenticatedReason::Signature,
+            Self::NotYetValid => UnauthenticatedReason::NotYetValid,
+            Self::Audience => UnauthenticatedReason::Audience,
+            Self::Issuer => UnauthenticatedReason::Issuer,
+            Self::Subject => UnauthenticatedReason::Subject,
+            Self::Expired | Self::KeyUnknown | Self::NoTime => return None,
+        })
     }
 }
 

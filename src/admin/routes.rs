@@ -132,6 +132,8 @@ fn readiness(readiness: &Readiness, tokens: bool) -> Answer {
         ready: bool,
         reason: &'static str,
         degraded: &'a [&'static str],
+        mode: &'static str,
+        enforce_percent: u8,
     }
     let (ready, reason) = match readiness.phase {
         Phase::Starting => (false, "starting"),
@@ -151,6 +153,8 @@ fn readiness(readiness: &Readiness, tokens: bool) -> Answer {
             ready,
             reason,
             degraded: &readiness.degraded,
+            mode: readiness.mode,
+            enforce_percent: readiness.enforce_percent,
         },
     )
 }

@@ -11,6 +11,10 @@ pub struct Readiness {
     pub upstream_reachable: bool,
     /// Sources and stores that give no answer: `streams`.
     pub degraded: Vec<&'static str>,
+    /// `decision.mode`: `enforce`, `observe`, `off`.
+    pub mode: &'static str,
+    /// `decision.enforce_percent`.
+    pub enforce_percent: u8,
 }
 
 /// How far the process is.

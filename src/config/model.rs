@@ -196,6 +196,8 @@ pub struct Decision {
     pub timeout: Duration,
     /// 0 to 100: subjects (by hash) to whom `enforce` applies; the others are observed.
     pub enforce_percent: u8,
+    /// Until when nobody is alerted of a mode that isn't `enforce`, in seconds since the Unix epoch.
+    pub mode_ok_until: Option<u64>,
 }
 
 impl Decision {
@@ -215,6 +217,20 @@ pub enum DecisionMode {
     Observe,
     /// A pure proxy.
     Off,
+}
+
+impl DecisionMode {
+    /// Every mode, in order of declaration.
+    pub const ALL: [Self; 3] = [Self::Enforce, Self::Observe, Self::Off];
+
+    /// As the configuration has it, and the metric's label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Enforce => "enforce",
+            Self::Observe => "observe",
+            Self::Off => "off",
+        }
+    }
 }
 
 /// `[routes]`: owned paths as written, each starting with `/`, in no guard-key conflict.

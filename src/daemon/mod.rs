@@ -185,6 +185,7 @@ impl Daemon {
 
         let metrics = Metrics::new(clock, dropped.clone());
         metrics.config_hash(hash);
+        metrics.decision(&config.decision);
         metrics.certificate_expiry(config.server.tls.as_ref().map(Identity::expires));
         let fallback = start.errors.is_some();
         metrics.config_fallback(fallback);
@@ -250,12 +251,7 @@ impl Daemon {
         look_after(&shared, &bound, &reloader);
 
         shared.readiness.advance(Phase::Ready);
-        notifier.ready(if fallback {
-            "serving the last valid configuration: the file is invalid"
-        } else {
-            "serving"
-        });
-        tracing::info!(version = env!("CARGO_PKG_VERSION"), "ready");
+        start::announce_ready(&notifier, &config.decision, fallback);
         Ok(Self {
             bound,
             workers,

@@ -12,6 +12,7 @@ use super::state::State;
 use super::systemd::Notifier;
 use crate::access::streams::StreamSource;
 use crate::config::diff;
+use crate::config::model::Decision;
 use crate::config::{ConfigErrors, Loaded};
 use crate::snapshot::{Shared, Snapshot, StreamsRead};
 use crate::telemetry::audit::{Audit, Reload};
@@ -24,6 +25,8 @@ use crate::tls::Identity;
 pub struct Report {
     /// Tables whose values differ now.
     pub changed: Vec<&'static str>,
+    /// Who answers the token endpoints now, where that changed: `decision.mode: observe -> enforce`.
+    pub decision: Vec<String>,
     /// Key paths whose new value waits for a restart.
     pub restart_required: Vec<&'static str>,
     /// What is allowed but worth saying.
@@ -184,6 +187,7 @@ impl Reloader {
         };
         let streams = files::streams(&config);
         let log = config.log.clone();
+        let decision = config.decision.clone();
         let expires = config.server.tls.as_ref().map(Identity::expires);
         self.swap(config, streams, audit)?;
         self.log.apply(&log);
@@ -192,6 +196,7 @@ impl Reloader {
         self.state
             .configuration_kept(files::keep(self.state.directory(), configuration));
         self.shared.metrics.config_hash(hash);
+        self.shared.metrics.decision(&decision);
         self.shared.metrics.certificate_expiry(expires);
         self.shared.metrics.config_fallback(false);
         self.shared
@@ -205,6 +210,7 @@ impl Reloader {
             .clone_from(&changes.restart_required);
         Ok(Report {
             changed: changes.changed,
+            decision: decision_changes(&running.config.decision, &decision),
             restart_required: changes.restart_required,
             warnings: warnings
                 .iter()
@@ -249,11 +255,22 @@ pub fn audit_errors(path: &Path, error: &std::io::Error) -> ConfigErrors {
     )
 }
 
+/// What of `[decision]` says who answers the token endpoints, old and new.
+fn decision_changes(running: &Decision, read: &Decision) -> Vec<String> {
+    let (was, is) = (running.mode.as_str(), read.mode.as_str());
+    let mode = (was != is).then(|| format!("decision.mode: {was} -> {is}"));
+    let (was, is) = (running.enforce_percent, read.enforce_percent);
+    let percent = (was != is).then(|| format!("decision.enforce_percent: {was} -> {is}"));
+    mode.into_iter().chain(percent).collect()
+}
+
 fn applied(report: &Report) -> String {
     let changed = if report.changed.is_empty() {
         "nothing changed".to_owned()
     } else {
-        report.changed.join(", ")
+        let tables = report.changed.join(", ");
+        let decision = report.decision.iter();
+        decision.fold(tables, |said, change| format!("{said}; {change}"))
     };
     if report.restart_required.is_empty() {
         format!("configuration reloaded: {changed}")

@@ -3,8 +3,9 @@
 //! Keeps true: nothing outside this machine is contacted; a second daemon on one state directory goes no further.
 
 use super::files::{self, Configuration};
+use super::systemd::Notifier;
 use super::{Options, RunError};
-use crate::config::model::Config;
+use crate::config::model::{Config, Decision};
 use crate::config::{ConfigErrors, Diagnostic, Loaded};
 use crate::state::directory::{StateDirectory, StateError};
 
@@ -70,4 +71,19 @@ pub fn log_findings(warnings: &[Diagnostic], errors: Option<&ConfigErrors>) {
         tracing::error!("{}", error.one_line());
     }
     tracing::error!("the configuration file is invalid: serving the last valid one (--fallback)");
+}
+
+/// Tells the service manager and the log that requests are served, and who answers the token endpoints.
+pub fn announce_ready(notifier: &Notifier, decision: &Decision, fallback: bool) {
+    notifier.ready(if fallback {
+        "serving the last valid configuration: the file is invalid"
+    } else {
+        "serving"
+    });
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        mode = decision.mode.as_str(),
+        enforce_percent = decision.enforce_percent,
+        "ready"
+    );
 }

@@ -16,7 +16,6 @@ use crate::admin::{
 };
 use crate::backends::Standing;
 use crate::clock::is_plausible;
-use crate::config::model::DecisionMode;
 use crate::config::secret::Secret;
 use crate::config::{ConfigErrors, Diagnostic};
 use crate::live::explain::{Explanation, Question, explain};
@@ -54,6 +53,8 @@ impl crate::admin::Daemon for AdminView {
                 .filter(|source| !source.up)
                 .map(|source| source.source)
                 .collect(),
+            mode: snapshot.config.decision.mode.as_str(),
+            enforce_percent: snapshot.config.decision.enforce_percent,
         }
     }
 
@@ -66,11 +67,7 @@ impl crate::admin::Daemon for AdminView {
             phase: self.phase(),
             started_at: timestamp(clock.unix_seconds().saturating_sub(uptime)),
             uptime_seconds: uptime,
-            mode: match snapshot.config.decision.mode {
-                DecisionMode::Enforce => "enforce",
-                DecisionMode::Observe => "observe",
-                DecisionMode::Off => "off",
-            },
+            mode: snapshot.config.decision.mode.as_str(),
             enforce_percent: snapshot.config.decision.enforce_percent,
             config: self.config_status(),
             upstreams: upstreams(&snapshot),

@@ -36,7 +36,10 @@ pub(super) async fn authenticate(
         JwtError::KeyUnknown | JwtError::NoTime => {
             Refusal::unavailable("Logins can't be verified right now")
         }
-        _ => Refusal::new(error.outcome(), error.to_string()),
+        _ => Refusal {
+            unauthenticated: error.reason(),
+            ..Refusal::new(error.outcome(), error.to_string())
+        },
     })
 }
 

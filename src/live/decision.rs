@@ -27,7 +27,7 @@ use crate::config::model::{self, DecisionMode, DefaultRole, ZeroUid};
 use crate::limit::{self, Charge};
 use crate::role::Role;
 use crate::snapshot::Snapshot;
-use crate::telemetry::labels::{Endpoint, Outcome, Scope};
+use crate::telemetry::labels::{Endpoint, Outcome, Scope, UnauthenticatedReason};
 use crate::telemetry::traffic_labels::LookupOutcome;
 
 /// How long a caller waits before asking again when a source gives no answer.
@@ -97,6 +97,11 @@ impl Decision {
             .as_ref()
             .map_or_else(|refusal| refusal.outcome, |_| Outcome::Ok)
     }
+
+    /// Why the login was refused, where it was.
+    pub fn unauthenticated(&self) -> Option<UnauthenticatedReason> {
+        self.verdict.as_ref().err()?.unauthenticated
+    }
 }
 
 /// A yes: what to mint.
@@ -121,6 +126,8 @@ pub struct Refusal {
     pub message: Cow<'static, str>,
     /// The account's own reason, where it has one.
     pub reason: Option<Box<str>>,
+    /// Why the login was refused, for operators; `None` where it was not the login.
+    pub unauthenticated: Option<UnauthenticatedReason>,
     /// When to come back, where that helps.
     pub retry: Option<Retry>,
 }
@@ -140,6 +147,7 @@ impl Refusal {
             outcome,
             message: message.into(),
             reason: None,
+            unauthenticated: None,
             retry: None,
         }
     }
@@ -172,8 +180,14 @@ impl Refusal {
     }
 
     fn of_account(denial: Denial) -> Self {
+        let unauthenticated = match denial.outcome {
+            Outcome::Unauthenticated => Some(UnauthenticatedReason::Account),
+            Outcome::SessionReplaced => Some(UnauthenticatedReason::Session),
+            _ => None,
+        };
         Self {
             reason: denial.reason,
+            unauthenticated,
             ..Self::new(denial.outcome, String::from(denial.message))
         }
     }

@@ -216,6 +216,10 @@ fn report(
     if let (Some(outcome), Some(metrics)) = (decision.accounts, snapshot.accounts.metrics()) {
         metrics.lookup(outcome, asking);
     }
+    let unauthenticated = decision.unauthenticated();
+    if let Some(reason) = unauthenticated {
+        shared.metrics.unauthenticated(reason);
+    }
     if decision.enforced {
         shared
             .metrics
@@ -241,6 +245,7 @@ fn report(
         client: context.client_ip,
         endpoint: decision.endpoint,
         outcome,
+        reason: unauthenticated,
         enforced: decision.enforced,
         subject: decision.claims.as_ref().map(|claims| &*claims.subject),
         channel: decision

@@ -130,6 +130,7 @@ impl Ledger {
             client: self.client,
             endpoint: Endpoint::Reissue,
             outcome,
+            reason: None,
             enforced: true,
             subject: self.subject.as_deref(),
             channel: channel.as_deref(),

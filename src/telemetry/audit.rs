@@ -11,7 +11,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::escape::bounded;
-use super::labels::{Endpoint, LapseCause, Outcome};
+use super::labels::{Endpoint, LapseCause, Outcome, UnauthenticatedReason};
 use super::line::{Line, Shape};
 use super::line_writer::{DropCounter, LineWriter};
 use super::log::{AUDIT, rfc3339};
@@ -46,6 +46,8 @@ pub struct Decision<'a> {
     pub endpoint: Endpoint,
     /// The outcome; enforced or only observed.
     pub outcome: Outcome,
+    /// Why the login was refused, where it was.
+    pub reason: Option<UnauthenticatedReason>,
     /// `false` where the decision was shadowed: the backend answered.
     pub enforced: bool,
     /// The verified JWT's subject.
@@ -139,6 +141,7 @@ impl Audit {
             None => (None, None),
         };
         let role = decision.role.map(Role::as_str);
+        let reason = decision.reason.map(UnauthenticatedReason::as_str);
         let expires = decision.expires.map(unix_seconds);
         let backup_expires = decision.backup_expires.map(unix_seconds);
         match &self.sink {
@@ -150,6 +153,7 @@ impl Audit {
                 client = decision.client.map(tracing::field::display),
                 endpoint = decision.endpoint.as_str(),
                 outcome = decision.outcome.code(),
+                reason,
                 enforced = decision.enforced,
                 subject,
                 channel,
@@ -167,6 +171,9 @@ impl Audit {
                 }
                 line.text("endpoint", decision.endpoint.as_str());
                 line.text("outcome", decision.outcome.code());
+                if let Some(reason) = reason {
+                    line.text("reason", reason);
+                }
                 line.bare("enforced", decision.enforced);
                 for (key, value) in [("subject", subject), ("channel", channel)] {
                     if let Some(value) = value {

@@ -147,6 +147,63 @@ impl Outcome {
     }
 }
 
+/// Why a login was refused with 401: `reason` of `renewd_unauthenticated_total` and of the audit event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum UnauthenticatedReason {
+    /// The request carries no login that may be used.
+    Missing,
+    /// Not a JSON Web Token, or one whose times aren't numbers.
+    Malformed,
+    /// No key verifies it.
+    Signature,
+    /// `alg` is not in `auth.jwt.algorithms`.
+    Algorithm,
+    /// `nbf` lies ahead.
+    NotYetValid,
+    /// `aud` is not `auth.jwt.audience`.
+    Audience,
+    /// `iss` is not `auth.jwt.issuer`.
+    Issuer,
+    /// `auth.jwt.subject_claim` is missing or unusable.
+    Subject,
+    /// The accounts source knows no such account, or refuses the login.
+    Account,
+    /// The account is signed in with another session.
+    Session,
+}
+
+impl UnauthenticatedReason {
+    /// Every reason, in order of declaration.
+    pub const ALL: [Self; 10] = [
+        Self::Missing,
+        Self::Malformed,
+        Self::Signature,
+        Self::Algorithm,
+        Self::NotYetValid,
+        Self::Audience,
+        Self::Issuer,
+        Self::Subject,
+        Self::Account,
+        Self::Session,
+    ];
+
+    /// The label's value.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Malformed => "malformed",
+            Self::Signature => "signature",
+            Self::Algorithm => "algorithm",
+            Self::NotYetValid => "not_yet_valid",
+            Self::Audience => "audience",
+            Self::Issuer => "issuer",
+            Self::Subject => "subject",
+            Self::Account => "account",
+            Self::Session => "session",
+        }
+    }
+}
+
 /// `class` of `renewd_token_requests_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Class {

@@ -20,7 +20,7 @@ mod upstream;
 use std::cell::RefCell;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use super::credentials::Secrets;
 use super::diagnostic::ConfigErrors;
@@ -152,16 +152,34 @@ pub(super) fn validate(
 }
 
 fn decision(table: &Table<'_>) -> Decision {
-    let modes = [
-        ("enforce", DecisionMode::Enforce),
-        ("observe", DecisionMode::Observe),
-        ("off", DecisionMode::Off),
-    ];
     Decision {
-        mode: table.choice("mode", &modes, DecisionMode::Enforce),
+        mode: table.choice(
+            "mode",
+            &DecisionMode::ALL.map(|mode| (mode.as_str(), mode)),
+            DecisionMode::Enforce,
+        ),
         timeout: table.duration("timeout", POSITIVE_DURATION, seconds(3)),
         enforce_percent: table.number("enforce_percent", 0..=100, 100),
+        mode_ok_until: mode_ok_until(table),
     }
+}
+
+/// A day, or a time of day in UTC (RFC 3339), in Unix seconds. Empty is as good as absent.
+fn mode_ok_until(table: &Table<'_>) -> Option<u64> {
+    let item = table.item("mode_ok_until")?;
+    let text = item.text().filter(|text| !text.is_empty())?;
+    let day = format!("{text}T00:00:00Z");
+    let time = humantime::parse_rfc3339(text).or_else(|_| humantime::parse_rfc3339(&day));
+    let since_epoch = time
+        .ok()
+        .and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    if since_epoch.is_none() {
+        item.error(
+            "not a day or a time",
+            "write \"2026-12-24\" or \"2026-12-24T18:00:00Z\"",
+        );
+    }
+    since_epoch.map(|since| since.as_secs())
 }
 
 fn policy(table: &Table<'_>) -> Policy {

@@ -52,6 +52,14 @@ families! {
         "Token requests answered, by how they ended. class says who has to act: ok nobody, denied the rules said no, client the request was wrong, failed we could not answer. role is unknown where the request was refused before its role was known.";
     SHADOW_DECISIONS = Kind::Counter, "renewd_shadow_decisions_total",
         "Token requests decided but forwarded (decision.mode = observe): our outcome against the status class of the backend's answer, error where it gave none.";
+    UNAUTHENTICATED = Kind::Counter, "renewd_unauthenticated_total",
+        "Logins refused with 401, or that would be while observing: missing none was sent, malformed not a JSON Web Token, signature no key verifies it (auth.jwt.secret or keys), algorithm its alg is not in auth.jwt.algorithms, not_yet_valid its nbf lies ahead (compare the clocks), audience or issuer not the configured one, subject it lacks auth.jwt.subject_claim, account the accounts source knows no such account, session the account is signed in with another session.";
+    DECISION_MODE = Kind::Gauge, "renewd_decision_mode",
+        "1 for the decision.mode in force, 0 for the others. In any mode but enforce the backend answers the token endpoints.";
+    ENFORCE_PERCENT = Kind::Gauge, "renewd_enforce_percent",
+        "decision.enforce_percent: the share of subjects to whom decision.mode = enforce applies.";
+    DECISION_MODE_OK_UNTIL = Kind::Gauge, "renewd_decision_mode_ok_until_timestamp_seconds",
+        "decision.mode_ok_until in seconds since the Unix epoch: until then nobody is alerted of a decision.mode or enforce_percent that lets the backend answer. 0 where it is not set.";
     TOKEN_REQUEST_DURATION = Kind::Histogram(DECISION_SECONDS), "renewd_token_request_duration_seconds",
         "Time from a token request's header section to its answer.";
     TOKENS_ISSUED = Kind::Counter, "renewd_tokens_issued_total",

@@ -21,12 +21,12 @@ use metrics::{Counter, Gauge, Histogram};
 use self::instances::Instances;
 pub use self::instances::{ListenerMetrics, ReissueMetrics, SourceMetrics, UpstreamMetrics};
 use self::registrar::Registrar;
-use super::labels::{Endpoint, Handler, LapseCause, Outcome, Scope};
+use super::labels::{Endpoint, Handler, LapseCause, Outcome, Scope, UnauthenticatedReason};
 use super::line_writer::DropCounter;
 use super::process;
 use super::traffic_labels::{MethodLabel, ParseErrorKind, Source, StatusClass};
 use crate::clock::Clock;
-use crate::config::model::TokenFormat;
+use crate::config::model::{Decision, DecisionMode, TokenFormat};
 use crate::role::Role;
 
 const OUTCOMES: usize = Outcome::ALL.len();
@@ -46,6 +46,8 @@ pub struct Metrics {
 
     token_requests: tables::TokenRequests,
     shadow_decisions: [[OnceLock<Counter>; STATUSES]; OUTCOMES],
+    unauthenticated: [Counter; UnauthenticatedReason::ALL.len()],
+    decision: DecisionMetrics,
     token_request_duration: [Histogram; Endpoint::ALL.len()],
     tokens_issued: tables::TokensIssued,
     wildcard_tokens_issued: tables::TokensIssued,
@@ -69,6 +71,25 @@ pub struct Metrics {
 
 /// By handler, method and status class; a series is made by its first request, as most combinations never occur.
 type HttpTable<T> = [[[OnceLock<T>; STATUSES]; METHODS]; HANDLERS];
+
+struct DecisionMetrics {
+    mode: [Gauge; DecisionMode::ALL.len()],
+    enforce_percent: Gauge,
+    ok_until: Gauge,
+}
+
+impl DecisionMetrics {
+    /// As of the defaults.
+    fn new(registrar: &Registrar) -> Self {
+        let gauge = |family| registrar.gauge(family, &[]);
+        Self {
+            mode: DecisionMode::ALL
+                .map(|mode| registrar.gauge(&families::DECISION_MODE, &[("mode", mode.as_str())])),
+            enforce_percent: gauge(&families::ENFORCE_PERCENT),
+            ok_until: gauge(&families::DECISION_MODE_OK_UNTIL),
+        }
+    }
+}
 
 struct ConfigMetrics {
     reload_successful: Gauge,
@@ -129,6 +150,9 @@ impl Metrics {
             dropped_lines,
             token_requests: tables::token_requests(&registrar),
             shadow_decisions: from_fn(|_| from_fn(|_| OnceLock::new())),
+            unauthenticated: UnauthenticatedReason::ALL
+                .map(|reason| counter(&families::UNAUTHENTICATED, &[("reason", reason.as_str())])),
+            decision: DecisionMetrics::new(&registrar),
             token_request_duration: Endpoint::ALL.map(|endpoint| {
                 registrar.histogram(
                     &families::TOKEN_REQUEST_DURATION,
@@ -193,6 +217,24 @@ impl Metrics {
         let role = role.map_or(tables::ROLE_UNKNOWN, Role::index);
         self.token_requests[endpoint as usize][role][outcome as usize].increment(1);
         self.token_request_duration[endpoint as usize].record(elapsed);
+    }
+
+    /// One login refused, or that would be while observing.
+    pub fn unauthenticated(&self, reason: UnauthenticatedReason) {
+        self.unauthenticated[reason as usize].increment(1);
+    }
+
+    /// What `[decision]` says now.
+    #[allow(clippy::cast_precision_loss)] // exact to 2^53
+    pub fn decision(&self, decision: &Decision) {
+        for (mode, gauge) in DecisionMode::ALL.into_iter().zip(&self.decision.mode) {
+            gauge.set(flag(mode == decision.mode));
+        }
+        self.decision
+            .enforce_percent
+            .set(f64::from(decision.enforce_percent));
+        let ok_until = decision.mode_ok_until.unwrap_or_default();
+        self.decision.ok_until.set(ok_until as f64);
     }
 
     /// One decision that was not enforced; `backend` is the status of the backend's answer, `None` if it gave none.
