@@ -86,15 +86,33 @@ fn a_new_key_is_believed_at_once_and_reloads_read_nothing_again() {
     publish(&keys, &[("new", &new)]);
     granted().holds_for(&renewd, &ask(&new, "ES256", "new", 8));
     granted().holds_for(&renewd, &ask(&old, "RS256", "old", 9));
-    let refused = Row::new(401, "unauthenticated", "unknown", "client");
-    // Known by name, and signed by somebody else.
-    refused.holds_for(&renewd, &ask(&Pair::ec("P-256"), "ES256", "new", 10));
-    assert_eq!(keys.asked().len(), 2);
     reconfigure(&renewd, &settings(&keys, "leeway = \"1s\""));
     granted().holds_for(&renewd, &ask(&new, "ES256", "new", 11));
     assert_eq!(keys.asked().len(), 2);
     reconfigure(&renewd, &Settings::default());
     assert!(!renewd.metrics().contains("source=\"jwks\""));
+}
+
+#[test]
+fn a_login_that_no_key_verifies_pays_like_a_401_and_is_no_failure_of_ours() {
+    let keys = Scripted::start();
+    let (pair, forger) = (Pair::ec("P-256"), Pair::ec("P-256"));
+    publish(&keys, &[("login", &pair)]);
+    let renewd = Renewd::start(&Settings {
+        tables: "[rate_limit]\naddress = { requests = 1, per = \"1h\", burst = 3 }\n".to_owned(),
+        ..settings(&keys, "")
+    });
+    granted().holds_for(&renewd, &ask(&pair, "ES256", "login", 7));
+    let forged = ask(&forger, "ES256", "login", 8);
+    // The set is read again, once: then a key of that name may have changed for all that is known.
+    Row::new(401, "unauthenticated", "unknown", "client").holds_for(&renewd, &forged);
+    let not_now = Row::new(503, "unavailable", "unknown", "client");
+    not_now.holds_for(&renewd, &forged);
+    not_now.holds_for(&renewd, &forged);
+    Row::new(429, "rate_limited", "unknown", "client").holds_for(&renewd, &forged);
+    assert_eq!(keys.asked().len(), 2);
+    let renewal = ask(&pair, "ES256", "login", 7).refresh();
+    granted().refreshing().holds_for(&renewd, &renewal);
 }
 
 #[test]

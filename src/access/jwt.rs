@@ -21,6 +21,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::{Instant, timeout_at};
+
 pub use authorization::authorization;
 pub use claims::{ClaimValue, Claims};
 pub use cookie::cookie;
@@ -30,7 +32,7 @@ use crate::clock::{Clock, is_plausible};
 use crate::config::model::{Jwt, JwtAlgorithm};
 use crate::telemetry::labels::{Outcome, UnauthenticatedReason};
 use compact::{Compact, Header, STACK, decode, header_text};
-use jwks::{Known, Sought, Verdict};
+use jwks::{Known, Verdict};
 use key::Key;
 use members::members;
 
@@ -70,9 +72,12 @@ pub enum JwtError {
     /// No signature, or no key verifies it.
     #[error("Invalid token signature")]
     Signature,
-    /// The key set may have a key for it by now, and can't be read now.
-    #[error("The keys that verify logins can't be read right now")]
+    /// No key that is known verifies it. The key set may have one that does by now, and can't be read again now.
+    #[error("The key of this login isn't known right now")]
     KeyUnknown,
+    /// No key set was ever read, or the last one is too old to go by.
+    #[error("The keys that verify logins can't be read right now")]
+    NoKeys,
     /// The system's clock reads no time that may be true: whether the login has expired can't be said.
     #[error("The time of day isn't known right now")]
     NoTime,
@@ -100,7 +105,8 @@ impl JwtError {
     /// 401, where clients may renew on `token_expired`; 503 where it can't be said.
     pub fn outcome(self) -> Outcome {
         match self {
-            Self::KeyUnknown | Self::NoTime => Outcome::Unavailable,
+            Self::KeyUnknown => Outcome::LoginUnverified,
+            Self::NoKeys | Self::NoTime => Outcome::Unavailable,
             Self::Expired => Outcome::TokenExpired,
             _ => Outcome::Unauthenticated,
         }
@@ -117,7 +123,7 @@ impl JwtError {
             Self::Audience => UnauthenticatedReason::Audience,
             Self::Issuer => UnauthenticatedReason::Issuer,
             Self::Subject => UnauthenticatedReason::Subject,
-            Self::Expired | Self::KeyUnknown | Self::NoTime => return None,
+            Self::Expired | Self::KeyUnknown | Self::NoKeys | Self::NoTime => return None,
         })
     }
 }
@@ -198,23 +204,32 @@ impl Verifier {
         self.key_set.as_ref()
     }
 
-    /// Verifies a token as [`Verifier::verify`] does, reading the key set again where its key may be a new one.
-    pub async fn identify(&self, token: &str, clock: &Clock) -> Result<Claims, JwtError> {
-        let verdict = self.verify(token, clock);
-        let (Err(JwtError::KeyUnknown), Some(key_set)) = (&verdict, &self.key_set) else {
-            return verdict;
+    /// Verifies a token as [`Verifier::verify`] does. One that no key verifies is refused only on a key set that was read
+    /// after this call, which waits for that until `due`.
+    pub async fn identify(
+        &self,
+        token: &str,
+        clock: &Clock,
+        due: Instant,
+    ) -> Result<Claims, JwtError> {
+        let Some(key_set) = &self.key_set else {
+            return self.verify(token, clock);
         };
-        let name = key_name(token);
-        match key_set.seek(&name).await {
-            Sought::NotNow => verdict,
-            Sought::Absent => Err(JwtError::Signature),
-            Sought::Read => match self.verify(token, clock) {
-                Err(JwtError::KeyUnknown) => {
-                    key_set.lacks(&name);
-                    Err(JwtError::Signature)
-                }
-                verdict => verdict,
-            },
+        let came = key_set.moment();
+        loop {
+            // Before the keys are asked: a read that ends in between has not been heard.
+            let is_final = key_set.was_read_since(came);
+            let verdict = self.verify(token, clock);
+            match verdict {
+                Err(JwtError::KeyUnknown) if is_final => return Err(JwtError::Signature),
+                Err(JwtError::KeyUnknown | JwtError::NoKeys) => {}
+                _ => return verdict,
+            }
+            // A read that was running already ends this wait too. Another may then begin: no third is needed.
+            let read = timeout_at(due, key_set.read_again(came)).await;
+            if read != Ok(true) {
+                return verdict;
+            }
         }
     }
 
@@ -256,34 +271,33 @@ impl Verifier {
             return Ok(header.typed);
         }
         match self.verdict_of_sets(compact, algorithm, header.key_id.as_deref(), clock) {
-            Verdict::Verifies => Ok(header.typed),
-            Verdict::Forged => Err(JwtError::Signature),
-            Verdict::Unknown => Err(JwtError::KeyUnknown),
+            Some(Verdict::Verifies) => Ok(header.typed),
+            Some(Verdict::Unverified) => Err(JwtError::KeyUnknown),
+            Some(Verdict::NoKeys) => Err(JwtError::NoKeys),
+            None => Err(JwtError::Signature),
         }
     }
 
+    /// `None` where no set can have a key for it.
     fn verdict_of_sets(
         &self,
         compact: &Compact<'_>,
         algorithm: JwtAlgorithm,
         key_id: Option<&str>,
         clock: &Clock,
-    ) -> Verdict {
+    ) -> Option<Verdict> {
         // Sets have no secrets.
-        if algorithm.key_kind().is_none() {
-            return Verdict::Forged;
-        }
-        let verdict_now = self.key_set.as_deref().map_or(Verdict::Forged, |set| {
-            set.verdict(compact, algorithm, key_id)
-        });
+        algorithm.key_kind()?;
+        let set = self.key_set.as_deref();
+        let verdict_now = set.map(|set| set.verdict(compact, algorithm, key_id));
         let now = clock.elapsed();
         match &self.former_set {
             Some((former, until))
-                if verdict_now != Verdict::Verifies
+                if verdict_now != Some(Verdict::Verifies)
                     && now < *until
                     && former.verdict(compact, algorithm, key_id, now) == Verdict::Verifies =>
             {
-                Verdict::Verifies
+                Some(Verdict::Verifies)
             }
             _ => verdict_now,
         }
@@ -354,18 +368,6 @@ impl fmt::Debug for Verifier {
             .field("retired", &self.retired.len())
             .finish_non_exhaustive()
     }
-}
-
-/// What a token calls its key, or else the token: one that names none may yet be signed with a new key.
-fn key_name(token: &str) -> Cow<'_, str> {
-    let named = || {
-        let (mut stack, mut heap) = ([0; STACK], Vec::new());
-        let header = decode(Compact::split(token)?.header, &mut stack, &mut heap)?;
-        let header = header_text(header);
-        let key_id = Header::parse(&header)?.key_id?;
-        Some(key_id.into_owned())
-    };
-    named().map_or(Cow::Borrowed(token), Cow::Owned)
 }
 
 /// `jsonwebtoken` parses a payload twice where `typ` is `JWT`: a JSON string that contains JSON is the JSON it contains.

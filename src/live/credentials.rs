@@ -6,7 +6,6 @@
 
 use http::HeaderMap;
 use http::header::{AUTHORIZATION, HOST};
-use tokio::time::timeout_at;
 
 use super::decision::{Now, Refusal};
 use crate::access::jwt::{self, Claims, JwtError};
@@ -26,14 +25,13 @@ pub(super) async fn authenticate(
     let claims = match credentials(&snapshot.config, headers) {
         Ok(token) => {
             // A key set may be slow.
-            let identifying = snapshot.verifier.identify(token, clock);
-            let identified = timeout_at(now.due, identifying).await;
-            identified.unwrap_or(Err(JwtError::KeyUnknown))
+            snapshot.verifier.identify(token, clock, now.due).await
         }
         Err(error) => Err(error),
     };
     claims.map_err(|error| match error {
-        JwtError::KeyUnknown | JwtError::NoTime => {
+        JwtError::KeyUnknown => Refusal::unverified("This login can't be verified right now"),
+        JwtError::NoKeys | JwtError::NoTime => {
             Refusal::unavailable("Logins can't be verified right now")
         }
         _ => Refusal {

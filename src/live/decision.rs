@@ -160,6 +160,14 @@ impl Refusal {
         }
     }
 
+    /// 503: we can't tell now, and most who send such a login forged it.
+    pub(super) fn unverified(message: &'static str) -> Self {
+        Self {
+            outcome: Outcome::LoginUnverified,
+            ..Self::unavailable(message)
+        }
+    }
+
     pub(super) fn limited(refusal: limit::Refusal) -> Self {
         let outcome = match refusal.scope {
             Scope::Subject | Scope::Address => Outcome::RateLimitedClient,
@@ -313,8 +321,9 @@ fn read_body(snapshot: &Snapshot, asked: &Asked<'_>) -> Result<TokenRequest, Ref
     Ok(request)
 }
 
-/// Row 1: what rows 2 and 3 refuse is charged to the address, and an address in debt is told to wait instead. Where we
-/// can't tell, nobody is charged.
+/// Row 1: what rows 2 and 3 refuse is charged to the address, and an address in debt is told to wait instead; a login that
+/// no known key verifies too, or guesses would be free while the key set may not be read again. Where we can't tell for
+/// anybody, nobody is charged.
 fn charged(snapshot: &Snapshot, asked: &Asked<'_>, enforced: bool, refusal: Refusal) -> Refusal {
     match asked.client_ip {
         Some(address) if enforced && refusal.outcome != Outcome::Unavailable => {

@@ -143,7 +143,7 @@ pub fn status(outcome: Outcome) -> StatusCode {
         Outcome::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Outcome::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         Outcome::RateLimitedClient | Outcome::RateLimitedShared => StatusCode::TOO_MANY_REQUESTS,
-        Outcome::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        Outcome::LoginUnverified | Outcome::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
 

@@ -38,6 +38,8 @@ pub enum Outcome {
     Unauthenticated,
     /// 401.
     TokenExpired,
+    /// 503: no key that is known verifies the login, and the key set, which may have a new one, can't be read again now.
+    LoginUnverified,
     /// 400.
     InvalidRequest,
     /// 413.
@@ -72,12 +74,13 @@ pub enum Outcome {
 
 impl Outcome {
     /// Every outcome, in order of declaration.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Ok,
         Self::RateLimitedClient,
         Self::RateLimitedShared,
         Self::Unauthenticated,
         Self::TokenExpired,
+        Self::LoginUnverified,
         Self::InvalidRequest,
         Self::BodyTooLarge,
         Self::UnsupportedMediaType,
@@ -116,7 +119,7 @@ impl Outcome {
             Self::PolicyDenied => "policy_denied",
             Self::TooManyStreams => "too_many_streams",
             Self::SessionTooLong => "session_too_long",
-            Self::Unavailable => "unavailable",
+            Self::LoginUnverified | Self::Unavailable => "unavailable",
         }
     }
 
@@ -137,6 +140,8 @@ impl Outcome {
             Self::RateLimitedClient
             | Self::Unauthenticated
             | Self::TokenExpired
+            // Forged, as a rule: it must not look like a failure of ours.
+            | Self::LoginUnverified
             | Self::InvalidRequest
             | Self::BodyTooLarge
             | Self::UnsupportedMediaType

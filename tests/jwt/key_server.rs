@@ -4,7 +4,6 @@
 #![allow(clippy::unwrap_used, clippy::panic)] // what fails here fails a test
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
 use tokio::sync::watch;
@@ -14,14 +13,16 @@ use super::support::{Backend, Wire, ok, within};
 /// See the module.
 pub struct KeyServer {
     pub address: SocketAddr,
-    answer: Arc<Mutex<Answer>>,
+    answer: watch::Sender<Answer>,
     asked: watch::Receiver<usize>,
 }
 
 /// What it does with a request.
 #[derive(Clone)]
 enum Answer {
-    Bytes(String),
+    /// One after the other, the last for good.
+    Bytes(Vec<String>),
+    /// Until there is another answer.
     Hangs,
 }
 
@@ -29,13 +30,13 @@ impl KeyServer {
     pub async fn start() -> Self {
         let server = Backend::start().await;
         let address = server.address();
-        let answer = Arc::new(Mutex::new(Answer::Hangs));
+        let answer = watch::Sender::new(Answer::Hangs);
         let (count, asked) = watch::channel(0);
-        let answers = Arc::clone(&answer);
+        let answers = answer.clone();
         tokio::spawn(async move {
             loop {
                 let wire = server.accept().await;
-                tokio::spawn(serve(wire, Arc::clone(&answers), count.clone()));
+                tokio::spawn(serve(wire, answers.clone(), count.clone()));
             }
         });
         Self {
@@ -54,14 +55,19 @@ impl KeyServer {
         self.answer(&ok(&serde_json::json!({ "keys": keys }).to_string()));
     }
 
-    /// Answers with these bytes.
-    pub fn answer(&self, bytes: &str) {
-        *self.answer.lock().unwrap() = Answer::Bytes(bytes.to_owned());
+    /// Answers 200 with the first keys, those who wait included, then with the second, and so on.
+    pub fn serve_in_turn(&self, sets: &[&[Value]]) {
+        let set = |keys: &&[Value]| ok(&serde_json::json!({ "keys": keys }).to_string());
+        self.set(Answer::Bytes(sets.iter().map(set).collect()));
     }
 
-    /// Leaves every request without an answer.
-    pub fn hang(&self) {
-        *self.answer.lock().unwrap() = Answer::Hangs;
+    /// Answers with these bytes.
+    pub fn answer(&self, bytes: &str) {
+        self.set(Answer::Bytes(vec![bytes.to_owned()]));
+    }
+
+    fn set(&self, answer: Answer) {
+        self.answer.send_replace(answer);
     }
 
     /// How often it was asked.
@@ -78,7 +84,7 @@ impl KeyServer {
     }
 }
 
-async fn serve(mut wire: Wire, answer: Arc<Mutex<Answer>>, count: watch::Sender<usize>) {
+async fn serve(mut wire: Wire, answer: watch::Sender<Answer>, count: watch::Sender<usize>) {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let mut read = Vec::new();
     loop {
@@ -91,15 +97,24 @@ async fn serve(mut wire: Wire, answer: Arc<Mutex<Answer>>, count: watch::Sender<
             continue;
         }
         read.clear();
-        let now = answer.lock().unwrap().clone();
         count.send_modify(|count| *count += 1);
-        match now {
-            Answer::Hangs => {}
-            Answer::Bytes(bytes) => {
-                if wire.stream.write_all(bytes.as_bytes()).await.is_err() {
-                    return;
+        let mut changes = answer.subscribe();
+        let there = |answer: &Answer| !matches!(answer, Answer::Hangs);
+        if changes.wait_for(there).await.is_err() {
+            return;
+        }
+        let mut now = String::new();
+        answer.send_if_modified(|answer| {
+            if let Answer::Bytes(answers) = answer {
+                now.clone_from(&answers[0]);
+                if answers.len() > 1 {
+                    answers.remove(0);
                 }
             }
+            false
+        });
+        if wire.stream.write_all(now.as_bytes()).await.is_err() {
+            return;
         }
     }
 }

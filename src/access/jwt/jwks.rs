@@ -1,13 +1,12 @@
 //! The keys behind `auth.jwt.jwks_url`: fetched ahead of need, kept while the URL gives no answer.
 //!
-//! Keeps true: a token whose key isn't known is never refused for good on what was read before it came: the set is read
-//! again first, or the answer is "not now". Reads are one at a time, at most one in 30 s for unknown keys. A key that left
-//! the set verifies for `key_grace`; a set that can't be read again verifies for 24 h.
+//! Keeps true: a token that no key verifies is never refused for good on what was read before it came, whether its `kid` is
+//! known or not, for a set may keep the name and change the key: the set is read again first, or the answer is "not now".
+//! Reads are one at a time, at most one in 30 s for the sake of such tokens. A key that left the set verifies for
+//! `key_grace`; a set that can't be read again verifies for 24 h.
 //! Must not know: what a token says.
 
-use std::collections::HashSet;
 use std::fmt;
-use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -34,14 +33,12 @@ const LIMITS: Limits = Limits {
 };
 /// A set is read again this often, so that keys are known before tokens come that need them.
 const EVERY: Duration = Duration::from_mins(10);
-/// The least time between reads for the sake of unknown keys: anybody can send a token that names one.
-const UNKNOWN: Duration = Duration::from_secs(30);
+/// The least time between reads for the sake of tokens that no key verifies: anybody can send one.
+const UNVERIFIED: Duration = Duration::from_secs(30);
 /// How long a set verifies that can't be read again.
 const OLDEST: Duration = Duration::from_hours(24);
 /// The pauses between attempts while there is no answer, the last for good.
 const PAUSES: [u64; 5] = [1, 2, 4, 8, 15];
-/// Unknown keys remembered from one read to the next.
-const MOST_ABSENT: usize = 1024;
 
 /// A key set and what keeps it fresh; outlives reloads as long as its URL stays.
 pub struct KeySet {
@@ -52,9 +49,10 @@ pub struct KeySet {
     grace_millis: AtomicU64,
     known: ArcSwap<Known>,
     ledger: Mutex<Ledger>,
+    /// Counts reads that began: each read's number.
+    begun: AtomicU64,
     /// Counts reads that ended.
     ended: watch::Sender<u64>,
-    hasher: RandomState,
 }
 
 /// What verifies.
@@ -65,6 +63,8 @@ pub(super) struct Known {
     retired: Vec<(Key, Duration)>,
     /// When the set was last read.
     read_at: Option<Duration>,
+    /// The number of that read.
+    read: u64,
 }
 
 /// What was tried. Times are on the clock's monotonic scale.
@@ -72,15 +72,13 @@ pub(super) struct Known {
 struct Ledger {
     running: bool,
     begun_at: Duration,
-    /// When a read last began for the sake of an unknown key.
+    /// When a read last began for the sake of a token that no key verified.
     sought_at: Option<Duration>,
-    /// An unknown key waits for the next read that may begin.
+    /// Such a token waits for the next read that may begin.
     wanted: bool,
     failures: usize,
     /// Why the last read failed, if it did.
     error: Option<String>,
-    /// Unknown keys that the last read has not brought.
-    absent: HashSet<u64>,
 }
 
 /// What the keys say of a token.
@@ -88,22 +86,15 @@ struct Ledger {
 pub(super) enum Verdict {
     /// A key verifies it.
     Verifies,
-    /// Its key is known, and didn't sign it.
-    Forged,
-    /// Its key may be one that isn't known yet.
-    Unknown,
+    /// None of these keys does. Another read may bring one that does, under a new name or a known one.
+    Unverified,
+    /// There is no set to go by.
+    NoKeys,
 }
 
-/// What came of looking for a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sought {
-    /// The set was read again: look once more.
-    Read,
-    /// The set was read since this key was first asked for, and lacks it.
-    Absent,
-    /// It can't be said now.
-    NotNow,
-}
+/// How far the reads of a key set had come at some moment.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moment(u64);
 
 #[derive(Debug, thiserror::Error)]
 enum ReadError {
@@ -136,8 +127,8 @@ impl KeySet {
                     grace_millis: AtomicU64::new(0),
                     known: ArcSwap::default(),
                     ledger: Mutex::default(),
+                    begun: AtomicU64::new(0),
                     ended: watch::Sender::new(0),
-                    hasher: RandomState::new(),
                 });
                 set.begin(&mut set.ledger(), clock.elapsed());
                 set
@@ -201,11 +192,26 @@ impl KeySet {
         self.known.load_full()
     }
 
-    /// Looks for the key of a token whose verdict was [`Verdict::Unknown`]. `name` is its `kid`, or else the token itself.
-    pub(super) async fn seek(self: &Arc<Self>, name: &str) -> Sought {
+    /// Now, as [`KeySet::was_read_since`] counts time.
+    pub(super) fn moment(&self) -> Moment {
+        Moment(self.begun.load(Ordering::Acquire))
+    }
+
+    /// Whether the keys come from a read that began after `moment`: what they say is no answer from before it.
+    pub(super) fn was_read_since(&self, moment: Moment) -> bool {
+        self.known.load().read > moment.0
+    }
+
+    /// For a token that no key verifies: waits for the read that is running, or for one that begins for its sake. False
+    /// where none may begin now, or it failed.
+    pub(super) async fn read_again(self: &Arc<Self>, moment: Moment) -> bool {
         let began = self.clock.elapsed();
         let mut ended = {
             let mut ledger = self.ledger();
+            if self.was_read_since(moment) {
+                // Somebody else's read has ended in the meantime.
+                return true;
+            }
             let never = self.known.load().read_at.is_none();
             if !ledger.running {
                 if ledger.failures > 0 || never {
@@ -213,11 +219,8 @@ impl KeySet {
                     return self.not_now(began);
                 }
                 if !ledger.may_seek(began) {
-                    if ledger.absent.contains(&self.hasher.hash_one(name)) {
-                        return Sought::Absent;
-                    }
                     ledger.wanted = true;
-                    return self.not_now(began);
+                    return false;
                 }
                 ledger.sought_at = Some(began);
                 self.begin(&mut ledger, began);
@@ -226,25 +229,14 @@ impl KeySet {
         };
         // Fails only when the set is dropped, which this holds.
         let _ = ended.changed().await;
-        if self.is_up() {
-            Sought::Read
-        } else {
-            self.not_now(began)
-        }
+        self.is_up() || self.not_now(began)
     }
 
-    /// Remembers that the last read has not brought this key.
-    pub(super) fn lacks(&self, name: &str) {
-        let mut ledger = self.ledger();
-        if ledger.absent.len() < MOST_ABSENT {
-            ledger.absent.insert(self.hasher.hash_one(name));
-        }
-    }
-
-    fn not_now(&self, began: Duration) -> Sought {
+    /// Counts a token that waited for a set that can't be read.
+    fn not_now(&self, began: Duration) -> bool {
         let elapsed = self.clock.elapsed().saturating_sub(began);
         self.metrics.lookup(LookupOutcome::Error, elapsed);
-        Sought::NotNow
+        false
     }
 
     /// Starts a read; nobody may be reading.
@@ -252,10 +244,11 @@ impl KeySet {
         ledger.running = true;
         ledger.begun_at = now;
         ledger.wanted = false;
+        let number = self.begun.fetch_add(1, Ordering::AcqRel) + 1;
         let set = Arc::clone(self);
         self.fetcher.spawn(async move {
             let result = set.read().await;
-            set.end(result);
+            set.end(number, result);
         });
     }
 
@@ -269,11 +262,10 @@ impl KeySet {
         Ok(parse(&answer.body)?)
     }
 
-    fn end(&self, result: Result<Vec<JwtKey>, ReadError>) {
+    fn end(&self, number: u64, result: Result<Vec<JwtKey>, ReadError>) {
         let now = self.clock.elapsed();
         let mut ledger = self.ledger();
         ledger.running = false;
-        ledger.absent.clear();
         let took = now.saturating_sub(ledger.begun_at);
         match result {
             Ok(keys) => {
@@ -283,7 +275,7 @@ impl KeySet {
                 ledger.failures = 0;
                 ledger.error = None;
                 let grace = Duration::from_millis(self.grace_millis.load(Ordering::Relaxed));
-                let known = self.known.load().with(&keys, now, grace);
+                let known = self.known.load().with(number, &keys, now, grace);
                 self.known.store(Arc::new(known));
                 self.metrics.lookup(LookupOutcome::Miss, took);
             }
@@ -310,7 +302,7 @@ impl KeySet {
 impl Ledger {
     fn may_seek(&self, now: Duration) -> bool {
         self.sought_at
-            .is_none_or(|sought_at| now.saturating_sub(sought_at) >= UNKNOWN)
+            .is_none_or(|sought_at| now.saturating_sub(sought_at) >= UNVERIFIED)
     }
 }
 
@@ -325,21 +317,19 @@ impl Known {
     ) -> Verdict {
         let age = self.read_at.map(|read_at| now.saturating_sub(read_at));
         if age.is_none_or(|age| age >= OLDEST) {
-            return Verdict::Unknown;
+            return Verdict::NoKeys;
         }
         let retired = self.retired.iter().filter(|(_, until)| now < *until);
-        let keys = || self.keys.iter().chain(retired.clone().map(|(key, _)| key));
-        if keys().any(|key| key.verifies(compact, algorithm, key_id)) {
-            return Verdict::Verifies;
-        }
-        match key_id {
-            Some(id) if keys().any(|key| key.config.id == id) => Verdict::Forged,
-            _ => Verdict::Unknown,
+        let mut keys = self.keys.iter().chain(retired.map(|(key, _)| key));
+        if keys.any(|key| key.verifies(compact, algorithm, key_id)) {
+            Verdict::Verifies
+        } else {
+            Verdict::Unverified
         }
     }
 
-    /// After a read: its keys verify, those that left verify for `grace`, and who had left before not longer than they would.
-    fn with(&self, keys: &[JwtKey], now: Duration, grace: Duration) -> Self {
+    /// After the read of this number: its keys verify, those that left verify for `grace`, and who had left before not longer than they would.
+    fn with(&self, read: u64, keys: &[JwtKey], now: Duration, grace: Duration) -> Self {
         let every = || {
             JwtAlgorithm::NAMES
                 .into_iter()
@@ -357,6 +347,7 @@ impl Known {
             keys: keys.iter().map(|key| Key::new(key, every())).collect(),
             retired,
             read_at: Some(now),
+            read,
         }
     }
 }
