@@ -80,14 +80,29 @@ fn sysusers_makes_the_user_that_the_service_runs_as_without_a_login() {
 #[test]
 fn a_reload_is_refused_by_check_before_the_daemon_hears_of_it() {
     let [run] = values("renewd.service", "ExecStart").try_into().unwrap();
-    let [check, hang_up] = values("renewd.service", "ExecReload").try_into().unwrap();
+    let steps = values("renewd.service", "ExecReload");
+    let [nothing, check, hang_up] = steps.try_into().unwrap();
     let configuration = "--config /etc/renewd/config.toml";
     assert_eq!(
         run,
         format!("/usr/bin/renewd run {configuration} --fallback")
     );
-    assert_eq!(check, format!("/usr/bin/renewd check {configuration}"));
-    assert_eq!(hang_up, "/bin/kill -HUP $MAINPID");
+    assert_eq!(
+        nothing, "/bin/true",
+        "systemd 252 gives the first no credentials"
+    );
+    let credentials = "/run/renewd/credentials";
+    assert_eq!(
+        check,
+        format!(
+            "/usr/bin/env CREDENTIALS_DIRECTORY={credentials} /usr/bin/renewd check {configuration}"
+        )
+    );
+    assert_eq!(
+        values("renewd.service", "BindReadOnlyPaths"),
+        [format!("-/run/credentials/renewd.service:{credentials}")]
+    );
+    assert_eq!(hang_up, "/bin/sh -c 'kill -HUP $MAINPID'");
 }
 
 #[test]
@@ -128,4 +143,9 @@ fn the_socket_has_the_name_that_its_first_lines_tell_the_operator_to_listen_on()
     let text = std::fs::read_to_string(units().join("renewd.socket")).unwrap();
     assert!(text.contains(&format!("listen = [\"systemd:{name}\"]")));
     assert_eq!(values("renewd.socket", "NoDelay"), ["true"]);
+    assert_eq!(values("renewd.socket", "RequiredBy"), ["renewd.service"]);
+    assert!(
+        values("renewd.service", "Requires").is_empty(),
+        "the service serves without a socket too"
+    );
 }

@@ -8,6 +8,7 @@ pub mod conversation;
 pub mod database;
 pub mod express;
 pub mod lifecycle;
+pub mod machine;
 pub mod messages;
 pub mod mongo;
 pub mod node;

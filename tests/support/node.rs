@@ -26,8 +26,18 @@ impl Node {
 
     /// On this port or unix socket.
     pub fn start_at(name: &str, place: &str, environment: &[(&str, &str)]) -> Self {
+        Self::start_by(Command::new("node"), name, place, environment)
+    }
+
+    /// By this command, which becomes Node with the arguments that follow.
+    pub fn start_by(
+        mut node: Command,
+        name: &str,
+        place: &str,
+        environment: &[(&str, &str)],
+    ) -> Self {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/node/server.js");
-        let mut child = Command::new("node")
+        let mut child = node
             .args([script, name, place])
             .envs(environment.iter().copied())
             .stdin(Stdio::piped())

@@ -347,9 +347,14 @@ pub fn login(subject: &str) -> String {
 
 /// A JWT with these claims, signed with [`JWT_SECRET`] (HS256).
 pub fn jwt(claims: &serde_json::Value) -> String {
+    jwt_with(JWT_SECRET, claims)
+}
+
+/// A JWT with these claims, signed with any secret (HS256).
+pub fn jwt_with(secret: &str, claims: &serde_json::Value) -> String {
     let header = URL_SAFE_NO_PAD.encode(br#"{"alg":"HS256","typ":"JWT"}"#);
     let signed = format!("{header}.{}", URL_SAFE_NO_PAD.encode(claims.to_string()));
-    let mut mac = Hmac::<Sha256>::new_from_slice(JWT_SECRET.as_bytes()).expect("any key");
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("any key");
     mac.update(signed.as_bytes());
     format!(
         "{signed}.{}",
