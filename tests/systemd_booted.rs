@@ -5,7 +5,7 @@ mod support;
 
 use serde_json::json;
 
-use support::machine::{Debian, Machine};
+use support::machine::{BACKEND, Debian, Machine, PUBLIC};
 use support::renewd::{JWT_SECRET, jwt_with, now};
 
 const ANOTHER_SECRET: &str = "another-secret-of-enough-bytes-for-this";
@@ -84,4 +84,81 @@ fn a_reload_on_systemd_257_checks_the_credentials_that_stay_until_a_restart() {
     machine.systemctl("reload renewd");
     machine.systemctl("restart renewd");
     assert!(takes(&machine, ANOTHER_SECRET) && !takes(&machine, JWT_SECRET));
+}
+
+/// Puts renewd behind its socket unit, or on a port of its own, as the head of renewd.socket says.
+fn listen(machine: &Machine, place: &str) {
+    machine.configure(|example| {
+        example.replacen(
+            "[server]\n",
+            &format!("[server]\nlisten = [\"{place}\"]\n"),
+            1,
+        )
+    });
+}
+
+/// A start without the secret, requests meanwhile, the secret back and the obvious restart.
+fn recovers_from_a_missing_credential(machine: &Machine) {
+    machine.shell("mv /etc/credstore/renewd.jwt_secret /etc/credstore/away");
+    assert!(!machine.succeeds("restart renewd"));
+    for _ in 0..30 {
+        // Each would start it again where a socket waits, until that unit fails.
+        machine.forwarded_within("0.2");
+    }
+    machine.shell("mv /etc/credstore/away /etc/credstore/renewd.jwt_secret");
+    machine.systemctl("restart renewd");
+    assert_eq!(machine.forwarded(), Some(200));
+}
+
+/// With socket, without, with it again: each recovers, and from each the backend gets its old port back.
+fn changes_modes_and_goes(debian: Debian) {
+    let Some(machine) = Machine::boot(debian) else {
+        return;
+    };
+    let _backend = machine.backend(BACKEND);
+    listen(&machine, "systemd:public");
+    machine.systemctl("enable renewd renewd.socket");
+    machine.systemctl("start renewd");
+    assert_eq!(machine.forwarded(), Some(200));
+    recovers_from_a_missing_credential(&machine);
+    goes(&machine, "disable --now renewd.socket renewd");
+
+    listen(&machine, "[::]:3000");
+    machine.systemctl("enable --now renewd");
+    recovers_from_a_missing_credential(&machine);
+    assert!(!machine.succeeds("is-active renewd.socket"));
+
+    // As the head of renewd.socket says: the service runs, and is given the port nevertheless.
+    listen(&machine, "systemd:public");
+    machine.systemctl("enable renewd.socket");
+    machine.systemctl("restart renewd");
+    recovers_from_a_missing_credential(&machine);
+    machine.systemctl("is-active renewd.socket");
+
+    listen(&machine, "[::]:3000");
+    machine.systemctl("disable --now renewd.socket");
+    machine.systemctl("restart renewd");
+    assert_eq!(machine.forwarded(), Some(200));
+    goes(&machine, "disable --now renewd");
+}
+
+/// The way back: renewd is gone for good, and Node can have the public port.
+fn goes(machine: &Machine, way: &str) {
+    machine.systemctl(way);
+    let backend = machine.backend(PUBLIC);
+    assert_eq!(machine.forwarded(), Some(200));
+    assert!(!machine.succeeds("is-active renewd"));
+    drop(backend);
+    assert_eq!(machine.forwarded(), None);
+    assert!(!machine.succeeds("is-active renewd"), "started again");
+}
+
+#[test]
+fn with_and_without_its_socket_on_systemd_252_it_recovers_and_gives_the_port_back() {
+    changes_modes_and_goes(Debian::Bookworm);
+}
+
+#[test]
+fn with_and_without_its_socket_on_systemd_257_it_recovers_and_gives_the_port_back() {
+    changes_modes_and_goes(Debian::Trixie);
 }

@@ -296,11 +296,34 @@ fn a_socket_that_the_configuration_names_and_nobody_passed_fails_the_start() {
     let output = installation.run(&notify).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("systemd:public"), "{said}");
+    for part in [
+        "systemd:public",
+        "systemctl enable renewd.socket",
+        "systemctl restart renewd",
+    ] {
+        assert!(said.contains(part), "no {part:?} in {said}");
+    }
     assert!(
         notify
             .pending()
             .iter()
             .all(|message| !message.contains("READY=1"))
+    );
+}
+
+#[test]
+fn a_socket_of_another_name_is_told_from_none() {
+    let installation = Installation::listening_on("systemd:public");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let configuration = installation.path("config.toml");
+    let arguments = ["run", "--config", configuration.to_str().unwrap()];
+    let output = pass_tcp(&listener, "other", Path::new(RENEWD), &arguments)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("but `other`") && said.contains("FileDescriptorName="),
+        "{said}"
     );
 }

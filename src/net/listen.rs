@@ -91,10 +91,14 @@ impl Listeners {
                 Listen::Tcp(address) => listeners.bind_tcp(position, *address),
                 Listen::Unix(path) => listeners.bind_unix(position, path),
                 Listen::Systemd(name) => {
-                    let (matching, others) =
+                    let (matching, others): (Vec<_>, Vec<_>) =
                         inherited.into_iter().partition(|(given, _)| given == name);
                     inherited = others;
-                    listeners.inherit(position, matching)
+                    if matching.is_empty() {
+                        Err(missing(&inherited))
+                    } else {
+                        listeners.inherit(position, matching)
+                    }
                 }
             };
             bound.map_err(|source| BindError {
@@ -134,11 +138,6 @@ impl Listeners {
     }
 
     fn inherit(&mut self, position: usize, sockets: Vec<(String, Inherited)>) -> io::Result<()> {
-        if sockets.is_empty() {
-            let message =
-                "no socket of that name was passed (FileDescriptorName= in the socket unit)";
-            return Err(io::Error::new(io::ErrorKind::NotFound, message));
-        }
         for (_, socket) in sockets {
             match socket {
                 Inherited::Tcp(listener) => {
@@ -155,6 +154,24 @@ impl Listeners {
         }
         Ok(())
     }
+}
+
+/// What to do where a socket that the configuration names didn't come with the others. A socket unit that failed stays
+/// so until it is started again, and a service that runs already gets no socket.
+fn missing(others: &[(String, Inherited)]) -> io::Error {
+    let passed: Vec<&str> = others.iter().map(|(name, _)| name.as_str()).collect();
+    let message = if passed.is_empty() {
+        "systemd passed no socket. With renewd.socket: `systemctl enable renewd.socket`, then `systemctl restart renewd`, \
+         which starts the socket too. Without it: put an address into server.listen"
+            .to_owned()
+    } else {
+        format!(
+            "systemd passed no socket of that name, but `{}`: make FileDescriptorName= of the socket unit and the name in \
+             server.listen the same, then `systemctl daemon-reload` and `systemctl restart renewd`",
+            passed.join("`, `")
+        )
+    };
+    io::Error::new(io::ErrorKind::NotFound, message)
 }
 
 fn open_tcp(address: SocketAddr) -> io::Result<Socket> {
