@@ -541,12 +541,15 @@ async fn what_stands_before_a_token_leaves_while_the_account_is_looked_up() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_source_that_says_nothing_costs_the_token_and_no_more_than_its_time() {
+async fn a_source_that_says_nothing_costs_no_more_than_its_time_and_a_token_only_where_a_name_is_wanted()
+ {
     let (backend, accounts) = (Backend::start().await, Backend::start().await);
     let directory = tempfile::tempdir().unwrap();
     let settings = Settings {
         backend: Some(backend.address()),
-        tables: format!("{RULE}[decision]\ntimeout = \"300ms\"\n"),
+        tables: format!(
+            "[[reissue.rule]]\npath = \"/answer/named\"\nrequire_auth = true\n{RULE}[decision]\ntimeout = \"300ms\"\n"
+        ),
         ..Settings::default()
     };
     write_files(directory.path(), &settings);
@@ -560,19 +563,30 @@ async fn a_source_that_says_nothing_costs_the_token_and_no_more_than_its_time() 
     );
     private_file(&directory.path().join("config.toml"), &text);
     let renewd = Renewd::start_in(directory, &[], |_| {});
-    let request = format!(
-        "GET /answer/1 HTTP/1.1\r\nHost: app.test\r\nAuthorization: Bearer {}\r\nConnection: close\r\n\r\n",
-        login("anyone")
-    );
-    let body = format!("[\"{}\",\"{}\",3]", long(), long());
-    let (_, answer) = within(
-        "an answer without the source",
-        self::asked(&backend, &renewd, &request, &sized(&body)),
-    )
-    .await;
-    assert_eq!(content(&answer), "[\"\",\"\",3]");
-    let errors = "renewd_reissue_total{route=\"/answer/*\",outcome=\"error\"}";
-    assert_eq!(renewd.metric(errors), 2.0);
+    let body = format!("[\"{}\",3]", long());
+    for (path, given) in [("/answer/1", true), ("/answer/named", false)] {
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: app.test\r\nAuthorization: Bearer {}\r\nConnection: close\r\n\r\n",
+            login("anyone")
+        );
+        let (_, answer) = within(
+            "an answer without the source",
+            self::asked(&backend, &renewd, &request, &sized(&body)),
+        )
+        .await;
+        let answered = content(&answer);
+        if given {
+            let (rest, token) = taken_out(&answered);
+            assert_eq!(rest, "[\"@\",3]");
+            is_short(&token);
+        } else {
+            assert_eq!(answered, "[\"\",3]");
+        }
+        let outcome = if given { "replaced" } else { "error" };
+        let route = if given { "/answer/*" } else { "/answer/named" };
+        let counted = format!("renewd_reissue_total{{route=\"{route}\",outcome=\"{outcome}\"}}");
+        assert_eq!(renewd.metric(&counted), 1.0);
+    }
     drop(accounts);
 }
 
@@ -649,5 +663,108 @@ async fn a_login_in_a_cookie_says_who_is_banned() {
         let body = format!("[\"{}\"]", long());
         let (_, answer) = asked(&backend, &renewd, &request, &sized(&body)).await;
         assert_eq!(content(&answer) != "[\"\"]", given, "{subject}");
+    }
+}
+
+/// An answer of this type, in pieces of so many bytes.
+fn typed(media_type: &str, body: &str, size: usize) -> Vec<u8> {
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: {media_type}\r\nTransfer-Encoding: chunked\r\n\r\n"
+    );
+    [head.into_bytes(), chunked(body.as_bytes(), size)].concat()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_withheld_token_is_null_where_json_may_have_one_and_else_an_empty_string() {
+    let rules = "[[reissue.rule]]\npath = \"/answer/typed\"\nrequire_auth = true\nwithheld = \"empty\"\n\
+        [[reissue.rule]]\npath = \"/answer/*\"\nrequire_auth = true\n";
+    let (backend, renewd) = start_with(rules).await;
+    let json = "application/json; charset=utf-8";
+    let far = " ".repeat(300);
+    let cases = [
+        (
+            "/answer/1",
+            json,
+            "{\"a\":\"@\",\"b\":[\"@\"]}",
+            "{\"a\":null,\"b\":[null]}",
+        ),
+        ("/answer/1", json, "\"@\"", "null"),
+        (
+            "/answer/1",
+            json,
+            "{\"a\" : \"@\"\r\n\t }",
+            "{\"a\" : null\r\n\t }",
+        ),
+        (
+            "/answer/1",
+            json,
+            "{\"@\":1,\"@\" \n : \"@\"}",
+            "{\"\":1,\"\" \n : null}",
+        ),
+        // What stands so far behind may be anything.
+        (
+            "/answer/1",
+            json,
+            &format!("{{\"@\"{far}:1}}"),
+            &format!("{{\"\"{far}:1}}"),
+        ),
+        ("/answer/1", "application/problem+json", "[\"@\"]", "[null]"),
+        ("/answer/1", "text/html", "<a b=\"@\">", "<a b=\"\">"),
+        ("/answer/1", "text/javascript", "x=\"@\"", "x=\"\""),
+        (
+            "/answer/1",
+            "text/event-stream",
+            "data: {\"a\":\"@\"}\n\n",
+            "data: {\"a\":\"\"}\n\n",
+        ),
+        ("/answer/typed", json, "{\"a\":\"@\"}", "{\"a\":\"\"}"),
+    ];
+    for (path, media_type, body, expected) in cases {
+        for size in [1, 7, 10_000] {
+            let body = body.replace('@', &long());
+            let answer = typed(media_type, &body, size);
+            let (_, answer) = asked(&backend, &renewd, &closing(path), &answer).await;
+            assert_eq!(content(&answer), expected, "{media_type} {size}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_for_every_channel_goes_to_nobody_however_short_it_is() {
+    let (backend, renewd) = start().await;
+    let signer = Signer::new(APP_ID, &Secret::new(APP_CERTIFICATE.into())).unwrap();
+    for (channel, account, lifetime, given) in [
+        ("*", "77", DAY, false),
+        ("*", "77", 600, false),
+        ("live_*", "77", DAY, false),
+        ("", "77", DAY, false),
+        (CHANNEL, "*", DAY, false),
+        (CHANNEL, "", DAY, true),
+    ] {
+        for format in [TokenFormat::V007, TokenFormat::V006] {
+            let grant = RtcGrant {
+                channel,
+                user: if account.is_empty() {
+                    User::Uid(0)
+                } else {
+                    User::Account(account)
+                },
+                role: Role::Subscriber,
+                lifetime,
+                issued_at: u32::try_from(now()).unwrap(),
+                salt: 9,
+            };
+            let token = rtc_token(format, &signer, &grant).unwrap();
+            // A 006 token's names stand beside it.
+            let body = format!("[\"{channel}\",\"{account}\",\"{token}\"]");
+            let answer = typed("application/json", &body, 10_000);
+            let (_, answer) = asked(&backend, &renewd, &closing("/answer/1"), &answer).await;
+            let withheld = body.replace(&format!("\"{token}\""), "null");
+            assert_eq!(
+                content(&answer) != withheld,
+                given,
+                "{format:?} {channel} {account}"
+            );
+        }
     }
 }

@@ -10,7 +10,9 @@ use std::collections::HashMap;
 use serde_json::{Value, json};
 use support::app::{ASTROLOGER, CHANNEL, VIEWER, send, settings, start};
 use support::conversation::{Conversation, request};
+use support::database;
 use support::express::{Express, Version};
+use support::mongo::Mongo;
 use support::raw::Response;
 use support::renewd::{Renewd, Settings, now};
 
@@ -275,8 +277,25 @@ fn a_pure_proxy_looks_at_nothing() {
     }
 }
 
+/// `/active` where each token is a publisher's.
+const PUBLISHERS: &str = "/api/live/active?role=publisher";
+
+fn active(path: &str, rule: &str) -> String {
+    format!("[[reissue.rule]]\npath = \"{path}\"\n{rule}\n")
+}
+
+fn token_in(answer: &Response) -> Value {
+    let body = answer.json();
+    let stream = match &body["data"] {
+        Value::Array(streams) => &streams[0],
+        stream => stream,
+    };
+    assert_eq!(stream["agoraChannelName"], CHANNEL, "{body}");
+    stream["agoraToken"].clone()
+}
+
 #[test]
-fn the_banned_and_the_anonymous_get_an_empty_token_and_the_rest_of_the_answer() {
+fn the_banned_and_the_anonymous_get_no_token_and_the_rest_of_the_answer() {
     let app = start(Version::Four);
     app.control("/streams", &json!({ "astrologerId": ASTROLOGER }));
     let rules = "[[reissue.rule]]\npath = \"/api/live/active\"\n\
@@ -284,58 +303,190 @@ fn the_banned_and_the_anonymous_get_an_empty_token_and_the_rest_of_the_answer() 
     let streams = format!(
         "[[stream]]\nchannel = \"{CHANNEL}\"\nowner = \"{ASTROLOGER}\"\nbanned_viewers = [\"{VIEWER}\"]\n"
     );
-    let renewd = Renewd::start(&Settings {
-        streams: Some(streams),
-        ..with_rules(&app, rules)
-    });
-    let all = ask(&renewd, "GET", "/api/live/active", "", "");
-    let id = all.json()["data"][0]["_id"].as_str().unwrap().to_owned();
-    let one = format!("/api/live/{id}");
     let (banned, fan) = (app.login(VIEWER), app.login("65f000000000000000000003"));
-    for (path, bearer, given) in [
-        ("/api/live/active", "", true),
-        ("/api/live/active", &fan, true),
-        ("/api/live/active", &banned, false),
-        ("/api/live/active", "not.a.login", true),
-        (&one, "", false),
-        (&one, "not.a.login", false),
-        (&one, &fan, true),
-        (&one, &banned, false),
-    ] {
-        let body = ask(&renewd, "GET", path, bearer, "").json();
-        let data = match path {
-            "/api/live/active" => &body["data"][0],
-            _ => &body["data"],
-        };
-        assert_eq!(data["agoraChannelName"], CHANNEL, "{body}");
-        let token = data["agoraToken"].as_str().unwrap();
-        assert_eq!(!token.is_empty(), given, "{path} {bearer}: {body}");
+    // What stands in its place is the rule's to say.
+    let typed = rules.replace("\n[[", "\nwithheld = \"empty\"\n[[") + "withheld = \"empty\"\n";
+    for (rules, withheld) in [(rules, Value::Null), (&*typed, json!(""))] {
+        let renewd = Renewd::start(&Settings {
+            streams: Some(streams.clone()),
+            ..with_rules(&app, rules)
+        });
+        let all = ask(&renewd, "GET", "/api/live/active", "", "");
+        let id = all.json()["data"][0]["_id"].as_str().unwrap().to_owned();
+        let one = format!("/api/live/{id}");
+        for (path, bearer, given) in [
+            ("/api/live/active", "", true),
+            ("/api/live/active", &fan, true),
+            ("/api/live/active", &banned, false),
+            ("/api/live/active", "not.a.login", true),
+            (&one, "", false),
+            (&one, "not.a.login", false),
+            (&one, &fan, true),
+            (&one, &banned, false),
+        ] {
+            let token = token_in(&ask(&renewd, "GET", path, bearer, ""));
+            if given {
+                is_short(&app, &token, 1);
+            } else {
+                assert_eq!(token, withheld, "{path} {bearer}");
+            }
+        }
+        assert_eq!(renewd.metric(&route("/api/live/active", "withheld")), 1.0);
+        assert_eq!(renewd.metric(&route("/api/live/{id}", "withheld")), 3.0);
+        let banned = r#"renewd_token_requests_total{endpoint="reissue",role="subscriber",outcome="viewer_banned",class="denied"}"#;
+        assert_eq!(renewd.metric(banned), 2.0);
     }
-    assert_eq!(renewd.metric(&route("/api/live/active", "withheld")), 1.0);
-    assert_eq!(renewd.metric(&route("/api/live/{id}", "withheld")), 3.0);
-    let banned = r#"renewd_token_requests_total{endpoint="reissue",role="subscriber",outcome="viewer_banned",class="denied"}"#;
-    assert_eq!(renewd.metric(banned), 2.0);
 }
 
 #[test]
-fn while_streams_give_no_answer_those_with_a_name_get_none_either() {
-    let app = start(Version::Four);
+fn a_publishers_token_for_a_stream_is_its_owners_and_co_hosts() {
+    const COHOST: &str = "65f000000000000000000004";
+    let app = start(Version::Five);
     app.control("/streams", &json!({ "astrologerId": ASTROLOGER }));
-    let renewd = Renewd::start(&with_rules(&app, &rules()));
+    let streams = format!(
+        "[[stream]]\nchannel = \"{CHANNEL}\"\nowner = \"{ASTROLOGER}\"\ncohosts = [\"{COHOST}\"]\nlive = LIVE\n"
+    );
+    let (owner, cohost) = (app.login(ASTROLOGER), app.login(COHOST));
+    let viewer = app.login(VIEWER);
+    let to_watch = "publisher_for_others = \"subscriber\"";
+    for (streams, pattern, is_stream) in [
+        (streams.replace("LIVE", "true"), "", true),
+        // A stream that is over is still one.
+        (streams.replace("LIVE", "false"), "", true),
+        ("stream = []\n".to_owned(), "", false),
+        (
+            "stream = []\n".to_owned(),
+            "channel_pattern = \"live_*\"",
+            true,
+        ),
+        (
+            "stream = []\n".to_owned(),
+            "channel_pattern = \"room_*\"",
+            false,
+        ),
+    ] {
+        for rule in ["", to_watch] {
+            let renewd = Renewd::start(&Settings {
+                streams: Some(streams.clone()),
+                streams_table: pattern.to_owned(),
+                ..with_rules(&app, &active("/api/live/active", rule))
+            });
+            let knows_hosts = streams.contains("owner");
+            for (bearer, hosts) in [
+                (&owner, knows_hosts),
+                (&cohost, knows_hosts),
+                (&viewer, false),
+                (&String::new(), false),
+            ] {
+                let token = token_in(&ask(&renewd, "GET", PUBLISHERS, bearer, ""));
+                let what = format!("{streams} {pattern} {rule} {bearer}");
+                if hosts || !is_stream {
+                    is_short(&app, &token, 4);
+                } else if rule == to_watch {
+                    is_short(&app, &token, 1);
+                } else {
+                    assert_eq!(token, Value::Null, "{what}");
+                }
+            }
+            if is_stream && rule.is_empty() {
+                let refused = r#"renewd_token_requests_total{endpoint="reissue",role="publisher",outcome="not_owner",class="denied"}"#;
+                let count = if knows_hosts { 2.0 } else { 4.0 };
+                assert_eq!(renewd.metric(refused), count);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_killed_database_keeps_nobody_from_starting_a_stream_or_watching_one() {
+    let app = start(Version::Four);
+    let mut mongo = Mongo::start();
+    let uri = mongo.uri("live");
+    // As the example has it: /start is trusted, the lists aren't.
+    let of_database = database::settings(&uri, &app, "");
+    let renewd = Renewd::start(&Settings {
+        tables: format!("{}{}", of_database.tables, rules()),
+        token: "zero_uid = \"allow\"".to_owned(),
+        ..of_database
+    });
+    let (owner, viewer) = (app.login(ASTROLOGER), app.login(VIEWER));
+    mongo.kill();
+    let started = ask(&renewd, "POST", "/api/live/start", &owner, "");
+    assert_eq!(started.status, 201);
+    is_short(&app, &token_in(&started), 4);
+    let path = "/api/live/active";
+    for bearer in ["", &viewer, &owner] {
+        is_short(&app, &token_in(&ask(&renewd, "GET", path, bearer, "")), 1);
+        let publishers = token_in(&ask(&renewd, "GET", PUBLISHERS, bearer, ""));
+        assert_eq!(publishers, Value::Null, "{bearer}");
+    }
+    // Who began the stream goes on with it, nobody else.
+    let body = json!({ "channelName": CHANNEL, "uid": 0, "role": "publisher" }).to_string();
+    for (bearer, status) in [(&owner, 200), (&viewer, 503)] {
+        let renewed = renewd.post("/api/live/refresh-token", bearer, &body);
+        assert_eq!(renewed.status, status, "{bearer}");
+    }
+}
+
+#[test]
+fn who_was_refused_gets_nothing_while_the_source_that_refused_is_silent() {
+    let app = start(Version::Four);
+    let fan = "65f000000000000000000003";
+    app.control("/streams", &json!({ "astrologerId": ASTROLOGER }));
+    let streams = format!("[[stream]]\nchannel = \"{CHANNEL}\"\nowner = \"{ASTROLOGER}\"\n");
+    let trusted = active("/api/live/active", "trust_publisher = true")
+        + &active("/api/live/{id}", "require_auth = true");
+    let renewd = Renewd::start(&Settings {
+        streams: Some(streams.clone()),
+        ..with_rules(&app, &trusted)
+    });
+    let (owner, viewer, fan) = (app.login(ASTROLOGER), app.login(VIEWER), app.login(fan));
+    let request = |bearer: &str, role: &str| {
+        let body = json!({ "channelName": CHANNEL, "uid": 0, "role": role }).to_string();
+        renewd.post("/api/live/token", bearer, &body).status
+    };
+    for (bearer, role) in [
+        (&owner, "publisher"),
+        (&viewer, "subscriber"),
+        (&fan, "subscriber"),
+    ] {
+        assert_eq!(request(bearer, role), 200);
+    }
+    // The viewer is banned, and the stream is somebody else's.
+    let changed = format!(
+        "[[stream]]\nchannel = \"{CHANNEL}\"\nowner = \"another\"\nbanned_viewers = [\"{VIEWER}\"]\n"
+    );
+    std::fs::write(renewd.file("streams.toml"), changed).unwrap();
+    renewd.eventually("the owner is none", |_| request(&owner, "publisher") == 403);
+    assert_eq!(request(&viewer, "subscriber"), 403);
     std::fs::remove_file(renewd.file("streams.toml")).unwrap();
     renewd.signal(rustix::process::Signal::HUP);
     renewd.eventually("the source is down", |renewd| {
         renewd.metric("renewd_source_up{source=\"streams\"}") == 0.0
     });
-    let viewer = app.login(VIEWER);
-    let token = |bearer: &str| {
-        let body = ask(&renewd, "GET", "/api/live/active", bearer, "").json();
-        body["data"][0]["agoraToken"].as_str().unwrap().to_owned()
-    };
-    assert_eq!(token(&viewer), "");
-    // Nothing is asked about somebody without a name.
-    assert_ne!(token(""), "");
-    assert_eq!(renewd.metric(&route("/api/live/active", "error")), 1.0);
+    let all = ask(&renewd, "GET", "/api/live/active", "", "");
+    let id = all.json()["data"][0]["_id"].as_str().unwrap().to_owned();
+    let one = format!("/api/live/{id}");
+    for (path, bearer, privileges) in [
+        ("/api/live/active", "", Some(1)),
+        ("/api/live/active", &fan, Some(1)),
+        ("/api/live/active", &owner, Some(1)),
+        ("/api/live/active", &viewer, None),
+        (PUBLISHERS, "", None),
+        (PUBLISHERS, &owner, None),
+        (PUBLISHERS, &viewer, None),
+        // A login that nobody refused is enough.
+        (PUBLISHERS, &fan, Some(4)),
+        // Whose token it is the rule wants to know, and nobody says.
+        (&*one, &fan, None),
+    ] {
+        let token = token_in(&ask(&renewd, "GET", path, bearer, ""));
+        match privileges {
+            Some(privileges) => is_short(&app, &token, privileges),
+            None => assert_eq!(token, Value::Null, "{path} {bearer}"),
+        }
+    }
+    assert_eq!(renewd.metric(&route("/api/live/active", "error")), 4.0);
     let failed = r#"renewd_token_requests_total{endpoint="reissue",role="subscriber",outcome="unavailable",class="failed"}"#;
-    assert_eq!(renewd.metric(failed), 1.0);
+    assert_eq!(renewd.metric(failed), 2.0);
 }

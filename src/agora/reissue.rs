@@ -249,6 +249,11 @@ impl Token {
         }
     }
 
+    /// Whether it is of no use any more.
+    pub fn has_ended(&self, now: u64) -> bool {
+        self.expires_at() <= now
+    }
+
     /// The Unix second at which Agora ends it. 007: 24 hours after its issue at the latest. 006: as the token says, at
     /// the latest when its last privilege ends; its issue time isn't in it.
     pub fn expires_at(&self) -> u64 {
@@ -314,6 +319,59 @@ impl Token {
     pub fn is_wildcard(&self) -> bool {
         let any = |name: &[u8]| name.is_empty() || name.contains(&b'*');
         self.channel().is_some_and(any) || any(self.user())
+    }
+
+    /// Whether it opens every channel, or is for every user where that is more than the uid 0 of one channel: an
+    /// administrator's, whoever it was made for.
+    pub fn is_for_the_whole_app(&self) -> bool {
+        let has_star = |name: &[u8]| name.contains(&b'*');
+        let opens_all = |name: &[u8]| name.is_empty() || has_star(name);
+        match &self.content {
+            // An RTM token has its account in the channel's place.
+            Content::V006(token) => {
+                opens_all(token.channel.as_bytes()) || has_star(token.uid.as_bytes())
+            }
+            Content::V007(parsed) => {
+                let mut services = parsed.token.services.iter();
+                services.any(|service| match &service.kind {
+                    Kind::Rtc { channel, uid: user }
+                    | Kind::Streaming {
+                        channel,
+                        account: user,
+                    }
+                    | Kind::Fcdn {
+                        channel,
+                        account: user,
+                    } => opens_all(channel) || has_star(user),
+                    Kind::Rtm { user }
+                    | Kind::Chat { user }
+                    | Kind::Apaas { user, .. }
+                    | Kind::Rtm2 { user, .. } => opens_all(user),
+                    Kind::Fpa | Kind::ConvoAi | Kind::Stt => false,
+                })
+            }
+        }
+    }
+
+    /// The same for watching only: the channel without the privileges to publish, and none of the services that speak in
+    /// the name of its user. A 006 token keeps its format and loses the same.
+    #[must_use]
+    pub fn as_subscriber(&self) -> Self {
+        let joins_alone = |privileges: &mut Privileges| {
+            privileges.retain(|number, _| *number == JOIN_CHANNEL);
+        };
+        let mut subscriber = self.clone();
+        match &mut subscriber.content {
+            Content::V006(token) => joins_alone(&mut token.privileges),
+            Content::V007(parsed) => {
+                let services = &mut parsed.token.services;
+                services.retain(|service| matches!(service.kind, Kind::Rtc { .. }));
+                for service in services {
+                    joins_alone(&mut service.privileges);
+                }
+            }
+        }
+        subscriber
     }
 
     /// Publisher where it lets its holder publish anything.

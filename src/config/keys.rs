@@ -166,6 +166,7 @@ pub const BUILT: &[BuiltKey] = &[
     key("streams.headers.name"),
     secret("streams.headers.value"),
     secret("streams.headers.value_file"),
+    key("streams.channel_pattern"),
     key("streams.cache_ttl"),
     key("streams.stale_if_error"),
     key("authorize.url"),
@@ -179,6 +180,9 @@ pub const BUILT: &[BuiltKey] = &[
     key("reissue.rule.methods"),
     key("reissue.rule.path"),
     key("reissue.rule.require_auth"),
+    key("reissue.rule.trust_publisher"),
+    key("reissue.rule.publisher_for_others"),
+    key("reissue.rule.withheld"),
     key("rate_limit.max_keys"),
     // A scope is a table, or "off".
     key("rate_limit.subject"),

@@ -11,6 +11,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 mod authorize;
+mod channel_pattern;
 mod jwt;
 mod reissue;
 mod sources;
@@ -18,8 +19,9 @@ mod token;
 mod upstream;
 
 pub use self::authorize::{Authorize, OnError};
+pub use self::channel_pattern::ChannelPattern;
 pub use self::jwt::{Jwt, JwtAlgorithm, JwtKey, KeyMaterial};
-pub use self::reissue::{Reissue, ReissueMode, ReissueRule};
+pub use self::reissue::{PublisherForOthers, Reissue, ReissueMode, ReissueRule, Withheld};
 pub use self::sources::{
     Accounts, AccountsCollection, AccountsSource, DenyRule, HTTP_PATIENCE, Mongodb, Streams,
     StreamsCollection, StreamsHttp, StreamsSource,

@@ -5,8 +5,8 @@
 //! Must not know: tokens.
 
 use http::header::{
-    ACCEPT_ENCODING, ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, ETAG,
-    LAST_MODIFIED, RANGE,
+    ACCEPT_ENCODING, ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE,
+    ETAG, LAST_MODIFIED, RANGE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
@@ -57,6 +57,18 @@ pub fn unreadable(status: StatusCode, headers: &HeaderMap) -> Option<&'static st
     };
     let mut encodings = headers.get_all(CONTENT_ENCODING).iter();
     (!encodings.all(is_identity)).then_some("an encoded answer, though none was asked for")
+}
+
+/// Whether the body says that it is JSON: `application/json`, or a type that ends in `+json` (RFC 6839).
+pub fn is_json(headers: &HeaderMap) -> bool {
+    let mut lines = headers.get_all(CONTENT_TYPE).iter();
+    let (Some(line), None) = (lines.next(), lines.next()) else {
+        return false;
+    };
+    let line = line.as_bytes();
+    let essence = line.split(|byte| *byte == b';').next().unwrap_or_default();
+    let essence = essence.trim_ascii().to_ascii_lowercase();
+    essence == b"application/json" || essence.ends_with(b"+json")
 }
 
 /// RFC 9530, and what it replaced.
@@ -164,6 +176,25 @@ mod tests {
         );
         let left = trailers(map(&[("digest", "x"), ("x-timing", "1")]));
         assert_eq!(lines(&left), ["x-timing: 1"]);
+    }
+
+    #[test]
+    fn what_is_json_says_so_itself() {
+        for (types, json) in [
+            (vec!["application/json"], true),
+            (vec!["Application/JSON; charset=utf-8"], true),
+            (vec!["application/problem+json;q=1"], true),
+            (vec![], false),
+            (vec!["text/plain"], false),
+            (vec!["text/event-stream"], false),
+            (vec!["application/x-ndjson"], false),
+            (vec!["application/json-seq"], false),
+            (vec!["application/json, text/html"], false),
+            (vec!["application/json", "text/html"], false),
+        ] {
+            let lines: Vec<_> = types.iter().map(|line| ("content-type", *line)).collect();
+            assert_eq!(is_json(&map(&lines)), json, "{types:?}");
+        }
     }
 
     #[test]

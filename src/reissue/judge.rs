@@ -1,6 +1,7 @@
 //! May the caller have this token? What must be true before a token is issued anew.
 //!
-//! Keeps true: a source that gives no answer is never a yes; one that gave none is not waited for again in the same answer.
+//! Keeps true: while a source gives no answer, a publisher's token goes to nobody but whom the rule trusts, and nothing to
+//! whom a source has refused; one that gave no answer is not waited for again in the same answer.
 //! Must not know: bytes, how a refusal looks.
 
 use std::collections::HashMap;
@@ -11,9 +12,11 @@ use std::task::Poll;
 use std::time::Duration;
 
 use crate::access::accounts::{Account, Accounts};
+use crate::access::sessions::Sessions;
 use crate::access::streams::{Looked, Lookup, Stream, Streams};
 use crate::agora::reissue::Token;
 use crate::clock::Clock;
+use crate::config::model::{ChannelPattern, PublisherForOthers};
 use crate::role::Role;
 use crate::telemetry::labels::Outcome;
 use crate::telemetry::traffic_labels::LookupOutcome;
@@ -34,6 +37,14 @@ pub struct Judge {
     pub caller: Option<Caller>,
     /// Whether the rule wants one.
     pub require_auth: bool,
+    /// Whether a caller is enough for a publisher's token while a source gives no answer.
+    pub trust_publisher: bool,
+    /// What others than a stream's owner and co-hosts get of a publisher's token.
+    pub publisher_for_others: PublisherForOthers,
+    /// Which channels are streams though the source doesn't know them.
+    pub channel_pattern: Option<ChannelPattern>,
+    /// Who was refused since their last token.
+    pub sessions: Arc<Sessions>,
     /// How long each source may take.
     pub patience: Duration,
     /// When the request came, on the clock's monotonic scale: nobody is refused on an answer from before.
@@ -56,6 +67,8 @@ pub enum Verdict {
     Granted {
         /// Whose session a publisher's token is; `None` where nobody knows.
         holder: Option<Box<str>>,
+        /// Whether only [`Token::as_subscriber`] of it is granted.
+        demoted: bool,
     },
     /// No.
     Refused(Outcome),
@@ -67,7 +80,7 @@ pub enum Verdict {
 #[derive(Debug, Default)]
 pub struct Known {
     account: Option<Standing>,
-    channels: HashMap<Box<str>, Seen>,
+    streams: HashMap<Question, Seen>,
     /// The streams source gave no answer.
     failed: bool,
 }
@@ -80,19 +93,28 @@ enum Standing {
     NoAnswer,
 }
 
+/// What is to be known of a channel.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Question {
+    channel: Box<str>,
+    /// For a publisher's token more must be certain.
+    role: Role,
+}
+
 /// What the source says of a stream.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Seen {
     Answer {
         bans_caller: bool,
-        owner: Option<Box<str>>,
+        /// Whether the caller may have a publisher's token: it is their stream, or no stream at all.
+        publishes: bool,
     },
     NoAnswer,
 }
 
 enum Answer {
     Account(Standing),
-    Stream(Box<str>, Seen),
+    Stream(Question, Seen),
 }
 
 /// Questions under way.
@@ -105,29 +127,38 @@ pub struct Answers(Vec<Answer>);
 
 impl Judge {
     /// The verdict; `None` where the sources must be asked first. What a caller is held to, in order: a name where the
-    /// rule wants one, their account's standing, the stream's ban.
+    /// rule wants one, their account's standing, the stream's ban, whose stream it is.
     pub fn verdict(&self, token: &Token, known: &Known) -> Option<Verdict> {
-        let Some(Caller { subject, .. }) = &self.caller else {
-            return self.of_a_stranger(token, known);
-        };
-        if self.accounts.lookups().is_some() {
-            match known.account? {
-                Standing::Good => {}
-                Standing::Denied(outcome) => return Some(Verdict::Refused(outcome)),
-                Standing::NoAnswer => return Some(Verdict::Unanswered),
-            }
+        if token.is_for_the_whole_app() {
+            return Some(Verdict::Refused(Outcome::PolicyDenied));
         }
-        let holder = Some(subject.clone());
-        let Some(channel) = self.question(token) else {
-            return Some(Verdict::Granted { holder });
+        if self.caller.is_none() && self.require_auth {
+            return Some(Verdict::Refused(Outcome::Unauthenticated));
+        }
+        let account = self.account(known)?;
+        if let Standing::Denied(outcome) = account {
+            return Some(Verdict::Refused(outcome));
+        }
+        let stream = match self.question(token) {
+            Some(question) => Some(known.seen(&question)?),
+            None => None,
         };
-        Some(match known.seen(&channel)? {
-            Seen::NoAnswer => Verdict::Unanswered,
-            Seen::Answer {
-                bans_caller: true, ..
-            } => Verdict::Refused(Outcome::ViewerBanned),
-            Seen::Answer { .. } => Verdict::Granted { holder },
+        if let Some(Seen::Answer {
+            bans_caller: true, ..
+        }) = stream
+        {
+            return Some(Verdict::Refused(Outcome::ViewerBanned));
+        }
+        let silent = account == Standing::NoAnswer || stream == Some(Seen::NoAnswer);
+        Some(match token.role() {
+            Role::Subscriber => self.watching(token, silent, false),
+            Role::Publisher => self.publishing(token, stream.as_ref(), silent),
         })
+    }
+
+    /// Whether a token isn't anybody's, however short it is.
+    pub fn guards(token: &Token) -> bool {
+        token.role() == Role::Publisher || token.is_for_the_whole_app()
     }
 
     /// Who asks, if that is known.
@@ -135,31 +166,88 @@ impl Judge {
         self.caller.as_ref().map(|caller| &*caller.subject)
     }
 
-    fn of_a_stranger(&self, token: &Token, known: &Known) -> Option<Verdict> {
-        if self.require_auth {
-            return Some(Verdict::Refused(Outcome::Unauthenticated));
+    fn account(&self, known: &Known) -> Option<Standing> {
+        if self.caller.is_some() && self.accounts.lookups().is_some() {
+            known.account
+        } else {
+            Some(Standing::Good)
         }
-        let holder = match self.question(token) {
-            None => None,
-            Some(channel) => match known.seen(&channel)? {
-                Seen::Answer { owner, .. } => owner,
-                // Nothing was to be decided by it.
-                Seen::NoAnswer => None,
-            },
+    }
+
+    /// A token to watch with is everybody's, unless the rule wants to know whose. While a source is silent it is still: only
+    /// those stay without whom a source has refused.
+    fn watching(&self, token: &Token, silent: bool, demoted: bool) -> Verdict {
+        if silent && (self.require_auth || self.stands_refused(token, &[Role::Subscriber])) {
+            return Verdict::Unanswered;
+        }
+        Verdict::Granted {
+            holder: self.subject().map(Into::into),
+            demoted,
+        }
+    }
+
+    /// A token to publish with in a stream is its owner's and its co-hosts'.
+    fn publishing(&self, token: &Token, stream: Option<&Seen>, silent: bool) -> Verdict {
+        let others = |nothing: Verdict| match self.publisher_for_others {
+            PublisherForOthers::Withhold => nothing,
+            PublisherForOthers::Subscriber => self.watching(token, silent, true),
         };
-        Some(Verdict::Granted { holder })
+        let theirs = match stream {
+            Some(Seen::Answer { publishes, .. }) => *publishes,
+            // A stream has no nameless host.
+            Some(Seen::NoAnswer) => self.caller.is_some() || !self.is_named_like_one(token),
+            None => true,
+        };
+        if !theirs {
+            return others(Verdict::Refused(Outcome::NotOwner));
+        }
+        let trusted = self.trust_publisher
+            && self.caller.is_some()
+            && !self.stands_refused(token, &Role::ALL);
+        if silent && !trusted {
+            return others(Verdict::Unanswered);
+        }
+        Verdict::Granted {
+            holder: self.subject().map(Into::into),
+            demoted: false,
+        }
     }
 
-    /// The channel that must be known of: for bans, where somebody asks who has a name; for its owner, where a
-    /// publisher's token is for nobody else.
-    pub fn question(&self, token: &Token) -> Option<Box<str>> {
-        let asked = self.caller.is_some() || token.role() == Role::Publisher;
+    /// Whether a source has said no to the caller since their last token for the channel in one of these roles.
+    fn stands_refused(&self, token: &Token, roles: &[Role]) -> bool {
+        let (Some(subject), Some(channel)) = (self.subject(), token.channel()) else {
+            return false;
+        };
+        let channel = String::from_utf8_lossy(channel);
+        let now = self.clock.unix_seconds();
+        roles.iter().any(|role| {
+            let (sessions, role) = (&self.sessions, Some(*role));
+            let holds = sessions.held(&channel, subject, role, now).is_some();
+            holds && sessions.stands(&channel, subject, role, now).is_none()
+        })
+    }
+
+    /// `streams.channel_pattern`.
+    fn is_named_like_one(&self, token: &Token) -> bool {
+        let pattern = self.channel_pattern.as_ref();
+        let channel = token.channel().map(String::from_utf8_lossy);
+        channel.is_some_and(|channel| pattern.is_some_and(|pattern| pattern.matches(&channel)))
+    }
+
+    /// What must be known of the token's channel: for bans, where somebody asks who has a name; whose it is, where the token
+    /// publishes.
+    pub fn question(&self, token: &Token) -> Option<Question> {
+        let role = token.role();
+        let asked = self.caller.is_some() || role == Role::Publisher;
         let channel = token.channel().filter(|_| asked)?;
-        Some(String::from_utf8_lossy(channel).into())
+        Some(Question {
+            channel: String::from_utf8_lossy(channel).into(),
+            role,
+        })
     }
 
-    /// Asks about these channels, all at once, and about the caller's account unless it is known.
-    pub fn ask(self: &Arc<Self>, channels: Vec<Box<str>>, known: &Known) -> Asking {
+    /// Asks these questions, all at once, and about the caller's account unless it is known.
+    pub fn ask(self: &Arc<Self>, streams: Vec<Question>, known: &Known) -> Asking {
         let mut questions: Vec<Pin<Box<dyn Future<Output = Answer>>>> = Vec::new();
         if known.account.is_none() && self.caller.is_some() {
             let judge = Arc::clone(self);
@@ -167,11 +255,11 @@ impl Judge {
                 async move { Answer::Account(judge.standing().await) },
             ));
         }
-        for channel in channels {
+        for question in streams {
             let judge = Arc::clone(self);
             questions.push(Box::pin(async move {
-                let seen = judge.look(&channel).await;
-                Answer::Stream(channel, seen)
+                let seen = judge.look(&question).await;
+                Answer::Stream(question, seen)
             }));
         }
         Box::pin(async move { Answers(all(questions).await) })
@@ -209,25 +297,46 @@ impl Judge {
         }
     }
 
-    async fn look(&self, channel: &str) -> Seen {
+    async fn look(&self, question: &Question) -> Seen {
+        let channel = &*question.channel;
         let looked = self.look_once(channel, None).await;
-        let looked = match &looked.lookup {
-            Lookup::Found(stream) if self.is_banned(stream) && looked.may_predate(self.since) => {
-                self.look_once(channel, Some(self.since)).await
-            }
-            _ => looked,
+        let looked = if self.may_be_unfair(question, &looked) {
+            self.look_once(channel, Some(self.since)).await
+        } else {
+            looked
+        };
+        let is_named_like_one = || {
+            let pattern = self.channel_pattern.as_ref();
+            pattern.is_some_and(|pattern| pattern.matches(channel))
         };
         match looked.lookup {
             Lookup::Found(stream) => Seen::Answer {
                 bans_caller: self.is_banned(&stream),
-                owner: stream.owner.clone(),
+                publishes: self.may_publish(&stream),
             },
             // Nobody is banned from a stream that isn't there.
             Lookup::NotFound => Seen::Answer {
                 bans_caller: false,
-                owner: None,
+                publishes: !is_named_like_one(),
             },
             Lookup::NoAnswer { .. } => Seen::NoAnswer,
+        }
+    }
+
+    /// Whether an answer from before the request must not decide it: a ban may be lifted since, a co-host added, and the
+    /// stream begun of which the token is.
+    fn may_be_unfair(&self, question: &Question, looked: &Looked) -> bool {
+        if !looked.may_predate(self.since) {
+            return false;
+        }
+        let publisher = question.role == Role::Publisher;
+        match &looked.lookup {
+            Lookup::Found(stream) => {
+                let missed = publisher && self.caller.is_some() && !self.may_publish(stream);
+                missed || self.is_banned(stream)
+            }
+            Lookup::NotFound => publisher,
+            Lookup::NoAnswer { .. } => false,
         }
     }
 
@@ -237,6 +346,11 @@ impl Judge {
         let elapsed = self.clock.elapsed().saturating_sub(began);
         self.streams.metrics().lookup(looked.outcome, elapsed);
         looked
+    }
+
+    fn may_publish(&self, stream: &Stream) -> bool {
+        self.subject()
+            .is_some_and(|subject| stream.may_publish(subject))
     }
 
     fn is_banned(&self, stream: &Stream) -> bool {
@@ -271,29 +385,29 @@ async fn all<T>(mut futures: Vec<Pin<Box<dyn Future<Output = T>>>>) -> Vec<T> {
 impl Known {
     /// More is known.
     pub fn learn(&mut self, Answers(answers): Answers) {
-        if self.channels.len() + answers.len() > MOST_CHANNELS {
-            self.channels.clear();
+        if self.streams.len() + answers.len() > MOST_CHANNELS {
+            self.streams.clear();
         }
         for answer in answers {
             match answer {
                 Answer::Account(standing) => self.account = Some(standing),
-                Answer::Stream(channel, seen) => {
+                Answer::Stream(question, seen) => {
                     self.failed |= seen == Seen::NoAnswer;
-                    self.channels.insert(channel, seen);
+                    self.streams.insert(question, seen);
                 }
             }
         }
     }
 
-    /// Whether a channel is still to be asked about.
-    pub fn lacks(&self, channel: &str) -> bool {
-        self.seen(channel).is_none()
+    /// Whether a question is still to be asked.
+    pub fn lacks(&self, question: &Question) -> bool {
+        self.seen(question).is_none()
     }
 
-    fn seen(&self, channel: &str) -> Option<Seen> {
-        match self.channels.get(channel) {
+    fn seen(&self, question: &Question) -> Option<Seen> {
+        match self.streams.get(question) {
             None if self.failed => Some(Seen::NoAnswer),
-            seen => seen.cloned(),
+            seen => seen.copied(),
         }
     }
 }

@@ -31,7 +31,7 @@ use self::judge::{Caller, Judge};
 use self::ledger::Ledger;
 use self::rewriter::{Parts, Rewriter};
 use crate::access::jwt;
-use crate::config::model::{DecisionMode, ReissueMode};
+use crate::config::model::{DecisionMode, ReissueMode, Withheld};
 use crate::context::RequestContext;
 use crate::error::{Kind, ProxyError, Retry, Side};
 use crate::http::body::Body;
@@ -70,6 +70,10 @@ pub fn plan<B>(
         clock: shared.clock.clone(),
         caller,
         require_auth: rule.require_auth,
+        trust_publisher: rule.trust_publisher,
+        publisher_for_others: rule.publisher_for_others,
+        channel_pattern: config.streams.channel_pattern.clone(),
+        sessions: Arc::clone(&snapshot.sessions),
         patience: config.decision.timeout,
         since: context.started,
     };
@@ -90,6 +94,7 @@ pub fn plan<B>(
     Some(Box::new(Plan(Parts {
         project: Arc::clone(&snapshot.project),
         lifetime: seconds(config.token.lifetime),
+        nulls: rule.withheld == Withheld::Null,
         jitter: seconds(config.token.jitter),
         judge: Arc::new(judge),
         ledger: Arc::new(ledger),
@@ -132,7 +137,8 @@ impl Plan {
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             return Ok(Response::from_parts(head, body));
         }
-        let Plan(parts) = self;
+        let Plan(mut parts) = self;
+        parts.nulls &= fields::is_json(&head.headers);
         let observing = parts.ledger.observing;
         if !body.is_end_stream()
             && let Some(why) = fields::unreadable(head.status, &head.headers)

@@ -4,6 +4,7 @@
 //! leave in order; while observing, they leave at once and untouched. A worker is given back after a number of tokens.
 //! Must not know: HTTP.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -13,7 +14,7 @@ use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 
 use super::fields;
-use super::judge::{Asking, Judge, Known, Verdict};
+use super::judge::{Asking, Judge, Known, Question, Verdict};
 use super::ledger::{Ledger, Reissued};
 use super::names::{Before, NEARBY, candidates};
 use super::scan::{Piece, Scanner, Suspect};
@@ -33,6 +34,9 @@ const MOST_OBSERVED: usize = 64;
 /// Chance shortens no token below this, in seconds: the SDK announces an expiry 30 s before it.
 const SHORTEST: u64 = 60;
 
+/// How far behind a string it is looked whether a `:` makes it a member's name, in bytes: some answers are indented.
+const LOOKED_AHEAD: usize = 256;
+
 /// Pieces shorter than this are put together: each frame has its price on the wire.
 const JOINED: usize = 16 * 1024;
 
@@ -43,6 +47,8 @@ pub struct Parts {
     pub project: Arc<Project>,
     /// Whole seconds: `token.lifetime`.
     pub lifetime: u32,
+    /// Whether a withheld token becomes `null` where it is a value: the answer is JSON, and the rule has nothing against it.
+    pub nulls: bool,
     /// Whole seconds: `token.jitter`, at most half the lifetime.
     pub jitter: u32,
     /// Who may have them.
@@ -91,8 +97,12 @@ struct Found<T> {
 enum Decided {
     /// It stays as it is.
     Stays,
-    /// This takes its place.
+    /// This takes its place: it is issued anew.
     Becomes(Bytes),
+    /// This takes its place: nothing is said.
+    Withheld(Bytes),
+    /// What follows it must be seen first.
+    Behind,
     /// The sources must be asked first.
     Open,
 }
@@ -182,7 +192,14 @@ impl Rewriter {
                 },
                 Item::Token(found) => match self.decide(&found) {
                     Decided::Stays => self.pass(found.written),
-                    Decided::Becomes(replacement) => self.pass(replacement),
+                    Decided::Withheld(_) if self.observing() => self.pass(found.written),
+                    Decided::Becomes(replacement) | Decided::Withheld(replacement) => {
+                        self.pass(replacement);
+                    }
+                    Decided::Behind => {
+                        self.items.push_front(Item::Token(found));
+                        return Progress::WantsMore;
+                    }
                     Decided::Open => {
                         self.items.push_front(Item::Token(found));
                         self.ask(&mut turn);
@@ -243,37 +260,82 @@ impl Rewriter {
     }
 
     fn decide(&self, found: &Found<Token>) -> Decided {
-        const EMPTY: Bytes = Bytes::from_static(b"\"\"");
         let (parts, ledger, token) = (&self.parts, &self.parts.ledger, &found.token);
         let now = ledger.clock.unix_seconds();
         if !is_plausible(now) {
             // Neither when the old one ends can be told, nor a new one dated.
-            ledger.failed(token, found.at);
-            return if self.observing() {
-                Decided::Stays
-            } else {
-                Decided::Becomes(EMPTY)
-            };
+            let decided = self.withheld();
+            if !matches!(decided, Decided::Behind) {
+                ledger.failed(token, found.at);
+            }
+            return decided;
         }
-        let Fate::Shortened { expires } = token.fate(now, parts.lifetime) else {
+        let fate = token.fate(now, parts.lifetime);
+        if fate == Fate::Stays && (token.has_ended(now) || !Judge::guards(token)) {
             ledger.short();
             return Decided::Stays;
+        }
+        let noting = Noting {
+            token: token.clone(),
+            is_short: fate == Fate::Stays,
+            expires: match fate {
+                Fate::Stays => token.expires_at(),
+                Fate::Shortened { expires } => self.jittered(now, expires),
+            },
+            found: found.at,
         };
         let verdict = match parts.judge.verdict(token, &self.known) {
             Some(verdict) => verdict,
             None if self.observing() => {
-                self.observe(token, expires, found.at);
+                self.observe(noting);
                 return Decided::Stays;
             }
             None => return Decided::Open,
         };
-        let expires = self.jittered(now, expires);
-        let fresh = match &verdict {
-            Verdict::Granted { .. } => self.issue(token, now, expires),
-            Verdict::Refused(_) | Verdict::Unanswered => None,
+        let fresh = match noting.granted(&verdict) {
+            Some(token) => self.issue(&token, now, noting.expires),
+            None => None,
         };
-        note(ledger, token, &verdict, expires, found.at, fresh.is_some());
-        Decided::Becomes(fresh.unwrap_or(EMPTY))
+        let decided = match fresh {
+            Some(fresh) => Decided::Becomes(fresh),
+            None if noting.stays(&verdict) => Decided::Stays,
+            None => self.withheld(),
+        };
+        if !matches!(decided, Decided::Behind) {
+            noting.note(ledger, &verdict, !matches!(decided, Decided::Withheld(_)));
+        }
+        decided
+    }
+
+    /// What stands in a token's place.
+    fn withheld(&self) -> Decided {
+        const EMPTY: Bytes = Bytes::from_static(b"\"\"");
+        const NULL: Bytes = Bytes::from_static(b"null");
+        if self.observing() || !self.parts.nulls {
+            return Decided::Withheld(EMPTY);
+        }
+        match self.is_key() {
+            Some(false) => Decided::Withheld(NULL),
+            Some(true) => Decided::Withheld(EMPTY),
+            None => Decided::Behind,
+        }
+    }
+
+    /// Whether the string before what stands in line is the name of a member, or may be; `None` as long as that isn't here.
+    fn is_key(&self) -> Option<bool> {
+        let following = self.items.iter().flat_map(|item| item.written().iter());
+        let mut looked = 0;
+        for byte in following.take(LOOKED_AHEAD) {
+            if !matches!(byte, b' ' | b'\t' | b'\r' | b'\n') {
+                return Some(*byte == b':');
+            }
+            looked += 1;
+        }
+        match (looked == LOOKED_AHEAD, self.ended) {
+            (true, _) => Some(true),
+            (false, true) => Some(false),
+            (false, false) => None,
+        }
     }
 
     /// Earlier by chance where the lifetime is what ends it, so that all who join at once don't renew at once.
@@ -303,9 +365,9 @@ impl Rewriter {
 
     /// Asks about the first token's channel, and about those of others in line.
     fn ask(&mut self, turn: &mut usize) {
-        let mut channels: Vec<Box<str>> = Vec::new();
+        let mut questions: Vec<Question> = Vec::new();
         for at in 0..self.items.len() {
-            if channels.len() == ASKED_AT_ONCE {
+            if questions.len() == ASKED_AT_ONCE {
                 break;
             }
             if *turn > 0
@@ -320,57 +382,87 @@ impl Rewriter {
                 }
             }
             if let Some(Item::Token(found)) = self.items.get(at)
-                && let Some(channel) = self.parts.judge.question(&found.token)
-                && self.known.lacks(&channel)
-                && !channels.contains(&channel)
+                && let Some(question) = self.parts.judge.question(&found.token)
+                && self.known.lacks(&question)
+                && !questions.contains(&question)
             {
-                channels.push(channel);
+                questions.push(question);
             }
         }
-        self.asking = Some(self.parts.judge.ask(channels, &self.known));
+        self.asking = Some(self.parts.judge.ask(questions, &self.known));
     }
 
     /// Counts a token as soon as the sources have answered; the answer doesn't wait.
-    fn observe(&self, token: &Token, expires: u64, found: Duration) {
+    fn observe(&self, noting: Noting) {
         let (judge, ledger) = (&self.parts.judge, &self.parts.ledger);
         let busy = Arc::strong_count(&self.observed) > MOST_OBSERVED;
         if busy {
-            let granted = Verdict::Granted { holder: None };
-            note(ledger, token, &granted, expires, found, true);
+            let granted = Verdict::Granted {
+                holder: None,
+                demoted: false,
+            };
+            noting.note(ledger, &granted, true);
             return;
         }
-        let channel = judge.question(token);
-        let (judge, ledger, token) = (Arc::clone(judge), Arc::clone(ledger), token.clone());
+        let question = judge.question(&noting.token);
+        let (judge, ledger) = (Arc::clone(judge), Arc::clone(ledger));
         let under_way = Arc::clone(&self.observed);
         tokio::task::spawn_local(async move {
             let mut known = Known::default();
-            let asking = judge.ask(channel.into_iter().collect(), &known);
+            let asking = judge.ask(question.into_iter().collect(), &known);
             known.learn(asking.await);
-            let verdict = judge.verdict(&token, &known);
+            let verdict = judge.verdict(&noting.token, &known);
             let verdict = verdict.unwrap_or(Verdict::Unanswered);
-            note(&ledger, &token, &verdict, expires, found, true);
+            noting.note(&ledger, &verdict, true);
             drop(under_way);
         });
     }
 }
 
-fn note(
-    ledger: &Ledger,
-    token: &Token,
-    verdict: &Verdict,
+/// What is to be written down of a token once there is a verdict.
+struct Noting {
+    token: Token,
+    /// Whether it may stay as it is where all of it is granted.
+    is_short: bool,
+    /// When a new one ends, Unix seconds.
     expires: u64,
+    /// On the clock's monotonic scale.
     found: Duration,
-    made: bool,
-) {
-    match verdict {
-        Verdict::Granted { holder } if made => ledger.replaced(Reissued {
-            token,
-            holder: holder.as_deref(),
-            expires,
-            found,
-        }),
-        Verdict::Refused(outcome) => ledger.withheld(token, found, *outcome),
-        Verdict::Granted { .. } | Verdict::Unanswered => ledger.failed(token, found),
+}
+
+impl Noting {
+    /// What is to be issued anew.
+    fn granted(&self, verdict: &Verdict) -> Option<Cow<'_, Token>> {
+        match verdict {
+            Verdict::Granted { demoted: true, .. } => Some(Cow::Owned(self.token.as_subscriber())),
+            Verdict::Granted { .. } if !self.is_short => Some(Cow::Borrowed(&self.token)),
+            Verdict::Granted { .. } | Verdict::Refused(_) | Verdict::Unanswered => None,
+        }
+    }
+
+    fn stays(&self, verdict: &Verdict) -> bool {
+        self.is_short && matches!(verdict, Verdict::Granted { demoted: false, .. })
+    }
+
+    /// `given` says whether what is granted could be made.
+    fn note(&self, ledger: &Ledger, verdict: &Verdict, given: bool) {
+        match verdict {
+            Verdict::Granted { .. } if self.stays(verdict) => ledger.short(),
+            Verdict::Granted { holder, .. } if given => {
+                if let Some(token) = self.granted(verdict) {
+                    ledger.replaced(Reissued {
+                        token: &token,
+                        holder: holder.as_deref(),
+                        expires: self.expires,
+                        found: self.found,
+                    });
+                }
+            }
+            Verdict::Refused(outcome) => ledger.withheld(&self.token, self.found, *outcome),
+            Verdict::Granted { .. } | Verdict::Unanswered => {
+                ledger.failed(&self.token, self.found);
+            }
+        }
     }
 }
 
@@ -439,7 +531,7 @@ mod tests {
     use crate::agora::parse::{Parsed, parse};
     use crate::agora::{RtcGrant, Signer, User, rtc_token};
     use crate::clock::{Clock, Entropy};
-    use crate::config::model::{AuditSink, TokenFormat};
+    use crate::config::model::{AuditSink, PublisherForOthers, TokenFormat};
     use crate::config::secret::Secret;
     use crate::context::RequestId;
     use crate::reissue::judge::Caller;
@@ -489,6 +581,7 @@ mod tests {
             None,
             Some(&secret(DECOY)),
         );
+        let sessions = Arc::new(Sessions::new(10));
         let judge = Judge {
             accounts: Arc::new(Accounts::None),
             streams: Arc::new(streams),
@@ -498,6 +591,10 @@ mod tests {
                 credentials: "".into(),
             }),
             require_auth: false,
+            trust_publisher: false,
+            publisher_for_others: PublisherForOthers::Withhold,
+            channel_pattern: None,
+            sessions: Arc::clone(&sessions),
             patience: Duration::from_secs(1),
             since: Duration::ZERO,
         };
@@ -506,7 +603,7 @@ mod tests {
             entropy: Entropy::Fixed(1000),
             metrics: metrics.clone(),
             route: metrics.reissue("/a"),
-            sessions: Arc::new(Sessions::new(10)),
+            sessions,
             rules: Rules {
                 bind_uid: true,
                 max_streams_per_publisher: 0,
@@ -521,6 +618,7 @@ mod tests {
         let parts = Parts {
             project: Arc::new(project),
             lifetime: 3600,
+            nulls: false,
             jitter,
             judge: Arc::new(judge),
             ledger: Arc::new(ledger),

@@ -98,8 +98,10 @@ function liveRouters(express) {
     endStreams(`live_${request.astrologerId}`);
     response.json({ success: true });
   });
+  // ?role=publisher: as an older version of the app gave its tokens to everybody.
   live.get('/active', reached('active'), (request, response) => {
-    const data = streams.filter((stream) => stream.isLive).map((stream) => shown(stream, 'subscriber'));
+    const { role = 'subscriber' } = request.query;
+    const data = streams.filter((stream) => stream.isLive).map((stream) => shown(stream, role));
     response.json({ success: true, data });
   });
   live.get('/:id', reached('stream'), (request, response) => {

@@ -1,4 +1,4 @@
-//! `streams.source = "mongodb"`: the newest live document of a channel.
+//! `streams.source = "mongodb"`: the newest live document of a channel, else the newest.
 //!
 //! Must not know: who asks.
 
@@ -38,10 +38,13 @@ impl Source<Option<Arc<Stream>>> for MongoStreams {
             if found.is_ok() {
                 database.spoke();
             }
-            let stream = found?
-                .map(|document| stream(&document, &fields))
-                .transpose()?;
-            Ok(stream.map(Arc::new))
+            if let Some(document) = found? {
+                return Ok(Some(Arc::new(stream(&document, &fields)?)));
+            }
+            // A channel whose streams are all over is a stream's all the same: its tokens are its owner's.
+            let over = newest(&database, &fields, doc! { &fields.channel_field: channel }).await?;
+            let over = over.map(|document| over_stream(&document, &fields));
+            Ok(over.transpose()?.map(Arc::new))
         })
     }
 
@@ -57,10 +60,18 @@ async fn newest_live(
     fields: &StreamsCollection,
     channel: &str,
 ) -> Result<Option<RawDocumentBuf>, Failure> {
-    let collection = database.collection(&fields.collection).await?;
     // Not only `true`: another writer than mongoose may keep a number.
     let mut filter = doc! { &fields.channel_field: channel };
     filter.insert(&fields.live_field, doc! { "$in": [true, 1] });
+    newest(database, fields, filter).await
+}
+
+async fn newest(
+    database: &Database,
+    fields: &StreamsCollection,
+    filter: Document,
+) -> Result<Option<RawDocumentBuf>, Failure> {
+    let collection = database.collection(&fields.collection).await?;
     collection
         .find_one(filter)
         .sort(doc! { "_id": -1 })
@@ -82,17 +93,30 @@ fn projection(fields: &StreamsCollection) -> Document {
 }
 
 fn stream(found: &RawDocument, fields: &StreamsCollection) -> Result<Stream, Failure> {
-    if !document::is_sound(found) {
-        return Err(Failure::Wrong("a stream's document is damaged".to_owned()));
-    }
-    let live = document::first(found, &fields.live_field).and_then(document::boolean);
-    let Some(live) = live else {
+    let Some(live) = live(found, fields)? else {
         let message = format!("a stream's {} is neither true nor false", fields.live_field);
         return Err(Failure::Wrong(message));
     };
+    Ok(described(found, fields, live))
+}
+
+/// One of which the database said that it isn't live. What it may have become since is no news: who needs to know asks again.
+fn over_stream(found: &RawDocument, fields: &StreamsCollection) -> Result<Stream, Failure> {
+    let live = live(found, fields)?.unwrap_or(false);
+    Ok(described(found, fields, live))
+}
+
+fn live(found: &RawDocument, fields: &StreamsCollection) -> Result<Option<bool>, Failure> {
+    if !document::is_sound(found) {
+        return Err(Failure::Wrong("a stream's document is damaged".to_owned()));
+    }
+    Ok(document::first(found, &fields.live_field).and_then(document::boolean))
+}
+
+fn described(found: &RawDocument, fields: &StreamsCollection, live: bool) -> Stream {
     let cohosts = fields.cohosts_field.as_deref();
     let banned_viewers = fields.banned_viewers_field.as_deref();
-    Ok(Stream {
+    Stream {
         live,
         banned: fields
             .banned_field
@@ -102,7 +126,7 @@ fn stream(found: &RawDocument, fields: &StreamsCollection) -> Result<Stream, Fai
         cohosts: cohosts.map_or_else(Vec::new, |field| document::identifiers(found, field)),
         banned_viewers: banned_viewers
             .map_or_else(Vec::new, |field| document::forbidden(found, field)),
-    })
+    }
 }
 
 #[cfg(test)]

@@ -31,4 +31,28 @@ pub struct ReissueRule {
     pub target: Target,
     /// Without a verifying JWT, tokens are withheld.
     pub require_auth: bool,
+    /// While a source gives no answer, a verifying JWT is enough for a publisher's token.
+    pub trust_publisher: bool,
+    /// What others than its owner and co-hosts get of a stream's publisher's token.
+    pub publisher_for_others: PublisherForOthers,
+    /// What stands in a withheld token's place.
+    pub withheld: Withheld,
+}
+
+/// `reissue.rule.publisher_for_others`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PublisherForOthers {
+    /// Nothing.
+    Withhold,
+    /// A token that lets them watch.
+    Subscriber,
+}
+
+/// `reissue.rule.withheld`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Withheld {
+    /// JSON's `null`, where a value may be one; else nothing between its quotes.
+    Null,
+    /// Nothing between its quotes.
+    Empty,
 }

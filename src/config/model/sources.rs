@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 
-use super::Secret;
+use super::{ChannelPattern, Secret};
 use crate::http::url::Url;
 
 /// How long a source that is asked over HTTP may take; one of `[mongodb]` has a key for it.
@@ -77,6 +77,8 @@ pub struct DenyRule {
 pub struct Streams {
     /// Where they are looked up.
     pub source: StreamsSource,
+    /// Channels that are streams though the source has never heard of them; none by default.
+    pub channel_pattern: Option<ChannelPattern>,
     /// How long an answer is good for: 2 s. A file's are always current.
     pub cache_ttl: Duration,
     /// How long holders may refresh while the source gives no answer: 1 h.

@@ -4,7 +4,9 @@
 
 use super::routes::{method, pattern, route_key};
 use crate::config::diagnostic::quoted;
-use crate::config::model::{Reissue, ReissueMode, ReissueRule, Routes};
+use crate::config::model::{
+    PublisherForOthers, Reissue, ReissueMode, ReissueRule, Routes, Withheld,
+};
 use crate::config::raw::{Item, Table};
 use crate::http::pattern::Target;
 
@@ -32,6 +34,18 @@ fn rule(item: &Item<'_>, routes: &Routes) -> Option<ReissueRule> {
     let methods = methods.unwrap_or_default();
     let methods = methods.iter().filter_map(method).collect();
     let require_auth = table.boolean("require_auth", false);
+    let trust_publisher = table.boolean("trust_publisher", false);
+    let others = [
+        ("withhold", PublisherForOthers::Withhold),
+        ("subscriber", PublisherForOthers::Subscriber),
+    ];
+    let publisher_for_others = table.choice(
+        "publisher_for_others",
+        &others,
+        PublisherForOthers::Withhold,
+    );
+    let withheld = [("null", Withheld::Null), ("empty", Withheld::Empty)];
+    let withheld = table.choice("withheld", &withheld, Withheld::Null);
     let path = path?;
     let route = path.text()?;
     if !pattern(&path, route) {
@@ -56,5 +70,8 @@ fn rule(item: &Item<'_>, routes: &Routes) -> Option<ReissueRule> {
         route: route.to_owned(),
         target: Target::new(route, methods),
         require_auth,
+        trust_publisher,
+        publisher_for_others,
+        withheld,
     })
 }

@@ -10,8 +10,8 @@ use super::{ANY_DURATION, seconds};
 use crate::config::credentials::{Found, Secrets};
 use crate::config::diagnostic::quoted;
 use crate::config::model::{
-    Accounts, AccountsCollection, AccountsSource, DenyRule, Jwt, Streams, StreamsCollection,
-    StreamsHttp, StreamsSource,
+    Accounts, AccountsCollection, AccountsSource, ChannelPattern, DenyRule, Jwt, Streams,
+    StreamsCollection, StreamsHttp, StreamsSource,
 };
 use crate::config::raw::{Item, Table};
 use crate::http::url::Url;
@@ -98,9 +98,25 @@ pub(super) fn streams(table: &Table<'_>, secrets: &Secrets<'_>) -> Streams {
             (Kind::Http, Some(http)) => StreamsSource::Http(http),
             (Kind::Http | Kind::File | Kind::None, _) => StreamsSource::File(file),
         },
+        channel_pattern: channel_pattern(table),
         cache_ttl: cache_ttl(table),
         stale_if_error: table.duration("stale_if_error", ANY_DURATION, seconds(3600)),
     }
+}
+
+fn channel_pattern(table: &Table<'_>) -> Option<ChannelPattern> {
+    let text = table.text("channel_pattern", "");
+    let pattern = ChannelPattern::new(&text);
+    if let Some(item) = table.item("channel_pattern")
+        && !text.is_empty()
+        && pattern.is_none()
+    {
+        item.error(
+            format!("{} fits no channel of Agora's", quoted(&text)),
+            "write what the names begin with and a *, such as \"live_*\"",
+        );
+    }
+    pattern
 }
 
 /// An answer older than this is no answer.
