@@ -254,6 +254,10 @@ impl Service {
         mut request: Box<Request<RequestBody>>,
         keeps_method: bool,
     ) -> Forwarded {
+        if *request.method() == Method::OPTIONS && !hop::may_go_on(request.headers_mut()) {
+            // Asked of whoever is this far away: of us.
+            return Forwarded::in_place(self.ours(asked, respond::no_content()));
+        }
         let began = self.shared.clock.elapsed();
         let plan = self.plan(asked, &mut request);
         let Snapshot {

@@ -81,6 +81,7 @@ fn values<'seen>(seen: &'seen Value, name: &str) -> Vec<&'seen str> {
 }
 
 #[test]
+#[allow(clippy::too_many_lines)] // a table
 fn request_lines_and_targets() {
     let (_express, renewd) = start();
     assert_rows(
@@ -95,6 +96,25 @@ fn request_lines_and_targets() {
             (
                 "9112 2.2",
                 "\r\n\r\nGET /health HTTP/1.1\r\nHost: app\r\n\r\n",
+                &[200],
+                Open,
+            ),
+            (
+                "9112 2.2",
+                "\n\r\nGET /health HTTP/1.1\r\nHost: app\r\n\r\n",
+                &[200],
+                Open,
+            ),
+            (
+                "9110 2.5",
+                "GET /health HTTP/1.2\r\nHost: app\r\n\r\nGET /health HTTP/1.9\nHost: app\n\n",
+                &[200, 200],
+                Open,
+            ),
+            ("9112 3.2", "GET /health HTTP/1.2\r\n\r\n", &[400], Open),
+            (
+                "9112 3.2.2",
+                "GET http://app/health HTTP/1.1\r\nHost:\r\n\r\n",
                 &[200],
                 Open,
             ),
@@ -523,6 +543,19 @@ fn expectations_are_met_here_and_never_travel() {
     assert_eq!(answer.json()["length"], 5);
     wire.write(ALIVE);
     assert_eq!(wire.read(false).expect("an answer").status(), 299);
+    // What isn't known here is the backend's to refuse, and Node does.
+    for unknown in ["foo100-continuebar", "100-continued", "gold"] {
+        let mut wire = Wire::open(renewd.public);
+        wire.write(format!("{upload}Expect: {unknown}\r\n\r\nhello").as_bytes());
+        let answer = wire.read(false).expect("an answer");
+        assert_eq!(answer.status(), 417, "{unknown}");
+    }
+    let mut wire = Wire::open(renewd.public);
+    wire.write(format!("{upload}Expect: gold, 100-Continue\r\n\r\n").as_bytes());
+    let interim = wire.read(false).expect("an interim answer");
+    assert_eq!(interim.status(), 100);
+    wire.write(b"hello");
+    assert_eq!(wire.read(false).expect("an answer").status(), 417);
     // RFC 9110 section 10.1.1: HTTP/1.0 knows none, and a refusal needs no body first.
     let old = upload.replace("HTTP/1.1", "HTTP/1.0");
     let mut wire = Wire::open(renewd.public);

@@ -122,11 +122,42 @@ async fn what_belongs_to_one_hop_stays_there() {
         }
         let request = client.request("GET", "/", &fields, Upload::Empty);
         let (head, answer) = case.exchange(&mut client, request, answer).await;
-        assert_eq!(lines(&head)[2..], ["x-end: 1", "te: trailers"]);
+        assert_eq!(
+            lines(&head)[2..],
+            ["x-end: 1", "te: trailers", "connection: TE"]
+        );
         assert_eq!(
             texts(&answer.fields),
             [("x-end", "1"), ("content-length", "0")]
         );
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn options_goes_as_many_hops_as_it_may() {
+    let answer = "HTTP/1.1 204 No Content\r\nAllow: GET\r\n\r\n";
+    everywhere(async |case: &mut Case| {
+        let mut client = case.client().await;
+        for (method, said, passed) in [
+            ("OPTIONS", "1", "0"),
+            ("OPTIONS", "010", "9"),
+            ("OPTIONS", "99999999999999999999999", "18446744073709551614"),
+            ("OPTIONS", "many", "many"),
+            ("GET", "0", "0"),
+        ] {
+            let fields = [("x-a", "1"), ("max-forwards", said), ("x-end", "1")];
+            let request = client.request(method, "/", &fields, Upload::Empty);
+            let (head, answer) = case.exchange(&mut client, request, answer).await;
+            let passed = format!("max-forwards: {passed}");
+            assert_eq!(lines(&head)[2..5], ["x-a: 1", &passed, "x-end: 1"]);
+            assert_eq!(answer.status, 204);
+        }
+        let last = client.request("OPTIONS", "/", &[("max-forwards", "0")], Upload::Empty);
+        let answer = topology::Whole::read(client.send(last).await.unwrap()).await;
+        assert_eq!(answer.status, 204);
+        assert!(!answer.fields.iter().any(|(name, _)| name == "allow"));
+        assert!(case.upstream.is_untouched());
     })
     .await;
 }

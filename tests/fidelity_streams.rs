@@ -336,6 +336,7 @@ async fn a_backend_that_breaks_off_is_never_taken_for_one_that_has_finished() {
         "Content-Length: 9\r\n\r\nabc",
         "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
         "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n5\r\nde",
+        "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n5\r\r\nhello\r\n0\r\n\r\n",
     ];
     everywhere(async |case: &mut Case| {
         for beginning in beginnings {

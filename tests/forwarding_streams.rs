@@ -380,6 +380,8 @@ fn an_answer_that_is_not_http_is_502_and_one_framed_twice_is_framed_once() {
             "HTTP/1.1 103 Early Hints\r\n\r\n",
         ),
         ("a status that isn't one", "HTTP/1.1 2000 OK\r\n\r\n"),
+        ("another version", "HTTP/2.0 200 OK\r\n\r\n"),
+        ("a bare CR in front", "\rHTTP/1.1 200 OK\r\n\r\n"),
         (
             "a folded field",
             "HTTP/1.1 200 OK\r\nX-A: 1\r\n 2\r\nContent-Length: 0\r\n\r\n",
@@ -406,6 +408,26 @@ fn an_answer_that_is_not_http_is_502_and_one_framed_twice_is_framed_once() {
         };
         assert_eq!(answer.json()["code"], code, "{what}");
     }
+    for size in [
+        "5\r\r\n",
+        "5\x0c\r\n",
+        "5\r;x\r\n",
+        "5;a\rb\r\n",
+        "5;a\x00b\r\n",
+        "5;a=\"b\r\n",
+    ] {
+        let bytes = format!(
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{size}hello\r\n0\r\n\r\n"
+        );
+        let answer = messages::exchange(renewd.public, raw(&bytes).as_bytes());
+        assert_eq!(answer.status(), 502, "{size:?}: {answer:?}");
+        assert_eq!(answer.json()["code"], "upstream_invalid", "{size:?}");
+    }
+    let later = "HTTP/1.2 200 OK\r\nContent-Length: 2\r\n\r\nok";
+    assert_eq!(
+        messages::exchange(renewd.public, raw(later).as_bytes()).body,
+        b"ok"
+    );
     for framed_twice in [
         "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nX-A: 1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX-A: 1\r\nContent-Length: 3\r\n\r\n5\r\nhello\r\n0\r\n\r\n",

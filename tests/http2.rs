@@ -143,6 +143,7 @@ async fn a_request_reaches_the_backend_as_http_1_with_its_host_and_whole_cookie(
             "x-twice: 1",
             "x-twice: 2",
             "te: trailers",
+            "connection: TE",
             "x-forwarded-for: 127.0.0.1",
             "x-forwarded-proto: http",
             "x-forwarded-host: live.example:81",

@@ -926,6 +926,35 @@ async fn what_http_1_would_not_take_is_put_right_on_the_way() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_length_that_is_no_number_is_refused_in_words() {
+    /// `:status: 400`, indexed.
+    const BAD_REQUEST: u8 = 0x8c;
+    let (mut upstream, renewd) = start().await;
+    let mut wire = by_hand(renewd.public).await;
+    let empty = field("content-length", "");
+    for (stream, lengths) in [
+        (1, empty.clone()),
+        (3, [field("content-length", "0"), empty].concat()),
+    ] {
+        let section = [head(), lengths].concat();
+        wire.send(frame(HEADERS, END_STREAM | END_HEADERS, stream, &section))
+            .await;
+        let answer = next(&mut wire, HEADERS).await;
+        assert!(
+            answer.payload.contains(&BAD_REQUEST),
+            "{:?}",
+            answer.payload
+        );
+        let said = next(&mut wire, DATA).await.payload;
+        let said = String::from_utf8(said).unwrap();
+        assert!(said.contains("\"invalid_request\""), "{said}");
+    }
+    assert!(upstream.is_untouched());
+    let counted = renewd.metric("renewd_http_parse_errors_total{kind=\"malformed\"}");
+    assert!(counted > 1.5, "{counted}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn windows_are_kept_to_the_byte_whatever_happens_to_them() {
     let (mut upstream, renewd) = start().await;
     let mut wire = by_hand(renewd.public).await;

@@ -200,8 +200,24 @@ fn what_is_not_a_request_line_with_fields_is_refused() {
                 b"GET /wire/seen HTTP/0.9\r\nHost: app\r\n\r\n",
             ),
             malformed(
-                "a version after 1.1",
-                b"GET /wire/seen HTTP/1.2\r\nHost: app\r\n\r\n",
+                "a version of two digits",
+                b"GET /wire/seen HTTP/1.10\r\nHost: app\r\n\r\n",
+            ),
+            malformed(
+                "a later version of two digits",
+                b"GET /wire/seen HTTP/1.21\r\nHost: app\r\n\r\n",
+            ),
+            malformed(
+                "a bare CR before the line",
+                b"\rGET /wire/seen HTTP/1.1\r\nHost: app\r\n\r\n",
+            ),
+            malformed(
+                "a bare CR behind an empty line",
+                b"\r\n\rGET /wire/seen HTTP/1.1\r\nHost: app\r\n\r\n",
+            ),
+            malformed(
+                "two CRs before an LF",
+                b"\r\r\nGET /wire/seen HTTP/1.1\r\nHost: app\r\n\r\n",
             ),
             malformed(
                 "version 2.0",
@@ -450,6 +466,12 @@ fn a_broken_chunk_never_becomes_a_request_of_its_own() {
             "5;a\nhello\r\n0\r\n\r\n",
         ),
         ("a broken trailer", "5\r\nhello\r\n0\r\nX Y\r\n\r\n"),
+        ("two CRs behind a size", "5\r\r\nhello\r\n0\r\n\r\n"),
+        ("a form feed behind a size", "5\x0c\r\nhello\r\n0\r\n\r\n"),
+        ("a CR before an extension", "5\r;x\r\nhello\r\n0\r\n\r\n"),
+        ("a CR in an extension", "5;a\rb\r\nhello\r\n0\r\n\r\n"),
+        ("a NUL in an extension", "5;a\x00b\r\nhello\r\n0\r\n\r\n"),
+        ("a quotation left open", "5;a=\"b\r\nhello\r\n0\r\n\r\n"),
     ] {
         let bytes = post(&format!("Transfer-Encoding: chunked\r\n\r\n{body}{BEHIND}"));
         let mut connection = Wire::open(renewd.public);

@@ -235,6 +235,7 @@ impl Wire {
                 if let Some(head) = head {
                     self.keep_alive = head.keep_alive;
                     self.receiving = head.decoder.clone();
+                    self.receiving.begin(self.input.bytes())?;
                     return Poll::Ready(Ok(head));
                 }
                 self.known = self.input.len();

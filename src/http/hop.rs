@@ -8,7 +8,7 @@ use std::io::Write;
 use std::net::IpAddr;
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TE,
+    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, MAX_FORWARDS, TE,
     TRANSFER_ENCODING, UPGRADE,
 };
 use http::{Method, Version};
@@ -54,6 +54,8 @@ pub fn write_request_fields(incoming: &HeaderMap, changes: &RequestChanges<'_>, 
         } else if travels(name, changes) && !nominated.contains(name) {
             if *name != EXPECT || !expects_continue(value.as_bytes()) {
                 write_field(name, value.as_bytes(), out);
+            } else {
+                write_other_expectations(value, out);
             }
         } else if *name == TE {
             takes_trailers |=
@@ -64,8 +66,17 @@ pub fn write_request_fields(incoming: &HeaderMap, changes: &RequestChanges<'_>, 
         write_field(&TE, b"trailers", out);
     }
     if changes.upgrade {
-        write_field(&CONNECTION, b"Upgrade", out);
         write_field(&UPGRADE, b"websocket", out);
+    }
+    // Each of the two is this hop's alone (RFC 9110 §7.8, §10.1.4).
+    let options: &[u8] = match (changes.upgrade, takes_trailers) {
+        (true, false) => b"Upgrade",
+        (false, true) => b"TE",
+        (true, true) => b"Upgrade, TE",
+        (false, false) => b"",
+    };
+    if !options.is_empty() {
+        write_field(&CONNECTION, options, out);
     }
     if changes.chunked {
         write_field(&TRANSFER_ENCODING, b"chunked", out);
@@ -85,10 +96,41 @@ pub fn write_request_fields(incoming: &HeaderMap, changes: &RequestChanges<'_>, 
 
 /// Whether this asks for the interim answer that is given here. What else may be expected is the backend's to refuse.
 pub fn expects_continue(value: &[u8]) -> bool {
-    let wanted = b"100-continue";
-    value
-        .windows(wanted.len())
-        .any(|part| part.eq_ignore_ascii_case(wanted))
+    value.split(|byte| *byte == b',').any(is_continue)
+}
+
+/// Whether an element of `Expect` is `100-continue`.
+fn is_continue(element: &[u8]) -> bool {
+    element.trim_ascii().eq_ignore_ascii_case(b"100-continue")
+}
+
+/// Writes what else is expected than the interim answer, if anything is.
+fn write_other_expectations(value: &HeaderValue, out: &mut Vec<u8>) {
+    let others = elements_of(value).filter(|element| !is_continue(element));
+    let others: Vec<&[u8]> = others.collect();
+    if !others.is_empty() {
+        write_field(&EXPECT, &others.join(&b", "[..]), out);
+    }
+}
+
+/// Counts this hop in the `Max-Forwards` of an `OPTIONS` (RFC 9110 §7.6.2). Whether the request may go on; what isn't a
+/// number means nothing, and stays.
+pub fn may_go_on(headers: &mut HeaderMap) -> bool {
+    let mut lines = headers.get_all(MAX_FORWARDS).iter();
+    let (Some(value), None) = (lines.next(), lines.next()) else {
+        return true;
+    };
+    let digits = value.as_bytes();
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return true;
+    }
+    // As many as it takes where there are more than can be counted.
+    let left = value.to_str().ok().and_then(|digits| digits.parse().ok());
+    let Some(left) = left.unwrap_or(u64::MAX).checked_sub(1) else {
+        return false;
+    };
+    headers.insert(MAX_FORWARDS, left.into());
+    true
 }
 
 /// Once.
@@ -514,7 +556,7 @@ mod tests {
     fn trailers_are_asked_for_when_the_client_reads_them() {
         assert_eq!(
             forwarded(&[("host", "x"), ("te", "gzip, Trailers")]),
-            ["host: live.example", "te: trailers"]
+            ["host: live.example", "te: trailers", "connection: TE"]
         );
     }
 
@@ -609,8 +651,8 @@ mod tests {
             written(&incoming, &upgrade)[1..4],
             [
                 "sec-websocket-version: 13",
-                "connection: Upgrade",
-                "upgrade: websocket"
+                "upgrade: websocket",
+                "connection: Upgrade"
             ]
         );
     }

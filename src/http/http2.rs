@@ -24,14 +24,30 @@ pub fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-/// Leaves one `Content-Length` of several, which HTTP/2 has found to be equal; Node refuses a request that says it twice.
-pub fn join_lengths(headers: &mut HeaderMap) {
+/// Leaves one `Content-Length` of several that are equal; Node refuses a request that says it twice. `false` where they
+/// aren't, or one isn't a number (RFC 9110 §8.6): the h2 crate takes an empty one for 0, and looks at the first alone.
+pub fn join_lengths(headers: &mut HeaderMap) -> bool {
     let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
-    if let (Some(length), Some(_)) = (lengths.next(), lengths.next()) {
-        let length = length.clone();
+    let Some(first) = lengths.next() else {
+        return true;
+    };
+    let digits = first.as_bytes();
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return false;
+    }
+    let mut several = false;
+    for other in lengths {
+        several = true;
+        if other != first {
+            return false;
+        }
+    }
+    if several {
+        let length = first.clone();
         // Replaces the others in the first one's place.
         headers.insert(CONTENT_LENGTH, length);
     }
+    true
 }
 
 /// Whether a header section is within the limits that HTTP/1.1 has: its fields, and their bytes as lines.
@@ -83,11 +99,23 @@ mod tests {
     #[test]
     fn a_length_said_twice_is_said_once() {
         let mut headers = map(&[("content-length", "3"), ("x", "1"), ("content-length", "3")]);
-        join_lengths(&mut headers);
+        assert!(join_lengths(&mut headers));
         let expected = map(&[("content-length", "3"), ("x", "1")]);
         assert!(headers.iter().eq(expected.iter()), "{headers:?}");
-        join_lengths(&mut headers);
+        assert!(join_lengths(&mut headers));
         assert_eq!(headers, expected);
+        assert!(join_lengths(&mut HeaderMap::new()));
+    }
+
+    #[test]
+    fn a_length_that_is_none_is_not_passed_on() {
+        for lengths in [&[""][..], &["+3"], &["3, 3"], &["3", ""], &["3", "4"]] {
+            let lines: Vec<_> = lengths
+                .iter()
+                .map(|text| ("content-length", *text))
+                .collect();
+            assert!(!join_lengths(&mut map(&lines)), "{lengths:?}");
+        }
     }
 
     #[test]

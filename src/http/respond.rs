@@ -54,6 +54,13 @@ pub fn failure_because(
     json(status, serde_json::to_vec(&failure).unwrap_or_default())
 }
 
+/// 204, to an `OPTIONS` that may go no further.
+pub fn no_content() -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response
+}
+
 /// 503 for one request too many, to be made again in a second.
 pub fn overloaded() -> Response<Body> {
     let mut response = failure(

@@ -151,6 +151,14 @@ fn check_host(target: &Uri, version: Version, headers: &HeaderMap) -> Result<(),
     let mut hosts = headers.get_all(HOST).iter();
     match (hosts.next(), hosts.next()) {
         (Some(_), Some(_)) => Err(Refusal::HostDuplicate),
+        // An empty field says that the target has no authority, as RFC 9112 section 3.2 has it. With an absolute-form target
+        // that is merely overridden; with a path alone the target is an `http:` URI without a host, which section 4.2.1 of
+        // RFC 9110 has everybody reject.
+        (Some(host), None)
+            if host.is_empty() && version < Version::HTTP_2 && authority.is_some() =>
+        {
+            Ok(())
+        }
         (Some(host), None) if !is_authority(host.as_bytes()) => Err(Refusal::HostInvalid),
         // A field that contradicts the pseudo-header (RFC 9113 section 8.3.1); in HTTP/1.1 it is merely overridden.
         (Some(host), None)
@@ -268,6 +276,21 @@ mod tests {
             Ok(())
         );
         assert_eq!(run("GET", "https://x/", Version::HTTP_2, &[]), Ok(()));
+    }
+
+    #[test]
+    fn an_empty_host_is_void_beside_an_authority_and_refused_without() {
+        let empty = [("host", "")];
+        let absolute = |version| run("GET", "http://x/", version, &empty);
+        assert_eq!(absolute(Version::HTTP_11), Ok(()));
+        assert_eq!(absolute(Version::HTTP_10), Ok(()));
+        assert!(absolute(Version::HTTP_2).is_err());
+        for version in [Version::HTTP_10, Version::HTTP_11, Version::HTTP_2] {
+            for (method, target) in [("GET", "/"), ("OPTIONS", "*")] {
+                let refusal = run(method, target, version, &empty);
+                assert_eq!(refusal, Err(Refusal::HostInvalid), "{version:?} {target}");
+            }
+        }
     }
 
     #[test]

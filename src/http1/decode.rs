@@ -1,6 +1,7 @@
 //! A body, taken out of its framing (RFC 9112 §6, §7.1).
 //!
-//! Keeps true: bytes pass uncopied; a chunk that doesn't end where it should is an error.
+//! Keeps true: bytes pass uncopied; a chunk that doesn't end where it should is an error, and so is a byte beside its size
+//! that another reader might take for the line's end.
 //! Must not know: where the bytes come from, or go.
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -92,6 +93,16 @@ impl Decoder {
         }
     }
 
+    /// Reads the size of a first chunk that came with the head: who has passed nothing on yet can still refuse it.
+    pub(crate) fn begin(&mut self, input: &mut BytesMut) -> Result<(), Malformed> {
+        match self {
+            Self::Chunked(chunk @ Chunk::Size, extensions) => {
+                chunk.take_size(input, extensions).map(|_| ())
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Bytes to come, as far as is known.
     pub(crate) fn expected(&self) -> Option<u64> {
         match self {
@@ -107,14 +118,9 @@ impl Chunk {
         loop {
             match self {
                 Self::Size => {
-                    let Some(size) = take_size(input, extensions)? else {
+                    if !self.take_size(input, extensions)? {
                         return Ok(Next::Starved);
-                    };
-                    *self = if size == 0 {
-                        Self::Trailers
-                    } else {
-                        Self::Data(size)
-                    };
+                    }
                 }
                 Self::Data(rest) => {
                     let Some(data) = take(rest, input) else {
@@ -136,6 +142,21 @@ impl Chunk {
                 Self::Trailers => return take_trailers(input),
             }
         }
+    }
+
+    /// Whether there was one.
+    fn take_size(
+        &mut self,
+        input: &mut BytesMut,
+        extensions: &mut usize,
+    ) -> Result<bool, Malformed> {
+        let size = take_size(input, extensions)?;
+        match size {
+            None => {}
+            Some(0) => *self = Self::Trailers,
+            Some(size) => *self = Self::Data(size),
+        }
+        Ok(size.is_some())
     }
 
     fn take_data_end(&mut self, input: &mut BytesMut) -> Result<(), Malformed> {
@@ -162,7 +183,7 @@ fn take(rest: &mut u64, input: &mut BytesMut) -> Option<Bytes> {
     Some(data)
 }
 
-/// `1*HEXDIG [chunk-ext] CRLF`; blanks before extensions are tolerated, as widely sent.
+/// `1*HEXDIG [chunk-ext] CRLF`; spaces and tabs before extensions are tolerated, as widely sent.
 fn take_size(input: &mut BytesMut, extensions: &mut usize) -> Result<Option<u64>, Malformed> {
     let Some(end) = input.iter().position(|byte| *byte == b'\n') else {
         return if input.len() > MAX_EXTENSIONS {
@@ -177,7 +198,7 @@ fn take_size(input: &mut BytesMut, extensions: &mut usize) -> Result<Option<u64>
         .ok_or(Malformed("a chunk size that doesn't end as it should"))?;
     let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit());
     let (digits, rest) = line.split_at(digits.count());
-    if !matches!(rest.trim_ascii_start(), [] | [b';', ..]) {
+    if !is_extension(rest) {
         return Err(Malformed("a chunk size that isn't one"));
     }
     *extensions += rest.len();
@@ -189,6 +210,30 @@ fn take_size(input: &mut BytesMut, extensions: &mut usize) -> Result<Option<u64>
         .and_then(|digits| u64::from_str_radix(digits, 16).ok())
         .map(Some)
         .ok_or(Malformed("a chunk size that isn't one"))
+}
+
+/// Whether this may stand behind a size: blanks, then nothing or what begins with `;`. Of an extension's grammar only that
+/// is held to which a server could read as another end of the line: no control characters, and no quotation left open.
+fn is_extension(text: &[u8]) -> bool {
+    let mut bytes = text.iter().skip_while(|byte| matches!(byte, b' ' | b'\t'));
+    match bytes.next() {
+        None => return true,
+        Some(b';') => {}
+        Some(_) => return false,
+    }
+    let (mut quoted, mut escaped) = (false, false);
+    for byte in bytes {
+        if byte.is_ascii_control() && *byte != b'\t' {
+            return false;
+        }
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            _ => {}
+        }
+    }
+    !quoted
 }
 
 fn take_trailers(input: &mut BytesMut) -> Result<Next, Malformed> {
@@ -281,6 +326,32 @@ mod tests {
     }
 
     #[test]
+    fn a_first_chunk_that_came_with_its_head_is_looked_at_before_anything_is_passed_on() {
+        for (text, fine) in [
+            (&b""[..], true),
+            (b"5", true),
+            (b"5\r\nhel", true),
+            (b"0\r\n\r\n", true),
+            (b"5\r\r\nhello", false),
+        ] {
+            let mut decoder = Decoder::chunked();
+            let mut input = BytesMut::from(text);
+            assert_eq!(decoder.begin(&mut input).is_ok(), fine, "{text:?}");
+            if fine {
+                // Nothing is lost by it.
+                let rest = b"5\r\nhello\r\n0\r\n\r\n".strip_prefix(text);
+                let rest: &[u8] = rest.map_or(b"", |rest| rest);
+                let read = decode(decoder, &[&input, rest]).unwrap();
+                let body: &[u8] = if rest.is_empty() { b"" } else { b"hello" };
+                assert_eq!((&read.0[..], read.2), (body, true), "{text:?}");
+            }
+        }
+        let mut input = BytesMut::from("\r\r\n");
+        assert!(Decoder::sized(3).begin(&mut input).is_ok());
+        assert_eq!(input.len(), 3);
+    }
+
+    #[test]
     fn a_body_until_the_close_takes_everything() {
         let (body, _, ended, _) = decode(Decoder::UntilClose, &[b"a", b"", b"b"]).unwrap();
         assert_eq!((body, ended), (b"ab".to_vec(), false));
@@ -298,6 +369,20 @@ mod tests {
             b"5\r\nhelloo\r\n",
             b"5\r\nhello\n",
             b"10000000000000000\r\n",
+            b"5\r\r\nhello\r\n0\r\n\r\n",
+            b"5\x0c\r\nhello\r\n0\r\n\r\n",
+            b"5\x0b;a\r\nhello\r\n0\r\n\r\n",
+            b"5\r;x\r\nhello\r\n0\r\n\r\n",
+            b"5 \r;x\r\nhello\r\n0\r\n\r\n",
+            b"5;a\rb\r\nhello\r\n0\r\n\r\n",
+            b"5;a\x00b\r\nhello\r\n0\r\n\r\n",
+            b"5;a\x7f\r\nhello\r\n0\r\n\r\n",
+            b"5;a=\"b\r\nhello\r\n0\r\n\r\n",
+            b"5;a=\"b\\\"\r\nhello\r\n0\r\n\r\n",
+            b"5\xa0\r\nhello\r\n0\r\n\r\n",
+            b" 5\r\nhello\r\n0\r\n\r\n",
+            b"5\r\nhello\r\n0\r\r\n\r\n",
+            b"5\r\nhello\r\n0;\x0c\r\n\r\n",
             b"0\r\nno field\r\n\r\n",
         ] {
             let printed = String::from_utf8_lossy(text);

@@ -62,12 +62,35 @@ pub(super) fn may_be_complete(input: &[u8], known: usize) -> bool {
     news.windows(2).any(|pair| pair == b"\n\n") || news.windows(3).any(|triple| triple == b"\n\r\n")
 }
 
-/// How many bytes of empty lines there are: in front of a head they mean nothing (RFC 9112 §2.2).
+/// How many bytes of empty lines there are: in front of a head they mean nothing (RFC 9112 §2.2). A CR that no LF follows is
+/// no line's end, and left to be refused.
 pub(super) fn blank(input: &[u8]) -> usize {
-    let blank = input
-        .iter()
-        .take_while(|byte| matches!(byte, b'\r' | b'\n'));
-    blank.count()
+    let mut rest = input;
+    while let [b'\r', b'\n', behind @ ..] | [b'\n', behind @ ..] = rest {
+        rest = behind;
+    }
+    input.len() - rest.len()
+}
+
+/// Makes a version after `HTTP/1.1` that one: its minor version is the sender's, and what it sends has to make sense to
+/// whoever knows 1.1 alone (RFC 9110 §2.5, §6.2). Whether it was one.
+pub(super) fn lower_version(version: &mut [u8]) -> bool {
+    if let [
+        b'H',
+        b'T',
+        b'T',
+        b'P',
+        b'/',
+        b'1',
+        b'.',
+        minor @ b'2'..=b'9',
+        ..,
+    ] = version
+    {
+        *minor = b'1';
+        return true;
+    }
+    false
 }
 
 /// The elements of a comma-separated list, trimmed.

@@ -12,7 +12,8 @@ use http::{HeaderMap, HeaderName, Method, Request, Uri, Version, request};
 
 use super::decode::Decoder;
 use super::fields::{
-    Place, Range, USUAL_FIELDS, blank, elements, length, lists, may_be_complete, without,
+    Place, Range, USUAL_FIELDS, blank, elements, length, lists, lower_version, may_be_complete,
+    without,
 };
 use crate::http::hop::expects_continue;
 
@@ -98,8 +99,17 @@ pub(crate) fn take_head(
                 Err(error) => Err(refusal(error, input)),
             }
         }
+        Err(httparse::Error::Version) if lower_version(version(input)) => {
+            take_head(input, 0, limits, spare)
+        }
         Err(error) => Err(refusal(error, input)),
     }
+}
+
+/// What follows the target, where there is one.
+fn version(input: &mut [u8]) -> &mut [u8] {
+    let mut parts = input.splitn_mut(3, |byte| *byte == b' ');
+    parts.nth(2).unwrap_or_default()
 }
 
 fn incomplete(input: &BytesMut, limits: Limits) -> Result<Option<Head>, Refusal> {
@@ -293,6 +303,43 @@ mod tests {
     }
 
     #[test]
+    fn a_later_minor_version_is_read_as_1_1_however_it_is_cut() {
+        let text = "GET / HTTP/1.3\r\nHost: x\r\nConnection: x\r\n\r\n";
+        for cut in 0..text.len() {
+            let mut input = BytesMut::from(&text[..cut]);
+            let known = input.len();
+            let begun = take_head(&mut input, 0, LIMITS, &mut HeaderMap::new());
+            assert!(begun.unwrap().is_none(), "{cut}");
+            input.extend_from_slice(&text.as_bytes()[cut..]);
+            let head = take_head(&mut input, known, LIMITS, &mut HeaderMap::new());
+            let head = head.unwrap().unwrap();
+            assert_eq!(
+                (head.parts.version, head.keep_alive),
+                (Version::HTTP_11, true)
+            );
+        }
+    }
+
+    #[test]
+    fn only_whole_empty_lines_are_dropped_in_front() {
+        for (text, left) in [
+            ("", ""),
+            ("\r\n\n\r\n", ""),
+            ("\r\nG", "G"),
+            ("\rG", "\rG"),
+            ("\r\n\r", "\r"),
+            ("\r\r\nG", "\r\r\nG"),
+        ] {
+            let mut input = BytesMut::from(text);
+            assert_eq!(begun(&mut input), !left.is_empty(), "{text:?}");
+            assert_eq!(&input[..], left.as_bytes());
+        }
+        for text in ["\rGET / HTTP/1.1\r\n\r\n", "\r\r\nGET / HTTP/1.1\r\n\r\n"] {
+            assert_eq!(head(text).err(), Some(Refusal::Malformed), "{text:?}");
+        }
+    }
+
+    #[test]
     fn a_head_is_complete_with_its_last_byte_however_it_is_cut() {
         for text in [
             "GET / HTTP/1.1\r\nHost: x\r\n\r\n",
@@ -407,7 +454,7 @@ mod tests {
             "POST / HTTP/1.1\r\ntransfer-encoding: \r\n\r\n",
             "GET / HTTP/1.1\r\nname : value\r\n\r\n",
             "GET / HTTP/1.1\r\na: b\r\n folded\r\n\r\n",
-            "GET / HTTP/1.2\r\n\r\n",
+            "GET / HTTP/1.22\r\n\r\n",
             "GET / HTTP/2.0\r\n\r\n",
             "GET /\r\n\r\n",
             "GET  / HTTP/1.1\r\n\r\n",

@@ -14,7 +14,9 @@ use hyper::ext::ReasonPhrase;
 
 use super::Malformed;
 use super::decode::Decoder;
-use super::fields::{Place, USUAL_FIELDS, blank, elements, length, may_be_complete, without};
+use super::fields::{
+    Place, USUAL_FIELDS, blank, elements, length, lower_version, may_be_complete, without,
+};
 use super::write_response::is_bodyless;
 use crate::http::lines::Lines;
 
@@ -115,6 +117,7 @@ fn take_any(
                 None => Ok(None),
             }
         }
+        Err(httparse::Error::Version) if lower_version(input) => take_any(input, asked, spare),
         Err(error) => Err(unreadable(error)),
     }
 }

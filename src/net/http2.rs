@@ -30,9 +30,9 @@ use super::{Event, Observer, ParseError};
 use crate::clock::timer_now;
 use crate::config::model::{Limits, Timeouts};
 use crate::deadline::Deadline;
-use crate::http::body::{Body, RequestBody};
+use crate::http::body::RequestBody;
 use crate::http::exchange::{Answer, Connection, Exchange};
-use crate::http::{http2 as fields, respond};
+use crate::http::http2 as fields;
 use crate::pace::Paces;
 
 /// Requests that one client may have in flight. As nginx; RFC 9113 §6.5.2 asks for at least 100.
@@ -197,18 +197,25 @@ impl<S: Answer> hyper::service::Service<Request<Incoming>> for Call<S> {
         let head = request.method() == Method::HEAD;
         let mut request = request.map(|incoming| RequestBody::http2(incoming, exchange.clone()));
         fields::join_cookies(request.headers_mut());
-        fields::join_lengths(request.headers_mut());
+        let framed = fields::join_lengths(request.headers_mut());
         let fits = fields::fits(request.headers(), limits.header_fields, limits.header_bytes);
+        let refused = if !fits {
+            let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+            Some((status, ParseError::TooLarge))
+        } else if !framed {
+            Some((StatusCode::BAD_REQUEST, ParseError::Malformed))
+        } else {
+            None
+        };
         let (service, connection) = (self.service.clone(), self.connection);
-        if !fits {
-            let event = Event::ParseFailed(ParseError::TooLarge);
+        if let Some((_, error)) = refused {
+            let event = Event::ParseFailed(error);
             self.observer.observe(connection.listener, event);
         }
         Box::pin(async move {
-            let mut response = if fits {
-                service.answer(connection, Box::new(request)).await
-            } else {
-                too_large()
+            let mut response = match refused {
+                None => service.answer(connection, Box::new(request)).await,
+                Some((status, _)) => service.refuse(status),
             };
             stream.answered();
             withhold(&mut response, head);
@@ -217,14 +224,6 @@ impl<S: Answer> hyper::service::Service<Request<Incoming>> for Call<S> {
             Ok(response.map(|body| Pieces::new(body, stream)))
         })
     }
-}
-
-fn too_large() -> Response<Body> {
-    respond::failure(
-        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-        "invalid_request",
-        "The header section is too large",
-    )
 }
 
 /// When each wait of the connection itself began.
