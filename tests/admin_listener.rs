@@ -74,6 +74,8 @@ impl Daemon for Told {
     fn status(&self) -> Status {
         Status {
             version: "0.1.0",
+            as_of: "2027-01-15T08:01:01Z".to_owned(),
+            conditions: Vec::new(),
             phase: Phase::Running,
             started_at: "2027-01-15T08:00:00Z".to_owned(),
             uptime_seconds: 61,
@@ -97,6 +99,8 @@ impl Daemon for Told {
                 source: "streams",
                 up: true,
                 error: None,
+                down_since: None,
+                rest_until: None,
             }],
             sessions: SessionStatus {
                 publishers: 1,

@@ -86,6 +86,8 @@ fn selectors(text: &str) -> Vec<Selector> {
             .strip_prefix('{')
             .and_then(|after| after.split_once('}'))
         {
+            // An annotation's template fills its labels in.
+            Some((inside, _)) if inside.contains("'%s'") => Vec::new(),
             Some((inside, _)) => inside.split(',').map(matcher).collect(),
             None => Vec::new(),
         };

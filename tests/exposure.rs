@@ -75,6 +75,8 @@ fn a_backend_on_every_address_is_reported_once_and_taken_back_when_mended() {
     let reloads = || says(&renewd, "configuration reloaded");
     renewd.eventually("the warning", |renewd| says(renewd, WARNING) == 1);
     assert_eq!(exposed(), "1");
+    let conditions = renewd.status()["conditions"].to_string();
+    assert!(conditions.contains("RenewdUpstreamExposed"), "{conditions}");
     let lines = renewd.log().lines();
     let warning = lines
         .iter()

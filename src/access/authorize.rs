@@ -76,6 +76,11 @@ impl Authorizer {
         self.outage.error()
     }
 
+    /// When its first call failed since the last one that was answered, on the clock's monotonic scale.
+    pub fn down_since(&self) -> Option<Duration> {
+        self.outage.since()
+    }
+
     /// Asks, within `patience` and the hook's own timeout.
     pub async fn ask(&self, question: Bytes, patience: Duration) -> Result<Opinion, NoAnswer> {
         let asked_at = self.clock.elapsed();

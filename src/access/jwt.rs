@@ -26,7 +26,7 @@ use tokio::time::{Instant, timeout_at};
 pub use authorization::authorization;
 pub use claims::{ClaimValue, Claims};
 pub use cookie::cookie;
-pub use jwks::KeySet;
+pub use jwks::{KeySet, OLDEST};
 
 use crate::clock::{Clock, is_plausible};
 use crate::config::model::{Jwt, JwtAlgorithm};

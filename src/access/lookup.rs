@@ -140,6 +140,11 @@ impl<T: Send + Sync + 'static> Lookups<T> {
         self.outage.error()
     }
 
+    /// When its first lookup failed since the last one that was answered, on the clock's monotonic scale.
+    pub fn down_since(&self) -> Option<Duration> {
+        self.outage.since()
+    }
+
     /// The source's answer for `key`: with `since`, one that was asked for at or after it; else one as old as the time to
     /// live allows. Waits at most `patience`.
     pub async fn get(

@@ -19,8 +19,8 @@ use std::pin::Pin;
 pub use listen::{AdminListener, bind};
 pub use sessions::{SessionEntry, SessionPage, SessionQuery, UnknownCursor};
 pub use status::{
-    ConfigStatus, Phase, Problem, Readiness, Reloaded, SessionStatus, SourceStatus, Status,
-    UpstreamStatus,
+    ConditionStatus, ConfigStatus, Phase, Problem, Readiness, Reloaded, SessionStatus,
+    SourceStatus, Status, UpstreamStatus,
 };
 
 use crate::config::secret::Secret;

@@ -31,24 +31,35 @@ function problem({ message, key, file, line, column, hint }) {
   return [place, key, message].filter(Boolean).join(": ") + (hint ? ` (${hint})` : "");
 }
 
-function works({ mode, enforce_percent: percent, config }) {
-  const what = mode === "off" ? "Everything is forwarded: decision.mode is off." :
-    mode === "observe" ? "Token requests are observed; the backend answers them." :
-    percent < 100 ? `Token requests of ${percent} % of the users are answered here.` : "Everything works.";
-  return config.restart_required.length ? `${what} A restart is required.` : what;
+// The verdict is the daemon's own list of conditions, the same that the alerts have.
+function verdict({ phase, conditions }) {
+  if (phase !== "running") return [`The process is ${phase}.`, "bad"];
+  const [worst] = conditions.filter(({ severity }) => severity !== "info");
+  if (!worst) return ["Everything works.", "good"];
+  const more = conditions.filter(({ severity }) => severity !== "info").length - 1;
+  return [more ? `${worst.message} And ${more} more.` : worst.message, worst.severity === "critical" ? "bad" : "warning"];
+}
+
+function condition({ alert, severity, message }) {
+  const item = document.createElement("li");
+  const label = document.createElement("strong");
+  const name = document.createElement("code");
+  item.className = severity === "critical" ? "bad" : severity;
+  label.textContent = severity;
+  name.textContent = alert;
+  item.append(label, ` ${message} `, name);
+  return item;
 }
 
 function show(status) {
-  const { config, sessions } = status;
-  const down = [...status.upstreams, ...status.sources].filter((part) => !part.up);
-  const well = status.phase === "running" && config.last_reload_successful && !config.fallback && !down.length;
-  const summary = byId("summary");
-  summary.className = well ? "good" : "bad";
-  summary.textContent = well ? works(status) :
-    status.phase !== "running" ? `The process is ${status.phase}.` :
-    down.length ? `No answer from ${down.map((part) => part.server || part.source).join(", ")}.` :
-    config.fallback ? "Running on the last valid configuration: the file was invalid at start." :
-    "The configuration file is invalid; the former configuration stays in force.";
+  const { config, sessions, conditions } = status;
+  const [text, look] = verdict(status);
+  document.body.classList.remove("stale");
+  byId("summary").className = look;
+  byId("summary").textContent = text;
+  byId("as-of").textContent = `as of ${time(status.as_of)}`;
+  byId("attention").hidden = !conditions.length;
+  byId("conditions").replaceChildren(...conditions.map(condition));
   facts("process-facts", [
     ["version", status.version],
     ["phase", status.phase, status.phase === "running"],
@@ -70,7 +81,8 @@ function show(status) {
     return item;
   }));
   facts("upstream-facts", status.upstreams.map(({ server, up }) => [server, up ? "up" : "down", up]));
-  facts("source-facts", status.sources.map(({ source, up, error }) => [source, up ? "up" : error || "down", up]));
+  facts("source-facts", status.sources.map(({ source, up, error, down_since: since, rest_until: until }) =>
+    [source, up ? "up" : [error || "down", since && `since ${time(since)}`, until && `holders can renew until ${time(until)}`].filter(Boolean).join("; "), up]));
   facts("session-facts", [["publishers", sessions.publishers], ["subscribers", sessions.subscribers]]);
 }
 
@@ -84,7 +96,7 @@ async function refresh() {
   const token = sessionStorage.getItem("token");
   const headers = token ? { authorization: `Bearer ${token}` } : {};
   try {
-    const response = await fetch("/v1/status", { headers, cache: "no-store" });
+    const response = await fetch("/v1/status", { headers, cache: "no-store", signal: AbortSignal.timeout(REFRESH) });
     const body = await response.json();
     if (response.ok) {
       ask(false);
@@ -98,8 +110,10 @@ async function refresh() {
         token ? "That is not the admin token." : "Status needs the admin token.";
     }
   } catch {
+    // What is shown was true once: grey, so that nobody takes it for now.
+    document.body.classList.add("stale");
     byId("summary").className = "bad";
-    byId("summary").textContent = "The admin listener doesn't answer.";
+    byId("summary").textContent = "The admin listener doesn't answer. What is below is old.";
     timer = setTimeout(refresh, REFRESH);
   }
 }

@@ -34,6 +34,10 @@ pub enum Phase {
 pub struct Status {
     /// This build.
     pub version: &'static str,
+    /// When all of this was so, RFC 3339.
+    pub as_of: String,
+    /// What an operator has to know now, the worst first.
+    pub conditions: Vec<ConditionStatus>,
     /// How far the process is.
     pub phase: Phase,
     /// RFC 3339.
@@ -54,6 +58,17 @@ pub struct Status {
     pub sessions: SessionStatus,
     /// Open client connections.
     pub connections: u64,
+}
+
+/// One thing that an operator has to know now: the condition of an alert.
+#[derive(Clone, Debug, Serialize)]
+pub struct ConditionStatus {
+    /// The alert's name in `monitoring/alerts.yml`.
+    pub alert: &'static str,
+    /// `critical`, `warning` or `info`.
+    pub severity: &'static str,
+    /// For people; holds no secret.
+    pub message: String,
 }
 
 /// The configuration and its last reload.
@@ -95,6 +110,10 @@ pub struct SourceStatus {
     pub up: bool,
     /// Why it doesn't; holds no secret.
     pub error: Option<String>,
+    /// Its first failed lookup since it last answered, RFC 3339.
+    pub down_since: Option<String>,
+    /// Until when those who hold a token can renew it without its answer, RFC 3339.
+    pub rest_until: Option<String>,
 }
 
 /// Sessions that hold an unexpired token.

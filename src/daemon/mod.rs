@@ -4,6 +4,7 @@
 //! Must not know: what a request means.
 
 mod build;
+mod conditions;
 mod descriptors;
 mod drain;
 mod exposure;
@@ -14,6 +15,7 @@ pub mod lapses;
 mod observer;
 mod reload;
 pub mod signals;
+mod source_states;
 mod start;
 mod state;
 mod status;
@@ -30,6 +32,7 @@ use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
 use self::build::Sockets;
+use self::conditions::History;
 use self::keeping::{Keeper, Keeping};
 use self::reload::{Reloader, Standing};
 use self::signals::{Request, Signals};
@@ -129,7 +132,8 @@ pub fn run(options: Options, announce: impl FnOnce(&Bound)) -> Result<(), RunErr
 }
 
 /// Starts what nobody waits for: sweeps and gauges, the backend's health, its exposure.
-fn look_after(shared: &Arc<Shared>, bound: &Bound, reloader: &Reloader) {
+fn look_after(shared: &Arc<Shared>, bound: &Bound, reloader: &Reloader, history: &Arc<History>) {
+    tokio::spawn(conditions::run(Arc::clone(shared), Arc::clone(history)));
     tokio::spawn(upkeep::run(Arc::clone(shared)));
     tokio::spawn(health::run(Arc::clone(shared)));
     tokio::spawn(exposure::run(
@@ -233,7 +237,9 @@ impl Daemon {
             }),
         });
         let (stop_admin, admin_stopped) = oneshot::channel::<()>();
+        let history = Arc::default();
         let view = AdminView {
+            history: Arc::clone(&history),
             shared: Arc::clone(&shared),
             reloader: Arc::clone(&reloader),
         };
@@ -248,7 +254,7 @@ impl Daemon {
                 .await;
         });
         let keeping = keeper.map(Keeping::start);
-        look_after(&shared, &bound, &reloader);
+        look_after(&shared, &bound, &reloader, &history);
 
         shared.readiness.advance(Phase::Ready);
         start::announce_ready(&notifier, &config.decision, fallback);

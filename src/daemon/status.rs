@@ -6,16 +6,17 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, UNIX_EPOCH};
 
+use super::conditions::{Condition, History, Severity, conditions};
 use super::reload::Reloader;
+use super::source_states::{SourceState, source_states};
 use crate::access::sessions::{Filter, Held, Sessions, User};
-use crate::access::streams::StreamSource;
 use crate::admin::{
-    ConfigStatus, Phase, Problem, Readiness, ReloadResult, Reloaded, SessionEntry, SessionPage,
-    SessionQuery, SessionStatus, SessionsResult, SourceStatus, Status, UnknownCursor,
+    ConditionStatus, ConfigStatus, Phase, Problem, Readiness, ReloadResult, Reloaded, SessionEntry,
+    SessionPage, SessionQuery, SessionStatus, SessionsResult, SourceStatus, Status, UnknownCursor,
     UpstreamStatus,
 };
 use crate::backends::Standing;
-use crate::clock::is_plausible;
+use crate::clock::{Clock, is_plausible};
 use crate::config::secret::Secret;
 use crate::config::{ConfigErrors, Diagnostic};
 use crate::live::explain::{Explanation, Question, explain};
@@ -30,6 +31,8 @@ pub struct AdminView {
     pub shared: Arc<Shared>,
     /// What reloads.
     pub reloader: Arc<Reloader>,
+    /// What was counted in the last hour.
+    pub history: Arc<History>,
 }
 
 impl AdminView {
@@ -48,7 +51,7 @@ impl crate::admin::Daemon for AdminView {
         Readiness {
             phase: self.phase(),
             upstream_reachable: snapshot.backends.reachable(),
-            degraded: sources(&snapshot, self.shared.clock.unix_seconds())
+            degraded: sources(&snapshot, &self.shared.clock)
                 .into_iter()
                 .filter(|source| !source.up)
                 .map(|source| source.source)
@@ -64,6 +67,8 @@ impl crate::admin::Daemon for AdminView {
         let uptime = clock.elapsed().as_secs();
         Status {
             version: env!("CARGO_PKG_VERSION"),
+            as_of: timestamp(clock.unix_seconds()),
+            conditions: self.conditions(),
             phase: self.phase(),
             started_at: timestamp(clock.unix_seconds().saturating_sub(uptime)),
             uptime_seconds: uptime,
@@ -71,7 +76,7 @@ impl crate::admin::Daemon for AdminView {
             enforce_percent: snapshot.config.decision.enforce_percent,
             config: self.config_status(),
             upstreams: upstreams(&snapshot),
-            sources: sources(&snapshot, clock.unix_seconds()),
+            sources: sources(&snapshot, clock),
             sessions: SessionStatus {
                 publishers: count(snapshot.sessions.count(Role::Publisher)),
                 subscribers: count(snapshot.sessions.count(Role::Subscriber)),
@@ -139,6 +144,21 @@ impl crate::admin::Daemon for AdminView {
 }
 
 impl AdminView {
+    /// What an operator has to know now, the worst first.
+    fn conditions(&self) -> Vec<ConditionStatus> {
+        let clock = &self.shared.clock;
+        let now = clock.unix_seconds();
+        // Every request fails while there is no time, before any has come to say so.
+        let unset = unset_clock(now).map(|message| Condition {
+            alert: "RenewdTokenRequestsFailing",
+            severity: Severity::Critical,
+            message,
+        });
+        let page = self.shared.metrics.render();
+        let found = conditions(&page, &self.history, clock.elapsed(), now);
+        unset.into_iter().chain(found).map(condition).collect()
+    }
+
     fn config_status(&self) -> ConfigStatus {
         let standing = self.reloader.standing();
         ConfigStatus {
@@ -202,45 +222,50 @@ fn upstreams(snapshot: &Snapshot) -> Vec<UpstreamStatus> {
 }
 
 /// What decisions ask, and whether it answers. The system's clock is named only while it gives no time to go by.
-fn sources(snapshot: &Snapshot, now: u64) -> Vec<SourceStatus> {
-    let streams = match snapshot.streams.source() {
-        StreamSource::Table(table) => (!table.is_up()).then(|| {
-            let file = snapshot.config.streams.file();
-            let file = file.map_or_else(String::new, |file| file.display().to_string());
-            format!("{file} can't be used; the log says why")
-        }),
-        StreamSource::Asked(lookups) => lookups.error(),
-    };
-    let accounts = snapshot.accounts.lookups();
-    let accounts = accounts.map(|lookups| status("accounts", lookups.error()));
-    let authorizer = snapshot.authorizer.as_ref();
-    let authorizer = authorizer.map(|hook| status("authorize", hook.error()));
-    let key_set = snapshot.verifier.key_set();
-    let key_set = key_set.map(|key_set| status("jwks", key_set.error()));
-    std::iter::once(status("streams", streams))
-        .chain(accounts)
-        .chain(authorizer)
-        .chain(key_set)
-        .chain(clock(now))
+fn sources(snapshot: &Snapshot, clock: &Clock) -> Vec<SourceStatus> {
+    source_states(snapshot, clock)
+        .into_iter()
+        .map(status)
+        .chain(clock_status(clock.unix_seconds()))
         .collect()
 }
 
-fn status(source: &'static str, error: Option<String>) -> SourceStatus {
+fn status(state: SourceState) -> SourceStatus {
     SourceStatus {
-        source,
-        up: error.is_none(),
-        error,
+        source: state.source.as_str(),
+        up: state.error.is_none(),
+        error: state.error,
+        down_since: state.outage.map(|outage| timestamp(outage.down_since)),
+        rest_until: state.outage.map(|outage| timestamp(outage.rest_until)),
     }
 }
 
-fn clock(now: u64) -> Option<SourceStatus> {
-    let error = || {
-        format!(
-            "the system's clock reads {}: no tokens until it is set",
-            timestamp(now)
-        )
+fn clock_status(now: u64) -> Option<SourceStatus> {
+    let error = unset_clock(now)?;
+    Some(SourceStatus {
+        source: "clock",
+        up: false,
+        error: Some(error),
+        down_since: None,
+        rest_until: None,
+    })
+}
+
+/// What is wrong with the system's clock, if it gives no time to go by.
+fn unset_clock(now: u64) -> Option<String> {
+    let said = || {
+        let now = timestamp(now);
+        format!("the system's clock reads {now}: no tokens until it is set")
     };
-    (!is_plausible(now)).then(|| status("clock", Some(error())))
+    (!is_plausible(now)).then(said)
+}
+
+fn condition(condition: Condition) -> ConditionStatus {
+    ConditionStatus {
+        alert: condition.alert,
+        severity: condition.severity.as_str(),
+        message: condition.message,
+    }
 }
 
 fn problems(errors: &ConfigErrors) -> Vec<Problem> {
@@ -262,7 +287,7 @@ fn count(number: usize) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
 }
 
-fn timestamp(unix_seconds: u64) -> String {
+pub(super) fn timestamp(unix_seconds: u64) -> String {
     humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(unix_seconds)).to_string()
 }
 
@@ -272,8 +297,8 @@ mod tests {
 
     #[test]
     fn a_clock_is_named_only_while_it_gives_no_time_to_go_by() {
-        assert!(clock(1_800_000_000).is_none());
-        let unset = clock(7).expect("it is named");
+        assert!(clock_status(1_800_000_000).is_none());
+        let unset = clock_status(7).expect("it is named");
         assert!(!unset.up);
         let error = unset.error.expect("it says why");
         assert!(error.contains("1970-01-01T00:00:07Z"), "{error}");

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::lapses;
+use super::source_states::{self, source_states};
 use crate::access::streams::StreamSource;
 use crate::clock::is_plausible;
 use crate::role::Role;
@@ -54,6 +55,7 @@ pub async fn run(shared: Arc<Shared>) {
         if let Some(key_set) = snapshot.verifier.key_set() {
             key_set.keep_fresh();
         }
+        source_states::export(&source_states(&snapshot, &shared.clock), &shared.metrics);
         for role in Role::ALL {
             shared.metrics.sessions(role, snapshot.sessions.count(role));
         }

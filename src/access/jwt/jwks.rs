@@ -36,7 +36,7 @@ const EVERY: Duration = Duration::from_mins(10);
 /// The least time between reads for the sake of tokens that no key verifies: anybody can send one.
 const UNVERIFIED: Duration = Duration::from_secs(30);
 /// How long a set verifies that can't be read again.
-const OLDEST: Duration = Duration::from_hours(24);
+pub const OLDEST: Duration = Duration::from_hours(24);
 /// The pauses between attempts while there is no answer, the last for good.
 const PAUSES: [u64; 5] = [1, 2, 4, 8, 15];
 
@@ -77,6 +77,8 @@ struct Ledger {
     /// Such a token waits for the next read that may begin.
     wanted: bool,
     failures: usize,
+    /// When the first of these failures was.
+    failing_since: Option<Duration>,
     /// Why the last read failed, if it did.
     error: Option<String>,
 }
@@ -147,6 +149,11 @@ impl KeySet {
     /// Why the last read gave none; `None` where it did.
     pub fn error(&self) -> Option<String> {
         self.ledger().error.clone()
+    }
+
+    /// When the first read failed since the last that gave a set, on the clock's monotonic scale.
+    pub fn down_since(&self) -> Option<Duration> {
+        self.ledger().failing_since
     }
 
     /// Reads the set again when it is time to; called every second or so.
@@ -273,6 +280,7 @@ impl KeySet {
                     tracing::info!(url = %self.url, "the key set can be read again");
                 }
                 ledger.failures = 0;
+                ledger.failing_since = None;
                 ledger.error = None;
                 let grace = Duration::from_millis(self.grace_millis.load(Ordering::Relaxed));
                 let known = self.known.load().with(number, &keys, now, grace);
@@ -284,6 +292,7 @@ impl KeySet {
                     tracing::error!(url = %self.url, %error, "the key set can't be read; known keys stay for a day");
                 }
                 ledger.failures = ledger.failures.saturating_add(1);
+                ledger.failing_since.get_or_insert(now);
                 ledger.error = Some(error.to_string());
             }
         }

@@ -15,7 +15,8 @@ use super::{Lookup, Stream};
 pub struct Table {
     channels: HashMap<Box<str>, Arc<Stream>>,
     unavailable_since: Option<Duration>,
-    intact: bool,
+    /// When the file was first found not to be valid.
+    down_since: Option<Duration>,
 }
 
 impl Table {
@@ -33,7 +34,7 @@ impl Table {
         Self {
             channels: table,
             unavailable_since: None,
-            intact: true,
+            down_since: None,
         }
     }
 
@@ -44,7 +45,7 @@ impl Table {
             Some(previous) => Self {
                 channels: previous.channels.clone(),
                 unavailable_since: previous.unavailable_since,
-                intact: false,
+                down_since: previous.down_since.or(Some(now)),
             },
             None => Self::unreadable(None, now),
         }
@@ -52,20 +53,22 @@ impl Table {
 
     /// The source after its file could not be read: no answers, from the first failure on, until it is valid again.
     pub fn unreadable(previous: Option<&Self>, now: Duration) -> Self {
+        let since = |time: fn(&Self) -> Option<Duration>| previous.and_then(time).or(Some(now));
         Self {
             channels: HashMap::new(),
-            unavailable_since: Some(
-                previous
-                    .and_then(|previous| previous.unavailable_since)
-                    .unwrap_or(now),
-            ),
-            intact: false,
+            unavailable_since: since(|table| table.unavailable_since),
+            down_since: since(|table| table.down_since),
         }
     }
 
     /// Whether the source's last read gave a valid table: `renewd_source_up`.
     pub fn is_up(&self) -> bool {
-        self.intact
+        self.down_since.is_none()
+    }
+
+    /// When the file was first found not to be valid, on the clock's monotonic scale; `None` while it is.
+    pub fn down_since(&self) -> Option<Duration> {
+        self.down_since
     }
 
     /// How many channels the table has.

@@ -82,6 +82,10 @@ families! {
         "Time that lookups in a source took.";
     SOURCE_UP = Kind::Gauge, "renewd_source_up",
         "1 while the source answers (and until it is first asked), 0 when its last lookup failed.";
+    SOURCE_DOWN_SINCE = Kind::Gauge, "renewd_source_down_since_timestamp_seconds",
+        "When the first lookup failed since the source last answered, in seconds since the Unix epoch; 0 while it answers.";
+    SOURCE_REST_UNTIL = Kind::Gauge, "renewd_source_rest_until_timestamp_seconds",
+        "Until when those who hold a token can renew it while the source gives no answer (stale_if_error after its first failure; for jwks, how long the known keys verify), in seconds since the Unix epoch; 0 while it answers.";
     REISSUE = Kind::Counter, "renewd_reissue_total",
         "Tokens of the project found in the backend's answers, by the rule's path: replaced by a shorter one, short enough by themselves, withheld from who may not have them, or error: nobody could say.";
     HTTP_REQUESTS = Kind::Counter, "renewd_http_requests_total",

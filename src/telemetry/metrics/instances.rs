@@ -120,6 +120,8 @@ pub struct SourceMetrics {
     lookups: [Counter; LookupOutcome::ALL.len()],
     duration: Histogram,
     up: Gauge,
+    down_since: Gauge,
+    rest_until: Gauge,
 }
 
 impl SourceMetrics {
@@ -134,6 +136,8 @@ impl SourceMetrics {
             }),
             duration: registrar.histogram(&families::SOURCE_LOOKUP_DURATION, &labels),
             up,
+            down_since: registrar.gauge(&families::SOURCE_DOWN_SINCE, &labels),
+            rest_until: registrar.gauge(&families::SOURCE_REST_UNTIL, &labels),
         }
     }
 
@@ -146,6 +150,15 @@ impl SourceMetrics {
     /// Whether the source answers.
     pub fn up(&self, up: bool) {
         self.up.set(flag(up));
+    }
+
+    /// Since when the source gives no answer and until when holders can rest on their last grant, in seconds since the
+    /// Unix epoch; `None` while it answers.
+    #[allow(clippy::cast_precision_loss)] // exact to 2^53
+    pub fn outage(&self, outage: Option<(u64, u64)>) {
+        let (down_since, rest_until) = outage.unwrap_or_default();
+        self.down_since.set(down_since as f64);
+        self.rest_until.set(rest_until as f64);
     }
 }
 

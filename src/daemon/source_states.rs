@@ -1,0 +1,117 @@
+//! What decisions ask, whether it answers, and what an outage of it means for those who hold a token.
+//!
+//! Keeps true: one reading of the sources serves readiness, the status page and the metrics, so that they agree.
+//! Must not know: how a source is asked.
+
+use std::time::Duration;
+
+use crate::access::jwt;
+use crate::access::streams::StreamSource;
+use crate::clock::Clock;
+use crate::config::model::Config;
+use crate::snapshot::Snapshot;
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::traffic_labels::Source;
+
+/// One source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceState {
+    /// Which one.
+    pub source: Source,
+    /// Why it gives no answer; `None` while it does. Holds no secret.
+    pub error: Option<String>,
+    /// Since when it gives none.
+    pub outage: Option<SourceOutage>,
+}
+
+/// An outage of a source, in seconds since the Unix epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SourceOutage {
+    /// Its first failed lookup.
+    pub down_since: u64,
+    /// Until when holders can renew without its answer.
+    pub rest_until: u64,
+}
+
+/// Every configured source.
+pub fn source_states(snapshot: &Snapshot, clock: &Clock) -> Vec<SourceState> {
+    let config = &snapshot.config;
+    let state = |source, error: Option<String>, down_since: Option<Duration>| SourceState {
+        source,
+        error,
+        outage: down_since.map(|since| outage(clock, since, rest(config, source))),
+    };
+    let streams = match snapshot.streams.source() {
+        StreamSource::Table(table) => {
+            let error = (!table.is_up()).then(|| {
+                let file = config.streams.file();
+                let file = file.map_or_else(String::new, |file| file.display().to_string());
+                format!("{file} can't be used; the log says why")
+            });
+            state(Source::Streams, error, table.down_since())
+        }
+        StreamSource::Asked(lookups) => {
+            state(Source::Streams, lookups.error(), lookups.down_since())
+        }
+    };
+    let accounts = snapshot.accounts.lookups();
+    let accounts =
+        accounts.map(|lookups| state(Source::Accounts, lookups.error(), lookups.down_since()));
+    let authorizer = snapshot.authorizer.as_ref();
+    let authorizer =
+        authorizer.map(|hook| state(Source::Authorize, hook.error(), hook.down_since()));
+    let key_set = snapshot.verifier.key_set();
+    let key_set = key_set.map(|set| state(Source::Jwks, set.error(), set.down_since()));
+    std::iter::once(streams)
+        .chain(accounts)
+        .chain(authorizer)
+        .chain(key_set)
+        .collect()
+}
+
+/// Exports since when each source is down, and until when holders can rest.
+pub fn export(states: &[SourceState], metrics: &Metrics) {
+    for state in states {
+        let outage = state
+            .outage
+            .map(|outage| (outage.down_since, outage.rest_until));
+        metrics.source(state.source).outage(outage);
+    }
+}
+
+/// How long holders can do without a source's answer.
+fn rest(config: &Config, source: Source) -> Duration {
+    match source {
+        Source::Streams => config.streams.stale_if_error,
+        Source::Accounts => config.accounts.stale_if_error,
+        Source::Authorize => config
+            .authorize
+            .as_ref()
+            .map_or(Duration::ZERO, |authorize| authorize.stale_if_error),
+        Source::Jwks => jwt::OLDEST,
+    }
+}
+
+fn outage(clock: &Clock, since: Duration, rest: Duration) -> SourceOutage {
+    let ago = clock.elapsed().saturating_sub(since);
+    let down_since = clock.unix_seconds().saturating_sub(ago.as_secs());
+    SourceOutage {
+        down_since,
+        rest_until: down_since.saturating_add(rest.as_secs()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outage_is_told_in_the_time_of_day_and_rests_for_stale_if_error() {
+        let clock = Clock::manual(1_800_000_000);
+        let since = clock.elapsed();
+        clock.advance(Duration::from_secs(90));
+        let outage = outage(&clock, since, Duration::from_hours(1));
+        assert_eq!(outage.down_since, 1_800_000_000);
+        assert_eq!(outage.rest_until, 1_800_003_600);
+    }
+}
