@@ -21,9 +21,10 @@ const LAYERS: [&[&str]; 8] = [
 ];
 
 /// Below every line: words that all share, and that may use each other.
-const VOCABULARY: [&str; 18] = [
+const VOCABULARY: [&str; 19] = [
     "config::model",
     "config::secret",
+    "agora::charset",
     "http",
     "http1",
     "telemetry",

@@ -16,7 +16,7 @@ use std::process::Command;
 use environment::FixedEnvironment;
 use renewd::config;
 use renewd::config::keys::BUILT;
-use renewd::telemetry::labels::Outcome;
+use renewd::telemetry::labels::{Outcome, UnauthenticatedReason};
 use renewd::telemetry::metrics::families;
 use serde_json::Value;
 use support::renewd::{ADMIN_TOKEN, Renewd, Settings, login};
@@ -161,7 +161,9 @@ fn every_word_with_an_underscore_is_a_key_a_code_or_a_metric() {
         "first_issued",
     ];
     let foreign = ["node_modules", "rule_files"];
+    let reasons = UnauthenticatedReason::ALL.map(UnauthenticatedReason::as_str);
     let mut known: BTreeSet<&str> = keys.chain(codes).chain(others).chain(foreign).collect();
+    known.extend(reasons);
     known.extend(families::ALL.iter().map(|family| family.name));
     for name in names() {
         let word = name.split([' ', '{']).next().unwrap();
@@ -169,6 +171,21 @@ fn every_word_with_an_underscore_is_a_key_a_code_or_a_metric() {
             assert!(known.contains(word), "{name}");
         }
     }
+}
+
+#[test]
+fn every_reason_of_a_refused_login_is_explained_and_no_other() {
+    let (_, table) = README.split_once("| `reason` | the login |").unwrap();
+    let rows = table
+        .lines()
+        .skip(2)
+        .take_while(|line| line.starts_with('|'));
+    let cells = rows.filter_map(|row| row.split('|').nth(1));
+    let explained: BTreeSet<&str> = cells
+        .flat_map(|cell| cell.split('`').skip(1).step_by(2))
+        .collect();
+    let reasons = UnauthenticatedReason::ALL.map(UnauthenticatedReason::as_str);
+    assert_eq!(explained, BTreeSet::from(reasons));
 }
 
 #[test]
