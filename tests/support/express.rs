@@ -75,7 +75,7 @@ impl Express {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .expect("node (install Node.js 20 or later)");
+            .expect("node: `tests/run --install` installs it");
 
         let output = BufReader::new(child.stdout.take().unwrap());
         let (sender, receiver) = mpsc::channel();

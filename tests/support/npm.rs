@@ -4,6 +4,9 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// The least version of Node that the packages take: those of mongoose and its driver say so.
+const LEAST: (u32, u32) = (20, 19);
+
 /// `tests/NAME` of this repository.
 pub fn package(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -11,8 +14,31 @@ pub fn package(name: &str) -> PathBuf {
         .join(name)
 }
 
+/// Fails where Node is too old: its errors would not say so.
+fn check_node() {
+    let output = Command::new("node").arg("--version").output();
+    let output = output.expect("node: `tests/run --install` installs it and says where");
+    let version = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    let (major, minor) = LEAST;
+    assert!(
+        is_enough(&version),
+        "node is {version}, and the packages under tests/ need {major}.{minor}: `tests/run` brings one along, which \
+         stands at the front of PATH then, as in PATH=\"$PWD/target/tmp/node-VERSION/bin:$PATH\" cargo nextest run"
+    );
+}
+
+/// Whether `v20.19.0` or what else `node --version` says is new enough.
+fn is_enough(version: &str) -> bool {
+    let mut numbers = version.trim_start_matches('v').split('.').map(str::parse);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => (major, minor) >= LEAST,
+        _ => false,
+    }
+}
+
 /// Runs `npm ci` in `directory` unless its `node_modules` already come from its present `package-lock.json`.
 pub fn ensure(directory: &Path) {
+    check_node();
     let name = directory.file_name().unwrap().to_string_lossy();
     let lock =
         File::create(Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("npm-{name}.lock")));
@@ -29,7 +55,7 @@ pub fn ensure(directory: &Path) {
         .args(["ci", "--no-audit", "--no-fund", "--loglevel=error"])
         .current_dir(directory)
         .status()
-        .expect("npm (install Node.js 20 or later)");
+        .expect("npm: `tests/run --install` installs it");
     assert!(status.success(), "npm ci in {} failed", directory.display());
     fs::write(&stamp, wanted).expect("a stamp beside the installed modules");
 }
