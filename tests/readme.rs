@@ -15,11 +15,13 @@ use std::process::Command;
 
 use environment::FixedEnvironment;
 use renewd::config;
-use renewd::config::keys::BUILT;
-use renewd::telemetry::labels::{Outcome, UnauthenticatedReason};
+use renewd::config::keys::{BUILT, UNBUILT};
+use renewd::telemetry::labels::{Endpoint, Outcome, UnauthenticatedReason};
 use renewd::telemetry::metrics::families;
 use serde_json::Value;
-use support::renewd::{ADMIN_TOKEN, Renewd, Settings, login};
+use support::renewd::{
+    ADMIN_TOKEN, APP_CERTIFICATE, JWT_SECRET, Renewd, Settings, login, private_file, write_files,
+};
 
 const README: &str = include_str!("../README.md");
 const ALERTS: &str = include_str!("../monitoring/alerts.yml");
@@ -143,7 +145,8 @@ fn every_key_it_names_is_read() {
         let known = BUILT
             .iter()
             .any(|built| built.path == key || built.path.starts_with(&inside));
-        assert!(known, "{name}");
+        let refused = UNBUILT.iter().any(|unbuilt| unbuilt.path == key);
+        assert!(known || refused, "{name}");
     }
     assert!(found > 25, "{found}");
 }
@@ -240,6 +243,122 @@ fn every_flag_and_command_it_names_is_taken() {
         {
             assert!(help.contains(flag), "{name}");
         }
+    }
+}
+
+/// The paragraph that begins with these words.
+fn paragraph(start: &str) -> &'static str {
+    let (_, rest) = README.split_once(&format!("\n{start}")).expect(start);
+    rest.split("\n\n").next().unwrap()
+}
+
+fn in_backticks(text: &str) -> BTreeSet<&str> {
+    text.split('`').skip(1).step_by(2).collect()
+}
+
+#[test]
+fn what_it_says_is_not_in_this_build_is_what_the_code_refuses() {
+    let said = in_backticks(paragraph("**Not in this build:**"));
+    let refused = UNBUILT.iter().map(|key| key.path);
+    assert_eq!(said, refused.collect::<BTreeSet<_>>());
+    let environment = FixedEnvironment::default();
+    for table in [
+        "[revocation]",
+        "[agora.rest]",
+        "[redis]",
+        "[[reissue.socket]]",
+    ] {
+        let text = format!("{table}\nx = 1\n");
+        let errors = config::load(&text, Path::new("config.toml"), &environment).unwrap_err();
+        let name = table.trim_matches(['[', ']']);
+        let refused = errors.errors.iter().any(|error| {
+            error.key.starts_with(name) && error.to_string().contains("not available in this build")
+        });
+        assert!(refused, "{table}: {errors}");
+    }
+    // Nor does the shipped unit speak of any of it.
+    for file in ["systemd/renewd.service", "systemd/renewd.socket"] {
+        let text = std::fs::read_to_string(root().join(file)).unwrap();
+        let text = text.to_lowercase();
+        assert!(
+            !text.contains("redis") && !text.contains("revocation"),
+            "{file}"
+        );
+    }
+}
+
+#[test]
+fn its_commands_are_those_that_help_lists() {
+    let said = in_backticks(paragraph("**Commands.**"));
+    let help = renewd(&["--help"]);
+    let (_, listed) = help.split_once("Commands:\n").unwrap();
+    let listed = listed.lines().take_while(|line| !line.is_empty());
+    let listed = listed.filter_map(|line| line.split_whitespace().next());
+    for command in listed.filter(|command| *command != "help") {
+        let named = |name: &&str| name.starts_with(&format!("renewd {command}"));
+        assert!(said.iter().any(named), "{command}");
+    }
+}
+
+#[test]
+fn it_says_what_every_endpoint_and_class_of_token_requests_is() {
+    let said = in_backticks(paragraph("**Metrics.**"));
+    for endpoint in Endpoint::ALL {
+        assert!(said.contains(endpoint.as_str()), "{endpoint:?}");
+    }
+    for outcome in Outcome::ALL {
+        assert!(said.contains(outcome.class().as_str()), "{outcome:?}");
+    }
+}
+
+#[test]
+fn the_targets_it_calls_refused_are_refused_and_the_others_pass() {
+    let daemon = Renewd::start(&Settings::default());
+    for (target, status) in [
+        (&b"/a<b"[..], 400),
+        (b"/a>b", 400),
+        (b"/a?b<c", 400),
+        (b"/a`b", 400),
+        (b"/a?b\"c", 400),
+        // The usual test configuration has a backend that refuses every connection.
+        ("/caf\u{e9}".as_bytes(), 502),
+        (b"/a?b\xff", 400),
+    ] {
+        let request = [b"GET ", target, b" HTTP/1.1\r\nHost: x\r\n\r\n"].concat();
+        let answer = daemon.client().send(&request).unwrap();
+        assert_eq!(answer.status, status, "{}", String::from_utf8_lossy(target));
+    }
+}
+
+#[test]
+fn the_least_that_gives_tokens_gives_one_and_says_503_without_its_streams() {
+    let shown = blocks("toml");
+    let least = shown
+        .iter()
+        .find(|block| block.contains("[agora]"))
+        .unwrap();
+    let least = least.replace("/etc/renewd/streams.toml", "streams.toml");
+    let least = least.replace("astrologerId", "sub");
+    let beside = "[server]\nlisten = [\"127.0.0.1:0\"]\n[admin]\nlisten = \"127.0.0.1:0\"\n\
+        [state]\ndirectory = \"\"\n[log]\nformat = \"json\"\n";
+    for (streams, status) in [(true, 200), (false, 503)] {
+        let directory = tempfile::tempdir().unwrap();
+        write_files(directory.path(), &Settings::default());
+        private_file(
+            &directory.path().join("config.toml"),
+            &format!("{least}\n{beside}"),
+        );
+        if !streams {
+            std::fs::remove_file(directory.path().join("streams.toml")).unwrap();
+        }
+        let daemon = Renewd::start_in(directory, &[], |command| {
+            command
+                .env("AGORA_APP_CERTIFICATE", APP_CERTIFICATE)
+                .env("JWT_SECRET", JWT_SECRET);
+        });
+        let body = r#"{"channelName":"live_show"}"#;
+        let answer = daemon.post("/api/live/token", &login("viewer"), body);
+        assert_eq!(answer.status, status);
     }
 }
 

@@ -218,6 +218,7 @@ pub const UNBUILT: &[UnbuiltKey] = &[
     off("rate_limit.on_store_error", Off::Text("local")),
     never("revocation"),
     never("redis"),
+    never("reissue.socket"),
 ];
 
 /// Paths whose value is a list of tables.
