@@ -16,6 +16,7 @@ use tokio::runtime::Handle;
 use crate::access::accounts::Accounts;
 use crate::access::authorize::Authorizer;
 use crate::access::jwt::{KeySet, Verifier};
+use crate::access::logins::Logins;
 use crate::access::mongodb::{self, Database};
 use crate::access::sessions::{Rules, Sessions};
 use crate::access::streams::{Stream, Streams};
@@ -52,6 +53,8 @@ pub struct Snapshot {
     pub limiter: Limiter,
     /// The live tokens.
     pub sessions: Arc<Sessions>,
+    /// The logins that the accounts source refused.
+    pub logins: Arc<Logins>,
     /// `[agora]`, keyed for signing.
     pub signer: Arc<Signer>,
     /// `[agora]`, for tokens that the backend minted.
@@ -116,6 +119,7 @@ impl Snapshot {
             }
             None => Arc::new(Sessions::new(config.sessions.max)),
         };
+        let logins = previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.logins));
         let certificate = &config.agora.app_certificate;
         let signer = Arc::new(Signer::new(&config.agora.app_id, certificate)?);
         let rules = config.reissue.rules.iter();
@@ -137,6 +141,7 @@ impl Snapshot {
             ),
             database,
             sessions,
+            logins,
             audit,
             project: Arc::new(Project::new(
                 Arc::clone(&signer),

@@ -161,3 +161,38 @@ fn error_codes_closed_connections_and_delays() {
         });
     }
 }
+
+/// Refused, and a second later the database is gone.
+#[test]
+fn whom_the_database_refused_gets_nothing_more_when_it_is_killed() {
+    type Refusing = fn(&Outage) -> u16;
+    let refusing: [(&str, Refusing); 3] = [
+        ("deleted", |outage| {
+            let of_viewer = json!({"astrologerId": VIEWER});
+            let express = &outage.site.express;
+            express.control("/accounts/delete", &of_viewer);
+            401
+        }),
+        ("logged out", |outage| {
+            let signed_out = json!({"activeSession": null});
+            outage.site.account(VIEWER, &signed_out);
+            401
+        }),
+        ("signed in on another phone", |outage| {
+            let phone = outage.site.login(VIEWER, &json!({}));
+            assert_eq!(outage.site.ask(&phone, 5, "subscriber").0, 200);
+            401
+        }),
+    ];
+    for (what, refuse) in refusing {
+        let mut outage = Outage::over(Mongo::start());
+        let status = refuse(&outage);
+        let refused = outage.viewer();
+        assert_eq!(refused.0, status, "{what}: {}", refused.1);
+        outage.site.mongo.kill();
+        for _ in 0..2 {
+            assert_eq!(outage.viewer().0, 503, "{what}");
+            assert_eq!(outage.owner().0, 200, "{what}");
+        }
+    }
+}

@@ -41,13 +41,18 @@ struct Outage {
 
 impl Outage {
     fn new() -> Self {
+        Self::with("", "")
+    }
+
+    /// With these lines in `[auth.jwt]` and `[authorize]`.
+    fn with(jwt: &str, authorize: &str) -> Self {
         let sources = [Scripted::start(), Scripted::start(), Scripted::start()];
         let [streams, accounts, hook] = &sources;
         let text = format!(
             "[upstream]\nservers = [\"http://127.0.0.1:3001\"]\n\n[agora]\napp_id = \"{APP_ID}\"\n\
-             app_certificate = \"{APP_CERTIFICATE}\"\n\n[auth.jwt]\nsecret = \"{JWT_SECRET}\"\n\n\
+             app_certificate = \"{APP_CERTIFICATE}\"\n\n[auth.jwt]\nsecret = \"{JWT_SECRET}\"\n{jwt}\n\n\
              [accounts]\nsource = \"http\"\nurl = \"{}\"\n\n[streams]\nsource = \"http\"\nurl = \"{}\"\n\n\
-             [authorize]\nurl = \"{}\"\ntimeout = \"5s\"\n\n[rate_limit]\nsubject = \"off\"\n",
+             [authorize]\nurl = \"{}\"\ntimeout = \"5s\"\n{authorize}\n\n[rate_limit]\nsubject = \"off\"\n",
             accounts.url("/account"),
             streams.url("/{channel}"),
             hook.url("/authorize"),
@@ -82,13 +87,22 @@ impl Outage {
     }
 
     fn asks(&self, who: &str, uid: u32) -> (u16, Value) {
-        let login = self.timed.login(who, json!({}));
+        self.asks_with(json!({}), who, uid)
+    }
+
+    /// With a login that says this too.
+    fn asks_with(&self, claims: Value, who: &str, uid: u32) -> (u16, Value) {
+        self.asks_for(CHANNEL, claims, who, uid)
+    }
+
+    fn asks_for(&self, channel: &str, claims: Value, who: &str, uid: u32) -> (u16, Value) {
+        let login = self.timed.login(who, claims);
         let role = if who == OWNER {
             "publisher"
         } else {
             "subscriber"
         };
-        let body = json!({"channelName": CHANNEL, "uid": uid, "role": role});
+        let body = json!({"channelName": channel, "uid": uid, "role": role});
         self.timed.ask(&login, &body)
     }
 
@@ -212,7 +226,7 @@ fn whom_a_source_has_refused_since_their_last_grant_an_outage_lets_in_no_more_th
         (0, 404, 404),
         (2, 402, 403),
         (2, 403, 403),
-        // What is said of one login says nothing of the person.
+        // What is said of one login says nothing of the person's others.
         (1, 401, 401),
     ];
     for (source, status, refused) in refusals {
@@ -226,11 +240,10 @@ fn whom_a_source_has_refused_since_their_last_grant_an_outage_lets_in_no_more_th
         for way in 0..2 {
             pass();
             fail(&outage.sources[source], way);
-            if status == 401 {
-                outage.goes_on("viewer", 7);
-            } else {
-                outage.is_turned_away("viewer", 7);
-            }
+            outage.is_turned_away("viewer", 7);
+            let other = outage.asks_with(json!({"device": 2}), "viewer", 7).0;
+            assert_eq!(other, if status == 401 { 200 } else { 503 }, "{status}");
+            outage.is_turned_away("viewer", 7);
             outage.goes_on(OWNER, 1);
         }
         outage.up();
@@ -242,6 +255,152 @@ fn whom_a_source_has_refused_since_their_last_grant_an_outage_lets_in_no_more_th
         fail(&outage.sources[source], 1);
         outage.goes_on("viewer", 7);
     }
+}
+
+/// Phones of one person, each signed in with a session of its own.
+const OLD: &str = "old";
+const NEW: &str = "new";
+
+impl Outage {
+    fn of_sessions() -> Self {
+        Self::with("session_claim = \"sid\"", "")
+    }
+
+    /// What the phone with this session gets.
+    fn phone(&self, session: &str) -> u16 {
+        self.asks_with(json!({"sid": session}), OWNER, 1).0
+    }
+
+    fn pass(&self) {
+        self.timed.pass(Duration::from_secs(3));
+    }
+}
+
+#[test]
+fn a_stolen_phone_goes_on_no_longer_than_the_sources_do_and_the_new_one_does() {
+    let outage = Outage::of_sessions();
+    assert_eq!((outage.phone(OLD), outage.phone(NEW)), (200, 200));
+    outage.minute(1);
+    outage.down(0);
+    for minute in [1, 20, 50] {
+        outage.minute(minute);
+        assert_eq!(
+            (outage.phone(OLD), outage.phone(NEW)),
+            (503, 200),
+            "{minute}"
+        );
+        // Nor does a login of theirs that says no session, or a renewed one of the old session.
+        let renewed = json!({"sid": OLD, "iat": START});
+        assert_eq!(outage.asks_with(json!({}), OWNER, 1).0, 503);
+        assert_eq!(outage.asks_with(renewed, OWNER, 1).0, 503);
+        let renewed = json!({"sid": NEW, "iat": START});
+        assert_eq!(outage.asks_with(renewed, OWNER, 1).0, 200);
+    }
+}
+
+#[test]
+fn where_the_accounts_source_vouches_for_a_session_it_rests_on_another_ones_grant() {
+    for down in [0, 2] {
+        let outage = Outage::of_sessions();
+        assert_eq!(outage.phone(OLD), 200);
+        outage.pass();
+        outage.sources[down].close();
+        assert_eq!(outage.phone(NEW), 200);
+        // The latest one now, it needs nobody's word.
+        outage.pass();
+        outage.sources[1].close();
+        assert_eq!((outage.phone(OLD), outage.phone(NEW)), (503, 200));
+    }
+}
+
+#[test]
+fn a_session_that_accounts_refused_stays_refused_for_all_channels_and_no_other_one_does() {
+    for (status, new) in [(401, 200), (403, 503)] {
+        let outage = Outage::of_sessions();
+        let accounts = &outage.sources[1];
+        let elsewhere = |session: &str| {
+            let claims = json!({"sid": session});
+            outage.asks_for("live_other", claims, OWNER, 1).0
+        };
+        assert_eq!((outage.phone(OLD), outage.phone(NEW)), (200, 200));
+        assert_eq!(elsewhere(NEW), 200);
+        // The old phone held what is here last; what it says of the new one counts there too.
+        assert_eq!(outage.phone(OLD), 200);
+        outage.pass();
+        accounts.answer(status, "{}");
+        assert_eq!(outage.phone(OLD), status);
+        outage.pass();
+        accounts.close();
+        assert_eq!(outage.phone(OLD), 503, "{status}");
+        assert_eq!(elsewhere(NEW), new, "{status}");
+        assert_eq!(elsewhere(OLD), 503, "{status}");
+    }
+}
+
+#[test]
+fn a_refusal_of_accounts_ends_with_their_next_yes_though_another_source_says_no() {
+    let outage = Outage::new();
+    let [streams, accounts, _] = &outage.sources;
+    outage.goes_on("viewer", 7);
+    outage.pass();
+    accounts.answer(403, "{}");
+    assert_eq!(outage.asks("viewer", 7).0, 403);
+    outage.pass();
+    accounts.answer(200, "{}");
+    streams.answer(404, "");
+    assert_eq!(outage.asks("viewer", 7).0, 404);
+    outage.pass();
+    outage.up();
+    accounts.close();
+    outage.goes_on("viewer", 7);
+    outage.up();
+    outage.recovers();
+    // A cached yes isn't their last word to somebody whom they have refused since, with another login.
+    outage.pass();
+    outage.goes_on("viewer", 7);
+    accounts.answer(403, "{}");
+    assert_eq!(outage.asks_with(json!({"device": 2}), "viewer", 7).0, 403);
+    outage.timed.pass(Duration::from_secs(1));
+    accounts.close();
+    outage.is_turned_away("viewer", 7);
+    outage.up();
+    outage.recovers();
+    outage.pass();
+    outage.goes_on("viewer", 7);
+}
+
+#[test]
+fn whom_the_hook_refused_waits_for_it_though_its_errors_are_a_yes_to_others() {
+    let outage = Outage::with("", "on_error = \"allow\"");
+    let hook = &outage.sources[2];
+    outage.goes_on("viewer", 7);
+    hook.answer(402, "{}");
+    assert_eq!(outage.asks("viewer", 7).0, 403);
+    hook.close();
+    outage.is_turned_away("viewer", 7);
+    outage.goes_on("stranger", 500);
+    outage.up();
+    outage.pass();
+    outage.goes_on("viewer", 7);
+    hook.close();
+    outage.goes_on("viewer", 7);
+}
+
+#[test]
+fn a_limit_of_our_own_is_no_word_of_the_hook() {
+    let outage = Outage::new();
+    outage.goes_on("viewer", 7);
+    // A login without an end is refused by us, whatever the hook thinks of the person.
+    let endless = renewd_login_without_end("viewer");
+    let body = json!({"channelName": CHANNEL, "uid": 7, "role": "subscriber"});
+    let refused = outage.timed.refused(&endless, &body);
+    assert_eq!(refused, (403, "policy_denied".to_owned()));
+    outage.sources[2].close();
+    outage.goes_on("viewer", 7);
+}
+
+fn renewd_login_without_end(subject: &str) -> String {
+    support::renewd::jwt(&json!({"sub": subject}))
 }
 
 /// Each source in order, or down in one of three ways; a number below 64 for each combination.

@@ -1,5 +1,6 @@
-//! A million sessions in at most 150 MiB: what the process holds in memory, with the daemon's own allocator. Debug build
-//! and release take the same.
+//! A million sessions in at most 170 MiB: what the process holds in memory, with the daemon's own allocator. Debug build
+//! and release take the same. A session without the login that it was granted to would be 16 bytes shorter, and a million
+//! publishers fit in 150 MiB; then an outage would let a stolen phone go on.
 //!
 //! Each case wants a process of its own, which `cargo nextest` gives every test.
 
@@ -8,14 +9,17 @@
 use std::time::Duration;
 
 use mimalloc::MiMalloc;
-use renewd::access::sessions::{Claim, Rules, SWEEPS, Sessions, User};
+use std::num::NonZeroU64;
+
+use renewd::access::logins::Login;
+use renewd::access::sessions::{Basis, Claim, Rules, SWEEPS, Sessions, User};
 use renewd::role::Role;
 
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
 const MILLION: u32 = 1_000_000;
-const MOST_MEBIBYTES: u64 = 150;
+const MOST_MEBIBYTES: u64 = 170;
 
 const RULES: Rules = Rules {
     bind_uid: true,
@@ -67,8 +71,11 @@ impl Table {
             user: &uid(number / channels + 1),
             role,
         };
+        // Each login says its session.
+        let login = NonZeroU64::new(u64::from(number) + 1).map(Login);
+        let basis = Basis::Decided { login };
         self.sessions
-            .grant(claim, RULES, 1_800_000_000, expires)
+            .grant(claim, basis, RULES, 1_800_000_000, expires)
             .unwrap();
     }
 

@@ -11,7 +11,13 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use support::renewd::{Renewd, Settings, login, spawn_under, write_files};
+use renewd::access::logins::Login;
+use renewd::access::sessions::{Grounds, Kept, Record, Records, User};
+use renewd::role::Role;
+use renewd::state::directory::StateDirectory;
+use renewd::state::journal;
+use support::renewd::{Renewd, Settings, jwt, login, now, spawn_under, write_files};
+use support::scripted::Scripted;
 
 fn journal(directory: &Path) -> PathBuf {
     directory.join("state/sessions.journal")
@@ -298,4 +304,243 @@ fn without_a_state_directory_nothing_is_written_and_nothing_survives() {
     let renewd = Renewd::start_in(directory, &[], |_| {});
     granted(&renewd, "stranger", 7);
     assert_eq!(renewd.whole("renewd_state_writable"), 1);
+}
+
+/// A publisher's or viewer's request with a login of this session; its status.
+fn phone(renewd: &Renewd, subject: &str, session: &str, uid: u32) -> u16 {
+    let login = jwt(&json!({"sub": subject, "sid": session, "exp": now() + 3600}));
+    let body = json!({"channelName": "live_show", "uid": uid}).to_string();
+    renewd.post("/api/live/token", &login, &body).status
+}
+
+/// Accounts that are asked over HTTP; logins that say their session.
+fn with_accounts(accounts: &Scripted) -> Settings {
+    Settings {
+        jwt: "session_claim = \"sid\"".to_owned(),
+        sources: Some(format!(
+            "[accounts]\nsource = \"http\"\nurl = \"{}\"\ncache_ttl = \"0s\"\n\n\
+             [streams]\nsource = \"file\"\nfile = \"streams.toml\"\n\n",
+            accounts.url("/account")
+        )),
+        tables: "[rate_limit]\nsubject = \"off\"\n".to_owned(),
+        ..Settings::default()
+    }
+}
+
+#[test]
+fn what_accounts_refused_and_which_session_was_the_latest_is_known_after_a_crash_too() {
+    let accounts = Scripted::start();
+    accounts.answer(200, "{}");
+    let renewd = Renewd::start(&with_accounts(&accounts));
+    for (subject, session, uid) in [
+        ("owner", "old", 1),
+        ("owner", "new", 2),
+        ("viewer", "logged-out", 7),
+        ("viewer", "here", 7),
+        ("bystander", "b", 8),
+    ] {
+        assert_eq!(phone(&renewd, subject, session, uid), 200);
+    }
+    wait_for(&renewd, "bystander");
+    accounts.answer(401, "{}");
+    assert_eq!(phone(&renewd, "viewer", "logged-out", 7), 401);
+    // What is granted to another login of theirs says nothing of this one.
+    accounts.answer(200, "{}");
+    assert_eq!(phone(&renewd, "viewer", "here", 7), 200);
+    accounts.answer(403, "{}");
+    assert_eq!(phone(&renewd, "bystander", "b", 8), 403);
+    let after_the_outage = |renewd: &Renewd| {
+        for (subject, session, uid, status) in [
+            ("owner", "old", 1, 503),
+            ("owner", "new", 2, 200),
+            ("viewer", "logged-out", 7, 503),
+            ("viewer", "here", 7, 200),
+            ("bystander", "b", 8, 503),
+        ] {
+            let found = phone(renewd, subject, session, uid);
+            assert_eq!(found, status, "{subject} {session}");
+        }
+    };
+    accounts.close();
+    after_the_outage(&renewd);
+    wait_for_refusals(&renewd, 2);
+    let renewd = Renewd::start_in(ended(renewd, Signal::KILL), &[], |_| {});
+    after_the_outage(&renewd);
+    let key = renewd.file("state/logins.key");
+    let metadata = fs::metadata(&key).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions());
+    assert_eq!((metadata.len(), mode & 0o777), (32, 0o600));
+    // After a stop it is the same, and a daemon without the key takes every login of a holder for one that may rest.
+    let directory = ended(renewd, Signal::TERM);
+    fs::remove_file(directory.path().join("state/logins.key")).unwrap();
+    let renewd = Renewd::start_in(directory, &[], |_| {});
+    assert_eq!(renewd.whole("renewd_state_damaged"), 0);
+    assert_eq!(phone(&renewd, "owner", "old", 1), 200);
+    let directory = ended(renewd, Signal::TERM);
+    fs::write(directory.path().join("state/logins.key"), "half").unwrap();
+    let renewd = Renewd::start_in(directory, &[], |_| {});
+    assert_eq!(phone(&renewd, "owner", "new", 2), 200);
+    let key = renewd.file("state/logins.key");
+    renewd.eventually("a whole key is written", |_| {
+        fs::metadata(&key).unwrap().len() == 32
+    });
+}
+
+/// Waits until so many refusals of logins are written down.
+fn wait_for_refusals(renewd: &Renewd, count: usize) {
+    let path = journal(renewd.directory.path());
+    renewd.eventually("refusals are written down", |_| {
+        let bytes = fs::read(&path).unwrap_or_default();
+        let riders = bytes.windows(2).filter(|window| window == b"\0r");
+        riders.count() >= count
+    });
+}
+
+/// The journal of a daemon that knew neither hashes nor which source had said no: in order a viewer with a string account, a
+/// co-host, a viewer who was refused a uid, a host, a viewer who renewed, `outcast`, the owner, uid 0, one whose uid a
+/// publisher took, then what changed: among it `outcast` banned.
+const FIRST_FORMAT: &[u8] = include_bytes!("journals/first-format.journal");
+
+fn records(bytes: &[u8], mut each: impl FnMut(&[u8])) -> journal::Reading {
+    let parent = tempfile::tempdir().unwrap();
+    let directory = StateDirectory::open(parent.path()).unwrap();
+    fs::write(parent.path().join("a.journal"), bytes).unwrap();
+    let (reading, result) = journal::read(&directory, "a.journal", &mut each);
+    result.unwrap();
+    reading
+}
+
+#[test]
+fn a_journal_of_the_first_format_is_read_as_it_was_meant() {
+    let mut sessions = Vec::<Kept>::new();
+    let mut forgotten = Vec::new();
+    let mut reader = Records::new(7);
+    let reading = records(FIRST_FORMAT, |bytes| match reader.decode(bytes) {
+        Some(Record::Session(kept)) => {
+            sessions.retain(|known| known.identity != kept.identity);
+            sessions.push(kept);
+        }
+        Some(Record::Forgotten(identity)) => forgotten.push(identity),
+        other => panic!("{other:?}"),
+    });
+    assert_eq!((reading.records, reading.damaged_bytes), (13, 0));
+    assert_eq!(forgotten.len(), 1);
+    assert_eq!(forgotten[0].subject, "taken");
+    for kept in &sessions {
+        let subject = kept.identity.subject.as_str();
+        assert_eq!(kept.login, None, "{subject}");
+        let lacks = if subject == "outcast" {
+            Grounds::ALL
+        } else {
+            Grounds::NONE
+        };
+        assert_eq!(kept.lacks, lacks, "{subject}");
+        assert_eq!(kept.refused, ["outcast", "refused"].contains(&subject));
+        let publisher = ["owner", "cohost", "65f000000000000000000002"].contains(&subject);
+        assert_eq!(kept.role == Role::Publisher, publisher, "{subject}");
+    }
+    let named = sessions
+        .iter()
+        .find(|kept| kept.identity.subject == "named");
+    assert_eq!(named.unwrap().identity.user, User::Account("ann".into()));
+    let viewer = sessions
+        .iter()
+        .find(|kept| kept.identity.subject == "viewer");
+    assert_eq!(viewer.unwrap().refreshes, 1);
+}
+
+/// What the first format's reader makes of a record, as it was: `None` counts as damage, `Some` names a session, and whether
+/// it is there.
+fn first_reader(bytes: &[u8]) -> Option<(String, String, User, bool)> {
+    fn take<'a>(rest: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
+        let (taken, left) = rest.split_at_checked(length)?;
+        *rest = left;
+        Some(taken)
+    }
+    fn text(rest: &mut &[u8]) -> Option<String> {
+        let length = take(rest, 2)?;
+        let length = u16::from_le_bytes([length[0], length[1]]);
+        String::from_utf8(take(rest, usize::from(length))?.to_vec()).ok()
+    }
+    let mut rest = bytes;
+    let is_session = match take(&mut rest, 1)? {
+        [1] => {
+            let [role, marks] = *take(&mut rest, 2)? else {
+                return None;
+            };
+            if role > 1 || marks & !7 != 0 {
+                return None;
+            }
+            take(&mut rest, 14)?;
+            true
+        }
+        [2] => false,
+        _ => return None,
+    };
+    let (channel, subject) = (text(&mut rest)?, text(&mut rest)?);
+    let user = match take(&mut rest, 1)? {
+        [0] => {
+            let uid = take(&mut rest, 4)?;
+            User::Uid(u32::from_le_bytes([uid[0], uid[1], uid[2], uid[3]]))
+        }
+        [1] => User::Account(text(&mut rest)?.into()),
+        _ => return None,
+    };
+    rest.is_empty()
+        .then_some((channel, subject, user, is_session))
+}
+
+#[test]
+fn the_first_formats_reader_finds_no_damage_in_what_is_written_today() {
+    let accounts = Scripted::start();
+    accounts.answer(200, "{}");
+    let renewd = Renewd::start(&with_accounts(&accounts));
+    let subjects = ["owner", "viewer", "bystander"];
+    for (uid, subject) in (1..).zip(subjects) {
+        assert_eq!(phone(&renewd, subject, "one", uid), 200);
+    }
+    accounts.answer(403, "{}");
+    assert_eq!(phone(&renewd, "viewer", "one", 2), 403);
+    accounts.answer(401, "{}");
+    assert_eq!(phone(&renewd, "bystander", "one", 3), 401);
+    let directory = ended(renewd, Signal::TERM);
+    let bytes = fs::read(journal(directory.path())).unwrap();
+    let (mut sessions, mut riders, mut denied) = (Vec::new(), 0, Vec::new());
+    let reading = records(&bytes, |bytes| {
+        let (channel, subject, user, there) = first_reader(bytes).expect("no damage");
+        match user {
+            User::Account(text) if text.starts_with('\0') => {
+                assert!(!there && channel.is_empty() && subject.is_empty());
+                riders += 1;
+            }
+            _ => {
+                assert!(there && channel == "live_show");
+                if bytes[2] & 4 != 0 {
+                    denied.push(subject.clone());
+                }
+                sessions.push(subject);
+            }
+        }
+    });
+    assert_eq!(reading.damaged_bytes, 0);
+    sessions.sort();
+    sessions.dedup();
+    assert_eq!(sessions, ["bystander", "owner", "viewer"]);
+    // Each session has its login beside it; a login and a subject are refused, of which it knows the latter.
+    assert!(riders >= 5, "{riders}");
+    assert_eq!(denied.last().map(String::as_str), Some("viewer"));
+    // And so does ours, which has the key.
+    let key = fs::read(directory.path().join("state/logins.key")).unwrap();
+    let logins = renewd::access::logins::Logins::default();
+    logins.adopt(key.try_into().unwrap());
+    let mut reader = Records::new(logins.key_name());
+    let (mut known, mut refused) = (Vec::<Option<Login>>::new(), 0);
+    records(&bytes, |bytes| match reader.decode(bytes) {
+        Some(Record::Session(kept)) => known.push(kept.login),
+        Some(Record::Refused(_)) => refused += 1,
+        Some(Record::Unknown) => {}
+        other => panic!("{other:?}"),
+    });
+    assert!(known.len() >= 3 && known.iter().all(Option::is_some));
+    assert_eq!(refused, 2);
 }

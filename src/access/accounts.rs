@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::logins::Whom;
 use super::lookup::{Answer, Lookups, NoAnswer};
 use crate::telemetry::labels::Outcome;
 use crate::telemetry::metrics::SourceMetrics;
@@ -96,6 +97,17 @@ impl Accounts {
     /// Whether the account may go on under this session.
     pub fn verdict(&self, account: &Account, session: Option<&str>) -> Result<(), Denial> {
         verdict(account, session, self.checks_session())
+    }
+
+    /// Whom the source means that denied so. Asked about a subject, it speaks of one login only where it has another one's
+    /// session; asked with a login, it speaks of that where it doesn't know who that is.
+    pub fn denies(&self, outcome: Outcome) -> Whom {
+        match (self, outcome) {
+            (_, Outcome::SessionReplaced) | (Self::ByCredentials(_), Outcome::Unauthenticated) => {
+                Whom::Login
+            }
+            _ => Whom::Subject,
+        }
     }
 
     /// Whether the login's session must be the account's.

@@ -4,6 +4,7 @@ pub mod accounts;
 pub mod authorize;
 pub mod endpoint;
 pub mod jwt;
+pub mod logins;
 pub mod lookup;
 pub mod mongodb;
 pub mod outage;

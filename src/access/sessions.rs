@@ -13,6 +13,8 @@ mod links;
 mod listing;
 mod packed;
 mod record;
+mod resting;
+mod session;
 #[cfg(test)]
 mod tests;
 mod words;
@@ -22,13 +24,16 @@ use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use self::bucket::{Bucket, Session};
+use self::bucket::Bucket;
 use self::keeping::Forgotten;
 pub use self::keeping::{Identity, Kept};
 use self::links::{Links, Shard};
 pub use self::listing::{Cursor, Filter, Held, Page};
-pub use self::record::Record;
-pub use self::words::{Allowed, Claim, Lapse, Refused, Rules, User};
+pub use self::record::{Record, Records};
+use self::session::Session;
+pub use self::words::{
+    Allowed, Basis, Claim, Ground, Grounds, Lapse, Refused, Resting, Rules, User,
+};
 use crate::role::Role;
 
 /// Buckets: enough that one holds some 120 of a million sessions, few enough that an idle table is small. A power of
@@ -144,18 +149,6 @@ impl Sessions {
         self.holding(channel, subject, role, now, |_| true)
     }
 
-    /// The role, as [`Self::held`] has it, whose last grant nobody has contradicted since: what a renewal may rest on while
-    /// a source gives no answer.
-    pub fn stands(
-        &self,
-        channel: &str,
-        subject: &str,
-        role: Option<Role>,
-        now: u64,
-    ) -> Option<Role> {
-        self.holding(channel, subject, role, now, |session| !session.is_denied())
-    }
-
     fn holding(
         &self,
         channel: &str,
@@ -206,6 +199,7 @@ impl Sessions {
     pub fn grant(
         &self,
         claim: Claim<'_>,
+        basis: Basis,
         rules: Rules,
         now: u64,
         expires: u64,
@@ -235,7 +229,7 @@ impl Sessions {
                 // The token is granted and not remembered. Refusing would end streams for our own bookkeeping.
                 return Ok(());
             }
-            bucket.record(key, &found, claim, now, expires, &self.counts)
+            bucket.record(key, &found, claim, basis, (now, expires), &self.counts)
         };
         let taken = bound.and_then(|(user, mut bound)| {
             let former = bound.set(user, key.0).filter(|former| *former != key.0)?;
@@ -260,16 +254,6 @@ impl Sessions {
         if let Some(mut bucket) = self.bucket(key) {
             let found = bucket.find(key, claim.channel, claim.subject);
             bucket.refuse(found, claim.user);
-        }
-    }
-
-    /// A source said no to what the subject holds in a channel (in this role; in any for `None`): until the next grant,
-    /// nothing of it [`Self::stands`].
-    pub fn denied(&self, channel: &str, subject: &str, role: Option<Role>, now: u64) {
-        let key = self.key(channel, subject);
-        if let Some(mut bucket) = self.bucket(key) {
-            let found = bucket.find(key, channel, subject);
-            bucket.deny(&found, role, seconds(now));
         }
     }
 

@@ -1,4 +1,5 @@
-//! Sessions over a restart: put back at the start, written down every few seconds and once more at the end.
+//! Sessions and refused logins over a restart: put back at the start, written down every few seconds and once more at
+//! the end; and the key of the hashes that logins are remembered by.
 //!
 //! Keeps true: no request waits for a disk; a crash loses what was granted since the last batch, a few seconds; a
 //! directory that can't be written costs nothing else, and is tried again until it can.
@@ -14,13 +15,17 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::state::State;
-use crate::access::sessions::{Identity, Record, Sessions};
+use crate::access::logins::{KEY, Logins};
+use crate::access::sessions::{Identity, Record, Records, Sessions};
 use crate::snapshot::Shared;
 use crate::state::directory::StateDirectory;
 use crate::state::journal::{self, Batch, Journal};
 
 /// The journal's file in the state directory.
 const JOURNAL: &str = "sessions.journal";
+
+/// The key's file in the state directory.
+const KEY_FILE: &str = "logins.key";
 
 /// From one batch to the next: a crash loses less than 10 s, the time that a slow disk takes to sync included.
 const BATCH: Duration = Duration::from_secs(2);
@@ -34,6 +39,9 @@ pub struct Keeper {
     state: Arc<State>,
     shared: Arc<Shared>,
     sessions: Arc<Sessions>,
+    logins: Arc<Logins>,
+    /// Whether the key in use is the one in the state directory.
+    key_kept: bool,
     journal: Option<Journal>,
     /// Batches in a row that couldn't be written.
     failures: u32,
@@ -57,12 +65,16 @@ impl Keeper {
         if !state.is_configured() {
             return None;
         }
-        let sessions = Arc::clone(&shared.current.load().sessions);
+        let snapshot = shared.current.load();
+        let (sessions, logins) = (Arc::clone(&snapshot.sessions), Arc::clone(&snapshot.logins));
         sessions.keep();
+        logins.keep();
         let mut keeper = Self {
             state: Arc::clone(state),
             shared: Arc::clone(shared),
             sessions,
+            logins,
+            key_kept: false,
             journal: None,
             failures: 0,
             due: Duration::ZERO,
@@ -75,6 +87,8 @@ impl Keeper {
 
     /// Begins to write on a directory, after putting back what it holds. What is known already is newer.
     fn take_up(&mut self, directory: &Arc<StateDirectory>) {
+        self.take_up_key(directory);
+        let mut records = Records::new(self.logins.key_name());
         let now = self.shared.clock.unix_seconds();
         let sessions = &self.sessions;
         let (mut unreadable, mut without_room) = (0_u64, 0_u64);
@@ -84,7 +98,7 @@ impl Keeper {
             .collect();
         let is_newer = |identity: &Identity| granted_since.contains(identity);
         let (reading, result) =
-            journal::read(directory, JOURNAL, |bytes| match Record::decode(bytes) {
+            journal::read(directory, JOURNAL, |bytes| match records.decode(bytes) {
                 Some(Record::Session(kept)) if is_newer(&kept.identity) => {}
                 Some(Record::Session(kept)) if kept.matters(now) => {
                     without_room += u64::from(!sessions.put_back(&kept, now));
@@ -92,6 +106,10 @@ impl Keeper {
                 Some(Record::Session(kept)) => sessions.strike_out(&kept.identity),
                 Some(Record::Forgotten(identity)) if is_newer(&identity) => {}
                 Some(Record::Forgotten(identity)) => sessions.strike_out(&identity),
+                Some(Record::Refused(refused)) => {
+                    self.logins.put_back(refused, now);
+                }
+                Some(Record::Unknown) => {}
                 None => unreadable += 1,
             });
         sessions.put_back_links();
@@ -117,6 +135,30 @@ impl Keeper {
         }
         tracing::debug!(records = reading.records, "sessions put back");
         self.journal = Some(Journal::new(Arc::clone(directory), JOURNAL));
+    }
+
+    /// Goes on with the key that was written down, if there is one.
+    fn take_up_key(&mut self, directory: &StateDirectory) {
+        match directory.read(KEY_FILE) {
+            Ok(Some(bytes)) => match <[u8; KEY]>::try_from(bytes) {
+                Ok(key) => {
+                    if key != *self.logins.key() {
+                        self.logins.adopt(key);
+                        self.sessions.forget_logins();
+                    }
+                    self.key_kept = true;
+                }
+                Err(bytes) => tracing::error!(
+                    file = KEY_FILE,
+                    bytes = bytes.len(),
+                    "the key of remembered logins is damaged: it is drawn anew, and what was remembered of logins is forgotten"
+                ),
+            },
+            Ok(None) => {}
+            Err(error) => {
+                tracing::error!(%error, file = KEY_FILE, "the key of remembered logins can't be read");
+            }
+        }
     }
 
     /// Writes down what has changed, unless a failure is too recent. Blocks on file IO.
@@ -167,14 +209,23 @@ impl Keeper {
     }
 
     fn batch(&mut self) -> io::Result<()> {
+        if let Some(directory) = self.state.directory()
+            && !self.key_kept
+        {
+            directory.write_atomically(KEY_FILE, &*self.logins.key())?;
+            self.key_kept = true;
+        }
         let Some(journal) = &mut self.journal else {
             return Err(io::ErrorKind::NotFound.into());
         };
         let now = self.shared.clock.unix_seconds();
         // Before the table is looked at: a session taken away and granted again must be in it, after its striking out.
         let forgotten = self.sessions.take_forgotten();
-        let whole = forgotten.is_none() || journal.must_be_whole();
+        let refused = self.logins.take_changes();
+        let whole = forgotten.is_none() || refused.is_none() || journal.must_be_whole();
+        let refused = if whole { None } else { refused };
         let mut writing = Writing {
+            records: Records::new(self.logins.key_name()),
             journal: Some(journal),
             batch: None,
             whole,
@@ -186,9 +237,14 @@ impl Keeper {
                 writing.write(&Record::Forgotten(identity))?;
             }
         }
+        for refused in refused.unwrap_or_else(|| self.logins.all(now)) {
+            writing.write(&Record::Refused(refused))?;
+        }
         for part in 0..Sessions::PARTS {
-            for kept in self.sessions.write_down(part, whole) {
+            for mut kept in self.sessions.write_down(part, whole) {
                 if kept.matters(now) {
+                    let subject = &kept.identity.subject;
+                    kept.account_refused = self.logins.refuses_subject(subject, now);
                     writing.write(&Record::Session(kept))?;
                 }
             }
@@ -202,6 +258,7 @@ impl Keeper {
 
 /// A batch that begins with its first record: where nothing has changed the disk is left alone.
 struct Writing<'a> {
+    records: Records,
     journal: Option<&'a mut Journal>,
     batch: Option<Batch<'a>>,
     whole: bool,
@@ -217,11 +274,13 @@ impl Writing<'_> {
 
     fn write(&mut self, record: &Record) -> io::Result<()> {
         self.begin()?;
-        match (&mut self.batch, record.encode()) {
-            (Some(batch), Some(bytes)) => batch.write(&bytes),
-            // A subject of more than 64 KiB fits in no request's header section.
-            _ => Ok(()),
+        // A subject of more than 64 KiB fits in no request's header section: such a record has no bytes.
+        for bytes in self.records.encode(record) {
+            if let Some(batch) = &mut self.batch {
+                batch.write(&bytes)?;
+            }
         }
+        Ok(())
     }
 }
 

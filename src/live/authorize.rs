@@ -1,6 +1,7 @@
 //! Row 11's last question: what the backend's own hook says of a grant that every other row allows.
 //!
-//! Keeps true: no answer is never a no; a holder rides through it, anybody else waits, unless the configuration says yes.
+//! Keeps true: no answer is never a no; a holder rides through it, anybody else waits, unless the configuration says yes;
+//! whom the hook has refused since waits whatever the configuration says.
 //! Must not know: how the hook is asked.
 
 use std::time::Duration;
@@ -9,15 +10,14 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::decision::holder::Holder;
 use super::decision::sources::rides_through;
 use super::decision::{Now, Refusal};
 use super::request::TokenRequest;
 use crate::access::authorize::Opinion;
-use crate::access::jwt::Claims;
-use crate::access::sessions::User;
+use crate::access::sessions::{Ground, User};
 use crate::config::model::OnError;
 use crate::role::Role;
-use crate::snapshot::Snapshot;
 use crate::telemetry::labels::Outcome;
 use crate::telemetry::traffic_labels::LookupOutcome;
 
@@ -36,16 +36,14 @@ struct Question<'a> {
     role: &'static str,
 }
 
-/// Asks the hook, where there is one: the longest lifetime it allows, or its no. `stands`: the caller holds a token in this
-/// role that nobody has said no to since.
+/// Asks the hook, where there is one: the longest lifetime it allows, or its no.
 pub(super) async fn ask(
-    snapshot: &Snapshot,
-    claims: &Claims,
+    holder: &Holder<'_>,
     request: &TokenRequest,
     role: Role,
-    stands: impl Fn() -> bool,
     now: Now,
 ) -> Result<Option<Duration>, Refusal> {
+    let (snapshot, claims) = (holder.snapshot, holder.claims);
     let (Some(authorizer), Some(hook)) = (&snapshot.authorizer, &snapshot.config.authorize) else {
         return Ok(None);
     };
@@ -68,14 +66,17 @@ pub(super) async fn ask(
             LookupOutcome::Miss,
             Err(Refusal::new(Outcome::PolicyDenied, String::from(message))),
         ),
-        Err(no_answer) if stands() && rides_through(no_answer, hook.stale_if_error, now) => {
+        Err(no_answer)
+            if rides_through(no_answer, hook.stale_if_error, now)
+                && holder.rests(Ground::Hook, Some(role)).is_some() =>
+        {
             (LookupOutcome::Stale, Ok(None))
         }
         Err(_) => (
             LookupOutcome::Error,
             match hook.on_error {
-                OnError::Allow => Ok(None),
-                OnError::Unavailable => Err(unavailable()),
+                OnError::Allow if !holder.is_refused(Ground::Hook, role) => Ok(None),
+                OnError::Allow | OnError::Unavailable => Err(unavailable()),
             },
         ),
     };

@@ -4,15 +4,18 @@
 //! and never a 403; while observing, nothing is charged.
 //! Must not know: sockets, how a response is written, how a token is made.
 
+pub(super) mod holder;
 pub(super) mod sources;
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use http::HeaderMap;
 use tokio::time::{Instant, timeout_at};
 
+use self::holder::Holder;
 use super::authorize;
 use super::credentials::{authenticate, credentials};
 use super::lifetime::{self, Bounds};
@@ -20,8 +23,7 @@ use super::messaging;
 use super::request::{self, BadBody, TokenRequest};
 use crate::access::accounts::Denial;
 use crate::access::jwt::Claims;
-use crate::access::sessions::{Claim, Refused, Rules, User};
-use crate::access::streams::Lookup;
+use crate::access::sessions::{Claim, Ground, Refused, Rules, User};
 use crate::clock::{Clock, timer_now};
 use crate::config::model::{self, DecisionMode, DefaultRole, ZeroUid};
 use crate::limit::{self, Charge};
@@ -86,6 +88,8 @@ pub struct Decision {
     pub accounts: Option<LookupOutcome>,
     /// How the streams source answered, if it was asked.
     pub streams: Option<LookupOutcome>,
+    /// The source that said no, where one did.
+    pub refused_by: Option<Ground>,
     /// Yes, or the row that refused.
     pub verdict: Result<Grant, Refusal>,
 }
@@ -229,6 +233,7 @@ struct Findings {
     role: Option<Role>,
     accounts: Option<LookupOutcome>,
     streams: Option<LookupOutcome>,
+    refused_by: Option<Ground>,
 }
 
 /// Decides. Nothing is recorded but rate-limit charges; the caller mints and records the grant.
@@ -238,6 +243,7 @@ pub async fn decide(snapshot: &Snapshot, clock: &Clock, asked: &Asked<'_>, now: 
         role: None,
         accounts: None,
         streams: None,
+        refused_by: None,
     };
     let (claims, request, enforced, verdict) =
         match authenticate(snapshot, clock, asked.headers, now).await {
@@ -285,6 +291,7 @@ pub async fn decide(snapshot: &Snapshot, clock: &Clock, asked: &Asked<'_>, now: 
         role: findings.role,
         accounts: findings.accounts,
         streams: findings.streams,
+        refused_by: findings.refused_by,
         verdict,
     }
 }
@@ -351,17 +358,17 @@ async fn judge(
 
     // Row 4. A holder's renewal never waits for what others ask of the channel.
     let asked_role = asked_role(snapshot, request);
-    let held = snapshot
-        .sessions
-        .held(channel, subject, asked_role, now.unix_seconds());
+    let holder = Holder {
+        snapshot,
+        claims,
+        channel,
+        now,
+        vouched: Cell::new(false),
+    };
+    let held = holder.held(asked_role);
     if held.is_some() {
         findings.endpoint = Endpoint::Refresh;
     }
-    // Looked up where a source gives no answer, for nobody else needs it.
-    let standing = |role| {
-        let sessions = &snapshot.sessions;
-        sessions.stands(channel, subject, role, now.unix_seconds())
-    };
     let charge = if enforced { Charge::Take } else { Charge::Peek };
     snapshot
         .limiter
@@ -369,25 +376,27 @@ async fn judge(
         .map_err(Refusal::limited)?;
 
     // Rows 6 to 9. Both sources are asked at once: together they may take no longer than one.
+    let resting = || holder.rests(Ground::Account, asked_role);
     let (account, stream) = tokio::join!(
-        sources::account(snapshot, caller, || standing(asked_role), now),
+        sources::account(snapshot, caller, resting, now),
         sources::look_stream(snapshot, subject, request, now)
     );
     findings.streams = Some(stream.outcome);
     if let Some((outcome, verdict)) = account {
         findings.accounts = Some(outcome);
+        let answered = is_answer(outcome);
+        findings.refused_by = (answered && verdict.is_err()).then_some(Ground::Account);
         verdict?;
+        holder.vouched.set(answered);
     }
-    let as_asked = || standing(asked_role);
-    let role =
-        sources::role_in_stream(snapshot, subject, request, as_asked, now, stream, findings)?;
+    let as_asked = || holder.rests(Ground::Stream, asked_role);
+    let role = sources::role_in_stream(snapshot, subject, request, as_asked, now, stream, findings)
+        .inspect_err(|_| {
+            let answered = findings.streams.is_some_and(is_answer);
+            findings.refused_by = answered.then_some(Ground::Stream);
+        })?;
     // Where no role was asked for, the one held may be another than the stream now gives.
-    let holds = |role| {
-        let sessions = &snapshot.sessions;
-        let held = sessions.held(channel, subject, Some(role), now.unix_seconds());
-        held.is_some()
-    };
-    if held.is_some_and(|held| held != role) && !holds(role) {
+    if held.is_some_and(|held| held != role) && holder.held(Some(role)).is_none() {
         findings.endpoint = path;
     }
 
@@ -398,12 +407,9 @@ async fn judge(
         user: &request.user,
         role,
     };
-    let streams_answer = matches!(
-        findings.streams,
-        Some(LookupOutcome::Hit | LookupOutcome::Miss)
-    );
+    let streams_answer = findings.streams.is_some_and(is_answer);
     if snapshot.config.policy.max_streams_per_publisher > 0 && streams_answer {
-        forget_ended_streams(snapshot, claim, now).await;
+        sources::forget_ended_streams(snapshot, claim, now).await;
     }
     let plan = lifetime::plan(&snapshot.config, claims);
     let rules = Rules {
@@ -422,8 +428,12 @@ async fn judge(
         let message = "This login has no user id for messaging, which tokens here open too";
         Refusal::new(Outcome::PolicyDenied, message)
     })?;
-    let stands = || standing(Some(role)).is_some();
-    let shortened = authorize::ask(snapshot, claims, request, role, stands, now).await?;
+    let shortened = authorize::ask(&holder, request, role, now)
+        .await
+        .inspect_err(|refusal| {
+            let said = refusal.outcome == Outcome::PolicyDenied;
+            findings.refused_by = said.then_some(Ground::Hook);
+        })?;
     let longest = shortened.unwrap_or(Duration::MAX);
     Ok(Grant {
         role,
@@ -436,6 +446,11 @@ async fn judge(
     })
 }
 
+/// Whether a source said something, rather than that its last word stands.
+fn is_answer(outcome: LookupOutcome) -> bool {
+    matches!(outcome, LookupOutcome::Hit | LookupOutcome::Miss)
+}
+
 /// The role that the request or the configuration names; `None` where the stream is to say.
 pub(super) fn asked_role(snapshot: &Snapshot, request: &TokenRequest) -> Option<Role> {
     request.role.or(match snapshot.config.token.default_role {
@@ -443,22 +458,4 @@ pub(super) fn asked_role(snapshot: &Snapshot, request: &TokenRequest) -> Option<
         DefaultRole::Subscriber => Some(Role::Subscriber),
         DefaultRole::Auto => None,
     })
-}
-
-/// A publisher's limit counts streams that are live now. Their tokens outlive streams, up to a lifetime: without this,
-/// who ended one stream could not begin the next. A source without an answer ends nothing, and isn't waited for again.
-async fn forget_ended_streams(snapshot: &Snapshot, claim: Claim<'_>, now: Now) {
-    let held = snapshot
-        .sessions
-        .publishing_elsewhere(claim, now.unix_seconds());
-    for channel in held {
-        let looked = snapshot.streams.look(&channel, None, now.patience()).await;
-        match looked.lookup {
-            Lookup::Found(stream) if stream.is_open() => {}
-            Lookup::NoAnswer { .. } => {}
-            Lookup::Found(_) | Lookup::NotFound => {
-                snapshot.sessions.ended(claim.subject, &channel);
-            }
-        }
-    }
 }

@@ -14,7 +14,7 @@ use super::request::{self, TokenRequest};
 use super::wire;
 use crate::access::accounts::{Account, Accounts};
 use crate::access::lookup::NoAnswer;
-use crate::access::sessions::{Claim, User};
+use crate::access::sessions::{Claim, Ground, Resting, User};
 use crate::access::streams::{Lookup, Stream};
 use crate::clock::{Clock, timer_now};
 use crate::config::model::{AccountsSource, DecisionMode, StreamsSource};
@@ -171,9 +171,10 @@ pub async fn explain(snapshot: &Snapshot, clock: &Clock, question: &Question) ->
     let held = snapshot
         .sessions
         .held(channel, subject, asked_role, now.unix_seconds());
-    let standing = snapshot
-        .sessions
-        .stands(channel, subject, asked_role, now.unix_seconds());
+    let standing = |ground| {
+        let (sessions, grounds) = (&snapshot.sessions, (ground, Resting::Anyone));
+        sessions.stands(channel, subject, asked_role, grounds, now.unix_seconds())
+    };
     rows.add("mode", "configuration", None, mode(snapshot, subject));
     if !clock.is_plausible() {
         rows.add("clock", "the system", None, unset(now));
@@ -185,8 +186,11 @@ pub async fn explain(snapshot: &Snapshot, clock: &Clock, question: &Question) ->
         None,
         limits(snapshot, subject, channel, held),
     );
-    account(snapshot, subject, standing, now, &mut rows).await;
-    let role = stream(snapshot, subject, &request, standing, now, clock, &mut rows).await;
+    let refused = snapshot.logins.refuses_subject(subject, now.unix_seconds());
+    let rests = standing(Ground::Account).filter(|_| !refused);
+    account(snapshot, subject, rests, now, &mut rows).await;
+    let rests = standing(Ground::Stream);
+    let role = stream(snapshot, subject, &request, rests, now, clock, &mut rows).await;
     sessions(snapshot, question, &request, role, now, &mut rows);
     authorize(snapshot, &mut rows);
     Explanation {
@@ -307,7 +311,7 @@ fn unanswered(no_answer: NoAnswer, stale: Duration, standing: Option<Role>, now:
     let failing = humantime::format_duration(Duration::from_secs(failing));
     if standing.is_some() && sources::rides_through(no_answer, stale, now) {
         Says::RidesThrough(format!(
-            "no answer for {failing}: a holder renews for {} in all",
+            "no answer for {failing}: a holder renews for {} in all, unless their login was refused or is of an older session",
             humantime::format_duration(stale)
         ))
     } else {

@@ -25,7 +25,7 @@ use self::decision::{Asked, Decision, Now, Refusal, Retry};
 use self::lifetime::Lifetimes;
 use self::mint::Mint;
 use self::wire::Minted;
-use crate::access::sessions::{Claim, User};
+use crate::access::sessions::{Basis, Claim, Ground, User};
 use crate::clock::{is_plausible, timer_now};
 use crate::context::RequestContext;
 use crate::http::body::{Body, RequestBody};
@@ -33,6 +33,7 @@ use crate::role::Role;
 use crate::snapshot::{Shared, Snapshot};
 use crate::telemetry::audit;
 use crate::telemetry::labels::{Endpoint, Outcome};
+use crate::telemetry::traffic_labels::LookupOutcome;
 
 /// What became of a token request.
 #[derive(Debug)]
@@ -89,7 +90,7 @@ pub async fn answer(
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(CONNECTION, close);
     }
-    note_refusal(snapshot, &decision, now);
+    remember(snapshot, &decision, now);
     report(shared, snapshot, context, &decision, issued, now);
     if decision.enforced {
         return Answer::Ours(response);
@@ -155,20 +156,33 @@ fn conclude(
         };
         // Who has a backup holds a token until that expires.
         let expires = issued_at + u64::from(lifetimes.last());
+        let basis = Basis::Decided {
+            login: snapshot.logins.session(claims),
+        };
         snapshot
             .sessions
-            .grant(claim, grant.rules, issued_at, expires)
+            .grant(claim, basis, grant.rules, issued_at, expires)
             .map_err(Refusal::of_session)?;
     }
     Ok((response, lifetimes))
 }
 
-/// Lets a holder's session know that it was refused a renewal: should it lapse, that is why.
-fn note_refusal(snapshot: &Snapshot, decision: &Decision, now: Now) {
-    if !decision.enforced || decision.verdict.is_ok() {
+/// Remembers what sources said: a refusal stands until its source says otherwise, and nothing rests on it meanwhile. A
+/// holder's session learns that it was refused a renewal: should it lapse, that is why.
+fn remember(snapshot: &Snapshot, decision: &Decision, now: Now) {
+    let (true, Some(claims)) = (decision.enforced, &decision.claims) else {
         return;
+    };
+    let outcome = decision.outcome();
+    let (logins, unix_now) = (&snapshot.logins, now.unix_seconds());
+    if let Some(LookupOutcome::Hit | LookupOutcome::Miss) = decision.accounts {
+        if decision.refused_by == Some(Ground::Account) {
+            logins.refuse(claims, snapshot.accounts.denies(outcome), unix_now);
+        } else {
+            logins.accept(claims);
+        }
     }
-    let (Some(claims), Some(request)) = (&decision.claims, &decision.request) else {
+    let (Some(request), Err(_)) = (&decision.request, &decision.verdict) else {
         return;
     };
     let (channel, subject) = (&*request.channel, &*claims.subject);
@@ -178,20 +192,18 @@ fn note_refusal(snapshot: &Snapshot, decision: &Decision, now: Now) {
         user: &request.user,
         role: decision.role.unwrap_or(Role::Subscriber),
     });
-    // What a source says against a holder takes away what an outage of it would let them rest on. Not what is said of
-    // one login alone: the same person's other device has a better one.
-    match decision.outcome() {
-        Outcome::AccountSuspended | Outcome::StreamNotLive | Outcome::ViewerBanned => {
+    let role = match outcome {
+        Outcome::NotOwner | Outcome::PolicyDenied => decision.role,
+        _ => None,
+    };
+    match decision.refused_by {
+        Some(ground @ (Ground::Stream | Ground::Hook)) => {
             snapshot
                 .sessions
-                .denied(channel, subject, None, now.unix_seconds());
+                .denied(channel, subject, ground, role, unix_now);
         }
-        Outcome::NotOwner | Outcome::PolicyDenied => {
-            snapshot
-                .sessions
-                .denied(channel, subject, decision.role, now.unix_seconds());
-        }
-        _ => {}
+        // Kept by subject and login, for all channels.
+        Some(Ground::Account) | None => {}
     }
 }
 

@@ -12,7 +12,9 @@ use std::task::Poll;
 use std::time::Duration;
 
 use crate::access::accounts::{Account, Accounts};
-use crate::access::sessions::Sessions;
+use crate::access::jwt::Claims;
+use crate::access::logins::Logins;
+use crate::access::sessions::{Basis, Ground, Grounds, Sessions};
 use crate::access::streams::{Looked, Lookup, Stream, Streams};
 use crate::agora::reissue::Token;
 use crate::clock::Clock;
@@ -31,6 +33,10 @@ pub struct Judge {
     pub accounts: Arc<Accounts>,
     /// `[streams]`.
     pub streams: Arc<Streams>,
+    /// Which logins the accounts source refused.
+    pub logins: Arc<Logins>,
+    /// Whether what it refuses here is remembered; nothing is while observing.
+    pub remembers: bool,
     /// How long a source took.
     pub clock: Clock,
     /// The caller, where the request carries a verifying JWT.
@@ -54,8 +60,8 @@ pub struct Judge {
 /// Whom a JWT names.
 #[derive(Debug)]
 pub struct Caller {
-    /// Its subject.
-    pub subject: Box<str>,
+    /// What it says.
+    pub claims: Claims,
     /// The JWT itself, for a source that is asked with it.
     pub credentials: Box<str>,
 }
@@ -88,7 +94,10 @@ pub struct Known {
 /// What the source says of the caller's account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
+    /// For this very login.
     Good,
+    /// Not denied; but there is none, or it is signed in elsewhere.
+    Elsewhere,
     Denied(Outcome),
     NoAnswer,
 }
@@ -152,7 +161,10 @@ impl Judge {
         let silent = account == Standing::NoAnswer || stream == Some(Seen::NoAnswer);
         Some(match token.role() {
             Role::Subscriber => self.watching(token, silent, false),
-            Role::Publisher => self.publishing(token, stream.as_ref(), silent),
+            Role::Publisher => {
+                let vouched = account != Standing::Elsewhere;
+                self.publishing(token, stream.as_ref(), silent, vouched)
+            }
         })
     }
 
@@ -163,7 +175,25 @@ impl Judge {
 
     /// Who asks, if that is known.
     pub fn subject(&self) -> Option<&str> {
-        self.caller.as_ref().map(|caller| &*caller.subject)
+        self.caller.as_ref().map(|caller| &*caller.claims.subject)
+    }
+
+    /// What a session is opened on by a token that is handed on. Nothing rests on accounts for a login that they know
+    /// nothing of, or another one instead of; nor is that the holder's latest.
+    pub fn basis(&self, known: &Known) -> Basis {
+        let asked = self.accounts.lookups().is_some();
+        let (vouched, caller) = match (&self.caller, known.account) {
+            (None, _) | (Some(_), Some(Standing::Elsewhere)) => (!asked, None),
+            (Some(caller), _) => (true, Some(caller)),
+        };
+        Basis::HandedOn {
+            login: caller.and_then(|caller| self.logins.session(&caller.claims)),
+            lacks: if vouched {
+                Grounds::NONE
+            } else {
+                Grounds::of(Ground::Account)
+            },
+        }
     }
 
     fn account(&self, known: &Known) -> Option<Standing> {
@@ -187,7 +217,13 @@ impl Judge {
     }
 
     /// A token to publish with in a stream is its owner's and its co-hosts'.
-    fn publishing(&self, token: &Token, stream: Option<&Seen>, silent: bool) -> Verdict {
+    fn publishing(
+        &self,
+        token: &Token,
+        stream: Option<&Seen>,
+        silent: bool,
+        vouched: bool,
+    ) -> Verdict {
         let others = |nothing: Verdict| match self.publisher_for_others {
             PublisherForOthers::Withhold => nothing,
             PublisherForOthers::Subscriber => self.watching(token, silent, true),
@@ -203,6 +239,7 @@ impl Judge {
         }
         let trusted = self.trust_publisher
             && self.caller.is_some()
+            && vouched
             && !self.stands_refused(token, &Role::ALL);
         if silent && !trusted {
             return others(Verdict::Unanswered);
@@ -215,15 +252,21 @@ impl Judge {
 
     /// Whether a source has said no to the caller since their last token for the channel in one of these roles.
     fn stands_refused(&self, token: &Token, roles: &[Role]) -> bool {
-        let (Some(subject), Some(channel)) = (self.subject(), token.channel()) else {
+        let Some(Caller { claims, .. }) = &self.caller else {
             return false;
         };
-        let channel = String::from_utf8_lossy(channel);
         let now = self.clock.unix_seconds();
+        if self.logins.refuses(claims, now) {
+            return true;
+        }
+        let Some(channel) = token.channel().map(String::from_utf8_lossy) else {
+            return false;
+        };
+        let (sessions, subject) = (&self.sessions, &claims.subject);
         roles.iter().any(|role| {
-            let (sessions, role) = (&self.sessions, Some(*role));
-            let holds = sessions.held(&channel, subject, role, now).is_some();
-            holds && sessions.stands(&channel, subject, role, now).is_none()
+            [Ground::Stream, Ground::Hook]
+                .into_iter()
+                .any(|ground| sessions.is_refused(&channel, subject, *role, ground, now))
         })
     }
 
@@ -270,12 +313,14 @@ impl Judge {
         let Some(caller) = &self.caller else {
             return Standing::Good;
         };
+        let claims = &caller.claims;
+        let (subject, session) = (&claims.subject, claims.session.as_deref());
         let mut since = None;
         loop {
             let began = self.clock.elapsed();
-            let looked =
-                self.accounts
-                    .look(&caller.subject, &caller.credentials, since, self.patience);
+            let looked = self
+                .accounts
+                .look(subject, &caller.credentials, since, self.patience);
             let Some(looked) = looked.await else {
                 return Standing::Good;
             };
@@ -288,9 +333,15 @@ impl Judge {
                 return Standing::NoAnswer;
             };
             let Account::Denied(denial) = &*answer.value else {
-                return Standing::Good;
+                let verdict = self.accounts.verdict(&answer.value, session);
+                return verdict.map_or(Standing::Elsewhere, |()| Standing::Good);
             };
             if since.is_some() || answer.asked_at >= self.since {
+                if self.remembers {
+                    let whom = self.accounts.denies(denial.outcome);
+                    let now = self.clock.unix_seconds();
+                    self.logins.refuse(claims, whom, now);
+                }
                 return Standing::Denied(denial.outcome);
             }
             since = Some(self.since);
@@ -355,7 +406,7 @@ impl Judge {
 
     fn is_banned(&self, stream: &Stream) -> bool {
         let mut caller = self.caller.iter();
-        caller.any(|caller| stream.bans(&caller.subject))
+        caller.any(|caller| stream.bans(&caller.claims.subject))
     }
 }
 

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::access::sessions::{Claim, Rules, Sessions, User};
+use crate::access::sessions::{Basis, Claim, Ground, Rules, Sessions, User};
 use crate::agora::reissue::Token;
 use crate::clock::{Clock, Entropy};
 use crate::context::RequestId;
@@ -51,6 +51,8 @@ pub struct Reissued<'a> {
     pub token: &'a Token,
     /// Whose session a publisher's token is.
     pub holder: Option<&'a str>,
+    /// What that is opened on.
+    pub basis: Basis,
     /// When the new one ends, Unix seconds.
     pub expires: u64,
     /// When the old one was found, on the clock's monotonic scale.
@@ -82,6 +84,7 @@ impl Ledger {
         let Reissued {
             token,
             holder,
+            basis,
             expires,
             found,
         } = reissued;
@@ -100,7 +103,7 @@ impl Ledger {
             };
             // A limit that says no to the session says nothing of the token: those who ask for tokens are held to it.
             let now = self.clock.unix_seconds();
-            let _ = self.sessions.grant(claim, self.rules, now, expires);
+            let _ = self.sessions.grant(claim, basis, self.rules, now, expires);
         }
     }
 
@@ -108,6 +111,16 @@ impl Ledger {
     pub fn withheld(&self, token: &Token, found: Duration, outcome: Outcome) {
         self.route.token(ReissueOutcome::Withheld);
         self.decided(token, found, outcome, None);
+        // The streams source has said no, whatever is asked for next.
+        if outcome == Outcome::ViewerBanned
+            && !self.observing
+            && let (Some(subject), Some(channel)) = (&self.subject, token.channel())
+        {
+            let channel = String::from_utf8_lossy(channel);
+            let now = self.clock.unix_seconds();
+            self.sessions
+                .denied(&channel, subject, Ground::Stream, None, now);
+        }
     }
 
     /// A token is withheld because nobody could say.

@@ -62,11 +62,13 @@ pub fn plan<B>(
     let rule = reissue.rules.get(position)?;
     let route = snapshot.reissue_metrics.get(position)?;
     let caller = caller(shared, snapshot, request.headers());
-    let subject = caller.as_ref().map(|caller| caller.subject.clone());
+    let subject = caller.as_ref().map(|caller| caller.claims.subject.clone());
     let observing = reissue.mode == ReissueMode::Observe || !is_enforced(subject.as_deref());
     let judge = Judge {
         accounts: Arc::clone(&snapshot.accounts),
         streams: Arc::clone(&snapshot.streams),
+        logins: Arc::clone(&snapshot.logins),
+        remembers: !observing,
         clock: shared.clock.clone(),
         caller,
         require_auth: rule.require_auth,
@@ -116,7 +118,7 @@ fn caller(shared: &Shared, snapshot: &Snapshot, headers: &HeaderMap) -> Option<C
     let credentials = credentials.ok()?;
     let claims = snapshot.verifier.verify(credentials, &shared.clock).ok()?;
     Some(Caller {
-        subject: claims.subject,
+        claims,
         credentials: credentials.into(),
     })
 }

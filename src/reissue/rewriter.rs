@@ -18,6 +18,7 @@ use super::judge::{Asking, Judge, Known, Question, Verdict};
 use super::ledger::{Ledger, Reissued};
 use super::names::{Before, NEARBY, candidates};
 use super::scan::{Piece, Scanner, Suspect};
+use crate::access::sessions::Basis;
 use crate::agora::reissue::{Fate, Nameless, Project, Recognised, Token};
 use crate::clock::is_plausible;
 use crate::http::rewrite::Rewrite;
@@ -302,7 +303,9 @@ impl Rewriter {
             None => self.withheld(),
         };
         if !matches!(decided, Decided::Behind) {
-            noting.note(ledger, &verdict, !matches!(decided, Decided::Withheld(_)));
+            let given = !matches!(decided, Decided::Withheld(_));
+            let basis = parts.judge.basis(&self.known);
+            noting.note(ledger, &verdict, given.then_some(basis));
         }
         decided
     }
@@ -401,7 +404,7 @@ impl Rewriter {
                 holder: None,
                 demoted: false,
             };
-            noting.note(ledger, &granted, true);
+            noting.note(ledger, &granted, Some(judge.basis(&self.known)));
             return;
         }
         let question = judge.question(&noting.token);
@@ -413,7 +416,7 @@ impl Rewriter {
             known.learn(asking.await);
             let verdict = judge.verdict(&noting.token, &known);
             let verdict = verdict.unwrap_or(Verdict::Unanswered);
-            noting.note(&ledger, &verdict, true);
+            noting.note(&ledger, &verdict, Some(judge.basis(&known)));
             drop(under_way);
         });
     }
@@ -444,15 +447,16 @@ impl Noting {
         self.is_short && matches!(verdict, Verdict::Granted { demoted: false, .. })
     }
 
-    /// `given` says whether what is granted could be made.
-    fn note(&self, ledger: &Ledger, verdict: &Verdict, given: bool) {
+    /// `made_on` says on what it was granted, if it could be made.
+    fn note(&self, ledger: &Ledger, verdict: &Verdict, made_on: Option<Basis>) {
         match verdict {
             Verdict::Granted { .. } if self.stays(verdict) => ledger.short(),
-            Verdict::Granted { holder, .. } if given => {
-                if let Some(token) = self.granted(verdict) {
+            Verdict::Granted { holder, .. } if made_on.is_some() => {
+                if let (Some(token), Some(basis)) = (self.granted(verdict), made_on) {
                     ledger.replaced(Reissued {
                         token: &token,
                         holder: holder.as_deref(),
+                        basis,
                         expires: self.expires,
                         found: self.found,
                     });
@@ -526,6 +530,7 @@ mod tests {
 
     use super::*;
     use crate::access::accounts::Accounts;
+    use crate::access::jwt::Claims;
     use crate::access::sessions::{Rules, Sessions};
     use crate::access::streams::{Stream, StreamSource, Streams, Table};
     use crate::agora::parse::{Parsed, parse};
@@ -586,8 +591,15 @@ mod tests {
             accounts: Arc::new(Accounts::None),
             streams: Arc::new(streams),
             clock: clock.clone(),
+            logins: Arc::default(),
+            remembers: true,
             caller: Some(Caller {
-                subject: "ann".into(),
+                claims: Claims {
+                    subject: "ann".into(),
+                    session: None,
+                    expires_at: None,
+                    all: "{}".into(),
+                },
                 credentials: "".into(),
             }),
             require_auth: false,

@@ -6,8 +6,9 @@
 use std::time::Duration;
 
 use super::column::Column;
-use super::packed::Packed;
-use super::{Allowed, Claim, Counts, GRACE, Key, Refused, User};
+use super::session::{CHANGED, COUNTED, ENDED, LACKS, REFUSED, Session};
+use super::{Allowed, Basis, Claim, Counts, Ground, Grounds, Key, Refused, User};
+use crate::access::logins::Login;
 use crate::role::Role;
 
 /// Users (uids, accounts) one subject may hold in one channel. A person has a few devices; without a bound one login
@@ -16,129 +17,6 @@ pub(super) const USERS_PER_SUBJECT: usize = 8;
 
 /// Shortest token worth having; what is left of a session below it is not.
 const SHORTEST: Duration = Duration::from_mins(1);
-
-/// A renewal was refused since the last grant.
-const REFUSED: u8 = 1;
-/// The publisher's stream is over.
-const ENDED: u8 = 2;
-/// It counts as live; one that has expired no longer does, and is kept to see whether it lapses.
-const COUNTED: u8 = 4;
-/// It has changed since it was last written down.
-const CHANGED: u8 = 8;
-/// A source has said no since the last grant.
-const DENIED: u8 = 16;
-
-/// One subject's tokens for one channel under one user, in 80 bytes. Times are Unix seconds, until 2106.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Session {
-    pub(super) channel: Packed,
-    pub(super) subject: Packed,
-    pub(super) user: User,
-    /// The subject's first token for the channel in an unbroken row.
-    pub(super) first_issued: u32,
-    /// When the token of each role expires; 0: none.
-    pub(super) expires: [u32; 2],
-    /// Tokens after the first; stays at the highest number.
-    pub(super) refreshes: u16,
-    marks: u8,
-    /// The last token's.
-    pub(super) role: Role,
-}
-
-impl Session {
-    pub(super) fn new(claim: Claim<'_>, first_issued: u32) -> Self {
-        Self {
-            channel: Packed::new(claim.channel),
-            subject: Packed::new(claim.subject),
-            user: claim.user.clone(),
-            first_issued,
-            expires: [0; 2],
-            refreshes: 0,
-            marks: 0,
-            role: claim.role,
-        }
-    }
-
-    /// When its last token expires.
-    pub(super) fn last_expiry(&self) -> u32 {
-        self.expires[0].max(self.expires[1])
-    }
-
-    pub(super) fn is_live(&self, now: u32) -> bool {
-        self.last_expiry() > now
-    }
-
-    /// Whether a further token begins another session: who renews a little late goes on with theirs. Otherwise nobody would
-    /// reach the full length of one who asks anew as soon as it is cut.
-    pub(super) fn is_over(&self, now: u32) -> bool {
-        self.last_expiry().saturating_add(GRACE) <= now
-    }
-
-    pub(super) fn is_refused(&self) -> bool {
-        self.marks & REFUSED != 0
-    }
-
-    pub(super) fn is_denied(&self) -> bool {
-        self.marks & DENIED != 0
-    }
-
-    pub(super) fn is_ended(&self) -> bool {
-        self.marks & ENDED != 0
-    }
-
-    /// Whether it holds a publisher's token for a stream that goes on.
-    pub(super) fn publishes(&self, now: u32) -> bool {
-        self.expires[Role::Publisher.index()] > now && !self.is_ended()
-    }
-
-    /// Whether it ever held a publisher's token.
-    pub(super) fn published(&self) -> bool {
-        self.expires[Role::Publisher.index()] != 0
-    }
-
-    /// Sets the marks that are written down.
-    pub(super) fn mark(&mut self, refused: bool, ended: bool, denied: bool) {
-        self.marks &= !(REFUSED | ENDED | DENIED);
-        for (marked, mark) in [(refused, REFUSED), (ended, ENDED), (denied, DENIED)] {
-            self.marks |= if marked { mark } else { 0 };
-        }
-    }
-
-    /// A further token.
-    fn renew(
-        &mut self,
-        claim: Claim<'_>,
-        first_issued: u32,
-        now: u32,
-        expires: u32,
-        counts: &Counts,
-    ) {
-        if self.marks & COUNTED == 0 {
-            counts.live(claim.role);
-        } else {
-            counts.changed(self.role, claim.role);
-        }
-        self.role = claim.role;
-        self.user = claim.user.clone();
-        self.refreshes = self.refreshes.saturating_add(1);
-        if self.is_over(now) {
-            // What it was is over, and a session of its own begins.
-            self.first_issued = first_issued;
-            self.refreshes = 0;
-        }
-        if !self.is_live(now) {
-            self.expires = [0; 2];
-        }
-        self.mark(false, false, false);
-        self.set(COUNTED);
-        let until = &mut self.expires[claim.role.index()];
-        *until = (*until).max(expires);
-    }
-
-    fn set(&mut self, mark: u8) {
-        self.marks |= mark | CHANGED;
-    }
-}
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -272,23 +150,37 @@ impl Bucket {
         key: Key,
         found: &Found,
         claim: Claim<'_>,
-        now: u32,
-        expires: u32,
+        basis: Basis,
+        (now, expires): (u32, u32),
         counts: &Counts,
     ) -> Displaced {
         self.changed = true;
         let first_issued = self.first_issued(found, now).unwrap_or(now);
+        let login = self.settle(found, basis);
         let known = self.renewed(found, claim.user);
         if let Some(session) = known.and_then(|index| self.sessions.get_mut(index)) {
             let renamed = session.user != *claim.user;
             session.renew(claim, first_issued, now, expires, counts);
+            if let Basis::Decided { .. } = basis {
+                session.mark(false, false, Grounds::NONE);
+                session.login = login;
+            }
             return Displaced {
                 renamed,
                 dropped: None,
             };
         }
+        let lacks = match basis {
+            Basis::Decided { .. } => Grounds::NONE,
+            Basis::HandedOn { lacks, .. } => {
+                let others = self.found(found).map(Session::lacks);
+                others.fold(lacks, Grounds::and)
+            }
+        };
         let dropped = self.make_room(found, counts);
         let mut session = Session::new(claim, first_issued);
+        session.mark(false, false, lacks);
+        session.login = login;
         session.expires[claim.role.index()] = expires;
         session.set(COUNTED);
         counts.live(claim.role);
@@ -297,6 +189,27 @@ impl Bucket {
             renamed: false,
             dropped,
         }
+    }
+
+    /// Makes the login of a grant the latest of all the subject's sessions in the channel: another of theirs may be that of
+    /// a device that was stolen. Gives the login that the session granted is of.
+    fn settle(&mut self, found: &Found, basis: Basis) -> Option<Login> {
+        let (Basis::Decided { login } | Basis::HandedOn { login, .. }) = basis;
+        let Some(login) = login else {
+            return match basis {
+                Basis::Decided { .. } => None,
+                Basis::HandedOn { .. } => self.found(found).find_map(|session| session.login),
+            };
+        };
+        for index in &found.0 {
+            if let Some(session) = self.sessions.get_mut(*index)
+                && session.login != Some(login)
+            {
+                session.login = Some(login);
+                session.marks |= CHANGED;
+            }
+        }
+        Some(login)
     }
 
     /// Takes the subject's session that ends soonest, if it has as many as it may.
@@ -366,12 +279,12 @@ impl Bucket {
     }
 
     /// A source said no to the subject, in this role or in any.
-    pub(super) fn deny(&mut self, found: &Found, role: Option<Role>, now: u32) {
+    pub(super) fn deny(&mut self, found: &Found, ground: Ground, role: Option<Role>, now: u32) {
         let holds = |session: &Session| role.is_none_or(|role| session.expires[role.index()] > now);
         let places = found.0.iter().copied();
         let meant = places.filter(|index| self.sessions.get(*index).is_some_and(holds));
         let meant = Found(meant.collect());
-        self.mark(&meant, DENIED);
+        self.mark(&meant, Grounds::of(ground).bits() << LACKS);
     }
 
     /// The subject's stream in the channel is over.
@@ -442,6 +355,13 @@ impl Bucket {
                 session.marks &= !CHANGED;
                 each(session);
             }
+        }
+    }
+
+    /// Every session becomes one that any login of its subject may rest on.
+    pub(super) fn forget_logins(&mut self) {
+        for session in self.sessions.iter_mut() {
+            session.login = None;
         }
     }
 

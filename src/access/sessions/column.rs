@@ -3,7 +3,8 @@
 //!
 //! Keeps true: every piece but the last is full; at most one piece is partly empty.
 
-/// Elements in a piece. 16 sessions of 80 bytes and 16 links of 16 bytes both fill one of mimalloc's sizes.
+/// Elements in a piece. 16 links of 16 bytes fill one of mimalloc's sizes, 16 sessions of 88 bytes all but a
+/// twelfth of one.
 const PIECE: usize = 16;
 
 /// See the module.

@@ -6,8 +6,9 @@
 
 use std::sync::atomic::Ordering;
 
-use super::bucket::Session;
-use super::{BUCKETS, Claim, GRACE, Key, Sessions, User, lock, seconds};
+use super::session::Session;
+use super::{BUCKETS, Claim, GRACE, Grounds, Key, Sessions, User, lock, seconds};
+use crate::access::logins::Login;
 use crate::role::Role;
 
 /// Names that may wait to be written down; beyond, the whole table is written anew. A session is taken away before its
@@ -42,8 +43,13 @@ pub struct Kept {
     pub refused: bool,
     /// The publisher's stream is over.
     pub ended: bool,
-    /// A source has said no since the last grant.
-    pub denied: bool,
+    /// The sources whose yes it lacks.
+    pub lacks: Grounds,
+    /// The session of the login that the subject's latest grant in the channel was for.
+    pub login: Option<Login>,
+    /// The accounts source refuses its subject. For the binary before this one, which looks for that here; the table
+    /// itself doesn't know.
+    pub account_refused: bool,
 }
 
 /// Sessions that were taken away before they expired, to be struck out where they are written down.
@@ -86,8 +92,15 @@ impl Kept {
             refreshes: session.refreshes,
             refused: session.is_refused(),
             ended: session.is_ended(),
-            denied: session.is_denied(),
+            lacks: session.lacks(),
+            login: session.login,
+            account_refused: false,
         }
+    }
+
+    /// Whether some source has said no since the last grant.
+    pub(super) fn is_denied(&self) -> bool {
+        self.account_refused || self.lacks != Grounds::NONE
     }
 
     /// Whether there is still something to know of it: until then it may be renewed, or be a lapse.
@@ -150,9 +163,17 @@ impl Sessions {
         let mut session = Session::new(claim, kept.first_issued);
         session.expires = kept.expires;
         session.refreshes = kept.refreshes;
-        session.mark(kept.refused, kept.ended, kept.denied);
+        session.mark(kept.refused, kept.ended, kept.lacks);
+        session.login = kept.login;
         bucket.put_back(key, session, seconds(now), &self.counts);
         true
+    }
+
+    /// Forgets which logins grants were for: what is known of them was made with another key.
+    pub fn forget_logins(&self) {
+        for bucket in &self.buckets {
+            lock(bucket).forget_logins();
+        }
     }
 
     /// Strikes out a session that was put back.

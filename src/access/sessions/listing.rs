@@ -7,7 +7,8 @@
 use std::fmt;
 use std::hash::BuildHasher as _;
 
-use super::bucket::{Bucket, Session};
+use super::bucket::Bucket;
+use super::session::Session;
 use super::{Sessions, User, lock, seconds};
 use crate::role::Role;
 

@@ -1,9 +1,11 @@
 //! What the table keeps true.
 
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use super::bucket::USERS_PER_SUBJECT;
 use super::*;
+use crate::access::logins::Login;
 use crate::telemetry::labels::LapseCause;
 
 const RULES: Rules = Rules {
@@ -11,6 +13,7 @@ const RULES: Rules = Rules {
     max_streams_per_publisher: 0,
     max_session: Duration::ZERO,
 };
+const DECIDED: Basis = Basis::Decided { login: None };
 const SEVEN: User = User::Uid(7);
 const ZERO: User = User::Uid(0);
 
@@ -78,7 +81,7 @@ fn restarted(sessions: &Sessions, now: u64) -> Sessions {
 fn a_subject_holds_what_was_granted_until_it_expires() {
     let sessions = Sessions::new(10);
     sessions
-        .grant(viewer("ann", &SEVEN), RULES, 100, 200)
+        .grant(viewer("ann", &SEVEN), DECIDED, RULES, 100, 200)
         .unwrap();
     assert_eq!(
         sessions.held("show", "ann", None, 199),
@@ -97,14 +100,14 @@ fn a_subject_holds_what_was_granted_until_it_expires() {
 fn a_uid_belongs_to_its_subscriber_while_their_token_lives() {
     let sessions = Sessions::new(10);
     sessions
-        .grant(viewer("ann", &SEVEN), RULES, 100, 200)
+        .grant(viewer("ann", &SEVEN), DECIDED, RULES, 100, 200)
         .unwrap();
     assert_eq!(
         sessions.check(viewer("bob", &SEVEN), RULES, 199),
         Err(Refused::UidTaken)
     );
     assert_eq!(
-        sessions.grant(viewer("bob", &SEVEN), RULES, 199, 300),
+        sessions.grant(viewer("bob", &SEVEN), DECIDED, RULES, 199, 300),
         Err(Refused::UidTaken)
     );
     assert!(sessions.check(viewer("ann", &SEVEN), RULES, 199).is_ok());
@@ -115,10 +118,10 @@ fn a_uid_belongs_to_its_subscriber_while_their_token_lives() {
 fn a_publisher_takes_a_uid_over_and_the_former_holder_holds_nothing() {
     let sessions = Sessions::new(10);
     sessions
-        .grant(viewer("ann", &SEVEN), RULES, 100, 200)
+        .grant(viewer("ann", &SEVEN), DECIDED, RULES, 100, 200)
         .unwrap();
     sessions
-        .grant(host("owner", &SEVEN), RULES, 110, 210)
+        .grant(host("owner", &SEVEN), DECIDED, RULES, 110, 210)
         .unwrap();
     assert_eq!(sessions.held("show", "ann", None, 120), None);
     assert_eq!(
@@ -142,11 +145,11 @@ fn a_publisher_takes_a_uid_over_and_the_former_holder_holds_nothing() {
 fn uid_zero_is_never_bound() {
     let sessions = Sessions::new(10);
     sessions
-        .grant(viewer("ann", &ZERO), RULES, 100, 200)
+        .grant(viewer("ann", &ZERO), DECIDED, RULES, 100, 200)
         .unwrap();
     assert!(
         sessions
-            .grant(viewer("bob", &ZERO), RULES, 100, 200)
+            .grant(viewer("bob", &ZERO), DECIDED, RULES, 100, 200)
             .is_ok()
     );
 }
@@ -159,11 +162,11 @@ fn unbound_uids_may_be_shared() {
         ..RULES
     };
     sessions
-        .grant(viewer("ann", &SEVEN), rules, 100, 200)
+        .grant(viewer("ann", &SEVEN), DECIDED, rules, 100, 200)
         .unwrap();
     assert!(
         sessions
-            .grant(viewer("bob", &SEVEN), rules, 100, 200)
+            .grant(viewer("bob", &SEVEN), DECIDED, rules, 100, 200)
             .is_ok()
     );
 }
@@ -172,10 +175,10 @@ fn unbound_uids_may_be_shared() {
 fn the_first_refresh_with_a_uid_takes_over_the_zero_uid_session() {
     let sessions = Sessions::new(10);
     sessions
-        .grant(viewer("ann", &ZERO), RULES, 100, 200)
+        .grant(viewer("ann", &ZERO), DECIDED, RULES, 100, 200)
         .unwrap();
     sessions
-        .grant(viewer("ann", &SEVEN), RULES, 150, 250)
+        .grant(viewer("ann", &SEVEN), DECIDED, RULES, 150, 250)
         .unwrap();
     assert_eq!(sessions.count(Role::Subscriber), 1);
     assert_eq!(
@@ -190,7 +193,13 @@ fn a_subject_changes_devices_freely_but_cannot_take_every_uid() {
     for uid in 1..=20 {
         let user = User::Uid(uid);
         sessions
-            .grant(viewer("ann", &user), RULES, 100, 200 + u64::from(uid))
+            .grant(
+                viewer("ann", &user),
+                DECIDED,
+                RULES,
+                100,
+                200 + u64::from(uid),
+            )
             .unwrap();
     }
     assert_eq!(sessions.count(Role::Subscriber), USERS_PER_SUBJECT);
@@ -217,7 +226,7 @@ fn a_publisher_holds_only_so_many_channels() {
         ..host("owner", &SEVEN)
     };
     sessions
-        .grant(host("owner", &SEVEN), rules, 100, 200)
+        .grant(host("owner", &SEVEN), DECIDED, rules, 100, 200)
         .unwrap();
     assert!(sessions.check(host("owner", &SEVEN), rules, 150).is_ok());
     assert_eq!(
@@ -244,7 +253,7 @@ fn a_session_has_a_full_length_across_uids() {
         at_most(600)
     );
     sessions
-        .grant(viewer("ann", &SEVEN), rules, 100, 700)
+        .grant(viewer("ann", &SEVEN), DECIDED, rules, 100, 700)
         .unwrap();
     let other = User::Uid(8);
     assert_eq!(
@@ -252,7 +261,7 @@ fn a_session_has_a_full_length_across_uids() {
         at_most(200)
     );
     sessions
-        .grant(viewer("ann", &other), rules, 500, 700)
+        .grant(viewer("ann", &other), DECIDED, rules, 500, 700)
         .unwrap();
     assert_eq!(
         sessions.check(viewer("ann", &other), rules, 650),
@@ -264,10 +273,10 @@ fn a_session_has_a_full_length_across_uids() {
 fn a_sweep_forgets_what_has_expired_and_nothing_else() {
     let sessions = Sessions::new(10);
     sessions
-        .grant(viewer("ann", &SEVEN), RULES, 100, 200)
+        .grant(viewer("ann", &SEVEN), DECIDED, RULES, 100, 200)
         .unwrap();
     sessions
-        .grant(host("owner", &User::Uid(1)), RULES, 100, 300)
+        .grant(host("owner", &User::Uid(1)), DECIDED, RULES, 100, 300)
         .unwrap();
     sweep(&sessions, 290);
     assert_eq!(
@@ -284,16 +293,16 @@ fn a_sweep_forgets_what_has_expired_and_nothing_else() {
 fn a_full_table_still_grants_and_renews() {
     let sessions = Sessions::new(1);
     sessions
-        .grant(viewer("ann", &SEVEN), RULES, 100, 200)
+        .grant(viewer("ann", &SEVEN), DECIDED, RULES, 100, 200)
         .unwrap();
     assert!(
         sessions
-            .grant(viewer("bob", &User::Uid(8)), RULES, 100, 200)
+            .grant(viewer("bob", &User::Uid(8)), DECIDED, RULES, 100, 200)
             .is_ok()
     );
     assert_eq!(sessions.held("show", "bob", None, 150), None);
     sessions
-        .grant(viewer("ann", &SEVEN), RULES, 150, 250)
+        .grant(viewer("ann", &SEVEN), DECIDED, RULES, 150, 250)
         .unwrap();
     assert_eq!(
         sessions.held("show", "ann", None, 240),
@@ -309,13 +318,13 @@ fn a_session_that_has_reached_its_length_is_not_begun_anew_as_soon_as_its_token_
         ..RULES
     };
     sessions
-        .grant(viewer("ann", &SEVEN), rules, 100, 700)
+        .grant(viewer("ann", &SEVEN), DECIDED, rules, 100, 700)
         .unwrap();
     // As the installed clients do: half a minute before the end, at the end, and again and again.
     for now in [670, 700, 701, 760, 789] {
         let checked = sessions.check(viewer("ann", &SEVEN), rules, now);
         assert_eq!(checked, Err(Refused::SessionTooLong), "{now}");
-        let granted = sessions.grant(viewer("ann", &User::Uid(8)), rules, now, now + 600);
+        let granted = sessions.grant(viewer("ann", &User::Uid(8)), DECIDED, rules, now, now + 600);
         assert_eq!(granted, Err(Refused::SessionTooLong), "{now}");
         assert_eq!(sessions.held("show", "ann", None, now).is_some(), now < 700);
     }
@@ -329,10 +338,10 @@ fn what_is_over_gives_a_new_session_nothing_of_its_age_though_unswept() {
         ..RULES
     };
     sessions
-        .grant(viewer("ann", &SEVEN), rules, 100, 700)
+        .grant(viewer("ann", &SEVEN), DECIDED, rules, 100, 700)
         .unwrap();
     sessions
-        .grant(viewer("ann", &SEVEN), rules, 790, 1390)
+        .grant(viewer("ann", &SEVEN), DECIDED, rules, 790, 1390)
         .unwrap();
     assert_eq!(
         sessions.check(viewer("ann", &SEVEN), rules, 890),
@@ -349,7 +358,9 @@ fn who_renews_a_little_late_goes_on_with_their_session() {
         [(100, 100, 0), (289, 100, 1), (478, 100, 2), (668, 668, 0)]
     {
         let claim = viewer("ann", &SEVEN);
-        sessions.grant(claim, RULES, now, now + 100).unwrap();
+        sessions
+            .grant(claim, DECIDED, RULES, now, now + 100)
+            .unwrap();
         let page = sessions.page(Filter::default(), None, 10, now);
         let held = &page.sessions[0];
         assert_eq!(
@@ -360,39 +371,170 @@ fn who_renews_a_little_late_goes_on_with_their_session() {
     }
 }
 
+/// Whether a renewal may rest on what this source said.
+fn rests(sessions: &Sessions, role: Option<Role>, ground: Ground, who: Resting) -> Option<Role> {
+    sessions.stands("show", "ann", role, (ground, who), 150)
+}
+
+fn login(number: u64) -> Option<Login> {
+    NonZeroU64::new(number).map(Login)
+}
+
 #[test]
-fn what_a_source_says_against_a_holder_counts_until_the_next_grant() {
+fn what_a_source_says_against_a_holder_counts_until_the_next_decision_in_their_favour() {
     let sessions = Sessions::new(10);
     let (one, two) = (User::Uid(1), User::Uid(2));
-    let stands = |table: &Sessions, role| table.stands("show", "ann", role, 150);
+    let stands = |table: &Sessions, role| rests(table, role, Ground::Stream, Resting::Anyone);
     sessions
-        .grant(viewer("ann", &one), RULES, 100, 200)
+        .grant(viewer("ann", &one), DECIDED, RULES, 100, 200)
         .unwrap();
-    sessions.grant(host("ann", &two), RULES, 100, 200).unwrap();
     sessions
-        .grant(viewer("bob", &SEVEN), RULES, 100, 200)
+        .grant(host("ann", &two), DECIDED, RULES, 100, 200)
+        .unwrap();
+    sessions
+        .grant(viewer("bob", &SEVEN), DECIDED, RULES, 100, 200)
         .unwrap();
     assert_eq!(stands(&sessions, None), Some(Role::Publisher));
     // They are no host any more, and still a viewer.
-    sessions.denied("show", "ann", Some(Role::Publisher), 150);
+    sessions.denied("show", "ann", Ground::Stream, Some(Role::Publisher), 150);
     assert_eq!(stands(&sessions, Some(Role::Publisher)), None);
     assert_eq!(stands(&sessions, None), Some(Role::Subscriber));
-    sessions.denied("show", "ann", None, 150);
+    sessions.denied("show", "ann", Ground::Stream, None, 150);
     assert_eq!(stands(&sessions, None), None);
-    // Their tokens live all the same, through a restart too, and nobody else is meant.
+    // Their tokens live all the same, through a restart too, and neither another source nor anybody else is meant.
     let after = restarted(&sessions, 150);
     for table in [&sessions, &after] {
         assert_eq!(stands(table, None), None);
+        assert!(table.is_refused("show", "ann", Role::Publisher, Ground::Stream, 150));
+        assert!(!table.is_refused("show", "ann", Role::Publisher, Ground::Hook, 150));
         assert_eq!(table.held("show", "ann", None, 150), Some(Role::Publisher));
+        for ground in [Ground::Account, Ground::Hook] {
+            let rests = rests(table, None, ground, Resting::Anyone);
+            assert_eq!(rests, Some(Role::Publisher), "{ground:?}");
+        }
+        let grounds = (Ground::Stream, Resting::Anyone);
         assert_eq!(
-            table.stands("show", "bob", None, 150),
+            table.stands("show", "bob", None, grounds, 150),
             Some(Role::Subscriber)
         );
     }
     sessions
-        .grant(viewer("ann", &one), RULES, 150, 250)
+        .grant(viewer("ann", &one), DECIDED, RULES, 150, 250)
         .unwrap();
     assert_eq!(stands(&sessions, None), Some(Role::Subscriber));
+}
+
+#[test]
+fn a_token_that_is_handed_on_clears_nothing_and_is_the_first_one_only_of_what_was_said() {
+    let elsewhere = Basis::HandedOn {
+        login: None,
+        lacks: Grounds::of(Ground::Account),
+    };
+    let vouched = Basis::HandedOn {
+        login: login(2),
+        lacks: Grounds::NONE,
+    };
+    for (user, basis) in [
+        (&SEVEN, vouched),
+        (&ZERO, vouched),
+        (&User::Uid(8), elsewhere),
+    ] {
+        let sessions = Sessions::new(10);
+        let stands = |ground| rests(&sessions, None, ground, Resting::Anyone).is_some();
+        // The first, and a reissued one that takes the uid-0 session over or stands beside it.
+        sessions
+            .grant(host("ann", &ZERO), DECIDED, RULES, 100, 200)
+            .unwrap();
+        sessions.denied("show", "ann", Ground::Stream, None, 120);
+        sessions
+            .grant(host("ann", user), basis, RULES, 130, 230)
+            .unwrap();
+        assert!(!stands(Ground::Stream), "{user:?}");
+        assert!(stands(Ground::Account) && stands(Ground::Hook), "{user:?}");
+        // Nor does it forget what is said once more, of whichever.
+        sessions.denied("show", "ann", Ground::Hook, None, 140);
+        sessions
+            .grant(host("ann", &User::Uid(9)), vouched, RULES, 145, 245)
+            .unwrap();
+        assert!(!stands(Ground::Stream) && !stands(Ground::Hook), "{user:?}");
+        sessions
+            .grant(host("ann", user), DECIDED, RULES, 150, 250)
+            .unwrap();
+        assert!(stands(Ground::Stream) && stands(Ground::Hook), "{user:?}");
+    }
+    let sessions = Sessions::new(10);
+    sessions
+        .grant(host("ann", &SEVEN), elsewhere, RULES, 100, 200)
+        .unwrap();
+    assert_eq!(
+        rests(&sessions, None, Ground::Account, Resting::Anyone),
+        None
+    );
+    let stream = rests(&sessions, None, Ground::Stream, Resting::Anyone);
+    assert_eq!(stream, Some(Role::Publisher));
+}
+
+#[test]
+fn only_the_session_of_the_latest_grant_rests_whichever_uid_it_was_for() {
+    let sessions = Sessions::new(10);
+    let rests = |table: &Sessions, who| rests(table, None, Ground::Account, who).is_some();
+    let (old, new) = (Resting::Session(login(1)), Resting::Session(login(2)));
+    let nameless = Resting::Session(None);
+    let grant = |user: &User, login| {
+        let basis = Basis::Decided { login };
+        sessions
+            .grant(host("ann", user), basis, RULES, 100, 200)
+            .unwrap();
+    };
+    // Nobody knows yet for which login it was.
+    grant(&ZERO, None);
+    assert!(rests(&sessions, old) && rests(&sessions, new) && rests(&sessions, nameless));
+    grant(&SEVEN, login(1));
+    assert!(rests(&sessions, old) && !rests(&sessions, new) && !rests(&sessions, nameless));
+    // Another phone; the first one's own session is the person's all the same.
+    grant(&User::Uid(8), login(2));
+    for table in [&sessions, &restarted(&sessions, 150)] {
+        assert!(!rests(table, old) && rests(table, new) && !rests(table, nameless));
+        assert!(rests(table, Resting::Anyone));
+    }
+    // A token that was handed on to nobody in particular leaves it so, and one of a session that counts is the latest.
+    let handed_on = |user: &User, login| {
+        let lacks = Grounds::NONE;
+        let basis = Basis::HandedOn { login, lacks };
+        sessions
+            .grant(host("ann", user), basis, RULES, 100, 200)
+            .unwrap();
+    };
+    handed_on(&User::Uid(9), None);
+    assert!(!rests(&sessions, old) && rests(&sessions, new));
+    handed_on(&SEVEN, login(1));
+    assert!(rests(&sessions, old) && !rests(&sessions, new));
+    sessions.forget_logins();
+    assert!(rests(&sessions, old) && rests(&sessions, new));
+}
+
+#[test]
+fn only_what_a_grant_changes_of_other_sessions_is_written_down_again() {
+    let sessions = Sessions::new(10);
+    let changed = || -> usize {
+        let parts = 0..Sessions::PARTS;
+        parts
+            .map(|part| sessions.write_down(part, false).len())
+            .sum()
+    };
+    let grant = |user: &User, login| {
+        let basis = Basis::Decided { login };
+        sessions
+            .grant(viewer("ann", user), basis, RULES, 100, 200)
+            .unwrap();
+    };
+    grant(&SEVEN, login(1));
+    grant(&User::Uid(8), login(1));
+    assert_eq!(changed(), 2);
+    grant(&SEVEN, login(1));
+    assert_eq!(changed(), 1);
+    grant(&SEVEN, login(2));
+    assert_eq!(changed(), 2);
 }
 
 #[test]
@@ -400,10 +542,10 @@ fn an_account_is_not_the_zero_uid_under_another_name() {
     let sessions = Sessions::new(10);
     let account = User::Account("ann".into());
     sessions
-        .grant(viewer("ann", &ZERO), RULES, 100, 200)
+        .grant(viewer("ann", &ZERO), DECIDED, RULES, 100, 200)
         .unwrap();
     sessions
-        .grant(viewer("ann", &account), RULES, 100, 200)
+        .grant(viewer("ann", &account), DECIDED, RULES, 100, 200)
         .unwrap();
     assert_eq!(sessions.count(Role::Subscriber), 2);
 }
@@ -414,7 +556,13 @@ fn the_newest_of_too_many_users_is_kept_however_short() {
     for uid in 1..=20 {
         let user = User::Uid(uid);
         sessions
-            .grant(viewer("ann", &user), RULES, 100, 300 - u64::from(uid))
+            .grant(
+                viewer("ann", &user),
+                DECIDED,
+                RULES,
+                100,
+                300 - u64::from(uid),
+            )
             .unwrap();
         assert_eq!(
             sessions.check(viewer("bob", &user), RULES, 150),
@@ -431,15 +579,15 @@ fn a_dropped_session_frees_no_uid_that_is_somebody_elses() {
         ..RULES
     };
     sessions
-        .grant(viewer("bob", &SEVEN), RULES, 100, 300)
+        .grant(viewer("bob", &SEVEN), DECIDED, RULES, 100, 300)
         .unwrap();
     sessions
-        .grant(viewer("ann", &SEVEN), unbound, 100, 101)
+        .grant(viewer("ann", &SEVEN), DECIDED, unbound, 100, 101)
         .unwrap();
     for uid in 11..=20 {
         let user = User::Uid(uid);
         sessions
-            .grant(viewer("ann", &user), RULES, 100, 300)
+            .grant(viewer("ann", &user), DECIDED, RULES, 100, 300)
             .unwrap();
     }
     assert_eq!(
@@ -463,7 +611,7 @@ fn two_workers_cannot_give_a_publisher_two_streams_at_once() {
                     ..host("owner", &SEVEN)
                 };
                 let sessions = &sessions;
-                scope.spawn(move || sessions.grant(claim, rules, 100, 200).is_ok())
+                scope.spawn(move || sessions.grant(claim, DECIDED, rules, 100, 200).is_ok())
             };
             let asked = [ask("first"), ask("second")];
             asked.map(|asked| usize::from(asked.join().unwrap()))
@@ -484,14 +632,14 @@ fn a_stream_that_ended_counts_no_more() {
         ..host("owner", &SEVEN)
     };
     sessions
-        .grant(host("owner", &SEVEN), rules, 100, 200)
+        .grant(host("owner", &SEVEN), DECIDED, rules, 100, 200)
         .unwrap();
     assert_eq!(
         sessions.publishing_elsewhere(second, 150),
         ["show".into()] as [Box<str>; 1]
     );
     sessions.ended("owner", "show");
-    assert!(sessions.grant(second, rules, 150, 250).is_ok());
+    assert!(sessions.grant(second, DECIDED, rules, 150, 250).is_ok());
 }
 
 #[test]
@@ -513,16 +661,16 @@ fn renewals_are_counted_from_the_first_token_on() {
             .collect::<Vec<_>>()
     };
     sessions
-        .grant(viewer("ann", &ZERO), RULES, 100, 200)
+        .grant(viewer("ann", &ZERO), DECIDED, RULES, 100, 200)
         .unwrap();
     assert_eq!(shown(), [(ZERO, Role::Subscriber, 100, 200, 0)]);
     // The SDK has assigned uid 7: the same session under its real name.
     sessions
-        .grant(viewer("ann", &SEVEN), RULES, 120, 220)
+        .grant(viewer("ann", &SEVEN), DECIDED, RULES, 120, 220)
         .unwrap();
     assert_eq!(shown(), [(SEVEN, Role::Subscriber, 100, 220, 1)]);
     sessions
-        .grant(host("ann", &SEVEN), RULES, 130, 230)
+        .grant(host("ann", &SEVEN), DECIDED, RULES, 130, 230)
         .unwrap();
     assert_eq!(shown(), [(SEVEN, Role::Publisher, 100, 230, 2)]);
     assert_eq!(sessions.count(Role::Subscriber), 0);
@@ -533,7 +681,7 @@ fn renewals_are_counted_from_the_first_token_on() {
 fn a_token_that_nobody_renews_lapses_ninety_seconds_after_its_expiry_and_once() {
     let sessions = Sessions::new(10);
     sessions
-        .grant(viewer("ann", &SEVEN), RULES, 100, 200)
+        .grant(viewer("ann", &SEVEN), DECIDED, RULES, 100, 200)
         .unwrap();
     assert_eq!(sweep(&sessions, 199), []);
     assert_eq!(sessions.count(Role::Subscriber), 1);
@@ -550,11 +698,11 @@ fn a_token_that_nobody_renews_lapses_ninety_seconds_after_its_expiry_and_once() 
 fn who_is_back_within_ninety_seconds_has_not_lapsed() {
     let sessions = Sessions::new(10);
     sessions
-        .grant(viewer("ann", &SEVEN), RULES, 100, 200)
+        .grant(viewer("ann", &SEVEN), DECIDED, RULES, 100, 200)
         .unwrap();
     sweep(&sessions, 250);
     sessions
-        .grant(viewer("ann", &SEVEN), RULES, 280, 380)
+        .grant(viewer("ann", &SEVEN), DECIDED, RULES, 280, 380)
         .unwrap();
     assert_eq!(sweep(&sessions, 300), []);
     assert_eq!(sessions.count(Role::Subscriber), 1);
@@ -567,7 +715,7 @@ fn a_refusal_since_the_last_grant_is_why_it_lapsed() {
     let sessions = Sessions::new(10);
     for subject in ["ann", "bob", "eve"] {
         sessions
-            .grant(host(subject, &ZERO), RULES, 100, 150)
+            .grant(host(subject, &ZERO), DECIDED, RULES, 100, 150)
             .unwrap();
     }
     sessions.refused(host("ann", &ZERO));
@@ -576,8 +724,12 @@ fn a_refusal_since_the_last_grant_is_why_it_lapsed() {
     sessions.refused(host("eve", &SEVEN));
     // Nobody's.
     sessions.refused(host("stranger", &ZERO));
-    sessions.grant(host("ann", &ZERO), RULES, 110, 200).unwrap();
-    sessions.grant(host("bob", &ZERO), RULES, 110, 200).unwrap();
+    sessions
+        .grant(host("ann", &ZERO), DECIDED, RULES, 110, 200)
+        .unwrap();
+    sessions
+        .grant(host("bob", &ZERO), DECIDED, RULES, 110, 200)
+        .unwrap();
     sessions.refused(host("bob", &ZERO));
     sessions.refused(host("eve", &ZERO));
     let mut lapsed = sweep(&sessions, 290);
@@ -596,7 +748,7 @@ fn a_refusal_since_the_last_grant_is_why_it_lapsed() {
 #[test]
 fn what_ended_was_taken_over_or_goes_on_under_another_uid_does_not_lapse() {
     let sessions = Sessions::new(100);
-    let grant = |claim, expires| sessions.grant(claim, RULES, 100, expires).unwrap();
+    let grant = |claim, expires| sessions.grant(claim, DECIDED, RULES, 100, expires).unwrap();
     grant(host("over", &User::Uid(1)), 200);
     sessions.ended("over", "show");
     grant(viewer("robbed", &SEVEN), 200);
@@ -621,11 +773,11 @@ fn what_ended_was_taken_over_or_goes_on_under_another_uid_does_not_lapse() {
 fn a_renewed_stream_is_no_longer_over() {
     let sessions = Sessions::new(10);
     sessions
-        .grant(host("owner", &SEVEN), RULES, 100, 150)
+        .grant(host("owner", &SEVEN), DECIDED, RULES, 100, 150)
         .unwrap();
     sessions.ended("owner", "show");
     sessions
-        .grant(host("owner", &SEVEN), RULES, 120, 200)
+        .grant(host("owner", &SEVEN), DECIDED, RULES, 120, 200)
         .unwrap();
     assert_eq!(
         sweep(&sessions, 290),
@@ -640,10 +792,10 @@ fn what_is_swept_leaves_nothing_behind() {
     for (uid, subject) in (1..).zip(&subjects) {
         let user = User::Uid(uid);
         sessions
-            .grant(viewer(subject, &user), RULES, 100, 200)
+            .grant(viewer(subject, &user), DECIDED, RULES, 100, 200)
             .unwrap();
         sessions
-            .grant(host(subject, &user), RULES, 100, 200)
+            .grant(host(subject, &user), DECIDED, RULES, 100, 200)
             .unwrap();
     }
     assert_eq!(sessions.count(Role::Publisher), 2000);
@@ -665,7 +817,7 @@ fn pages_hold_every_session_once_whatever_comes_and_goes_between_them() {
         let subject = format!("viewer-{number}");
         let user = User::Uid(number);
         sessions
-            .grant(viewer(&subject, &user), RULES, 100, until)
+            .grant(viewer(&subject, &user), DECIDED, RULES, 100, until)
             .unwrap();
     };
     for number in 0..500 {
@@ -711,7 +863,7 @@ fn a_list_is_filtered_by_channel_and_subject_and_shows_what_lives() {
                     bind_uid: false,
                     ..RULES
                 };
-                sessions.grant(claim, unbound, 100, 200).unwrap();
+                sessions.grant(claim, DECIDED, unbound, 100, 200).unwrap();
             }
         }
     }
@@ -732,7 +884,7 @@ fn a_cursor_is_taken_by_the_table_that_gave_it_alone() {
     let sessions = Sessions::new(10);
     for uid in 1..=2 {
         sessions
-            .grant(viewer("ann", &User::Uid(uid)), RULES, 100, 200)
+            .grant(viewer("ann", &User::Uid(uid)), DECIDED, RULES, 100, 200)
             .unwrap();
     }
     let next = sessions.page(Filter::default(), None, 1, 150).next.unwrap();
@@ -762,19 +914,19 @@ fn a_restart_changes_nothing_of_who_holds_what() {
         ..host("owner", &User::Uid(50))
     };
     sessions
-        .grant(viewer("ann", &account), limited, 100, 300)
+        .grant(viewer("ann", &account), DECIDED, limited, 100, 300)
         .unwrap();
     sessions
-        .grant(viewer("ann", &account), limited, 150, 350)
+        .grant(viewer("ann", &account), DECIDED, limited, 150, 350)
         .unwrap();
     sessions
-        .grant(viewer("robbed", &SEVEN), limited, 100, 300)
+        .grant(viewer("robbed", &SEVEN), DECIDED, limited, 100, 300)
         .unwrap();
     sessions
-        .grant(host("owner", &SEVEN), limited, 100, 300)
+        .grant(host("owner", &SEVEN), DECIDED, limited, 100, 300)
         .unwrap();
     sessions
-        .grant(viewer("gone", &User::Uid(9)), limited, 100, 150)
+        .grant(viewer("gone", &User::Uid(9)), DECIDED, limited, 100, 150)
         .unwrap();
     sessions.refused(viewer("gone", &User::Uid(9)));
 
@@ -826,19 +978,19 @@ fn only_changes_are_written_down_and_what_was_taken_away_is_named() {
         subjects
     };
     sessions
-        .grant(viewer("ann", &ZERO), RULES, 100, 200)
+        .grant(viewer("ann", &ZERO), DECIDED, RULES, 100, 200)
         .unwrap();
     sessions
-        .grant(viewer("bob", &SEVEN), RULES, 100, 200)
+        .grant(viewer("bob", &SEVEN), DECIDED, RULES, 100, 200)
         .unwrap();
     assert_eq!(written(false), ["ann", "bob"]);
     assert_eq!(written(false), [""; 0]);
     assert_eq!(sessions.take_forgotten(), Some(Vec::new()));
     sessions
-        .grant(viewer("ann", &User::Uid(8)), RULES, 110, 210)
+        .grant(viewer("ann", &User::Uid(8)), DECIDED, RULES, 110, 210)
         .unwrap();
     sessions
-        .grant(host("owner", &SEVEN), RULES, 110, 210)
+        .grant(host("owner", &SEVEN), DECIDED, RULES, 110, 210)
         .unwrap();
     assert_eq!(
         sessions.take_forgotten(),
@@ -860,7 +1012,7 @@ fn what_is_struck_out_is_not_put_back_and_a_full_table_takes_no_more() {
     let sessions = Sessions::new(100);
     for (uid, subject) in (1..).zip(["ann", "bob", "eve"]) {
         sessions
-            .grant(viewer(subject, &User::Uid(uid)), RULES, 100, 200)
+            .grant(viewer(subject, &User::Uid(uid)), DECIDED, RULES, 100, 200)
             .unwrap();
     }
     let kept: Vec<_> = (0..Sessions::PARTS)

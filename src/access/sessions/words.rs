@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::bucket::Session;
+use super::session::Session;
+use crate::access::logins::Login;
 use crate::role::Role;
 use crate::telemetry::labels::LapseCause;
 
@@ -45,6 +46,47 @@ pub struct Rules {
     pub max_session: Duration,
 }
 
+/// Whose yes a renewal may rest on while that source gives no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ground {
+    /// The accounts source's.
+    Account,
+    /// The streams source's.
+    Stream,
+    /// The hook's.
+    Hook,
+}
+
+/// Some of the [`Ground`]s.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Grounds(u8);
+
+/// What a grant was made on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Basis {
+    /// A decision: whoever was asked said yes, so that nobody's no stands any more.
+    Decided {
+        /// The session of the login that it was made for, where that has one.
+        login: Option<Login>,
+    },
+    /// A token of the backend's was handed on. Not all were asked: what was said against its holder stands.
+    HandedOn {
+        /// The session of the login that asked, where it has one and may count as the holder's latest.
+        login: Option<Login>,
+        /// What the holder has no yes of, if this is their first token.
+        lacks: Grounds,
+    },
+}
+
+/// Who wants to rest on the last grant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resting {
+    /// A login that its source vouches for, or nobody in particular.
+    Anyone,
+    /// A login that nobody vouches for just now: it must be of the session that the last grant was for.
+    Session(Option<Login>),
+}
+
 /// Why a claim was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
@@ -54,6 +96,41 @@ pub enum Refused {
     TooManyStreams,
     /// The session has lasted its full length.
     SessionTooLong,
+}
+
+// === impl Grounds ===
+
+impl Grounds {
+    /// None of them.
+    pub const NONE: Self = Self(0);
+    /// Each of them.
+    pub const ALL: Self = Self(0b111);
+
+    /// The set of this one.
+    pub const fn of(ground: Ground) -> Self {
+        Self(1 << ground as u8)
+    }
+
+    /// Whether it is one of these.
+    pub const fn contains(self, ground: Ground) -> bool {
+        self.0 & Self::of(ground).0 != 0
+    }
+
+    /// Those of both.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// As a number below 8.
+    pub(super) const fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// The set of a number, whose other bits mean nothing.
+    pub(super) const fn from_bits(bits: u8) -> Self {
+        Self(bits & Self::ALL.0)
+    }
 }
 
 /// What an allowed claim is.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::{Caller, Findings, Now, Refusal, asked_role};
 use crate::access::accounts::Account;
 use crate::access::lookup::{Answer, NoAnswer};
+use crate::access::sessions::Claim;
 use crate::access::streams::{Looked, Lookup, Stream};
 use crate::live::request::TokenRequest;
 use crate::role::Role;
@@ -17,7 +18,7 @@ use crate::telemetry::labels::Outcome;
 use crate::telemetry::traffic_labels::LookupOutcome;
 
 /// Row 6: whether the account may go on; `None` where accounts aren't looked up. Nobody is refused on a cached answer.
-/// `standing`: the role held, unless a source has said no since it was granted; asked for where accounts give no answer.
+/// `standing`: the role held, if a renewal may rest on what accounts said of it; asked for where they give no answer.
 pub(super) async fn account(
     snapshot: &Snapshot,
     caller: Caller<'_>,
@@ -42,7 +43,8 @@ pub(super) async fn account(
     })
 }
 
-/// Looks the account up; what would refuse is asked for again, unless it was asked for after the request came.
+/// Looks the account up; what would refuse is asked for again, unless it was asked for after the request came. So is what
+/// would accept a login that stands refused: an answer from before isn't the source's last word on it.
 async fn look_account(
     snapshot: &Snapshot,
     caller: Caller<'_>,
@@ -57,7 +59,8 @@ async fn look_account(
     match looked {
         Ok(answer)
             if answer.asked_at < now.elapsed
-                && accounts.verdict(&answer.value, session).is_err() =>
+                && (accounts.verdict(&answer.value, session).is_err()
+                    || snapshot.logins.refuses(caller.claims, now.unix_seconds())) =>
         {
             let since = Some(now.elapsed);
             accounts
@@ -159,6 +162,24 @@ pub(in crate::live) fn stream_role(
         Ok(())
     };
     (role, verdict)
+}
+
+/// A publisher's limit counts streams that are live now. Their tokens outlive streams, up to a lifetime: without this,
+/// who ended one stream could not begin the next. A source without an answer ends nothing, and isn't waited for again.
+pub(super) async fn forget_ended_streams(snapshot: &Snapshot, claim: Claim<'_>, now: Now) {
+    let held = snapshot
+        .sessions
+        .publishing_elsewhere(claim, now.unix_seconds());
+    for channel in held {
+        let looked = snapshot.streams.look(&channel, None, now.patience()).await;
+        match looked.lookup {
+            Lookup::Found(stream) if stream.is_open() => {}
+            Lookup::NoAnswer { .. } => {}
+            Lookup::Found(_) | Lookup::NotFound => {
+                snapshot.sessions.ended(claim.subject, &channel);
+            }
+        }
+    }
 }
 
 fn stream_not_live() -> Refusal {
