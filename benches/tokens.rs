@@ -26,6 +26,7 @@ use renewd::clock::{Clock, Entropy};
 use renewd::config::environment::SystemEnvironment;
 use renewd::config::model::{Config, TokenFormat};
 use renewd::context::{RequestContext, RequestId};
+use renewd::descriptors::{Budgets, Shares};
 use renewd::http::body::RequestBody;
 use renewd::http::exchange::Exchange;
 use renewd::limit::Charge;
@@ -111,6 +112,7 @@ fn shared() -> Shared {
         metrics,
         control,
         readiness: Readiness::default(),
+        sockets: Budgets::new(&Shares::of(1024, 1)),
         connections: AtomicUsize::new(0),
         untrusted_proxy_seen: OnceLock::new(),
     }

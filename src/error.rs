@@ -32,7 +32,7 @@ pub enum Kind {
     BadRequest,
     /// The client went away or stalled.
     ClientGone,
-    /// As many requests as may be are in flight.
+    /// As many requests as may be are in flight, or as many sockets open.
     Overloaded,
 }
 
@@ -68,7 +68,9 @@ impl fmt::Display for ProxyError {
             Kind::ResponseTimeout => "the backend sent no response in time",
             Kind::BadRequest => "the request can't be passed on",
             Kind::ClientGone => "the client went away",
-            Kind::Overloaded => "upstream.max_requests are in flight",
+            Kind::Overloaded => {
+                "upstream.max_requests are in flight, or no socket to the backend became free"
+            }
         };
         match &self.source {
             Some(source) => write!(formatter, "{what}: {source}"),

@@ -23,6 +23,7 @@
 //! | `http1` | HTTP/1.1 as bytes |
 //! | [`telemetry`] | metrics, access log, audit |
 //! | [`fetch`] | requests of our own to sources, on the control plane |
+//! | [`descriptors`] | what file descriptors are for; who gets the next socket to the backend |
 //! | [`connect`], [`transport`], [`tls`], [`deadline`], [`pace`] | a new connection; a connected socket; what makes it TLS; a timer that is cheap to move; how fast somebody reads |
 //! | [`public_key`], [`der`] | keys that verify signatures; the bytes they come in |
 //! | [`context`], [`error`], [`role`], [`clock`], [`readiness`] | shared vocabulary |
@@ -42,6 +43,7 @@ pub mod context;
 pub mod daemon;
 pub mod deadline;
 pub mod der;
+pub mod descriptors;
 pub mod error;
 pub mod fetch;
 pub mod forward;

@@ -24,6 +24,7 @@ use self::refusals::{closing, failed, not_found, refused};
 use self::tally::Tally;
 use crate::config::model::{DecisionMode, Limits, Timeouts, UpstreamServer};
 use crate::context::{RequestContext, RequestId};
+use crate::descriptors::Claimant;
 use crate::error::Kind;
 use crate::forward::{self, Forwarder};
 use crate::http::body::{Body, RequestBody};
@@ -122,6 +123,10 @@ impl Answer for Service {
             snapshot: &snapshot,
             context: &context,
             origin: &origin,
+            claimant: Claimant {
+                address: origin.telling_address(trusted),
+                connection: connection.number,
+            },
             host,
             browser_origin: snapshot
                 .config
@@ -139,6 +144,8 @@ struct Asked<'a> {
     snapshot: &'a Snapshot,
     context: &'a RequestContext,
     origin: &'a Origin,
+    /// Whose turn it is where sockets to the backend are short.
+    claimant: Claimant,
     host: Option<HeaderValue>,
     /// The `Origin` header; read only where `[cors]` asks for it.
     browser_origin: Option<HeaderValue>,
@@ -275,9 +282,13 @@ impl Service {
             chunked: request.body().is_unannounced(headers),
             keeps_method,
         };
-        let sending = self
-            .forwarder
-            .forward(&config.upstream, backends, request, &changes);
+        let sending = self.forwarder.forward(
+            &config.upstream,
+            backends,
+            request,
+            &changes,
+            asked.claimant,
+        );
         let forward::Forwarded { server, result } = sending.await;
         let backends = asked.snapshot.backends.all();
         if let Some(backend) = server.and_then(|server| backends.get(server)) {

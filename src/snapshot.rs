@@ -25,6 +25,7 @@ use crate::agora::{BuildError, Signer};
 use crate::backends::Backends;
 use crate::clock::{Clock, Entropy};
 use crate::config::model::Config;
+use crate::descriptors::Budgets;
 use crate::fetch::Fetcher;
 use crate::http::target::OwnedPaths;
 use crate::limit::Limiter;
@@ -205,6 +206,8 @@ pub struct Shared {
     pub control: Control,
     /// Whether this process should get traffic.
     pub readiness: Readiness,
+    /// The sockets to the backend.
+    pub sockets: Budgets,
     /// Open client connections.
     pub connections: AtomicUsize,
     /// Set with the one warning about an untrusted private peer that speaks for others.

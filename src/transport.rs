@@ -13,6 +13,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsStream;
 
+use crate::descriptors::Slot;
+
 /// What is read at once of a connection that was asleep: a request's head, mostly.
 const WAKING: usize = 2048;
 
@@ -37,6 +39,8 @@ pub struct Upgraded {
     pub transport: Transport,
     /// Bytes that were read with the last HTTP message and belong to the new protocol.
     pub read_ahead: Bytes,
+    /// The backend's socket's place among all of them, given back when the tunnel ends.
+    pub slot: Option<Slot>,
 }
 
 impl Transport {

@@ -133,6 +133,7 @@ fn pair() -> (Upgraded, UnixStream) {
     let upgraded = Upgraded {
         transport: Transport::Unix(ours),
         read_ahead: bytes::Bytes::new(),
+        slot: None,
     };
     (upgraded, theirs)
 }

@@ -23,6 +23,7 @@ use renewd::config::environment::SystemEnvironment;
 use renewd::config::model::{AuditSink, Config, DecisionMode};
 use renewd::context::{RequestContext, RequestId};
 use renewd::daemon::lapses::Waiting;
+use renewd::descriptors::{Budgets, Shares};
 use renewd::fetch::Fetcher;
 use renewd::http::body::RequestBody;
 use renewd::http::exchange::Exchange;
@@ -95,6 +96,7 @@ impl Daemon {
                 metrics,
                 control,
                 readiness: Readiness::default(),
+                sockets: Budgets::new(&Shares::of(1024, 1)),
                 connections: AtomicUsize::new(0),
                 untrusted_proxy_seen: OnceLock::new(),
             },

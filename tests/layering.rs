@@ -21,7 +21,7 @@ const LAYERS: [&[&str]; 8] = [
 ];
 
 /// Below every line: words that all share, and that may use each other.
-const VOCABULARY: [&str; 19] = [
+const VOCABULARY: [&str; 20] = [
     "config::model",
     "config::secret",
     "agora::charset",
@@ -35,6 +35,7 @@ const VOCABULARY: [&str; 19] = [
     "deadline",
     "pace",
     "der",
+    "descriptors",
     "public_key",
     "readiness",
     "context",

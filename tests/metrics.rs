@@ -11,6 +11,7 @@ use std::time::Duration;
 use http::{Method, StatusCode};
 use renewd::clock::Clock;
 use renewd::config::model::TokenFormat;
+use renewd::descriptors::Shares;
 use renewd::role::Role;
 use renewd::telemetry::labels::{Endpoint, Handler, LapseCause, Outcome, Scope};
 use renewd::telemetry::line_writer::DropCounter;
@@ -217,7 +218,7 @@ fn recorded_everything() -> String {
     source.lookup(LookupOutcome::Miss, MILLISECOND);
     source.up(false);
     metrics.parse_error(ParseErrorKind::Host);
-    metrics.connections_max(20_000);
+    metrics.descriptor_shares(&Shares::of(65_536, 20_000));
     metrics.config_restart_required(true);
     metrics.config_fallback(true);
     metrics.config_hash((1 << 48) - 1);

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::config::environment::SystemEnvironment;
 use crate::config::{self, Checked, ConfigErrors, Diagnostic};
+use crate::descriptors::{self, Shares};
 
 /// "78 invalid configuration file" (CONTRACT section 10, after `sysexits.h` `EX_CONFIG`), a missing or unreadable one
 /// included: as with an invalid one, starting again changes nothing until somebody mends it.
@@ -49,6 +50,8 @@ struct Verdict {
     errors: Vec<Diagnostic>,
     warnings: Vec<Diagnostic>,
     notes: Vec<Diagnostic>,
+    /// `None` where the configuration is invalid.
+    shares: Option<Shares>,
     strict: bool,
 }
 
@@ -59,6 +62,7 @@ impl Verdict {
 }
 
 fn verdict(result: Result<Checked, ConfigErrors>, strict: bool) -> Verdict {
+    let most = result.as_ref().ok().map(|checked| checked.max_connections);
     let (errors, warnings, notes) = match result {
         Ok(checked) => (Vec::new(), checked.warnings, checked.notes),
         Err(errors) => (errors.errors, errors.warnings, Vec::new()),
@@ -67,6 +71,8 @@ fn verdict(result: Result<Checked, ConfigErrors>, strict: bool) -> Verdict {
         errors,
         warnings,
         notes,
+        // What a daemon started here would have: the unit's LimitNOFILE= may differ from this shell's limit.
+        shares: most.map(|most| Shares::of(descriptors::limit(), most)),
         strict,
     }
 }
@@ -79,6 +85,9 @@ fn print_for_people(
     let findings = [&verdict.notes, &verdict.warnings, &verdict.errors];
     config::write_report(stderr, findings.into_iter().flatten())?;
     if verdict.valid() {
+        if let Some(shares) = &verdict.shares {
+            writeln!(stdout, "{shares}")?;
+        }
         return writeln!(stdout, "configuration is valid");
     }
     writeln!(stderr, "{}", summary(verdict))
@@ -98,6 +107,17 @@ fn summary(verdict: &Verdict) -> String {
     }
 }
 
+/// Without a limit of descriptors, `all` is null.
+fn shares(shares: &Shares) -> Value {
+    json!({
+        "all": (shares.descriptors < u64::MAX).then_some(shares.descriptors),
+        "clients": shares.clients,
+        "requests": shares.requests,
+        "streams": shares.streams,
+        "reserve": shares.reserve,
+    })
+}
+
 fn as_json(file: &Path, verdict: &Verdict) -> Value {
     let list =
         |findings: &[Diagnostic]| findings.iter().map(Diagnostic::to_json).collect::<Value>();
@@ -107,5 +127,6 @@ fn as_json(file: &Path, verdict: &Verdict) -> Value {
         "errors": list(&verdict.errors),
         "warnings": list(&verdict.warnings),
         "notes": list(&verdict.notes),
+        "descriptors": verdict.shares.as_ref().map(shares),
     })
 }

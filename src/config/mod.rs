@@ -45,6 +45,8 @@ pub struct Checked {
     pub warnings: Vec<Diagnostic>,
     /// Credentials and variables that only the unit has: not checked.
     pub notes: Vec<Diagnostic>,
+    /// `server.max_connections`.
+    pub max_connections: usize,
 }
 
 /// Reads a configuration from its text. `origin` names it in errors, and relative paths start at its directory.
@@ -95,6 +97,7 @@ pub fn check_file(origin: &Path, environment: &impl Environment) -> Result<Check
     Ok(Checked {
         warnings,
         notes: validated.remarks.notes,
+        max_connections: validated.config.server.max_connections,
     })
 }
 

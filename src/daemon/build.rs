@@ -12,7 +12,6 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
 
-use super::descriptors;
 use super::observer::{Listeners as ListenerEvents, Upstreams};
 use super::systemd::{Heartbeats, Listener, Listeners as Inheritance};
 use super::{Bound, RunError, files, reload};
@@ -20,6 +19,7 @@ use crate::admin::{self, AdminListener};
 use crate::clock::{Clock, Entropy};
 use crate::config::ConfigErrors;
 use crate::config::model::Config;
+use crate::descriptors::{Budgets, Shares};
 use crate::forward::Forwarder;
 use crate::net::listen::{Address, Inherited, Listeners};
 use crate::net::worker::Workers;
@@ -37,6 +37,7 @@ pub fn shared(
     metrics: &Arc<Metrics>,
     clock: &Clock,
     dropped: &DropCounter,
+    shares: &Shares,
 ) -> Result<Arc<Shared>, RunError> {
     let audit = Audit::open(&config.log.audit, clock.clone(), dropped.clone())
         .map_err(|error| RunError::Configuration(reload::audit_errors(path, &error)))?;
@@ -65,6 +66,7 @@ pub fn shared(
         metrics: Arc::clone(metrics),
         control,
         readiness: Readiness::default(),
+        sockets: Budgets::new(shares),
         connections: AtomicUsize::new(0),
         untrusted_proxy_seen: OnceLock::new(),
     }))
@@ -142,7 +144,8 @@ pub fn workers(
     let (shared, heartbeats) = (Arc::clone(shared), heartbeats.clone());
     let make_service = move |index| {
         tokio::task::spawn_local(heartbeats.clone().keep(index, beat));
-        let forwarder = Forwarder::new(Rc::new(Upstreams::new(Arc::clone(&shared))));
+        let observer = Rc::new(Upstreams::new(Arc::clone(&shared)));
+        let forwarder = Forwarder::new(shared.sockets.clone(), observer);
         let seed = seeds.get(index).copied().unwrap_or_default();
         Rc::new(Service::new(
             Arc::clone(&shared),
@@ -158,14 +161,6 @@ pub fn workers(
         observer,
         make_service,
     )?)
-}
-
-/// Client connections that this configuration and this process's descriptors allow.
-pub fn most_connections(config: &Config, descriptors: u64) -> usize {
-    config
-        .server
-        .max_connections
-        .min(descriptors::connections_for(descriptors))
 }
 
 /// Random beginnings for the workers' request ids.

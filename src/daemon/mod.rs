@@ -5,7 +5,6 @@
 
 mod build;
 mod conditions;
-mod descriptors;
 mod drain;
 mod exposure;
 mod files;
@@ -43,6 +42,7 @@ use self::systemd::{Heartbeats, Listeners, Notifier};
 use self::watch::{Timing, Watcher};
 use crate::clock::Clock;
 use crate::config::{ConfigErrors, Loaded};
+use crate::descriptors::{self, Shares};
 use crate::net::listen::BindError;
 use crate::net::worker::Workers;
 use crate::readiness::Phase;
@@ -201,11 +201,12 @@ impl Daemon {
             .is_none_or(|read| files::keep(state.directory(), read));
         state.configuration_kept(kept);
         let state = Arc::new(state);
-        let shared = build::shared(&config, &options.config, &metrics, clock, &dropped)?;
-        let keeper = Keeper::load(&state, &shared);
         let descriptors = descriptors::raise_limit();
-        let most = build::most_connections(&config, descriptors);
-        metrics.connections_max(most);
+        let shares = Shares::of(descriptors, config.server.max_connections);
+        metrics.descriptor_shares(&shares);
+        tracing::info!("{shares}");
+        let shared = build::shared(&config, &options.config, &metrics, clock, &dropped, &shares)?;
+        let keeper = Keeper::load(&state, &shared);
         let Sockets {
             public,
             admin,
@@ -216,7 +217,7 @@ impl Daemon {
             .watchdog_interval()
             .unwrap_or(LONGEST_BEAT)
             .min(LONGEST_BEAT);
-        let workers = build::workers(&config, public, &shared, &heartbeats, beat, most)?;
+        let workers = build::workers(&config, public, &shared, &heartbeats, beat, shares.clients)?;
 
         let (watched_files, watched) = tokio::sync::watch::channel(files);
         let reloader = Arc::new(Reloader {
@@ -291,9 +292,11 @@ impl Daemon {
                     let files = self.watched.borrow_and_update().clone();
                     self.watcher.set_files(files).await;
                     self.catch_up().await;
-                    let most = build::most_connections(&shared.current.load().config, self.descriptors);
-                    shared.metrics.connections_max(most);
-                    self.workers.set_max_connections(most);
+                    let most = shared.current.load().config.server.max_connections;
+                    let shares = Shares::of(self.descriptors, most);
+                    shared.metrics.descriptor_shares(&shares);
+                    shared.sockets.set(&shares);
+                    self.workers.set_max_connections(shares.clients);
                 },
                 () = sleep(SECOND_LOOK) => self.reconsider().await,
             }

@@ -67,6 +67,7 @@ pub async fn run(shared: Arc<Shared>) {
                 .metrics
                 .rate_limit_overflow(scope, snapshot.limiter.overflow(scope));
         }
+        shared.metrics.sockets(&shared.sockets);
         shared.metrics.upkeep();
     }
 }

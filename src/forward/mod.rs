@@ -26,6 +26,7 @@ use tokio::time::{Instant, sleep};
 use crate::backends::{Backend, Backends, Tried};
 use crate::clock::timer_now;
 use crate::config::model::{Upstream, UpstreamServer};
+use crate::descriptors::{Budget, Budgets, Claimant, Slot};
 use crate::error::{Kind, ProxyError, Retry, Side};
 use crate::http::body::{Body, RequestBody};
 use crate::http::hop::RequestChanges;
@@ -53,13 +54,15 @@ pub struct Forwarder {
     pools: RefCell<Vec<Rc<Pool>>>,
     /// Requests so far: the servers take turns.
     turns: Cell<usize>,
+    sockets: Budgets,
     observer: Rc<dyn Observer>,
 }
 
 impl Forwarder {
-    /// No connections yet.
-    pub fn new(observer: Rc<dyn Observer>) -> Self {
+    /// No connections yet; there may be as many as `sockets` allows, all workers together.
+    pub fn new(sockets: Budgets, observer: Rc<dyn Observer>) -> Self {
         Self {
+            sockets,
             pools: RefCell::default(),
             turns: Cell::new(0),
             observer,
@@ -68,14 +71,16 @@ impl Forwarder {
 
     /// Sends one request to the backend and returns the head of its response, the body to follow.
     ///
-    /// `changes` says what becomes of the client's fields; `changes.upgrade` announces a WebSocket. The response's fields
-    /// are as the backend wrote them, but for those that concern its connection alone.
+    /// `changes` says what becomes of the client's fields; `changes.upgrade` announces a WebSocket. `claimant` is served in
+    /// turn where sockets are short. The response's fields are as the backend wrote them, but for those that concern its
+    /// connection alone.
     pub async fn forward(
         &self,
         upstream: &Upstream,
         backends: &Backends,
         mut request: Box<Request<RequestBody>>,
         changes: &RequestChanges<'_>,
+        claimant: Claimant,
     ) -> Forwarded {
         let upgrade = changes.upgrade;
         let Some(admission) = backends.admit(upstream.max_requests) else {
@@ -98,9 +103,19 @@ impl Forwarder {
             } else {
                 pool.take()
             };
-            let connection = match idle {
-                Some(connection) => Ok(connection),
-                None => connect(&pool, backend, upstream.connect_timeout).await,
+            let connection = if let Some(connection) = idle {
+                Ok(connection)
+            } else {
+                let budget = if upgrade {
+                    &self.sockets.streams
+                } else {
+                    &self.sockets.requests
+                };
+                let patience = upstream.connect_timeout;
+                match connect(&pool, backend, budget, claimant, patience).await {
+                    Some(connected) => connected,
+                    None => return Forwarded::nowhere(Kind::Overloaded),
+                }
             };
             let (error, reused) = match connection {
                 Err(error) => (error, false),
@@ -109,6 +124,14 @@ impl Forwarder {
                     match connection.send(request, changes, limit).await {
                         Ok(head) => {
                             connection.admit(admission);
+                            if !upgrade && connection.is_streaming() {
+                                let streams = &self.sockets.streams;
+                                let patience = upstream.connect_timeout;
+                                match place(streams, claimant, patience).await {
+                                    Some(slot) => connection.move_to(slot),
+                                    None => return Forwarded::nowhere(Kind::Overloaded),
+                                }
+                            }
                             let keep = upstream.idle_timeout;
                             return asked(accepted(head, connection, keep, upgrade));
                         }
@@ -149,7 +172,7 @@ impl Forwarder {
             return pool.clone();
         }
         pools.retain(|pool| pool.is_wanted());
-        let pool = Pool::new(backend);
+        let pool = Pool::new(backend, &self.sockets.requests);
         pools.push(pool.clone());
         pool
     }
@@ -233,14 +256,29 @@ impl<'a> Course<'a> {
     }
 }
 
+type Boxed<T> = Pin<Box<dyn Future<Output = T>>>;
+
+/// Waits for a place at most `limit`, and connects in as long; `None` where there is no place.
+///
 /// Boxed, for it is rare and large: inlined, it would make every request's future as large.
 fn connect(
     pool: &Rc<Pool>,
     backend: &Arc<Backend>,
+    budget: &Arc<Budget>,
+    claimant: Claimant,
     limit: Duration,
-) -> Pin<Box<dyn Future<Output = Result<Box<Lent>, ProxyError>>>> {
-    let (pool, backend) = (pool.clone(), backend.clone());
-    Box::pin(async move { pool.connect(&backend, limit).await })
+) -> Boxed<Option<Result<Box<Lent>, ProxyError>>> {
+    let (pool, backend, budget) = (pool.clone(), backend.clone(), budget.clone());
+    Box::pin(async move {
+        let slot = budget.acquire(claimant, limit).await?;
+        Some(pool.connect(&backend, slot, limit).await)
+    })
+}
+
+/// A place for an event stream, which has begun without one.
+fn place(budget: &Arc<Budget>, claimant: Claimant, limit: Duration) -> Boxed<Option<Slot>> {
+    let budget = budget.clone();
+    Box::pin(async move { budget.acquire(claimant, limit).await })
 }
 
 /// Checks that a response can be passed on, and binds its connection to its body.
@@ -262,8 +300,10 @@ fn accepted(
         return Ok(Response::from_parts(parts, Body::upgrade(upgraded)));
     }
     // A server hands the socket of an upgrade to whoever decides on it, for good (Node does): what it would do with another
-    // request on it is no longer HTTP's to say.
-    if !upgrade {
+    // request on it is no longer HTTP's to say. The places of event streams are not for connections that wait.
+    if connection.is_streaming() {
+        connection.keep_for(Duration::ZERO);
+    } else if !upgrade {
         connection.keep_for(
             head.keep_alive_for
                 .map_or(keep, |announced| keep.min(announced)),

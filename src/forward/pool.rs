@@ -2,7 +2,7 @@
 //!
 //! Keeps true: a connection goes back only after a complete request and a complete response, and never if nobody said for
 //! how long; an idle one is closed before the server would close it; the last used is lent first, so that the rest can
-//! expire.
+//! expire; none is kept idle while sockets are short, and idle ones are closed for whoever waits for one.
 //! Must not know: which requests may be repeated, what a response means.
 
 use std::cell::{Cell, RefCell};
@@ -27,6 +27,7 @@ use crate::backends::{Admission, Backend};
 use crate::clock::timer_now;
 use crate::connect::connect;
 use crate::deadline::Deadline;
+use crate::descriptors::{Budget, Slot};
 use crate::error::{Kind, ProxyError, Retry, Side};
 use crate::http::body::{RequestBody, Source};
 use crate::http::hop::RequestChanges;
@@ -44,6 +45,7 @@ const SWEEP: Duration = Duration::from_secs(1);
 pub struct Pool {
     /// Weak: a server that a reload removed must go with its last snapshot, and its series with it.
     backend: Weak<Backend>,
+    budget: Arc<Budget>,
     idle: RefCell<VecDeque<Idle>>,
     swept: Cell<bool>,
     /// The sweeping task's.
@@ -57,10 +59,11 @@ struct Idle {
 }
 
 impl Pool {
-    /// No connections yet.
-    pub fn new(backend: &Arc<Backend>) -> Rc<Self> {
+    /// No connections yet. `budget` is what those that wait for a request count in.
+    pub fn new(backend: &Arc<Backend>, budget: &Arc<Budget>) -> Rc<Self> {
         Rc::new(Self {
             backend: Arc::downgrade(backend),
+            budget: Arc::clone(budget),
             idle: RefCell::default(),
             swept: Cell::new(false),
             sweeper: RefCell::new(None),
@@ -100,10 +103,11 @@ impl Pool {
         None
     }
 
-    /// A new connection within `limit`, name resolution and all addresses included.
+    /// A new connection within `limit`, name resolution and all addresses included. `slot` is its place.
     pub async fn connect(
         self: &Rc<Self>,
         backend: &Backend,
+        slot: Slot,
         limit: Duration,
     ) -> Result<Box<Lent>, ProxyError> {
         let transport = match connect(&backend.server, backend.trust.as_ref(), limit).await {
@@ -118,6 +122,7 @@ impl Pool {
             wire: Rc::new(RefCell::new(Wire::new(transport))),
             upload: None,
             home: Rc::downgrade(self),
+            slot: Some(slot),
             admission: None,
             deadline: Deadline::default(),
             keep: Duration::ZERO,
@@ -125,7 +130,13 @@ impl Pool {
         }))
     }
 
-    fn put(self: &Rc<Self>, connection: Box<Lent>) {
+    fn put(self: &Rc<Self>, mut connection: Box<Lent>) {
+        if self.budget.is_short() {
+            return;
+        }
+        if let Some(slot) = &mut connection.slot {
+            slot.disown();
+        }
         let expires = timer_now() + connection.keep;
         let sweeper = self.sweeper.borrow();
         if !connection.is_open(sweeper.as_ref().unwrap_or(Waker::noop())) {
@@ -144,6 +155,16 @@ impl Pool {
         }
     }
 
+    /// Closes idle connections, the longest idle first, while somebody waits for a socket.
+    fn make_room(&self) {
+        while self.budget.is_wanted() {
+            let longest_idle = self.idle.borrow_mut().pop_front();
+            if longest_idle.is_none() {
+                return;
+            }
+        }
+    }
+
     /// Drops the idle connections that are closed or have waited long enough; whether none is left.
     fn clean(&self, waker: &Waker) -> bool {
         self.sweeper.replace(Some(waker.clone()));
@@ -154,13 +175,21 @@ impl Pool {
     }
 }
 
-/// Drops connections that expire or are closed while they are idle, until none is left.
+/// Drops connections that expire or are closed while they are idle, or whose sockets are wanted, until none is left.
 async fn sweep(pool: rc::Weak<Pool>) {
+    let Some(budget) = pool.upgrade().map(|pool| Arc::clone(&pool.budget)) else {
+        return;
+    };
+    let mut shortage = pin!(budget.shortage());
     let mut turn = pin!(tokio::time::sleep(SWEEP));
     poll_fn(|context| {
         let Some(pool) = pool.upgrade() else {
             return Poll::Ready(());
         };
+        while shortage.as_mut().poll(context).is_ready() {
+            shortage.set(budget.shortage());
+        }
+        pool.make_room();
         if pool.clean(context.waker()) {
             pool.swept.set(false);
             pool.sweeper.replace(None);
@@ -190,6 +219,8 @@ pub struct Lent {
     wire: Rc<RefCell<Wire>>,
     upload: Option<AbortHandle>,
     home: rc::Weak<Pool>,
+    /// `None` where the socket has left with it.
+    slot: Option<Slot>,
     admission: Option<Admission>,
     deadline: Deadline,
     keep: Duration,
@@ -221,12 +252,24 @@ impl Lent {
         self.admission = Some(admission);
     }
 
+    /// Gives it another place than those of connections that are kept.
+    pub fn move_to(&mut self, slot: Slot) {
+        self.slot = Some(slot);
+    }
+
+    /// Whether its response is an event stream, and not over.
+    pub fn is_streaming(&self) -> bool {
+        let wire = self.wire.borrow();
+        wire.is_event_stream() && !wire.received()
+    }
+
     /// The socket itself, after a 101; `None` while the request is still being sent.
-    pub fn into_upgraded(self) -> Option<Upgraded> {
+    pub fn into_upgraded(mut self) -> Option<Upgraded> {
         let wire = Rc::clone(&self.wire);
+        let slot = self.slot.take();
         drop(self);
         let wire = Rc::into_inner(wire)?.into_inner();
-        wire.sent().then(|| wire.into_upgraded())
+        wire.sent().then(|| wire.into_upgraded(slot))
     }
 
     /// Whether the backend still holds an idle connection open; `waker` is woken when it doesn't any more.
@@ -264,6 +307,9 @@ impl Lent {
         .await;
         match outcome {
             Some(Ok(head)) => {
+                if head.is_event_stream() {
+                    exchange.mark_event_stream();
+                }
                 if !self.wire.borrow().sent() {
                     self.send_the_rest();
                 }

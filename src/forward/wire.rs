@@ -15,6 +15,7 @@ use http_body::{Body as _, Frame};
 use tokio::io::{AsyncWrite as _, ReadBuf};
 
 use super::retry::Progress;
+use crate::descriptors::Slot;
 use crate::http::body::RequestBody;
 use crate::http::exchange::Exchange;
 use crate::http::hop::RequestChanges;
@@ -304,6 +305,12 @@ impl Wire {
         self.receiving.expected()
     }
 
+    /// Whether the response is an event stream.
+    pub(super) fn is_event_stream(&self) -> bool {
+        let exchange = self.exchange.as_deref();
+        exchange.is_some_and(Exchange::event_stream)
+    }
+
     /// Whether the response is read to its end.
     pub(super) fn received(&self) -> bool {
         self.receiving == Decoder::Over
@@ -370,11 +377,12 @@ impl Wire {
             .map(|_| ())
     }
 
-    /// The socket, after a 101.
-    pub(super) fn into_upgraded(self) -> Upgraded {
+    /// The socket, after a 101, with its place.
+    pub(super) fn into_upgraded(self, slot: Option<Slot>) -> Upgraded {
         Upgraded {
             transport: self.transport,
             read_ahead: self.input.into_bytes().freeze(),
+            slot,
         }
     }
 }

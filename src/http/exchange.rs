@@ -20,6 +20,8 @@ use crate::pace::Paces;
 /// What is known of a client connection before its first byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Connection {
+    /// Another for each of this process.
+    pub number: u64,
     /// The peer's address; `None` on a unix socket.
     pub peer: Option<SocketAddr>,
     /// Position of the listener in `server.listen`.

@@ -30,6 +30,15 @@ pub struct Origin {
     pub claims: Claims,
 }
 
+impl Origin {
+    /// The client's address, where it tells clients from each other: without `trusted` proxies a private one may be the
+    /// load balancer's, who brings everybody.
+    pub fn telling_address(&self, trusted: &[IpNet]) -> Option<IpAddr> {
+        self.client_ip
+            .filter(|address| !trusted.is_empty() || !is_private(*address))
+    }
+}
+
 /// The client's scheme.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scheme {
@@ -247,6 +256,19 @@ mod tests {
             .collect();
         let origin = resolve(peer(peer_address), &nets(trusted), &headers(&pairs), None);
         origin.client_ip.unwrap().to_string()
+    }
+
+    #[test]
+    fn a_private_address_tells_nothing_where_no_proxy_is_trusted() {
+        let telling = |address: &str, trusted: &[&str]| {
+            let origin = resolve(peer(address), &nets(trusted), &headers(&[]), None);
+            origin.telling_address(&nets(trusted)).is_some()
+        };
+        for private in ["127.0.0.1", "10.1.2.3", "100.64.0.1", "::1", "fd00::1"] {
+            assert!(!telling(private, &[]), "{private}");
+            assert!(telling(private, &["192.168.0.0/16"]), "{private}");
+        }
+        assert!(telling("192.0.2.9", &[]) && telling("2001:db8::1", &[]));
     }
 
     #[test]

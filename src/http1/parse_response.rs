@@ -8,7 +8,7 @@ use std::mem::MaybeUninit;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::header::CONTENT_LENGTH;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, Response, StatusCode, Version, response};
 use hyper::ext::ReasonPhrase;
 
@@ -18,7 +18,7 @@ use super::fields::{
     Place, USUAL_FIELDS, blank, elements, length, lower_version, may_be_complete, without,
 };
 use super::write_response::is_bodyless;
-use crate::http::lines::Lines;
+use crate::http::lines::{Lines, is_event_stream};
 
 /// Bytes of a head: more than any server sends, and what one connection may be made to hold.
 const MAX_HEAD: usize = 256 * 1024;
@@ -45,6 +45,17 @@ pub(crate) struct Head {
     pub(crate) keep_alive: bool,
     /// For how long, where the server says so in `Keep-Alive`.
     pub(crate) keep_alive_for: Option<Duration>,
+}
+
+impl Head {
+    /// Whether the body is `text/event-stream`: endless.
+    pub(crate) fn is_event_stream(&self) -> bool {
+        if let Some(lines) = &self.lines {
+            return lines.event_stream();
+        }
+        let content_type = self.parts.headers.get(CONTENT_TYPE);
+        content_type.is_some_and(|value| is_event_stream(value.as_bytes()))
+    }
 }
 
 /// What of a request the reading of its response depends on.

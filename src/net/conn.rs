@@ -156,6 +156,7 @@ async fn close_asleep(transport: Transport, stage: Stage) {
         close(transport).await;
     } else {
         // Whose request is on its way all the same sees an end, not a reset.
+                slot: None,
         linger_then_close(transport).await;
     }
 }

@@ -14,7 +14,7 @@ use http::{HeaderMap, Method, Request, Response};
 use http_body::Body as _;
 
 use super::client::{Client, Lost};
-use super::response::{mark_event_stream, withhold};
+use super::response::withhold;
 use super::sending::Sending;
 use super::stall::{Cause, Waits};
 use super::stop::{Stage, Stop};
@@ -187,7 +187,6 @@ async fn respond(
     let mut terms = asked.terms;
     if tunnel.is_none() {
         withhold(&mut response, terms.to_head_request);
-        mark_event_stream(&response, &exchange);
         terms.keep_alive &= stop.stage() == Stage::Serving && !early;
     }
     let (mut head, mut body) = response.into_parts();

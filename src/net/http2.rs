@@ -22,7 +22,8 @@ use tokio::time::Instant;
 use super::framed::{Framed, Sending};
 use super::frames::Frames;
 use super::open::Opened;
-use super::response::{mark_event_stream, withhold};
+use super::permits::Permit;
+use super::response::withhold;
 use super::stall::Cause;
 use super::stop::{Stage, Stop};
 use super::streams::{Pieces, Spawner, Streams};
@@ -219,7 +220,6 @@ impl<S: Answer> hyper::service::Service<Request<Incoming>> for Call<S> {
             };
             stream.answered();
             withhold(&mut response, head);
-            mark_event_stream(&response, &exchange);
             response.body_mut().on_exchange(exchange);
             Ok(response.map(|body| Pieces::new(body, stream)))
         })

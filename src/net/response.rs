@@ -2,13 +2,11 @@
 //!
 //! Must not know: how a request is answered, how a response is written.
 
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::CONTENT_LENGTH;
 use http::{HeaderValue, Response};
 use http_body::Body as _;
 
 use crate::http::body::Body;
-use crate::http::exchange::Exchange;
-use crate::http::lines::{Lines, is_event_stream};
 use crate::http1::write_response::is_bodyless;
 
 /// Takes the body of a response that has none on the wire; HEAD still tells its length.
@@ -26,16 +24,5 @@ pub(super) fn withhold(response: &mut Response<Body>, head: bool) {
                 .or_insert(HeaderValue::from(length));
         }
         response.body_mut().withhold();
-    }
-}
-
-/// Tells a stop that this response won't end by itself.
-pub(super) fn mark_event_stream(response: &Response<Body>, exchange: &Exchange) {
-    let streaming = match response.headers().get(CONTENT_TYPE) {
-        Some(content_type) => is_event_stream(content_type.as_bytes()),
-        None => response.body().lines().is_some_and(Lines::event_stream),
-    };
-    if streaming {
-        exchange.mark_event_stream();
     }
 }

@@ -7,7 +7,7 @@
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
 
@@ -50,6 +50,8 @@ struct Common {
     stage: watch::Receiver<Stage>,
     permits: Arc<Permits>,
     observer: Arc<dyn Observer>,
+    /// Connections so far.
+    numbers: Arc<AtomicU64>,
 }
 
 impl Workers {
@@ -68,6 +70,7 @@ impl Workers {
             stage: receiver,
             permits: permits.clone(),
             observer,
+            numbers: Arc::default(),
         };
         let make_service = Arc::new(make_service);
         let mut threads = Vec::new();
@@ -228,6 +231,7 @@ impl<S: Answer> Worker<S> {
             stage,
             permits,
             observer,
+            ..
         } = self.common.clone();
         let deliver = |accepted, permit| {
             self.open(Handoff {
@@ -259,6 +263,7 @@ impl<S: Answer> Worker<S> {
             return;
         };
         let connection = Connection {
+            number: self.common.numbers.fetch_add(1, Ordering::Relaxed),
             peer,
             listener,
             tls: false,
@@ -280,6 +285,7 @@ async fn share(
         stage,
         permits,
         observer,
+        ..
     } = common;
     let failed = || observer.observe(listener, Event::AcceptFailed);
     let deliver = |accepted: Accepted, permit| {

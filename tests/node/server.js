@@ -63,6 +63,12 @@ if (!/^\d+$/.test(where)) fs.rmSync(where, { force: true });
 const address = /^\d+$/.test(where) ? { host: '127.0.0.1', port: Number(where) } : { path: where };
 server.listen(address, () => console.log(server.address().port ?? where));
 
+// Every upgrade is taken, and then nothing is said.
+server.on('upgrade', (request, socket) => {
+  socket.on('error', () => {});
+  socket.write('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n');
+});
+
 process.on('SIGTERM', () => {
   stopping = true;
   // Not http's own close: it would end idle connections while new ones still get in, and then be reset.

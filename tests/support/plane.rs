@@ -14,6 +14,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use renewd::backends::Backends;
 use renewd::clock::Clock;
 use renewd::config::model::{Limits, Listen, Scheme, Timeouts, Upstream, UpstreamServer};
+use renewd::descriptors::{Budgets, Claimant, Shares};
 use renewd::error::Kind;
 use renewd::forward::{Forwarder, Observer as ForwardObserver};
 use renewd::http::body::{Body, Finished, RequestBody};
@@ -54,6 +55,7 @@ pub struct Setup {
     pub listen: Listen,
     pub tls: Option<Identity>,
     pub h2c: bool,
+    pub shares: Shares,
 }
 
 impl Default for Setup {
@@ -80,6 +82,7 @@ impl Default for Setup {
             listen: Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], 0))),
             tls: None,
             h2c: false,
+            shares: Shares::of(65_536, 1000),
         }
     }
 }
@@ -165,7 +168,10 @@ impl Proxy {
                     backends: Backends::new(&upstream, None, &metrics),
                     upstream: Arc::new(upstream),
                     setup: setup.clone(),
-                    forwarder: Forwarder::new(Rc::new(Retries(service_log.clone()))),
+                    forwarder: Forwarder::new(
+                        Budgets::new(&setup.shares),
+                        Rc::new(Retries(service_log.clone())),
+                    ),
                     log: service_log.clone(),
                 })
             },
@@ -242,7 +248,7 @@ impl Answer for Service {
 
     async fn answer(
         self: Rc<Self>,
-        _connection: Connection,
+        connection: Connection,
         request: Box<Request<RequestBody>>,
     ) -> Response<Body> {
         let headers = request.headers();
@@ -263,9 +269,13 @@ impl Answer for Service {
             chunked: request.body().is_unannounced(headers),
             keeps_method: false,
         };
-        let forwarded = self
-            .forwarder
-            .forward(&self.upstream, &self.backends, request, &changes);
+        let claimant = Claimant {
+            address: connection.peer.map(|peer| peer.ip()),
+            connection: connection.number,
+        };
+        let forwarded =
+            self.forwarder
+                .forward(&self.upstream, &self.backends, request, &changes, claimant);
         let mut response = match forwarded.await.result {
             Ok(response) => response,
             Err(error) => refusal(error.kind),

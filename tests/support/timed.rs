@@ -17,6 +17,7 @@ use renewd::clock::{Clock, Entropy};
 use renewd::config::model::{AuditSink, Config};
 use renewd::config::secret::Secret;
 use renewd::context::{RequestContext, RequestId};
+use renewd::descriptors::{Budgets, Shares};
 use renewd::http::body::RequestBody;
 use renewd::http::exchange::Exchange;
 use renewd::live;
@@ -71,6 +72,7 @@ impl Timed {
                 metrics,
                 control,
                 readiness: Readiness::default(),
+                sockets: Budgets::new(&Shares::of(1024, 1)),
                 connections: AtomicUsize::new(0),
                 untrusted_proxy_seen: OnceLock::new(),
             },

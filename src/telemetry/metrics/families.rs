@@ -108,6 +108,12 @@ families! {
         "Open client connections, tunnels included.";
     CONNECTIONS_MAX = Kind::Gauge, "renewd_connections_max",
         "The most client connections kept open, all listeners together: the lesser of server.max_connections and what the descriptor limit allows. 0 until known.";
+    DESCRIPTORS = Kind::Gauge, "renewd_descriptors",
+        "What the file descriptors are for: clients, requests to the backend, streams (tunnels and event streams to the backend), reserve (accepting, the admin listener, files, sources). 0 until known.";
+    UPSTREAM_SOCKETS = Kind::Gauge, "renewd_upstream_sockets",
+        "Open sockets to the backend, by the share of the descriptors that they count in; those of requests include idle ones.";
+    UPSTREAM_SOCKETS_REFUSED = Kind::Counter, "renewd_upstream_sockets_refused_total",
+        "Requests answered 503 overloaded because no socket to the backend became free within upstream.connect_timeout. Growing: the backend is too slow for its load, somebody holds many requests open, or LimitNOFILE is too low.";
     TUNNELS = Kind::Gauge, "renewd_tunnels",
         "Open upgrade tunnels (WebSocket, socket.io).";
     ACCEPT_ERRORS = Kind::Counter, "renewd_accept_errors_total",

@@ -5,6 +5,7 @@
 //! divides by exists at 0 from the start. No recorder is global, so several daemons live in one process.
 //! Must not know: what a number is good for; that is written in `monitoring/`.
 
+mod descriptors;
 pub mod families;
 mod instances;
 mod registrar;
@@ -18,6 +19,7 @@ use std::time::Duration;
 use http::{Method, StatusCode};
 use metrics::{Counter, Gauge, Histogram};
 
+use self::descriptors::DescriptorMetrics;
 use self::instances::Instances;
 pub use self::instances::{ListenerMetrics, ReissueMetrics, SourceMetrics, UpstreamMetrics};
 use self::registrar::Registrar;
@@ -27,6 +29,7 @@ use super::process;
 use super::traffic_labels::{MethodLabel, ParseErrorKind, Source, StatusClass};
 use crate::clock::Clock;
 use crate::config::model::{Decision, DecisionMode, TokenFormat};
+use crate::descriptors::{Budgets, Shares};
 use crate::role::Role;
 
 const OUTCOMES: usize = Outcome::ALL.len();
@@ -60,6 +63,7 @@ pub struct Metrics {
     http_request_duration: HttpTable<Histogram>,
     parse_errors: [Counter; PARSE_ERRORS],
     connections_max: Gauge,
+    descriptors: DescriptorMetrics,
     config: ConfigMetrics,
     state_writable: Gauge,
     state_damaged: Gauge,
@@ -181,6 +185,7 @@ impl Metrics {
             parse_errors: ParseErrorKind::ALL
                 .map(|kind| counter(&families::HTTP_PARSE_ERRORS, &[("kind", kind.as_str())])),
             connections_max: gauge(&families::CONNECTIONS_MAX, &[], 0.0),
+            descriptors: DescriptorMetrics::new(&registrar),
             config: ConfigMetrics::new(&registrar, now),
             state_writable: gauge(&families::STATE_WRITABLE, &[], 1.0),
             state_damaged: gauge(&families::STATE_DAMAGED, &[], 0.0),
@@ -347,10 +352,16 @@ impl Metrics {
         self.instances.reissue(&self.registrar, route)
     }
 
-    /// The most client connections kept open.
+    /// What the descriptors are for.
     #[allow(clippy::cast_precision_loss)] // exact to 2^53
-    pub fn connections_max(&self, connections: usize) {
-        self.connections_max.set(connections as f64);
+    pub fn descriptor_shares(&self, shares: &Shares) {
+        self.connections_max.set(shares.clients as f64);
+        self.descriptors.shares(shares);
+    }
+
+    /// How many sockets to the backend there are, and who waited for one in vain.
+    pub fn sockets(&self, sockets: &Budgets) {
+        self.descriptors.sockets(sockets);
     }
 
     /// A load of the configuration ended; success takes the time.

@@ -1,0 +1,370 @@
+//! So many sockets and no more: taken while there are plenty, waited for in turn when there aren't.
+//!
+//! Keeps true: no more are out than the limit said when each was taken; while there are plenty, taking and giving back
+//! cost an atomic each. The last quarter is given in small parts: a client may have of it, at any time, a quarter of what
+//! is free. However many sockets one client holds, another finds some.
+//! Must not know: what a socket is, who its client is.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::futures::Notified;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::timeout;
+
+use super::Claimant;
+use super::queue::{Party, Queue};
+
+/// The part of the budget that is held back from those who have much.
+const HELD_BACK: usize = 4;
+
+/// And of what is free of it, the part that one client may have. With so many greedy clients as this, half of it stays
+/// free.
+const PART: usize = 4;
+
+/// The sockets of one kind that the process may have.
+#[derive(Debug)]
+pub struct Budget {
+    limit: AtomicUsize,
+    used: AtomicUsize,
+    /// Those in the queue. Raised before it is looked whether something is free, as `used` is lowered before it is looked
+    /// whether somebody waits: one of the two sees the other.
+    waiting: AtomicUsize,
+    refused: AtomicU64,
+    demand: Mutex<Demand>,
+    shortage: Notify,
+}
+
+/// What is looked at only when there isn't plenty.
+#[derive(Debug, Default)]
+struct Demand {
+    queue: Queue<oneshot::Sender<Slot>>,
+    /// Slots of the part that is held back.
+    held: HashMap<Party, usize>,
+}
+
+/// One socket's place; dropping it gives it back.
+#[derive(Debug)]
+pub struct Slot {
+    /// `None` when it was given back already.
+    budget: Option<Arc<Budget>>,
+    /// Who has it of the part that is held back.
+    client: Option<Party>,
+}
+
+impl Budget {
+    /// `limit` sockets.
+    pub fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Self {
+            limit: AtomicUsize::new(limit),
+            used: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
+            refused: AtomicU64::new(0),
+            demand: Mutex::default(),
+            shortage: Notify::new(),
+        })
+    }
+
+    /// Changes the limit for sockets to come.
+    pub fn set_limit(self: &Arc<Self>, limit: usize) {
+        self.limit.store(limit, SeqCst);
+        self.serve(&mut self.demand());
+    }
+
+    /// How many there may be.
+    pub fn limit(&self) -> usize {
+        self.limit.load(SeqCst)
+    }
+
+    /// How many there are.
+    pub fn used(&self) -> usize {
+        self.used.load(SeqCst)
+    }
+
+    /// How many requests waited in vain.
+    pub fn refused(&self) -> u64 {
+        self.refused.load(SeqCst)
+    }
+
+    /// Whether there isn't plenty: sockets that nobody uses should be closed rather than kept.
+    pub fn is_short(&self) -> bool {
+        self.used() >= plenty(self.limit())
+    }
+
+    /// Whether somebody waits: sockets that nobody uses have to be closed.
+    pub fn is_wanted(&self) -> bool {
+        self.waiting.load(SeqCst) > 0
+    }
+
+    /// Ready when somebody begins to wait.
+    pub fn shortage(&self) -> Notified<'_> {
+        self.shortage.notified()
+    }
+
+    /// A slot, if there are plenty.
+    fn take(self: &Arc<Self>) -> Option<Slot> {
+        if self.is_wanted() {
+            return None;
+        }
+        let plenty = plenty(self.limit());
+        let raise = |used| (used < plenty).then_some(used + 1);
+        self.used
+            .try_update(SeqCst, SeqCst, raise)
+            .is_ok()
+            .then(|| Slot::new(self, None))
+    }
+
+    /// A slot, at once or when it is the claimant's turn; `None` if that takes longer than `patience`.
+    pub async fn acquire(self: &Arc<Self>, claimant: Claimant, patience: Duration) -> Option<Slot> {
+        if let Some(slot) = self.take() {
+            return Some(slot);
+        }
+        let (sender, receiver) = oneshot::channel();
+        let _waiting = self.join(claimant, sender);
+        if self.is_wanted() {
+            self.shortage.notify_waiters();
+        }
+        if let Ok(Ok(slot)) = timeout(patience, receiver).await {
+            return Some(slot);
+        }
+        self.refused.fetch_add(1, SeqCst);
+        None
+    }
+
+    fn join(self: &Arc<Self>, claimant: Claimant, sender: oneshot::Sender<Slot>) -> Waiter<'_> {
+        let mut demand = self.demand();
+        let ticket = demand.queue.join(claimant, sender);
+        self.waiting.fetch_add(1, SeqCst);
+        self.serve(&mut demand);
+        Waiter {
+            budget: self,
+            claimant,
+            ticket,
+        }
+    }
+
+    /// Gives what is free to those whose turn it is.
+    fn serve(self: &Arc<Self>, demand: &mut Demand) {
+        while self.is_wanted() {
+            let Demand { queue, held } = demand;
+            let limit = self.limit();
+            let raise = |used| (used < limit).then_some(used + 1);
+            let Ok(used) = self.used.try_update(SeqCst, SeqCst, raise) else {
+                return;
+            };
+            let of_plenty = used < plenty(limit);
+            let most = ((limit - used) / PART).max(1);
+            let may =
+                |client: &Party| of_plenty || held.get(client).copied().unwrap_or_default() < most;
+            let Some((client, sender)) = queue.next(may) else {
+                self.used.fetch_sub(1, SeqCst);
+                return;
+            };
+            self.waiting.fetch_sub(1, SeqCst);
+            let client = (!of_plenty).then_some(client);
+            if let Some(client) = client {
+                *held.entry(client).or_default() += 1;
+            }
+            // Who has just given up waiting doesn't take it; dropping it there would wait for the lock that we hold.
+            if let Err(mut slot) = sender.send(Slot::new(self, client)) {
+                slot.budget = None;
+                self.used.fetch_sub(1, SeqCst);
+                demand.give_back(client);
+            }
+        }
+    }
+
+    fn demand(&self) -> MutexGuard<'_, Demand> {
+        self.demand.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is given to whoever asks first.
+fn plenty(limit: usize) -> usize {
+    limit - limit / HELD_BACK
+}
+
+impl Demand {
+    fn give_back(&mut self, client: Option<Party>) {
+        let Some(client) = client else {
+            return;
+        };
+        if let Some(count) = self.held.get_mut(&client) {
+            *count -= 1;
+            if *count == 0 {
+                self.held.remove(&client);
+            }
+        }
+    }
+}
+
+/// One in the queue; dropping it leaves it.
+struct Waiter<'budget> {
+    budget: &'budget Budget,
+    claimant: Claimant,
+    ticket: u64,
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        let mut demand = self.budget.demand();
+        if demand.queue.leave(self.claimant, self.ticket) {
+            self.budget.waiting.fetch_sub(1, SeqCst);
+        }
+    }
+}
+
+impl Slot {
+    fn new(budget: &Arc<Budget>, client: Option<Party>) -> Self {
+        Self {
+            budget: Some(Arc::clone(budget)),
+            client,
+        }
+    }
+
+    /// The socket is kept, for nobody in particular.
+    pub fn disown(&mut self) {
+        let client = self.client.take();
+        if client.is_some()
+            && let Some(budget) = &self.budget
+        {
+            budget.demand().give_back(client);
+        }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let Some(budget) = self.budget.take() else {
+            return;
+        };
+        budget.used.fetch_sub(1, SeqCst);
+        if self.client.is_some() || budget.is_wanted() {
+            let mut demand = budget.demand();
+            demand.give_back(self.client);
+            budget.serve(&mut demand);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(2);
+
+    fn client(number: u8, connection: u64) -> Claimant {
+        Claimant {
+            address: Some([192, 0, 2, number].into()),
+            connection,
+        }
+    }
+
+    async fn take_all(budget: &Arc<Budget>, claimant: Claimant) -> Vec<Slot> {
+        let mut slots = Vec::new();
+        while let Some(slot) = budget.acquire(claimant, Duration::ZERO).await {
+            slots.push(slot);
+        }
+        slots
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_client_may_have_most_and_another_still_finds_some() {
+        let budget = Budget::new(160);
+        let greedy = take_all(&budget, client(1, 1)).await;
+        // 120, and a fifth of the last 40: no more than a quarter of what it leaves free.
+        assert_eq!(greedy.len(), 128);
+        let other = budget.acquire(client(2, 2), Duration::ZERO).await;
+        assert!(other.is_some());
+        assert_eq!((budget.used(), budget.refused()), (129, 1));
+        drop((greedy, other));
+        assert_eq!(budget.used(), 0);
+        assert!(budget.demand().held.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn however_many_are_greedy_one_more_is_served() {
+        let budget = Budget::new(512);
+        let mut held = Vec::new();
+        for number in 1..=17 {
+            held.push(take_all(&budget, client(number, u64::from(number))).await);
+        }
+        assert!(budget.is_short() && budget.used() < 512);
+        for _ in 0..20 {
+            let slot = budget.acquire(client(100, 100), Duration::ZERO).await;
+            assert!(slot.is_some());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_given_back_goes_to_those_who_wait_in_turn() {
+        let budget = Budget::new(1);
+        let slot = budget.acquire(client(1, 1), PATIENCE).await;
+        let order = Mutex::new(Vec::new());
+        let wait = async |claimant, name| {
+            let slot = budget.acquire(claimant, PATIENCE).await;
+            order.lock().unwrap().push(name);
+            drop(slot);
+        };
+        tokio::join!(
+            biased;
+            wait(client(1, 1), "first of one"),
+            wait(client(1, 1), "second of one"),
+            wait(client(2, 2), "other"),
+            async {
+                assert!(budget.is_wanted());
+                drop(slot);
+            }
+        );
+        assert_eq!(
+            *order.lock().unwrap(),
+            ["first of one", "other", "second of one"]
+        );
+        assert_eq!((budget.used(), budget.refused()), (0, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn waiting_ends_with_patience_and_with_whoever_waits() {
+        let budget = Budget::new(1);
+        let slot = budget.acquire(client(1, 1), PATIENCE).await;
+        assert!(budget.acquire(client(2, 2), PATIENCE).await.is_none());
+        assert_eq!(budget.refused(), 1);
+        let gone = timeout(
+            Duration::from_millis(1),
+            budget.acquire(client(2, 2), PATIENCE),
+        );
+        assert!(gone.await.is_err());
+        assert!(!budget.is_wanted());
+        drop(slot);
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_raised_limit_reaches_those_who_wait_and_a_lowered_one_closes_nothing() {
+        let budget = Budget::new(1);
+        let first = budget.acquire(client(1, 1), PATIENCE).await;
+        let (second, ()) = tokio::join!(biased; budget.acquire(client(2, 2), PATIENCE), async {
+            budget.set_limit(2);
+        });
+        assert!(first.is_some() && second.is_some());
+        budget.set_limit(1);
+        assert_eq!(budget.used(), 2);
+        drop(first);
+        assert!(budget.acquire(client(3, 3), PATIENCE).await.is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_socket_that_is_kept_counts_for_nobody() {
+        let budget = Budget::new(4);
+        let mut slots = take_all(&budget, client(1, 1)).await;
+        assert_eq!(slots.len(), 4);
+        for slot in &mut slots {
+            slot.disown();
+        }
+        assert!(budget.demand().held.is_empty());
+        assert_eq!(budget.used(), 4);
+    }
+}

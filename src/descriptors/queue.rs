@@ -1,0 +1,195 @@
+//! Who waits for a socket, and whose turn it is: round robin by client, then by connection, then in order.
+//!
+//! Keeps true: a client that waits with a thousand requests delays another by one.
+//! Must not know: how many sockets there are, what is done with them.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::{IpAddr, Ipv6Addr};
+
+use super::Claimant;
+
+/// An IPv6 network that one household has to itself.
+const NETWORK: u128 = !0 << 64;
+
+/// Whose turn it is: all that comes from one address, or one connection where the address says nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Party {
+    /// An IPv4 address, or an IPv6 /64.
+    Address(IpAddr),
+    /// A connection.
+    Connection(u64),
+}
+
+impl From<Claimant> for Party {
+    fn from(claimant: Claimant) -> Self {
+        match claimant.address.map(|address| address.to_canonical()) {
+            None => Self::Connection(claimant.connection),
+            Some(IpAddr::V6(address)) => {
+                Self::Address(Ipv6Addr::from_bits(address.to_bits() & NETWORK).into())
+            }
+            Some(address) => Self::Address(address),
+        }
+    }
+}
+
+/// Those who wait, each with a `T` to be told by.
+#[derive(Debug)]
+pub(super) struct Queue<T> {
+    turns: VecDeque<Party>,
+    waiting: HashMap<Party, VecDeque<Row<T>>>,
+    tickets: u64,
+}
+
+/// What one connection waits for.
+#[derive(Debug)]
+struct Row<T> {
+    connection: u64,
+    waiting: VecDeque<(u64, T)>,
+}
+
+impl<T> Default for Queue<T> {
+    fn default() -> Self {
+        Self {
+            turns: VecDeque::new(),
+            waiting: HashMap::new(),
+            tickets: 0,
+        }
+    }
+}
+
+impl<T> Queue<T> {
+    /// Lets one wait; the ticket is for [`Queue::leave`].
+    pub(super) fn join(&mut self, claimant: Claimant, waiter: T) -> u64 {
+        self.tickets += 1;
+        let client = Party::from(claimant);
+        let lines = self.waiting.entry(client).or_insert_with(|| {
+            self.turns.push_back(client);
+            VecDeque::new()
+        });
+        let connection = claimant.connection;
+        let entry = (self.tickets, waiter);
+        match lines.iter_mut().find(|line| line.connection == connection) {
+            Some(line) => line.waiting.push_back(entry),
+            None => lines.push_back(Row {
+                connection,
+                waiting: VecDeque::from([entry]),
+            }),
+        }
+        self.tickets
+    }
+
+    /// One waits no longer; whether it did.
+    pub(super) fn leave(&mut self, claimant: Claimant, ticket: u64) -> bool {
+        let client = Party::from(claimant);
+        let Some(lines) = self.waiting.get_mut(&client) else {
+            return false;
+        };
+        let connection = claimant.connection;
+        let Some(at) = lines.iter().position(|line| line.connection == connection) else {
+            return false;
+        };
+        let Some(line) = lines.get_mut(at) else {
+            return false;
+        };
+        let before = line.waiting.len();
+        line.waiting.retain(|(other, _)| *other != ticket);
+        let left = line.waiting.len() < before;
+        if line.waiting.is_empty() {
+            lines.remove(at);
+        }
+        if lines.is_empty() {
+            self.waiting.remove(&client);
+            self.turns.retain(|turn| *turn != client);
+        }
+        left
+    }
+
+    /// The next whose client `may` have something; its client's next turn comes after everybody else's.
+    pub(super) fn next(&mut self, may: impl Fn(&Party) -> bool) -> Option<(Party, T)> {
+        let at = self.turns.iter().position(may)?;
+        // Those before it keep their places: they are asked first when there is something for them.
+        let client = self.turns.remove(at)?;
+        let lines = self.waiting.get_mut(&client)?;
+        let mut line = lines.pop_front()?;
+        let (_, waiter) = line.waiting.pop_front()?;
+        if !line.waiting.is_empty() {
+            lines.push_back(line);
+        }
+        if lines.is_empty() {
+            self.waiting.remove(&client);
+        } else {
+            self.turns.push_back(client);
+        }
+        Some((client, waiter))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn from(address: &str, connection: u64) -> Claimant {
+        Claimant {
+            address: address.parse().ok(),
+            connection,
+        }
+    }
+
+    fn order(queue: &mut Queue<&'static str>) -> Vec<&'static str> {
+        std::iter::from_fn(|| queue.next(|_| true))
+            .map(|(_, waiter)| waiter)
+            .collect()
+    }
+
+    #[test]
+    fn clients_take_turns_then_their_connections_then_their_requests() {
+        let mut queue = Queue::default();
+        for (address, connection, name) in [
+            ("192.0.2.1", 1, "a1 first"),
+            ("192.0.2.1", 1, "a1 second"),
+            ("192.0.2.1", 1, "a1 third"),
+            ("192.0.2.1", 2, "a2"),
+            ("192.0.2.2", 3, "b"),
+            ("2001:db8::1", 4, "c1"),
+            ("2001:db8::2", 5, "c2, of the same network"),
+            ("", 6, "one connection"),
+            ("", 7, "another"),
+        ] {
+            queue.join(from(address, connection), name);
+        }
+        assert_eq!(
+            order(&mut queue),
+            [
+                "a1 first",
+                "b",
+                "c1",
+                "one connection",
+                "another",
+                "a2",
+                "c2, of the same network",
+                "a1 second",
+                "a1 third",
+            ]
+        );
+        assert!(queue.turns.is_empty() && queue.waiting.is_empty());
+    }
+
+    #[test]
+    fn who_leaves_is_forgotten_and_who_may_not_keeps_its_place() {
+        let mut queue = Queue::default();
+        let (greedy, modest) = (from("192.0.2.1", 1), from("192.0.2.2", 2));
+        let first = queue.join(greedy, "greedy");
+        let second = queue.join(greedy, "greedy still");
+        let third = queue.join(modest, "modest");
+        let client = Party::from(greedy);
+        let next = queue.next(|other| *other != client);
+        assert_eq!(next.map(|(_, waiter)| waiter), Some("modest"));
+        assert!(queue.next(|other| *other != client).is_none());
+        assert!(!queue.leave(modest, third), "it was served");
+        assert!(queue.leave(greedy, first));
+        assert!(!queue.leave(greedy, first));
+        assert_eq!(order(&mut queue), ["greedy still"]);
+        assert!(!queue.leave(greedy, second));
+        assert!(queue.turns.is_empty() && queue.waiting.is_empty());
+    }
+}

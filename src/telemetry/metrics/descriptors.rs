@@ -1,0 +1,71 @@
+//! What file descriptors are for, as series.
+
+use metrics::{Counter, Gauge};
+
+use super::families;
+use super::registrar::Registrar;
+use crate::descriptors::{Budgets, Shares};
+
+/// By the `share` label's value.
+pub struct DescriptorMetrics {
+    clients: Gauge,
+    requests: SocketMetrics,
+    streams: SocketMetrics,
+    reserve: Gauge,
+}
+
+/// One kind of sockets to the backend.
+struct SocketMetrics {
+    share: Gauge,
+    open: Gauge,
+    refused: Counter,
+}
+
+impl SocketMetrics {
+    fn new(registrar: &Registrar, share: &str) -> Self {
+        let labels = [("share", share)];
+        Self {
+            share: registrar.gauge(&families::DESCRIPTORS, &labels),
+            open: registrar.gauge(&families::UPSTREAM_SOCKETS, &labels),
+            refused: registrar.counter(&families::UPSTREAM_SOCKETS_REFUSED, &labels),
+        }
+    }
+}
+
+impl DescriptorMetrics {
+    /// All 0 until known.
+    pub fn new(registrar: &Registrar) -> Self {
+        let share = |share| registrar.gauge(&families::DESCRIPTORS, &[("share", share)]);
+        Self {
+            clients: share("clients"),
+            requests: SocketMetrics::new(registrar, "requests"),
+            streams: SocketMetrics::new(registrar, "streams"),
+            reserve: share("reserve"),
+        }
+    }
+
+    /// What each share is.
+    #[allow(clippy::cast_precision_loss)] // exact to 2^53
+    pub fn shares(&self, shares: &Shares) {
+        for (gauge, share) in [
+            (&self.clients, shares.clients),
+            (&self.requests.share, shares.requests),
+            (&self.streams.share, shares.streams),
+            (&self.reserve, shares.reserve),
+        ] {
+            gauge.set(share as f64);
+        }
+    }
+
+    /// How many sockets to the backend there are.
+    #[allow(clippy::cast_precision_loss)] // exact to 2^53
+    pub fn sockets(&self, sockets: &Budgets) {
+        for (metrics, budget) in [
+            (&self.requests, &sockets.requests),
+            (&self.streams, &sockets.streams),
+        ] {
+            metrics.open.set(budget.used() as f64);
+            metrics.refused.absolute(budget.refused());
+        }
+    }
+}
