@@ -543,14 +543,60 @@ async fn too_large_a_header_section_is_refused() {
 #[tokio::test(start_paused = true)]
 async fn silent_connections_are_cut_and_keep_nobody_out() {
     let (_running, address) = start_tcp(Arc::new(Told::new(None)));
+    let start = renewd::clock::timer_now();
     let mut silent = Vec::new();
-    for _ in 0..64 {
-        silent.push(TcpStream::connect(address).await.unwrap());
+    for number in 0..200 {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        if number % 2 == 0 {
+            stream
+                .write_all(b"GET /healthz HTTP/1.1\r\n")
+                .await
+                .unwrap();
+        }
+        silent.push(stream);
     }
-    assert_eq!(ask(address, "GET /healthz", &[], "").await.status, 200);
+    for target in ["GET /healthz", "GET /readyz", "GET /metrics"] {
+        assert_eq!(ask(address, target, &[], "").await.status, 200);
+    }
+    assert_eq!(start.elapsed(), Duration::ZERO, "nobody waits for them");
     for mut stream in silent {
-        assert_eq!(stream.read(&mut [0; 1]).await.unwrap(), 0);
+        assert!(stream.read(&mut [0; 1]).await.is_ok_and(|read| read == 0));
     }
+    assert!(start.elapsed() < Duration::from_secs(3));
+}
+
+#[tokio::test]
+async fn requests_that_take_long_leave_places_for_probes() {
+    let gate = Arc::new(Notify::new());
+    let mut daemon = Told::new(Some(TOKEN));
+    daemon.gate = Some(Arc::clone(&gate));
+    let daemon = Arc::new(daemon);
+    let (running, address) = start_tcp(Arc::clone(&daemon));
+    let reload = request("POST /-/reload", &[AUTHORIZED, JSON], "{}");
+    let mut reloading = Vec::new();
+    for _ in 0..64 {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(reload.as_bytes()).await.unwrap();
+        within_deadline(daemon.reloading.notified()).await;
+        reloading.push(stream);
+    }
+    for _ in 0..20 {
+        assert_eq!(ask(address, "GET /healthz", &[], "").await.status, 200);
+        assert_eq!(ask(address, "GET /readyz", &[], "").await.status, 200);
+    }
+    let refused = ask(address, "GET /metrics", &[], "").await;
+    assert_eq!(
+        (refused.status, refused.json()["code"].as_str()),
+        (503, Some("overloaded"))
+    );
+    drop(reloading.pop());
+    for _ in 0..64 {
+        gate.notify_one();
+        within_deadline(daemon.reloaded.notified()).await;
+    }
+    within_deadline(async { while ask(address, "GET /metrics", &[], "").await.status != 200 {} })
+        .await;
+    drop(running);
 }
 
 async fn ask_socket(path: &Path, target: &str, headers: &[&str], body: &str) -> Answered {

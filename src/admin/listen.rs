@@ -1,6 +1,7 @@
 //! The admin socket and its connections.
 //!
-//! Keeps true: connections, their time and their size are bounded; a failed accept never ends the loop; a unix
+//! Keeps true: connections, their time and their size are bounded, and a probe finds a place however many there are: one
+//! without a request makes room, and other requests don't take all places. A failed accept never ends the loop; a unix
 //! socket is never there with a wider mode than 0660, and a live daemon's is never taken away.
 
 use std::convert::Infallible;
@@ -9,25 +10,34 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use std::{fs, os};
 
+use http::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
 use super::guard::Entrance;
 use super::io::Socket;
+use super::respond::{self, Answer};
 use super::{Daemon, routes};
 use crate::config::model::Listen;
 
-/// A scraper, a few probes and an operator use a handful.
-const MAX_CONNECTIONS: usize = 64;
+/// Requests at once. A scraper and an operator use a handful.
+const MAX_REQUESTS: usize = 64;
+
+/// Connections that only a probe's request may be on, besides.
+const PROBES: usize = 8;
+
+/// For the header section. Who asks here is near.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// For a whole connection, which serves one request: above any reload, below what makes 64 of them a siege.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
@@ -91,35 +101,37 @@ impl AdminListener {
 
     /// Serves until `stop` is ready, then finishes the answers under way.
     pub async fn serve(self, daemon: Arc<dyn Daemon>, stop: impl Future<Output = ()>) {
-        let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let requests = Arc::new(Semaphore::new(MAX_REQUESTS));
         let mut connections = JoinSet::new();
+        let mut guests = Guests::default();
         let mut stop = std::pin::pin!(stop);
         loop {
             while connections.try_join_next().is_some() {}
-            let accepted = async {
-                // The semaphore is never closed.
-                let permit = Arc::clone(&permits).acquire_owned().await.ok();
-                (self.0.accept().await, permit)
+            let next = async {
+                while !guests.have_room() {
+                    connections.join_next().await;
+                }
+                self.0.accept().await
             };
-            let (accepted, permit) = tokio::select! {
+            let accepted = tokio::select! {
                 biased;
                 () = &mut stop => break,
-                accepted = accepted => accepted,
+                accepted = next => accepted,
             };
+            let place = Place {
+                daemon: Arc::clone(&daemon),
+                requests: Arc::clone(&requests),
+                taken: Arc::default(),
+            };
+            let taken = Arc::clone(&place.taken);
             match accepted {
                 Ok(Accepted::Tcp(stream, entrance)) => {
-                    let daemon = Arc::clone(&daemon);
-                    connections.spawn(async move {
-                        connection(stream, entrance, daemon).await;
-                        drop(permit);
-                    });
+                    let task = connections.spawn(connection(stream, entrance, place));
+                    guests.come(task, taken);
                 }
                 Ok(Accepted::Unix(stream)) => {
-                    let daemon = Arc::clone(&daemon);
-                    connections.spawn(async move {
-                        connection(stream, Entrance::Unix, daemon).await;
-                        drop(permit);
-                    });
+                    let task = connections.spawn(connection(stream, Entrance::Unix, place));
+                    guests.come(task, taken);
                 }
                 Err(error) => {
                     tracing::warn!(%error, "the admin listener could not accept a connection");
@@ -150,24 +162,86 @@ impl Bound {
     }
 }
 
-async fn connection<T>(stream: T, entrance: Entrance, daemon: Arc<dyn Daemon>)
+/// The open connections, the oldest first.
+#[derive(Default)]
+struct Guests(Vec<Guest>);
+
+struct Guest {
+    task: AbortHandle,
+    taken: Arc<Taken>,
+}
+
+/// Set when a connection's request is there; what is inside is held for a request that isn't a probe's.
+type Taken = OnceLock<Option<OwnedSemaphorePermit>>;
+
+impl Guests {
+    /// Whether one more may come; the oldest without a request is sent away for it.
+    fn have_room(&mut self) -> bool {
+        self.0.retain(|guest| !guest.task.is_finished());
+        if self.0.len() < MAX_REQUESTS + PROBES {
+            return true;
+        }
+        let silent = self.0.iter().position(|guest| guest.taken.get().is_none());
+        let Some(silent) = silent else {
+            return false;
+        };
+        self.0.remove(silent).task.abort();
+        true
+    }
+
+    fn come(&mut self, task: AbortHandle, taken: Arc<Taken>) {
+        self.0.push(Guest { task, taken });
+    }
+}
+
+/// What a connection is given.
+struct Place {
+    daemon: Arc<dyn Daemon>,
+    requests: Arc<Semaphore>,
+    taken: Arc<Taken>,
+}
+
+impl Place {
+    async fn answer(&self, entrance: Entrance, request: Request<Incoming>) -> Answer {
+        let permit = if routes::is_probe(request.uri().path()) {
+            None
+        } else {
+            match Arc::clone(&self.requests).try_acquire_owned() {
+                Ok(permit) => Some(permit),
+                Err(_) => return respond::overloaded(),
+            }
+        };
+        // One request a connection: nothing was there.
+        let _ = self.taken.set(permit);
+        routes::handle(Arc::clone(&self.daemon), entrance, request).await
+    }
+
+    /// Ready when a connection has taken too long.
+    async fn late(&self) {
+        sleep(HEADER_TIMEOUT).await;
+        if self.taken.get().is_some() {
+            sleep(CONNECTION_TIMEOUT.saturating_sub(HEADER_TIMEOUT)).await;
+        }
+    }
+}
+
+async fn connection<T>(stream: T, entrance: Entrance, place: Place)
 where
     T: AsyncRead + AsyncWrite + Unpin,
 {
-    let service = service_fn(move |request| {
-        let daemon = Arc::clone(&daemon);
-        async move { Ok::<_, Infallible>(routes::handle(daemon, entrance, request).await) }
-    });
+    let service =
+        service_fn(|request| async { Ok::<_, Infallible>(place.answer(entrance, request).await) });
     // One request a connection: its deadline is then the connection's, and idle ones don't exist.
     let served = http1::Builder::new()
         .keep_alive(false)
         .max_header_size(HEADER_BYTES)
         .max_headers(64)
         .serve_connection(Socket(stream), service);
-    match timeout(CONNECTION_TIMEOUT, served).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(%error, "an admin connection broke"),
-        Err(_) => tracing::debug!("an admin connection took too long"),
+    tokio::select! {
+        served = served => if let Err(error) = served {
+            tracing::debug!(%error, "an admin connection broke");
+        },
+        () = place.late() => tracing::debug!("an admin connection took too long"),
     }
 }
 

@@ -63,6 +63,15 @@ pub fn error(status: StatusCode, code: &'static str, message: &str) -> Answer {
     )
 }
 
+/// 503: as many requests as may be are being answered.
+pub fn overloaded() -> Answer {
+    error(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "overloaded",
+        "too many requests at once",
+    )
+}
+
 /// 405, with the methods that would do.
 pub fn method_not_allowed(allow: &'static str) -> Answer {
     let mut answer = error(

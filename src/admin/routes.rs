@@ -59,6 +59,11 @@ impl Route {
     }
 }
 
+/// Whether this is asked to learn whether the daemon lives or should get traffic: quickly answered, and never refused.
+pub fn is_probe(path: &str) -> bool {
+    matches!(Route::of(path), Some(Route::Health | Route::Readiness))
+}
+
 /// Answers one request.
 pub async fn handle<B>(daemon: Arc<dyn Daemon>, entrance: Entrance, request: Request<B>) -> Answer
 where
