@@ -60,6 +60,20 @@ impl Transport {
         Poll::Ready(Ok(Bytes::copy_from_slice(buffer.filled())))
     }
 
+    /// Ready when the other end has sent something, or is gone; a socket in clear text, from which nothing is read. A unix
+    /// socket may be taken for ready too early.
+    pub fn poll_begun(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::Tcp(stream) => {
+                let mut byte = [0];
+                let mut buffer = ReadBuf::new(&mut byte);
+                stream.poll_peek(context, &mut buffer).map(|_| ())
+            }
+            Self::Unix(stream) => stream.poll_read_ready(context).map(|_| ()),
+            Self::Tls(_) => Poll::Ready(()),
+        }
+    }
+
     /// Tells the other end that no more bytes will come, with `close_notify` where this is TLS; reading goes on.
     pub fn poll_close_write(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(self).poll_shutdown(context)

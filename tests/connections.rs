@@ -8,7 +8,8 @@ use std::time::Duration;
 use renewd::config::model::{Limits, Timeouts};
 use renewd::net::stall::Cause;
 use renewd::net::{Event, ParseError};
-use support::{Backend, Proxy, Setup, get, ok};
+use support::{Backend, PATIENCE, Proxy, Setup, get, ok};
+use tokio::io::AsyncWriteExt as _;
 
 const SHORT: Duration = Duration::from_millis(200);
 
@@ -422,5 +423,65 @@ async fn a_refused_head_request_is_answered_without_a_body() {
         let answer = client.rest().await;
         assert!(answer.starts_with("HTTP/1.1 400 "), "{answer:?}");
         assert!(answer.ends_with("\r\n\r\n"), "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn who_never_begins_a_request_is_closed_in_the_time_of_a_head_without_a_word() {
+    let backend = Backend::start().await;
+    for h2c in [false, true] {
+        let mut setup = Setup {
+            h2c,
+            ..Setup::default()
+        };
+        setup.timeouts.header = Duration::from_millis(300);
+        let proxy = Proxy::start(backend.address(), setup);
+        // Nothing at all, or empty lines, which belong to no request.
+        for said in ["", "\r\n"] {
+            let mut client = proxy.connect().await;
+            client.send(said).await;
+            assert_eq!(client.rest().await, "");
+        }
+        assert_eq!(proxy.log.count(Event::TimedOut(Cause::Header)), 0);
+        // Between requests it is `idle` that counts.
+        let mut client = proxy.connect().await;
+        client.send(get("/")).await;
+        let mut server = backend.accept().await;
+        server.head().await;
+        server.send(ok("a")).await;
+        client.until("\r\n\r\na").await;
+        slept(&proxy, 1).await;
+        client.send(get("/")).await;
+        server.head().await;
+        server.send(ok("b")).await;
+        client.until("\r\n\r\nb").await;
+    }
+}
+
+#[tokio::test]
+async fn empty_lines_between_requests_do_not_make_a_connection_any_younger() {
+    let backend = Backend::start().await;
+    let mut setup = Setup::default();
+    setup.timeouts.idle = Duration::from_millis(1500);
+    setup.timeouts.header = Duration::from_millis(1500);
+    let proxy = Proxy::start(backend.address(), setup);
+    for request in [false, true] {
+        let mut client = proxy.connect().await;
+        if request {
+            client.send(get("/")).await;
+            let mut server = backend.accept().await;
+            server.head().await;
+            server.send(ok("a")).await;
+            client.until("\r\n\r\na").await;
+        }
+        let began = renewd::clock::timer_now();
+        let mut dripping = tokio::time::interval(Duration::from_millis(100));
+        loop {
+            dripping.tick().await;
+            if client.stream.write_all(b"\r\n").await.is_err() {
+                break;
+            }
+            assert!(began.elapsed() < PATIENCE, "it lives on empty lines");
+        }
     }
 }

@@ -9,8 +9,8 @@ mod support;
 use std::time::Duration;
 
 use frames::{
-    ACK, CONTINUATION, END_STREAM, HEADERS, PING, PREFACE, PRIORITY, RST_STREAM, SETTINGS, ask,
-    by_hand, field, frame, head,
+    ACK, CONTINUATION, END_STREAM, GOAWAY, HEADERS, PING, PREFACE, PRIORITY, RST_STREAM, SETTINGS,
+    ask, by_hand, field, frame, head,
 };
 use plane::{Backend, Wire, get, ok};
 use support::renewd::{Renewd, Settings};
@@ -258,4 +258,56 @@ async fn more_streams_than_allowed_are_refused_and_the_rest_go_on() {
         }
     }
     assert_eq!((refused, answered), (12, 128));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_idle_connection_makes_room_for_another_and_says_goaway_first() {
+    let backend = Backend::start().await;
+    let renewd = Renewd::start(&Settings {
+        backend: Some(backend.address()),
+        server: "h2c = true\nmax_connections = 1".to_owned(),
+        ..Settings::default()
+    });
+    let mut idle = attacker(&renewd).await;
+    idle.send(ask(1)).await;
+    let mut server = backend.accept().await;
+    server.head().await;
+    server.send(ok("a")).await;
+    frames::next(&mut idle, HEADERS).await;
+    let mut next = Wire::new(TcpStream::connect(renewd.public).await.unwrap());
+    next.send(get("/next")).await;
+    let goodbye = plane::within("GOAWAY", async {
+        loop {
+            if let Some(frame) = frames::read(&mut idle).await
+                && frame.kind == GOAWAY
+            {
+                return frame;
+            }
+        }
+    });
+    // NO_ERROR: what was asked before is still answered.
+    assert_eq!(goodbye.await.payload[4..8], [0; 4]);
+    // The pool has let go of the first one's by now.
+    let mut server = backend.accept().await;
+    server.head().await;
+    server.send(ok("b")).await;
+    next.until("\r\n\r\nb").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_never_asks_for_anything_is_closed_in_the_time_of_a_head() {
+    let backend = Backend::start().await;
+    let renewd = daemon(&backend, "[server.timeouts]\nheader = \"1s\"\n");
+    let mut silent = attacker(&renewd).await;
+    let closed = plane::within("the end", async {
+        let mut said_goodbye = false;
+        loop {
+            match frames::read(&mut silent).await {
+                Some(frame) => said_goodbye |= frame.kind == GOAWAY,
+                None => return said_goodbye,
+            }
+        }
+    });
+    assert!(closed.await);
+    assert!(renewd.metric("renewd_http_parse_errors_total{kind=\"header_timeout\"}") < 0.5);
 }

@@ -176,6 +176,11 @@ impl Client {
         self.paces.upload.begin(true);
     }
 
+    /// Whether a request has been understood.
+    pub(super) fn has_had_a_request(&self) -> bool {
+        self.requests.get() > 0
+    }
+
     /// How bodies are taken, on this connection.
     pub(super) fn paces(&self) -> &Rc<Paces> {
         &self.paces

@@ -2,13 +2,14 @@
 //!
 //! Keeps true: buffers exist only while there is something for them to hold; asleep, a connection is its socket and a
 //! timer. Nothing that was read is lost on the way in or out. Every deadline and every stage of a stop is
-//! honoured in each state.
+//! honoured in each state. Only a request makes the time between requests begin anew: empty lines don't. A connection
+//! that is asked to make room does so only while it is asleep.
 //! Must not know: what a request means.
 
 use std::future::{Future, poll_fn};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,11 +19,13 @@ use super::http1::{Awake, End, Tunnel};
 use super::http2;
 use super::linger::{close, linger_then_close};
 use super::open::{self, FRESH, Opened};
+use super::permits::Permit;
 use super::refusal;
 use super::stall::QUIET;
 use super::stop::{Stage, Stop};
 use super::{Event, Observer};
 use crate::clock::timer_now;
+use crate::config::model::Timeouts;
 use crate::deadline::Deadline;
 use crate::forward::tunnel;
 use crate::http::exchange::{Answer, Connection};
@@ -38,20 +41,21 @@ pub fn serve<S: Answer>(
     service: Rc<S>,
     stop: Rc<Stop>,
     observer: Arc<dyn Observer>,
-    open: impl Sized,
+    open: impl AsRef<Permit>,
 ) -> impl Future<Output = ()> {
     async move {
-        let _open = &open;
+        let permit = open.as_ref();
+        permit.register().await;
         let tell = |event| observer.observe(connection.listener, event);
         let _registration = stop.register().await;
         let opened = match service.tls(connection.listener) {
             Some(config) => {
                 connection.tls = true;
                 let limit = service.timeouts().tls_handshake;
-                Box::pin(open::handshake(transport, config, limit, &stop)).await
+                Box::pin(open::handshake(transport, config, limit, &stop, permit)).await
             }
             None if service.h2c() => {
-                Box::pin(open::peek(transport, &service.timeouts(), &stop)).await
+                Box::pin(open::peek(transport, &service.timeouts(), &stop, permit)).await
             }
             None => Ok(Opened::http1(transport)),
         };
@@ -62,7 +66,8 @@ pub fn serve<S: Answer>(
         } = match opened {
             Ok(opened) if opened.http2 => {
                 let observer = observer.clone();
-                Box::pin(http2::serve(opened, connection, service, &stop, observer)).await;
+                let serving = http2::serve(opened, connection, service, &stop, permit, observer);
+                Box::pin(serving).await;
                 return;
             }
             Ok(opened) => opened,
@@ -74,21 +79,27 @@ pub fn serve<S: Answer>(
             }
         };
         let mut deadline = Deadline::default();
-        let mut fresh = true;
+        let mut asleep = Asleep {
+            since: timer_now(),
+            fresh: true,
+        };
+        // A handshake is more than nothing, and no request.
+        if connection.tls {
+            permit.quiet(asleep.since);
+        }
         loop {
             if ahead.is_empty() {
-                let since = timer_now();
-                let idle = service.timeouts().idle;
+                let limit = asleep.limit(&service.timeouts());
                 let awake = poll_fn(|context| {
-                    poll_asleep(
-                        &mut transport,
-                        &mut deadline,
-                        since,
-                        idle,
-                        fresh,
-                        stop.stage(),
-                        context,
-                    )
+                    let stage = stop.stage();
+                    if let Poll::Ready(read) = poll_asleep(&mut transport, stage, context) {
+                        return Poll::Ready(read);
+                    }
+                    if permit.must_leave() {
+                        return Poll::Ready(None);
+                    }
+                    let due = asleep.since + asleep.patience(limit, stage);
+                    deadline.poll_until(due, context).map(|()| None)
                 });
                 let Some(read) = awake.await else {
                     Box::pin(close_asleep(transport, stop.stage())).await;
@@ -96,13 +107,14 @@ pub fn serve<S: Answer>(
                 };
                 ahead = read;
             }
-            fresh = false;
+            permit.busy();
             let mut awake = Box::new(Awake::new(transport, ahead, connection, &service, &stop));
             let end = poll_fn(|context| awake.poll(&mut deadline, stop.stage(), context)).await;
             if let End::TimedOut(cause) = &end {
                 // Before what follows drops the exchange, and with it the backend's connection.
                 tell(Event::TimedOut(*cause));
             }
+            let answered = awake.has_had_a_request();
             let Some((socket, unread)) = awake.take_apart() else {
                 return;
             };
@@ -114,6 +126,17 @@ pub fn serve<S: Answer>(
             };
             tell(Event::Slept);
             ahead = unread;
+            let now = timer_now();
+            if answered {
+                asleep = Asleep {
+                    since: now,
+                    fresh: false,
+                };
+            } else if now >= asleep.since + asleep.limit(&service.timeouts()) {
+                Box::pin(close_asleep(transport, stop.stage())).await;
+                return;
+            }
+            permit.quiet(asleep.since);
         }
     }
 }
@@ -133,6 +156,7 @@ async fn part<S: Answer>(
             let client = Upgraded {
                 transport,
                 read_ahead: unread,
+                slot: None,
             };
             run_tunnel(client, tunnel, service, stop).await;
             tell(Event::TunnelClosed);
@@ -156,37 +180,55 @@ async fn close_asleep(transport: Transport, stage: Stage) {
         close(transport).await;
     } else {
         // Whose request is on its way all the same sees an end, not a reset.
-                slot: None,
         linger_then_close(transport).await;
     }
 }
 
-/// Waits between requests without buffers: until something was read, which is returned, or `None` when the connection
-/// should close.
+/// What a connection waits for between requests.
+#[derive(Clone, Copy)]
+struct Asleep {
+    /// The end of the last request, or the connection's beginning.
+    since: Instant,
+    /// No request has begun yet.
+    fresh: bool,
+}
+
+impl Asleep {
+    /// How long it may be until the next request begins. For the first it is as long as for a header section: who has
+    /// never said anything is kept out of nobody's way. Such a connection is closed without an answer; a load balancer
+    /// that opened it ahead would take one for the next request's.
+    fn limit(self, timeouts: &Timeouts) -> Duration {
+        if self.fresh {
+            timeouts.header.min(timeouts.idle)
+        } else {
+            timeouts.idle
+        }
+    }
+
+    /// The same, or what a stop leaves of it.
+    fn patience(self, limit: Duration, stage: Stage) -> Duration {
+        match stage {
+            Stage::Serving => limit,
+            Stage::Draining | Stage::EndingTunnels if self.fresh => FRESH.min(limit),
+            // Asleep, it has been quiet for as long already.
+            Stage::Draining | Stage::EndingTunnels => QUIET.min(limit),
+            Stage::Aborting => Duration::ZERO,
+        }
+    }
+}
+
+/// Waits between requests without buffers: until something was read, which is returned, or `None` when the connection is
+/// over.
 fn poll_asleep(
     transport: &mut Transport,
-    deadline: &mut Deadline,
-    since: Instant,
-    idle: Duration,
-    fresh: bool,
     stage: Stage,
     context: &mut Context<'_>,
 ) -> Poll<Option<Bytes>> {
-    if stage < Stage::Aborting
-        && let Poll::Ready(read) = transport.poll_wake(context)
-    {
-        return Poll::Ready(read.ok().filter(|bytes| !bytes.is_empty()));
+    if stage >= Stage::Aborting {
+        return Poll::Pending;
     }
-    let patience = match stage {
-        Stage::Serving => idle,
-        Stage::Draining | Stage::EndingTunnels if fresh => FRESH.min(idle),
-        // Asleep, it has been quiet for as long already.
-        Stage::Draining | Stage::EndingTunnels => QUIET.min(idle),
-        Stage::Aborting => Duration::ZERO,
-    };
-    deadline
-        .poll_until(since + patience, context)
-        .map(|()| None)
+    let read = ready!(transport.poll_wake(context));
+    Poll::Ready(read.ok().filter(|bytes| !bytes.is_empty()))
 }
 
 /// Runs a tunnel to its end.

@@ -103,6 +103,11 @@ impl Awake {
         })
     }
 
+    /// Whether a request was understood.
+    pub(super) fn has_had_a_request(&self) -> bool {
+        self.client.has_had_a_request()
+    }
+
     /// The socket, and what was read and not understood yet. Whatever was being done is dropped.
     pub(super) fn take_apart(self) -> Option<(Transport, Bytes)> {
         drop(self.requests);

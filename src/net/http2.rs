@@ -1,7 +1,8 @@
 //! One HTTP/2 connection from its preface to its last frame.
 //!
 //! Keeps true: everything that a client can make us keep is bounded: streams, windows, header sections, resets, frames
-//! that carry nothing; an idle connection is closed in order; a stop says GOAWAY and lets requests finish.
+//! that carry nothing; an idle connection is closed in order, one that never had a request early; a stop, and having to
+//! make room for another, say GOAWAY and let requests finish.
 //! Must not know: what a request means, how one stream waits.
 
 use std::cell::RefCell;
@@ -71,6 +72,7 @@ pub(super) async fn serve<S: Answer>(
     connection: Connection,
     service: Rc<S>,
     stop: &Stop,
+    permit: &Permit,
     observer: Arc<dyn Observer>,
 ) {
     let listener = connection.listener;
@@ -110,7 +112,7 @@ pub(super) async fn serve<S: Answer>(
         if stage == Stage::EndingTunnels {
             streams.cut(Exchange::event_stream);
         }
-        if stage != Stage::Serving && !waits.closing {
+        if (stage != Stage::Serving || permit.must_leave()) && !waits.closing {
             waits.closing = true;
             Pin::new(&mut http).graceful_shutdown();
         }
@@ -125,7 +127,14 @@ pub(super) async fn serve<S: Answer>(
             if streams.abused() || waits.abused(&mut frames.borrow_mut()) {
                 return Poll::Ready(Some(Event::ParseFailed(ParseError::Abuse)));
             }
+            let was_quiet = waits.quiet;
             waits.note(&sending, &streams, frames.borrow().begun());
+            if waits.quiet != was_quiet {
+                match waits.quiet {
+                    Some(since) => permit.quiet(since),
+                    None => permit.busy(),
+                }
+            }
             let (due, end) = waits.next(&timeouts.borrow());
             if deadline.poll_until(due, context).is_pending() {
                 return Poll::Pending;
@@ -257,6 +266,9 @@ impl Waits {
     fn next(&self, timeouts: &Timeouts) -> (Instant, Option<Cause>) {
         let patience = if self.closing {
             LAST_WORDS.min(timeouts.idle)
+        } else if self.requests == 0 {
+            // As on a connection of HTTP/1.1 that never had a request.
+            timeouts.header.min(timeouts.idle)
         } else {
             timeouts.idle
         };

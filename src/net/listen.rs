@@ -5,7 +5,7 @@
 //! Must not know: workers, HTTP.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -236,6 +236,15 @@ pub(super) enum Accepted {
 }
 
 impl Accepted {
+    /// The peer's address; `None` on a unix socket.
+    fn peer(&self) -> Option<IpAddr> {
+        match self {
+            Self::Bound(_, peer) => peer.map(|peer| peer.ip()),
+            Self::Tcp(_, peer) => Some(peer.ip()),
+            Self::Unix(_) => None,
+        }
+    }
+
     /// Takes it off the runtime that accepted it, so that another can serve it.
     pub(super) fn unbound(self) -> io::Result<Self> {
         match self {
@@ -299,10 +308,11 @@ impl Acceptor {
             };
             match accepted {
                 Ok(accepted) => {
+                    let peer = accepted.peer();
                     let permit = tokio::select! {
                         biased;
-                        permit = permits.acquire() => permit,
-                        _ = stage.wait_for(|stage| *stage != Stage::Serving) => permits.exceed(),
+                        permit = permits.acquire(peer) => permit,
+                        _ = stage.wait_for(|stage| *stage != Stage::Serving) => permits.exceed(peer),
                     };
                     deliver(accepted, permit);
                 }
@@ -317,7 +327,8 @@ impl Acceptor {
         if self.ours {
             let socket = listening.into_std()?;
             while let Ok(accepted) = accept_now(&socket) {
-                deliver(accepted, permits.exceed());
+                let permit = permits.exceed(accepted.peer());
+                deliver(accepted, permit);
             }
         }
         if let Some((path, inode)) = self.path

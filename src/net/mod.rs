@@ -8,7 +8,7 @@
 //! | [`conn`] | one connection: awake, asleep, a tunnel |
 //! | `http1`, `client`, `sending` | the requests of an HTTP/1.1 connection that is awake; its socket and buffers; a response on its way |
 //! | `http2`, `framed`, `streams`, `frames`, `trailers` | one HTTP/2 connection; its socket; its streams; what its client sends, and ends with |
-//! | [`permits`] | how many connections are open |
+//! | [`permits`], `seats` | how many connections are open; which of them makes room for another |
 //! | `response` | what a connection knows of a response and the service can't |
 //! | `refusal` | the answer to what the parser refused |
 //! | `linger` | closing without resetting an answer away |
@@ -29,6 +29,7 @@ mod open;
 pub mod permits;
 mod refusal;
 mod response;
+mod seats;
 mod sending;
 pub mod stall;
 pub mod stop;

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
 use super::Event;
+use super::permits::Permit;
 use super::stop::{Stage, Stop};
 use crate::clock::timer_now;
 use crate::config::model::Timeouts;
@@ -51,14 +52,27 @@ impl Opened {
 
 /// Shakes hands. An error is a connection that is over, with what there is to tell about it.
 pub(super) async fn handshake(
-    transport: Transport,
+    mut transport: Transport,
     config: Arc<ServerConfig>,
     limit: Duration,
     stop: &Stop,
+    permit: &Permit,
 ) -> Result<Opened, Option<Event>> {
-    let mut accepting = pin!(TlsAcceptor::from(config).accept(transport));
     let mut deadline = Deadline::default();
     let since = timer_now();
+    let begun = poll_fn(|context| {
+        if transport.poll_begun(context).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        if permit.must_leave() {
+            return Poll::Ready(Err(None));
+        }
+        let over = poll_patience(&mut deadline, since, limit, stop, context);
+        over.map(|()| Err(Some(Event::HandshakeTimedOut)))
+    });
+    begun.await?;
+    permit.busy();
+    let mut accepting = pin!(TlsAcceptor::from(config).accept(transport));
     let shaken = poll_fn(|context| {
         if let Poll::Ready(shaken) = accepting.as_mut().poll(context) {
             return Poll::Ready(Some(shaken));
@@ -97,6 +111,7 @@ pub(super) async fn peek(
     mut transport: Transport,
     timeouts: &Timeouts,
     stop: &Stop,
+    permit: &Permit,
 ) -> Result<Opened, Option<Event>> {
     let mut read = BytesMut::new();
     let mut deadline = Deadline::default();
@@ -116,6 +131,7 @@ pub(super) async fn peek(
                 Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
                     if read.is_empty() {
                         since = timer_now();
+                        permit.busy();
                     }
                     read.extend_from_slice(buffer.filled());
                 }
@@ -123,8 +139,11 @@ pub(super) async fn peek(
                 Poll::Pending => break,
             }
         }
+        if permit.must_leave() {
+            return Poll::Ready(Err(None));
+        }
         let (limit, event) = if read.is_empty() {
-            (timeouts.idle, None)
+            (timeouts.header.min(timeouts.idle), None)
         } else {
             let late = Event::TimedOut(super::stall::Cause::Header);
             (timeouts.header, Some(late))

@@ -1,14 +1,27 @@
 //! How many connections are open, and how many may be, over all workers.
 //!
 //! Keeps true: a permit is counted from before its connection is served until it is dropped; the limit may change while
-//! connections are open, and never closes one.
+//! connections are open; near it, a new one replaces one that nobody uses.
 //! Must not know: what a connection is.
 
+use std::future::poll_fn;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
+use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::{Instant, timeout};
+
+use super::seats::{Seated, Seats};
+
+/// Above 95 % of the limit a new connection replaces one: the last of so many parts.
+const NEARLY_FULL: usize = 20;
+
+/// How often somebody who can be asked to leave is looked for, at the limit.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
 /// The counter.
 #[derive(Debug)]
@@ -16,13 +29,17 @@ pub struct Permits {
     limit: AtomicUsize,
     used: AtomicUsize,
     acceptors: AtomicUsize,
+    seats: Seats,
     freed: Notify,
     emptied: Notify,
 }
 
 /// One open connection.
 #[derive(Debug)]
-pub struct Permit(Arc<Permits>);
+pub struct Permit {
+    permits: Arc<Permits>,
+    place: Seated,
+}
 
 /// One running accept loop, which may still bring connections.
 #[derive(Debug)]
@@ -35,6 +52,7 @@ impl Permits {
             limit: AtomicUsize::new(limit),
             used: AtomicUsize::new(0),
             acceptors: AtomicUsize::new(0),
+            seats: Seats::default(),
             freed: Notify::new(),
             emptied: Notify::new(),
         })
@@ -51,9 +69,11 @@ impl Permits {
         self.used.load(Ordering::Acquire)
     }
 
-    /// A permit, as soon as there is one.
-    pub async fn acquire(self: &Arc<Self>) -> Permit {
+    /// A permit for a connection from `peer`, as soon as there is one. Above [`NEARLY_FULL`] another connection is asked
+    /// to leave for it.
+    pub async fn acquire(self: &Arc<Self>, peer: Option<IpAddr>) -> Permit {
         loop {
+            self.make_room();
             let mut freed = pin!(self.freed.notified());
             // Registers before looking, so that no release is missed in between.
             freed.as_mut().enable();
@@ -63,16 +83,33 @@ impl Permits {
                 .used
                 .fetch_update(Ordering::AcqRel, Ordering::Acquire, raise);
             if raised.is_ok() {
-                return Permit(self.clone());
+                return self.permit(peer);
             }
-            freed.await;
+            // Who can't be asked to leave yet may be soon.
+            let _ = timeout(LOOK_AGAIN, freed).await;
         }
     }
 
     /// A permit above the limit, for a connection that exists already and would be reset otherwise.
-    pub fn exceed(self: &Arc<Self>) -> Permit {
+    pub fn exceed(self: &Arc<Self>, peer: Option<IpAddr>) -> Permit {
         self.used.fetch_add(1, Ordering::AcqRel);
-        Permit(self.clone())
+        self.permit(peer)
+    }
+
+    fn permit(self: &Arc<Self>, peer: Option<IpAddr>) -> Permit {
+        Permit {
+            permits: self.clone(),
+            place: self.seats.take(peer),
+        }
+    }
+
+    /// Those that were asked to leave count as gone: they are, in a moment.
+    fn make_room(&self) {
+        let limit = self.limit.load(Ordering::Acquire);
+        let staying = self.used().saturating_sub(self.seats.leaving());
+        if staying >= limit - limit / NEARLY_FULL {
+            self.seats.ask_one_to_leave();
+        }
     }
 
     /// Counts an accept loop until the guard is dropped.
@@ -94,12 +131,40 @@ impl Permits {
     }
 }
 
+impl Permit {
+    /// Has the calling task woken when the connection must leave.
+    pub(super) async fn register(&self) {
+        poll_fn(|context| {
+            self.place.belongs_to(context.waker());
+            Poll::Ready(())
+        })
+        .await;
+    }
+
+    /// Something has come.
+    pub(super) fn busy(&self) {
+        self.permits.seats.busy(&self.place);
+    }
+
+    /// There is nothing to do since then.
+    pub(super) fn quiet(&self, since: Instant) {
+        self.permits.seats.quiet(&self.place, since);
+    }
+
+    /// Whether the connection has to make room for another.
+    pub(super) fn must_leave(&self) -> bool {
+        self.place.must_leave()
+    }
+}
+
 impl Drop for Permit {
     fn drop(&mut self) {
-        let before = self.0.used.fetch_sub(1, Ordering::AcqRel);
-        self.0.freed.notify_one();
+        let Self { permits, place } = self;
+        permits.seats.leave(place);
+        let before = permits.used.fetch_sub(1, Ordering::AcqRel);
+        permits.freed.notify_one();
         if before == 1 {
-            self.0.emptied.notify_waiters();
+            permits.emptied.notify_waiters();
         }
     }
 }
@@ -113,16 +178,14 @@ impl Drop for Running {
 
 #[cfg(test)]
 mod tests {
-    use std::future::poll_fn;
-    use std::task::Poll;
-
     use super::*;
 
     #[tokio::test]
     async fn the_limit_holds_and_may_be_raised_while_somebody_waits() {
         let permits = Permits::new(1);
-        let first = permits.acquire().await;
-        let mut second = Box::pin(permits.acquire());
+        let first = permits.acquire(None).await;
+        first.busy();
+        let mut second = Box::pin(permits.acquire(None));
         let waits = poll_fn(|context| Poll::Ready(second.as_mut().poll(context).is_pending()));
         assert!(waits.await);
         permits.set_limit(2);
@@ -135,18 +198,37 @@ mod tests {
     #[tokio::test]
     async fn a_released_permit_goes_to_the_one_who_waits() {
         let permits = Permits::new(1);
-        let first = permits.acquire().await;
-        let (second, ()) = tokio::join!(permits.acquire(), async { drop(first) });
+        let first = permits.acquire(None).await;
+        let (second, ()) = tokio::join!(permits.acquire(None), async { drop(first) });
         assert_eq!(permits.used(), 1);
         drop(second);
         assert_eq!(permits.used(), 0);
     }
 
     #[tokio::test]
+    async fn above_95_in_a_hundred_each_new_connection_replaces_a_silent_one() {
+        let permits = Permits::new(40);
+        let mut open = Vec::new();
+        for _ in 0..38 {
+            open.push(permits.acquire(None).await);
+        }
+        let must_leave = |open: &[Permit]| open.iter().filter(|one| one.must_leave()).count();
+        assert_eq!(must_leave(&open), 0);
+        open.push(permits.acquire(None).await);
+        assert_eq!(must_leave(&open), 1);
+        assert!(open[0].must_leave(), "the oldest");
+        open.push(permits.acquire(None).await);
+        assert_eq!(must_leave(&open), 2);
+        let (_next, ()) = tokio::join!(permits.acquire(None), async {
+            drop(open.remove(0));
+        });
+    }
+
+    #[tokio::test]
     async fn empty_waits_for_accept_loops_too() {
         let permits = Permits::new(1);
         let acceptor = permits.acceptor();
-        let connection = permits.exceed();
+        let connection = permits.exceed(None);
         let ((), ()) = tokio::join!(permits.empty(), async {
             drop(connection);
             drop(acceptor);

@@ -319,7 +319,7 @@ struct Open {
     load: Arc<AtomicUsize>,
     observer: Arc<dyn Observer>,
     listener: usize,
-    _permit: Permit,
+    permit: Permit,
 }
 
 impl Open {
@@ -335,8 +335,14 @@ impl Open {
             load,
             observer,
             listener,
-            _permit: permit,
+            permit,
         }
+    }
+}
+
+impl AsRef<Permit> for Open {
+    fn as_ref(&self) -> &Permit {
+        &self.permit
     }
 }
 
