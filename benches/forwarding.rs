@@ -9,6 +9,7 @@ use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
 use renewd::http::forwarded::{self, Peer};
 use renewd::http::hop::{self, RequestChanges};
+use renewd::http::readings::Readings;
 use renewd::http::sanity;
 use renewd::http::target::{OwnedPaths, origin_form};
 
@@ -51,7 +52,7 @@ fn targets(criterion: &mut Criterion) {
     };
     let token = paths(&["/api/live/token", "/api/live/agora-token"]);
     let refresh = paths(&["/api/live/refresh-token", "/refresh-token"]);
-    let owned = OwnedPaths::new(&token, &refresh);
+    let owned = OwnedPaths::new(&token, &refresh, Vec::new());
     let mut group = criterion.benchmark_group("target");
     for (name, target) in [
         ("served", "/api/live/agora-token"),
@@ -60,7 +61,10 @@ fn targets(criterion: &mut Criterion) {
     ] {
         let target: Uri = target.parse().unwrap();
         group.bench_function(name, |bench| {
-            bench.iter(|| owned.classify(black_box(&target)));
+            bench.iter(|| {
+                let target = black_box(&target);
+                owned.classify(target, &Readings::of(target.path()))
+            });
         });
     }
     let target: Uri = "/api/live/active?page=2".parse().unwrap();

@@ -20,9 +20,9 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use rustls::ServerConfig;
 
 use self::date::DateField;
-use self::refusals::{closing, failed, not_found, refused};
+use self::refusals::{closing, failed, not_found, parse_error_kind, refused};
 use self::tally::Tally;
-use crate::config::model::{DecisionMode, Limits, Timeouts, UpstreamServer};
+use crate::config::model::{BelowOwned, DecisionMode, Limits, Timeouts, UpstreamServer};
 use crate::context::{RequestContext, RequestId};
 use crate::descriptors::Claimant;
 use crate::error::Kind;
@@ -31,6 +31,7 @@ use crate::http::body::{Body, RequestBody};
 use crate::http::exchange::{Answer, Connection};
 use crate::http::forwarded::{self, Claims, Origin, Peer};
 use crate::http::hop::{self, RequestChanges, X_REQUEST_ID};
+use crate::http::readings::Readings;
 use crate::http::target::{Match, Route};
 use crate::http::{cors, respond, sanity};
 use crate::live;
@@ -186,14 +187,25 @@ impl Service {
             let response = self.health(asked.snapshot);
             return (Handler::Health, self.signed(asked.context, response));
         }
+        let readings = Readings::of(target.path());
         let client = asked.context.client_ip;
-        let mut rules = config.routes.block.iter();
-        if rules.any(|rule| rule.refuses(request.method(), target, client)) {
+        let routes = &config.routes;
+        let overridden = || routes.method_override.applies(target, request.headers());
+        let mut rules = routes.block.iter();
+        if rules.any(|rule| rule.refuses(request.method(), &readings, client, overridden)) {
             return (Handler::Reject, self.ours(&asked, not_found()));
         }
         let mode = config.decision.mode;
         let enforcing = mode == DecisionMode::Enforce && config.decision.enforce_percent > 0;
-        match asked.snapshot.owned.classify(target) {
+        let found = asked.snapshot.owned.classify(target, &readings);
+        drop(readings); // a hostile target's are large, and what follows waits
+        let kept = enforcing && found.is_kept(routes.below == BelowOwned::Refuse);
+        // What is forwarded all the same must not become a POST behind us.
+        let refused = kept
+            && !routes
+                .method_override
+                .leaves_preflight(request.method(), target);
+        match found {
             Match::Served(route)
                 if *request.method() == Method::POST && mode != DecisionMode::Off =>
             {
@@ -204,18 +216,14 @@ impl Service {
                 // Boxed, for it is large, and most requests are forwarded.
                 Box::pin(self.serve_token(asked, endpoint, *request)).await
             }
-            Match::Served(_) if enforcing && *request.method() != Method::OPTIONS => {
+            Match::Served(_) if refused => {
                 let response = respond::method_not_allowed("POST, OPTIONS");
                 (Handler::Live, self.ours(&asked, response))
             }
-            Match::Guarded if enforcing => (Handler::Live, self.ours(&asked, not_found())),
-            // A preflight that gets this far must not become a POST behind us.
-            Match::Served(_) => {
-                let forwarded = self.forward(&asked, request, enforcing).await;
-                (Handler::Forward, forwarded.response)
-            }
-            Match::Guarded | Match::Foreign => {
-                let forwarded = self.forward(&asked, request, false).await;
+            Match::Guarded if kept => (Handler::Live, self.ours(&asked, not_found())),
+            Match::Below { .. } if refused => (Handler::Live, self.ours(&asked, not_found())),
+            _ => {
+                let forwarded = self.forward(&asked, request, kept).await;
                 (Handler::Forward, forwarded.response)
             }
         }
@@ -441,19 +449,6 @@ impl Service {
                 "a private address sends X-Forwarded-* headers, which are dropped: if it is your load balancer, add \
                  trusted_proxies = [\"{peer}\"] to [server], or all its users count as one address"
             );
-        }
-    }
-}
-
-fn parse_error_kind(refusal: sanity::Refusal) -> ParseErrorKind {
-    match refusal {
-        sanity::Refusal::Method => ParseErrorKind::Method,
-        sanity::Refusal::Target => ParseErrorKind::Malformed,
-        sanity::Refusal::HostMissing
-        | sanity::Refusal::HostDuplicate
-        | sanity::Refusal::HostInvalid => ParseErrorKind::Host,
-        sanity::Refusal::TransferEncoding | sanity::Refusal::LengthAndEncoding => {
-            ParseErrorKind::TransferEncoding
         }
     }
 }

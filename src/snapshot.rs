@@ -125,7 +125,14 @@ impl Snapshot {
         let signer = Arc::new(Signer::new(&config.agora.app_id, certificate)?);
         let rules = config.reissue.rules.iter();
         Ok(Self {
-            owned: OwnedPaths::new(&config.routes.token, &config.routes.refresh),
+            owned: OwnedPaths::new(
+                &config.routes.token,
+                &config.routes.refresh,
+                rules
+                    .clone()
+                    .map(|rule| rule.target.path().clone())
+                    .collect(),
+            ),
             verifier: Verifier::new(&config.jwt, verifier, clock).with_key_set(
                 key_set,
                 verifier,

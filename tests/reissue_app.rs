@@ -339,6 +339,62 @@ fn the_banned_and_the_anonymous_get_no_token_and_the_rest_of_the_answer() {
 }
 
 #[test]
+fn an_odd_spelling_has_the_terms_of_the_strictest_rule_that_it_can_be_read_as() {
+    let rules = "[routes]\nmethod_override = [\"header\", \"query:_method\"]\n\
+        [[reissue.rule]]\npath = \"/api/live/active\"\n\
+        [[reissue.rule]]\nmethods = [\"GET\"]\npath = \"/api/live/{id}\"\nrequire_auth = true\n\
+        except = [\"/api/live/nothing\"]\n\
+        [[reissue.rule]]\nmethods = [\"POST\"]\npath = \"/api/live/{id}/join\"\nlifetime = \"10m\"\n";
+    for version in [Version::Four, Version::Five] {
+        let app = start(version);
+        // Streams whose ids are dots, and what is to be taken for another route's path.
+        for id in ["..", ".", "12/../active", "active", "%61ctive", "nothing"] {
+            app.control(
+                "/streams",
+                &json!({ "astrologerId": ASTROLOGER, "_id": id }),
+            );
+        }
+        let renewd = Renewd::start(&with_rules(&app, rules));
+        let given = |method: &str, path: &str| {
+            let answer = ask(&renewd, method, path, "", "");
+            assert_eq!(answer.status, 200, "{path}: {answer:?}");
+            tokens(&answer.json())
+        };
+        for path in ["/api/live/active", "/API/live/Active/"] {
+            assert!(!given("GET", path).is_empty(), "{path}");
+        }
+        if version == Version::Four {
+            assert!(!given("GET", "/api/live//active").is_empty());
+        }
+        for path in [
+            "/api/live/..",
+            "/api/live/.",
+            "/api/live/%2e%2E",
+            "/api/live/12%2F..%2Factive",
+            "/api/live/%61ctive",
+            "/api/live/%6eothing",
+        ] {
+            assert_eq!(given("GET", path), [] as [Value; 0], "{path}");
+        }
+        for path in [
+            "/api/live/../join",
+            "/api/live/./join",
+            "/api/live/12%2F..%2Factive/join",
+        ] {
+            let token = given("POST", path).remove(0);
+            assert_eq!(app.inspect(&token)["expire"], 600, "{path}");
+        }
+        // Nothing of an excepted answer changes.
+        let excepted = ask(&renewd, "GET", "/api/live/nothing", "", "");
+        assert!(excepted.header("etag").is_some());
+        let long = app.inspect(&tokens(&excepted.json())[0]);
+        assert!(long["expire"].as_u64().unwrap() > 1_000_000_000, "{long}");
+        let disguised = ask(&renewd, "PUT", "/api/live/..?_method=GET", "", "");
+        assert_eq!(disguised.header("cache-control"), Some("no-store"));
+    }
+}
+
+#[test]
 fn a_publishers_token_for_a_stream_is_its_owners_and_co_hosts() {
     const COHOST: &str = "65f000000000000000000004";
     let app = start(Version::Five);

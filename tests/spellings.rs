@@ -10,13 +10,14 @@ use std::thread;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use renewd::http::readings::Readings;
 use renewd::http::target::{Match, Route, origin_form};
 use support::express::{Express, Version};
 use support::raw::Client;
 use support::spellings::{all_targets, owned_paths};
 
 /// How the app attaches its live router; the first is the current app's way.
-const MOUNTS: [&str; 3] = ["router", "nested", "leaf"];
+const MOUNTS: [&str; 4] = ["router", "nested", "leaf", "prefix"];
 
 /// Node's `url.parse` takes over as soon as a target holds this byte: `à` is C3 A0 in UTF-8.
 const NO_BREAK_SPACE: u8 = 0xa0;
@@ -90,9 +91,9 @@ fn try_all(version: Version, mount: &str, targets: &BTreeSet<Vec<u8>>) -> Findin
             continue;
         }
         findings.routed += 1;
-        match owned.classify(&uri) {
+        match owned.classify(&uri, &Readings::of(uri.path())) {
             Match::Served(_) => {}
-            Match::Guarded => findings.guarded.push(target.clone()),
+            Match::Guarded | Match::Below { .. } => findings.guarded.push(target.clone()),
             Match::Foreign => findings.escaped.push(target.clone()),
         }
     }
@@ -155,6 +156,11 @@ fn no_spelling_that_express_5_routes_is_forwarded() {
     assert_nothing_escapes(Version::Five);
 }
 
+fn classified(target: &str) -> Match {
+    let target: http::Uri = target.parse().unwrap();
+    owned_paths().classify(&target, &Readings::of(target.path()))
+}
+
 #[test]
 fn spellings_named_by_the_contract_are_served_and_routed_by_express_4() {
     let mut app = App::start(Version::Four, "router");
@@ -173,11 +179,7 @@ fn spellings_named_by_the_contract_are_served_and_routed_by_express_4() {
         ("/api/live//refresh-token", Route::Refresh),
         ("/refresh-token/?", Route::Refresh),
     ] {
-        assert_eq!(
-            owned_paths().classify(&target.parse().unwrap()),
-            Match::Served(route),
-            "{target}"
-        );
+        assert_eq!(classified(target), Match::Served(route), "{target}");
         assert!(app.routes(target.as_bytes()), "{target}");
     }
 }
@@ -190,16 +192,12 @@ fn unrelated_paths_are_forwarded() {
         "/api/live/token2",
         "/api/live/active",
         "/api/live/65f0c0ffee65f0c0ffee65f0/join",
-        "/api/live/token/x",
+        "/api/live/token-something/x",
         "/api/refresh-token",
         "/socket.io/?EIO=4&transport=polling",
         "/?next=/api/live/token",
         "http://refresh-token/api",
     ] {
-        assert_eq!(
-            owned_paths().classify(&target.parse().unwrap()),
-            Match::Foreign,
-            "{target}"
-        );
+        assert_eq!(classified(target), Match::Foreign, "{target}");
     }
 }

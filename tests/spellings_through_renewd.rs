@@ -7,6 +7,7 @@ mod support;
 use std::collections::HashMap;
 
 use http::Uri;
+use renewd::http::readings::Readings;
 use renewd::http::target::Match;
 use serde_json::json;
 use support::app::{self, ASTROLOGER, CHANNEL, send};
@@ -119,11 +120,11 @@ fn no_spelling_gets_through(app: Express) {
         *seen.entry(by).or_default() += 1;
         let parsed = Uri::try_from(target.as_slice());
         let is_origin_form = target.starts_with(b"/");
-        match parsed.map(|uri| owned.classify(&uri)) {
+        match parsed.map(|uri| owned.classify(&uri, &Readings::of(uri.path()))) {
             // An absolute form may name a host that is none.
             _ if by == By::Refusal && !is_origin_form => {}
             Ok(Match::Served(_)) => assert_eq!(by, By::Token, "{name}"),
-            Ok(Match::Guarded) => assert_eq!(by, By::Guard, "{name}"),
+            Ok(Match::Guarded | Match::Below { .. }) => assert_eq!(by, By::Guard, "{name}"),
             Ok(Match::Foreign) => assert!(matches!(by, By::App | By::Node), "{by:?}: {name}"),
             Err(_) => assert_eq!(by, By::Refusal, "{name}"),
         }
@@ -209,6 +210,117 @@ fn every_method_of_a_guarded_spelling_gets_404() {
         }
     }
     stage.assert_untouched("a guarded spelling");
+}
+
+/// Plainly spelled, and oddly.
+const BELOW: [&str; 2] = ["/api/live/token/x", "/Refresh-Token/x/y/"];
+const ODDLY_BELOW: [&str; 5] = [
+    "/api/live/token/..",
+    "/api/live/token/x/../../active",
+    "/api/live/token%2fx",
+    "/api/live/token/%78",
+    "/api/live//agora-token/x",
+];
+
+/// The status of a request with the broadcaster's login, and whether it was the app that gave it.
+fn answered(stage: &Stage, method: &str, target: &str, headers: &str) -> (u16, bool) {
+    let headers = format!("{}{headers}", stage.headers);
+    let mut conversation = Conversation::open(stage.renewd.public);
+    conversation.write(&request(method, target, &headers, &stage.body));
+    let answer = conversation.response_to(method).expect("an answer");
+    let by_the_app = answer.header("x-dns-prefetch-control").is_some();
+    (answer.status, by_the_app)
+}
+
+#[test]
+fn what_is_below_an_owned_path_is_refused_but_its_preflights() {
+    for version in [Version::Four, Version::Five] {
+        let stage = Stage::with(app::start_mounted(version, "prefix"), |_| {});
+        for target in BELOW.into_iter().chain(ODDLY_BELOW) {
+            for method in ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "QUERY"] {
+                let answer = answered(&stage, method, target, "");
+                assert_eq!(answer, (404, false), "{method} {target}");
+            }
+            let (_, by_the_app) = answered(&stage, "OPTIONS", target, "");
+            assert!(by_the_app, "{target}");
+        }
+        stage.assert_untouched("a path below");
+        let (_, by_the_app) = answered(&stage, "POST", "/api/live/token-something", "");
+        assert!(by_the_app);
+    }
+}
+
+#[test]
+fn what_is_plainly_below_an_owned_path_is_the_backends_where_routes_below_says_so() {
+    let stage = Stage::with(app::start_mounted(Version::Four, "prefix"), |settings| {
+        settings.tables += "[routes]\nbelow = \"forward\"\n";
+    });
+    for target in ODDLY_BELOW {
+        let answer = answered(&stage, "POST", target, "");
+        assert_eq!(answer, (404, false), "{target}");
+    }
+    stage.assert_untouched("an odd path below");
+    for target in BELOW {
+        let (_, by_the_app) = answered(&stage, "POST", target, "");
+        assert!(by_the_app, "{target}");
+    }
+}
+
+#[test]
+fn paths_of_reissue_rules_and_of_an_owned_root_are_not_below() {
+    let stage = Stage::with(app::start_mounted(Version::Four, "prefix"), |settings| {
+        settings.tables += "[routes]\ntoken = [\"/\", \"/api/live/token\", \"/api/live/token/own\"]\n\
+            [[reissue.rule]]\nmethods = [\"GET\"]\npath = \"/api/live/{id}/join\"\n";
+    });
+    for target in [
+        "/api/live/token/join",
+        "/api/live/token//JOIN/",
+        "/nothing",
+        "/no%20thing",
+    ] {
+        let (_, by_the_app) = answered(&stage, "GET", target, "");
+        assert!(by_the_app, "{target}");
+    }
+    assert_eq!(
+        answered(&stage, "POST", "/api/live/token/own", ""),
+        (200, false)
+    );
+    assert_eq!(
+        answered(&stage, "POST", "/api/live/token/other", ""),
+        (404, false)
+    );
+}
+
+#[test]
+fn while_observing_what_is_below_is_the_backends() {
+    let stage = Stage::with(app::start_mounted(Version::Four, "prefix"), |settings| {
+        settings.tables += "[decision]\nmode = \"observe\"\n";
+    });
+    for target in BELOW.into_iter().chain(ODDLY_BELOW) {
+        let (_, by_the_app) = answered(&stage, "POST", target, "");
+        assert!(by_the_app, "{target}");
+    }
+}
+
+#[test]
+fn no_query_makes_a_preflight_a_post() {
+    let stage = Stage::with(app::start(Version::Four), |settings| {
+        settings.tables += "[routes]\nmethod_override = [\"query:_method\"]\n";
+    });
+    for (target, expected) in [
+        ("/api/live/token?_method=POST", (405, false)),
+        ("/api/live/token/x?a=b&%5fmethod=POST", (404, false)),
+    ] {
+        assert_eq!(
+            answered(&stage, "OPTIONS", target, ""),
+            expected,
+            "{target}"
+        );
+    }
+    for target in ["/api/live/token?method=POST", "/health?_method=POST"] {
+        let (_, by_the_app) = answered(&stage, "OPTIONS", target, "");
+        assert!(by_the_app, "{target}");
+    }
 }
 
 /// The names and values that arrived at `/wire/seen`.

@@ -30,6 +30,7 @@ pub use self::token::{Agora, DefaultRole, Services, Tier, Token, TokenFormat, Ze
 pub use self::upstream::{HealthCheck, Scheme, Upstream, UpstreamServer};
 
 use super::secret::Secret;
+use crate::http::method_override::MethodOverride;
 use crate::http::{block, cors};
 use crate::tls::Identity;
 
@@ -242,8 +243,21 @@ pub struct Routes {
     pub token: Vec<String>,
     /// Where they are renewed.
     pub refresh: Vec<String>,
+    /// What becomes of plainly spelled paths below them.
+    pub below: BelowOwned,
+    /// Where the backend reads another method from than a request has.
+    pub method_override: MethodOverride,
     /// What is closed to the outside: `[[routes.block]]`, and what validation closes by itself.
     pub block: Vec<block::Rule>,
+}
+
+/// `routes.below`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BelowOwned {
+    /// 404: the backend may have mounted an owned path with all that is below.
+    Refuse,
+    /// They are the backend's.
+    Forward,
 }
 
 /// `[policy]`.

@@ -278,7 +278,7 @@ pub fn is_hop_by_hop(name: &HeaderName) -> bool {
 }
 
 /// Whether a backend that honours method-override headers may take this request for another method than it has.
-pub fn overrides_method(headers: &HeaderMap) -> bool {
+pub fn has_method_override(headers: &HeaderMap) -> bool {
     headers.keys().any(is_method_override)
 }
 

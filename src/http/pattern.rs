@@ -1,16 +1,11 @@
-//! Paths with wildcards, as rules of the configuration write them, compared with guard keys segment by segment.
+//! Paths with wildcards, as rules of the configuration write them, compared with a target's readings segment by segment.
 //!
 //! Keeps true: a hostile path costs time in proportion to its length, not more.
-//! Must not know: what a rule is for, how a guard key is made (`target`).
+//! Must not know: what a rule is for, which readings a target has (`readings`).
 
-use std::borrow::Cow;
-use std::cell::Cell;
+use http::Method;
 
-use http::{Method, Uri};
-
-use super::target::any_key;
-
-/// Which requests a rule means: these methods of this path, however the backend's router lets it be spelled.
+/// Which requests a rule means: these methods of this path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     path: Pattern,
@@ -26,47 +21,17 @@ impl Target {
             methods,
         }
     }
-}
 
-/// The position of the first of these that means this request. `overridden` says whether the backend may take it for
-/// another method than it has; it is asked only where that matters.
-pub fn first<'t>(
-    targets: &(impl Iterator<Item = &'t Target> + Clone),
-    method: &Method,
-    target: &Uri,
-    overridden: impl Fn() -> bool,
-) -> Option<usize> {
-    let found = Cell::new(None);
-    let look = |path: &str| {
-        any_key(path, |key| {
-            let fits = |target: &Target| {
-                target.path.matches(key) && (covers(&target.methods, method) || overridden())
-            };
-            found.set(targets.clone().position(fits));
-            found.get().is_some()
-        })
-    };
-    let path = target.path();
-    if !look(path)
-        && let Cow::Owned(path) = unsplit(path)
-    {
-        look(&path);
+    /// Whether it means a request that is read so. `overridden` says whether the backend may take the request for another
+    /// method than it has; it is asked only where that matters.
+    pub fn means(&self, reading: &[u8], method: &Method, overridden: impl Fn() -> bool) -> bool {
+        self.path.matches(reading) && (covers(&self.methods, method) || overridden())
     }
-    found.get()
-}
 
-/// The path with slashes that don't separate made into another character: Express splits first and decodes its parameters
-/// afterwards, so that `/12%2Fx` is one segment, which a backend that reads a number takes for 12.
-fn unsplit(path: &str) -> Cow<'_, str> {
-    const ESCAPED: [&str; 4] = ["%2f", "%2F", "%5c", "%5C"];
-    if !path.contains(['%', '\\']) {
-        return Cow::Borrowed(path);
+    /// The path alone.
+    pub fn path(&self) -> &Pattern {
+        &self.path
     }
-    let mut unsplit = path.replace('\\', "_");
-    for escaped in ESCAPED {
-        unsplit = unsplit.replace(escaped, "_");
-    }
-    Cow::Owned(unsplit)
 }
 
 /// Whether these methods, where none are all, include this one; `GET` includes `HEAD`, which Express answers with the same
@@ -86,7 +51,7 @@ pub enum Breadth {
     Several,
 }
 
-/// A path with wildcards, compared with guard keys segment by segment.
+/// A path with wildcards, compared with readings segment by segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern {
     segments: Vec<Segment>,
@@ -132,12 +97,12 @@ impl Pattern {
         }
     }
 
-    /// Whether a guard key fits.
+    /// Whether a reading fits.
     ///
     /// Wildcards are tried from left to right, and only the last one reached is ever widened: what an earlier one could
     /// take more, the later one can take as well.
-    pub fn matches(&self, key: &[u8]) -> bool {
-        let Some(path) = key.strip_prefix(b"/") else {
+    pub fn matches(&self, reading: &[u8]) -> bool {
+        let Some(path) = reading.strip_prefix(b"/") else {
             return false;
         };
         let mut rest = (!path.is_empty()).then_some(path);
@@ -149,7 +114,7 @@ impl Pattern {
                 (None, Some(_)) if self.below => return true,
                 (Some(Segment::Literal(expected)), Some(path)) => {
                     let (segment, next) = first_segment(path);
-                    if *segment == **expected {
+                    if segment.eq_ignore_ascii_case(expected) {
                         (at, rest) = (at + 1, next);
                         continue;
                     }
@@ -184,10 +149,13 @@ fn first_segment(path: &[u8]) -> (&[u8], Option<&[u8]>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::readings::Readings;
 
-    fn meant(rule: &Target, method: &Method, target: &str, overridden: bool) -> bool {
-        let target = target.parse().unwrap();
-        first(&std::iter::once(rule), method, &target, || overridden).is_some()
+    fn meant(rule: &Target, method: &Method, path: &str, overridden: bool) -> bool {
+        let readings = Readings::of(path);
+        readings
+            .iter()
+            .any(|reading| rule.means(reading, method, || overridden))
     }
 
     fn includes(path: &str, target: &str) -> bool {
@@ -199,7 +167,7 @@ mod tests {
     fn a_name_in_braces_is_one_segment() {
         for (path, target) in [
             ("/api/live/{id}", "/api/live/65f"),
-            ("/api/live/{id}", "/API/live/65f/?x=/y"),
+            ("/api/live/{id}", "/API/live/65f/"),
             ("/api/live/{id}", "/api//live/%36%35f"),
             ("/api/live/{id}/join", "/api/live/active/JOIN"),
             ("/api/live/active", "/api/live/activ%65"),
@@ -220,10 +188,18 @@ mod tests {
 
     #[test]
     fn a_slash_that_does_not_separate_belongs_to_its_segment() {
-        for target in ["/api/live/12%2Fx", "/api/live/12%2f..", "/api/live/12%5Cx"] {
+        for target in [
+            "/api/live/12%2Fx",
+            "/api/live/12%2f..",
+            "/api/live/12%5Cx",
+            "/api/live/..",
+            "/api/live/.",
+            "/api/live/%2e%2E",
+        ] {
             assert!(includes("/api/live/{id}", target), "{target}");
         }
         assert!(includes("/api/live/{id}/join", "/api/live/12%2F/join"));
+        assert!(includes("/api/live/{id}/join", "/api/live/../join"));
     }
 
     #[test]
@@ -234,15 +210,5 @@ mod tests {
         assert!(meant(&rule, &Method::POST, "/a", true));
         let all = Target::new("/a", Vec::new());
         assert!(meant(&all, &Method::DELETE, "/a", false));
-    }
-
-    #[test]
-    fn the_first_that_fits_counts() {
-        let rules = ["/live/active", "/live/{id}", "/*"].map(|path| Target::new(path, Vec::new()));
-        for (target, position) in [("/LIVE/active/", 0), ("/live/x", 1), ("/live", 2)] {
-            let target = target.parse().unwrap();
-            let found = first(&rules.iter(), &Method::GET, &target, || false);
-            assert_eq!(found, Some(position), "{target}");
-        }
     }
 }

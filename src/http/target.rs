@@ -1,13 +1,15 @@
-//! Is this request target one of ours? Served, guarded or foreign, and what a foreign one looks like when forwarded.
+//! Is this request target one of ours? Served, guarded, below one, or foreign, and what a foreign one looks like when
+//! forwarded.
 //!
 //! Keeps true: whatever Express 4 or 5 would route to the handler of an owned path is never [`Match::Foreign`]
-//! (`tests/spellings.rs` holds it against both). A foreign target without odd characters costs no allocation.
-//! Must not know: methods, headers, configuration.
-
-use std::borrow::Cow;
+//! (`tests/spellings.rs` holds it against both). A plainly spelled target costs no allocation.
+//! Must not know: methods, headers, configuration, how a path is read (`readings`).
 
 use http::Uri;
 use http::uri::PathAndQuery;
+
+use super::pattern::Pattern;
+use super::readings::{Readings, guard_key};
 
 /// Which list of the configuration an owned path is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -23,15 +25,36 @@ pub enum Route {
 pub enum Match {
     /// A spelling that Express routes: answer it.
     Served(Route),
-    /// Not a served spelling, but the key of an owned path: 404, never forwarded.
+    /// Not a served spelling, but read as an owned path: 404, never forwarded.
     Guarded,
+    /// Read as a path below an owned one, which the backend may have mounted with all that is below.
+    Below {
+        /// Without dot segments, escapes and empty segments: the configuration says what becomes of it.
+        plainly: bool,
+    },
     /// Somebody else's: forward it.
     Foreign,
 }
 
+impl Match {
+    /// Whether nothing but a preflight may come to the backend, where token requests are answered here; `refuses_below`
+    /// says that of plainly spelled paths below owned ones.
+    pub fn is_kept(self, refuses_below: bool) -> bool {
+        match self {
+            Self::Served(_) | Self::Guarded | Self::Below { plainly: false } => true,
+            Self::Below { plainly: true } => refuses_below,
+            Self::Foreign => false,
+        }
+    }
+}
+
 /// The owned paths, prepared for one comparison a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OwnedPaths(Vec<Owned>);
+pub struct OwnedPaths {
+    paths: Vec<Owned>,
+    /// Paths that aren't below an owned one, wherever they are.
+    open: Vec<Pattern>,
+}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Owned {
@@ -42,43 +65,62 @@ struct Owned {
     route: Route,
 }
 
+/// Where a reading is, seen from the owned paths.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Owned,
+    Below,
+    Elsewhere,
+}
+
 impl OwnedPaths {
     /// Prepares the paths of `routes.token` and `routes.refresh`, each as configured: any letter case, with or without a
-    /// trailing slash. A path on both lists counts as a token route.
-    pub fn new(token: &[String], refresh: &[String]) -> Self {
+    /// trailing slash. A path on both lists counts as a token route. `open` are paths that the backend answers though an
+    /// owned one may be above them.
+    pub fn new(token: &[String], refresh: &[String], open: Vec<Pattern>) -> Self {
         let token = token.iter().map(|path| Owned::new(path, Route::Token));
         let refresh = refresh.iter().map(|path| Owned::new(path, Route::Refresh));
-        Self(token.chain(refresh).collect())
+        Self {
+            paths: token.chain(refresh).collect(),
+            open,
+        }
     }
 
-    /// Says whose `target` is. Absolute-form targets count by their path alone, whatever scheme, host and userinfo.
-    pub fn classify(&self, target: &Uri) -> Match {
+    /// Says whose `target` is, which has these readings. Absolute-form targets count by their path alone, whatever scheme,
+    /// host and userinfo.
+    pub fn classify(&self, target: &Uri, readings: &Readings<'_>) -> Match {
         let path = target.path();
-        if let Some(owned) = self.0.iter().find(|owned| owned.is_spelled(path)) {
+        if let Some(owned) = self.paths.iter().find(|owned| owned.is_spelled(path)) {
             return Match::Served(owned.route);
         }
-        if self.is_guarded(path) {
-            Match::Guarded
-        } else {
-            Match::Foreign
+        let mut below = false;
+        for reading in readings.iter() {
+            match self.place(reading) {
+                Place::Owned => return Match::Guarded,
+                Place::Below => below = true,
+                Place::Elsewhere => {}
+            }
         }
+        if below {
+            let plainly = readings.is_plain();
+            return Match::Below { plainly };
+        }
+        Match::Foreign
     }
 
-    fn is_guarded(&self, path: &str) -> bool {
-        if Spelling::of(path) < Spelling::Odd {
-            // Lower-casing and trimming one trailing slash is all that its key takes.
-            let trimmed = trim_trailing_slash(path.as_bytes());
-            return self
-                .0
-                .iter()
-                .any(|owned| trimmed.eq_ignore_ascii_case(&owned.key));
+    fn place(&self, reading: &[u8]) -> Place {
+        let mut place = Place::Elsewhere;
+        for owned in &self.paths {
+            match owned.place(reading) {
+                Place::Owned => return Place::Owned,
+                Place::Below => place = Place::Below,
+                Place::Elsewhere => {}
+            }
         }
-        self.has_key(&build_key(path, Authorities::Kept))
-            || self.has_key(&build_key(path, Authorities::Dropped))
-    }
-
-    fn has_key(&self, key: &[u8]) -> bool {
-        self.0.iter().any(|owned| *owned.key == *key)
+        if place == Place::Below && self.open.iter().any(|open| open.matches(reading)) {
+            return Place::Elsewhere;
+        }
+        place
     }
 }
 
@@ -93,6 +135,23 @@ impl Owned {
             spelling: spelling.into(),
             key: guard_key(path).into(),
             route,
+        }
+    }
+
+    /// Nothing is below an owned `/`: everything would be.
+    fn place(&self, reading: &[u8]) -> Place {
+        let Some((head, tail)) = reading.split_at_checked(self.key.len()) else {
+            return Place::Elsewhere;
+        };
+        let place = match tail {
+            [] => Place::Owned,
+            [b'/', ..] => Place::Below,
+            _ => return Place::Elsewhere,
+        };
+        if head.eq_ignore_ascii_case(&self.key) {
+            place
+        } else {
+            Place::Elsewhere
         }
     }
 
@@ -122,21 +181,6 @@ impl Owned {
     }
 }
 
-/// The key under which paths are compared where being missed would be dangerous: cut at `?` or `#`, `\` as `/`,
-/// percent-decoded once, lower-cased (ASCII), dot segments resolved (RFC 3986 section 5.2.4), slashes collapsed, trailing slash
-/// trimmed. Bytes, because decoding may leave UTF-8; `/` for the root; what doesn't start with a slash stays as it is.
-pub fn guard_key(path: &str) -> Cow<'_, [u8]> {
-    key_of(path, Spelling::of(path))
-}
-
-/// Whether `found` holds for a key under which the backend may see this path: its [`guard_key`], or the one that is left
-/// where a parser takes `//user@host` in it for an authority.
-pub fn any_key(path: &str, found: impl Fn(&[u8]) -> bool) -> bool {
-    let spelling = Spelling::of(path);
-    found(&key_of(path, spelling))
-        || (spelling == Spelling::Odd && found(&build_key(path, Authorities::Dropped)))
-}
-
 /// The target as it is forwarded: path and query byte for byte, scheme, authority and fragment gone; `*` stays `*`.
 /// `None` for the authority form, which only `CONNECT` may use.
 ///
@@ -154,53 +198,6 @@ pub fn origin_form(target: &Uri) -> Option<PathAndQuery> {
     Some(forwarded.clone())
 }
 
-/// What becomes of `//user@host` inside a path. Express hands a target that contains a no-break space (byte 0xA0, part of
-/// the UTF-8 of `à`; anywhere, the query included) to Node's `url.parse`, and that takes `//user@host` at the start, or
-/// right after a mount, for an authority and routes by what follows: `//a@b/refresh-token?à` is `/refresh-token`. Node 20
-/// refuses such bytes outright; older parsers are looser, and the guard costs nothing.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Authorities {
-    Kept,
-    Dropped,
-}
-
-/// What [`guard_key`] has to do to a path.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Spelling {
-    /// Trim one trailing slash.
-    Key,
-    /// And cut and lower-case it.
-    Plain,
-    /// All it can do.
-    Odd,
-}
-
-impl Spelling {
-    /// In one pass, for every request asks.
-    fn of(path: &str) -> Self {
-        let mut spelling = Self::Key;
-        let mut after_slash = false;
-        for byte in path.bytes() {
-            let needs = match byte {
-                b'%' | b'\\' => Self::Odd,
-                b'/' | b'.' if after_slash => Self::Odd,
-                b'A'..=b'Z' | b'?' | b'#' => Self::Plain,
-                _ => Self::Key,
-            };
-            spelling = spelling.max(needs);
-            after_slash = byte == b'/';
-        }
-        spelling
-    }
-}
-
-fn key_of(path: &str, spelling: Spelling) -> Cow<'_, [u8]> {
-    match spelling {
-        Spelling::Key => Cow::Borrowed(trim_trailing_slash(path.as_bytes())),
-        Spelling::Plain | Spelling::Odd => Cow::Owned(build_key(path, Authorities::Kept)),
-    }
-}
-
 fn trim_trailing_slash(path: &[u8]) -> &[u8] {
     match path {
         [shorter @ .., b'/'] if !shorter.is_empty() => shorter,
@@ -208,73 +205,10 @@ fn trim_trailing_slash(path: &[u8]) -> &[u8] {
     }
 }
 
-fn build_key(path: &str, authorities: Authorities) -> Vec<u8> {
-    let end = path.find(['?', '#']).unwrap_or(path.len());
-    let decoded = decode_once(path.as_bytes().get(..end).unwrap_or_default());
-    let Some(relative) = decoded.strip_prefix(b"/") else {
-        return decoded;
-    };
-
-    let mut segments: Vec<&[u8]> = Vec::new();
-    let mut after_doubled_slash = false;
-    for segment in relative.split(|byte| *byte == b'/') {
-        let dropped =
-            authorities == Authorities::Dropped && after_doubled_slash && segment.contains(&b'@');
-        after_doubled_slash = segment.is_empty();
-        match segment {
-            _ if dropped => {}
-            b"." => {}
-            b".." => {
-                segments.pop();
-            }
-            _ => segments.push(segment),
-        }
-    }
-
-    let mut key = Vec::with_capacity(decoded.len());
-    for segment in segments.into_iter().filter(|segment| !segment.is_empty()) {
-        key.push(b'/');
-        key.extend_from_slice(segment);
-    }
-    if key.is_empty() {
-        key.push(b'/');
-    }
-    key
-}
-
-/// Percent-decodes once, lower-cases and turns `\` into `/`, whether it was escaped or not. Broken escapes stay literal.
-fn decode_once(raw: &[u8]) -> Vec<u8> {
-    let mut decoded = Vec::with_capacity(raw.len());
-    let mut rest = raw;
-    while let Some((first, tail)) = rest.split_first() {
-        let (byte, beyond) = match (first, tail) {
-            (b'%', [high, low, beyond @ ..]) => match (hex_digit(*high), hex_digit(*low)) {
-                (Some(high), Some(low)) => (high * 16 + low, beyond),
-                _ => (b'%', tail),
-            },
-            _ => (*first, tail),
-        };
-        decoded.push(match byte {
-            b'\\' => b'/',
-            _ => byte.to_ascii_lowercase(),
-        });
-        rest = beyond;
-    }
-    decoded
-}
-
-fn hex_digit(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        b'A'..=b'F' => Some(digit - b'A' + 10),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::pattern::Breadth;
 
     fn strings(paths: &[&str]) -> Vec<String> {
         paths.iter().map(ToString::to_string).collect()
@@ -284,11 +218,17 @@ mod tests {
         OwnedPaths::new(
             &strings(&["/api/live/token", "/api/live/agora-token"]),
             &strings(&["/api/live/refresh-token", "/refresh-token"]),
+            vec![Pattern::new("/api/live/{id}/join", Breadth::One)],
         )
     }
 
+    fn place(owned: &OwnedPaths, target: &str) -> Match {
+        let target: Uri = target.parse().unwrap();
+        owned.classify(&target, &Readings::of(target.path()))
+    }
+
     fn classify(target: &str) -> Match {
-        defaults().classify(&target.parse().unwrap())
+        place(&defaults(), target)
     }
 
     #[test]
@@ -351,12 +291,12 @@ mod tests {
             "/api/live/active",
             "/api/live",
             "/api/live/",
-            "/api/live/token/x",
+            "/api/live/token-something/x",
+            "/api/live/token/join",
             "/api/live/token;x",
             "/api/live/token%20",
             "/api/live/token%00",
             "/api/live/%2574oken",
-            "/api/live/token/..",
             "/api/live/user@host/token",
             "/apiliv/token",
             "http://refresh-token/",
@@ -368,9 +308,37 @@ mod tests {
     }
 
     #[test]
+    fn paths_below_an_owned_one_are_told_plain_from_odd() {
+        for target in [
+            "/api/live/token/x",
+            "/API/live/Token/x/y/",
+            "/refresh-token/.x?a",
+        ] {
+            assert_eq!(classify(target), Match::Below { plainly: true }, "{target}");
+        }
+        for target in [
+            "/api/live/token/..",
+            "/api/live/token/../active",
+            "/api/live/token/x%20y",
+            "/api/live//token/x",
+            "/api/live/token%2fx",
+            "/api/live/token\\x",
+            "/api/live/x/../token/y",
+            "/refresh-token//x",
+        ] {
+            assert_eq!(
+                classify(target),
+                Match::Below { plainly: false },
+                "{target}"
+            );
+        }
+    }
+
+    #[test]
     fn configured_paths_may_have_capitals_slashes_and_escapes() {
-        let owned = OwnedPaths::new(&strings(&["/Api/Token/", "/a%62c"]), &strings(&["/"]));
-        let classify = |target: &str| owned.classify(&target.parse().unwrap());
+        let (token, refresh) = (strings(&["/Api/Token/", "/a%62c"]), strings(&["/"]));
+        let owned = OwnedPaths::new(&token, &refresh, Vec::new());
+        let classify = |target: &str| place(&owned, target);
         assert_eq!(classify("/api/token"), Match::Served(Route::Token));
         assert_eq!(classify("/API/TOKEN/"), Match::Served(Route::Token));
         assert_eq!(classify("/A%62C"), Match::Served(Route::Token));
@@ -378,29 +346,10 @@ mod tests {
         assert_eq!(classify("/"), Match::Served(Route::Refresh));
         assert_eq!(classify("//"), Match::Guarded);
         assert_eq!(classify("/x/.."), Match::Guarded);
-    }
-
-    #[test]
-    fn guard_keys_are_normal_forms() {
-        for (path, key) in [
-            ("/a/b", "/a/b"),
-            ("/a/b/", "/a/b"),
-            ("/", "/"),
-            ("//", "/"),
-            ("", ""),
-            ("*", "*"),
-            ("/A?x", "/a"),
-            ("/a#x", "/a"),
-            ("\\a\\..\\b", "/b"),
-            ("/a//b", "/a/b"),
-            ("/a/%2E%2e/b", "/b"),
-            ("/a/.hidden", "/a/.hidden"),
-            ("/a/...", "/a/..."),
-            ("/%41%", "/a%"),
-        ] {
-            assert_eq!(guard_key(path), key.as_bytes(), "{path}");
-        }
-        assert!(matches!(guard_key("/a/b/"), Cow::Borrowed(_)));
+        // Everything is below `/`, and so nothing is.
+        assert_eq!(classify("/x"), Match::Foreign);
+        assert_eq!(classify("/x/%20"), Match::Foreign);
+        assert_eq!(classify("/a%62c/x"), Match::Below { plainly: false });
     }
 
     #[test]
@@ -423,17 +372,9 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn a_key_is_a_path_without_empty_segments(path in "/[a-zA-Z0-9/.%\\\\@?#é]{0,40}") {
-            let key = guard_key(&path).into_owned();
-            proptest::prop_assert!(key.starts_with(b"/"));
-            proptest::prop_assert!(!key.windows(2).any(|pair| pair == b"//"));
-            proptest::prop_assert!(key.len() == 1 || !key.ends_with(b"/"));
-        }
-
-        #[test]
         fn no_target_panics(target in "[/a-z%\\\\@:.?#*]{1,60}") {
             if let Ok(uri) = target.parse::<Uri>() {
-                let _ = defaults().classify(&uri);
+                let _ = defaults().classify(&uri, &Readings::of(uri.path()));
             }
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! | file | what |
 //! |---|---|
+//! | `terms` | what the rules say of a request |
 //! | [`scan`] | strings that look like tokens, in a stream of bytes |
 //! | `names` | what a 006 token keeps to itself |
 //! | `judge` | who may have a token |
@@ -19,6 +20,7 @@ mod ledger;
 mod names;
 mod rewriter;
 pub mod scan;
+mod terms;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,13 +32,13 @@ use http_body::Body as _;
 use self::judge::{Caller, Judge};
 use self::ledger::Ledger;
 use self::rewriter::{Parts, Rewriter};
+use self::terms::Terms;
 use crate::access::jwt;
 use crate::config::model::{DecisionMode, ReissueMode, Withheld};
 use crate::context::RequestContext;
 use crate::error::{Kind, ProxyError, Retry, Side};
 use crate::http::body::Body;
-use crate::http::hop::overrides_method;
-use crate::http::pattern;
+use crate::http::readings::Readings;
 use crate::snapshot::{Shared, Snapshot};
 use crate::telemetry::traffic_labels::ReissueOutcome;
 
@@ -53,14 +55,23 @@ pub fn plan<B>(
 ) -> Option<Box<Plan>> {
     let config = &snapshot.config;
     let reissue = &config.reissue;
-    if reissue.mode == ReissueMode::Off || config.decision.mode == DecisionMode::Off {
+    if reissue.rules.is_empty()
+        || reissue.mode == ReissueMode::Off
+        || config.decision.mode == DecisionMode::Off
+    {
         return None;
     }
-    let targets = reissue.rules.iter().map(|rule| &rule.target);
-    let overridden = || overrides_method(request.headers());
-    let position = pattern::first(&targets, request.method(), request.uri(), overridden)?;
-    let rule = reissue.rules.get(position)?;
-    let route = snapshot.reissue_metrics.get(position)?;
+    let terms = Terms::of(
+        &reissue.rules,
+        config.token.lifetime,
+        request.method(),
+        &Readings::of(request.uri().path()),
+        || {
+            let method_override = &config.routes.method_override;
+            method_override.applies(request.uri(), request.headers())
+        },
+    )?;
+    let route = snapshot.reissue_metrics.get(terms.position)?;
     let caller = caller(shared, snapshot, request.headers());
     let subject = caller.as_ref().map(|caller| caller.claims.subject.clone());
     let observing = reissue.mode == ReissueMode::Observe || !is_enforced(subject.as_deref());
@@ -71,9 +82,9 @@ pub fn plan<B>(
         remembers: !observing,
         clock: shared.clock.clone(),
         caller,
-        require_auth: rule.require_auth,
-        trust_publisher: rule.trust_publisher,
-        publisher_for_others: rule.publisher_for_others,
+        require_auth: terms.require_auth,
+        trust_publisher: terms.trust_publisher,
+        publisher_for_others: terms.publisher_for_others,
         channel_pattern: config.streams.channel_pattern.clone(),
         sessions: Arc::clone(&snapshot.sessions),
         patience: config.decision.timeout,
@@ -95,9 +106,9 @@ pub fn plan<B>(
     let seconds = |duration: Duration| u32::try_from(duration.as_secs()).unwrap_or(u32::MAX);
     Some(Box::new(Plan(Parts {
         project: Arc::clone(&snapshot.project),
-        lifetime: seconds(config.token.lifetime),
-        nulls: rule.withheld == Withheld::Null,
-        jitter: seconds(config.token.jitter),
+        lifetime: seconds(terms.lifetime),
+        nulls: terms.withheld == Withheld::Null,
+        jitter: seconds(config.token.jitter.min(terms.lifetime / 2)),
         judge: Arc::new(judge),
         ledger: Arc::new(ledger),
         target: request

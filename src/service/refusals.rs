@@ -9,6 +9,7 @@ use crate::context::RequestContext;
 use crate::error::{Kind, ProxyError};
 use crate::http::body::Body;
 use crate::http::{respond, sanity};
+use crate::telemetry::traffic_labels::ParseErrorKind;
 
 /// With `Connection: close`.
 pub fn closing(mut response: Response<Body>) -> Response<Body> {
@@ -77,6 +78,20 @@ pub fn failed(context: &RequestContext, error: &ProxyError) -> Response<Body> {
         Kind::Overloaded => {
             tracing::debug!(request_id = id, %error, "503");
             respond::overloaded()
+        }
+    }
+}
+
+/// What a refusal counts as.
+pub fn parse_error_kind(refusal: sanity::Refusal) -> ParseErrorKind {
+    match refusal {
+        sanity::Refusal::Method => ParseErrorKind::Method,
+        sanity::Refusal::Target => ParseErrorKind::Malformed,
+        sanity::Refusal::HostMissing
+        | sanity::Refusal::HostDuplicate
+        | sanity::Refusal::HostInvalid => ParseErrorKind::Host,
+        sanity::Refusal::TransferEncoding | sanity::Refusal::LengthAndEncoding => {
+            ParseErrorKind::TransferEncoding
         }
     }
 }

@@ -3,7 +3,7 @@
 //   node app.js        prints one line {"port":N} once it listens, stops when stdin closes or on SIGTERM
 //
 // Environment: EXPRESS 4|5, HOST, PORT, and those of settings.js: JWT_SECRET, APP_ID, APP_CERTIFICATE,
-//   CORS, RATE_LIMIT (requests per minute and address, 0 is off), MOUNT router|nested|leaf (how the live router is attached).
+//   CORS, RATE_LIMIT (requests per minute and address, 0 is off), MOUNT router|nested|leaf|prefix (how the live router is attached).
 'use strict';
 
 const http = require('node:http');
@@ -59,6 +59,12 @@ switch (settings.mount) {
       app.use(`/api/live${path}`, leaf);
     }
     app.use('/api/live', routers.live);
+    break;
+  case 'prefix':
+    // With all that is below, whatever the method.
+    for (const [path, handlers] of Object.entries(routers.owned)) app.use(`/api/live${path}`, handlers);
+    app.use('/api/live', routers.live);
+    app.use('/refresh-token', refreshToken);
     break;
   default:
     throw new Error(`MOUNT=${settings.mount}`);

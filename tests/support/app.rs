@@ -24,7 +24,7 @@ pub fn start(version: Version) -> Express {
     start_mounted(version, "router")
 }
 
-/// The same, its live router attached in another way: `router`, `nested` or `leaf`.
+/// The same, its live router attached in another way: `router`, `nested`, `leaf` or `prefix`.
 pub fn start_mounted(version: Version, mount: &str) -> Express {
     let environment = [
         ("JWT_SECRET", JWT_SECRET),

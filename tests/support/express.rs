@@ -60,6 +60,13 @@ impl Express {
         Self::run(command)
     }
 
+    /// Starts `closed.js`, with a handler for each way to route, on a free port.
+    pub fn closed(version: Version) -> Self {
+        let mut command = Command::new("node");
+        command.arg("closed.js").env("EXPRESS", version.as_str());
+        Self::run(command)
+    }
+
     /// Starts `echo.js`, a WebSocket server without Express, on a free port.
     pub fn echo() -> Self {
         let mut command = Command::new("node");

@@ -18,5 +18,6 @@ pub mod raw;
 pub mod renewd;
 pub mod scripted;
 pub mod spellings;
+pub mod targets;
 pub mod timed;
 pub mod wire;

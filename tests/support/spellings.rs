@@ -12,7 +12,7 @@ pub const REFRESH: [&str; 2] = ["/api/live/refresh-token", "/refresh-token"];
 /// The default routes, as the service classifies them.
 pub fn owned_paths() -> OwnedPaths {
     let strings = |paths: &[&str]| paths.iter().map(ToString::to_string).collect::<Vec<_>>();
-    OwnedPaths::new(&strings(&TOKEN), &strings(&REFRESH))
+    OwnedPaths::new(&strings(&TOKEN), &strings(&REFRESH), Vec::new())
 }
 
 /// Every target of the table, sorted, each once.
@@ -44,7 +44,7 @@ const PREFIXES: &str = r"/ // /// /. /./ /.. /x/.. /x/../ \ \\ /\ %2f /%2e /%2e%
     //a@b //a@b:80 //a:c@b //a@b@c //a@ //@b ///a@b /a@b //a%40b \/a@b /\a@b \\a@b //a@b/ //a@b//c@d //a@b;x //a@b? //a@[::1]";
 
 /// Written after an owned path, separated by blanks.
-const SUFFIXES: &str = r#"/ // /// ? ?x=1 /? //? # #x /#x ?# #? ?x#y ?? ; ;x=1 . .. /. /./ /.. /../ /x /x/.. %20 %00 %2f %2F %5c
+const SUFFIXES: &str = r#"/ // /// ? ?x=1 /? //? # #x /#x ?# #? ?x#y ?? ; ;x=1 . .. /. /./ /.. /../ /x /x/.. /x/y /../x /../../x /%2e%2e /%2e%2e/x /..%2f /..%2fx /x%2f.. /x%20y %2fx \x %20 %00 %2f %2F %5c
     %3f %23 %09 %0a %a0 %c2%a0 \ \\ /\ * : @ ! $ & ' ( ) + , = ~ | { } ^ ` " < > [ ] - _ % %2 %zz ?% ?\ ?/../x
     à ?à /?à //?à \?à #à ?@à /@à"#;
 

@@ -1,13 +1,15 @@
 //! `[reissue]` after validation: in which answers tokens are looked for.
 
-use crate::http::pattern::Target;
+use std::time::Duration;
+
+use crate::http::pattern::{Pattern, Target};
 
 /// `[reissue]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reissue {
     /// Replace, observe or off; without effect as long as there are no rules.
     pub mode: ReissueMode,
-    /// In the file's order: the first that a request matches counts.
+    /// In the file's order: the first that means a reading of a request counts for it.
     pub rules: Vec<ReissueRule>,
 }
 
@@ -29,6 +31,10 @@ pub struct ReissueRule {
     pub route: String,
     /// Which requests it means.
     pub target: Target,
+    /// Paths that it doesn't mean though `target` does.
+    pub except: Vec<Pattern>,
+    /// In place of `token.lifetime`, within the same bounds.
+    pub lifetime: Option<Duration>,
     /// Without a verifying JWT, tokens are withheld.
     pub require_auth: bool,
     /// While a source gives no answer, a verifying JWT is enough for a publisher's token.
@@ -55,4 +61,11 @@ pub enum Withheld {
     Null,
     /// Nothing between its quotes.
     Empty,
+}
+
+impl ReissueRule {
+    /// Whether an exception is made for a request that is read so.
+    pub fn excepts(&self, reading: &[u8]) -> bool {
+        self.except.iter().any(|path| path.matches(reading))
+    }
 }

@@ -2,13 +2,16 @@
 //!
 //! Keeps true: a rule's path is written as a request would spell it, so that it can match.
 
+use std::time::Duration;
+
 use super::routes::{method, pattern, route_key};
+use super::tokens;
 use crate::config::diagnostic::quoted;
 use crate::config::model::{
     PublisherForOthers, Reissue, ReissueMode, ReissueRule, Routes, Withheld,
 };
 use crate::config::raw::{Item, Table};
-use crate::http::pattern::Target;
+use crate::http::pattern::{Breadth, Pattern, Target};
 
 pub(super) fn reissue(table: &Table<'_>, routes: &Routes) -> Reissue {
     let modes = [
@@ -46,18 +49,22 @@ fn rule(item: &Item<'_>, routes: &Routes) -> Option<ReissueRule> {
     );
     let withheld = [("null", Withheld::Null), ("empty", Withheld::Empty)];
     let withheld = table.choice("withheld", &withheld, Withheld::Null);
+    let except = table.item("except").and_then(|item| item.list());
+    let except = except.unwrap_or_default();
+    let except = except
+        .iter()
+        .filter_map(|item| Some((item, template(item)?)));
+    let except: Vec<(&Item<'_>, &str)> = except.collect();
+    let lifetime = lifetime(&table);
     let path = path?;
-    let route = path.text()?;
-    if !pattern(&path, route) {
-        return None;
+    let route = template(&path)?;
+    let target = Target::new(route, methods);
+    for (item, path) in &except {
+        warn_of_useless(item, path, &target);
     }
-    if route.contains("/:") {
-        path.error(
-            "a parameter is written in braces here",
-            "write {id} where Express has :id",
-        );
-        return None;
-    }
+    let except = except
+        .iter()
+        .map(|(_, path)| Pattern::new(path, Breadth::One));
     let key = route_key(route);
     let mut owned = routes.token.iter().chain(&routes.refresh);
     if owned.any(|owned| route_key(owned) == key) {
@@ -68,10 +75,46 @@ fn rule(item: &Item<'_>, routes: &Routes) -> Option<ReissueRule> {
     }
     Some(ReissueRule {
         route: route.to_owned(),
-        target: Target::new(route, methods),
+        target,
+        except: except.collect(),
+        lifetime,
         require_auth,
         trust_publisher,
         publisher_for_others,
         withheld,
     })
+}
+
+/// A path with wildcards.
+fn template<'r>(item: &Item<'r>) -> Option<&'r str> {
+    let text = item.text()?;
+    if !pattern(item, text) {
+        return None;
+    }
+    if text.contains("/:") {
+        item.error(
+            "a parameter is written in braces here",
+            "write {id} where Express has :id",
+        );
+        return None;
+    }
+    Some(text)
+}
+
+fn warn_of_useless(item: &Item<'_>, path: &str, target: &Target) {
+    let has_wildcards = path.contains(['{', '*']);
+    if !has_wildcards && !target.path().matches(path.trim_end_matches('/').as_bytes()) {
+        item.warning(
+            "the rule doesn't mean this path anyway",
+            "write whole paths, such as \"/api/live/streams\" for a rule about \"/api/live/{id}\"",
+        );
+    }
+}
+
+fn lifetime(table: &Table<'_>) -> Option<Duration> {
+    let lifetime = tokens::lifetime(table)?;
+    if let Some(item) = table.item("lifetime") {
+        tokens::warn_if_long(&item, lifetime);
+    }
+    Some(lifetime)
 }

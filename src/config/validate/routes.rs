@@ -9,10 +9,11 @@ use http::header::{HeaderName, HeaderValue};
 use super::Strictness;
 use super::server::networks;
 use crate::config::diagnostic::quoted;
-use crate::config::model::Routes;
+use crate::config::model::{BelowOwned, Routes};
 use crate::config::raw::{Item, Table};
 use crate::http::block::Rule;
 use crate::http::cors::{OriginPattern, Origins, Policy};
+use crate::http::method_override::MethodOverride;
 
 pub(super) fn routes(table: &Table<'_>) -> Routes {
     let mut seen = Vec::new();
@@ -29,8 +30,42 @@ pub(super) fn routes(table: &Table<'_>) -> Routes {
             &["/api/live/refresh-token", "/refresh-token"],
             &mut seen,
         ),
+        below: table.choice(
+            "below",
+            &[
+                ("refuse", BelowOwned::Refuse),
+                ("forward", BelowOwned::Forward),
+            ],
+            BelowOwned::Refuse,
+        ),
+        method_override: method_override(table),
         block: blocked(table),
     }
+}
+
+fn method_override(table: &Table<'_>) -> MethodOverride {
+    let Some(item) = table.item("method_override") else {
+        return MethodOverride {
+            header: true,
+            queries: Vec::new(),
+        };
+    };
+    let mut places = MethodOverride {
+        header: false,
+        queries: Vec::new(),
+    };
+    for entry in item.list().unwrap_or_default() {
+        let Some(text) = entry.text() else { continue };
+        match text.strip_prefix("query:") {
+            Some(name) if !name.is_empty() => places.queries.push(name.into()),
+            None if text == "header" => places.header = true,
+            _ => entry.error(
+                format!("{} is no place for a method", quoted(text)),
+                "write \"header\", or \"query:_method\" with the parameter's own name",
+            ),
+        }
+    }
+    places
 }
 
 fn blocked(table: &Table<'_>) -> Vec<Rule> {

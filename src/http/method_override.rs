@@ -1,0 +1,85 @@
+//! Whether the backend may take a request for another method than it has.
+//!
+//! Must not know: which rules that matters to.
+
+use http::{HeaderMap, Method, Uri};
+
+use super::hop::has_method_override;
+
+/// Where the backend reads another method from: `routes.method_override`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MethodOverride {
+    /// In the headers that the method-override package's documentation lists.
+    pub header: bool,
+    /// In query parameters of these names.
+    pub queries: Vec<Box<str>>,
+}
+
+impl MethodOverride {
+    /// Whether a request with this target and these headers may become one of another method.
+    pub fn applies(&self, target: &Uri, headers: &HeaderMap) -> bool {
+        (self.header && has_method_override(headers)) || self.is_in_query(target)
+    }
+
+    /// Whether a request that is an `OPTIONS` stays one without its headers: those can be taken away, a query can't.
+    pub fn leaves_preflight(&self, method: &Method, target: &Uri) -> bool {
+        *method == Method::OPTIONS && !self.is_in_query(target)
+    }
+
+    fn is_in_query(&self, target: &Uri) -> bool {
+        if self.queries.is_empty() {
+            return false;
+        }
+        let query = target.query().unwrap_or_default();
+        form_urlencoded::parse(query.as_bytes()).any(|(key, _)| {
+            // Express's parser takes `_method[]` and `_method[0]` for `_method` too.
+            let name = key.split_once('[').map_or(&*key, |(name, _)| name);
+            self.queries.iter().any(|query| **query == *name)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn applies(queries: &[&str], target: &'static str) -> bool {
+        let place = MethodOverride {
+            header: true,
+            queries: queries.iter().map(|query| (*query).into()).collect(),
+        };
+        place.applies(&Uri::from_static(target), &HeaderMap::new())
+    }
+
+    #[test]
+    fn a_query_counts_where_it_is_named() {
+        for target in [
+            "/a?_method=GET",
+            "/a?x&_method",
+            "/a?%5Fmethod=GET",
+            "/a?_method[]=GET",
+        ] {
+            assert!(applies(&["_method"], target), "{target}");
+            assert!(!applies(&[], target), "{target}");
+            assert!(!applies(&["method"], target), "{target}");
+        }
+        for target in ["/a", "/a?_methods=GET", "/a?x=_method", "/_method=GET"] {
+            assert!(!applies(&["_method"], target), "{target}");
+        }
+    }
+
+    #[test]
+    fn headers_count_unless_the_backend_reads_none() {
+        let mut headers = HeaderMap::new();
+        headers.insert("x-http-method-override", HeaderValue::from_static("GET"));
+        let place = |header| MethodOverride {
+            header,
+            queries: Vec::new(),
+        };
+        let target = Uri::from_static("/a");
+        assert!(place(true).applies(&target, &headers));
+        assert!(!place(false).applies(&target, &headers));
+    }
+}

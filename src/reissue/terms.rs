@@ -1,0 +1,194 @@
+//! What the rules say of one request: for each of its readings the first rule that means it, and the strictest of these.
+//!
+//! Keeps true: the backend routes a request in one way, and whichever that is, its rule's terms are met; a plainly spelled
+//! target has one reading, and so the terms of one rule.
+//! Must not know: tokens, answers.
+
+use std::time::Duration;
+
+use http::Method;
+
+use crate::config::model::{PublisherForOthers, ReissueRule, Withheld};
+use crate::http::readings::Readings;
+
+/// The terms on which one answer's tokens are issued anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// The first of the rules that they come from, whose series counts.
+    pub position: usize,
+    /// Without a verifying JWT, tokens are withheld: if any rule says so.
+    pub require_auth: bool,
+    /// The shortest.
+    pub lifetime: Duration,
+    /// Whether a caller is enough for a publisher's token while a source gives no answer: if all rules say so.
+    pub trust_publisher: bool,
+    /// What others get of a publisher's token: nothing, if any rule says so.
+    pub publisher_for_others: PublisherForOthers,
+    /// What stands in a withheld token's place: by the first of the rules.
+    pub withheld: Withheld,
+}
+
+impl Terms {
+    /// The terms for a request with these readings; `None` where no rule means it, or all that do except it. `lifetime` is
+    /// that of rules without one. `overridden` says whether the backend may take the request for another method.
+    pub fn of(
+        rules: &[ReissueRule],
+        lifetime: Duration,
+        method: &Method,
+        readings: &Readings<'_>,
+        overridden: impl Fn() -> bool,
+    ) -> Option<Self> {
+        let mut terms: Option<Self> = None;
+        for reading in readings.iter() {
+            let means = |rule: &ReissueRule| rule.target.means(reading, method, &overridden);
+            let Some(position) = rules.iter().position(means) else {
+                continue;
+            };
+            let Some(rule) = rules.get(position).filter(|rule| !rule.excepts(reading)) else {
+                continue;
+            };
+            let these = Self {
+                position,
+                require_auth: rule.require_auth,
+                lifetime: rule.lifetime.unwrap_or(lifetime),
+                trust_publisher: rule.trust_publisher,
+                publisher_for_others: rule.publisher_for_others,
+                withheld: rule.withheld,
+            };
+            terms = Some(terms.map_or(these, |terms| terms.and(these)));
+        }
+        terms
+    }
+
+    /// The strictest of both.
+    fn and(self, other: Self) -> Self {
+        let (first, second) = if self.position <= other.position {
+            (self, other)
+        } else {
+            (other, self)
+        };
+        Self {
+            position: first.position,
+            require_auth: first.require_auth || second.require_auth,
+            lifetime: first.lifetime.min(second.lifetime),
+            trust_publisher: first.trust_publisher && second.trust_publisher,
+            publisher_for_others: match first.publisher_for_others {
+                PublisherForOthers::Withhold => PublisherForOthers::Withhold,
+                PublisherForOthers::Subscriber => second.publisher_for_others,
+            },
+            withheld: first.withheld,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::pattern::{Breadth, Pattern, Target};
+
+    const HOUR: Duration = Duration::from_hours(1);
+
+    fn rule(path: &str) -> ReissueRule {
+        ReissueRule {
+            route: path.to_owned(),
+            target: Target::new(path, vec![Method::GET]),
+            except: Vec::new(),
+            lifetime: None,
+            require_auth: false,
+            trust_publisher: true,
+            publisher_for_others: PublisherForOthers::Subscriber,
+            withheld: Withheld::Empty,
+        }
+    }
+
+    /// The current app's, the second stricter.
+    fn rules() -> [ReissueRule; 2] {
+        let stricter = ReissueRule {
+            except: vec![Pattern::new("/api/live/streams", Breadth::One)],
+            lifetime: Some(Duration::from_mins(10)),
+            require_auth: true,
+            trust_publisher: false,
+            publisher_for_others: PublisherForOthers::Withhold,
+            withheld: Withheld::Null,
+            ..rule("/api/live/{id}")
+        };
+        [rule("/api/live/active"), stricter]
+    }
+
+    fn terms(path: &str) -> Option<Terms> {
+        Terms::of(&rules(), HOUR, &Method::GET, &Readings::of(path), || false)
+    }
+
+    const OWN: Terms = Terms {
+        position: 0,
+        require_auth: false,
+        lifetime: HOUR,
+        trust_publisher: true,
+        publisher_for_others: PublisherForOthers::Subscriber,
+        withheld: Withheld::Empty,
+    };
+
+    const STRICTER: Terms = Terms {
+        position: 1,
+        require_auth: true,
+        lifetime: Duration::from_mins(10),
+        trust_publisher: false,
+        publisher_for_others: PublisherForOthers::Withhold,
+        withheld: Withheld::Null,
+    };
+
+    #[test]
+    fn a_plain_target_has_the_terms_of_the_first_rule_that_means_it() {
+        for path in ["/api/live/active", "/API/Live/ACTIVE/"] {
+            assert_eq!(terms(path), Some(OWN), "{path}");
+        }
+        assert_eq!(terms("/api/live/65f"), Some(STRICTER));
+        assert_eq!(terms("/api/live"), None);
+    }
+
+    #[test]
+    fn where_readings_lead_to_different_rules_the_strictest_terms_hold() {
+        let both = Some(Terms {
+            position: 0,
+            withheld: OWN.withheld,
+            ..STRICTER
+        });
+        for path in [
+            "/api/live/12%2F..%2Factive",
+            "/api/live/12%5C..%2F..%2Factive",
+            // Express compares what is written: to it this is an id.
+            "/api/live/%61ctive",
+        ] {
+            assert_eq!(terms(path), both, "{path}");
+        }
+        // A doubled slash is none to Express's routers either.
+        assert_eq!(terms("/api/live//active"), Some(OWN));
+    }
+
+    #[test]
+    fn dots_are_ids_too() {
+        for path in ["/api/live/..", "/api/live/.", "/api/live/%2e%2E"] {
+            let terms = terms(path).map(|terms| terms.position);
+            assert_eq!(terms, Some(1), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_request_is_excepted_only_where_all_its_readings_are() {
+        assert_eq!(terms("/api/live/streams"), None);
+        assert_eq!(terms("/api/live/STREAMS/"), None);
+        assert_eq!(terms("/api//live/streams"), None);
+        for path in ["/api/live/%73treams", "/api/live/x%2f..%2fstreams"] {
+            assert!(terms(path).is_some(), "{path}");
+        }
+    }
+
+    #[test]
+    fn an_overridden_method_fits_every_rule() {
+        let readings = Readings::of("/api/live/active");
+        let terms =
+            |overridden: bool| Terms::of(&rules(), HOUR, &Method::POST, &readings, || overridden);
+        assert_eq!(terms(false), None);
+        assert_eq!(terms(true), Some(OWN));
+    }
+}
