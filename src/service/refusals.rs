@@ -24,6 +24,20 @@ pub fn refused(refusal: sanity::Refusal) -> Response<Body> {
     respond::failure(refusal.status(), "invalid_request", refusal.message())
 }
 
+/// What such a request counts as.
+pub fn parse_error_kind(refusal: sanity::Refusal) -> ParseErrorKind {
+    match refusal {
+        sanity::Refusal::Method => ParseErrorKind::Method,
+        sanity::Refusal::Target => ParseErrorKind::Malformed,
+        sanity::Refusal::HostMissing
+        | sanity::Refusal::HostDuplicate
+        | sanity::Refusal::HostInvalid => ParseErrorKind::Host,
+        sanity::Refusal::TransferEncoding | sanity::Refusal::LengthAndEncoding => {
+            ParseErrorKind::TransferEncoding
+        }
+    }
+}
+
 /// Bytes that are no request; the parser says only how they were refused.
 pub fn unparsed(status: StatusCode) -> Response<Body> {
     let message = match status {
