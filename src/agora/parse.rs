@@ -196,6 +196,35 @@ fn parse_006(rest: &str) -> Result<Parsed006, ParseError> {
     })
 }
 
+/// The App ID of what begins as a token does, be it whole or not: `None` where none can be read so far.
+pub fn app_id(text: &str) -> Option<String> {
+    if let Some(rest) = text.strip_prefix(access_token::VERSION) {
+        let (app_id, content) = rest.split_at_checked(APP_ID_BYTES)?;
+        return (content.len() >= SHORTEST_006).then(|| app_id.to_owned());
+    }
+    let encoded = text.strip_prefix(access_token2::VERSION)?;
+    let encoded = encoded.split('=').next()?;
+    let whole = encoded.get(..encoded.len() / 4 * 4)?;
+    let compressed = BASE64.decode(whole).ok()?;
+    let mut beginning = Vec::with_capacity(BEGINNING);
+    // Whatever it came to, what was inflated before that is there.
+    let _ =
+        Decompress::new(true).decompress_vec(&compressed, &mut beginning, FlushDecompress::None);
+    let mut reader = Reader::new(&beginning);
+    let _signature = reader.bytes().ok()?;
+    let app_id = reader.bytes().ok()?;
+    Some(String::from_utf8_lossy(app_id).into_owned())
+}
+
+/// Digits of an App ID.
+const APP_ID_BYTES: usize = 32;
+
+/// Base64 of a 006 token without privileges, but for its signature: the least that is one.
+const SHORTEST_006: usize = 64;
+
+/// What a 007 token's content begins with: lengths, signature and App ID, and room for a longer one.
+const BEGINNING: usize = 128;
+
 /// Inflates a zlib stream (RFC 1950); gives its content and how many bytes follow it.
 fn inflate(stream: &[u8]) -> Result<(Vec<u8>, usize), ParseError> {
     const DEFLATE: u8 = 8;
@@ -227,6 +256,14 @@ fn inflate(stream: &[u8]) -> Result<(Vec<u8>, usize), ParseError> {
 }
 
 impl Parsed {
+    /// Whether it ends where its own lengths say.
+    pub fn is_exact(&self) -> bool {
+        match self {
+            Self::V007(token) => token.trailing_bytes == 0,
+            Self::V006(token) => token.trailing_bytes == 0,
+        }
+    }
+
     /// The App ID, as written in the token.
     pub fn app_id(&self) -> &str {
         match self {

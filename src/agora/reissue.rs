@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::access_token::{self, AccessToken};
 use super::access_token2::AccessToken2;
 use super::legacy_user::numeric_users;
-use super::parse::{Parsed, Parsed006, Parsed007, parse};
+use super::parse::{Parsed, Parsed006, Parsed007, app_id, parse};
 use super::service::{Kind, Privileges};
 use super::signer::Signer;
 use super::{BuildError, JOIN_CHANNEL, LONGEST_LIFETIME};
@@ -36,8 +36,10 @@ pub struct Project {
 /// What a string is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Recognised {
-    /// No token of this project, or one that none of our certificates signed.
+    /// No token of this project.
     Foreign,
+    /// It has the project's App ID, and is no token that one of our certificates signed, or doesn't end where one does.
+    Alike,
     /// A token that one of our certificates signed.
     Ours(Token),
     /// A 006 token of this App ID: only with its channel and user can its signature be checked.
@@ -92,12 +94,15 @@ impl Project {
         }
     }
 
-    /// Says what a string is.
-    pub fn recognise(&self, token: &str) -> Recognised {
-        let Ok(parsed) = parse(token) else {
-            return Recognised::Foreign;
+    /// Says what a string is. `exact`: it is part of a longer one, and a token only if it ends where a token does.
+    pub fn recognise(&self, token: &str, exact: bool) -> Recognised {
+        let is_ours = |app_id: &str| app_id.eq_ignore_ascii_case(self.signer.app_id());
+        let parsed = match parse(token) {
+            Ok(parsed) if !exact || parsed.is_exact() => parsed,
+            _ if app_id(token).is_some_and(|app_id| is_ours(&app_id)) => return Recognised::Alike,
+            _ => return Recognised::Foreign,
         };
-        if !parsed.app_id().eq_ignore_ascii_case(self.signer.app_id()) {
+        if !is_ours(parsed.app_id()) {
             return Recognised::Foreign;
         }
         match parsed {
@@ -107,7 +112,7 @@ impl Project {
                         content: Content::V007(Box::new(parsed)),
                         signed_by,
                     }),
-                    None => Recognised::Foreign,
+                    None => Recognised::Alike,
                 }
             }
             Parsed::V006(parsed) => Recognised::Nameless(Nameless(Box::new(parsed))),
@@ -115,7 +120,7 @@ impl Project {
     }
 
     /// The token with its names, if they are among these: those whose CRC-32 is the token's. `users` are tried beside
-    /// every numeric uid. `None`: its channel isn't among them. `Some(Foreign)`: it is, and no certificate of ours
+    /// every numeric uid. `None`: its channel isn't among them. `Some(Alike)`: it is, and no certificate of ours
     /// verifies the token.
     pub fn name<'n>(
         &self,
@@ -152,7 +157,7 @@ impl Project {
                 }
             }
         }
-        Some(Recognised::Foreign)
+        Some(Recognised::Alike)
     }
 
     fn signed_by(&self, verifies: impl Fn(&Secret) -> bool) -> Option<SignedBy> {
@@ -450,7 +455,7 @@ mod tests {
     }
 
     fn ours(token: &str) -> Token {
-        let named = match project().recognise(token) {
+        let named = match project().recognise(token, true) {
             Recognised::Nameless(token) => {
                 let channels = ["other", "live_1", "ann"].into_iter();
                 project()
@@ -543,22 +548,53 @@ mod tests {
         for token in [
             rtc_token(TokenFormat::V007, &other_app, &grant(at(0), DAY)).unwrap(),
             rtc_token(TokenFormat::V006, &other_app, &grant(at(0), DAY)).unwrap(),
-            minted(TokenFormat::V007, stranger, at(0), DAY),
             "007".to_owned(),
+            "007eJxTYEh4".to_owned(),
+            format!("006{APP_ID}"),
+            format!("006{APP_ID}abcd"),
             "hello".to_owned(),
         ] {
-            assert_eq!(project().recognise(&token), Recognised::Foreign, "{token}");
+            let read = project().recognise(&token, false);
+            assert_eq!(read, Recognised::Foreign, "{token}");
         }
+        let strangers = minted(TokenFormat::V007, stranger, at(0), DAY);
+        assert_eq!(project().recognise(&strangers, false), Recognised::Alike);
         let Recognised::Nameless(token) =
-            project().recognise(&minted(TokenFormat::V006, stranger, at(0), DAY))
+            project().recognise(&minted(TokenFormat::V006, stranger, at(0), DAY), false)
         else {
             panic!("not read");
         };
         let name = |channels: &[&'static str]| {
             project().name(&token, channels.iter().copied(), std::iter::empty())
         };
-        assert_eq!(name(&["live_1"]), Some(Recognised::Foreign));
+        assert_eq!(name(&["live_1"]), Some(Recognised::Alike));
         assert_eq!(name(&["live_2"]), None);
+    }
+
+    #[test]
+    fn what_goes_on_behind_a_token_or_stops_within_is_alike() {
+        let (v7, v6) = (TokenFormat::V007, TokenFormat::V006);
+        for token in [
+            minted(v7, CURRENT, at(0), DAY),
+            minted(v6, CURRENT, at(0), DAY),
+        ] {
+            assert_ne!(project().recognise(&token, true), Recognised::Alike);
+            let bare = token.trim_end_matches('=');
+            assert_ne!(project().recognise(bare, true), Recognised::Alike);
+            for other in [
+                format!("{token}/path"),
+                format!("{token}x"),
+                format!("{bare}AAAAAAAA"),
+                format!("{token}{token}"),
+                bare[..bare.len() - 9].to_owned(),
+            ] {
+                assert_eq!(
+                    project().recognise(&other, true),
+                    Recognised::Alike,
+                    "{other}"
+                );
+            }
+        }
     }
 
     #[test]
@@ -568,7 +604,7 @@ mod tests {
             ..grant(at(0), DAY)
         };
         let token = rtc_token(TokenFormat::V006, &signer(CURRENT), &account).unwrap();
-        let Recognised::Nameless(token) = project().recognise(&token) else {
+        let Recognised::Nameless(token) = project().recognise(&token, false) else {
             panic!("not read");
         };
         let named = project().name(&token, ["live_1"].into_iter(), ["bob", "ann"].into_iter());

@@ -65,14 +65,21 @@ impl Ledger {
         self.route.token(ReissueOutcome::Short);
     }
 
-    /// A string that may be a token of ours, and can't be told.
-    pub fn unreadable(&self) {
+    /// What may be a token of ours and can't be told, or can't be replaced.
+    pub fn unreadable(&self, why: &'static str) {
         self.route.token(ReissueOutcome::Error);
-        tracing::debug!(
-            request_id = self.request_id.as_str(),
-            "a 006 token of this App ID stays as it is: its channel isn't named near it, so that its signature can't be \
-             checked"
-        );
+        let (route, request_id) = (self.route.route(), self.request_id.as_str());
+        if self.route.complains_first() {
+            tracing::warn!(
+                route,
+                request_id,
+                why,
+                "what looks like a token of this project passes as it is; the next ones are only counted, as \
+                 renewd_reissue_total{{outcome=\"error\"}}"
+            );
+        } else {
+            tracing::debug!(route, request_id, why, "passes as it is");
+        }
     }
 
     /// A token is issued anew.

@@ -3,7 +3,9 @@
 //! | file | what |
 //! |---|---|
 //! | `terms` | what the rules say of a request |
-//! | [`scan`] | strings that look like tokens, in a stream of bytes |
+//! | [`scan`] | what looks like a token, in a stream of bytes |
+//! | `run` | one token's characters, through the escapes of JSON and URLs |
+//! | `unseen` | bodies in which none could be seen |
 //! | `names` | what a 006 token keeps to itself |
 //! | `judge` | who may have a token |
 //! | `rewriter` | one answer: found, judged, replaced |
@@ -19,8 +21,10 @@ mod judge;
 mod ledger;
 mod names;
 mod rewriter;
+mod run;
 pub mod scan;
 mod terms;
+mod unseen;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -17,7 +17,9 @@ use super::fields;
 use super::judge::{Asking, Judge, Known, Question, Verdict};
 use super::ledger::{Ledger, Reissued};
 use super::names::{Before, NEARBY, candidates};
+use super::run::Spelling;
 use super::scan::{Piece, Scanner, Suspect};
+use super::unseen::Beginning;
 use crate::access::sessions::Basis;
 use crate::agora::reissue::{Fate, Nameless, Project, Recognised, Token};
 use crate::clock::is_plausible;
@@ -34,6 +36,10 @@ const MOST_OBSERVED: usize = 64;
 
 /// Chance shortens no token below this, in seconds: the SDK announces an expiry 30 s before it.
 const SHORTEST: u64 = 60;
+
+/// Places in one run of base64 where a token is tried to begin, behind the first: somebody may write a body of nothing but
+/// beginnings.
+const MOST_BEGINNINGS: u8 = 4;
 
 /// How far behind a string it is looked whether a `:` makes it a member's name, in bytes: some answers are indented.
 const LOOKED_AHEAD: usize = 256;
@@ -63,6 +69,7 @@ pub struct Parts {
 /// One answer.
 pub struct Rewriter {
     parts: Parts,
+    beginning: Beginning,
     scanner: Scanner,
     scanned: VecDeque<Piece>,
     items: VecDeque<Item>,
@@ -80,15 +87,17 @@ pub struct Rewriter {
 /// What stands in line to leave.
 enum Item {
     Text(Bytes),
-    Suspect(Suspect),
+    /// With how often what is written there was looked into already.
+    Suspect(Suspect, u8),
     Nameless(Found<Nameless>),
     Token(Found<Token>),
 }
 
 /// A token in the answer.
 struct Found<T> {
-    /// As it came, with its quotes.
+    /// As it came, with its quotes where it is all of a string.
     written: Bytes,
+    spelling: Spelling,
     token: T,
     /// When, on the clock's monotonic scale.
     at: Duration,
@@ -120,7 +129,7 @@ impl Item {
     fn written(&self) -> &Bytes {
         match self {
             Self::Text(written)
-            | Self::Suspect(Suspect { written, .. })
+            | Self::Suspect(Suspect { written, .. }, _)
             | Self::Nameless(Found { written, .. })
             | Self::Token(Found { written, .. }) => written,
         }
@@ -134,6 +143,7 @@ impl Rewriter {
     pub fn new(parts: Parts) -> Self {
         Self {
             parts,
+            beginning: Beginning::default(),
             scanner: Scanner::default(),
             scanned: VecDeque::new(),
             items: VecDeque::new(),
@@ -155,7 +165,7 @@ impl Rewriter {
         let pieces = self.scanned.drain(..);
         self.items.extend(pieces.map(|piece| match piece {
             Piece::Text(text) => Item::Text(text),
-            Piece::Suspect(suspect) => Item::Suspect(suspect),
+            Piece::Suspect(suspect) => Item::Suspect(suspect, 0),
         }));
     }
 
@@ -174,15 +184,14 @@ impl Rewriter {
             };
             match item {
                 Item::Text(text) => self.pass(text),
-                Item::Suspect(suspect) => {
+                Item::Suspect(suspect, depth) => {
                     if turn == 0 {
-                        self.items.push_front(Item::Suspect(suspect));
+                        self.items.push_front(Item::Suspect(suspect, depth));
                         context.waker().wake_by_ref();
                         return Progress::Waits;
                     }
                     turn -= 1;
-                    let item = self.read(suspect);
-                    self.items.push_front(item);
+                    self.read(suspect, depth);
                 }
                 Item::Nameless(found) => match self.name(found) {
                     Ok(item) => self.items.push_front(item),
@@ -213,17 +222,69 @@ impl Rewriter {
     /// Hands bytes on.
     fn pass(&mut self, bytes: Bytes) {
         self.before.push(&bytes);
-        if !self.observing() {
+        if !self.observing() && !bytes.is_empty() {
             self.output.push_back(bytes);
         }
     }
 
-    fn read(&self, Suspect { written, token }: Suspect) -> Item {
+    /// Puts what a suspect is in its place.
+    fn read(&mut self, suspect: Suspect, depth: u8) {
+        match self.recognised(&suspect) {
+            Ok(item) => self.items.push_front(item),
+            Err(is_alike) => {
+                if is_alike {
+                    self.parts.ledger.unreadable(
+                        "it has this project's App ID, and either no configured certificate signed it, or its end can't be told",
+                    );
+                }
+                self.look_inside(suspect, depth);
+            }
+        }
+    }
+
+    /// A token that a suspect is; else whether it looks like one of this project.
+    fn recognised(&self, suspect: &Suspect) -> Result<Item, bool> {
         let at = self.parts.ledger.clock.elapsed();
-        match self.parts.project.recognise(&token) {
-            Recognised::Foreign => Item::Text(written),
-            Recognised::Ours(token) => Item::Token(Found { written, token, at }),
-            Recognised::Nameless(token) => Item::Nameless(Found { written, token, at }),
+        let (written, spelling) = (suspect.written.clone(), suspect.spelling);
+        let project = &self.parts.project;
+        match project.recognise(&suspect.token, !spelling.is_string) {
+            Recognised::Ours(token) => Ok(Item::Token(Found {
+                written,
+                spelling,
+                token,
+                at,
+            })),
+            Recognised::Nameless(token) => Ok(Item::Nameless(Found {
+                written,
+                spelling,
+                token,
+                at,
+            })),
+            Recognised::Alike => Err(true),
+            Recognised::Foreign => Err(false),
+        }
+    }
+
+    /// What isn't a token as a whole may end with one: `id1007…`, or a token right behind another.
+    fn look_inside(&mut self, suspect: Suspect, depth: u8) {
+        let Suspect {
+            written, spelling, ..
+        } = suspect;
+        if depth >= MOST_BEGINNINGS {
+            self.items.push_front(Item::Text(written));
+            return;
+        }
+        let beginning = 1 + usize::from(spelling.is_string);
+        let (mut scanner, mut pieces) = (Scanner::default(), VecDeque::new());
+        scanner.feed(&written.slice(beginning..), &mut pieces);
+        scanner.finish(&mut pieces);
+        let text = Piece::Text(written.slice(..beginning));
+        pieces.push_front(text);
+        for piece in pieces.into_iter().rev() {
+            self.items.push_front(match piece {
+                Piece::Text(text) => Item::Text(text),
+                Piece::Suspect(suspect) => Item::Suspect(suspect, depth + 1),
+            });
         }
     }
 
@@ -239,23 +300,30 @@ impl Rewriter {
         let names = || names.iter().map(String::as_str);
         let users = names().chain(self.parts.judge.subject());
         let named = self.parts.project.name(&found.token, names(), users);
-        let Found { written, token, at } = found;
         match named {
             Some(Recognised::Ours(token)) => {
                 self.look_again = 0;
-                Ok(Item::Token(Found { written, token, at }))
+                Ok(Item::Token(Found {
+                    written: found.written,
+                    spelling: found.spelling,
+                    token,
+                    at: found.at,
+                }))
             }
             _ if !last => {
                 // Doubled, so that looking costs no more than passing.
                 self.look_again = (2 * behind).max(512);
-                Err(Found { written, token, at })
+                Err(found)
             }
             named => {
                 self.look_again = 0;
-                if named.is_none() {
-                    self.parts.ledger.unreadable();
-                }
-                Ok(Item::Text(written))
+                self.parts.ledger.unreadable(match named {
+                    None => {
+                        "a 006 token doesn't say its channel, and nothing near it does: its signature can't be checked"
+                    }
+                    Some(_) => "no configured certificate signed this 006 token of this project's App ID",
+                });
+                Ok(Item::Text(found.written))
             }
         }
     }
@@ -265,7 +333,7 @@ impl Rewriter {
         let now = ledger.clock.unix_seconds();
         if !is_plausible(now) {
             // Neither when the old one ends can be told, nor a new one dated.
-            let decided = self.withheld();
+            let decided = self.withheld(found);
             if !matches!(decided, Decided::Behind) {
                 ledger.failed(token, found.at);
             }
@@ -294,13 +362,13 @@ impl Rewriter {
             None => return Decided::Open,
         };
         let fresh = match noting.granted(&verdict) {
-            Some(token) => self.issue(&token, now, noting.expires),
+            Some(token) => self.issue(&token, found.spelling, now, noting.expires),
             None => None,
         };
         let decided = match fresh {
             Some(fresh) => Decided::Becomes(fresh),
             None if noting.stays(&verdict) => Decided::Stays,
-            None => self.withheld(),
+            None => self.withheld(found),
         };
         if !matches!(decided, Decided::Behind) {
             let given = !matches!(decided, Decided::Withheld(_));
@@ -311,9 +379,12 @@ impl Rewriter {
     }
 
     /// What stands in a token's place.
-    fn withheld(&self) -> Decided {
+    fn withheld(&self, found: &Found<Token>) -> Decided {
         const EMPTY: Bytes = Bytes::from_static(b"\"\"");
         const NULL: Bytes = Bytes::from_static(b"null");
+        if !found.spelling.is_string {
+            return Decided::Withheld(Bytes::new());
+        }
         if self.observing() || !self.parts.nulls {
             return Decided::Withheld(EMPTY);
         }
@@ -354,16 +425,15 @@ impl Rewriter {
         shortened.max(now + SHORTEST.min(u64::from(lifetime)))
     }
 
-    /// The new token as a JSON string; `None` where it can't be made.
-    fn issue(&self, token: &Token, now: u64, expires: u64) -> Option<Bytes> {
+    /// The new token, written as the old one was; `None` where it can't be made.
+    fn issue(&self, token: &Token, spelling: Spelling, now: u64, expires: u64) -> Option<Bytes> {
         let salt = self.parts.ledger.entropy.salt().ok()?;
         let token = self
             .parts
             .project
             .reissue(token, now, expires, salt)
             .ok()??;
-        // Base64 needs no escapes.
-        Some(Bytes::from(["\"", &token, "\""].concat()))
+        Some(Bytes::from(spelling.write(&token)))
     }
 
     /// Asks about the first token's channel, and about those of others in line.
@@ -374,13 +444,13 @@ impl Rewriter {
                 break;
             }
             if *turn > 0
-                && let Some(item) = self.items.get_mut(at)
-                && let Item::Suspect(suspect) = item
+                && let Some(Item::Suspect(suspect, _)) = self.items.get(at)
             {
                 *turn -= 1;
-                let suspect = suspect.clone();
-                let read = self.read(suspect);
-                if let Some(item) = self.items.get_mut(at) {
+                // What isn't one is left to its own turn.
+                if let Ok(read) = self.recognised(suspect)
+                    && let Some(item) = self.items.get_mut(at)
+                {
                     *item = read;
                 }
             }
@@ -472,6 +542,9 @@ impl Noting {
 
 impl Rewrite for Rewriter {
     fn take(&mut self, data: Bytes) {
+        if let Some(why) = self.beginning.take(&data) {
+            self.parts.ledger.unreadable(why);
+        }
         self.scanner.feed(&data, &mut self.scanned);
         self.line_up();
         if self.observing() {
@@ -676,7 +749,7 @@ mod tests {
             let token = quoted(&token(format, OURS, channel, day));
             let token = token.trim_matches('"');
             let channels = [channel].into_iter();
-            let read = match project.recognise(token) {
+            let read = match project.recognise(token, true) {
                 Recognised::Nameless(token) => {
                     project.name(&token, channels, std::iter::empty()).unwrap()
                 }
@@ -689,7 +762,41 @@ mod tests {
             quoted(&new.unwrap().unwrap())
         };
         let long = token(v7, OURS, "show", day);
+        let fresh = anew(v7, "show").trim_matches('"').to_owned();
+        let percent = |token: &str, depth: &str| {
+            let encode = |text: String, character: char, code: &str| {
+                text.replace(character, &format!("%{depth}{code}"))
+            };
+            let plus = encode(token.to_owned(), '+', "2B");
+            encode(encode(plus, '/', "2F"), '=', "3D")
+        };
+        let inside = |before: &str, behind: &str| {
+            let around = |token: &str| format!("{before}{token}{behind}");
+            (around(&long), around(&fresh))
+        };
+        let banned = token(v7, OURS, "banned", day);
         let mut fragments = vec![
+            inside("\"Bearer ", "\""),
+            inside("\" ", " \""),
+            inside("\"\\n", "\\n\""),
+            inside("\"{\\\"agoraToken\\\":\\\"", "\\\"}\""),
+            inside("\"{\\\\\\\"agoraToken\\\\\\\":\\\\\\\"", "\\\\\\\"}\""),
+            inside("'", "'"),
+            inside("\"x", "\""),
+            inside("\"https://a.example/?token=", "&x\""),
+            inside("\"https://a.example/?a=1\\u0026token=", "\\u0026x\""),
+            (
+                format!("\"?token={}&x\"", percent(&long, "")),
+                format!("\"?token={}&x\"", percent(&fresh, "")),
+            ),
+            (
+                format!("\"?to=%3Ftoken%3D{}%26x\"", percent(&long, "25")),
+                format!("\"?to=%3Ftoken%3D{}%26x\"", percent(&fresh, "25")),
+            ),
+            (format!("\"{long} {long}\""), format!("\"{fresh} {fresh}\"")),
+            // The first one's end can't be told.
+            (format!("\"{long}{long}\""), format!("\"{long}{fresh}\"")),
+            (format!("\"Bearer {banned}\""), "\"Bearer \"".to_owned()),
             (quoted(&long), anew(v7, "show")),
             (
                 quoted(&long.replace('/', "\\/").replace('=', "\\u003d")),
@@ -706,7 +813,7 @@ mod tests {
             quoted(&token(v7, STRANGER, "show", day)),
             quoted(&token(v6, STRANGER, "show", day)),
             format!("\"{long}x\""),
-            format!("\\\"{long}\\\""),
+            format!("\"/{long}/path\""),
             "\"show\"".to_owned(),
             "\"007".to_owned(),
             "\\".to_owned(),
@@ -731,7 +838,8 @@ mod tests {
                 };
                 let out = rewritten(&mut rewriter, &[body.as_bytes()]);
                 assert_eq!(String::from_utf8(out).unwrap(), expected, "{time}");
-                assert_eq!(counted(&metrics, "error"), "1", "{time}");
+                // A stranger's of this App ID is one too.
+                assert_eq!(counted(&metrics, "error"), "2", "{time}");
             }
         }
     }

@@ -1,7 +1,8 @@
-//! Finds in a stream of bytes every JSON string (RFC 8259 §7) that looks like an Agora token, wherever it is cut.
+//! Finds in a stream of bytes whatever looks like an Agora token, wherever it stands and wherever it is cut.
 //!
-//! Keeps true: what comes out, put together again, is what went in; only a string that may yet be a token is held back,
-//! at most [`LONGEST_WRITTEN`] bytes of it; a body without tokens costs a search for two short patterns, and no copy.
+//! Keeps true: what comes out, put together again, is what went in; only what may yet be a token is held back, at most
+//! [`LONGEST_WRITTEN`] bytes of it; every byte is read by one run at most, and by a few that fail at once; a body without
+//! tokens costs one search for three short patterns, and no copy.
 //! Must not know: what a token says.
 //!
 //! The scan doesn't count quotes, so that bytes that aren't JSON (an event stream, a script, a broken body) don't derail
@@ -11,32 +12,35 @@
 use std::collections::VecDeque;
 use std::sync::LazyLock;
 
+use aho_corasick::packed::Searcher;
 use bytes::Bytes;
-use memchr::memmem::Finder;
 
+use super::run::{Read, Reading, Spelling};
 use crate::agora::parse::INFLATED_LIMIT;
 
 /// The longest token that can be read: base64 of a zlib stream that didn't become smaller.
-const LONGEST_TOKEN: usize = (INFLATED_LIMIT + 64) / 3 * 4;
+pub(super) const LONGEST_TOKEN: usize = (INFLATED_LIMIT + 64) / 3 * 4;
 
 /// The most bytes that a token may be written in. Some encoders write `/`, `+` and `=` as `\u002f`, which is one in
 /// thirty characters.
 pub const LONGEST_WRITTEN: usize = 2 * LONGEST_TOKEN;
 
-/// How a token's string begins, its first zero plain or escaped. The second character is looked for too, since many
-/// bodies are full of strings such as `"0.50"`.
-static OPENINGS: LazyLock<[Finder<'static>; 3]> =
-    LazyLock::new(|| [b"\"00".as_slice(), b"\"0\\", b"\"\\u0030"].map(Finder::new));
+/// How a token begins: plainly, or, where an encoder escapes all of a string, behind the string's quote. All are looked for
+/// at once, by instructions that nearly every processor has. One that lacks them looks at every zero and every quote.
+static OPENINGS: LazyLock<Option<Searcher>> =
+    LazyLock::new(|| Searcher::new(["007", "006", ESCAPED]));
 
-/// The longest of them, less one: what may have begun at the end of a chunk.
-const OPENING_TAIL: usize = 6;
+const ESCAPED: &str = "\"\\u0030";
+
+/// The longest beginning, less one: what may have begun at the end of a chunk.
+const OPENING_TAIL: usize = ESCAPED.len() - 1;
 
 /// What a body is made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Piece {
     /// To be passed on.
     Text(Bytes),
-    /// A JSON string that looks like a token.
+    /// What looks like a token.
     Suspect(Suspect),
 }
 
@@ -50,19 +54,21 @@ impl Piece {
     }
 }
 
-/// A JSON string that looks like a token.
+/// What looks like a token: as many of its characters as stand together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Suspect {
-    /// As it came, with its quotes.
+    /// As it came, with its quotes where it is all of a string.
     pub written: Bytes,
     /// What it says.
     pub token: String,
+    /// How it is written.
+    pub spelling: Spelling,
 }
 
 /// A scan in progress.
 #[derive(Debug, Default)]
 pub struct Scanner {
-    /// A string that was begun in an earlier chunk, with what came of it so far.
+    /// A run that was begun in an earlier chunk, with what came of it so far.
     begun: Option<(Vec<u8>, Reading)>,
     /// Whether the last byte was a backslash: a `"` behind one begins nothing.
     after_backslash: bool,
@@ -73,66 +79,75 @@ pub struct Scanner {
 impl Scanner {
     /// Takes the next chunk; appends what is certain by now.
     pub fn feed(&mut self, chunk: &Bytes, pieces: &mut VecDeque<Piece>) {
-        let mut at = 0;
-        if let Some((mut written, mut reading)) = self.begun.take() {
-            let room = LONGEST_WRITTEN.saturating_sub(written.len());
-            match reading.go_on(chunk, 0, room) {
-                Read::More => {
-                    written.extend_from_slice(chunk);
-                    self.begun = Some((written, reading));
-                    self.note_end(chunk);
-                    return;
-                }
-                Read::Token { end } => {
-                    written.extend_from_slice(chunk.get(..end).unwrap_or_default());
-                    pieces.push_back(suspect(written.into(), reading));
-                    at = end;
-                }
-                Read::Nothing => push_text(written.into(), pieces),
-            }
+        let Some((mut written, mut reading)) = self.begun.take() else {
+            self.scan(chunk, pieces);
+            return;
+        };
+        let read = reading.go_on(chunk);
+        if read == Read::More {
+            written.extend_from_slice(chunk);
+            self.begun = Some((written, reading));
+            return;
         }
-        self.scan(chunk, at, pieces);
-        self.note_end(chunk);
+        let end = match read {
+            Read::Run { end, .. } => end,
+            Read::Nothing { resume } => resume,
+            Read::More => written.len(),
+        };
+        // What was held back and isn't this run's: the beginning of an escape sequence that is none of a token's.
+        let left = written.split_off(end.min(written.len()));
+        let taken = end - written.len();
+        written.extend_from_slice(chunk.get(..taken).unwrap_or_default());
+        push(written.into(), &read, reading, pieces);
+        // Neither a run nor what was taken for the beginning of one ends with a backslash.
+        self.after_backslash = false;
+        if left.is_empty() {
+            self.scan(&chunk.slice(taken..), pieces);
+        } else {
+            self.scan(&left.into(), pieces);
+            self.feed(chunk, pieces);
+        }
     }
 
     /// Says that no more will come.
     pub fn finish(&mut self, pieces: &mut VecDeque<Piece>) {
-        if let Some((written, _)) = self.begun.take() {
-            push_text(written.into(), pieces);
+        let Some((written, mut reading)) = self.begun.take() else {
+            return;
+        };
+        let written = Bytes::from(written);
+        match reading.finish() {
+            read @ Read::Run { end, .. } => {
+                push(written.slice(..end), &read, reading, pieces);
+                push_text(written.slice(end..), pieces);
+            }
+            Read::Nothing { .. } | Read::More => push_text(written, pieces),
         }
     }
 
-    fn scan(&mut self, chunk: &Bytes, start: usize, pieces: &mut VecDeque<Piece>) {
-        let mut openings = Openings::new(chunk, start);
-        let mut text = start;
-        while let Some(quote) = openings.next() {
-            let escaped = match quote.checked_sub(1) {
-                Some(before) => chunk.get(before) == Some(&b'\\'),
-                None => self.after_backslash,
-            };
-            if quote < text || escaped {
-                continue;
-            }
-            let mut reading = Reading::default();
-            match reading.go_on(chunk, quote + 1, LONGEST_WRITTEN - 1) {
-                Read::Nothing => {}
-                Read::Token { end } => {
-                    push_text(chunk.slice(text..quote), pieces);
-                    pieces.push_back(suspect(chunk.slice(quote..end), reading));
-                    text = end;
+    fn scan(&mut self, chunk: &Bytes, pieces: &mut VecDeque<Piece>) {
+        let openings = Openings {
+            chunk,
+            after_backslash: self.after_backslash,
+        };
+        let (mut text, mut from) = (0, 0);
+        while let Some((start, quoted)) = openings.next(from) {
+            let mut reading = Reading::new(quoted);
+            match reading.go_on(chunk.get(start..).unwrap_or_default()) {
+                Read::Nothing { resume } => from = start + resume,
+                read @ Read::Run { end, .. } => {
+                    push_text(chunk.slice(text..start), pieces);
+                    push(chunk.slice(start..start + end), &read, reading, pieces);
+                    (text, from) = (start + end, start + end);
                 }
                 Read::More => {
-                    push_text(chunk.slice(text..quote), pieces);
-                    let written = chunk.get(quote..).unwrap_or_default().to_vec();
+                    push_text(chunk.slice(text..start), pieces);
+                    let written = chunk.get(start..).unwrap_or_default().to_vec();
                     self.begun = Some((written, reading));
                     return;
                 }
             }
         }
         push_text(chunk.slice(text..), pieces);
-    }
-
-    fn note_end(&mut self, chunk: &[u8]) {
         if let Some(last) = chunk.last() {
             self.after_backslash = *last == b'\\';
         }
@@ -145,150 +160,77 @@ fn push_text(text: Bytes, pieces: &mut VecDeque<Piece>) {
     }
 }
 
-fn suspect(written: Bytes, reading: Reading) -> Piece {
-    // Reading took nothing but ASCII.
-    let token = String::from_utf8(reading.token).unwrap_or_default();
-    Piece::Suspect(Suspect { written, token })
+/// What came of a reading, all of it in `written`.
+fn push(written: Bytes, read: &Read, reading: Reading, pieces: &mut VecDeque<Piece>) {
+    let Read::Run { start, .. } = *read else {
+        push_text(written, pieces);
+        return;
+    };
+    push_text(written.slice(..start), pieces);
+    pieces.push_back(Piece::Suspect(Suspect {
+        written: written.slice(start..),
+        // Reading took nothing but ASCII.
+        token: String::from_utf8(reading.token).unwrap_or_default(),
+        spelling: reading.spelling,
+    }));
 }
 
-/// The places in a chunk where a token's string may begin, in ascending order.
+/// A chunk in which places are looked for where a token may begin.
 struct Openings<'c> {
     chunk: &'c [u8],
-    next: [Option<usize>; 3],
-    /// Where to look for a bare `"`, which the next chunk may make an opening.
-    tail: usize,
+    after_backslash: bool,
 }
 
-impl<'c> Openings<'c> {
-    fn new(chunk: &'c [u8], start: usize) -> Self {
-        Self {
-            chunk,
-            next: OPENINGS.each_ref().map(|finder| find(finder, chunk, start)),
-            tail: chunk.len().saturating_sub(OPENING_TAIL).max(start),
-        }
-    }
-
-    fn next(&mut self) -> Option<usize> {
-        let Some(first) = self.next.iter().flatten().min().copied() else {
-            let rest = self.chunk.get(self.tail..)?;
-            let quote = self.tail + memchr::memchr(b'"', rest)?;
-            self.tail = quote + 1;
-            return Some(quote);
-        };
-        for (next, finder) in self.next.iter_mut().zip(OPENINGS.iter()) {
-            if *next == Some(first) {
-                *next = find(finder, self.chunk, first + 1);
+impl Openings<'_> {
+    /// The first place at or after `from`, and whether a quote stands there.
+    fn next(&self, mut from: usize) -> Option<(usize, bool)> {
+        while let Some(found) = self.find(from) {
+            let before = found.checked_sub(1).filter(|before| *before >= from);
+            if self.chunk.get(found) == Some(&b'"') {
+                if self.is_quote(found) {
+                    return Some((found, true));
+                }
+                from = found + 1;
+            } else if let Some(quote) = before.filter(|before| self.is_quote(*before)) {
+                return Some((quote, true));
+            } else {
+                return Some((found, false));
             }
         }
-        Some(first)
-    }
-}
-
-fn find(finder: &Finder<'_>, chunk: &[u8], from: usize) -> Option<usize> {
-    let rest = chunk.get(from..)?;
-    finder.find(rest).map(|at| from + at)
-}
-
-/// How far a string has been read that may be a token.
-#[derive(Debug, Default)]
-struct Reading {
-    token: Vec<u8>,
-    escape: Escape,
-}
-
-/// Where in an escape sequence reading stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Escape {
-    #[default]
-    None,
-    /// Behind `\`.
-    Begun,
-    /// Behind `\u` and this many digits.
-    Code { digits: u8, value: u16 },
-}
-
-/// What reading on came to.
-#[derive(Debug, PartialEq, Eq)]
-enum Read {
-    /// It may be a token; the chunk is over.
-    More,
-    /// It looks like one; `end` is behind its closing quote.
-    Token { end: usize },
-    /// It is none.
-    Nothing,
-}
-
-impl Reading {
-    /// Reads from `start` on, at most `room` bytes.
-    fn go_on(&mut self, chunk: &[u8], start: usize, room: usize) -> Read {
-        let rest = chunk.get(start..).unwrap_or_default();
-        for (offset, byte) in rest.iter().enumerate() {
-            if offset >= room {
-                return Read::Nothing;
-            }
-            let fits = match (self.escape, byte) {
-                (Escape::None, b'"') if self.token.len() > VERSION => {
-                    return Read::Token {
-                        end: start + offset + 1,
-                    };
-                }
-                (Escape::None, b'\\') => {
-                    self.escape = Escape::Begun;
-                    true
-                }
-                (Escape::None, byte) => self.takes(*byte),
-                (Escape::Begun, b'/') => {
-                    self.escape = Escape::None;
-                    self.takes(b'/')
-                }
-                (Escape::Begun, b'u') => {
-                    self.escape = Escape::Code {
-                        digits: 0,
-                        value: 0,
-                    };
-                    true
-                }
-                (Escape::Begun, _) => false,
-                (Escape::Code { digits, value }, byte) => self.takes_digit(digits, value, *byte),
-            };
-            if !fits {
-                return Read::Nothing;
-            }
-        }
-        Read::More
+        self.tail(from)
     }
 
-    fn takes_digit(&mut self, digits: u8, value: u16, digit: u8) -> bool {
-        let Some(digit) = char::from(digit).to_digit(16) else {
-            return false;
+    fn find(&self, from: usize) -> Option<usize> {
+        let Some(openings) = &*OPENINGS else {
+            let rest = self.chunk.get(from..)?;
+            return memchr::memchr2(b'0', b'"', rest).map(|at| from + at);
         };
-        let value = value << 4 | u16::try_from(digit).unwrap_or(0);
-        if digits < 3 {
-            self.escape = Escape::Code {
-                digits: digits + 1,
-                value,
-            };
-            return true;
-        }
-        self.escape = Escape::None;
-        u8::try_from(value).is_ok_and(|byte| self.takes(byte))
+        let rest = (from.min(self.chunk.len())..self.chunk.len()).into();
+        let found = openings.find_in(self.chunk, rest)?;
+        Some(found.start())
     }
 
-    /// Whether a token may go on like this: `006` or `007`, then base64 (an App ID fits that too).
-    fn takes(&mut self, byte: u8) -> bool {
-        let fits = match self.token.len() {
-            0 | 1 => byte == b'0',
-            2 => matches!(byte, b'6' | b'7'),
-            length if length >= LONGEST_TOKEN => false,
-            _ => byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'='),
+    /// Whether a `"` stands there that may begin a string.
+    fn is_quote(&self, at: usize) -> bool {
+        let escaped = match at.checked_sub(1) {
+            Some(before) => self.chunk.get(before) == Some(&b'\\'),
+            None => self.after_backslash,
         };
-        self.token.push(byte);
-        fits
+        !escaped && self.chunk.get(at) == Some(&b'"')
+    }
+
+    /// Where the chunk's last bytes may be a beginning: what the next one brings will tell.
+    fn tail(&self, from: usize) -> Option<(usize, bool)> {
+        let tail = self.chunk.len().saturating_sub(OPENING_TAIL).max(from);
+        (tail..self.chunk.len()).find_map(|at| {
+            let quoted = self.is_quote(at);
+            let begins = quoted || self.chunk.get(at) == Some(&b'0');
+            let rest = self.chunk.get(at..)?;
+            let may_go_on = begins && Reading::new(quoted).go_on(rest) == Read::More;
+            may_go_on.then_some((at, quoted))
+        })
     }
 }
-
-/// Characters that say which version a token is; more must follow.
-const VERSION: usize = 3;
 
 #[cfg(test)]
 mod tests {
@@ -297,6 +239,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    /// How a 006 token begins.
+    const V006: &str = "006970CA35de60c44645bbae8a215061b33";
 
     fn scanned(chunks: &[&[u8]]) -> Vec<Piece> {
         let mut scanner = Scanner::default();
@@ -322,82 +267,230 @@ mod tests {
         joined
     }
 
-    fn tokens(body: &str) -> Vec<String> {
+    fn suspects(body: &str) -> Vec<Suspect> {
         let pieces = scanned(&[body.as_bytes()]);
         let suspects = pieces.into_iter().filter_map(|piece| match piece {
-            Piece::Suspect(suspect) => Some(suspect.token),
+            Piece::Suspect(suspect) => Some(suspect),
             Piece::Text(_) => None,
         });
         suspects.collect()
     }
 
+    fn tokens(body: &str) -> Vec<String> {
+        let suspects = suspects(body).into_iter();
+        suspects.map(|suspect| suspect.token).collect()
+    }
+
+    /// A character of base64 at the beginning of these bytes, and how many of them write it.
+    fn character(bytes: &[u8]) -> Option<(u8, usize)> {
+        let text = String::from_utf8_lossy(bytes);
+        let is_base64 = |byte: u8| byte.is_ascii_alphanumeric() || b"+/=".contains(&byte);
+        let behind = text.trim_start_matches('\\');
+        let backslashes = text.len() - behind.len();
+        let (byte, length) = if backslashes > 0 {
+            match behind.strip_prefix('u') {
+                Some(digits) => {
+                    let digits = digits.get(..4).filter(|digits| !digits.contains('+'))?;
+                    let code = u16::from_str_radix(digits, 16).ok()?;
+                    (u8::try_from(code).ok()?, backslashes + 5)
+                }
+                None => (behind.starts_with('/').then_some(b'/')?, backslashes + 1),
+            }
+        } else if let Some(mut behind) = text.strip_prefix('%') {
+            let mut length = 3;
+            while let Some(deeper) = behind.strip_prefix("25") {
+                (behind, length) = (deeper, length + 2);
+            }
+            let digits = behind.get(..2).filter(|digits| !digits.contains('+'))?;
+            // As deep as URLs are followed into URLs.
+            let byte = u8::from_str_radix(digits, 16).ok();
+            (byte.filter(|_| length <= 9)?, length)
+        } else {
+            (*bytes.first()?, 1)
+        };
+        is_base64(byte).then_some((byte, length))
+    }
+
+    /// The run at the beginning of these bytes: what it says, and how many of them it has.
+    fn run(bytes: &[u8]) -> Option<(String, usize)> {
+        let (mut token, mut at, mut plain) = (String::new(), 0, false);
+        while let Some((byte, length)) = character(&bytes[at..]) {
+            // The version stands there plainly, or as an encoder writes it that escapes all of a string.
+            plain |= at == 0 && length == 1;
+            if token.len() < 3 && length != 1 && (plain || length != 6) {
+                break;
+            }
+            token.push(char::from(byte));
+            at += length;
+        }
+        let rest = token.get(3..).filter(|rest| rest.len() > 2)?;
+        let shaped = if token.starts_with("007") {
+            use base64::Engine as _;
+            let four = format!("{}A", &rest[..3]);
+            let header = base64::engine::general_purpose::STANDARD
+                .decode(four)
+                .ok()?;
+            let number = u16::from_be_bytes([header[0], header[1]]);
+            header[0] & 15 == 8 && header[1] & 32 == 0 && number % 31 == 0
+        } else {
+            let mut app_id = rest.bytes().take(32);
+            token.starts_with("006") && app_id.all(|byte| byte.is_ascii_hexdigit())
+        };
+        shaped.then_some((token, at))
+    }
+
+    /// Bytes as they came; if they are a run, what it says, and whether that is all of a string.
+    type Told = (Vec<u8>, Option<(String, bool)>);
+
     /// The same over the whole buffer, read as one would explain it.
-    fn oracle(body: &[u8]) -> Vec<Piece> {
-        let mut pieces = Vec::new();
-        let mut text = Vec::new();
+    fn oracle(body: &[u8]) -> Vec<Told> {
+        let mut pieces: Vec<Told> = Vec::new();
+        let text = |pieces: &mut Vec<(Vec<u8>, Option<_>)>, byte| match pieces.last_mut() {
+            Some((text, None)) => text.push(byte),
+            _ => pieces.push((vec![byte], None)),
+        };
         let mut at = 0;
         while at < body.len() {
-            let opens = body[at] == b'"' && (at == 0 || body[at - 1] != b'\\');
-            let end = opens
-                .then(|| body[at + 1..].iter().position(|byte| *byte == b'"'))
-                .flatten();
-            let suspect = end.and_then(|length| {
-                let written = &body[at..at + length + 2];
-                let token: String = serde_json::from_slice(written).ok()?;
-                let base64 = |character: char| {
-                    character.is_ascii_alphanumeric() || "+/=".contains(character)
-                };
-                let shaped = ["006", "007"].iter().any(|version| {
-                    token.starts_with(version) && token.len() > 3 && token.chars().all(base64)
-                });
-                shaped.then(|| (written.to_vec(), token))
-            });
-            let Some((written, token)) = suspect else {
-                text.push(body[at]);
+            let quoted = body[at] == b'"' && (at == 0 || body[at - 1] != b'\\');
+            let plain = body[at..].starts_with(b"006") || body[at..].starts_with(b"007");
+            let start = at + usize::from(quoted);
+            let Some((token, length)) = (quoted || plain).then(|| run(&body[start..])).flatten()
+            else {
+                text(&mut pieces, body[at]);
                 at += 1;
                 continue;
             };
-            if !text.is_empty() {
-                pieces.push(Piece::Text(std::mem::take(&mut text).into()));
+            let end = start + length;
+            if quoted && body.get(end) == Some(&b'"') {
+                pieces.push((body[at..=end].to_vec(), Some((token, true))));
+                at = end + 1;
+                continue;
             }
-            at += written.len();
-            pieces.push(Piece::Suspect(Suspect {
-                written: written.into(),
-                token,
-            }));
-        }
-        if !text.is_empty() {
-            pieces.push(Piece::Text(text.into()));
+            if quoted {
+                text(&mut pieces, b'"');
+            }
+            pieces.push((body[start..end].to_vec(), Some((token, false))));
+            at = end;
         }
         pieces
+    }
+
+    fn told(pieces: Vec<Piece>) -> Vec<Told> {
+        let told = joined(pieces).into_iter().map(|piece| match piece {
+            Piece::Text(text) => (text.to_vec(), None),
+            Piece::Suspect(suspect) => {
+                let is_string = suspect.spelling.is_string;
+                (suspect.written.to_vec(), Some((suspect.token, is_string)))
+            }
+        });
+        told.collect()
     }
 
     #[test]
     fn whole_strings_are_found_in_every_way_that_json_writes_them() {
         assert_eq!(
-            tokens(r#"{"a":"007eJx/+=","b":["006ab"]}"#),
-            ["007eJx/+=", "006ab"]
+            tokens(&format!(r#"{{"a":"007eJx/+=","b":["{V006}ab"]}}"#)),
+            ["007eJx/+=".to_owned(), format!("{V006}ab")]
         );
-        assert_eq!(tokens(r#""007a\/b\u002Fc\u002fd\u002b""#), ["007a/b/c/d+"]);
-        assert_eq!(tokens(r#""\u0030\u0030\u0037\u0061""#), ["007a"]);
-        assert_eq!(tokens("data: {\"t\":\"007a\"}\n\n"), ["007a"]);
-        assert_eq!(tokens(r#"{"007a":1}"#), ["007a"]);
+        assert_eq!(
+            tokens(r#""007eJx\/b\u002Fc\u002fd\u002b""#),
+            ["007eJx/b/c/d+"]
+        );
+        assert_eq!(tokens(r#""\u0030\u0030\u0037eJ\u0078""#), ["007eJx"]);
+        assert_eq!(tokens("data: {\"t\":\"007eJx\"}\n\n"), ["007eJx"]);
+        for suspect in suspects(r#"{"007eJx":1,"a":"007eJx"}"#) {
+            assert_eq!(suspect.written, "\"007eJx\"");
+            assert!(suspect.spelling.is_string);
+        }
     }
 
     #[test]
-    fn what_is_no_whole_string_is_left_alone() {
+    fn what_stands_inside_something_longer_is_found_as_far_as_it_goes() {
+        for (body, written, token) in [
+            (
+                r#""https://a.example/?token=007eJx+/=""#,
+                "007eJx+/=",
+                "007eJx+/=",
+            ),
+            (
+                r#""?token=007eJx%2B%2f%3D&x""#,
+                "007eJx%2B%2f%3D",
+                "007eJx+/=",
+            ),
+            (
+                r#""?to=%3Ftoken%3D007eJx%252B%253D%26""#,
+                "007eJx%252B%253D",
+                "007eJx+=",
+            ),
+            (r#""{\"token\":\"007eJx\/\"}""#, r"007eJx\/", "007eJx/"),
+            (
+                r#""{\\\"token\\\":\\\"007eJx\\\/a\\\"}""#,
+                r"007eJx\\\/a",
+                "007eJx/a",
+            ),
+            (
+                r#""?a=1\u0026token=007eJx\u003d\u0026b""#,
+                r"007eJx\u003d",
+                "007eJx=",
+            ),
+            (r#""Bearer 007eJx""#, "007eJx", "007eJx"),
+            (r#"" 007eJx ""#, "007eJx", "007eJx"),
+            (r#""007eJx\n""#, "007eJx", "007eJx"),
+            (r#""\n007eJx""#, "007eJx", "007eJx"),
+            (r#""007eJx\u00e9""#, "007eJx", "007eJx"),
+            (r#""007eJx%""#, "007eJx", "007eJx"),
+            (r#""007eJx%2""#, "007eJx", "007eJx"),
+            (r#""007eJx%20a""#, "007eJx", "007eJx"),
+            ("'007eJx'", "007eJx", "007eJx"),
+            ("007eJx", "007eJx", "007eJx"),
+            ("\"007eJx", "007eJx", "007eJx"),
+            ("x007eJx\"", "007eJx", "007eJx"),
+            ("1000007eJx", "007eJx", "007eJx"),
+        ] {
+            let found = suspects(body);
+            let [suspect] = &*found else {
+                panic!("{body}: {found:?}");
+            };
+            assert_eq!(suspect.written, written, "{body}");
+            assert_eq!(suspect.token, token, "{body}");
+            assert!(!suspect.spelling.is_string, "{body}");
+        }
+        assert_eq!(tokens("\"007eJxa 007eJxb,007eJxc\"").len(), 3);
+    }
+
+    #[test]
+    fn another_token_is_written_as_the_one_before() {
+        for (body, written) in [
+            (r#""007eJxa""#, r#""007eJx+/=""#),
+            (r#""007eJx\/""#, r#""007eJx+/=""#),
+            ("007eJxa.", "007eJx+/="),
+            ("007eJx+", "007eJx+/="),
+            ("007eJx%3d", "007eJx%2B%2F%3D"),
+            ("007eJx%252f", "007eJx%252B%252F%253D"),
+            ("007eJxabc=%2F", "007eJx%2B%2F="),
+            // No `=` where there was none.
+            ("007eJxab", "007eJx+/"),
+            (&format!("{V006}ab"), "007eJx+/"),
+            (&format!("{V006}abcd"), "007eJx+/="),
+        ] {
+            let spelling = suspects(body)[0].spelling;
+            assert_eq!(spelling.write("007eJx+/="), written, "{body}");
+        }
+    }
+
+    #[test]
+    fn what_begins_as_no_token_does_is_left_alone() {
         for body in [
             r#""007""#,
-            r#""x007a""#,
-            r#"" 007a""#,
-            r#""007a b""#,
-            r#""005a""#,
-            r#""{\"token\":\"007a\"}""#,
-            r#""007a\n""#,
-            r#""007a\u00e9""#,
-            r#""007a"#,
-            r"'007a'",
-            r#"007a""#,
+            r#""007e""#,
+            r#""007abc""#,
+            r#""007eJA""#,
+            r#""007====""#,
+            r#""006970ca35de60c44645bbae8a215061b3g""#,
+            r#""005eJx""#,
+            r#""00 7eJx""#,
+            r#""\u0030\u0031\u0037eJx""#,
+            r"x\u0030\u0030\u0037eJx",
             "",
         ] {
             assert!(tokens(body).is_empty(), "{body}");
@@ -406,15 +499,15 @@ mod tests {
 
     #[test]
     fn quotes_that_match_no_other_hide_no_token() {
-        assert_eq!(tokens("<p>5\" wide</p>{\"t\":\"007a\"}"), ["007a"]);
-        assert_eq!(tokens("\"\\\\\"\"007a\""), ["007a"]);
+        assert_eq!(tokens("<p>5\" wide</p>{\"t\":\"007eJx\"}"), ["007eJx"]);
+        assert_eq!(tokens("\"\\\\\"\"007eJx\""), ["007eJx"]);
     }
 
     #[test]
-    fn a_string_longer_than_any_token_passes() {
-        let fits = format!("\"007{}\"", "a".repeat(LONGEST_TOKEN - 3));
-        let longer = format!("\"007{}\"", "a".repeat(LONGEST_TOKEN - 2));
-        let escaped = format!("\"007{}\"", "\\u0061".repeat(LONGEST_WRITTEN / 6 + 1));
+    fn a_run_longer_than_any_token_passes() {
+        let fits = format!("\"007eJx{}\"", "a".repeat(LONGEST_TOKEN - 6));
+        let longer = format!("\"007eJx{}\"", "a".repeat(LONGEST_TOKEN - 5));
+        let escaped = format!("\"007eJx{}\"", "\\u0061".repeat(LONGEST_WRITTEN / 6 + 1));
         assert_eq!(tokens(&fits).len(), 1);
         for body in [longer, escaped] {
             let pieces = scanned(&body.as_bytes().chunks(1000).collect::<Vec<_>>());
@@ -431,10 +524,19 @@ mod tests {
             ("x", "\"x"),
             ("\"00", ""),
             ("8", "\"008"),
+            ("10", "1"),
+            ("0", ""),
+            ("0", "0"),
+            (",", "00,"),
             ("\"\\u00", ""),
             ("x", "\"\\u00x"),
+            ("007eJx", ""),
+            ("%2", ""),
+            ("0", "007eJx%2"),
+            ("\n", "0\n"),
             ("\\", "\\"),
-            ("\"00", "\"00"),
+            ("\"00", "\""),
+            ("!", "00!"),
         ] {
             let mut pieces = VecDeque::new();
             scanner.feed(&Bytes::from_static(chunk.as_bytes()), &mut pieces);
@@ -442,7 +544,6 @@ mod tests {
                 .iter()
                 .flat_map(|piece| piece.written().to_vec())
                 .collect();
-            // `"00` behind a backslash is held by none: it begins no string.
             assert_eq!(String::from_utf8(out).unwrap(), passed, "{chunk}");
         }
     }
@@ -461,16 +562,22 @@ mod tests {
     /// Bytes that are nearly always nearly a token.
     fn fragments() -> impl Strategy<Value = Vec<u8>> {
         let fragment = prop_oneof![
-            Just("\"007".to_owned()),
-            Just("\"006".to_owned()),
+            Just("007eJx".to_owned()),
+            Just("\"007eJx".to_owned()),
+            Just(format!("\"{V006}")),
+            Just(V006.to_owned()),
             Just("\"".to_owned()),
             Just("\\".to_owned()),
             Just("\\\"".to_owned()),
+            Just("0".to_owned()),
             Just("\\u0030".to_owned()),
-            Just("\"\\u0030\\u0030\\u0037".to_owned()),
+            Just("\"\\u0030\\u0030\\u0037eJ".to_owned()),
             Just("\\/".to_owned()),
             Just("\\u002F".to_owned()),
-            "[0a+/=]{1,4}",
+            Just("%2B".to_owned()),
+            Just("%252f".to_owned()),
+            Just("%".to_owned()),
+            "[0a+/=x]{1,4}",
             "\\PC{0,3}",
             "[{}:, \\n]{1,2}",
         ];
@@ -489,15 +596,19 @@ mod tests {
             cuts.extend([0, body.len()]);
             cuts.sort_unstable();
             let chunks: Vec<&[u8]> = cuts.windows(2).map(|pair| &body[pair[0]..pair[1]]).collect();
-            prop_assert_eq!(joined(scanned(&chunks)), oracle(&body));
+            prop_assert_eq!(told(scanned(&chunks)), oracle(&body));
         }
 
         #[test]
         fn every_token_of_a_json_document_is_found(
-            strings in prop::collection::vec("(00[67])?[a-zA-Z0-9+/=\"\\\\é ]{0,12}", 0..20),
+            strings in prop::collection::vec(
+                ("(007eJx|006[0-9a-f]{32}Ab)?", "[a-zA-Z1-9+/=]{0,12}", "[\"é .:,-]?"),
+                0..20,
+            ),
             escape in 0_u8..4,
         ) {
-            let document = serde_json::to_string(&strings).unwrap();
+            let texts: Vec<String> = strings.iter().map(|(a, b, c)| [&**a, b, c].concat()).collect();
+            let document = serde_json::to_string(&texts).unwrap();
             let document = match escape {
                 0 => document.replace('/', "\\/"),
                 1 => document.replace('/', "\\u002f"),
@@ -509,15 +620,8 @@ mod tests {
                 }
                 _ => document,
             };
-            let read: Vec<String> = serde_json::from_str(&document).unwrap();
-            let is_token = |text: &String| {
-                let rest = text.strip_prefix("007").or_else(|| text.strip_prefix("006"));
-                rest.is_some_and(|rest| {
-                    let base64 = |byte: u8| byte.is_ascii_alphanumeric() || b"+/=".contains(&byte);
-                    !rest.is_empty() && rest.bytes().all(base64)
-                })
-            };
-            let expected: Vec<String> = read.into_iter().filter(is_token).collect();
+            let with_one = strings.iter().filter(|(version, ..)| !version.is_empty());
+            let expected: Vec<String> = with_one.map(|(version, rest, _)| version.clone() + rest).collect();
             prop_assert_eq!(tokens(&document), expected);
         }
     }

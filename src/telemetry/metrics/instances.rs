@@ -4,6 +4,7 @@
 //! series, so rendering leaves the dead out; one that returns goes on counting where it stopped.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -163,19 +164,38 @@ impl SourceMetrics {
 }
 
 /// One rule of `[[reissue.rule]]`.
-pub struct ReissueMetrics([Counter; ReissueOutcome::ALL.len()]);
+pub struct ReissueMetrics {
+    tokens: [Counter; ReissueOutcome::ALL.len()],
+    route: Box<str>,
+    complained: AtomicBool,
+}
 
 impl ReissueMetrics {
     fn new(registrar: &Registrar, route: &str) -> Self {
-        Self(ReissueOutcome::ALL.map(|outcome| {
+        let tokens = ReissueOutcome::ALL.map(|outcome| {
             let labels = [("route", route), ("outcome", outcome.as_str())];
             registrar.counter(&families::REISSUE, &labels)
-        }))
+        });
+        Self {
+            tokens,
+            route: route.into(),
+            complained: AtomicBool::new(false),
+        }
+    }
+
+    /// The rule's path.
+    pub fn route(&self) -> &str {
+        &self.route
+    }
+
+    /// Whether this is the first complaint about the rule's answers: one line says what the counter repeats.
+    pub fn complains_first(&self) -> bool {
+        !self.complained.swap(true, Ordering::Relaxed)
     }
 
     /// One token was found.
     pub fn token(&self, outcome: ReissueOutcome) {
-        self.0[outcome as usize].increment(1);
+        self.tokens[outcome as usize].increment(1);
     }
 }
 

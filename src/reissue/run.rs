@@ -1,0 +1,287 @@
+//! One token's characters in a stream of bytes: read through the escapes of JSON, of JSON in JSON, and of URLs.
+//!
+//! Keeps true: at most [`LONGEST_WRITTEN`] bytes belong to one run; what can't be a token's beginning is given up after a
+//! few bytes; where a chunk ends makes no difference.
+//! Must not know: where runs begin, what a token says.
+
+use super::scan::{LONGEST_TOKEN, LONGEST_WRITTEN};
+
+/// The characters of base64 that URLs write as `%2B`, `%2F` and `%3D`.
+const ESCAPED_IN_URLS: [u8; 3] = *b"+/=";
+
+/// How deep a URL stands in URLs at most: `%2B` is one, `%252B` two.
+const DEEPEST: u8 = 4;
+
+/// Where a token's base64 begins behind its version.
+const VERSION: usize = 3;
+
+/// Where the base64 of a 006 token begins, behind the version and an App ID.
+const BEHIND_APP_ID: usize = VERSION + 32;
+
+/// How a run is written, so that another token can be written likewise.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Spelling {
+    /// It is all of a string: the quotes belong to it.
+    pub is_string: bool,
+    /// How often each of [`ESCAPED_IN_URLS`] is percent-encoded; `None` where it doesn't occur.
+    percent: [Option<u8>; 3],
+    /// Its base64 lacks the `=` that would fill it up.
+    is_unpadded: bool,
+}
+
+impl Spelling {
+    /// A token as this one was written. JSON needs no escapes for it, however deep it stands.
+    pub fn write(self, token: &str) -> String {
+        // Where one of them is encoded, the others would be too.
+        let usual = self.percent.iter().flatten().max().copied().unwrap_or(0);
+        let mut written = String::with_capacity(token.len() + 16);
+        let quote = if self.is_string { "\"" } else { "" };
+        written.push_str(quote);
+        let token = if self.is_unpadded {
+            token.trim_end_matches('=')
+        } else {
+            token
+        };
+        for character in token.chars() {
+            let special = ESCAPED_IN_URLS
+                .iter()
+                .position(|special| char::from(*special) == character);
+            let known = special.and_then(|at| self.percent.get(at).copied());
+            match known.map_or(0, |depth| depth.unwrap_or(usual)) {
+                0 => written.push(character),
+                depth => {
+                    written.push('%');
+                    (1..depth).for_each(|_| written.push_str("25"));
+                    written.push_str(match character {
+                        '+' => "2B",
+                        '/' => "2F",
+                        _ => "3D",
+                    });
+                }
+            }
+        }
+        written.push_str(quote);
+        written
+    }
+}
+
+/// A run as far as it has been read.
+#[derive(Debug)]
+pub(super) struct Reading {
+    /// What it says.
+    pub(super) token: Vec<u8>,
+    pub(super) spelling: Spelling,
+    /// It began with a quote.
+    quoted: bool,
+    escape: Escape,
+    /// Bytes read, and how many of them are the run's.
+    read: usize,
+    accepted: usize,
+}
+
+/// Where in an escape sequence reading stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Escape {
+    None,
+    /// Behind one `\` or more.
+    Backslash,
+    /// Behind `\u` and this many digits.
+    Code {
+        digits: u8,
+        value: u16,
+    },
+    /// Behind `%`, so many `25` and perhaps a digit.
+    Percent {
+        depth: u8,
+        high: Option<u8>,
+    },
+}
+
+/// What reading on came to.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Read {
+    /// It may go on; the chunk is over.
+    More,
+    /// A run that looks like a token, from `start` to `end`, counted from the reading's first byte.
+    Run { start: usize, end: usize },
+    /// None. Another may begin at `resume`.
+    Nothing { resume: usize },
+}
+
+impl Reading {
+    /// `quoted`: the first byte is the quote before it.
+    pub(super) fn new(quoted: bool) -> Self {
+        Self {
+            token: Vec::new(),
+            spelling: Spelling::default(),
+            quoted,
+            escape: Escape::None,
+            read: 0,
+            accepted: 0,
+        }
+    }
+
+    /// Reads on.
+    pub(super) fn go_on(&mut self, chunk: &[u8]) -> Read {
+        for byte in chunk {
+            if self.read >= LONGEST_WRITTEN {
+                return Read::Nothing { resume: self.read };
+            }
+            self.read += 1;
+            if self.quoted && self.read == 1 {
+                continue;
+            }
+            let step = self.step(*byte);
+            match step {
+                Step::Reads => {}
+                Step::Takes(character) if self.takes(character) => self.accepted = self.read,
+                Step::Takes(_) if self.token.len() >= LONGEST_TOKEN => {
+                    return Read::Nothing { resume: self.read };
+                }
+                Step::Takes(_) => return Read::Nothing { resume: 1 },
+                Step::Ends => {
+                    self.spelling.is_string =
+                        self.quoted && *byte == b'"' && self.escape == Escape::None;
+                    if self.spelling.is_string {
+                        self.accepted = self.read;
+                    }
+                    return self.finish();
+                }
+            }
+        }
+        Read::More
+    }
+
+    /// No more will come.
+    pub(super) fn finish(&mut self) -> Read {
+        // As many as tell what it may be.
+        if self.token.len() <= VERSION + 2 {
+            return Read::Nothing { resume: 1 };
+        }
+        let base64 = match self.token.get(2) {
+            Some(b'6') => BEHIND_APP_ID,
+            _ => VERSION,
+        };
+        self.spelling.is_unpadded = !self.token.len().saturating_sub(base64).is_multiple_of(4);
+        Read::Run {
+            start: usize::from(self.quoted && !self.spelling.is_string),
+            end: self.accepted,
+        }
+    }
+
+    fn step(&mut self, byte: u8) -> Step {
+        let digit = || {
+            char::from(byte)
+                .to_digit(16)
+                .and_then(|digit| u8::try_from(digit).ok())
+        };
+        let behind_version = self.token.len() >= VERSION;
+        // Nobody escapes digits but who escapes all of a string, the first included.
+        let escapes_all =
+            self.quoted && (self.token.is_empty() || self.read > self.token.len() + 2);
+        match (self.escape, byte) {
+            (Escape::None, b'\\') if behind_version || escapes_all => self.reads(Escape::Backslash),
+            (Escape::None, b'%') if behind_version => self.reads(Escape::Percent {
+                depth: 1,
+                high: None,
+            }),
+            (Escape::None, byte) => self.takes_or_ends(byte, 0),
+            (Escape::Backslash, b'\\') if behind_version => Step::Reads,
+            (Escape::Backslash, b'/') => self.takes_or_ends(b'/', 0),
+            (Escape::Backslash, b'u') => self.reads(Escape::Code {
+                digits: 0,
+                value: 0,
+            }),
+            (Escape::Backslash, _) => Step::Ends,
+            (Escape::Code { digits, value }, _) => {
+                let Some(digit) = digit() else {
+                    return Step::Ends;
+                };
+                let value = value << 4 | u16::from(digit);
+                if digits < 3 {
+                    let digits = digits + 1;
+                    return self.reads(Escape::Code { digits, value });
+                }
+                match u8::try_from(value) {
+                    Ok(character) => self.takes_or_ends(character, 0),
+                    Err(_) => Step::Ends,
+                }
+            }
+            (Escape::Percent { depth, high }, _) => match (high, digit()) {
+                (None, Some(high)) => self.reads(Escape::Percent {
+                    depth,
+                    high: Some(high),
+                }),
+                (Some(2), Some(5)) if depth < DEEPEST => self.reads(Escape::Percent {
+                    depth: depth + 1,
+                    high: None,
+                }),
+                (Some(high), Some(low)) => self.takes_or_ends(high << 4 | low, depth),
+                (_, None) => Step::Ends,
+            },
+        }
+    }
+
+    fn reads(&mut self, escape: Escape) -> Step {
+        self.escape = escape;
+        Step::Reads
+    }
+
+    fn takes_or_ends(&mut self, character: u8, percent: u8) -> Step {
+        let special = ESCAPED_IN_URLS
+            .iter()
+            .position(|special| *special == character);
+        if special.is_none() && !character.is_ascii_alphanumeric() {
+            return Step::Ends;
+        }
+        if let Some(depth) = special.and_then(|at| self.spelling.percent.get_mut(at)) {
+            *depth = Some(percent);
+        }
+        self.escape = Escape::None;
+        Step::Takes(character)
+    }
+
+    /// Whether a token may go on like this: `006`, an App ID and base64, or `007` and the base64 of a zlib stream.
+    fn takes(&mut self, character: u8) -> bool {
+        let at = self.token.len();
+        self.token.push(character);
+        match (at, self.token.get(2)) {
+            (0 | 1, _) => character == b'0',
+            (2, _) => matches!(character, b'6' | b'7'),
+            (at, _) if at >= LONGEST_TOKEN => false,
+            (at, Some(b'6')) if at < BEHIND_APP_ID => character.is_ascii_hexdigit(),
+            (5, Some(b'7')) => self.token.get(3..).is_some_and(begins_a_stream),
+            _ => true,
+        }
+    }
+}
+
+/// What a byte is to a run.
+enum Step {
+    /// Part of an escape sequence.
+    Reads,
+    /// The end of a character's writing.
+    Takes(u8),
+    /// The first that isn't the run's, or shows that those before it in an escape sequence aren't.
+    Ends,
+}
+
+/// Whether three characters of base64 begin a zlib stream (RFC 1950) as a token has one: deflate, no dictionary.
+fn begins_a_stream(base64: &[u8]) -> bool {
+    let value = |character: &u8| match character {
+        b'A'..=b'Z' => Some(u32::from(character - b'A')),
+        b'a'..=b'z' => Some(u32::from(character - b'a') + 26),
+        b'0'..=b'9' => Some(u32::from(character - b'0') + 52),
+        b'+' => Some(62),
+        b'/' => Some(63),
+        _ => None,
+    };
+    let bits = base64
+        .iter()
+        .try_fold(0, |bits, character| Some(bits << 6 | value(character)?));
+    bits.is_some_and(|bits| {
+        let header = bits >> 2;
+        let (method, dictionary) = (header >> 8 & 0x0f, header & 0x20);
+        method == 8 && dictionary == 0 && header % 31 == 0
+    })
+}
