@@ -546,3 +546,72 @@ fn who_was_refused_gets_nothing_while_the_source_that_refused_is_silent() {
     let failed = r#"renewd_token_requests_total{endpoint="reissue",role="subscriber",outcome="unavailable",class="failed"}"#;
     assert_eq!(renewd.metric(failed), 2.0);
 }
+
+#[test]
+fn the_tokens_of_an_answer_are_one_audit_event() {
+    let app = start(Version::Four);
+    for number in 1..=50 {
+        let astrologer = format!("65f0000000000000000000{number:02}");
+        app.control("/streams", &json!({ "astrologerId": astrologer }));
+    }
+    let banned =
+        "[[stream]]\nchannel = \"live_65f000000000000000000007\"\nbanned_viewers = [\"VIEWER\"]\n";
+    let settings = Settings {
+        streams: Some(banned.replace("VIEWER", VIEWER)),
+        ..with_rules(&app, &rules())
+    };
+    for (log, file) in [
+        ("", None),
+        ("audit = \"file:audit.log\"", Some("audit.log")),
+    ] {
+        let renewd = Renewd::start(&Settings {
+            log: log.to_owned(),
+            ..settings.clone()
+        });
+        for bearer in ["", &app.login(VIEWER)] {
+            let answer = ask(&renewd, "GET", "/api/live/active", bearer, "");
+            let given = tokens(&answer.json()).len();
+            assert_eq!(given, if bearer.is_empty() { 50 } else { 49 });
+        }
+        let events = || -> Vec<Value> {
+            let lines = match file {
+                None => renewd.log().lines(),
+                Some(file) => {
+                    let text = std::fs::read_to_string(renewd.file(file)).unwrap_or_default();
+                    let lines = text
+                        .lines()
+                        .filter_map(|line| serde_json::from_str(line).ok());
+                    lines.collect()
+                }
+            };
+            let of_lists = lines
+                .into_iter()
+                .filter(|line| line["endpoint"] == "reissue");
+            of_lists.collect()
+        };
+        renewd.eventually("two audit events", |_| events().len() >= 2);
+        let events = events();
+        assert_eq!(events.len(), 2, "{events:#?}");
+        for (event, outcome) in events.iter().zip(["ok", "mixed"]) {
+            assert_eq!(event["event"], "decision", "{event}");
+            assert_eq!(event["tokens"], 50, "{event}");
+            assert_eq!(event["outcome"], outcome, "{event}");
+            assert_eq!(event["role"], "subscriber", "{event}");
+            assert_eq!(event["uid"], 0, "{event}");
+            assert!(
+                event["expires"].is_string() && event["channel"].is_null(),
+                "{event}"
+            );
+            let list = event["list"].as_str().unwrap();
+            assert_eq!(list.split("; ").count(), 50, "{list}");
+            let seventh = "live_65f000000000000000000007 0 subscriber ";
+            let fate = if outcome == "ok" {
+                "ok"
+            } else {
+                "viewer_banned"
+            };
+            assert!(list.contains(&format!("{seventh}{fate}")), "{list}");
+        }
+        assert_eq!(events[1]["subject"], VIEWER);
+    }
+}

@@ -1,18 +1,21 @@
 //! What is written down of each token: counted by rule and outcome, audited, and remembered as a session.
 //!
-//! Keeps true: every token of ours in a matching answer is counted once; while observing, nothing else is.
+//! Keeps true: every token of ours in a matching answer is counted once, and an answer is one audit event; while observing,
+//! there is nothing but the count.
 //! Must not know: how it was decided.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::tally::{Entry, Tally};
 use crate::access::sessions::{Basis, Claim, Ground, Rules, Sessions, User};
 use crate::agora::reissue::Token;
 use crate::clock::{Clock, Entropy};
 use crate::context::RequestId;
 use crate::role::Role;
-use crate::telemetry::audit::{self, Audit};
+use crate::telemetry::audit::Audit;
+use crate::telemetry::escape::bounded;
 use crate::telemetry::labels::{Endpoint, Outcome};
 use crate::telemetry::metrics::{Metrics, ReissueMetrics};
 use crate::telemetry::traffic_labels::ReissueOutcome;
@@ -42,7 +45,12 @@ pub struct Ledger {
     pub subject: Option<Box<str>>,
     /// Whether outcomes are only counted.
     pub observing: bool,
+    /// What the next audit event will say: one an answer.
+    pub tally: Mutex<Option<Tally>>,
 }
+
+/// Bytes kept of a channel: above every one that Agora has.
+const AUDITED: usize = 256;
 
 /// A token that is, or would be, issued anew.
 #[derive(Clone, Copy, Debug)]
@@ -145,23 +153,41 @@ impl Ledger {
         self.metrics
             .token_request(Endpoint::Reissue, Some(role), outcome, held);
         let channel = token.channel().map(String::from_utf8_lossy);
-        self.audit.decision(&audit::Decision {
-            request_id: &self.request_id,
-            client: self.client,
-            endpoint: Endpoint::Reissue,
+        let entry = Entry {
+            channel: channel.map(|channel| bounded(&channel, AUDITED).0.into()),
+            user,
+            role,
             outcome,
-            reason: None,
-            enforced: true,
-            subject: self.subject.as_deref(),
-            channel: channel.as_deref(),
-            user: Some(match &user {
-                User::Uid(uid) => audit::User::Uid(*uid),
-                User::Account(account) => audit::User::Account(account),
-            }),
-            role: Some(role),
             expires,
-            backup_expires: None,
-        });
+        };
+        let now = self.clock.elapsed();
+        let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *tally {
+            Some(tally) if !tally.is_due(now) => tally.add(&entry),
+            due => {
+                if let Some(due) = due {
+                    self.write(due);
+                }
+                *due = Some(Tally::new(entry, now));
+            }
+        }
+    }
+
+    fn write(&self, tally: &Tally) {
+        let subject = self.subject.as_deref();
+        let tokens = tally.told();
+        self.audit
+            .tokens(&self.request_id, self.client, subject, &tokens);
+    }
+}
+
+impl Drop for Ledger {
+    /// The answer is over, or broken off.
+    fn drop(&mut self) {
+        let tally = self.tally.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(tally) = tally.take() {
+            self.write(&tally);
+        }
     }
 }
 

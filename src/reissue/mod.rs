@@ -10,6 +10,7 @@
 //! | `judge` | who may have a token |
 //! | `rewriter` | one answer: found, judged, replaced |
 //! | `ledger` | counted, audited, remembered |
+//! | `tally` | one answer's tokens, for its one audit event |
 //! | `fields` | header fields of the request and its answer |
 //!
 //! Keeps true: an answer that can't be looked at is never passed on as if it had been; where token requests are only
@@ -23,10 +24,11 @@ mod names;
 mod rewriter;
 mod run;
 pub mod scan;
+mod tally;
 mod terms;
 mod unseen;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::header::AUTHORIZATION;
@@ -106,6 +108,7 @@ pub fn plan<B>(
         client: context.client_ip,
         subject,
         observing,
+        tally: Mutex::default(),
     };
     let seconds = |duration: Duration| u32::try_from(duration.as_secs()).unwrap_or(u32::MAX);
     Some(Box::new(Plan(Parts {

@@ -596,7 +596,7 @@ fn joined(output: &mut VecDeque<Bytes>) -> Option<Bytes> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::LazyLock;
+    use std::sync::{LazyLock, Mutex};
     use std::task::Waker;
 
     use proptest::prelude::*;
@@ -699,6 +699,7 @@ mod tests {
             client: None,
             subject: Some("ann".into()),
             observing,
+            tally: Mutex::default(),
         };
         let parts = Parts {
             project: Arc::new(project),

@@ -1,4 +1,4 @@
-//! The audit trail: one event for every decision, every reload and every publisher's token that lapsed.
+//! The audit trail: one event for every decision and every answer with tokens in it, every reload and every publisher's token that lapsed.
 //!
 //! Keeps true: never a token, certificate or JWT (the types have no room for one); strings from outside are cut and
 //! escaped; a request never waits for the trail, and what is lost is counted.
@@ -62,6 +62,25 @@ pub struct Decision<'a> {
     pub expires: Option<u64>,
     /// The same of its backup token.
     pub backup_expires: Option<u64>,
+}
+
+/// What the tokens in one answer of the backend's came to.
+#[derive(Clone, Copy, Debug)]
+pub struct Tokens<'a> {
+    /// How many.
+    pub count: u32,
+    /// What became of all of them; `None` where that differs, as in the next three.
+    pub outcome: Option<Outcome>,
+    /// Their channel.
+    pub channel: Option<&'a str>,
+    /// For whom they are.
+    pub user: Option<User<'a>>,
+    /// What they let them do.
+    pub role: Option<Role>,
+    /// When the last of the new ones expires, in seconds since the Unix epoch.
+    pub expires: Option<u64>,
+    /// Each of them; empty where there is one.
+    pub list: &'a str,
 }
 
 /// One attempt to load the configuration.
@@ -192,6 +211,79 @@ impl Audit {
                     if let Some(value) = value {
                         line.text(key, value);
                     }
+                }
+                writer.write(line.finish());
+            }
+        }
+    }
+
+    /// Records the tokens of an answer, as one decision.
+    pub fn tokens(
+        &self,
+        request_id: &RequestId,
+        client: Option<IpAddr>,
+        subject: Option<&str>,
+        tokens: &Tokens<'_>,
+    ) {
+        let (subject, channel) = (subject.map(cut), tokens.channel.map(cut));
+        let (uid, account) = match tokens.user {
+            Some(User::Uid(uid)) => (Some(uid), None),
+            Some(User::Account(account)) => (None, Some(cut(account))),
+            None => (None, None),
+        };
+        let endpoint = Endpoint::Reissue.as_str();
+        let outcome = tokens.outcome.map_or("mixed", Outcome::code);
+        let role = tokens.role.map(Role::as_str);
+        let expires = tokens.expires.map(unix_seconds);
+        let list = Some(tokens.list).filter(|list| !list.is_empty());
+        match &self.sink {
+            Sink::Off => {}
+            Sink::Stderr => tracing::info!(
+                target: AUDIT,
+                event = "decision",
+                request_id = request_id.as_str(),
+                client = client.map(tracing::field::display),
+                endpoint,
+                outcome,
+                enforced = true,
+                subject,
+                channel,
+                uid,
+                account,
+                role,
+                expires,
+                tokens = tokens.count,
+                list,
+            ),
+            Sink::File(writer) => {
+                let mut line = self.line("decision");
+                line.text("request_id", request_id.as_str());
+                if let Some(client) = client {
+                    line.text("client", &client.to_string());
+                }
+                line.text("endpoint", endpoint);
+                line.text("outcome", outcome);
+                line.bare("enforced", true);
+                for (key, value) in [("subject", subject), ("channel", channel)] {
+                    if let Some(value) = value {
+                        line.text(key, value);
+                    }
+                }
+                if let Some(uid) = uid {
+                    line.bare("uid", uid);
+                }
+                for (key, value) in [
+                    ("account", account),
+                    ("role", role),
+                    ("expires", expires.as_deref()),
+                ] {
+                    if let Some(value) = value {
+                        line.text(key, value);
+                    }
+                }
+                line.bare("tokens", tokens.count);
+                if let Some(list) = list {
+                    line.text("list", list);
                 }
                 writer.write(line.finish());
             }

@@ -1,0 +1,168 @@
+//! What one answer's tokens came to, for its one audit event: a list of fifty streams, asked for by everybody every few
+//! seconds, would else fill the trail.
+//!
+//! Keeps true: bounded, however many tokens an answer has.
+//! Must not know: where it is written.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use crate::access::sessions::User;
+use crate::role::Role;
+use crate::telemetry::audit;
+use crate::telemetry::labels::Outcome;
+
+/// Bytes of the list: a hundred tokens or so. How many there are is said beside it.
+const LIST: usize = 8 * 1024;
+
+/// How long an answer that doesn't end, as an event stream, may keep back what it gave.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// One token's fate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The channel, if it opens one.
+    pub channel: Option<Box<str>>,
+    /// For whom it is.
+    pub user: User,
+    /// What it lets them do.
+    pub role: Role,
+    /// Given, or why not.
+    pub outcome: Outcome,
+    /// When the new one ends, Unix seconds.
+    pub expires: Option<u64>,
+}
+
+/// The tokens of an answer so far.
+#[derive(Debug)]
+pub struct Tally {
+    count: u32,
+    /// What all of them have in common; `None` where they differ.
+    channel: Option<Box<str>>,
+    user: Option<User>,
+    role: Option<Role>,
+    outcome: Option<Outcome>,
+    /// The last.
+    expires: Option<u64>,
+    list: String,
+    /// On the clock's monotonic scale.
+    began: Duration,
+}
+
+impl Tally {
+    /// Of the first token.
+    pub fn new(first: Entry, now: Duration) -> Self {
+        let mut list = String::new();
+        add(&mut list, &first);
+        Self {
+            count: 1,
+            channel: first.channel,
+            user: Some(first.user),
+            role: Some(first.role),
+            outcome: Some(first.outcome),
+            expires: first.expires,
+            list,
+            began: now,
+        }
+    }
+
+    /// Whether it has waited long enough.
+    pub fn is_due(&self, now: Duration) -> bool {
+        now.saturating_sub(self.began) >= PATIENCE
+    }
+
+    /// One more.
+    pub fn add(&mut self, entry: &Entry) {
+        self.channel
+            .take_if(|channel| Some(&**channel) != entry.channel.as_deref());
+        self.user.take_if(|user| *user != entry.user);
+        self.role.take_if(|role| *role != entry.role);
+        self.outcome.take_if(|outcome| *outcome != entry.outcome);
+        self.expires = self.expires.max(entry.expires);
+        self.count = self.count.saturating_add(1);
+        add(&mut self.list, entry);
+    }
+
+    /// What the audit trail is told.
+    pub fn told(&self) -> audit::Tokens<'_> {
+        let user = self.user.as_ref().map(|user| match user {
+            User::Uid(uid) => audit::User::Uid(*uid),
+            User::Account(account) => audit::User::Account(account),
+        });
+        audit::Tokens {
+            count: self.count,
+            outcome: self.outcome,
+            channel: self.channel.as_deref(),
+            user,
+            role: self.role,
+            expires: self.expires,
+            list: if self.count == 1 { "" } else { &self.list },
+        }
+    }
+}
+
+/// `channel user role outcome`, and `; ` between two of them.
+fn add(list: &mut String, entry: &Entry) {
+    const MORE: &str = "; …";
+    if list.ends_with(MORE) {
+        return;
+    }
+    let before = list.len();
+    if before > 0 {
+        list.push_str("; ");
+    }
+    let channel = entry.channel.as_deref().unwrap_or("-");
+    let _ = match &entry.user {
+        User::Uid(uid) => write!(list, "{channel} {uid}"),
+        User::Account(account) => write!(list, "{channel} {account}"),
+    };
+    let _ = write!(list, " {} {}", entry.role.as_str(), entry.outcome.code());
+    if list.len() > LIST {
+        list.truncate(before);
+        list.push_str(MORE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(channel: &str, uid: u32, outcome: Outcome, expires: Option<u64>) -> Entry {
+        Entry {
+            channel: Some(channel.into()),
+            user: User::Uid(uid),
+            role: Role::Subscriber,
+            outcome,
+            expires,
+        }
+    }
+
+    #[test]
+    fn what_all_have_in_common_is_said_once_and_the_rest_in_a_list() {
+        let mut tally = Tally::new(entry("a", 7, Outcome::Ok, Some(5)), Duration::ZERO);
+        assert_eq!(tally.told().list, "");
+        assert_eq!(tally.told().channel, Some("a"));
+        tally.add(&entry("b", 7, Outcome::ViewerBanned, None));
+        tally.add(&entry("a", 7, Outcome::Ok, Some(9)));
+        let told = tally.told();
+        assert_eq!((told.count, told.expires), (3, Some(9)));
+        assert_eq!((told.channel, told.outcome), (None, None));
+        assert_eq!(told.user, Some(audit::User::Uid(7)));
+        assert_eq!(told.role, Some(Role::Subscriber));
+        assert_eq!(
+            told.list,
+            "a 7 subscriber ok; b 7 subscriber viewer_banned; a 7 subscriber ok"
+        );
+    }
+
+    #[test]
+    fn a_long_list_is_cut_and_still_counted() {
+        let mut tally = Tally::new(entry("a", 7, Outcome::Ok, None), Duration::ZERO);
+        for uid in 0..10_000 {
+            tally.add(&entry("a", uid, Outcome::Ok, None));
+        }
+        let told = tally.told();
+        assert_eq!(told.count, 10_001);
+        assert!(told.list.len() <= LIST + 8 && told.list.ends_with("; …"));
+    }
+}
