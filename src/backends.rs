@@ -27,6 +27,8 @@ pub struct Backend {
     pub trust: Option<Trust>,
     reachable: AtomicBool,
     healthy: AtomicBool,
+    /// How often it was found to be there: by its first connection, and by each after one that failed.
+    arrivals: AtomicUsize,
 }
 
 /// What is known of a server, the best first.
@@ -54,7 +56,13 @@ impl Backend {
             trust,
             reachable: AtomicBool::new(reachable),
             healthy: AtomicBool::new(true),
+            arrivals: AtomicUsize::new(0),
         }
+    }
+
+    /// Changes when it takes its first connection, and when it is back.
+    pub fn arrivals(&self) -> usize {
+        self.arrivals.load(Ordering::Relaxed)
     }
 
     /// What is known of it.
@@ -75,7 +83,11 @@ impl Backend {
 
     /// It has just taken a connection.
     pub fn connected(&self) {
-        if news(&self.reachable, true) {
+        let back = news(&self.reachable, true);
+        if back || self.arrivals() == 0 {
+            self.arrivals.fetch_add(1, Ordering::Relaxed);
+        }
+        if back {
             self.metrics.up(self.standing() == Standing::Up);
             tracing::info!(server = self.server.name, "the backend is reachable again");
         }

@@ -2,10 +2,12 @@
 
 mod support;
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::process::Command;
+use std::io::Write as _;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
+use support::node;
 use support::renewd::{Renewd, Settings};
 
 /// Whether this machine, or network namespace, has an IPv4 address beside loopback.
@@ -39,8 +41,16 @@ fn again_in_a_namespace(test: &str) {
     let status = namespace("exec \"$0\" --exact \"$1\"")
         .arg(binary)
         .arg(test)
+        .env("RENEWD_TEST_IN_NAMESPACE", "1")
         .status();
     assert!(status.expect("a shell").success());
+}
+
+/// The value of `renewd_upstream_exposed` for this backend.
+fn exposed(renewd: &Renewd, backend: SocketAddr) -> f64 {
+    renewd.metric(&format!(
+        "renewd_upstream_exposed{{server=\"http://{backend}\"}}"
+    ))
 }
 
 fn says(renewd: &Renewd, what: &str) -> usize {
@@ -93,4 +103,101 @@ fn a_backend_on_every_address_is_reported_once_and_taken_back_when_mended() {
     renewd.signal(Signal::HUP);
     renewd.eventually("relief", |renewd| says(renewd, MENDED) == 1);
     assert_eq!((exposed().as_str(), says(&renewd, WARNING)), ("0", 1));
+}
+
+#[test]
+fn a_backend_that_comes_after_renewd_is_looked_at_when_it_comes() {
+    if !has_an_address() {
+        again_in_a_namespace("a_backend_that_comes_after_renewd_is_looked_at_when_it_comes");
+        return;
+    }
+    let backend = node::nobody();
+    let renewd = Renewd::start(&Settings {
+        backend: Some(backend),
+        ..Settings::default()
+    });
+    assert_eq!(exposed(&renewd, backend).to_bits(), 0.0_f64.to_bits());
+    let _everywhere = TcpListener::bind(("0.0.0.0", backend.port())).expect("the port just left");
+    // The first request reaches it; no answer is needed.
+    let mut client = TcpStream::connect(renewd.public).expect("renewd");
+    let request = b"GET / HTTP/1.1\r\nHost: app.example\r\n\r\n";
+    client.write_all(request).expect("renewd");
+    renewd.eventually("the warning", |renewd| {
+        says(renewd, "clients go past renewd") == 1
+    });
+    assert_eq!(exposed(&renewd, backend).to_bits(), 1.0_f64.to_bits());
+}
+
+#[test]
+fn an_exposure_that_is_acknowledged_is_neither_warned_of_nor_exported() {
+    if !has_an_address() {
+        again_in_a_namespace("an_exposure_that_is_acknowledged_is_neither_warned_of_nor_exported");
+        return;
+    }
+    let everywhere = TcpListener::bind(("0.0.0.0", 0)).expect("a free port");
+    let port = everywhere.local_addr().expect("an address").port();
+    let backend = SocketAddr::from(([127, 0, 0, 1], port));
+    let settings = |ok: bool| Settings {
+        backend: Some(backend),
+        upstream: format!("exposed_ok = {ok}"),
+        ..Settings::default()
+    };
+    let renewd = Renewd::start(&settings(false));
+    renewd.eventually("the warning", |renewd| exposed(renewd, backend) > 0.0);
+    renewd.reconfigure(&settings(true));
+    renewd.eventually("the acknowledgement", |renewd| {
+        exposed(renewd, backend) < 1.0
+    });
+    assert_eq!(says(&renewd, "clients go past renewd"), 1);
+}
+
+/// README's firewall rule, for another port.
+fn rule(port: u16) -> String {
+    let readme = include_str!("../README.md");
+    let rule = readme.split("```").find(|block| {
+        let block = block.trim_start();
+        block.starts_with("table inet renewd_backend")
+    });
+    rule.expect("README's rule")
+        .replace("3001", &port.to_string())
+}
+
+#[test]
+fn readmes_firewall_rule_closes_the_port_to_all_but_loopback() {
+    const TEST: &str = "readmes_firewall_rule_closes_the_port_to_all_but_loopback";
+    const ADDRESS: [u8; 4] = [198, 51, 100, 1];
+    // A firewall of its own, whatever this machine has.
+    if std::env::var_os("RENEWD_TEST_IN_NAMESPACE").is_none() {
+        again_in_a_namespace(TEST);
+        return;
+    }
+    let everywhere = TcpListener::bind(("::", 0)).expect("a free port");
+    let port = everywhere.local_addr().expect("an address").port();
+    let reached = |address: IpAddr| TcpStream::connect((address, port)).is_ok();
+    assert!(reached(ADDRESS.into()));
+
+    let mut nft = Command::new("nft")
+        .args(["-f", "-"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("nft (Debian: nftables), which tests/run installs");
+    let mut stdin = nft.stdin.take().expect("a pipe");
+    stdin.write_all(rule(port).as_bytes()).expect("nft");
+    drop(stdin);
+    assert!(nft.wait().expect("a child").success(), "{}", rule(port));
+
+    assert!(!reached(ADDRESS.into()));
+    assert!(reached(Ipv4Addr::LOCALHOST.into()) && reached(Ipv6Addr::LOCALHOST.into()));
+    let backend = SocketAddr::from(([127, 0, 0, 1], port));
+    let renewd = Renewd::start(&Settings {
+        backend: Some(backend),
+        ..Settings::default()
+    });
+    renewd.reconfigure(&Settings {
+        backend: Some(backend),
+        token: "lifetime = \"30m\"".to_owned(),
+        ..Settings::default()
+    });
+    assert_eq!(says(&renewd, "clients go past renewd"), 0);
+    assert_eq!(exposed(&renewd, backend).to_bits(), 0.0_f64.to_bits());
 }

@@ -87,6 +87,7 @@ pub const BUILT: &[BuiltKey] = &[
     key("upstream.response_timeout"),
     key("upstream.idle_timeout"),
     key("upstream.try_duration"),
+    key("upstream.exposed_ok"),
     key("upstream.max_requests"),
     key("upstream.health.path"),
     key("upstream.health.interval"),

@@ -2,7 +2,8 @@
 //! is guarded here.
 //!
 //! Keeps true: only addresses of this host are ever connected to, and nothing is sent; one warning a change.
-//! Must not know: what the backend answers. A firewall isn't seen either: a host's connections to itself pass it.
+//! Must not know: what the backend answers. Of a firewall only a rule is seen that holds for the host's own connections
+//! too, which come by the loopback interface; for others there is `upstream.exposed_ok`.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time::{interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::config::model::{Scheme, UpstreamServer};
 use crate::snapshot::Shared;
@@ -28,7 +29,11 @@ const CONNECT: Duration = Duration::from_millis(500);
 const IPV4: &str = "/proc/self/net/fib_trie";
 const IPV6: &str = "/proc/self/net/if_inet6";
 
-/// Looks at start, after each reload and every hour, until the runtime ends. `own` is what we listen on ourselves.
+/// How often it is looked whether a backend has come: at our own start it may not listen yet.
+const ARRIVALS: Duration = Duration::from_secs(1);
+
+/// Looks at start, when a backend takes its first connection or is back, after each reload and every hour, until the
+/// runtime ends. `own` is what we listen on ourselves.
 pub async fn run(
     shared: Arc<Shared>,
     own: Vec<SocketAddr>,
@@ -36,10 +41,20 @@ pub async fn run(
 ) {
     let mut known = BTreeMap::new();
     let mut hours = interval(EVERY);
+    let mut seconds = interval(ARRIVALS);
+    seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut arrivals = 0;
     loop {
         tokio::select! {
             _ = hours.tick() => {}
             Ok(()) = reloaded.changed() => {}
+            _ = seconds.tick() => {
+                let now = arrivals_of_all(&shared);
+                if now == arrivals {
+                    continue;
+                }
+                arrivals = now;
+            }
         }
         known = look(&shared, &own, &known).await;
     }
@@ -48,14 +63,21 @@ pub async fn run(
 /// Where each backend server was found to answer past us, by its name.
 type Found = BTreeMap<String, Vec<SocketAddr>>;
 
+fn arrivals_of_all(shared: &Shared) -> usize {
+    let snapshot = shared.current.load();
+    let arrivals = snapshot.backends.all().iter().map(|one| one.arrivals());
+    arrivals.fold(0, usize::wrapping_add)
+}
+
 async fn look(shared: &Shared, own: &[SocketAddr], before: &Found) -> Found {
     let addresses = host_addresses();
     let snapshot = shared.current.load_full();
+    let acknowledged = snapshot.config.upstream.exposed_ok;
     let mut found = Found::new();
     for backend in snapshot.backends.all() {
         let server = &backend.server;
         let mut answering = Vec::new();
-        if is_local(server) {
+        if is_local(server) && !acknowledged {
             for address in &addresses {
                 let mut address = *address;
                 address.set_port(server.port);
@@ -77,7 +99,10 @@ async fn look(shared: &Shared, own: &[SocketAddr], before: &Found) -> Found {
 fn report(server: &UpstreamServer, answering: &[SocketAddr]) {
     let UpstreamServer { name, port, .. } = server;
     if answering.is_empty() {
-        tracing::info!(server = name, "the backend no longer answers past renewd");
+        tracing::info!(
+            server = name,
+            "the backend no longer answers past renewd, or upstream.exposed_ok says that it may"
+        );
         return;
     }
     let addresses: Vec<String> = answering.iter().map(ToString::to_string).collect();
@@ -85,7 +110,7 @@ fn report(server: &UpstreamServer, answering: &[SocketAddr]) {
         server = name,
         addresses = addresses.join(", "),
         "the backend answers on other addresses too, where clients go past renewd: let it listen on 127.0.0.1 alone, \
-         as in listen({port}, '127.0.0.1')"
+         as in listen({port}, '127.0.0.1'), or set upstream.exposed_ok = true if a firewall keeps them out"
     );
 }
 

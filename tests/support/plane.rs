@@ -209,6 +209,7 @@ fn upstream(backend: SocketAddr, setup: &Setup) -> Upstream {
         response_timeout: setup.response_timeout,
         idle_timeout: setup.idle_timeout,
         try_duration: Duration::ZERO,
+        exposed_ok: false,
         max_requests: 0,
         health: None,
     }

@@ -18,6 +18,8 @@ pub struct Upstream {
     pub idle_timeout: Duration,
     /// How long a request that nobody has read waits for a server that takes it; zero is off.
     pub try_duration: Duration,
+    /// Whether its port may be reached past us: it isn't looked for then.
+    pub exposed_ok: bool,
     /// Requests in flight in this process, all servers together; 0 is no limit.
     pub max_requests: usize,
     /// `upstream.health`; `None` leaves it at what requests show.

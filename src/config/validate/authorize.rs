@@ -124,6 +124,7 @@ mod tests {
             response_timeout: seconds(60),
             idle_timeout: seconds(4),
             try_duration: seconds(0),
+            exposed_ok: false,
             max_requests: 0,
             health: None,
         }

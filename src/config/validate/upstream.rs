@@ -28,6 +28,7 @@ pub(super) fn upstream(table: &Table<'_>, secrets: &Secrets<'_>) -> Upstream {
         response_timeout: table.duration("response_timeout", POSITIVE_DURATION, seconds(60)),
         idle_timeout: table.duration("idle_timeout", POSITIVE_DURATION, seconds(4)),
         try_duration: table.duration("try_duration", ANY_DURATION, seconds(0)),
+        exposed_ok: table.boolean("exposed_ok", false),
         max_requests: table.number("max_requests", 0..=u64::from(u32::MAX), 0),
         health: table.item("health").and_then(|item| health(&item)),
     }
