@@ -12,7 +12,8 @@ mod service_manager;
 use std::cell::Cell;
 use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::os::unix::net::UnixStream;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram, UnixStream};
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -193,6 +194,28 @@ fn a_service_manager_that_is_gone_stops_nothing() {
     let child = service("a_service_manager_that_is_gone_stops_nothing", &notify)
         .spawn()
         .unwrap();
+    assert_eq!(Running(child).exit_code(), Some(DONE));
+}
+
+#[test]
+fn a_service_manager_on_an_abstract_socket_is_told_too() {
+    as_service(|| Notifier::from_environment().ready("serving"));
+    let name = format!("renewd-test-{}", std::process::id());
+    let address = SocketAddr::from_abstract_name(&name).unwrap();
+    let socket = UnixDatagram::bind_addr(&address).unwrap();
+    socket.set_read_timeout(Some(DEADLINE)).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let notify = NotifySocket::bind(directory.path());
+    let child = service(
+        "a_service_manager_on_an_abstract_socket_is_told_too",
+        &notify,
+    )
+    .env("NOTIFY_SOCKET", format!("@{name}"))
+    .spawn()
+    .unwrap();
+    let mut bytes = [0; 256];
+    let length = socket.recv(&mut bytes).unwrap();
+    assert_eq!(&bytes[..length], b"READY=1\nSTATUS=serving\n");
     assert_eq!(Running(child).exit_code(), Some(DONE));
 }
 

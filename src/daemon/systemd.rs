@@ -8,7 +8,9 @@
 use std::collections::HashMap;
 use std::net::TcpListener;
 use std::os::fd::{FromRawFd, OwnedFd};
-use std::os::unix::net::UnixListener;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -241,9 +243,28 @@ fn millis(duration: Duration) -> u64 {
 }
 
 fn send(message: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(message) {
+    let abstract_name = std::env::var_os("NOTIFY_SOCKET")
+        .and_then(|socket| socket.as_bytes().strip_prefix(b"@").map(<[u8]>::to_vec));
+    let sent = match abstract_name {
+        Some(name) => send_to_abstract(&name, message),
+        None => sd_notify::notify(message),
+    };
+    if let Err(error) = sent {
         tracing::warn!(%error, message = %Shown(message), "the service manager can't be told");
     }
+}
+
+/// `sd_notify(3)`: a leading `@` stands for the zero byte of an abstract socket, which the crate takes for a path.
+fn send_to_abstract(name: &[u8], message: &[NotifyState<'_>]) -> io::Result<()> {
+    let address = SocketAddr::from_abstract_name(name)?;
+    let socket = UnixDatagram::unbound()?;
+    socket.connect_addr(&address)?;
+    let mut lines = String::new();
+    for state in message {
+        lines.push_str(&state.to_string());
+        lines.push('\n');
+    }
+    socket.send(lines.as_bytes()).map(|_sent| ())
 }
 
 /// A message as `key=value` pairs on one line, for the log.
