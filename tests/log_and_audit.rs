@@ -57,8 +57,12 @@ fn log_to_test(
     let (sender, lines) = channel();
     let open = Box::new(move || Ok(Box::new(Lines(sender.clone())) as Box<dyn Write + Send>));
     let writer = LineWriter::start("test", 100, open, DropCounter::default()).unwrap();
-    let (subscriber, control) =
-        log::to_writer(settings, Clock::manual(1_800_000_000), writer, false);
+    let (subscriber, control) = log::to_writer(
+        settings,
+        Clock::manual(1_800_000_000),
+        writer,
+        log::Reader::Stream,
+    );
     (subscriber, control, lines)
 }
 

@@ -55,6 +55,23 @@ fn reloads_and_refuses(machine: &Machine) {
     machine.configure(|example| example);
     machine.systemctl("reload renewd");
     assert!(takes(machine, JWT_SECRET));
+    errors_are_errors_in_the_journal(machine);
+}
+
+fn errors_are_errors_in_the_journal(machine: &Machine) {
+    let journal = machine.journal("json");
+    let priority = |what: &str| {
+        let mut entries = journal.lines().filter_map(|line| {
+            let entry: serde_json::Value = serde_json::from_str(line).ok()?;
+            entry["MESSAGE"]
+                .as_str()?
+                .starts_with(what)
+                .then_some(entry)
+        });
+        entries.next().map(|entry| entry["PRIORITY"].clone())
+    };
+    assert_eq!(priority("level=error"), Some(json!("3")), "{journal}");
+    assert_eq!(priority("level=info"), Some(json!("6")), "{journal}");
 }
 
 #[test]

@@ -6,9 +6,10 @@
 #[path = "support/service_manager.rs"]
 mod service_manager;
 
+use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -326,4 +327,48 @@ fn a_socket_of_another_name_is_told_from_none() {
         said.contains("but `other`") && said.contains("FileDescriptorName="),
         "{said}"
     );
+}
+
+#[test]
+fn the_journal_gets_each_line_with_its_priority_and_without_a_second_time() {
+    let installation = Installation::listening_on("127.0.0.1:0");
+    let notify = NotifySocket::bind(installation.directory.path());
+    let stream = File::create(installation.path("journal")).unwrap();
+    let stat = stream.metadata().unwrap();
+    let run = |prepare: &dyn Fn(&mut Command)| {
+        let mut command = installation.run(&notify);
+        command
+            .stderr(stream.try_clone().unwrap())
+            .env("JOURNAL_STREAM", format!("{}:{}", stat.dev(), stat.ino()));
+        prepare(&mut command);
+        start(&mut command)
+    };
+    let said = || std::fs::read_to_string(installation.path("journal")).unwrap();
+    let service = run(&|_| {});
+    notify.receive_until("READY=1");
+    service.signal(Signal::TERM);
+    assert_eq!(service.exit_code(), Some(0));
+    let text = said();
+    assert!(text.contains("<6>level=info msg=ready"), "{text}");
+    assert!(text.lines().all(|line| line.starts_with('<')), "{text}");
+    assert!(!text.contains("time="), "{text}");
+
+    installation.write("config.toml", "[server\n");
+    let before = text.len();
+    assert_eq!(run(&|_| {}).exit_code(), Some(78));
+    let text = said();
+    let report = &text[before..];
+    assert!(report.lines().count() > 2, "{report}");
+    assert!(
+        report.lines().all(|line| line.starts_with("<3>")),
+        "{report}"
+    );
+
+    // Somebody's file under a service is no journal.
+    let before = text.len();
+    let elsewhere = |command: &mut Command| {
+        command.env("JOURNAL_STREAM", "1:2");
+    };
+    assert_eq!(run(&elsewhere).exit_code(), Some(78));
+    assert!(!said()[before..].contains("<3>"));
 }

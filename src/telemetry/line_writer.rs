@@ -1,6 +1,7 @@
 //! Writes lines from a thread of its own, so that no request ever waits for a log's reader.
 //!
-//! Keeps true: writing never blocks; the queue is bounded; what doesn't fit, or can't be written, is counted.
+//! Keeps true: writing never blocks; the queue is bounded; what doesn't fit, or can't be written, is counted; the log says
+//! when lines begin to be lost to a full disk, and when they no longer are; a line that was cut ends before the next.
 //! Must not know: what a line says.
 
 use std::io::Write;
@@ -53,6 +54,9 @@ impl LineWriter {
         let sink = open()?;
         let (queue, messages) = mpsc::sync_channel(capacity);
         let thread = Thread {
+            name: name.to_owned(),
+            failing: false,
+            cut: false,
             sink,
             open,
             dropped: dropped.clone(),
@@ -101,6 +105,11 @@ impl LineWriter {
 }
 
 struct Thread {
+    name: String,
+    /// The last line couldn't be written.
+    failing: bool,
+    /// A part of it was.
+    cut: bool,
     sink: Box<dyn Write + Send>,
     open: Open,
     dropped: DropCounter,
@@ -110,15 +119,14 @@ impl Thread {
     fn run(mut self, messages: &Receiver<Message>) {
         while let Ok(message) = messages.recv() {
             match message {
-                Message::Line(line) => {
-                    if self.sink.write_all(&line).is_err() {
-                        self.dropped.add(1);
-                    }
-                }
+                Message::Line(line) => self.line(&line),
                 Message::Reopen => {
                     let _ = self.sink.flush();
                     match (self.open)() {
-                        Ok(sink) => self.sink = sink,
+                        Ok(sink) => {
+                            self.sink = sink;
+                            self.cut = false;
+                        }
                         Err(error) => {
                             tracing::error!(%error, "reopening failed: the old file stays in use");
                         }
@@ -131,5 +139,98 @@ impl Thread {
             }
         }
         let _ = self.sink.flush();
+    }
+
+    fn line(&mut self, line: &[u8]) {
+        let written = self.write(line);
+        if written.is_err() {
+            self.dropped.add(1);
+        }
+        if self.failing == written.is_err() {
+            return;
+        }
+        self.failing = written.is_err();
+        // Said once each way. The log's own writer may say it to nobody, and that is all.
+        let writer = self.name.as_str();
+        match written {
+            Ok(()) => tracing::info!(writer, "lines are written again"),
+            Err(error) => tracing::error!(
+                writer,
+                %error,
+                "lines can't be written: they are lost, and counted in renewd_log_dropped_total"
+            ),
+        }
+    }
+
+    fn write(&mut self, line: &[u8]) -> std::io::Result<()> {
+        if self.cut {
+            self.sink.write_all(b"\n")?;
+            self.cut = false;
+        }
+        let mut rest = line;
+        while !rest.is_empty() {
+            let length = match self.sink.write(rest) {
+                Ok(0) => return Err(std::io::ErrorKind::WriteZero.into()),
+                Ok(length) => length,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            rest = rest.get(length..).unwrap_or_default();
+            self.cut = !rest.is_empty();
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::io::{self, Write};
+    use std::sync::{Arc, Mutex};
+    use std::time::Duration;
+
+    use super::{DropCounter, LineWriter};
+
+    /// A disk with so much room for each write in turn, and then with enough.
+    struct Disk {
+        room: VecDeque<usize>,
+        content: Arc<Mutex<Vec<u8>>>,
+    }
+
+    impl Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let length = self.room.pop_front().unwrap_or(bytes.len());
+            if length == 0 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            let written = bytes.get(..length).unwrap_or(bytes);
+            self.content.lock().unwrap().extend_from_slice(written);
+            Ok(written.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_line_cut_by_a_full_disk_ends_before_the_next_and_each_loss_is_counted() {
+        let content = Arc::new(Mutex::new(Vec::new()));
+        let written = Arc::clone(&content);
+        let open = move || {
+            let disk = Disk {
+                room: VecDeque::from([3, 0, 0]),
+                content: Arc::clone(&content),
+            };
+            Ok(Box::new(disk) as Box<dyn Write + Send>)
+        };
+        let dropped = DropCounter::default();
+        let writer = LineWriter::start("audit", 8, Box::new(open), dropped.clone()).unwrap();
+        for line in ["first\n", "second\n", "third\n"] {
+            writer.write(line.as_bytes().to_vec());
+        }
+        assert!(writer.flush(Duration::from_secs(10)));
+        assert_eq!(*written.lock().unwrap(), b"fir\nthird\n");
+        assert_eq!(dropped.get(), 2);
     }
 }

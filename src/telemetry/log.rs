@@ -16,6 +16,7 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::{Registry, reload};
 
+use super::journal;
 use super::line::{Line, Shape};
 use super::line_writer::{DropCounter, LineWriter};
 use crate::clock::Clock;
@@ -37,6 +38,17 @@ pub struct LogControl {
     /// Whether the lines go to a terminal: what `auto` asks.
     terminal: bool,
     writer: LineWriter,
+}
+
+/// Who reads the lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reader {
+    /// A person: what `auto` asks.
+    Terminal,
+    /// systemd's journal, which takes a priority and has a time of its own.
+    Journal,
+    /// A file, a pipe, a container's runtime.
+    Stream,
 }
 
 impl LogControl {
@@ -64,22 +76,30 @@ pub fn to_stderr(
 ) -> io::Result<(impl Subscriber + Send + Sync + use<>, LogControl)> {
     let open = Box::new(|| Ok(Box::new(io::stderr()) as Box<dyn io::Write + Send>));
     let writer = LineWriter::start("log", QUEUE_LINES, open, dropped)?;
-    let terminal = io::IsTerminal::is_terminal(&io::stderr());
-    Ok(to_writer(settings, clock, writer, terminal))
+    let reader = if io::IsTerminal::is_terminal(&io::stderr()) {
+        Reader::Terminal
+    } else if journal::takes_stderr() {
+        Reader::Journal
+    } else {
+        Reader::Stream
+    };
+    Ok(to_writer(settings, clock, writer, reader))
 }
 
-/// A log to anything; `terminal` is what `auto` decides on.
+/// A log to anything.
 pub fn to_writer(
     settings: &Log,
     clock: Clock,
     writer: LineWriter,
-    terminal: bool,
+    reader: Reader,
 ) -> (impl Subscriber + Send + Sync + use<>, LogControl) {
+    let terminal = reader == Reader::Terminal;
     let shape = Arc::new(AtomicU8::new(shape(settings.format, terminal) as u8));
     let (filter, level) = reload::Layer::new(targets(settings.level));
     let lines = Lines {
         clock,
         shape: Arc::clone(&shape),
+        to_journal: reader == Reader::Journal,
         writer: writer.clone(),
     };
     let control = LogControl {
@@ -118,6 +138,7 @@ fn targets(level: LogLevel) -> Targets {
 struct Lines {
     clock: Clock,
     shape: Arc<AtomicU8>,
+    to_journal: bool,
     writer: LineWriter,
 }
 
@@ -130,11 +151,18 @@ impl<S: Subscriber> Layer<S> for Lines {
             JSON => Shape::Json,
             _ => Shape::Pretty,
         });
-        line.text("time", &rfc3339(&self.clock));
-        line.level(*event.metadata().level());
+        let level = *event.metadata().level();
+        if !self.to_journal {
+            line.text("time", &rfc3339(&self.clock));
+        }
+        line.level(level);
         event.record(&mut Fields(&mut line));
         line.text("target", event.metadata().target());
-        self.writer.write(line.finish());
+        let mut line = line.finish();
+        if self.to_journal {
+            line.splice(..0, journal::prefix(level).bytes());
+        }
+        self.writer.write(line);
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod access_log;
 pub mod audit;
 pub mod escape;
+pub mod journal;
 pub mod labels;
 pub mod line;
 pub mod line_writer;
