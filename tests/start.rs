@@ -200,6 +200,21 @@ fn a_state_directory_in_order_is_writable_in_the_metrics() {
     assert_eq!(renewd.whole("renewd_state_writable"), 1);
 }
 
+#[test]
+fn a_configuration_that_could_not_be_kept_at_the_start_is_kept_when_it_can_be() {
+    let directory = directory(&Settings::default());
+    // As a full disk: what was begun can't take the old file's place.
+    let kept = directory.path().join("state/last-valid.toml");
+    fs::create_dir_all(kept.join("full")).unwrap();
+    let renewd = Renewd::start_in(directory, &[], |_| {});
+    assert_eq!(renewd.whole("renewd_state_writable"), 0);
+    fs::remove_dir_all(&kept).unwrap();
+    renewd.eventually("it is kept without a reload", |renewd| {
+        renewd.whole("renewd_state_writable") == 1
+    });
+    assert!(kept.is_file());
+}
+
 /// A directory where a daemon ran on these settings, and no more does.
 fn ran_once(settings: &Settings) -> TempDir {
     let mut renewd = Renewd::start(settings);
@@ -293,6 +308,51 @@ fn fallback_is_asked_for_and_needs_something_to_fall_back_to() {
     assert_eq!(code, Some(78), "{said}");
     assert!(said.contains("the file is empty"), "{said}");
     assert!(said.contains("no last valid configuration"), "{said}");
+}
+
+#[test]
+fn the_last_valid_configuration_of_another_file_is_not_served() {
+    let directory = ran_once(&Settings::default());
+    private_file(&directory.path().join("other.toml"), "");
+    let other = ["run", "--config", "other.toml", "--fallback"];
+    let output = renewd(&other, directory.path());
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(78), "{said}");
+    assert!(
+        said.contains("made from another file") && said.contains("/config.toml"),
+        "{said}"
+    );
+
+    // As a build left it that didn't write down the file's path.
+    let kept = directory.path().join("state/last-valid.toml");
+    private_file(&kept, &configuration(&Settings::default()));
+    private_file(&directory.path().join("config.toml"), "");
+    let (code, said) = refused(directory.path(), &["--fallback"]);
+    assert_eq!(code, Some(78), "{said}");
+    assert!(said.contains("which file it was made from"), "{said}");
+}
+
+#[test]
+fn fallback_looks_where_it_is_told_from_outside_the_file_and_nowhere_else() {
+    let directory = ran_once(&with_lifetime("20m"));
+    private_file(&directory.path().join("config.toml"), "");
+    let output = Command::new(env!("CARGO_BIN_EXE_renewd"))
+        .args(["run", "--config", "config.toml", "--fallback"])
+        .current_dir(directory.path())
+        .env_remove("STATE_DIRECTORY")
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(78), "{said}");
+    assert!(said.contains("--state-directory"), "{said}");
+
+    let state = directory.path().join("state");
+    let arguments = ["--fallback", "--state-directory", state.to_str().unwrap()];
+    let renewd = Renewd::start_in(directory, &arguments, |command| {
+        command.env("STATE_DIRECTORY", "/nonexistent");
+    });
+    assert_eq!(renewd.lifetime(), 1200);
+    assert_eq!(renewd.whole("renewd_config_fallback"), 1);
 }
 
 #[test]

@@ -3,8 +3,8 @@
 //! Keeps true: nothing outside this machine is contacted; an invalid file never replaces a valid one.
 //! Must not know: when to read, or what is running.
 
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
@@ -18,8 +18,8 @@ use crate::state::directory::StateDirectory;
 /// The last configuration that loaded, in the state directory.
 const LAST_VALID: &str = "last-valid.toml";
 
-/// Where systemd's `StateDirectory=renewd` is when its variable is not set.
-const DEFAULT_STATE: &str = "/var/lib/renewd";
+/// The beginning of its first line; then follows the path of the file that it was made from.
+const MADE_FROM: &str = "# The last valid configuration of ";
 
 /// A configuration file's text with what it says.
 #[derive(Debug)]
@@ -38,14 +38,17 @@ pub fn configuration(path: &Path) -> Result<Configuration, ConfigErrors> {
 
 /// The configuration that last loaded: what `run --fallback` starts from when the file is invalid.
 /// Relative paths in it still start at the configuration file's directory. The error says why there is none.
-pub fn last_valid(path: &Path) -> Result<Loaded, ConfigErrors> {
-    // systemd lists several directories with colons; the first is ours.
-    let directory = std::env::var("STATE_DIRECTORY").unwrap_or_default();
-    let first = directory
-        .split(':')
-        .next()
-        .filter(|first| !first.is_empty());
-    let kept = Path::new(first.unwrap_or(DEFAULT_STATE)).join(LAST_VALID);
+/// `directory` is what somebody but the file says, for the file is invalid: `--state-directory`, or systemd.
+pub fn last_valid(path: &Path, directory: Option<&Path>) -> Result<Loaded, ConfigErrors> {
+    let kept = directory
+        .ok_or_else(|| {
+            ConfigErrors::of_file(
+                path,
+                "--fallback can't say where the last valid configuration is: `state.directory` stands in the invalid file",
+                "give --state-directory DIRECTORY, or let systemd set $STATE_DIRECTORY (StateDirectory=)",
+            )
+        })?
+        .join(LAST_VALID);
     let text = SystemEnvironment.read(&kept).map_err(|error| {
         ConfigErrors::of_file(
             &kept,
@@ -55,6 +58,7 @@ pub fn last_valid(path: &Path) -> Result<Loaded, ConfigErrors> {
     })?;
     std::str::from_utf8(&text)
         .map_err(|error| error.to_string())
+        .and_then(|text| text_made_from(text, path))
         .and_then(|text| {
             config::load(text, path, &SystemEnvironment).map_err(|errors| {
                 let first = errors.errors.first();
@@ -70,12 +74,40 @@ pub fn last_valid(path: &Path) -> Result<Loaded, ConfigErrors> {
         })
 }
 
-/// Keeps a configuration that took effect. `false` where the directory can't be written.
-pub fn keep(state: Option<&Arc<StateDirectory>>, configuration: &Configuration) -> bool {
-    let Some(state) = state else {
-        return true;
-    };
-    let written = state.write_atomically(LAST_VALID, &configuration.text);
+/// The first line of what is kept: which file it was made from. A comment, so that what is kept stays TOML.
+fn origin(path: &Path) -> String {
+    // Absolute, with symlinks as they are: Kubernetes changes where they lead with every update.
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    // Escaped, so that it is one line whatever the path holds.
+    format!("{MADE_FROM}{}", path.as_os_str().as_bytes().escape_ascii())
+}
+
+/// What is kept, without its first line, if it was made from the file at `path`: two daemons may have had one state
+/// directory, one after the other.
+fn text_made_from<'t>(kept: &'t str, path: &Path) -> Result<&'t str, String> {
+    let (first, text) = kept.split_once('\n').unwrap_or((kept, ""));
+    match first.strip_prefix(MADE_FROM) {
+        Some(_) if first == origin(path) => Ok(text),
+        Some(other) => Err(format!("it was made from another file, {other}")),
+        None => Err("it does not say which file it was made from".to_owned()),
+    }
+}
+
+/// What [`keep`] writes of a configuration that took effect.
+pub fn kept_text(path: &Path, configuration: &Configuration) -> Zeroizing<Vec<u8>> {
+    let first = origin(path);
+    let mut text = Zeroizing::new(Vec::with_capacity(
+        first.len() + 1 + configuration.text.len(),
+    ));
+    text.extend_from_slice(first.as_bytes());
+    text.push(b'\n');
+    text.extend_from_slice(&configuration.text);
+    text
+}
+
+/// Keeps the text of a configuration that took effect. `false` where the directory can't be written.
+pub fn keep(state: &StateDirectory, text: &[u8]) -> bool {
+    let written = state.write_atomically(LAST_VALID, text);
     if let Err(error) = &written {
         tracing::error!(%error, directory = %state.path().display(), "the last valid configuration can't be kept");
     }

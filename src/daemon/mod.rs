@@ -72,6 +72,8 @@ pub struct Options {
     pub config: PathBuf,
     /// Start from the last valid configuration when the file is invalid.
     pub fallback: bool,
+    /// Where it was kept, as told from outside the file.
+    pub state_directory: Option<PathBuf>,
     /// Sockets that the service manager passed.
     pub inherited: Listeners,
 }
@@ -179,6 +181,7 @@ impl Daemon {
             files,
         } = start.loaded;
         start::log_findings(&warnings, start.errors.as_ref());
+        start::warn_of_fallback(&options, &config);
         let refused = start.errors.as_ref().map(|errors| errors.files.as_slice());
         let files = files::watched(
             &options.config,
@@ -195,11 +198,9 @@ impl Daemon {
         metrics.config_fallback(fallback);
         metrics.config_reload(start.errors.is_none());
         let state = State::new(config.state_directory.clone(), state, &metrics);
-        let kept = start
-            .configuration
-            .as_ref()
-            .is_none_or(|read| files::keep(state.directory(), read));
-        state.configuration_kept(kept);
+        if let Some(read) = &start.configuration {
+            state.keep(files::kept_text(&options.config, read));
+        }
         let state = Arc::new(state);
         let descriptors = descriptors::raise_limit();
         let shares = Shares::of(descriptors, config.server.max_connections);
@@ -298,7 +299,12 @@ impl Daemon {
                     shared.sockets.set(&shares);
                     self.workers.set_max_connections(shares.clients);
                 },
-                () = sleep(SECOND_LOOK) => self.reconsider().await,
+                () = sleep(SECOND_LOOK) => {
+                    self.reconsider().await;
+                    let state = Arc::clone(&self.reloader.state);
+                    // A panic in there costs this look alone.
+                    let _ = tokio::task::spawn_blocking(move || state.keep_again()).await;
+                }
             }
         }
         drain::drain(&shared, &self.notifier, &self.workers, &mut self.signals).await;

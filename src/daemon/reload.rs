@@ -193,8 +193,7 @@ impl Reloader {
         self.log.apply(&log);
         self.watched
             .send_replace(files::watched(&self.path, &files));
-        self.state
-            .configuration_kept(files::keep(self.state.directory(), configuration));
+        self.state.keep(files::kept_text(&self.path, configuration));
         self.shared.metrics.config_hash(hash);
         self.shared.metrics.decision(&decision);
         self.shared.metrics.certificate_expiry(expires);

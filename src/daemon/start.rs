@@ -28,17 +28,19 @@ pub fn read(options: &Options) -> Result<Start, RunError> {
             configuration: Some(configuration),
             errors: None,
         }),
-        Err(mut errors) if options.fallback => match files::last_valid(&options.config) {
-            Ok(loaded) => Ok(Start {
-                loaded,
-                configuration: None,
-                errors: Some(errors),
-            }),
-            Err(why_not) => {
-                errors.errors.extend(why_not.errors);
-                Err(RunError::Configuration(errors))
+        Err(mut errors) if options.fallback => {
+            match files::last_valid(&options.config, options.state_directory.as_deref()) {
+                Ok(loaded) => Ok(Start {
+                    loaded,
+                    configuration: None,
+                    errors: Some(errors),
+                }),
+                Err(why_not) => {
+                    errors.errors.extend(why_not.errors);
+                    Err(RunError::Configuration(errors))
+                }
             }
-        },
+        }
         Err(errors) => Err(RunError::Configuration(errors)),
     }
 }
@@ -56,6 +58,23 @@ pub fn open_state(config: &Config) -> Result<Option<StateDirectory>, StateError>
             tracing::error!("{error}: what would be kept there is in memory only");
             Ok(None)
         }
+    }
+}
+
+/// Says that `--fallback` would find nothing, while there is time to mend that.
+pub fn warn_of_fallback(options: &Options, config: &Config) {
+    if !options.fallback {
+        return;
+    }
+    match (&options.state_directory, &config.state_directory) {
+        (None, _) => tracing::warn!(
+            "--fallback needs --state-directory or $STATE_DIRECTORY: an invalid file will not start without it"
+        ),
+        (Some(said), kept) if kept.as_ref() != Some(said) => tracing::warn!(
+            looks_in = %said.display(),
+            "--fallback looks elsewhere than in state.directory, where the last valid configuration is kept"
+        ),
+        _ => {}
     }
 }
 

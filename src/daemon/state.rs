@@ -5,8 +5,11 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use zeroize::Zeroizing;
+
+use super::files;
 use crate::state::directory::{StateDirectory, StateError};
 use crate::telemetry::metrics::Metrics;
 
@@ -16,7 +19,8 @@ pub struct State {
     /// As configured; `None`: memory only.
     path: Option<PathBuf>,
     directory: OnceLock<Arc<StateDirectory>>,
-    configuration_kept: AtomicBool,
+    /// The configuration in force, while it couldn't be written down.
+    unkept: Mutex<Option<Zeroizing<Vec<u8>>>>,
     sessions_kept: AtomicBool,
     metrics: Arc<Metrics>,
 }
@@ -31,7 +35,7 @@ impl State {
         let state = Self {
             path,
             directory: opened.map(Arc::new).map(OnceLock::from).unwrap_or_default(),
-            configuration_kept: AtomicBool::new(true),
+            unkept: Mutex::new(None),
             sessions_kept: AtomicBool::new(true),
             metrics: Arc::clone(metrics),
         };
@@ -59,10 +63,29 @@ impl State {
         Ok(self.directory.get())
     }
 
-    /// Whether the configuration in force was written down.
-    pub fn configuration_kept(&self, kept: bool) {
-        self.configuration_kept.store(kept, Ordering::Relaxed);
-        self.report();
+    /// Writes the configuration in force down; what can't be written is held for [`Self::keep_again`]. Blocks on file
+    /// IO.
+    pub fn keep(&self, text: Zeroizing<Vec<u8>>) {
+        if self.is_configured() {
+            let kept = self
+                .directory
+                .get()
+                .is_some_and(|directory| files::keep(directory, &text));
+            *self.unkept() = (!kept).then_some(text);
+            self.report();
+        }
+    }
+
+    /// Tries again what couldn't be written down. Blocks on file IO.
+    pub fn keep_again(&self) {
+        let unkept = self.unkept().take();
+        if let Some(text) = unkept {
+            self.keep(text);
+        }
+    }
+
+    fn unkept(&self) -> std::sync::MutexGuard<'_, Option<Zeroizing<Vec<u8>>>> {
+        self.unkept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the sessions were written down the last time.
@@ -73,8 +96,7 @@ impl State {
 
     fn report(&self) {
         let open = self.directory.get().is_some() || self.path.is_none();
-        let kept = self.configuration_kept.load(Ordering::Relaxed)
-            && self.sessions_kept.load(Ordering::Relaxed);
+        let kept = self.unkept().is_none() && self.sessions_kept.load(Ordering::Relaxed);
         self.metrics.state_writable(open && kept);
     }
 }

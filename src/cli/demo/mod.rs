@@ -47,6 +47,7 @@ fn serve() -> Result<(), Box<dyn std::error::Error>> {
     let options = Options {
         config: path.join(script::CONFIGURATION),
         fallback: false,
+        state_directory: None,
         inherited: daemon::systemd::Listeners::new(),
     };
     let announce = |bound: &Bound| {
