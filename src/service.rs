@@ -22,7 +22,7 @@ use rustls::ServerConfig;
 use self::date::DateField;
 use self::refusals::{closing, failed, not_found, parse_error_kind, refused};
 use self::tally::Tally;
-use crate::config::model::{BelowOwned, DecisionMode, Limits, Timeouts, UpstreamServer};
+use crate::config::model::{BelowOwned, DecisionMode, Limits, Timeouts};
 use crate::context::{RequestContext, RequestId};
 use crate::descriptors::Claimant;
 use crate::error::Kind;
@@ -279,7 +279,7 @@ impl Service {
             config, backends, ..
         } = asked.snapshot;
         let host = asked.host.clone();
-        let host = host.unwrap_or_else(|| authority(&config.upstream.servers));
+        let host = host.unwrap_or_else(|| config.upstream.host());
         let exchange = Rc::clone(request.body().exchange());
         let (method, headers) = (request.method(), request.headers());
         let changes = RequestChanges {
@@ -451,12 +451,4 @@ impl Service {
             );
         }
     }
-}
-
-/// For HTTP/1.0 without `Host`: the first server's, whichever gets the request.
-fn authority(servers: &[UpstreamServer]) -> HeaderValue {
-    servers
-        .first()
-        .and_then(|server| HeaderValue::try_from(server.authority()).ok())
-        .unwrap_or(HeaderValue::from_static("localhost"))
 }

@@ -5,6 +5,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use http::HeaderValue;
+
 /// `[upstream]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {
@@ -46,6 +48,16 @@ pub struct UpstreamServer {
     pub host: String,
     /// Port; 80 or 443 when the URL has none; 0 for a unix socket.
     pub port: u16,
+}
+
+impl Upstream {
+    /// What a request without `Host` (HTTP/1.0 allows that) says: the first server's, whichever gets it.
+    pub fn host(&self) -> HeaderValue {
+        let first = self.servers.first();
+        first
+            .and_then(|server| HeaderValue::try_from(server.authority()).ok())
+            .unwrap_or(HeaderValue::from_static("localhost"))
+    }
 }
 
 impl UpstreamServer {
