@@ -95,17 +95,3 @@ pub fn failed(context: &RequestContext, error: &ProxyError) -> Response<Body> {
         }
     }
 }
-
-/// What a refusal counts as.
-pub fn parse_error_kind(refusal: sanity::Refusal) -> ParseErrorKind {
-    match refusal {
-        sanity::Refusal::Method => ParseErrorKind::Method,
-        sanity::Refusal::Target => ParseErrorKind::Malformed,
-        sanity::Refusal::HostMissing
-        | sanity::Refusal::HostDuplicate
-        | sanity::Refusal::HostInvalid => ParseErrorKind::Host,
-        sanity::Refusal::TransferEncoding | sanity::Refusal::LengthAndEncoding => {
-            ParseErrorKind::TransferEncoding
-        }
-    }
-}
