@@ -45,7 +45,14 @@ const VOCABULARY: [&str; 20] = [
 ];
 
 /// No IO, no clock, no randomness: byte-equal answers to equal questions.
-const PURE: [&str; 5] = ["agora", "http", "http1", "forward::retry", "config::diff"];
+const PURE: [&str; 6] = [
+    "agora",
+    "http",
+    "http1",
+    "forward::retry",
+    "forward::demand",
+    "config::diff",
+];
 
 /// Bodies are streams: polled, and given back by a channel when they end; buffers are filled from sockets, and emptied into them.
 const NOT_PURE: [&str; 4] = [

@@ -186,6 +186,41 @@ fn what_is_known_of_a_server_outlives_a_reload_and_its_series_go_with_it() {
     );
 }
 
+/// Lets all clients ask at once, answers them when all of them wait, and says how many connections were opened so far.
+fn wave(renewd: &Renewd, clients: &mut [Wire], control: &mut Client) -> u64 {
+    for client in &mut *clients {
+        client.send("GET /hold HTTP/1.1\r\nHost: app.example\r\n\r\n");
+    }
+    renewd.eventually("all of them wait", |_| {
+        ask(control, "/")["held"] == clients.len()
+    });
+    let opened = ask(control, "/release")["opened"].as_u64().unwrap();
+    for client in clients {
+        client.until("}");
+    }
+    opened
+}
+
+#[test]
+fn a_load_that_comes_again_opens_no_connection() {
+    const BUSY: usize = 1024;
+    let node = Node::start_at("one", "0", &[("KEEP_ALIVE", "600000")]);
+    let renewd = Renewd::start(&Settings {
+        upstream: servers([node.url().as_str()], "idle_timeout = \"60s\""),
+        ..Settings::default()
+    });
+    let mut control = Client::new(node.address);
+    let mut clients: Vec<Wire> = (0..BUSY).map(|_| Wire::connect(renewd.public)).collect();
+    let first = wave(&renewd, &mut clients, &mut control);
+    // Theirs and the one that asks the server.
+    assert_eq!(first, 1 + u64::try_from(BUSY).unwrap());
+    for _ in 0..3 {
+        assert_eq!(wave(&renewd, &mut clients, &mut control), first);
+    }
+    // Fewer go by with those that are there.
+    assert_eq!(wave(&renewd, &mut clients[..10], &mut control), first);
+}
+
 #[test]
 fn a_unix_socket_is_a_server_like_any_other() {
     let directory = tempfile::tempdir().unwrap();

@@ -4,6 +4,7 @@
 //! | file | what |
 //! |---|---|
 //! | [`pool`] | connections to a server, kept |
+//! | `demand` | how many of them are worth keeping |
 //! | `wire` | one of them: an exchange at a time |
 //! | [`retry`] | what may be tried again: a pure table |
 //! | [`tunnel`] | bytes both ways after an upgrade |
@@ -32,6 +33,7 @@ use crate::http::body::{Body, RequestBody};
 use crate::http::hop::RequestChanges;
 use crate::http1::parse_response::Head;
 
+mod demand;
 pub mod pool;
 pub mod retry;
 pub mod tunnel;
@@ -103,6 +105,7 @@ impl Forwarder {
             } else {
                 pool.take()
             };
+            let counted = pool.begin();
             let connection = if let Some(connection) = idle {
                 Ok(connection)
             } else {
@@ -120,6 +123,7 @@ impl Forwarder {
             let (error, reused) = match connection {
                 Err(error) => (error, false),
                 Ok(mut connection) => {
+                    connection.hold(counted);
                     let (reused, limit) = (connection.reused(), upstream.response_timeout);
                     match connection.send(request, changes, limit).await {
                         Ok(head) => {

@@ -2,7 +2,8 @@
 //!
 //! Keeps true: a connection goes back only after a complete request and a complete response, and never if nobody said for
 //! how long; an idle one is closed before the server would close it; the last used is lent first, so that the rest can
-//! expire; none is kept idle while sockets are short, and idle ones are closed for whoever waits for one.
+//! expire; no more are kept than were lent at once lately; none is kept idle while sockets are short, and idle ones are
+//! closed for whoever waits for one.
 //! Must not know: which requests may be repeated, what a response means.
 
 use std::cell::{Cell, RefCell};
@@ -21,6 +22,7 @@ use http_body::{Frame, SizeHint};
 use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::Instant;
 
+use super::demand::Demand;
 use super::retry::{self, Progress};
 use super::wire::{Fault, Wire};
 use crate::backends::{Admission, Backend};
@@ -34,9 +36,6 @@ use crate::http::hop::RequestChanges;
 use crate::http1::parse_response::Head;
 use crate::transport::Upgraded;
 
-/// Idle connections kept per worker and server. More than a worker has in flight under any load that one core carries.
-const MAX_IDLE: usize = 256;
-
 /// How often expired connections are looked for; the only cost of being late is a refused request being made again.
 const SWEEP: Duration = Duration::from_secs(1);
 
@@ -47,6 +46,9 @@ pub struct Pool {
     backend: Weak<Backend>,
     budget: Arc<Budget>,
     idle: RefCell<VecDeque<Idle>>,
+    demand: Cell<Demand>,
+    /// When the present period of `demand` ends, which is as long as connections are kept.
+    period_ends: Cell<Option<Instant>>,
     swept: Cell<bool>,
     /// The sweeping task's.
     sweeper: RefCell<Option<Waker>>,
@@ -65,6 +67,8 @@ impl Pool {
             backend: Arc::downgrade(backend),
             budget: Arc::clone(budget),
             idle: RefCell::default(),
+            demand: Cell::default(),
+            period_ends: Cell::new(None),
             swept: Cell::new(false),
             sweeper: RefCell::new(None),
         })
@@ -83,6 +87,18 @@ impl Pool {
     /// Connections that wait for a request.
     pub fn idle(&self) -> usize {
         self.idle.borrow().len()
+    }
+
+    /// Counts a request to this server until the place is dropped.
+    pub fn begin(self: &Rc<Self>) -> InFlight {
+        self.change(Demand::begin);
+        InFlight(self.clone())
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Demand)) {
+        let mut demand = self.demand.get();
+        change(&mut demand);
+        self.demand.set(demand);
     }
 
     /// An idle connection that still looks alive.
@@ -124,6 +140,7 @@ impl Pool {
             home: Rc::downgrade(self),
             slot: Some(slot),
             admission: None,
+            place: None,
             deadline: Deadline::default(),
             keep: Duration::ZERO,
             reused: false,
@@ -137,19 +154,25 @@ impl Pool {
         if let Some(slot) = &mut connection.slot {
             slot.disown();
         }
-        let expires = timer_now() + connection.keep;
+        let now = timer_now();
+        let expires = now + connection.keep;
+        if self.period_ends.get().is_none_or(|end| now >= end) {
+            self.period_ends.set(Some(expires));
+            self.change(Demand::turn);
+        }
         let sweeper = self.sweeper.borrow();
         if !connection.is_open(sweeper.as_ref().unwrap_or(Waker::noop())) {
             return;
         }
         let mut idle = self.idle.borrow_mut();
-        if idle.len() >= MAX_IDLE {
-            idle.pop_front();
-        }
         idle.push_back(Idle {
             connection,
             expires,
         });
+        // The one that has waited longest first.
+        while idle.len() > self.demand.get().idle_wanted() {
+            idle.pop_front();
+        }
         if !self.swept.replace(true) {
             spawn_local(sweep(Rc::downgrade(self)));
         }
@@ -212,6 +235,16 @@ fn not_connected(error: io::Error) -> ProxyError {
     }
 }
 
+/// A request's place among those that its worker has in flight at a server.
+#[derive(Debug)]
+pub struct InFlight(Rc<Pool>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.change(Demand::end);
+    }
+}
+
 /// A connection lent to one request; dropping it closes it, [`Source::release`] may give it back.
 #[derive(Debug)]
 pub struct Lent {
@@ -222,6 +255,8 @@ pub struct Lent {
     /// `None` where the socket has left with it.
     slot: Option<Slot>,
     admission: Option<Admission>,
+    /// `None` while it is idle: it would keep its own pool.
+    place: Option<InFlight>,
     deadline: Deadline,
     keep: Duration,
     reused: bool,
@@ -245,6 +280,11 @@ impl Lent {
     /// How long it may wait for the next request; zero closes it, and so it is until something else is said.
     pub fn keep_for(&mut self, keep: Duration) {
         self.keep = keep;
+    }
+
+    /// Counts the request at this server until its response is over.
+    pub fn hold(&mut self, place: InFlight) {
+        self.place = Some(place);
     }
 
     /// Holds the request's place until its response is over.
@@ -395,6 +435,7 @@ impl Source for Lent {
 
     fn release(mut self: Box<Self>, complete: bool) {
         self.admission = None;
+        self.place = None;
         if self.wire.borrow_mut().reusable()
             && complete
             && !self.keep.is_zero()

@@ -2,7 +2,8 @@
 //
 //   node server.js NAME WHERE     WHERE is a port (0: any) of 127.0.0.1 or the path of a unix socket
 //
-// Prints its port or path once it listens. With TLS_CERTIFICATE and TLS_KEY (PEM files) it speaks TLS. Ends with its
+// Prints its port or path once it listens. With TLS_CERTIFICATE and TLS_KEY (PEM files) it speaks TLS; KEEP_ALIVE is
+// for how many milliseconds it keeps idle connections. Its answers say how many were opened so far. Ends with its
 // standard input; on SIGTERM it stops as a careful app does: no new connection, every request answered.
 'use strict';
 
@@ -15,6 +16,7 @@ const [name, where] = process.argv.slice(2);
 let healthy = 200;
 let stopping = false;
 let held = [];
+let opened = 0;
 
 function handle(request, response) {
   if (stopping) response.setHeader('connection', 'close');
@@ -30,6 +32,7 @@ function handle(request, response) {
       agent: request.headers['user-agent'],
       length,
       held: held.length,
+      opened,
     });
     response.setHeader('content-type', 'application/json');
     response.setHeader('content-length', answer.length);
@@ -54,11 +57,13 @@ function handle(request, response) {
   });
 }
 
-const { TLS_CERTIFICATE, TLS_KEY } = process.env;
+const { TLS_CERTIFICATE, TLS_KEY, KEEP_ALIVE } = process.env;
 const server = TLS_CERTIFICATE
   ? https.createServer({ cert: fs.readFileSync(TLS_CERTIFICATE), key: fs.readFileSync(TLS_KEY) }, handle)
   : http.createServer(handle);
 
+server.on('connection', () => { opened += 1; });
+if (KEEP_ALIVE) server.keepAliveTimeout = Number(KEEP_ALIVE);
 if (!/^\d+$/.test(where)) fs.rmSync(where, { force: true });
 const address = /^\d+$/.test(where) ? { host: '127.0.0.1', port: Number(where) } : { path: where };
 server.listen(address, () => console.log(server.address().port ?? where));
