@@ -25,6 +25,8 @@ pub struct Backend {
     pub metrics: Arc<UpstreamMetrics>,
     /// Whom to believe that it is the server; `None` where it isn't asked.
     pub trust: Option<Trust>,
+    /// Made of its name, so that what it weighs for a key outlives reloads and restarts.
+    fingerprint: u64,
     reachable: AtomicBool,
     healthy: AtomicBool,
     /// How often it was found to be there: by its first connection, and by each after one that failed.
@@ -51,6 +53,7 @@ impl Backend {
     ) -> Self {
         metrics.up(reachable);
         Self {
+            fingerprint: fingerprint(server.name.as_bytes()),
             server,
             metrics,
             trust,
@@ -173,14 +176,14 @@ impl Backends {
         self.all.iter().any(|backend| backend.reachable())
     }
 
-    /// The server for the request that is `turn`th of its worker: those that are up take turns, then what is left.
-    /// `None` if all were tried.
-    pub fn choose(&self, turn: usize, tried: Tried) -> Option<usize> {
+    /// The server for a request, among those that are up, then among what is left. `None` if all were tried.
+    pub fn choose(&self, preference: Preference, tried: Tried) -> Option<usize> {
         if let ([_], Tried(0)) = (self.all.as_slice(), tried) {
             return Some(0);
         }
-        let standings = self.all.iter().map(|backend| backend.standing());
-        choose(standings, turn, tried)
+        let servers = self.all.iter();
+        let servers = servers.map(|backend| (backend.standing(), backend.fingerprint));
+        choose(servers, preference, tried)
     }
 
     /// Room for one more request; `None` where `most` are in flight. 0 is no limit, and nothing is counted.
@@ -211,6 +214,32 @@ impl Drop for Admission {
     }
 }
 
+/// Which of several servers that are as good as each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Preference {
+    /// The one whose turn it is; this is the request's number at its worker.
+    Turn(usize),
+    /// Always the same one for this key: if it is lost its keys go to the others, each to its own next, and come back with
+    /// it; no other key moves (rendezvous hashing).
+    Key(u64),
+}
+
+/// A number for bytes: the same in every process and build, and all bits depend on all bytes. FNV-1a, stirred; who may
+/// choose the bytes may choose the number, and gains a server of the backend's by it.
+pub fn fingerprint(bytes: &[u8]) -> u64 {
+    let fnv = bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    stir(fnv)
+}
+
+/// The last steps of splitmix64.
+fn stir(mut bits: u64) -> u64 {
+    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    bits ^ (bits >> 31)
+}
+
 /// The servers that one request was tried on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tried(u64);
@@ -234,22 +263,29 @@ fn bit(server: usize) -> u64 {
         .unwrap_or(0)
 }
 
-/// Turns go round among the best of the servers that weren't tried, so that who fails leaves its share to all others.
+/// Goes by the preference among the best of the servers that weren't tried, so that who fails leaves its share to all
+/// others. A server is its standing and its fingerprint.
 fn choose(
-    standings: impl Iterator<Item = Standing> + Clone,
-    turn: usize,
+    servers: impl Iterator<Item = (Standing, u64)> + Clone,
+    preference: Preference,
     tried: Tried,
 ) -> Option<usize> {
-    let left = standings
+    let left = servers
         .take(MOST)
         .enumerate()
         .filter(|(server, _)| !tried.has(*server));
-    let best = left.clone().map(|(_, standing)| standing).min()?;
+    let best = left.clone().map(|(_, (standing, _))| standing).min()?;
     let mut candidates = left
-        .filter(|(_, standing)| *standing == best)
-        .map(|(server, _)| server);
-    let count = candidates.clone().count();
-    candidates.nth(turn % count)
+        .filter(|(_, (standing, _))| *standing == best)
+        .map(|(server, (_, fingerprint))| (server, fingerprint));
+    let chosen = match preference {
+        Preference::Turn(turn) => {
+            let count = candidates.clone().count();
+            candidates.nth(turn % count)
+        }
+        Preference::Key(key) => candidates.max_by_key(|(_, fingerprint)| stir(key ^ fingerprint)),
+    };
+    chosen.map(|(server, _)| server)
 }
 
 #[cfg(test)]
@@ -289,17 +325,67 @@ mod tests {
             ),
         ];
         for (standings, already, expected) in table {
-            let chosen =
-                [0, 1, 2, 3].map(|turn| choose(standings.iter().copied(), turn, tried(already)));
+            let servers = standings.iter().map(|standing| (*standing, 0));
+            let turn = |turn| choose(servers.clone(), Preference::Turn(turn), tried(already));
+            let chosen = [0, 1, 2, 3].map(turn);
             assert_eq!(chosen, expected, "{standings:?} without {already:?}");
         }
     }
 
     #[test]
     fn no_server_beyond_the_last_is_chosen_or_remembered() {
-        let many = std::iter::repeat_n(Up, MOST + 1);
-        assert_eq!(choose(many, MOST, Tried::default()), Some(0));
+        let many = std::iter::repeat_n((Up, 0), MOST + 1);
+        let turn = Preference::Turn(MOST);
+        assert_eq!(choose(many, turn, Tried::default()), Some(0));
         assert_eq!(tried(&[MOST]), Tried::default());
+    }
+
+    #[test]
+    fn a_key_stays_on_its_server_whatever_becomes_of_the_others() {
+        let names = ["http://a:1", "http://b:1", "http://c:1", "http://d:1"];
+        let all = names.map(|name| (Up, fingerprint(name.as_bytes())));
+        let on = |servers: &[(Standing, u64)], key: u64, tried| {
+            let chosen = choose(servers.iter().copied(), Preference::Key(key), tried);
+            chosen.map(|server| servers[server].1)
+        };
+        let keys: Vec<u64> = (0..4000_u32)
+            .map(|number| fingerprint(&number.to_be_bytes()))
+            .collect();
+        let mut shares = [0; 4];
+        for key in &keys {
+            let home = on(&all, *key, Tried::default());
+            let at = all.iter().position(|one| Some(one.1) == home).unwrap();
+            shares[at] += 1;
+            // The order of the configuration means nothing.
+            let mut reversed = all;
+            reversed.reverse();
+            assert_eq!(on(&reversed, *key, Tried::default()), home);
+            for (lost, standing) in [0, 1, 2, 3]
+                .into_iter()
+                .zip([Unreachable, Unhealthy, Up, Up])
+            {
+                let mut others = all;
+                others[lost].0 = standing;
+                let found = on(&others, *key, Tried::default());
+                assert_eq!(found == home, lost != at || standing == Up);
+            }
+            // The next is the same whether the first was lost before or refuses now.
+            let mut without = all;
+            without[at].0 = Unreachable;
+            let next = on(&without, *key, Tried::default());
+            assert_eq!(on(&all, *key, tried(&[at])), next);
+            assert_eq!(on(&all, *key, tried(&[0, 1, 2, 3])), None);
+        }
+        assert!(
+            shares.iter().all(|share| (850..1150).contains(share)),
+            "{shares:?}"
+        );
+    }
+
+    #[test]
+    fn a_fingerprint_is_the_same_in_every_build() {
+        assert_eq!(fingerprint(b""), 0xf52a_15e9_a9b5_e89b);
+        assert_eq!(fingerprint(b"a"), 0x02c0_bdbf_4814_20f8);
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
+#[path = "upstreams/affinity.rs"]
+mod affinity;
 mod support;
 #[path = "support/tls.rs"]
 mod tls;

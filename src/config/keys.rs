@@ -89,6 +89,7 @@ pub const BUILT: &[BuiltKey] = &[
     key("upstream.try_duration"),
     key("upstream.exposed_ok"),
     key("upstream.max_requests"),
+    key("upstream.affinity"),
     key("upstream.health.path"),
     key("upstream.health.interval"),
     key("agora.app_id"),

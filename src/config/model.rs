@@ -27,7 +27,7 @@ pub use self::sources::{
     StreamsCollection, StreamsHttp, StreamsSource,
 };
 pub use self::token::{Agora, DefaultRole, Services, Tier, Token, TokenFormat, ZeroUid};
-pub use self::upstream::{HealthCheck, Scheme, Upstream, UpstreamServer};
+pub use self::upstream::{Affinity, HealthCheck, Scheme, Upstream, UpstreamServer};
 
 use super::secret::Secret;
 use crate::http::method_override::MethodOverride;

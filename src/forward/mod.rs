@@ -6,12 +6,13 @@
 //! | [`pool`] | connections to a server, kept |
 //! | `demand` | how many of them are worth keeping |
 //! | `wire` | one of them: an exchange at a time |
+//! | `affinity` | by what a server is chosen |
 //! | [`retry`] | what may be tried again: a pure table |
 //! | [`tunnel`] | bytes both ways after an upgrade |
 //!
 //! Keeps true: what leaves here is framed by us alone, whatever came in; what the backend answers is passed on only if
 //! it can be framed again without guessing.
-//! Must not know: routes, tokens, who the client is.
+//! Must not know: routes, tokens, who the client is beyond the server that it belongs on.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -24,7 +25,7 @@ use http::{Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use tokio::time::{Instant, sleep};
 
-use crate::backends::{Backend, Backends, Tried};
+use crate::backends::{Backend, Backends, Preference, Tried};
 use crate::clock::timer_now;
 use crate::config::model::{Upstream, UpstreamServer};
 use crate::descriptors::{Budget, Budgets, Claimant, Slot};
@@ -33,6 +34,7 @@ use crate::http::body::{Body, RequestBody};
 use crate::http::hop::RequestChanges;
 use crate::http1::parse_response::Head;
 
+mod affinity;
 mod demand;
 pub mod pool;
 pub mod retry;
@@ -88,7 +90,7 @@ impl Forwarder {
         let Some(admission) = backends.admit(upstream.max_requests) else {
             return Forwarded::nowhere(Kind::Overloaded);
         };
-        let mut course = Course::new(backends, self.turn());
+        let mut course = Course::new(backends, self.preference(upstream, &request, changes));
         let candidate = Candidate::new(request.method(), request.body().is_end_stream());
         while let Some(server) = course.server
             && let Some(backend) = backends.all().get(server)
@@ -149,7 +151,8 @@ impl Forwarder {
                     }
                 }
             };
-            let next = retry::next(error.retry, candidate, course.left(upstream, reused));
+            let left = course.left(upstream, reused, error.kind);
+            let next = retry::next(error.retry, candidate, left);
             if next == Next::Nowhere {
                 return asked(Err(error));
             }
@@ -164,10 +167,19 @@ impl Forwarder {
         self.pools.borrow().iter().map(|pool| pool.idle()).sum()
     }
 
-    fn turn(&self) -> usize {
-        let turn = self.turns.get();
-        self.turns.set(turn.wrapping_add(1));
-        turn
+    fn preference(
+        &self,
+        upstream: &Upstream,
+        request: &Request<RequestBody>,
+        changes: &RequestChanges<'_>,
+    ) -> Preference {
+        let (affinity, client) = (&upstream.affinity, changes.origin.client_ip);
+        let fixed = affinity::preference(affinity, request.headers(), client);
+        fixed.unwrap_or_else(|| {
+            let turn = self.turns.get();
+            self.turns.set(turn.wrapping_add(1));
+            Preference::Turn(turn)
+        })
     }
 
     fn pool(&self, backend: &Arc<Backend>) -> Rc<Pool> {
@@ -208,7 +220,7 @@ impl Forwarded {
 /// One request's way through the servers.
 struct Course<'a> {
     backends: &'a Backends,
-    turn: usize,
+    preference: Preference,
     /// The server whose turn it is; `None` if there is none.
     server: Option<usize>,
     /// Idle connections won't do.
@@ -219,41 +231,46 @@ struct Course<'a> {
 }
 
 impl<'a> Course<'a> {
-    fn new(backends: &'a Backends, turn: usize) -> Self {
+    fn new(backends: &'a Backends, preference: Preference) -> Self {
         Self {
             backends,
-            turn,
-            server: backends.choose(turn, Tried::default()),
+            preference,
+            server: backends.choose(preference, Tried::default()),
             reconnect: false,
             tried: Tried::default(),
             until: None,
         }
     }
 
-    /// What can be done about a failure.
-    fn left(&mut self, upstream: &Upstream, reused: bool) -> Left {
+    /// What can be done about a failure. A request that belongs on a server leaves it only if that takes no connection.
+    fn left(&mut self, upstream: &Upstream, reused: bool, why: Kind) -> Left {
         if let Some(server) = self.server {
             self.tried = self.tried.and(server);
         }
         let now = timer_now();
         let until = *self.until.get_or_insert(now + upstream.try_duration);
+        let stays = matches!(self.preference, Preference::Key(_)) && why != Kind::ConnectFailed;
         Left {
             reused,
-            others: self.backends.choose(self.turn, self.tried).is_some(),
+            others: !stays && self.choose().is_some(),
             time: now < until,
         }
+    }
+
+    fn choose(&self) -> Option<usize> {
+        self.backends.choose(self.preference, self.tried)
     }
 
     async fn turn_to(&mut self, next: Next) {
         match next {
             Next::Nowhere => self.server = None,
             Next::NewConnection => {}
-            Next::OtherServer => self.server = self.backends.choose(self.turn, self.tried),
+            Next::OtherServer => self.server = self.choose(),
             Next::Later => {
                 // Boxed like connecting: rare, and large.
                 Box::pin(sleep(PAUSE)).await;
                 self.tried = Tried::default();
-                self.server = self.backends.choose(self.turn, self.tried);
+                self.server = self.choose();
             }
         }
         self.reconnect = next == Next::NewConnection;

@@ -211,7 +211,7 @@ fn is_listed(networks: &[IpNet], address: IpAddr) -> bool {
 }
 
 /// Loopback, link-local, RFC 1918, RFC 6598 (carrier-grade NAT, used inside clouds), RFC 4193.
-fn is_private(address: IpAddr) -> bool {
+pub(crate) fn is_private(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => {
             let [first, second, ..] = address.octets();

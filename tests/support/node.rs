@@ -1,12 +1,15 @@
-//! `tests/node/server.js`, several times: backends that say which one they are.
+//! `tests/node/server.js`, several times: backends that say which one they are; `tests/express/sticky.js`, which does so
+//! over socket.io.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
+use super::npm;
 use super::raw::Client;
 
 /// A running Node server; killed when dropped, and by the end of its standard input when the test process dies.
@@ -29,16 +32,30 @@ impl Node {
         Self::start_by(Command::new("node"), name, place, environment)
     }
 
+    /// A socket.io server on this port; 0 is a free one.
+    pub fn socket_io(name: &str, port: u16) -> Self {
+        let package = npm::package("express");
+        npm::ensure(&package);
+        let (node, script) = (Command::new("node"), package.join("sticky.js"));
+        Self::run(node, &script, name, &port.to_string(), &[])
+    }
+
     /// By this command, which becomes Node with the arguments that follow.
-    pub fn start_by(
+    pub fn start_by(node: Command, name: &str, place: &str, environment: &[(&str, &str)]) -> Self {
+        let script = npm::package("node").join("server.js");
+        Self::run(node, &script, name, place, environment)
+    }
+
+    fn run(
         mut node: Command,
+        script: &Path,
         name: &str,
         place: &str,
         environment: &[(&str, &str)],
     ) -> Self {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/node/server.js");
         let mut child = node
-            .args([script, name, place])
+            .arg(script)
+            .args([name, place])
             .envs(environment.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

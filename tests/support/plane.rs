@@ -13,7 +13,7 @@ use http::header::{CONNECTION, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use renewd::backends::Backends;
 use renewd::clock::Clock;
-use renewd::config::model::{Limits, Listen, Scheme, Timeouts, Upstream, UpstreamServer};
+use renewd::config::model::{Affinity, Limits, Listen, Scheme, Timeouts, Upstream, UpstreamServer};
 use renewd::descriptors::{Budgets, Claimant, Shares};
 use renewd::error::Kind;
 use renewd::forward::{Forwarder, Observer as ForwardObserver};
@@ -211,6 +211,7 @@ fn upstream(backend: SocketAddr, setup: &Setup) -> Upstream {
         try_duration: Duration::ZERO,
         exposed_ok: false,
         max_requests: 0,
+        affinity: Affinity::Off,
         health: None,
     }
 }

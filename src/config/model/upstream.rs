@@ -24,8 +24,21 @@ pub struct Upstream {
     pub exposed_ok: bool,
     /// Requests in flight in this process, all servers together; 0 is no limit.
     pub max_requests: usize,
+    /// What keeps a client on one server.
+    pub affinity: Affinity,
     /// `upstream.health`; `None` leaves it at what requests show.
     pub health: Option<HealthCheck>,
+}
+
+/// `upstream.affinity`: by what a request's server is chosen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Affinity {
+    /// Nothing: they take turns.
+    Off,
+    /// The client's address.
+    Address,
+    /// The value of the cookie of this name; the client's address where there is none.
+    Cookie(String),
 }
 
 /// `upstream.health`: a `GET` that is to be answered with 2xx or 3xx.

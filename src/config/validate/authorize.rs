@@ -110,7 +110,7 @@ fn is_loopback(host: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::model::UpstreamServer;
+    use crate::config::model::{Affinity, UpstreamServer};
 
     fn upstream(scheme: Scheme, host: &str) -> Upstream {
         Upstream {
@@ -126,6 +126,7 @@ mod tests {
             try_duration: seconds(0),
             exposed_ok: false,
             max_requests: 0,
+            affinity: Affinity::Off,
             health: None,
         }
     }

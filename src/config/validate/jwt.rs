@@ -51,14 +51,19 @@ pub(super) fn jwt(table: &Table<'_>, secrets: &Secrets<'_>) -> Jwt {
 pub(super) fn cookie(table: &Table<'_>) -> Option<String> {
     let item = table.item("cookie")?;
     let name = item.text()?;
-    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    if !name.bytes().all(is_token) {
+    if !is_cookie_name(name) {
         item.error(
             "not a cookie's name",
             "write its name alone, such as \"token\"",
         );
     }
     (!name.is_empty()).then(|| name.to_owned())
+}
+
+/// RFC 6265 §4.1.1, or nothing.
+pub(super) fn is_cookie_name(name: &str) -> bool {
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    name.bytes().all(is_token)
 }
 
 /// Keys that come over the network in clear text could be anybody's.

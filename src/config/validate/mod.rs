@@ -108,6 +108,7 @@ pub(super) fn validate(
 
     server::refuse_overlaps(&root, &server, &admin);
     upstream::refuse_loops(&root.table("upstream"), &upstream, &server, &admin);
+    upstream::warn_of_affinity(&root.table("upstream"), &upstream, &server);
     server::refuse_owned_health_path(&root.table("server"), &server, &routes);
 
     let config = Config {

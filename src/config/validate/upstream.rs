@@ -7,15 +7,20 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use super::jwt::is_cookie_name;
 use super::server::{covers, socket_path};
 use super::{ANY_DURATION, POSITIVE_DURATION, seconds};
 use crate::backends::MOST;
 use crate::config::credentials::Secrets;
-use crate::config::model::{Admin, HealthCheck, Listen, Scheme, Server, Upstream, UpstreamServer};
+use crate::config::model::{
+    Admin, Affinity, HealthCheck, Listen, Scheme, Server, Upstream, UpstreamServer,
+};
 use crate::config::raw::{Item, Table};
+use crate::http::forwarded;
 
 const SERVER_HINT: &str =
     "write http://HOST:PORT, https://HOST:PORT or unix:PATH, such as \"http://127.0.0.1:3001\"";
+const AFFINITY_HINT: &str = "write \"off\", \"address\" or \"cookie:NAME\"";
 const PATH_HINT: &str = "write a path, such as \"/health\"";
 
 /// More often is load, not news.
@@ -30,7 +35,62 @@ pub(super) fn upstream(table: &Table<'_>, secrets: &Secrets<'_>) -> Upstream {
         try_duration: table.duration("try_duration", ANY_DURATION, seconds(0)),
         exposed_ok: table.boolean("exposed_ok", false),
         max_requests: table.number("max_requests", 0..=u64::from(u32::MAX), 0),
+        affinity: affinity(table),
         health: table.item("health").and_then(|item| health(&item)),
+    }
+}
+
+fn affinity(table: &Table<'_>) -> Affinity {
+    let Some(item) = table.item("affinity") else {
+        return Affinity::Off;
+    };
+    match item.text() {
+        Some("address") => Affinity::Address,
+        Some("off") | None => Affinity::Off,
+        Some(text) => {
+            let name = text.strip_prefix("cookie:");
+            if let Some(name) = name.filter(|name| !name.is_empty() && is_cookie_name(name)) {
+                return Affinity::Cookie(name.to_owned());
+            }
+            item.error("no way to keep a client on a server", AFFINITY_HINT);
+            Affinity::Off
+        }
+    }
+}
+
+/// Several servers among which a client is sent to and fro, or all clients to one.
+pub(super) fn warn_of_affinity(table: &Table<'_>, upstream: &Upstream, server: &Server) {
+    if upstream.servers.len() < 2 {
+        return;
+    }
+    let Some(item) = table.item("affinity") else {
+        if let Some(servers) = table.item("servers") {
+            servers.warning(
+                "several servers and no `affinity`: a client's requests go to each in turn, and socket.io's polling fails",
+                "set affinity = \"address\" or \"cookie:NAME\", or \"off\" where any server can answer anybody",
+            );
+        }
+        return;
+    };
+    let private = server.listen.iter().find(|listen| is_private(listen));
+    if let (Affinity::Address, true, Some(listen)) = (
+        &upstream.affinity,
+        server.trusted_proxies.is_empty(),
+        private,
+    ) {
+        item.warning(
+            format!("all clients that a proxy passes on to {listen} have its address, and go to one server"),
+            "name the proxy in server.trusted_proxies",
+        );
+    }
+}
+
+/// Reached from this machine or its network alone, so that most likely a proxy is in front.
+fn is_private(listen: &Listen) -> bool {
+    match listen {
+        Listen::Tcp(address) => forwarded::is_private(address.ip().to_canonical()),
+        Listen::Unix(_) => true,
+        Listen::Systemd(_) => false,
     }
 }
 
