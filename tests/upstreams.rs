@@ -208,7 +208,10 @@ fn a_load_that_comes_again_opens_no_connection() {
     const BUSY: usize = 1024;
     let node = Node::start_at("one", "0", &[("KEEP_ALIVE", "600000")]);
     let renewd = Renewd::start(&Settings {
-        upstream: servers([node.url().as_str()], "idle_timeout = \"60s\""),
+        upstream: servers(
+            [node.url().as_str()],
+            "idle_timeout = \"60s\"\nconnect_timeout = \"30s\"",
+        ),
         ..Settings::default()
     });
     let mut control = Client::new(node.address);
