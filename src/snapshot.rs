@@ -18,6 +18,7 @@ use crate::access::authorize::Authorizer;
 use crate::access::jwt::{KeySet, Verifier};
 use crate::access::logins::Logins;
 use crate::access::mongodb::{self, Database};
+use crate::access::proven::Proven;
 use crate::access::sessions::{Rules, Sessions};
 use crate::access::streams::{Stream, Streams};
 use crate::agora::reissue::Project;
@@ -44,6 +45,8 @@ pub struct Snapshot {
     pub verifier: Verifier,
     /// `[mongodb]`, where something asks for it.
     pub database: Option<Arc<Database>>,
+    /// What sources have shown of their configuration.
+    pub proven: Arc<Proven>,
     /// `[accounts]`: the source, and what it said lately.
     pub accounts: Arc<Accounts>,
     /// `[streams]`: the source, and what it said lately.
@@ -102,9 +105,12 @@ impl Snapshot {
             config.mongodb.as_ref(),
             previous.and_then(|previous| previous.database.as_ref()),
         );
+        let proven = previous.map(|previous| Arc::clone(&previous.proven));
+        let proven = proven.unwrap_or_default();
         let sources = Sources {
             config: &config,
             database: database.as_ref(),
+            proven: &proven,
             previous,
             metrics,
             clock,
@@ -139,6 +145,7 @@ impl Snapshot {
                 config.jwt.key_grace,
                 clock,
             ),
+            proven,
             accounts: Arc::new(accounts),
             streams: Arc::new(streams),
             authorizer,

@@ -11,8 +11,9 @@ use mongodb::bson::doc;
 use serde_json::{Value, json};
 use support::app::{ASTROLOGER, VIEWER};
 use support::ask::counted;
-use support::database::{Site, status, timed};
+use support::database::{DATABASE, Site, ask, settings, status, timed};
 use support::mongo::Mongo;
+use support::renewd::{Renewd, Settings, jwt, now, write_files};
 
 /// Who may be let in by no fault.
 const STRANGER: &str = "65f000000000000000000003";
@@ -195,4 +196,182 @@ fn whom_the_database_refused_gets_nothing_more_when_it_is_killed() {
             assert_eq!(outage.owner().0, 200, "{what}");
         }
     }
+}
+
+/// A login whose account is nowhere.
+fn of_nobody() -> String {
+    let claims = json!({
+        "astrologerId": "65f00000000000000000dead", "sessionId": "gone", "exp": now() + 600
+    });
+    jwt(&claims)
+}
+
+fn with(settings: &Settings, from: &str, to: &str) -> Settings {
+    let sources = settings.sources.as_deref().unwrap();
+    assert!(sources.contains(from), "{from}");
+    Settings {
+        sources: Some(sources.replace(from, to)),
+        ..settings.clone()
+    }
+}
+
+#[test]
+fn a_place_or_a_field_mistyped_is_no_answer_and_the_log_names_it() {
+    let site = Site::new(Mongo::start(), "");
+    let login = site.login(VIEWER, &json!({}));
+    site.stream(&json!({}));
+    let Site { mongo, express, .. } = &site;
+    // Another app's accounts, under the same name.
+    let other = vec![doc! { "_id": "somebody", "activeSession": { "sessionId": "s" } }];
+    mongo.insert("other", "astrologers", other);
+    let right = settings(&mongo.uri(DATABASE), express, "");
+    let wrong_claim = Settings {
+        jwt: right.jwt.replace("sessionId", "sessionID"),
+        ..right.clone()
+    };
+    let uri = mongo.uri(DATABASE);
+    let id_field = "collection = \"astrologers\"\nid_field = \"userId\"";
+    for (what, settings, named) in [
+        (
+            "another database",
+            with(&right, &uri, &mongo.uri("other")),
+            ["other.astrologers", "_id"],
+        ),
+        (
+            "the collection",
+            with(&right, "\"astrologers\"", "\"astrologer\""),
+            ["live.astrologer ", "empty"],
+        ),
+        (
+            "id_field",
+            with(&right, "collection = \"astrologers\"", id_field),
+            ["live.astrologers", "userId"],
+        ),
+        (
+            "session_field",
+            with(&right, "activeSession.sessionId", "activeSession.sessionID"),
+            ["live.astrologers", "activeSession.sessionID"],
+        ),
+        (
+            "session_claim",
+            wrong_claim,
+            ["live.astrologers", "activeSession.sessionId"],
+        ),
+        (
+            "the streams' collection",
+            with(&right, "[streams]", "[streams]\ncollection = \"streams\""),
+            ["live.streams ", "empty"],
+        ),
+        (
+            "channel_field",
+            with(
+                &right,
+                "[streams]",
+                "[streams]\nchannel_field = \"channelName\"",
+            ),
+            ["live.livestreams", "channelName"],
+        ),
+        (
+            "live_field",
+            with(&right, "[streams]", "[streams]\nlive_field = \"live\""),
+            ["live.livestreams", "live"],
+        ),
+    ] {
+        let renewd = Renewd::start(&settings);
+        for turn in 0..2 {
+            let (status, answer) = ask(&renewd, &login, 7, "subscriber");
+            assert_eq!(status, 503, "{what}, {turn}: {answer}");
+        }
+        renewd.log().wait(what, |line| {
+            let line = line.to_string();
+            named.iter().all(|name| line.contains(name)).then_some(())
+        });
+    }
+    // Where all is right, an account that isn't there is one that isn't there.
+    let renewd = Renewd::start(&right);
+    assert_eq!(
+        ask(&renewd, &of_nobody(), 8, "subscriber").0,
+        503,
+        "nobody was found yet"
+    );
+    assert_eq!(ask(&renewd, &login, 7, "subscriber").0, 200);
+    // Of a source that gave no answer, a subject is asked for again after a moment.
+    renewd.eventually("nobody is nobody", |renewd| {
+        let (status, answer) = ask(renewd, &of_nobody(), 8, "subscriber");
+        assert!(matches!(status, 401 | 503), "{answer}");
+        answer["code"] == "unauthenticated"
+    });
+}
+
+#[test]
+fn what_was_found_is_remembered_over_a_restart_for_this_configuration_alone() {
+    let Site {
+        mongo,
+        express,
+        mut renewd,
+    } = Site::new(Mongo::start(), "");
+    let right = settings(&mongo.uri(DATABASE), &express, "");
+    let claims = json!({"astrologerId": VIEWER});
+    let old = express.control("/login", &claims)["token"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    express.control("/streams", &json!({"astrologerId": ASTROLOGER}));
+    assert_eq!(ask(&renewd, &old, 7, "subscriber").0, 200);
+    express.control("/login", &claims);
+    let refuses = |renewd: &Renewd| {
+        let (status, answer) = ask(renewd, &of_nobody(), 8, "subscriber");
+        assert_eq!((status, &answer["code"]), (401, &json!("unauthenticated")));
+        let (status, answer) = ask(renewd, &old, 7, "subscriber");
+        assert_eq!((status, &answer["code"]), (401, &json!("session_replaced")));
+    };
+    let restart = |mut renewd: Renewd, settings: &Settings| {
+        renewd.signal(rustix::process::Signal::TERM);
+        assert!(renewd.wait().success());
+        let elsewhere = tempfile::tempdir().unwrap();
+        let directory = std::mem::replace(&mut renewd.directory, elsewhere);
+        write_files(directory.path(), settings);
+        Renewd::start_in(directory, &[], |_| {})
+    };
+    renewd.eventually("the session was replaced", |renewd| {
+        ask(renewd, &old, 7, "subscriber").0 == 401
+    });
+    renewd = restart(renewd, &right);
+    refuses(&renewd);
+    let elsewhere = with(&right, "\"astrologers\"", "\"livestreams\"");
+    renewd = restart(renewd, &elsewhere);
+    assert_eq!(ask(&renewd, &of_nobody(), 8, "subscriber").0, 503);
+    renewd = restart(renewd, &right);
+    refuses(&renewd);
+}
+
+#[test]
+fn collections_dropped_while_running_refuse_nobody() {
+    let outage = Outage::over(Mongo::start());
+    let site = &outage.site;
+    let nobody = || site.ask(&of_nobody(), 9, "subscriber");
+    let other = |channel: &str| {
+        let body = json!({"channelName": channel, "uid": 5, "role": "subscriber"});
+        let asked = support::ask::Ask::new("", &body).bearer(&outage.stranger);
+        asked.send(&site.renewd).status
+    };
+    assert_eq!(nobody().0, 401);
+    assert_eq!(other("live_over"), 404);
+    // Found since: what is missing next is news.
+    assert_eq!(outage.viewer().0, 200);
+    for collection in ["astrologers", "livestreams"] {
+        site.mongo.run(DATABASE, doc! { "drop": collection });
+    }
+    outage.holds("dropped");
+    assert_eq!(nobody().0, 503);
+    site.stream(&json!({}));
+    let outage = Outage {
+        owner: outage.site.login(ASTROLOGER, &json!({})),
+        viewer: outage.site.login(VIEWER, &json!({})),
+        stranger: outage.site.login(STRANGER, &json!({})),
+        ..outage
+    };
+    outage.recovers("filled again");
+    let nobody = outage.site.ask(&of_nobody(), 9, "subscriber");
+    assert_eq!(nobody.0, 401);
 }

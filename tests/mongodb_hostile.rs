@@ -293,10 +293,11 @@ fn what_is_large_or_odd_and_can_be_read_is_taken_at_its_word() {
     site.mongo
         .answers(STREAMS, reply(found(vec![stream(); 10])));
     assert_eq!(site.as_holder(), 200);
-    // Nothing at all is no stream, and no account.
-    site.mongo.answers(STREAMS, reply(found(Vec::new())));
-    assert_eq!(site.as_holder(), 404);
-    site.all_is_well();
-    site.mongo.answers(ACCOUNTS, reply(found(Vec::new())));
-    assert_eq!(site.as_holder(), 401);
+    // Nothing at all is an empty collection, which says of nobody that they aren't there.
+    for collection in [STREAMS, ACCOUNTS] {
+        site.all_is_well();
+        site.mongo.answers(collection, reply(found(Vec::new())));
+        assert_eq!(site.as_holder(), 200, "{collection}");
+        assert_eq!(site.ask("newcomer", 6, "subscriber"), 503, "{collection}");
+    }
 }

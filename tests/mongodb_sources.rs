@@ -33,8 +33,8 @@ fn every_row_of_the_table_from_documents_that_mongoose_wrote() {
     let as_viewer = || site.ask(&viewer, 7, "subscriber");
     let as_owner = || site.ask(&owner, 1, "publisher");
 
-    // A viewer is there before the stream, and asks again the moment after `/start`: the first answer is in the cache.
-    assert_eq!(code(as_viewer()), said(404, "stream_not_live"));
+    // A viewer is there before any stream ever was, and asks again the moment after `/start`.
+    assert_eq!(code(as_viewer()), said(503, "unavailable"));
     let started = Ask::new("", &json!({})).bearer(&owner);
     let started = Ask {
         path: "/api/live/start".to_owned(),

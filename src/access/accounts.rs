@@ -1,7 +1,8 @@
 //! Accounts: whether the caller's is in good standing, by the backend's own records.
 //!
 //! Keeps true: no answer is neither good nor bad; an account that is unknown, or signed in elsewhere, is said to be so
-//! only from what the source itself said.
+//! only from what the source itself said, and "signed in elsewhere" only where some login's session once was the
+//! account's: a field or claim mistyped would else sign everybody out.
 //! Must not know: streams, how a refusal is written.
 
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 use super::logins::Whom;
 use super::lookup::{Answer, Lookups, NoAnswer};
+use super::proven::Proof;
 use crate::telemetry::labels::Outcome;
 use crate::telemetry::metrics::SourceMetrics;
 
@@ -48,6 +50,15 @@ impl Denial {
     }
 }
 
+/// How a login's session is compared with the account's.
+#[derive(Debug)]
+pub struct SessionCheck {
+    /// `accounts.session_field`, with its database and collection, for the log.
+    pub place: String,
+    /// Shown by a login whose session is the account's.
+    pub matched: Proof,
+}
+
 /// `[accounts]`: the configured source.
 #[derive(Debug)]
 pub enum Accounts {
@@ -57,8 +68,8 @@ pub enum Accounts {
     BySubject {
         /// The collection.
         lookups: Arc<Lookups<Account>>,
-        /// Whether the JWT's session must be the account's.
-        checks_session: bool,
+        /// Where the JWT's session must be the account's.
+        session: Option<SessionCheck>,
     },
     /// `source = "http"`: asked with the caller's own credentials.
     ByCredentials(Arc<Lookups<Account>>),
@@ -115,10 +126,47 @@ impl Accounts {
         matches!(
             self,
             Self::BySubject {
-                checks_session: true,
+                session: Some(_),
                 ..
             }
         )
+    }
+
+    /// Whether what the account says of this session may be gone by: where no login's session has ever been the
+    /// account's, the field or the claim may be another than the backend's. `now` is on the clock's monotonic scale.
+    pub fn believed(
+        &self,
+        account: &Account,
+        session: Option<&str>,
+        now: Duration,
+    ) -> Result<(), NoAnswer> {
+        let (
+            Self::BySubject {
+                session: Some(check),
+                ..
+            },
+            Account::Good { session: current },
+        ) = (self, account)
+        else {
+            return Ok(());
+        };
+        if session.is_some() && session == current.as_deref() {
+            check.matched.give();
+            return Ok(());
+        }
+        if check.matched.holds() {
+            return Ok(());
+        }
+        let (since, first) = check.matched.missed(now);
+        if first {
+            tracing::error!(
+                source = "accounts",
+                field = check.place,
+                "no login's session has ever been the account's: accounts.session_field or auth.jwt.session_claim may be \
+                 another than the backend's, so nobody is refused for it and nobody new is let in"
+            );
+        }
+        Err(NoAnswer { since })
     }
 }
 

@@ -8,5 +8,6 @@ pub mod logins;
 pub mod lookup;
 pub mod mongodb;
 pub mod outage;
+pub mod proven;
 pub mod sessions;
 pub mod streams;

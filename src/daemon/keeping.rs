@@ -1,5 +1,5 @@
-//! Sessions and refused logins over a restart: put back at the start, written down every few seconds and once more at
-//! the end; and the key of the hashes that logins are remembered by.
+//! Sessions and refused logins over a restart, and what sources have shown of their configuration: put back at the start,
+//! written down every few seconds and once more at the end; and the key of the hashes that logins are remembered by.
 //!
 //! Keeps true: no request waits for a disk; a crash loses what was granted since the last batch, a few seconds; a
 //! directory that can't be written costs nothing else, and is tried again until it can.
@@ -26,6 +26,9 @@ const JOURNAL: &str = "sessions.journal";
 
 /// The key's file in the state directory.
 const KEY_FILE: &str = "logins.key";
+
+/// The file of what sources have shown: a line for each configuration that was shown to be right.
+const PROVEN: &str = "proven-sources";
 
 /// From one batch to the next: a crash loses less than 10 s, the time that a slow disk takes to sync included.
 const BATCH: Duration = Duration::from_secs(2);
@@ -135,6 +138,14 @@ impl Keeper {
         }
         tracing::debug!(records = reading.records, "sessions put back");
         self.journal = Some(Journal::new(Arc::clone(directory), JOURNAL));
+        match directory.read(PROVEN) {
+            Ok(text) => {
+                let text = String::from_utf8_lossy(text.as_deref().unwrap_or_default());
+                self.shared.current.load().proven.put_back(&text);
+            }
+            // Each source shows it again with the first answer.
+            Err(error) => tracing::warn!(%error, "what sources have shown can't be read"),
+        }
     }
 
     /// Goes on with the key that was written down, if there is one.
@@ -170,7 +181,10 @@ impl Keeper {
     }
 
     fn write(&mut self) {
-        let written = self.journal_at_hand().and_then(|()| self.batch());
+        let written = self
+            .journal_at_hand()
+            .and_then(|()| self.batch())
+            .and_then(|()| self.proven());
         self.state.sessions_kept(written.is_ok());
         match written {
             Ok(()) => {
@@ -206,6 +220,18 @@ impl Keeper {
             Ok(None) => Err(io::ErrorKind::NotFound.into()),
             Err(error) => Err(io::Error::other(error)),
         }
+    }
+
+    fn proven(&self) -> io::Result<()> {
+        let Some(directory) = self.state.directory() else {
+            return Ok(());
+        };
+        let snapshot = self.shared.current.load();
+        let Some(text) = snapshot.proven.take_changed() else {
+            return Ok(());
+        };
+        let written = directory.write_atomically(PROVEN, text.as_bytes());
+        written.inspect_err(|_| snapshot.proven.not_kept())
     }
 
     fn batch(&mut self) -> io::Result<()> {

@@ -7,15 +7,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Control, Snapshot, StreamsRead};
-use crate::access::accounts::{Account, Accounts};
+use crate::access::accounts::{Account, Accounts, SessionCheck};
 use crate::access::authorize::Authorizer;
 use crate::access::endpoint::{HttpAccounts, HttpStreams};
 use crate::access::lookup::{Lookups, Question, Source, Terms};
 use crate::access::mongodb::{Database, MongoAccounts, MongoStreams, follow};
 use crate::access::outage::Failure;
+use crate::access::proven::{Proof, Proven};
 use crate::access::streams::{StreamSource, Streams, Table};
 use crate::clock::Clock;
-use crate::config::model::{AccountsSource, Config, HTTP_PATIENCE, StreamsSource};
+use crate::config::model::{
+    AccountsCollection, AccountsSource, Config, HTTP_PATIENCE, StreamsCollection, StreamsSource,
+};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::traffic_labels;
 
@@ -33,6 +36,7 @@ impl Source<Account> for Nowhere {
 pub(super) struct Sources<'a> {
     pub(super) config: &'a Config,
     pub(super) database: Option<&'a Arc<Database>>,
+    pub(super) proven: &'a Arc<Proven>,
     pub(super) previous: Option<&'a Snapshot>,
     pub(super) metrics: &'a Metrics,
     pub(super) clock: &'a Clock,
@@ -47,6 +51,7 @@ impl Sources<'_> {
             .filter(|previous| {
                 previous.config.accounts.source == accounts.source
                     && previous.config.cookie == self.config.cookie
+                    && previous.config.jwt.subject_claim == self.config.jwt.subject_claim
                     && previous.config.accounts.cache_ttl == accounts.cache_ttl
                     && self.same_database(previous)
             })
@@ -56,13 +61,18 @@ impl Sources<'_> {
             (AccountsSource::None, _) => Accounts::None,
             // Validation asks for `[mongodb]`; without it nobody's account would be looked at.
             (AccountsSource::Mongodb(_), None) => Accounts::BySubject {
-                checks_session: false,
+                session: None,
                 lookups: self.account_lookups(HTTP_PATIENCE, Box::new(Nowhere)),
             },
             (AccountsSource::Mongodb(collection), Some(database)) => Accounts::BySubject {
-                checks_session: collection.session_field.is_some(),
+                session: self.session_check(database, collection),
                 lookups: carried.unwrap_or_else(|| {
-                    let source = MongoAccounts::new(Arc::clone(database), collection.clone());
+                    let source = MongoAccounts::new(
+                        Arc::clone(database),
+                        collection.clone(),
+                        self.accounts_found(database, collection, &[]),
+                        self.clock.clone(),
+                    );
                     let lookups = self.account_lookups(database.config().timeout, Box::new(source));
                     self.control.runtime.spawn(follow(
                         Arc::clone(database),
@@ -113,7 +123,12 @@ impl Sources<'_> {
         let source = match (&streams.source, self.database) {
             (StreamsSource::Mongodb(collection), Some(database)) => {
                 StreamSource::Asked(carried.unwrap_or_else(|| {
-                    let source = MongoStreams::new(Arc::clone(database), collection.clone());
+                    let source = MongoStreams::new(
+                        Arc::clone(database),
+                        collection.clone(),
+                        self.streams_found(database, collection),
+                        self.clock.clone(),
+                    );
                     let terms = Terms {
                         name: "streams",
                         deadline: database.config().timeout,
@@ -143,6 +158,49 @@ impl Sources<'_> {
             }
         };
         Streams::new(source, metrics)
+    }
+
+    /// That an account is found; or, with `more`, what goes beyond it.
+    fn accounts_found(
+        &self,
+        database: &Database,
+        collection: &AccountsCollection,
+        more: &[&str],
+    ) -> Proof {
+        let parts = [
+            "accounts",
+            &database.hosts(),
+            &database.config().database,
+            &collection.collection,
+            &collection.id_field,
+            &self.config.jwt.subject_claim,
+        ];
+        self.proven.proof(&[&parts[..], more].concat())
+    }
+
+    fn session_check(
+        &self,
+        database: &Database,
+        collection: &AccountsCollection,
+    ) -> Option<SessionCheck> {
+        let field = collection.session_field.as_deref()?;
+        let claim = &self.config.jwt.session_claim;
+        let database_name = &database.config().database;
+        Some(SessionCheck {
+            place: format!("{database_name}.{}: {field}", collection.collection),
+            matched: self.accounts_found(database, collection, &[field, claim]),
+        })
+    }
+
+    fn streams_found(&self, database: &Database, collection: &StreamsCollection) -> Proof {
+        self.proven.proof(&[
+            "streams",
+            &database.hosts(),
+            &database.config().database,
+            &collection.collection,
+            &collection.channel_field,
+            &collection.live_field,
+        ])
     }
 
     fn table(&self, read: StreamsRead) -> Table {

@@ -7,11 +7,14 @@ use std::sync::Arc;
 use mongodb::bson::oid::ObjectId;
 use mongodb::bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc};
 
+use super::presence::Presence;
 use super::{Database, document, failure};
 use crate::access::accounts::{Account, Denial};
 use crate::access::endpoint::cleaned;
 use crate::access::lookup::{Question, Source};
 use crate::access::outage::Failure;
+use crate::access::proven::Proof;
+use crate::clock::Clock;
 use crate::config::model::{AccountsCollection, DenyRule};
 use crate::telemetry::labels::Outcome;
 
@@ -23,14 +26,28 @@ const LONGEST_REASON: usize = 500;
 pub struct MongoAccounts {
     database: Arc<Database>,
     fields: Arc<AccountsCollection>,
+    presence: Arc<Presence>,
 }
 
 impl MongoAccounts {
-    /// Contacts nothing.
-    pub fn new(database: Arc<Database>, fields: AccountsCollection) -> Self {
+    /// Contacts nothing. `found` is what it shows that an account is found.
+    pub fn new(
+        database: Arc<Database>,
+        fields: AccountsCollection,
+        found: Proof,
+        clock: Clock,
+    ) -> Self {
+        let presence = Presence::new(
+            &database,
+            &fields.collection,
+            &fields.id_field,
+            found,
+            clock,
+        );
         Self {
             database,
             fields: Arc::new(fields),
+            presence: Arc::new(presence),
         }
     }
 }
@@ -38,16 +55,19 @@ impl MongoAccounts {
 impl Source<Account> for MongoAccounts {
     fn ask(&self, subject: &str) -> Question<Account> {
         let (database, fields) = (Arc::clone(&self.database), Arc::clone(&self.fields));
+        let presence = Arc::clone(&self.presence);
         let subject = subject.to_owned();
         Box::pin(async move {
             let found = of_subject(&database, &fields, &subject).await;
             if found.is_ok() {
                 database.spoke();
             }
-            match found? {
-                Some(document) => account(&document, &fields),
-                None => Ok(Account::Unknown),
+            if let Some(document) = found? {
+                presence.found();
+                return account(&document, &fields);
             }
+            presence.not_found(&database).await?;
+            Ok(Account::Unknown)
         })
     }
 

@@ -8,6 +8,7 @@
 mod accounts;
 mod changes;
 mod document;
+mod presence;
 mod streams;
 
 use std::fmt;
@@ -49,6 +50,15 @@ impl Database {
             config,
             state: Mutex::default(),
         }
+    }
+
+    /// Which servers, without who asks them: a password that is changed makes no other database of it.
+    pub fn hosts(&self) -> String {
+        let uri = String::from_utf8_lossy(self.config.uri.expose());
+        let (_scheme, rest) = uri.split_once("://").unwrap_or(("", &uri));
+        let authority = rest.split(['/', '?']).next().unwrap_or_default();
+        let (_user, hosts) = authority.rsplit_once('@').unwrap_or(("", authority));
+        hosts.to_owned()
     }
 
     /// As configured.

@@ -6,10 +6,13 @@ use std::sync::Arc;
 
 use mongodb::bson::{Document, RawDocument, RawDocumentBuf, doc};
 
+use super::presence::Presence;
 use super::{Database, document, failure};
 use crate::access::lookup::{Question, Source};
 use crate::access::outage::Failure;
+use crate::access::proven::Proof;
 use crate::access::streams::Stream;
+use crate::clock::Clock;
 use crate::config::model::StreamsCollection;
 
 /// A collection of streams.
@@ -17,14 +20,23 @@ use crate::config::model::StreamsCollection;
 pub struct MongoStreams {
     database: Arc<Database>,
     fields: Arc<StreamsCollection>,
+    presence: Arc<Presence>,
 }
 
 impl MongoStreams {
-    /// Contacts nothing.
-    pub fn new(database: Arc<Database>, fields: StreamsCollection) -> Self {
+    /// Contacts nothing. `found` is what it shows that a live stream is found.
+    pub fn new(
+        database: Arc<Database>,
+        fields: StreamsCollection,
+        found: Proof,
+        clock: Clock,
+    ) -> Self {
+        let by = format!("{} and {}", fields.channel_field, fields.live_field);
+        let presence = Presence::new(&database, &fields.collection, &by, found, clock);
         Self {
             database,
             fields: Arc::new(fields),
+            presence: Arc::new(presence),
         }
     }
 }
@@ -32,6 +44,7 @@ impl MongoStreams {
 impl Source<Option<Arc<Stream>>> for MongoStreams {
     fn ask(&self, channel: &str) -> Question<Option<Arc<Stream>>> {
         let (database, fields) = (Arc::clone(&self.database), Arc::clone(&self.fields));
+        let presence = Arc::clone(&self.presence);
         let channel = channel.to_owned();
         Box::pin(async move {
             let found = newest_live(&database, &fields, &channel).await;
@@ -39,12 +52,18 @@ impl Source<Option<Arc<Stream>>> for MongoStreams {
                 database.spoke();
             }
             if let Some(document) = found? {
+                presence.found();
                 return Ok(Some(Arc::new(stream(&document, &fields)?)));
             }
             // A channel whose streams are all over is a stream's all the same: its tokens are its owner's.
             let over = newest(&database, &fields, doc! { &fields.channel_field: channel }).await?;
-            let over = over.map(|document| over_stream(&document, &fields));
-            Ok(over.transpose()?.map(Arc::new))
+            let Some(document) = over else {
+                presence.not_found(&database).await?;
+                return Ok(None);
+            };
+            // "Over" is as good as "not there": where none was ever live, the field may be another.
+            presence.shown()?;
+            Ok(Some(Arc::new(over_stream(&document, &fields)?)))
         })
     }
 

@@ -56,7 +56,7 @@ async fn look_account(
     let looked = accounts
         .look(subject, credentials, None, now.patience())
         .await?;
-    match looked {
+    let looked = match looked {
         Ok(answer)
             if answer.asked_at < now.elapsed
                 && (accounts.verdict(&answer.value, session).is_err()
@@ -65,10 +65,14 @@ async fn look_account(
             let since = Some(now.elapsed);
             accounts
                 .look(subject, credentials, since, now.patience())
-                .await
+                .await?
         }
-        looked => Some(looked),
-    }
+        looked => looked,
+    };
+    Some(looked.and_then(|answer| {
+        accounts.believed(&answer.value, session, now.elapsed)?;
+        Ok(answer)
+    }))
 }
 
 /// Whether a holder's last grant stands in for a source that gives no answer.

@@ -1,0 +1,209 @@
+//! What sources have shown of their configuration: that accounts are found where it says, that a login's session is the
+//! account's. Who has never found anything may be looking in the wrong place, and its "there is none" is no answer.
+//!
+//! Keeps true: what was shown is remembered over reloads and restarts, for exactly the configuration that it was shown
+//! under, and no secret of that is kept.
+//! Must not know: which sources there are, where this is written down.
+
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use sha2::{Digest as _, Sha256};
+
+/// Configurations remembered: more than anybody goes back to.
+const MOST: usize = 64;
+
+/// A configuration, as 128 bits of a hash.
+type Digest = [u8; 16];
+
+/// All that was shown.
+#[derive(Debug, Default)]
+pub struct Proven(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    /// The oldest first.
+    shown: Vec<Digest>,
+    /// Something was shown that isn't written down.
+    changed: bool,
+}
+
+/// One thing to be shown, under one configuration.
+#[derive(Debug)]
+pub struct Proof {
+    proven: Arc<Proven>,
+    digest: Digest,
+    /// Given by this very object: the others needn't be looked through.
+    given: AtomicBool,
+    doubted_since: Mutex<Option<Duration>>,
+}
+
+// === impl Proven ===
+
+impl Proven {
+    /// What is to be shown, and each part of the configuration that it is shown under.
+    pub fn proof(self: &Arc<Self>, parts: &[&str]) -> Proof {
+        let mut hash = Sha256::new();
+        for part in parts {
+            // With its length, so that no two lists read alike.
+            hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+            hash.update(part);
+        }
+        let mut digest = [0; 16];
+        for (byte, hashed) in digest.iter_mut().zip(hash.finalize()) {
+            *byte = hashed;
+        }
+        Proof {
+            proven: Arc::clone(self),
+            digest,
+            given: AtomicBool::new(false),
+            doubted_since: Mutex::default(),
+        }
+    }
+
+    /// Takes up what a former process wrote down. Lines that aren't of its making are left out.
+    pub fn put_back(&self, text: &str) {
+        let mut state = self.lock();
+        for digest in text.lines().filter_map(parse) {
+            state.add(digest);
+        }
+    }
+
+    /// Everything, to be written down; `None` where nothing has changed since.
+    pub fn take_changed(&self) -> Option<String> {
+        let mut state = self.lock();
+        if !std::mem::take(&mut state.changed) {
+            return None;
+        }
+        let mut text = String::new();
+        for digest in &state.shown {
+            for byte in digest {
+                // Never fails on a string.
+                let _ = write!(text, "{byte:02x}");
+            }
+            text.push('\n');
+        }
+        Some(text)
+    }
+
+    /// What was taken could not be written down.
+    pub fn not_kept(&self) {
+        self.lock().changed = true;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Whether that is news.
+    fn add(&mut self, digest: Digest) -> bool {
+        let news = !self.shown.contains(&digest);
+        if news {
+            if self.shown.len() >= MOST {
+                self.shown.remove(0);
+            }
+            self.shown.push(digest);
+        }
+        news
+    }
+}
+
+fn parse(line: &str) -> Option<Digest> {
+    let mut digest = [0; 16];
+    if line.len() != 32 || !line.is_ascii() {
+        return None;
+    }
+    for (place, byte) in digest.iter_mut().enumerate() {
+        let digits = line.get(place * 2..place * 2 + 2)?;
+        *byte = u8::from_str_radix(digits, 16).ok()?;
+    }
+    Some(digest)
+}
+
+// === impl Proof ===
+
+impl Proof {
+    /// It was shown.
+    pub fn give(&self) {
+        if !self.given.load(Ordering::Relaxed) {
+            self.given.store(true, Ordering::Relaxed);
+            let mut state = self.proven.lock();
+            state.changed |= state.add(self.digest);
+        }
+    }
+
+    /// Whether it ever was.
+    pub fn holds(&self) -> bool {
+        self.given.load(Ordering::Relaxed) || self.proven.lock().shown.contains(&self.digest)
+    }
+
+    /// Since when it has been missed; and whether `now` is the first time.
+    pub fn missed(&self, now: Duration) -> (Duration, bool) {
+        let missed = self.doubted_since.lock();
+        let mut since = missed.unwrap_or_else(PoisonError::into_inner);
+        let first = since.is_none();
+        (*since.get_or_insert(now), first)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_shown_holds_for_its_configuration_alone_and_outlives_the_process() {
+        let proven = Arc::new(Proven::default());
+        let parts = ["accounts", "db.example:27017", "live", "astrologers"];
+        let proof = proven.proof(&parts);
+        assert!(!proof.holds());
+        assert_eq!(proven.take_changed(), None);
+        proof.give();
+        assert!(
+            proof.holds() && proven.proof(&parts).holds(),
+            "after a reload"
+        );
+        for other in [
+            ["accounts", "db.example:27017", "liv", "eastrologers"],
+            ["accounts", "db.example:27018", "live", "astrologers"],
+            ["streams", "db.example:27017", "live", "astrologers"],
+        ] {
+            assert!(!proven.proof(&other).holds(), "{other:?}");
+        }
+        let text = proven.take_changed().unwrap();
+        assert!(!text.contains("astrologers"), "{text}");
+        assert_eq!(proven.take_changed(), None);
+        proof.give();
+        assert_eq!(proven.take_changed(), None, "no news");
+        proven.not_kept();
+        assert_eq!(proven.take_changed().as_deref(), Some(text.as_str()));
+
+        let next = Arc::new(Proven::default());
+        let proof = next.proof(&parts);
+        next.put_back(&format!("not a line of ours\n{text}{}\n", "é".repeat(16)));
+        assert!(proof.holds(), "a source is made before the file is read");
+        assert_eq!(next.take_changed(), None);
+    }
+
+    #[test]
+    fn the_latest_configurations_are_remembered() {
+        let proven = Arc::new(Proven::default());
+        let proof = |number: usize| proven.proof(&[&number.to_string()]);
+        for number in 0..=MOST {
+            proof(number).give();
+        }
+        assert!(!proof(0).holds() && proof(1).holds() && proof(MOST).holds());
+        assert_eq!(proven.take_changed().unwrap().lines().count(), MOST);
+    }
+
+    #[test]
+    fn what_is_missing_is_missed_since_the_first_time() {
+        let proof = Arc::new(Proven::default()).proof(&[]);
+        let at = Duration::from_secs;
+        assert_eq!(proof.missed(at(5)), (at(5), true));
+        assert_eq!(proof.missed(at(9)), (at(5), false));
+    }
+}
