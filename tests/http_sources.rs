@@ -85,7 +85,7 @@ fn the_app_says_who_is_in_good_standing_and_what_is_live() {
     // 401 and 403 in the app's own words.
     site.account(
         VIEWER,
-        &json!({"isSuspended": true, "suspensionReason": "Spam"}),
+        &json!({"isSuspended": true, "suspensionReason": "Spam", "suspendedAt": "2026-11-01"}),
     );
     let mut suspended = Value::Null;
     site.renewd.eventually("the suspension counts", |_| {
@@ -94,6 +94,7 @@ fn the_app_says_who_is_in_good_standing_and_what_is_live() {
     });
     assert_eq!(suspended["message"], "Your account has been suspended");
     assert_eq!(suspended["reason"], "Spam");
+    assert_eq!(suspended["suspendedAt"], "2026-11-01T00:00:00.000Z");
     site.account(VIEWER, &json!({"isSuspended": false}));
     assert_eq!(code(as_viewer()), said(200, "ok"));
     site.login(VIEWER, &json!({}));

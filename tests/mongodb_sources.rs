@@ -73,6 +73,7 @@ fn every_row_of_the_table_from_documents_that_mongoose_wrote() {
         if suspended {
             assert_eq!(answer["code"], "account_suspended");
             assert_eq!(answer["reason"], "Spam");
+            assert_eq!(answer["suspendedAt"], "2026-11-01T00:00:00.000Z");
             let message = answer["message"].as_str().unwrap();
             assert!(message.contains("suspend"), "{message}");
         }
@@ -88,10 +89,16 @@ fn every_row_of_the_table_from_documents_that_mongoose_wrote() {
     // Signed in on another device: the new login works at once, the old one is replaced.
     let elsewhere = site.login(VIEWER, &json!({}));
     assert_eq!(code(site.ask(&elsewhere, 7, "subscriber")), said(200, "ok"));
-    assert_eq!(code(as_viewer()), said(401, "session_replaced"));
+    let (status, answer) = as_viewer();
+    let message = answer["message"].as_str().unwrap();
+    assert!(message.contains("another device"), "{message}");
+    assert_eq!(code((status, answer)), said(401, "session_replaced"));
     site.account(VIEWER, &json!({"activeSession": null}));
     site.renewd.eventually("the sign-out counts", |_| {
-        code(site.ask(&elsewhere, 7, "subscriber")) == said(401, "session_replaced")
+        let (status, answer) = site.ask(&elsewhere, 7, "subscriber");
+        let message = answer["message"].as_str().unwrap_or_default();
+        assert!(!message.contains("another device"), "{message}");
+        code((status, answer)) == said(401, "session_replaced")
     });
     let refused = |reason: &str| {
         let series = format!("renewd_unauthenticated_total{{reason=\"{reason}\"}}");

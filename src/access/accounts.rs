@@ -37,6 +37,8 @@ pub struct Denial {
     pub message: Box<str>,
     /// The account's own reason, for `reason` in the answer.
     pub reason: Option<Box<str>>,
+    /// When it was suspended, as the source writes times, for `suspendedAt` in the answer.
+    pub suspended_at: Option<Box<str>>,
 }
 
 impl Denial {
@@ -46,6 +48,7 @@ impl Denial {
             outcome,
             message: message.into(),
             reason: None,
+            suspended_at: None,
         }
     }
 }
@@ -181,10 +184,12 @@ fn verdict(account: &Account, session: Option<&str>, checks_session: bool) -> Re
         Account::Good { session: current } => {
             let same = session.is_some() && session == current.as_deref();
             if checks_session && !same {
-                return Err(Denial::new(
-                    Outcome::SessionReplaced,
-                    "Signed in on another device; sign in again",
-                ));
+                let message = match (session, current) {
+                    (_, None) => "Signed out: the account has no session; sign in again",
+                    (None, _) => "This login has no session; sign in again",
+                    _ => "Signed in on another device; sign in again",
+                };
+                return Err(Denial::new(Outcome::SessionReplaced, message));
             }
             Ok(())
         }
@@ -203,17 +208,18 @@ mod tests {
 
     #[test]
     fn a_session_that_is_missing_on_either_side_is_replaced() {
-        for (current, presented, fine) in [
-            (Some("one"), Some("one"), true),
-            (Some("one"), Some("two"), false),
-            (Some("one"), None, false),
-            (None, Some("one"), false),
-            (None, None, false),
+        for (current, presented, said) in [
+            (Some("one"), Some("one"), None),
+            (Some("one"), Some("two"), Some("another device")),
+            (Some("one"), None, Some("This login has no session")),
+            (None, Some("one"), Some("Signed out")),
+            (None, None, Some("Signed out")),
         ] {
-            let result = verdict(&good(current), presented, true);
-            assert_eq!(result.is_ok(), fine, "{current:?} {presented:?}");
-            if let Err(denial) = result {
+            let denial = verdict(&good(current), presented, true).err();
+            assert_eq!(denial.is_some(), said.is_some(), "{current:?} {presented:?}");
+            if let (Some(denial), Some(said)) = (denial, said) {
                 assert_eq!(denial.outcome, Outcome::SessionReplaced);
+                assert!(denial.message.contains(said), "{}", denial.message);
             }
             assert_eq!(verdict(&good(current), presented, false), Ok(()));
         }

@@ -192,6 +192,7 @@ fn account(answer: &Answer) -> Result<Account, Failure> {
     Ok(Account::Denied(Denial {
         message: text("message").unwrap_or(denial.message),
         reason: text("reason"),
+        suspended_at: text("suspendedAt"),
         outcome: denial.outcome,
     }))
 }
@@ -338,13 +339,15 @@ mod tests {
         ));
         let Ok(Account::Denied(denial)) = account(&answer(
             403,
-            r#"{"message":"Account\nsuspended","reason":"spam"}"#,
+            r#"{"message":"Account\nsuspended","reason":"spam","suspendedAt":"2026-11-01T00:00:00.000Z"}"#,
         )) else {
             panic!("not denied");
         };
         assert_eq!(denial.outcome, Outcome::AccountSuspended);
         assert_eq!(&*denial.message, "Account suspended");
         assert_eq!(denial.reason.as_deref(), Some("spam"));
+        let at = denial.suspended_at.as_deref();
+        assert_eq!(at, Some("2026-11-01T00:00:00.000Z"));
         for status in [302, 404, 429, 500] {
             assert!(account(&answer(status, "{}")).is_err(), "{status}");
         }

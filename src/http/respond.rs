@@ -26,15 +26,24 @@ pub fn json(status: StatusCode, body: impl Into<Bytes>) -> Response<Body> {
 
 /// `{"success":false,"code":…,"message":…}`.
 pub fn failure(status: StatusCode, code: &str, message: &str) -> Response<Body> {
-    failure_because(status, code, message, None)
+    failure_because(status, code, message, Because::default())
 }
 
-/// The same with a `reason`, where there is one.
+/// What an account's refusal says besides; each only where it is known.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Because<'a> {
+    /// `reason`.
+    pub reason: Option<&'a str>,
+    /// `suspendedAt`.
+    pub suspended_at: Option<&'a str>,
+}
+
+/// The same with what is known of why.
 pub fn failure_because(
     status: StatusCode,
     code: &str,
     message: &str,
-    reason: Option<&str>,
+    because: Because<'_>,
 ) -> Response<Body> {
     #[derive(Serialize)]
     struct Failure<'a> {
@@ -43,12 +52,15 @@ pub fn failure_because(
         message: &'a str,
         #[serde(skip_serializing_if = "Option::is_none")]
         reason: Option<&'a str>,
+        #[serde(rename = "suspendedAt", skip_serializing_if = "Option::is_none")]
+        suspended_at: Option<&'a str>,
     }
     let failure = Failure {
         success: false,
         code,
         message,
-        reason,
+        reason: because.reason,
+        suspended_at: because.suspended_at,
     };
     // Strings always serialise; an empty body would still carry the status.
     json(status, serde_json::to_vec(&failure).unwrap_or_default())

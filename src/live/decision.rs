@@ -130,6 +130,8 @@ pub struct Refusal {
     pub message: Cow<'static, str>,
     /// The account's own reason, where it has one.
     pub reason: Option<Box<str>>,
+    /// Since when the account is suspended, where it says so.
+    pub suspended_at: Option<Box<str>>,
     /// Why the login was refused, for operators; `None` where it was not the login.
     pub unauthenticated: Option<UnauthenticatedReason>,
     /// When to come back, where that helps.
@@ -151,6 +153,7 @@ impl Refusal {
             outcome,
             message: message.into(),
             reason: None,
+            suspended_at: None,
             unauthenticated: None,
             retry: None,
         }
@@ -199,6 +202,7 @@ impl Refusal {
         };
         Self {
             reason: denial.reason,
+            suspended_at: denial.suspended_at,
             unauthenticated,
             ..Self::new(denial.outcome, String::from(denial.message))
         }

@@ -13,7 +13,7 @@ use super::decision::{Refusal, Retry};
 use super::lifetime::Lifetimes;
 use crate::access::sessions::User;
 use crate::http::body::Body;
-use crate::http::respond;
+use crate::http::respond::{self, Because};
 use crate::limit;
 use crate::role::Role;
 use crate::telemetry::labels::Outcome;
@@ -111,7 +111,10 @@ pub fn refusal(refusal: &Refusal) -> Response<Body> {
         status(refusal.outcome),
         refusal.outcome.code(),
         &refusal.message,
-        refusal.reason.as_deref(),
+        Because {
+            reason: refusal.reason.as_deref(),
+            suspended_at: refusal.suspended_at.as_deref(),
+        },
     );
     match &refusal.retry {
         Some(Retry::After(wait)) => {

@@ -3,6 +3,7 @@
 //! Must not know: who asks.
 
 use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
 
 use mongodb::bson::oid::ObjectId;
 use mongodb::bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc};
@@ -20,6 +21,15 @@ use crate::telemetry::labels::Outcome;
 
 /// A reason's greatest length in characters: it is shown to people.
 const LONGEST_REASON: usize = 500;
+
+/// Where the current app's documents say since when they are suspended.
+const SUSPENDED_AT: &str = "suspendedAt";
+
+/// A time's greatest length in characters, where it is kept as text.
+const LONGEST_TIME: usize = 64;
+
+/// 10000-01-01, in milliseconds since the Unix epoch: what has no four digits for its year isn't written.
+const YEAR_10000: u64 = 253_402_300_800_000;
 
 /// A collection of accounts.
 #[derive(Debug)]
@@ -109,8 +119,9 @@ fn projection(fields: &AccountsCollection) -> Document {
         .deny_when
         .iter()
         .flat_map(|rule| std::iter::once(&rule.field).chain(&rule.reason_field));
-    let paths = rules.chain(&fields.session_field);
-    document::projection(paths.map(String::as_str))
+    let paths = rules.chain(&fields.session_field).map(String::as_str);
+    let suspends = fields.deny_when.iter().any(|rule| rule.suspends);
+    document::projection(paths.chain(suspends.then_some(SUSPENDED_AT)))
 }
 
 /// What cannot be read of an account is no answer: it is neither suspended nor in good standing.
@@ -153,9 +164,28 @@ fn denial(found: &RawDocument, rule: &DenyRule) -> Denial {
         .reason_field
         .as_deref()
         .and_then(|field| document::identifier(document::first(found, field)?));
+    let suspended_at = rule
+        .suspends
+        .then(|| time(document::first(found, SUSPENDED_AT)?))
+        .flatten();
     Denial {
         reason: reason.and_then(|reason| cleaned(&reason, LONGEST_REASON)),
+        suspended_at,
         ..denial
+    }
+}
+
+/// A date as JavaScript writes it into JSON, or the text that stands in its place.
+fn time(value: RawBsonRef<'_>) -> Option<Box<str>> {
+    match value {
+        RawBsonRef::DateTime(time) => {
+            let millis = u64::try_from(time.timestamp_millis()).ok();
+            let millis = millis.filter(|millis| *millis < YEAR_10000)?;
+            let time = UNIX_EPOCH + Duration::from_millis(millis);
+            Some(humantime::format_rfc3339_millis(time).to_string().into())
+        }
+        RawBsonRef::String(text) => cleaned(text, LONGEST_TIME),
+        _ => None,
     }
 }
 
@@ -194,6 +224,28 @@ mod tests {
     }
 
     #[test]
+    fn a_suspension_says_since_when_where_the_document_does() {
+        for (at, said) in [
+            (
+                Bson::DateTime(DateTime::from_millis(1_793_491_200_123)),
+                Some("2026-11-01T00:00:00.123Z"),
+            ),
+            (Bson::String("last\nweek".into()), Some("last week")),
+            (Bson::DateTime(DateTime::MAX), None),
+            (Bson::DateTime(DateTime::from_millis(-1)), None),
+            (Bson::Null, None),
+            (Bson::Boolean(true), None),
+        ] {
+            let found = doc! { "isSuspended": true, "suspendedAt": at };
+            let found = RawDocumentBuf::try_from(&found).unwrap();
+            let Ok(Account::Denied(denial)) = account(&found, &fields()) else {
+                panic!("not denied");
+            };
+            assert_eq!(denial.suspended_at.as_deref(), said);
+        }
+    }
+
+    #[test]
     fn an_account_in_good_standing_has_its_session() {
         let found = rawdoc! { "isSuspended": false, "activeSession": { "sessionId": "one" } };
         let session = Some("one".into());
@@ -226,7 +278,7 @@ mod tests {
             ..fields.deny_when[0].clone()
         });
         let asked: Vec<String> = projection(&fields).keys().cloned().collect();
-        assert_eq!(asked, ["_id", "isSuspended", "a"]);
+        assert_eq!(asked, ["_id", "isSuspended", "a", "suspendedAt"]);
     }
 
     #[test]
