@@ -195,8 +195,7 @@ impl Service {
         if rules.any(|rule| rule.refuses(request.method(), &readings, client, overridden)) {
             return (Handler::Reject, self.ours(&asked, not_found()));
         }
-        let mode = config.decision.mode;
-        let enforcing = mode == DecisionMode::Enforce && config.decision.enforce_percent > 0;
+        let enforcing = config.decision.is_enforcing();
         let found = asked.snapshot.owned.classify(target, &readings);
         drop(readings); // a hostile target's are large, and what follows waits
         let kept = enforcing && found.is_kept(routes.below == BelowOwned::Refuse);
@@ -207,7 +206,9 @@ impl Service {
                 .leaves_preflight(request.method(), target);
         match found {
             Match::Served(route)
-                if *request.method() == Method::POST && mode != DecisionMode::Off =>
+                if *request.method() == Method::POST
+                    && (config.decision.mode != DecisionMode::Off
+                        || live::may_drain(asked.snapshot)) =>
             {
                 let endpoint = match route {
                     Route::Token => Endpoint::Token,
@@ -247,9 +248,10 @@ impl Service {
             live::Answer::Ours(response) => (Handler::Live, self.ours(&asked, response)),
             live::Answer::Backends { request, outcome } => {
                 let forwarded = self.forward(&asked, Box::new(request), false).await;
-                self.shared
-                    .metrics
-                    .shadow_decision(outcome, forwarded.backend);
+                if let Some(outcome) = outcome {
+                    let metrics = &self.shared.metrics;
+                    metrics.shadow_decision(outcome, forwarded.backend);
+                }
                 (Handler::Forward, forwarded.response)
             }
             live::Answer::ClientGone => {

@@ -54,6 +54,7 @@ impl Told {
                 degraded: Vec::new(),
                 mode: "observe",
                 enforce_percent: 25,
+                draining_publishers: 0,
             }),
             token,
             problems: Vec::new(),
@@ -81,6 +82,7 @@ impl Daemon for Told {
             uptime_seconds: 61,
             mode: "enforce",
             enforce_percent: 100,
+            draining_publishers: 0,
             config: ConfigStatus {
                 path: "/etc/renewd/config.toml".to_owned(),
                 hash: "abc".to_owned(),
@@ -299,6 +301,7 @@ async fn readiness_fails_only_while_starting_draining_or_without_an_upstream() {
             degraded: degraded.clone(),
             mode: "observe",
             enforce_percent: 25,
+            draining_publishers: 7,
         };
         let answer = ask(address, "GET /readyz", &[], "").await;
         assert_eq!(answer.status, plain, "{reason}");
@@ -309,7 +312,8 @@ async fn readiness_fails_only_while_starting_draining_or_without_an_upstream() {
                 "reason": reason,
                 "degraded": degraded,
                 "mode": "observe",
-                "enforce_percent": 25
+                "enforce_percent": 25,
+                "draining_publishers": 7
             })
         );
         let answer = ask(address, "GET /readyz?tokens", &[], "").await;

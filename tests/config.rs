@@ -391,6 +391,26 @@ fn check_notes_what_only_the_unit_has_and_says_valid() {
 }
 
 #[test]
+fn check_says_whose_tokens_are_still_renewed_here() {
+    for (decision, key) in [
+        ("mode = \"off\"", "decision.mode"),
+        ("mode = \"observe\"", "decision.mode"),
+        ("enforce_percent = 99", "decision.enforce_percent"),
+    ] {
+        let text = base_with_streams() + "\n[decision]\n" + decision;
+        let (code, _, stderr) = Check::of(&text).run(true, false);
+        let note = format!("note: `{key}`: publishers who hold tokens given here");
+        assert_eq!((code, stderr.contains(&note)), (0, true), "{stderr}");
+        let (code, _, stderr) = Check::of(&(text + "\ndrain_holders = false\n")).run(true, false);
+        assert_eq!(
+            (code, stderr.contains("publishers")),
+            (0, false),
+            "{stderr}"
+        );
+    }
+}
+
+#[test]
 fn what_check_lets_pass_for_the_unit_run_refuses() {
     let text = base_without("").replace("env:JWT_SECRET", "env:RENEWD_TEST_UNSET");
     let environment = FixedEnvironment {

@@ -54,6 +54,13 @@ fn headers(login: &str) -> String {
     format!("Authorization: Bearer {login}\r\nContent-Type: application/json\r\n")
 }
 
+/// As the stream's owner, with the uid that they publish under.
+fn publish(renewd: &Renewd, path: &str, login: &str) -> Response {
+    let body = json!({"channelName": CHANNEL, "uid": 1, "role": "publisher"});
+    let asked = request("POST", path, &headers(login), &body.to_string());
+    send(renewd.public, &asked)
+}
+
 fn ask(renewd: &Renewd, path: &str, login: &str) -> Response {
     let body = json!({"channelName": CHANNEL, "uid": 77, "role": "subscriber"});
     let asked = request("POST", path, &headers(login), &body.to_string());
@@ -292,6 +299,139 @@ fn off_is_a_pure_proxy() {
         .lines()
         .filter(|line| line.starts_with("renewd_token_requests_total") && !line.ends_with(" 0"));
     assert_eq!(ours.count(), 0);
+}
+
+// === draining ===
+
+/// The modes in which answers are the backend's.
+const BACK: [&str; 4] = [
+    "mode = \"off\"",
+    "mode = \"observe\"",
+    "enforce_percent = 0",
+    "mode = \"off\"\nenforce_percent = 50",
+];
+
+const REFRESH: &str = "/api/live/refresh-token";
+
+/// With the app's own logins, which both sides read.
+fn of_the_app(app: &Express, decision: &str) -> Settings {
+    Settings {
+        jwt: app::settings(app).jwt,
+        ..settings(app, decision)
+    }
+}
+
+fn draining() -> (Express, Renewd) {
+    let app = app::start(Version::Four);
+    let renewd = Renewd::start(&of_the_app(&app, ""));
+    (app, renewd)
+}
+
+#[test]
+fn a_publisher_who_holds_a_token_renews_it_here_after_a_change_of_mode_and_nobody_else_does() {
+    let (app, renewd) = draining();
+    let (owner, viewer) = (app.login(ASTROLOGER), app.login(VIEWER));
+    app.control("/streams", &json!({ "astrologerId": ASTROLOGER }));
+    assert_eq!(publish(&renewd, "/api/live/token", &owner).status, 200);
+    assert_eq!(ask(&renewd, "/api/live/token", &viewer).status, 200);
+    let is_the_apps = |answer: &Response| answer.header("x-dns-prefetch-control").is_some();
+    for decision in BACK {
+        save(&renewd, &of_the_app(&app, decision));
+        for path in [REFRESH, "/api/live/token"] {
+            let answer = publish(&renewd, path, &owner);
+            assert_eq!(answer.status, 200, "{decision} {path}");
+            assert!(!is_the_apps(&answer), "{decision} {path}");
+            let data = &answer.json()["data"];
+            assert_eq!(data["role"], "publisher", "{decision} {path}");
+            assert!(data["refreshAt"].is_string());
+        }
+        for (what, answer) in [
+            ("a viewer's", ask(&renewd, REFRESH, &viewer)),
+            ("a stranger's", publish(&renewd, REFRESH, &viewer)),
+            ("an owner's other role", ask(&renewd, REFRESH, &owner)),
+            ("a login of nobody's", publish(&renewd, REFRESH, "nonsense")),
+        ] {
+            assert!(is_the_apps(&answer), "{decision}: {what}");
+        }
+        let ready = renewd.ask_admin("GET", "/readyz", "").json();
+        assert_eq!(ready["draining_publishers"], 1, "{decision}: {ready}");
+        let status = renewd.ask_admin("GET", "/v1/status", "").json();
+        assert_eq!(status["draining_publishers"], 1, "{decision}: {status}");
+        renewd.eventually("the metric says so", |renewd| {
+            renewd.metrics().contains("renewd_draining_publishers 1\n")
+        });
+    }
+    let sessions = renewd.ask_admin("GET", "/v1/sessions", "").json();
+    let sessions = sessions["sessions"].as_array().unwrap();
+    let held = sessions
+        .iter()
+        .find(|session| session["role"] == "publisher");
+    assert_eq!(
+        held.unwrap()["refreshes"],
+        8,
+        "each yes extends the session"
+    );
+    let renewed = "renewd_token_requests_total{endpoint=\"refresh\",role=\"publisher\",outcome=\"ok\",class=\"ok\"}";
+    assert!((renewd.metric(renewed) - 8.0).abs() < f64::EPSILON);
+
+    save(
+        &renewd,
+        &of_the_app(&app, "mode = \"off\"\ndrain_holders = false"),
+    );
+    assert!(is_the_apps(&publish(&renewd, REFRESH, &owner)));
+    let ready = renewd.ask_admin("GET", "/readyz", "").json();
+    assert!(ready.get("draining_publishers").is_none(), "{ready}");
+    save(&renewd, &of_the_app(&app, "# back to the default"));
+    assert!(!is_the_apps(&publish(&renewd, REFRESH, &owner)));
+    let ready = renewd.ask_admin("GET", "/readyz", "").json();
+    assert!(ready.get("draining_publishers").is_none(), "{ready}");
+}
+
+#[test]
+fn what_a_drained_publisher_is_refused_is_forwarded_and_counted() {
+    for decision in ["mode = \"off\"", "mode = \"observe\""] {
+        let (app, renewd) = draining();
+        let owner = app.login(ASTROLOGER);
+        app.control("/streams", &json!({ "astrologerId": ASTROLOGER }));
+        assert_eq!(publish(&renewd, "/api/live/token", &owner).status, 200);
+        save(&renewd, &of_the_app(&app, decision));
+        assert_eq!(publish(&renewd, REFRESH, &owner).status, 200);
+        assert_eq!(shadow_decisions(&renewd), BTreeMap::new(), "{decision}");
+        let over = format!(
+            "[[stream]]\nchannel = \"{CHANNEL}\"\nowner = \"{ASTROLOGER}\"\nlive = false\n"
+        );
+        support::ask::change_streams(&renewd, &over);
+        let refused = publish(&renewd, REFRESH, &owner);
+        assert!(refused.header("x-dns-prefetch-control").is_some());
+        // The app compares a string with an ObjectId.
+        assert_eq!(refused.status, 403, "{decision}");
+        let counted = BTreeMap::from([(shadow("stream_not_live", "4xx"), "1".to_owned())]);
+        assert_eq!(shadow_decisions(&renewd), counted, "{decision}");
+    }
+}
+
+#[test]
+fn while_publishers_drain_the_backend_gets_all_else_as_it_came() {
+    let (app, renewd) = draining();
+    let owner = app.login(ASTROLOGER);
+    app.control("/streams", &json!({ "astrologerId": ASTROLOGER }));
+    assert_eq!(publish(&renewd, "/api/live/token", &owner).status, 200);
+    save(&renewd, &of_the_app(&app, "mode = \"off\""));
+    for length in [0, 5, 16 * 1024, 16 * 1024 + 1, 300_000] {
+        let body: String = ('a'..='z').cycle().take(length).collect();
+        let digest = Sha256::digest(body.as_bytes());
+        let digest = digest.iter().fold(String::new(), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        });
+        let answer = send(
+            renewd.public,
+            &request("POST", "/Wire//Seen/?a=%20b", &headers(&owner), &body),
+        );
+        assert_eq!(answer.status, 200, "{length}");
+        assert_eq!(answer.json()["sha256"], digest, "{length}");
+    }
+    assert_eq!(shadow_decisions(&renewd), BTreeMap::new());
 }
 
 // === the canary ===

@@ -216,7 +216,11 @@ mod tests {
             (None, None, Some("Signed out")),
         ] {
             let denial = verdict(&good(current), presented, true).err();
-            assert_eq!(denial.is_some(), said.is_some(), "{current:?} {presented:?}");
+            assert_eq!(
+                denial.is_some(),
+                said.is_some(),
+                "{current:?} {presented:?}"
+            );
             if let (Some(denial), Some(said)) = (denial, said) {
                 assert_eq!(denial.outcome, Outcome::SessionReplaced);
                 assert!(denial.message.contains(said), "{}", denial.message);

@@ -65,6 +65,7 @@ function show(status) {
     ["phase", status.phase, status.phase === "running"],
     ["running for", since(status.uptime_seconds)],
     ["mode", status.mode === "enforce" && status.enforce_percent < 100 ? `enforce ${status.enforce_percent} %` : status.mode],
+    ...(status.draining_publishers ? [["publishers still renewing here", status.draining_publishers]] : []),
     ["connections", status.connections],
   ]);
   facts("config-facts", [

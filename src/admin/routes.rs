@@ -139,6 +139,9 @@ fn readiness(readiness: &Readiness, tokens: bool) -> Answer {
         degraded: &'a [&'static str],
         mode: &'static str,
         enforce_percent: u8,
+        /// While a drain runs.
+        #[serde(skip_serializing_if = "is_zero")]
+        draining_publishers: u64,
     }
     let (ready, reason) = match readiness.phase {
         Phase::Starting => (false, "starting"),
@@ -160,8 +163,14 @@ fn readiness(readiness: &Readiness, tokens: bool) -> Answer {
             degraded: &readiness.degraded,
             mode: readiness.mode,
             enforce_percent: readiness.enforce_percent,
+            draining_publishers: readiness.draining_publishers,
         },
     )
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// A page elsewhere can post a form without asking, but not JSON: so a change is said in JSON, if only `{}`.

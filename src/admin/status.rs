@@ -15,6 +15,8 @@ pub struct Readiness {
     pub mode: &'static str,
     /// `decision.enforce_percent`.
     pub enforce_percent: u8,
+    /// Publishers who renew tokens here though the backend answers them (`decision.drain_holders`).
+    pub draining_publishers: u64,
 }
 
 /// How far the process is.
@@ -48,6 +50,8 @@ pub struct Status {
     pub mode: &'static str,
     /// `decision.enforce_percent`.
     pub enforce_percent: u8,
+    /// Publishers who renew tokens here though the backend answers them (`decision.drain_holders`).
+    pub draining_publishers: u64,
     /// The configuration and its last reload.
     pub config: ConfigStatus,
     /// The backend servers.

@@ -81,6 +81,7 @@ pub const BUILT: &[BuiltKey] = &[
     key("decision.mode"),
     key("decision.timeout"),
     key("decision.enforce_percent"),
+    key("decision.drain_holders"),
     key("decision.mode_ok_until"),
     key("upstream.servers"),
     key("upstream.connect_timeout"),

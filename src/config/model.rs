@@ -199,6 +199,8 @@ pub struct Decision {
     pub timeout: Duration,
     /// 0 to 100: subjects (by hash) to whom `enforce` applies; the others are observed.
     pub enforce_percent: u8,
+    /// Publishers who hold tokens given here renew them here, whoever else's answers are the backend's.
+    pub drain_holders: bool,
     /// Until when nobody is alerted of a mode that isn't `enforce`, in seconds since the Unix epoch.
     pub mode_ok_until: Option<u64>,
 }
@@ -208,6 +210,11 @@ impl Decision {
     /// without the source's answer.
     pub fn share(left: Duration) -> Duration {
         left * 4 / 5
+    }
+
+    /// Whether anybody's token requests are answered here.
+    pub fn is_enforcing(&self) -> bool {
+        self.mode == DecisionMode::Enforce && self.enforce_percent > 0
     }
 }
 

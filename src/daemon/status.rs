@@ -19,7 +19,10 @@ use crate::backends::Standing;
 use crate::clock::{Clock, is_plausible};
 use crate::config::secret::Secret;
 use crate::config::{ConfigErrors, Diagnostic};
-use crate::live::explain::{Explanation, Question, explain};
+use crate::live::{
+    self,
+    explain::{Explanation, Question, explain},
+};
 use crate::readiness;
 use crate::role::Role;
 use crate::snapshot::{Shared, Snapshot};
@@ -58,6 +61,7 @@ impl crate::admin::Daemon for AdminView {
                 .collect(),
             mode: snapshot.config.decision.mode.as_str(),
             enforce_percent: snapshot.config.decision.enforce_percent,
+            draining_publishers: self.draining(&snapshot),
         }
     }
 
@@ -74,6 +78,7 @@ impl crate::admin::Daemon for AdminView {
             uptime_seconds: uptime,
             mode: snapshot.config.decision.mode.as_str(),
             enforce_percent: snapshot.config.decision.enforce_percent,
+            draining_publishers: self.draining(&snapshot),
             config: self.config_status(),
             upstreams: upstreams(&snapshot),
             sources: sources(&snapshot, clock),
@@ -157,6 +162,11 @@ impl AdminView {
         let page = self.shared.metrics.render();
         let found = conditions(&page, &self.history, clock.elapsed(), now);
         unset.into_iter().chain(found).map(condition).collect()
+    }
+
+    fn draining(&self, snapshot: &Snapshot) -> u64 {
+        let now = self.shared.clock.unix_seconds();
+        count(live::draining_publishers(snapshot, now))
     }
 
     fn config_status(&self) -> ConfigStatus {

@@ -11,6 +11,7 @@ use super::lapses;
 use super::source_states::{self, source_states};
 use crate::access::streams::StreamSource;
 use crate::clock::is_plausible;
+use crate::live;
 use crate::role::Role;
 use crate::snapshot::Shared;
 use crate::telemetry::labels::Scope;
@@ -20,6 +21,9 @@ const SLICE: Duration = Duration::from_millis(100);
 
 /// Gauges are renewed every so many slices: once a second.
 const SLICES_A_SECOND: usize = 10;
+
+/// What must be counted session by session is counted every so many seconds.
+const SECONDS_A_COUNT: usize = 5;
 
 /// Runs until the runtime ends.
 pub async fn run(shared: Arc<Shared>) {
@@ -56,6 +60,10 @@ pub async fn run(shared: Arc<Shared>) {
             key_set.keep_fresh();
         }
         source_states::export(&source_states(&snapshot, &shared.clock), &shared.metrics);
+        if turn.is_multiple_of(SLICES_A_SECOND * SECONDS_A_COUNT) {
+            let draining = live::draining_publishers(&snapshot, now);
+            shared.metrics.draining_publishers(draining);
+        }
         for role in Role::ALL {
             shared.metrics.sessions(role, snapshot.sessions.count(role));
         }

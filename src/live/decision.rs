@@ -4,10 +4,11 @@
 //! and never a 403; while observing, nothing is charged.
 //! Must not know: sockets, how a response is written, how a token is made.
 
+mod enforcement;
 pub(super) mod holder;
+mod refusal;
 pub(super) mod sources;
 
-use std::borrow::Cow;
 use std::cell::Cell;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -15,25 +16,25 @@ use std::time::Duration;
 use http::HeaderMap;
 use tokio::time::{Instant, timeout_at};
 
+pub use self::enforcement::{draining_publishers, is_enforced, may_drain};
+pub use self::refusal::{Refusal, Retry};
+
+use self::enforcement::is_to_drain;
 use self::holder::Holder;
 use super::authorize;
 use super::credentials::{authenticate, credentials};
 use super::lifetime::{self, Bounds};
 use super::messaging;
 use super::request::{self, BadBody, TokenRequest};
-use crate::access::accounts::Denial;
 use crate::access::jwt::Claims;
-use crate::access::sessions::{Claim, Ground, Refused, Rules, User};
+use crate::access::sessions::{Claim, Ground, Rules, User};
 use crate::clock::{Clock, timer_now};
 use crate::config::model::{self, DecisionMode, DefaultRole, ZeroUid};
-use crate::limit::{self, Charge};
+use crate::limit::Charge;
 use crate::role::Role;
 use crate::snapshot::Snapshot;
-use crate::telemetry::labels::{Endpoint, Outcome, Scope, UnauthenticatedReason};
+use crate::telemetry::labels::{Endpoint, Outcome, UnauthenticatedReason};
 use crate::telemetry::traffic_labels::LookupOutcome;
-
-/// How long a caller waits before asking again when a source gives no answer.
-const RETRY_UNAVAILABLE: Duration = Duration::from_secs(5);
 
 /// One token request, as far as it was read.
 #[derive(Debug)]
@@ -76,6 +77,8 @@ impl Now {
 pub struct Decision {
     /// Whether the answer is ours to give; otherwise it is only counted.
     pub enforced: bool,
+    /// Whether it is a renewal that is ours only if it is a yes: see [`draining_publishers`].
+    pub drains: bool,
     /// First token or renewal.
     pub endpoint: Endpoint,
     /// From the JWT.
@@ -121,108 +124,6 @@ pub struct Grant {
     pub messaging_id: Option<Box<str>>,
 }
 
-/// A no.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Refusal {
-    /// Which row.
-    pub outcome: Outcome,
-    /// For the client's developer; installed clients show some of these to people.
-    pub message: Cow<'static, str>,
-    /// The account's own reason, where it has one.
-    pub reason: Option<Box<str>>,
-    /// Since when the account is suspended, where it says so.
-    pub suspended_at: Option<Box<str>>,
-    /// Why the login was refused, for operators; `None` where it was not the login.
-    pub unauthenticated: Option<UnauthenticatedReason>,
-    /// When to come back, where that helps.
-    pub retry: Option<Retry>,
-}
-
-/// When to come back.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Retry {
-    /// After this long.
-    After(Duration),
-    /// As the rate limit says.
-    Limited(limit::Refusal),
-}
-
-impl Refusal {
-    pub(super) fn new(outcome: Outcome, message: impl Into<Cow<'static, str>>) -> Self {
-        Self {
-            outcome,
-            message: message.into(),
-            reason: None,
-            suspended_at: None,
-            unauthenticated: None,
-            retry: None,
-        }
-    }
-
-    /// 503: we can't tell now.
-    pub fn unavailable(message: &'static str) -> Self {
-        Self {
-            retry: Some(Retry::After(RETRY_UNAVAILABLE)),
-            ..Self::new(Outcome::Unavailable, message)
-        }
-    }
-
-    /// 503: we can't tell now, and most who send such a login forged it.
-    pub(super) fn unverified(message: &'static str) -> Self {
-        Self {
-            outcome: Outcome::LoginUnverified,
-            ..Self::unavailable(message)
-        }
-    }
-
-    pub(super) fn limited(refusal: limit::Refusal) -> Self {
-        let outcome = match refusal.scope {
-            Scope::Subject | Scope::Address => Outcome::RateLimitedClient,
-            Scope::Channel | Scope::Global => Outcome::RateLimitedShared,
-        };
-        Self {
-            retry: Some(Retry::Limited(refusal)),
-            ..Self::new(outcome, "Too many requests, try again later")
-        }
-    }
-
-    /// 409, also when another worker was faster.
-    pub fn uid_taken() -> Self {
-        Self::new(
-            Outcome::UidTaken,
-            "This uid is in use by someone else in this channel",
-        )
-    }
-
-    fn of_account(denial: Denial) -> Self {
-        let unauthenticated = match denial.outcome {
-            Outcome::Unauthenticated => Some(UnauthenticatedReason::Account),
-            Outcome::SessionReplaced => Some(UnauthenticatedReason::Session),
-            _ => None,
-        };
-        Self {
-            reason: denial.reason,
-            suspended_at: denial.suspended_at,
-            unauthenticated,
-            ..Self::new(denial.outcome, String::from(denial.message))
-        }
-    }
-
-    /// The session table's refusals.
-    pub fn of_session(refused: Refused) -> Self {
-        match refused {
-            Refused::UidTaken => Self::uid_taken(),
-            Refused::TooManyStreams => {
-                Self::new(Outcome::TooManyStreams, "Too many streams at once")
-            }
-            Refused::SessionTooLong => Self::new(
-                Outcome::SessionTooLong,
-                "The session has reached its full length",
-            ),
-        }
-    }
-}
-
 /// Who asks.
 #[derive(Clone, Copy)]
 struct Caller<'a> {
@@ -240,8 +141,16 @@ struct Findings {
     refused_by: Option<Ground>,
 }
 
-/// Decides. Nothing is recorded but rate-limit charges; the caller mints and records the grant.
-pub async fn decide(snapshot: &Snapshot, clock: &Clock, asked: &Asked<'_>, now: Now) -> Decision {
+/// Decides. Nothing is recorded but rate-limit charges; the caller mints and records the grant. `None` where
+/// `decision.mode` is off, but for renewals to drain.
+pub async fn decide(
+    snapshot: &Snapshot,
+    clock: &Clock,
+    asked: &Asked<'_>,
+    now: Now,
+) -> Option<Decision> {
+    let is_off = snapshot.config.decision.mode == DecisionMode::Off;
+    let mut drains = false;
     let mut findings = Findings {
         endpoint: asked.path,
         role: None,
@@ -251,6 +160,7 @@ pub async fn decide(snapshot: &Snapshot, clock: &Clock, asked: &Asked<'_>, now: 
     };
     let (claims, request, enforced, verdict) =
         match authenticate(snapshot, clock, asked.headers, now).await {
+            Err(_) if is_off => return None,
             Err(refusal) => {
                 let enforced = is_enforced(snapshot, None);
                 (
@@ -263,32 +173,43 @@ pub async fn decide(snapshot: &Snapshot, clock: &Clock, asked: &Asked<'_>, now: 
             Ok(claims) => {
                 let enforced = is_enforced(snapshot, Some(&claims.subject));
                 match read_body(snapshot, asked) {
+                    Err(_) if is_off => return None,
                     Err(refusal) => {
                         let refusal = charged(snapshot, asked, enforced, refusal);
                         (Some(claims), None, enforced, Err(refusal))
                     }
                     Ok(request) => {
+                        drains = !enforced && is_to_drain(snapshot, &claims.subject, &request, now);
+                        if is_off && !drains {
+                            return None;
+                        }
+                        let ours = enforced || drains;
                         findings.role = request.role;
                         let caller = Caller {
                             claims: &claims,
                             credentials: credentials(&snapshot.config, asked.headers)
                                 .unwrap_or_default(),
                         };
-                        let judging =
-                            judge(snapshot, caller, &request, enforced, now, &mut findings);
+                        let judging = judge(snapshot, caller, &request, ours, now, &mut findings);
                         // Who asked and whether it is enforced stand by now: a slow source hands nobody to the backend.
                         let judged = timeout_at(now.due, judging).await;
                         let verdict = judged.unwrap_or_else(|_elapsed| {
                             findings.streams = findings.streams.or(Some(LookupOutcome::Error));
                             Err(Refusal::unavailable("The decision took too long"))
                         });
+                        // The backend is the one that tells a drained publisher no.
+                        let is_yes = verdict
+                            .as_ref()
+                            .is_ok_and(|grant| grant.role == Role::Publisher);
+                        let enforced = enforced || drains && is_yes;
                         (Some(claims), Some(request), enforced, verdict)
                     }
                 }
             }
         };
-    Decision {
+    Some(Decision {
         enforced,
+        drains,
         endpoint: findings.endpoint,
         claims,
         request,
@@ -297,21 +218,7 @@ pub async fn decide(snapshot: &Snapshot, clock: &Clock, asked: &Asked<'_>, now: 
         streams: findings.streams,
         refused_by: findings.refused_by,
         verdict,
-    }
-}
-
-/// Whether the answer to this subject is ours to give. While a canary runs, callers without a subject belong to the backend.
-pub fn is_enforced(snapshot: &Snapshot, subject: Option<&str>) -> bool {
-    let decision = &snapshot.config.decision;
-    match (decision.mode, decision.enforce_percent, subject) {
-        (DecisionMode::Observe | DecisionMode::Off, ..) | (_, 0, _) => false,
-        (_, 100, _) => true,
-        // The same subjects on every replica and after every restart.
-        (_, percent, Some(subject)) => {
-            crc32fast::hash(subject.as_bytes()) % 100 < u32::from(percent)
-        }
-        (_, _, None) => false,
-    }
+    })
 }
 
 /// Row 3.

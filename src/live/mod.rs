@@ -18,7 +18,7 @@ mod wire;
 use http::header::CONNECTION;
 use http::{HeaderValue, Request, Response};
 
-pub use self::decision::is_enforced;
+pub use self::decision::{draining_publishers, is_enforced, may_drain};
 
 use self::body::Collected;
 use self::decision::{Asked, Decision, Now, Refusal, Retry};
@@ -44,8 +44,8 @@ pub enum Answer {
     Backends {
         /// The request as it came.
         request: Request<RequestBody>,
-        /// What we would have said.
-        outcome: Outcome,
+        /// What we would have said; `None` where nothing was decided.
+        outcome: Option<Outcome>,
     },
     /// The client went away before its body was read.
     ClientGone,
@@ -76,12 +76,19 @@ pub async fn answer(
         body: collected.whole(),
         client_ip: context.client_ip,
     };
-    let mut decision = decision::decide(snapshot, &shared.clock, &asked, now).await;
+    let decision = decision::decide(snapshot, &shared.clock, &asked, now).await;
+    let Some(mut decision) = decision else {
+        return Answer::Backends {
+            request: Request::from_parts(head, body.replay(collected.taken())),
+            outcome: None,
+        };
+    };
     let (mut response, issued) = match conclude(shared, snapshot, &decision, now) {
         Ok((response, lifetimes)) => (response, Some(lifetimes)),
         Err(refusal) => {
             let response = wire::refusal(&refusal);
             decision.verdict = Err(refusal);
+            decision.enforced &= !decision.drains;
             (response, None)
         }
     };
@@ -97,7 +104,7 @@ pub async fn answer(
     }
     Answer::Backends {
         request: Request::from_parts(head, body.replay(collected.taken())),
-        outcome: decision.outcome(),
+        outcome: Some(decision.outcome()),
     }
 }
 
@@ -170,7 +177,8 @@ fn conclude(
 /// Remembers what sources said: a refusal stands until its source says otherwise, and nothing rests on it meanwhile. A
 /// holder's session learns that it was refused a renewal: should it lapse, that is why.
 fn remember(snapshot: &Snapshot, decision: &Decision, now: Now) {
-    let (true, Some(claims)) = (decision.enforced, &decision.claims) else {
+    let heard = decision.enforced || decision.drains;
+    let (true, Some(claims)) = (heard, &decision.claims) else {
         return;
     };
     let outcome = decision.outcome();

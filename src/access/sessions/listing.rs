@@ -142,6 +142,21 @@ impl Sessions {
         page
     }
 
+    /// How many publishers hold a live token, of those whose subject is taken.
+    pub fn publishers(&self, takes: impl Fn(&str) -> bool, now: u64) -> usize {
+        let now = seconds(now);
+        let counted = self.buckets.iter().map(|bucket| {
+            let bucket = lock(bucket);
+            let publishers = bucket.all().filter(|(_, session)| {
+                session.role == Role::Publisher
+                    && session.is_live(now)
+                    && takes(&session.subject.text())
+            });
+            publishers.count()
+        });
+        counted.sum()
+    }
+
     fn in_order<'a>(
         &self,
         bucket: &'a Bucket,

@@ -153,7 +153,7 @@ pub(super) fn validate(
 }
 
 fn decision(table: &Table<'_>) -> Decision {
-    Decision {
+    let decision = Decision {
         mode: table.choice(
             "mode",
             &DecisionMode::ALL.map(|mode| (mode.as_str(), mode)),
@@ -161,8 +161,21 @@ fn decision(table: &Table<'_>) -> Decision {
         ),
         timeout: table.duration("timeout", POSITIVE_DURATION, seconds(3)),
         enforce_percent: table.number("enforce_percent", 0..=100, 100),
+        drain_holders: table.boolean("drain_holders", true),
         mode_ok_until: mode_ok_until(table),
+    };
+    let (mode, percent) = (table.item("mode"), table.item("enforce_percent"));
+    let enforces_all = decision.is_enforcing() && decision.enforce_percent == 100;
+    if let Some(item) = mode.or(percent)
+        && !enforces_all
+        && decision.drain_holders
+    {
+        item.note(
+            "publishers who hold tokens given here go on renewing them here (decision.drain_holders): \
+             renewd_draining_publishers says how many",
+        );
     }
+    decision
 }
 
 /// A day, or a time of day in UTC (RFC 3339), in Unix seconds. Empty is as good as absent.

@@ -58,6 +58,8 @@ families! {
         "1 for the decision.mode in force, 0 for the others. In any mode but enforce the backend answers the token endpoints.";
     ENFORCE_PERCENT = Kind::Gauge, "renewd_enforce_percent",
         "decision.enforce_percent: the share of subjects to whom decision.mode = enforce applies.";
+    DRAINING_PUBLISHERS = Kind::Gauge, "renewd_draining_publishers",
+        "Publishers who hold tokens given here and renew them here, though the backend answers them by decision.mode or enforce_percent (decision.drain_holders). 0 where everybody is answered here.";
     DECISION_MODE_OK_UNTIL = Kind::Gauge, "renewd_decision_mode_ok_until_timestamp_seconds",
         "decision.mode_ok_until in seconds since the Unix epoch: until then nobody is alerted of a decision.mode or enforce_percent that lets the backend answer. 0 where it is not set.";
     TOKEN_REQUEST_DURATION = Kind::Histogram(DECISION_SECONDS), "renewd_token_request_duration_seconds",

@@ -79,6 +79,7 @@ type HttpTable<T> = [[[OnceLock<T>; STATUSES]; METHODS]; HANDLERS];
 struct DecisionMetrics {
     mode: [Gauge; DecisionMode::ALL.len()],
     enforce_percent: Gauge,
+    draining: Gauge,
     ok_until: Gauge,
 }
 
@@ -90,6 +91,7 @@ impl DecisionMetrics {
             mode: DecisionMode::ALL
                 .map(|mode| registrar.gauge(&families::DECISION_MODE, &[("mode", mode.as_str())])),
             enforce_percent: gauge(&families::ENFORCE_PERCENT),
+            draining: gauge(&families::DRAINING_PUBLISHERS),
             ok_until: gauge(&families::DECISION_MODE_OK_UNTIL),
         }
     }
@@ -240,6 +242,12 @@ impl Metrics {
             .set(f64::from(decision.enforce_percent));
         let ok_until = decision.mode_ok_until.unwrap_or_default();
         self.decision.ok_until.set(ok_until as f64);
+    }
+
+    /// Publishers who renew here what the backend's mode would end.
+    #[allow(clippy::cast_precision_loss)] // exact to 2^53
+    pub fn draining_publishers(&self, count: usize) {
+        self.decision.draining.set(count as f64);
     }
 
     /// One decision that was not enforced; `backend` is the status of the backend's answer, `None` if it gave none.
