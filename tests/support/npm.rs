@@ -23,7 +23,7 @@ fn check_node() {
     assert!(
         is_enough(&version),
         "node is {version}, and the packages under tests/ need {major}.{minor}: `tests/run` brings one along, which \
-         stands at the front of PATH then, as in PATH=\"$PWD/target/tmp/node-VERSION/bin:$PATH\" cargo nextest run"
+         stands at the front of PATH there: do the same with the bin directory of node-VERSION in cargo's temporary directory"
     );
 }
 
