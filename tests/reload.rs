@@ -543,23 +543,17 @@ fn routes_and_mode_are_those_of_the_file_at_the_next_request() {
     assert_eq!(ask("/api/live/token"), 502);
 
     // Who answers the token endpoints is said where operators look: in the log, in the metrics, in readiness.
-    let mode = |mode: &str| renewd.metric(&format!("renewd_decision_mode{{mode=\"{mode}\"}}"));
-    assert_eq!(
-        (mode("enforce"), mode("observe"), mode("off")),
-        (0.0, 0.0, 1.0)
-    );
+    let mode = |mode: &str| renewd.whole(&format!("renewd_decision_mode{{mode=\"{mode}\"}}"));
+    assert_eq!((mode("enforce"), mode("observe"), mode("off")), (0, 0, 1));
     renewd.reconfigure(&Settings {
         tables: "[decision]\nenforce_percent = 25\nmode_ok_until = \"2030-01-02\"\n".to_owned(),
         ..Settings::default()
     });
+    assert_eq!((mode("enforce"), mode("observe"), mode("off")), (1, 0, 0));
+    assert_eq!(renewd.whole("renewd_enforce_percent"), 25);
     assert_eq!(
-        (mode("enforce"), mode("observe"), mode("off")),
-        (1.0, 0.0, 0.0)
-    );
-    assert_eq!(renewd.metric("renewd_enforce_percent"), 25.0);
-    assert_eq!(
-        renewd.metric("renewd_decision_mode_ok_until_timestamp_seconds"),
-        1_893_542_400.0
+        renewd.whole("renewd_decision_mode_ok_until_timestamp_seconds"),
+        1_893_542_400
     );
     let changed = "decision.mode: off -> enforce; decision.enforce_percent: 100 -> 25";
     let said = messages(&renewd, "info");
