@@ -926,3 +926,41 @@ async fn what_cannot_be_replaced_or_seen_is_counted_and_told_once_a_route() {
 fn utf_16_without_a_mark(body: &str) -> Vec<u8> {
     body.encode_utf16().flat_map(u16::to_be_bytes).collect()
 }
+
+/// A request for a list with this login.
+fn closing_as(login: &str) -> String {
+    let close = "Connection: close\r\n\r\n";
+    format!(
+        "GET /answer/list HTTP/1.1\r\nHost: app.test\r\nAuthorization: Bearer {login}\r\n{close}"
+    )
+}
+
+#[tokio::test]
+async fn who_was_handed_a_list_with_their_login_is_a_holder_of_each_channel_in_it() {
+    let limit =
+        "[rate_limit]\nsubject = \"off\"\nchannel = { requests = 1, per = \"1h\", burst = 1 }\n";
+    let (backend, renewd) = start_with(&format!("{RULE}{limit}")).await;
+    let asks = |subject: &str, uid: u32| {
+        let body = format!(r#"{{"channelName":"{CHANNEL}","uid":{uid},"role":"subscriber"}}"#);
+        renewd
+            .post("/api/live/token", &login(subject), &body)
+            .status
+    };
+    assert_eq!((asks("first", 1), asks("second", 2)), (200, 429));
+    let list = sized(&format!("[\"{}\"]", long()));
+    for subject in ["viewer", "watcher", "troll"] {
+        let (_, answer) = asked(&backend, &renewd, &closing_as(&login(subject)), &list).await;
+        assert_eq!(answer.contains("007"), subject != "troll", "{answer}");
+    }
+    asked(&backend, &renewd, &closing("/answer/list"), &list).await;
+    assert_eq!((asks("viewer", 3), asks("troll", 4)), (200, 429));
+    // No session is opened by a list.
+    let sessions = renewd.ask_admin("GET", "/v1/sessions?subject=watcher", "");
+    assert_eq!(sessions.json()["sessions"].as_array().unwrap().len(), 0);
+    // The streams source said yes to them when the list was handed out, and says nothing now.
+    std::fs::remove_file(renewd.file("streams.toml")).unwrap();
+    renewd.eventually("the source is down", |renewd| {
+        renewd.whole(r#"renewd_source_up{source="streams"}"#) == 0
+    });
+    assert_eq!((asks("watcher", 5), asks("second", 6)), (200, 429));
+}

@@ -6,13 +6,13 @@
 
 #![allow(clippy::unwrap_used)] // a test fails by panicking
 
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use mimalloc::MiMalloc;
-use std::num::NonZeroU64;
-
 use renewd::access::logins::Login;
-use renewd::access::sessions::{Basis, Claim, Rules, SWEEPS, Sessions, User};
+use renewd::access::sessions::{Basis, Claim, Handed, Rules, SWEEPS, Sessions, User};
+use renewd::clock::Clock;
 use renewd::role::Role;
 
 #[global_allocator]
@@ -128,4 +128,35 @@ fn one_channel_of_a_million_viewers() {
         table.grant(number, 1, Role::Subscriber, LATER);
     }
     table.holds_a_million_within_bounds("one channel");
+}
+
+/// Callers of a list who hold no session: with 50 channels each, which change after every thousandth of them.
+#[test]
+fn a_million_callers_of_lists_of_fifty_streams() {
+    const MOST: u64 = 100;
+    let table = Table::new();
+    let entry = |number| table.sessions.entry(&channel(number), true);
+    let entries: Vec<_> = (0..2 * MILLION / 1000 + 50).map(entry).collect();
+    let (clock, mut calls) = (Clock::system(), 0);
+    let began = clock.elapsed();
+    // Each asks twice, and finds another list.
+    for round in 0..2 {
+        for number in 0..MILLION {
+            let changes = usize::try_from((round * MILLION + number) / 1000).unwrap();
+            let handed = Handed {
+                subject: &object_id(0x65f1_0000, number),
+                login: NonZeroU64::new(u64::from(number) + 1).map(Login),
+                vouched: true,
+                channels: &entries[changes..changes + 50],
+                expires: LATER,
+            };
+            table.sessions.hand(handed, 1_800_000_000);
+            calls += 1;
+        }
+    }
+    let each = clock.elapsed().saturating_sub(began) / calls;
+    assert_eq!(table.sessions.handed_to(), MILLION as usize);
+    let mebibytes = resident().saturating_sub(table.before) / 1024;
+    println!("a million callers: {mebibytes} MiB, {each:?} a call");
+    assert!(mebibytes <= MOST, "{mebibytes} MiB");
 }

@@ -11,6 +11,7 @@ mod column;
 mod keeping;
 mod links;
 mod listing;
+mod lists;
 mod packed;
 mod record;
 mod resting;
@@ -29,6 +30,8 @@ use self::keeping::Forgotten;
 pub use self::keeping::{Identity, Kept};
 use self::links::{Links, Shard};
 pub use self::listing::{Cursor, Filter, Held, Page};
+use self::lists::Lists;
+pub use self::lists::{Handed, Listed};
 pub use self::record::{Record, Records};
 use self::session::Session;
 pub use self::words::{
@@ -57,6 +60,8 @@ pub struct Sessions {
     bound: Links,
     /// From a subject to the keys of its sessions with a publisher's token.
     publishing: Links,
+    /// Subscribers' tokens that were handed on in lists; no sessions are opened by them.
+    lists: Lists,
     hasher: RandomState,
     counts: Counts,
     max: AtomicUsize,
@@ -125,6 +130,7 @@ impl Sessions {
             buckets: (0..BUCKETS).map(|_| Mutex::default()).collect(),
             bound: Links::new(),
             publishing: Links::new(),
+            lists: Lists::new(),
             hasher: RandomState::new(),
             counts: Counts::default(),
             max: AtomicUsize::new(max),
@@ -206,6 +212,9 @@ impl Sessions {
     ) -> Result<(), Refused> {
         let (now, expires) = (seconds(now), seconds(expires));
         let key = self.key(claim.channel, claim.subject);
+        if let Basis::Decided { login: Some(login) } = basis {
+            self.lists.settle(claim.subject, login);
+        }
         // Held until all is recorded: the same publisher may be asking for another channel on another worker.
         let publishing = self.publishing_of(claim);
         if let Some((subject, publishing)) = &publishing {
@@ -279,6 +288,7 @@ impl Sessions {
     /// Gives the sessions that have lapsed, if their streams are live.
     pub fn sweep(&self, turn: usize, now: u64) -> Vec<Lapse> {
         let now = seconds(now);
+        self.lists.sweep(turn, SWEEPS, now);
         let part = BUCKETS / SWEEPS;
         let first = turn % SWEEPS * part;
         let mut lapses = Vec::new();

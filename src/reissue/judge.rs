@@ -4,6 +4,8 @@
 //! whom a source has refused; one that gave no answer is not waited for again in the same answer.
 //! Must not know: bytes, how a refusal looks.
 
+mod grounds;
+
 use std::collections::HashMap;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -14,7 +16,7 @@ use std::time::Duration;
 use crate::access::accounts::{Account, Accounts};
 use crate::access::jwt::Claims;
 use crate::access::logins::Logins;
-use crate::access::sessions::{Basis, Ground, Grounds, Sessions};
+use crate::access::sessions::{Ground, Sessions};
 use crate::access::streams::{Looked, Lookup, Stream, Streams};
 use crate::agora::reissue::Token;
 use crate::clock::Clock;
@@ -115,6 +117,8 @@ pub struct Question {
 enum Seen {
     Answer {
         bans_caller: bool,
+        /// Whether it is live.
+        open: bool,
         /// Whether the caller may have a publisher's token: it is their stream, or no stream at all.
         publishes: bool,
     },
@@ -176,24 +180,6 @@ impl Judge {
     /// Who asks, if that is known.
     pub fn subject(&self) -> Option<&str> {
         self.caller.as_ref().map(|caller| &*caller.claims.subject)
-    }
-
-    /// What a session is opened on by a token that is handed on. Nothing rests on accounts for a login that they know
-    /// nothing of, or another one instead of; nor is that the holder's latest.
-    pub fn basis(&self, known: &Known) -> Basis {
-        let asked = self.accounts.lookups().is_some();
-        let (vouched, caller) = match (&self.caller, known.account) {
-            (None, _) | (Some(_), Some(Standing::Elsewhere)) => (!asked, None),
-            (Some(caller), _) => (true, Some(caller)),
-        };
-        Basis::HandedOn {
-            login: caller.and_then(|caller| self.logins.session(&caller.claims)),
-            lacks: if vouched {
-                Grounds::NONE
-            } else {
-                Grounds::of(Ground::Account)
-            },
-        }
     }
 
     fn account(&self, known: &Known) -> Option<Standing> {
@@ -363,11 +349,13 @@ impl Judge {
         match looked.lookup {
             Lookup::Found(stream) => Seen::Answer {
                 bans_caller: self.is_banned(&stream),
+                open: stream.is_open(),
                 publishes: self.may_publish(&stream),
             },
             // Nobody is banned from a stream that isn't there.
             Lookup::NotFound => Seen::Answer {
                 bans_caller: false,
+                open: false,
                 publishes: !is_named_like_one(),
             },
             Lookup::NoAnswer { .. } => Seen::NoAnswer,

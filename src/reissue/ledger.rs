@@ -4,12 +4,15 @@
 //! there is nothing but the count.
 //! Must not know: how it was decided.
 
+use super::tally::{Entry, Tally};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::tally::{Entry, Tally};
-use crate::access::sessions::{Basis, Claim, Ground, Rules, Sessions, User};
+use crate::access::logins::Login;
+use crate::access::sessions::{
+    Basis, Claim, Ground, Grounds, Handed, Listed, Rules, Sessions, User,
+};
 use crate::agora::reissue::Token;
 use crate::clock::{Clock, Entropy};
 use crate::context::RequestId;
@@ -43,6 +46,10 @@ pub struct Ledger {
     pub client: Option<IpAddr>,
     /// The verifying JWT's subject.
     pub subject: Option<Box<str>>,
+    /// The session of the verifying JWT, where it says one.
+    pub login: Option<Login>,
+    /// Subscribers' tokens that are to be remembered with their list.
+    pub handing: Mutex<Handing>,
     /// Whether outcomes are only counted.
     pub observing: bool,
     /// What the next audit event will say: one an answer.
@@ -51,6 +58,13 @@ pub struct Ledger {
 
 /// Bytes kept of a channel: above every one that Agora has.
 const AUDITED: usize = 256;
+/// A list on its way.
+#[derive(Debug, Default)]
+pub struct Handing {
+    channels: Vec<Listed>,
+    expires: u64,
+    vouched: bool,
+}
 
 /// A token that is, or would be, issued anew.
 #[derive(Clone, Copy, Debug)]
@@ -61,6 +75,8 @@ pub struct Reissued<'a> {
     pub holder: Option<&'a str>,
     /// What that is opened on.
     pub basis: Basis,
+    /// The sources that said yes.
+    pub yes: Grounds,
     /// When the new one ends, Unix seconds.
     pub expires: u64,
     /// When the old one was found, on the clock's monotonic scale.
@@ -100,6 +116,7 @@ impl Ledger {
             token,
             holder,
             basis,
+            yes,
             expires,
             found,
         } = reissued;
@@ -120,6 +137,37 @@ impl Ledger {
             let now = self.clock.unix_seconds();
             let _ = self.sessions.grant(claim, basis, self.rules, now, expires);
         }
+        if role == Role::Subscriber
+            && let (Some(_), Some(channel)) = (&self.subject, token.channel())
+        {
+            let channel = String::from_utf8_lossy(channel);
+            let entry = self.sessions.entry(&channel, yes.contains(Ground::Stream));
+            let mut handing = self.handing();
+            handing.channels.push(entry);
+            handing.expires = handing.expires.max(expires);
+            handing.vouched = yes.contains(Ground::Account);
+        }
+    }
+
+    /// Remembers whom the list up to here was handed to; call before the last of it leaves.
+    pub fn hand(&self) {
+        let handing = std::mem::take(&mut *self.handing());
+        let (Some(subject), false) = (&self.subject, handing.channels.is_empty()) else {
+            return;
+        };
+        let handed = Handed {
+            subject,
+            login: self.login,
+            vouched: handing.vouched,
+            channels: &handing.channels,
+            expires: handing.expires,
+        };
+        self.sessions.hand(handed, self.clock.unix_seconds());
+    }
+
+    fn handing(&self) -> MutexGuard<'_, Handing> {
+        // A push is whole or not there.
+        self.handing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A token is withheld.
@@ -184,6 +232,7 @@ impl Ledger {
 impl Drop for Ledger {
     /// The answer is over, or broken off.
     fn drop(&mut self) {
+        self.hand();
         let tally = self.tally.get_mut().unwrap_or_else(PoisonError::into_inner);
         if let Some(tally) = tally.take() {
             self.write(&tally);

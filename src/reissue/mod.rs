@@ -81,6 +81,9 @@ pub fn plan<B>(
     let caller = caller(shared, snapshot, request.headers());
     let subject = caller.as_ref().map(|caller| caller.claims.subject.clone());
     let observing = reissue.mode == ReissueMode::Observe || !is_enforced(subject.as_deref());
+    let login = caller
+        .as_ref()
+        .and_then(|caller| snapshot.logins.session(&caller.claims));
     let judge = Judge {
         accounts: Arc::clone(&snapshot.accounts),
         streams: Arc::clone(&snapshot.streams),
@@ -107,6 +110,8 @@ pub fn plan<B>(
         request_id: context.id.clone(),
         client: context.client_ip,
         subject,
+        login,
+        handing: Mutex::default(),
         observing,
         tally: Mutex::default(),
     };

@@ -20,7 +20,7 @@ use super::names::{Before, NEARBY, candidates};
 use super::run::Spelling;
 use super::scan::{Piece, Scanner, Suspect};
 use super::unseen::Beginning;
-use crate::access::sessions::Basis;
+use crate::access::sessions::{Basis, Grounds};
 use crate::agora::reissue::{Fate, Nameless, Project, Recognised, Token};
 use crate::clock::is_plausible;
 use crate::http::rewrite::Rewrite;
@@ -372,8 +372,8 @@ impl Rewriter {
         };
         if !matches!(decided, Decided::Behind) {
             let given = !matches!(decided, Decided::Withheld(_));
-            let basis = parts.judge.basis(&self.known);
-            noting.note(ledger, &verdict, given.then_some(basis));
+            let grounds = grounds(&parts.judge, &noting.token, &self.known);
+            noting.note(ledger, &verdict, given.then_some(grounds));
         }
         decided
     }
@@ -474,7 +474,8 @@ impl Rewriter {
                 holder: None,
                 demoted: false,
             };
-            noting.note(ledger, &granted, Some(judge.basis(&self.known)));
+            let grounds = grounds(judge, &noting.token, &self.known);
+            noting.note(ledger, &granted, Some(grounds));
             return;
         }
         let question = judge.question(&noting.token);
@@ -486,10 +487,16 @@ impl Rewriter {
             known.learn(asking.await);
             let verdict = judge.verdict(&noting.token, &known);
             let verdict = verdict.unwrap_or(Verdict::Unanswered);
-            noting.note(&ledger, &verdict, Some(judge.basis(&known)));
+            let grounds = grounds(&judge, &noting.token, &known);
+            noting.note(&ledger, &verdict, Some(grounds));
             drop(under_way);
         });
     }
+}
+
+/// What a token that is handed on is given on, and who said yes to it.
+fn grounds(judge: &Judge, token: &Token, known: &Known) -> (Basis, Grounds) {
+    (judge.basis(known), judge.yes(token, known))
 }
 
 /// What is to be written down of a token once there is a verdict.
@@ -518,15 +525,16 @@ impl Noting {
     }
 
     /// `made_on` says on what it was granted, if it could be made.
-    fn note(&self, ledger: &Ledger, verdict: &Verdict, made_on: Option<Basis>) {
+    fn note(&self, ledger: &Ledger, verdict: &Verdict, made_on: Option<(Basis, Grounds)>) {
         match verdict {
             Verdict::Granted { .. } if self.stays(verdict) => ledger.short(),
             Verdict::Granted { holder, .. } if made_on.is_some() => {
-                if let (Some(token), Some(basis)) = (self.granted(verdict), made_on) {
+                if let (Some(token), Some((basis, yes))) = (self.granted(verdict), made_on) {
                     ledger.replaced(Reissued {
                         token: &token,
                         holder: holder.as_deref(),
                         basis,
+                        yes,
                         expires: self.expires,
                         found: self.found,
                     });
@@ -560,6 +568,9 @@ impl Rewrite for Rewriter {
 
     fn poll_data(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
         let progress = self.go_on(context);
+        if self.ended && self.items.is_empty() {
+            self.parts.ledger.hand();
+        }
         match (joined(&mut self.output), progress) {
             (Some(data), _) => Poll::Ready(Some(data)),
             (None, Progress::WantsMore) => Poll::Ready(None),
@@ -698,6 +709,8 @@ mod tests {
             request_id: RequestId::from_bits(1, 2),
             client: None,
             subject: Some("ann".into()),
+            login: None,
+            handing: std::sync::Mutex::default(),
             observing,
             tally: Mutex::default(),
         };

@@ -46,6 +46,7 @@ impl Sessions {
         role: Option<Role>,
         now: u64,
     ) {
+        self.lists.refuse(channel, subject);
         let key = self.key(channel, subject);
         if let Some(mut bucket) = self.bucket(key) {
             let found = bucket.find(key, channel, subject);

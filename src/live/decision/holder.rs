@@ -26,9 +26,12 @@ impl Holder<'_> {
     /// The role under which they hold an unexpired token: this one, or whichever.
     pub(super) fn held(&self, role: Option<Role>) -> Option<Role> {
         let (subject, now) = (&self.claims.subject, self.now.unix_seconds());
-        self.snapshot
-            .sessions
-            .held(self.channel, subject, role, now)
+        let sessions = &self.snapshot.sessions;
+        let held = sessions.held(self.channel, subject, role, now);
+        held.or_else(|| {
+            let handed = may_watch(role) && sessions.was_handed(self.channel, subject, now);
+            handed.then_some(Role::Subscriber)
+        })
     }
 
     /// The role in which a renewal may rest on what this source said at the last grant.
@@ -44,7 +47,17 @@ impl Holder<'_> {
         };
         let (subject, now) = (&self.claims.subject, self.now.unix_seconds());
         let sessions = &self.snapshot.sessions;
-        sessions.stands(self.channel, subject, role, (ground, who), now)
+        let (channel, grounds) = (self.channel, (ground, who));
+        let stands = sessions.stands(channel, subject, role, grounds, now);
+        stands.or_else(|| {
+            // What a decision has given them since counts more than a list.
+            let handed = may_watch(role)
+                && sessions
+                    .held(channel, subject, Some(Role::Subscriber), now)
+                    .is_none()
+                && sessions.handed_stands(channel, subject, grounds, now);
+            handed.then_some(Role::Subscriber)
+        })
     }
 
     /// Whether this source said no to what they hold in this role, and has said nothing else since.
@@ -53,4 +66,8 @@ impl Holder<'_> {
         let sessions = &self.snapshot.sessions;
         sessions.is_refused(self.channel, subject, role, ground, now)
     }
+}
+
+fn may_watch(role: Option<Role>) -> bool {
+    role.is_none_or(|role| role == Role::Subscriber)
 }

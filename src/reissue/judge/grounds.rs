@@ -1,0 +1,42 @@
+//! What a token that is handed on is given on, and who said yes to it.
+//!
+//! Must not know: what is asked, or when.
+
+use super::{Judge, Known, Seen, Standing};
+use crate::access::sessions::{Basis, Ground, Grounds};
+use crate::agora::reissue::Token;
+
+impl Judge {
+    /// What a session is opened on by a token that is handed on. Nothing rests on accounts for a login that they know
+    /// nothing of, or another one instead of; nor is that the holder's latest.
+    pub fn basis(&self, known: &Known) -> Basis {
+        let asked = self.accounts.lookups().is_some();
+        let (vouched, caller) = match (&self.caller, known.account) {
+            (None, _) | (Some(_), Some(Standing::Elsewhere)) => (!asked, None),
+            (Some(caller), _) => (true, Some(caller)),
+        };
+        Basis::HandedOn {
+            login: caller.and_then(|caller| self.logins.session(&caller.claims)),
+            lacks: if vouched {
+                Grounds::NONE
+            } else {
+                Grounds::of(Ground::Account)
+            },
+        }
+    }
+
+    /// The sources that said yes to the caller's having this token.
+    pub fn yes(&self, token: &Token, known: &Known) -> Grounds {
+        let account = match self.account(known) {
+            Some(Standing::Good) => Grounds::of(Ground::Account),
+            _ => Grounds::NONE,
+        };
+        let seen = self
+            .question(token)
+            .and_then(|question| known.seen(&question));
+        match seen {
+            Some(Seen::Answer { open: true, .. }) => account.and(Grounds::of(Ground::Stream)),
+            _ => account,
+        }
+    }
+}
