@@ -2,6 +2,7 @@
 //!
 //! Keeps true: a request takes the snapshot once and sees one configuration from start to end. What must survive a
 //! reload (debts, sessions, replaced keys, the last valid streams) is carried from the previous snapshot when one is built.
+//! What can fail comes before anything is made, and what outlives a reload is told of a configuration when that is in force.
 //! Must not know: files, sockets, who reloads.
 
 mod sources;
@@ -83,7 +84,8 @@ pub enum StreamsRead {
 }
 
 impl Snapshot {
-    /// Derives a snapshot. Fails only where the app id or certificate are not what validation promises.
+    /// Derives a snapshot. Fails only where the app id or certificate are not what validation promises, and then has
+    /// changed nothing of what runs.
     pub fn build(
         config: Config,
         streams: StreamsRead,
@@ -93,6 +95,9 @@ impl Snapshot {
         clock: &Clock,
         control: &Control,
     ) -> Result<Self, BuildError> {
+        // First what can fail: what comes after it makes series and tasks, and shows in what is carried over.
+        let certificate = &config.agora.app_certificate;
+        let signer = Arc::new(Signer::new(&config.agora.app_id, certificate)?);
         let verifier = previous.map(|previous| &previous.verifier);
         let key_set = KeySet::of(
             &config.jwt,
@@ -119,16 +124,11 @@ impl Snapshot {
         let accounts = sources.accounts();
         let authorizer = sources.authorizer();
         let streams = sources.streams(streams);
-        let sessions = match previous {
-            Some(previous) => {
-                previous.sessions.set_max(config.sessions.max);
-                Arc::clone(&previous.sessions)
-            }
-            None => Arc::new(Sessions::new(config.sessions.max)),
-        };
+        let sessions = previous.map_or_else(
+            || Arc::new(Sessions::new(config.sessions.max)),
+            |previous| Arc::clone(&previous.sessions),
+        );
         let logins = previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.logins));
-        let certificate = &config.agora.app_certificate;
-        let signer = Arc::new(Signer::new(&config.agora.app_id, certificate)?);
         let rules = config.reissue.rules.iter();
         Ok(Self {
             owned: OwnedPaths::new(
@@ -226,4 +226,12 @@ pub struct Shared {
     pub connections: AtomicUsize,
     /// Set with the one warning about an untrusted private peer that speaks for others.
     pub untrusted_proxy_seen: OnceLock<()>,
+}
+
+impl Shared {
+    /// Puts a snapshot in force: the next request is decided by it.
+    pub fn put_in_force(&self, snapshot: Snapshot) {
+        snapshot.sessions.set_max(snapshot.config.sessions.max);
+        self.current.store(Arc::new(snapshot));
+    }
 }

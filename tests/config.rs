@@ -5,6 +5,9 @@
 #[path = "config_test/environment.rs"]
 mod environment;
 
+#[path = "config_test/differences.rs"]
+mod differences;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};

@@ -115,6 +115,30 @@ fn a_posted_reload_says_what_changed() {
 }
 
 #[test]
+fn a_reload_that_changed_a_source_does_not_say_that_nothing_changed() {
+    let renewd = Renewd::start(&Settings::default());
+    let with = |tables: &str| Settings {
+        tables: tables.to_owned(),
+        ..Settings::default()
+    };
+    let sessions = "[sessions]\nmax = 1000\n";
+    let mongodb = "[mongodb]\nuri = \"mongodb://app:pw@127.0.0.1:1/live\"\n";
+    applied(&renewd, || renewd.configure(&with(mongodb)));
+    applied(&renewd, || renewd.configure(&with(sessions)));
+    renewd.eventually("the log names the tables", |renewd| {
+        let said = messages(renewd, "info");
+        let named = |what: &str| said.iter().any(|line| line == what);
+        named("configuration reloaded: mongodb")
+            && named("configuration reloaded: mongodb, sessions")
+    });
+    let said = messages(&renewd, "info");
+    assert!(
+        !said.iter().any(|line| line.contains("nothing changed")),
+        "{said:?}"
+    );
+}
+
+#[test]
 fn a_posted_reload_of_an_invalid_file_names_every_error() {
     let renewd = Renewd::start(&Settings::default());
     let text = configuration(&with_lifetime("forever")) + "[polizy]\nbind_uid = true\n";

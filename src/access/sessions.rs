@@ -144,6 +144,11 @@ impl Sessions {
         self.max.store(max, Ordering::Relaxed);
     }
 
+    /// The bound.
+    pub fn max(&self) -> usize {
+        self.max.load(Ordering::Relaxed)
+    }
+
     /// Sessions of a role: `renewd_sessions`.
     pub fn count(&self, role: Role) -> usize {
         self.counts.live[role.index()].load(Ordering::Relaxed)

@@ -1,7 +1,7 @@
 //! What a reload can change at once, and what only a restart can.
 //!
 //! Keeps true: pure; everything is hot but listeners, the worker count and the state store, and a change of those is
-//! named, never silently ignored.
+//! named, never silently ignored; every table of the configuration is compared, its secrets with it.
 //! Must not know: how a reload is done.
 
 use super::model::Config;
@@ -17,41 +17,59 @@ pub struct Changes {
 
 /// Compares what runs with what was read.
 pub fn changes(running: &Config, read: &Config) -> Changes {
+    let hot = effective(running, read.clone());
+    // No `..`: a table that nobody compares doesn't compile.
+    let Config {
+        server,
+        admin,
+        decision,
+        upstream,
+        agora,
+        routes,
+        cors,
+        token,
+        cookie,
+        jwt,
+        mongodb,
+        accounts,
+        streams,
+        reissue,
+        authorize,
+        policy,
+        rate_limit,
+        sessions,
+        state_directory,
+        log,
+    } = running;
     let waiting = [
         (
             "server.listen",
-            (&running.server.listen, &running.server.plain)
-                != (&read.server.listen, &read.server.plain),
+            (&server.listen, &server.plain) != (&read.server.listen, &read.server.plain),
         ),
-        (
-            "server.workers",
-            running.server.workers != read.server.workers,
-        ),
-        ("admin.listen", running.admin.listen != read.admin.listen),
-        (
-            "state.directory",
-            running.state_directory != read.state_directory,
-        ),
+        ("server.workers", server.workers != read.server.workers),
+        ("admin.listen", admin.listen != read.admin.listen),
+        ("state.directory", *state_directory != read.state_directory),
     ];
-    let hot = effective(running, read.clone());
     let tables = [
-        ("server", running.server != hot.server),
-        ("admin", running.admin != hot.admin),
-        ("decision", running.decision != read.decision),
-        ("upstream", running.upstream != read.upstream),
-        ("agora", running.agora != read.agora),
-        ("routes", running.routes != read.routes),
-        ("cors", running.cors != read.cors),
-        ("token", running.token != read.token),
-        ("auth", running.cookie != read.cookie),
-        ("auth.jwt", running.jwt != read.jwt),
-        ("streams", running.streams != read.streams),
-        ("reissue", running.reissue != read.reissue),
-        ("authorize", running.authorize != read.authorize),
-        ("policy", running.policy != read.policy),
-        ("rate_limit", running.rate_limit != read.rate_limit),
-        ("sessions", running.sessions != read.sessions),
-        ("log", running.log != read.log),
+        ("server", *server != hot.server),
+        ("admin", *admin != hot.admin),
+        ("decision", *decision != hot.decision),
+        ("upstream", *upstream != hot.upstream),
+        ("agora", *agora != hot.agora),
+        ("routes", *routes != hot.routes),
+        ("cors", *cors != hot.cors),
+        ("token", *token != hot.token),
+        ("auth", *cookie != hot.cookie),
+        ("auth.jwt", *jwt != hot.jwt),
+        ("mongodb", *mongodb != hot.mongodb),
+        ("accounts", *accounts != hot.accounts),
+        ("streams", *streams != hot.streams),
+        ("reissue", *reissue != hot.reissue),
+        ("authorize", *authorize != hot.authorize),
+        ("policy", *policy != hot.policy),
+        ("rate_limit", *rate_limit != hot.rate_limit),
+        ("sessions", *sessions != hot.sessions),
+        ("log", *log != hot.log),
     ];
     let differing = |(name, differs): (&'static str, bool)| differs.then_some(name);
     Changes {

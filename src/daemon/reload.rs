@@ -239,7 +239,7 @@ impl Reloader {
             StreamSource::Table(table) => table.len(),
             StreamSource::Asked(_) => 0,
         };
-        self.shared.current.store(Arc::new(snapshot));
+        self.shared.put_in_force(snapshot);
         Ok(channels)
     }
 }
