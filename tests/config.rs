@@ -5,8 +5,14 @@
 #[path = "config_test/environment.rs"]
 mod environment;
 
+#[path = "config_test/connection_strings.rs"]
+mod connection_strings;
+
 #[path = "config_test/differences.rs"]
 mod differences;
+
+#[path = "support/npm.rs"]
+mod npm;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

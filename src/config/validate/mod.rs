@@ -4,6 +4,8 @@
 //! Must not know: how errors are shown.
 
 mod authorize;
+mod connection_options;
+mod connection_string;
 mod jwt;
 mod limits;
 mod mongodb;
