@@ -9,7 +9,7 @@ pub mod explain;
 pub mod run;
 pub mod token;
 
-use std::io::{stderr, stdout};
+use std::io::{stderr, stdin, stdout};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -73,13 +73,14 @@ pub fn main(inherited: Listeners) -> ExitCode {
                 command,
                 &Clock::system(),
                 Entropy::System,
+                &mut stdin(),
                 &mut stdout(),
                 &mut stderr(),
             ) {
                 Ok(status) => status.into(),
                 Err(error) => {
                     eprintln!("renewd: {error}");
-                    ExitCode::FAILURE
+                    error.exit_status().into()
                 }
             }
         }

@@ -3,12 +3,13 @@
 //! Keeps true: mints nothing that is a wildcard by mistake; prints no certificate.
 //! Must not know: the configuration, the network.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::USAGE;
 use crate::agora::access_token2::AccessToken2;
 use crate::agora::charset::{self, NameError};
 use crate::agora::inspect::{Expected, inspect};
@@ -26,15 +27,20 @@ pub enum TokenCommand {
     Mint(Mint),
     /// Explains a token as JSON: what it opens, for whom, until when, and whether Agora would take it.
     ///
-    /// Exits 0 if nothing that was checked makes Agora refuse it, 1 if something does.
+    /// Exits 1 if something that was checked makes Agora refuse it, else 0; `accepted` is null where nothing does and the
+    /// signature wasn't checked.
     Inspect(Inspect),
 }
+
+/// More than any page or log line with a token in it.
+const LONGEST_INPUT: u64 = 1 << 20;
 
 const MINT_EXAMPLE: &str = "Example: renewd token mint --app-id 970ca35de60c44645bbae8a215061b33 \
 --certificate-file certificate --channel live_show --uid 77 --role subscriber --lifetime 1h";
 
 const INSPECT_NOTES: &str = "Agora refuses a token with error 109 when it has expired, and with 110 when it is \
-for another App ID, channel or user or is signed with another certificate. What isn't given here isn't checked.";
+for another App ID, channel or user or is signed with another certificate. What isn't given here isn't checked. A 006 token \
+is signed for a channel and uid, or for the account that logs in to RTM: give them to check it.";
 
 /// `token mint`.
 #[derive(Args, Clone, Debug)]
@@ -93,7 +99,7 @@ pub struct Mint {
 #[derive(Args, Clone, Debug)]
 #[command(after_help = INSPECT_NOTES)]
 pub struct Inspect {
-    /// The token.
+    /// The token, or - to read it from standard input, where no list of processes shows it.
     token: String,
     /// A file with the App Certificate, to check the signature.
     #[arg(long, value_name = "F")]
@@ -107,9 +113,12 @@ pub struct Inspect {
     /// The uid that the client joins with.
     #[arg(long, value_name = "N", conflicts_with = "account")]
     uid: Option<u32>,
-    /// The user account that the client joins with.
+    /// The user account that the client joins with, or logs in to RTM with.
     #[arg(long, value_name = "A")]
     account: Option<String>,
+    /// When the client used it: Unix seconds or 2026-11-22T23:30:39Z [default: now].
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    at: Option<u64>,
 }
 
 /// A service that `--services` can name.
@@ -156,6 +165,9 @@ pub enum TokenError {
         /// The shortest allowed.
         least: &'static str,
     },
+    /// Agora ends a privilege with its token.
+    #[error("--privilege-lifetime must be at most --lifetime: a privilege ends with its token")]
+    PrivilegeLifetime,
     /// 006 has RTC alone.
     #[error("--services: a 006 token holds rtc alone; use --format 007")]
     Services,
@@ -171,9 +183,33 @@ pub enum TokenError {
     /// No salt.
     #[error(transparent)]
     Entropy(#[from] EntropyError),
+    /// The token can't be read from standard input.
+    #[error("can't read the token: {0}")]
+    Token(io::Error),
     /// The answer can't be written.
     #[error("can't write: {0}")]
     Write(#[from] io::Error),
+}
+
+impl TokenError {
+    /// 64 for an argument that is wrong by itself, else 1 (CONTRACT section 10).
+    pub fn exit_status(&self) -> u8 {
+        match self {
+            Self::Name { .. }
+            | Self::Lifetime { .. }
+            | Self::PrivilegeLifetime
+            | Self::Services
+            | Self::NobodyToLogIn
+            | Self::Build(BuildError::AppId) => USAGE,
+            Self::CertificateFile { .. }
+            | Self::Certificate { .. }
+            | Self::Time
+            | Self::Build(_)
+            | Self::Entropy(_)
+            | Self::Token(_)
+            | Self::Write(_) => 1,
+        }
+    }
 }
 
 /// Runs a token command: the answer goes to `out`, warnings to `warnings`. Gives the exit status, 0 or 1.
@@ -181,6 +217,7 @@ pub fn run(
     command: TokenCommand,
     clock: &Clock,
     entropy: Entropy,
+    input: &mut impl Read,
     out: &mut impl Write,
     warnings: &mut impl Write,
 ) -> Result<u8, TokenError> {
@@ -190,7 +227,7 @@ pub fn run(
             writeln!(out, "{token}")?;
             Ok(0)
         }
-        TokenCommand::Inspect(inspect) => inspect.report(clock, out),
+        TokenCommand::Inspect(inspect) => inspect.report(clock, input, out),
     }
 }
 
@@ -215,6 +252,9 @@ impl Mint {
             Some(duration) => seconds("privilege-lifetime", duration, 1, "1s")?,
             None => lifetime,
         };
+        if privilege_lifetime > lifetime {
+            return Err(TokenError::PrivilegeLifetime);
+        }
         let issued_at = match self.issued_at {
             Some(time) => time,
             None => u32::try_from(clock.unix_seconds()).map_err(|_| TokenError::Time)?,
@@ -235,7 +275,7 @@ impl Mint {
             }
             TokenFormat::V006 if self.services != [ServiceName::Rtc] => Err(TokenError::Services),
             TokenFormat::V006 => {
-                let expiry = issued_at.saturating_add(privilege_lifetime.min(lifetime));
+                let expiry = issued_at.saturating_add(privilege_lifetime);
                 let privileges = agora::rtc_privileges(self.role);
                 let token = access_token::AccessToken {
                     channel: self.channel.clone(),
@@ -271,15 +311,30 @@ impl Mint {
 }
 
 impl Inspect {
-    fn report(&self, clock: &Clock, out: &mut impl Write) -> Result<u8, TokenError> {
+    fn report(
+        &self,
+        clock: &Clock,
+        input: &mut impl Read,
+        out: &mut impl Write,
+    ) -> Result<u8, TokenError> {
+        let mut read = String::new();
+        let token = if self.token == "-" {
+            let limited = &mut input.take(LONGEST_INPUT);
+            limited
+                .read_to_string(&mut read)
+                .map_err(TokenError::Token)?;
+            &read
+        } else {
+            &self.token
+        };
         let certificate = match &self.certificate_file {
             Some(path) => Some(read_certificate(path)?),
             None => None,
         };
         let report = inspect(
-            self.token.trim(),
+            token,
             &Expected {
-                now: clock.unix_seconds(),
+                now: self.at.unwrap_or_else(|| clock.unix_seconds()),
                 certificate: certificate.as_ref(),
                 app_id: self.app_id.as_deref(),
                 channel: self.channel.as_deref(),
@@ -288,7 +343,7 @@ impl Inspect {
         );
         serde_json::to_writer_pretty(&mut *out, &report).map_err(io::Error::from)?;
         writeln!(out)?;
-        Ok(u8::from(!report.accepted))
+        Ok(u8::from(report.accepted == Some(false)))
     }
 }
 
@@ -337,6 +392,18 @@ fn read_certificate(path: &Path) -> Result<Secret, TokenError> {
         });
     }
     Ok(Secret::new(trimmed.to_vec()))
+}
+
+/// Unix seconds, or a time as RFC 3339 has it.
+fn time(text: &str) -> Result<u64, String> {
+    if let Ok(seconds) = text.parse() {
+        return Ok(seconds);
+    }
+    humantime::parse_rfc3339_weak(text)
+        .ok()
+        .and_then(|time| time.duration_since(UNIX_EPOCH).ok())
+        .map(|since| since.as_secs())
+        .ok_or_else(|| "neither Unix seconds nor a time such as 2026-11-22T23:30:39Z".to_owned())
 }
 
 fn role(name: &str) -> Result<Role, String> {

@@ -6,6 +6,9 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use serde_json::{Map, Value, json};
 
+use super::legacy::LegacyKind;
+use super::privileges;
+use crate::agora::legacy_user::numeric_users;
 use crate::agora::parse::{Parsed, Parsed006, Parsed007};
 use crate::agora::service::{Kind, Permissions, Service};
 use crate::agora::{access_token, access_token2};
@@ -43,22 +46,51 @@ fn describe_007(parsed: &Parsed007) -> Map<String, Value> {
 }
 
 fn describe_006(parsed: &Parsed006) -> Map<String, Value> {
-    Map::from_iter([
+    let kind = LegacyKind::of(&parsed.privileges);
+    let names = parsed
+        .privileges
+        .keys()
+        .map(|number| privileges::legacy(*number));
+    let mut fields = Map::from_iter([
         ("format".to_owned(), json!(access_token::VERSION)),
         ("appId".to_owned(), json!(parsed.app_id)),
         ("ts".to_owned(), json!(parsed.expires_at)),
         ("salt".to_owned(), json!(parsed.salt)),
+        ("kind".to_owned(), json!(kind.as_str())),
         ("privileges".to_owned(), json!(parsed.privileges)),
+        ("privilegeNames".to_owned(), names.collect()),
         ("crcChannel".to_owned(), json!(parsed.channel_crc)),
         ("crcUid".to_owned(), json!(parsed.uid_crc)),
-    ])
+    ]);
+    if kind == LegacyKind::Rtc {
+        fields.insert("uids".to_owned(), uids(parsed.uid_crc));
+    }
+    fields
+}
+
+/// The numeric uids that a token's CRC fits, in order; 0 is anyone's.
+fn uids(crc: u32) -> Value {
+    let users = numeric_users(crc);
+    let mut uids: Vec<u32> = users
+        .iter()
+        .filter_map(|user| match user.as_str() {
+            "" => Some(0),
+            digits => digits.parse().ok(),
+        })
+        .collect();
+    uids.sort_unstable();
+    uids.dedup();
+    json!(uids)
 }
 
 fn service(service: &Service) -> Value {
+    let names = service.privileges.keys();
+    let names = names.map(|number| privileges::of(&service.kind, *number));
     let mut fields = Map::from_iter([
         ("type".to_owned(), json!(service.kind.number())),
         ("name".to_owned(), json!(service.kind.name())),
         ("privileges".to_owned(), json!(service.privileges)),
+        ("privilegeNames".to_owned(), names.collect()),
     ]);
     let mut put = |name: &str, value: Value| fields.insert(name.to_owned(), value);
     match &service.kind {

@@ -1,15 +1,16 @@
-//! What is wrong or odd about a parsed token.
+//! What is wrong or odd about a parsed token: what both formats share, and the times, services and privileges of a 007.
+//! A 006 is judged in `legacy`, names in `names`.
 //!
 //! Must not know: how the report is laid out.
 
 use super::describe::timestamp;
-use super::{AgoraError, Expected, Problem, Signature};
-use crate::agora::parse::{Parsed006, Parsed007};
+use super::{AgoraError, Expected, Problem, Signature, privileges};
+use crate::agora::parse::Parsed007;
 use crate::agora::service::{Kind, Privileges, Service};
-use crate::agora::{JOIN_CHANNEL, LONGEST_LIFETIME, User, access_token, is_hex_id};
+use crate::agora::{JOIN_CHANNEL, LONGEST_LIFETIME, User, is_hex_id};
 
 /// Earlier values can't be Unix times of tokens (2001), later ones can't be lifetimes.
-const UNIX_TIMES_FROM: u32 = 1_000_000_000;
+pub(super) const UNIX_TIMES_FROM: u32 = 1_000_000_000;
 
 /// What has been found so far.
 pub(super) struct Findings {
@@ -40,8 +41,13 @@ impl Findings {
         self.add(code, Some(AgoraError::InvalidToken), message);
     }
 
+    /// Something for which its client gets another error than that of a bad token.
+    pub(super) fn refused(&mut self, code: &'static str, error: AgoraError, message: String) {
+        self.add(code, Some(error), message);
+    }
+
     /// Something that Agora takes.
-    fn odd(&mut self, code: &'static str, message: impl Into<String>) {
+    pub(super) fn odd(&mut self, code: &'static str, message: impl Into<String>) {
         self.add(code, None, message.into());
     }
 
@@ -69,7 +75,7 @@ impl Findings {
         }
     }
 
-    fn signature(&mut self, valid: bool) {
+    pub(super) fn signature(&mut self, valid: bool) {
         self.signature = if valid {
             Signature::Valid
         } else {
@@ -81,7 +87,7 @@ impl Findings {
         }
     }
 
-    fn trailing_bytes(&mut self, count: usize) {
+    pub(super) fn trailing_bytes(&mut self, count: usize) {
         if count > 0 {
             self.odd(
                 "trailing_bytes",
@@ -123,6 +129,11 @@ impl Findings {
                 "it claims more than 24 hours, at which Agora ends every token",
             );
         }
+        let account = match expected.user {
+            Some(User::Account(account)) => Some(account),
+            Some(User::Uid(_)) | None => None,
+        };
+        self.judge_names(&token.services, account);
         let lifetime = token.expire.min(LONGEST_LIFETIME);
         let joined = self.judge_rtc(&token.services, lifetime, parsed.unknown_service, expected);
         issued_at + u64::from(joined)
@@ -141,11 +152,8 @@ impl Findings {
         let user = expected.user.map(|user| user.spelled(&mut digits).to_vec());
         if rtc.is_empty() {
             // After an unknown service there may be an RTC one that wasn't read.
-            if unknown_service.is_none() && (expected.channel.is_some() || user.is_some()) {
-                self.invalid(
-                    "no_rtc_service",
-                    "it has no RTC service: nobody joins a channel with it".to_owned(),
-                );
+            if unknown_service.is_none() {
+                self.judge_without_rtc(services, user.as_deref(), expected.channel.is_some());
             }
             return lifetime;
         }
@@ -177,7 +185,7 @@ impl Findings {
                     "anyone whose uid fits its pattern may use it",
                 );
             }
-            self.judge_privileges(service.privileges, lifetime);
+            self.judge_privileges(service.kind, service.privileges, lifetime);
         }
         let ends = rtc
             .iter()
@@ -189,34 +197,55 @@ impl Findings {
         ends.max().unwrap_or_else(|| {
             self.invalid(
                 "join_privilege_missing",
-                "it lacks privilege 1: its holder may not join".to_owned(),
+                "it lacks privilege joinChannel: its holder may not join".to_owned(),
             );
             lifetime
         })
     }
 
-    fn judge_privileges(&mut self, privileges: &Privileges, lifetime: u32) {
-        let numbers = |wanted: &dyn Fn(u32) -> bool| {
-            let numbers = privileges.iter().filter(|(_, end)| wanted(**end));
-            numbers
-                .map(|(number, _)| number.to_string())
+    /// A token for signaling or chat alone is held against the user who logs in with it.
+    fn judge_without_rtc(&mut self, services: &[Service], user: Option<&[u8]>, channel: bool) {
+        let mut users = services
+            .iter()
+            .filter_map(|service| match &service.kind {
+                Kind::Rtm { user } | Kind::Rtm2 { user, .. } | Kind::Chat { user } => Some(user),
+                _ => None,
+            })
+            .peekable();
+        if channel || (user.is_some() && users.peek().is_none()) {
+            self.invalid(
+                "no_rtc_service",
+                "it has no RTC service: nobody joins a channel with it".to_owned(),
+            );
+        } else if let Some(user) = user
+            && users.all(|found| found != user)
+        {
+            self.invalid("uid_mismatch", "it is for another user".to_owned());
+        }
+    }
+
+    fn judge_privileges(&mut self, kind: &Kind, privileges: &Privileges, lifetime: u32) {
+        let names = |wanted: &dyn Fn(u32) -> bool| {
+            let found = privileges.iter().filter(|(_, end)| wanted(**end));
+            found
+                .map(|(number, _)| privileges::of(kind, *number))
                 .collect::<Vec<_>>()
                 .join(", ")
         };
-        let never = numbers(&|end| end == 0);
+        let never = names(&|end| end == 0);
         if !never.is_empty() {
             let message =
                 format!("privilege {never} is 0, never: the SDK's renewal callbacks stay silent");
             self.odd("privilege_never", message);
         }
-        let before = numbers(&|end| end != 0 && end < lifetime);
+        let before = names(&|end| end != 0 && end < lifetime);
         if !before.is_empty() {
             self.odd(
                 "privilege_before_token",
                 format!("privilege {before} ends before the token does"),
             );
         }
-        let after = numbers(&|end| end > lifetime);
+        let after = names(&|end| end > lifetime);
         if !after.is_empty() {
             self.odd(
                 "privilege_after_token",
@@ -224,84 +253,11 @@ impl Findings {
             );
         }
     }
-
-    /// Gives the Unix second at which Agora ends it.
-    pub(super) fn judge_006(&mut self, parsed: &Parsed006, expected: &Expected<'_>) -> u64 {
-        let user = expected.user.map(User::to_text);
-        match (expected.certificate, expected.channel, &user) {
-            (Some(certificate), Some(channel), Some(user)) => {
-                self.signature(parsed.verify(certificate, channel, user));
-            }
-            (Some(_), _, _) => self.odd(
-                "signature_not_checked",
-                "006 tokens hold no channel or uid: give both to check the signature",
-            ),
-            (None, _, _) => {}
-        }
-        self.trailing_bytes(parsed.trailing_bytes);
-        if let Some(channel) = expected.channel
-            && !parsed.is_for_channel(channel)
-        {
-            self.invalid("channel_mismatch", "it is for another channel".to_owned());
-        }
-        if let Some(user) = &user
-            && !parsed.is_for_uid(user)
-        {
-            self.invalid(
-                "uid_mismatch",
-                "it is for another uid or account".to_owned(),
-            );
-        }
-        if parsed
-            .privileges
-            .values()
-            .any(|end| (1..UNIX_TIMES_FROM).contains(end))
-        {
-            self.odd(
-                "relative_expiry",
-                "a privilege ends before 2001: seconds passed where 006 takes Unix times",
-            );
-        }
-        if parsed
-            .privileges
-            .values()
-            .any(|end| *end > parsed.expires_at)
-        {
-            self.odd(
-                "lifetime_cut",
-                "a privilege claims to outlive the token, which ends 24 hours after its issue",
-            );
-        }
-        let login = parsed.privileges.get(&access_token::RTM_LOGIN);
-        let join = parsed.privileges.get(&JOIN_CHANNEL);
-        if join.is_some() && parsed.is_for_uid("") {
-            self.odd("wildcard_uid", "anyone may use it: it was made for uid 0");
-        }
-        if join.is_some() && (parsed.is_for_channel("") || parsed.is_for_channel("*")) {
-            self.odd("wildcard_channel", "it opens every channel of the app");
-        }
-        if parsed.privileges.values().any(|end| *end == 0) {
-            self.odd(
-                "privilege_never",
-                "a privilege is 0, never: the SDK's renewal callbacks stay silent",
-            );
-        }
-        match join.or(login) {
-            Some(0) => parsed.expires_at.into(),
-            Some(end) => (*end).min(parsed.expires_at).into(),
-            None => {
-                self.invalid(
-                    "join_privilege_missing",
-                    "it lacks privilege 1: its holder may not join".to_owned(),
-                );
-                parsed.expires_at.into()
-            }
-        }
-    }
 }
 
 /// The RTC service of a token.
 struct Rtc<'a> {
+    kind: &'a Kind,
     channel: &'a [u8],
     uid: &'a [u8],
     privileges: &'a Privileges,
@@ -314,6 +270,7 @@ impl<'a> Rtc<'a> {
         };
         let privileges = &service.privileges;
         Some(Self {
+            kind: &service.kind,
             channel,
             uid,
             privileges,

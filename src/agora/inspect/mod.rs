@@ -1,12 +1,17 @@
 //! Why Agora would refuse a token, and what else is odd about it.
 //!
-//! Keeps true: a report never holds the token, its signature or a certificate.
+//! Keeps true: a report never holds the token, its signature or a certificate; nothing is called accepted whose signature nobody
+//! has checked.
 //! Must not know: where the token came from, or how to mend it.
 //!
 //! Agora's errors: <https://docs.agora.io/en/help/integration-issues/token_related_issues>.
 
 mod describe;
 mod findings;
+mod legacy;
+mod names;
+mod privileges;
+mod repair;
 
 use std::fmt;
 
@@ -15,6 +20,7 @@ use serde_json::{Map, Value};
 
 use describe::{describe, timestamp};
 use findings::Findings;
+use repair::repair;
 
 use super::User;
 use super::parse::{Parsed, parse};
@@ -42,6 +48,10 @@ pub enum AgoraError {
     TokenExpired,
     /// 110.
     InvalidToken,
+    /// 102: the channel's name, before any token is looked at.
+    InvalidChannelName,
+    /// 134: the string account, before any token is looked at.
+    InvalidUserAccount,
 }
 
 impl AgoraError {
@@ -50,6 +60,17 @@ impl AgoraError {
         match self {
             Self::TokenExpired => 109,
             Self::InvalidToken => 110,
+            Self::InvalidChannelName => 102,
+            Self::InvalidUserAccount => 134,
+        }
+    }
+
+    /// Which of several is told: an invalid token before an expired one, and both before a name.
+    fn weight(self) -> u8 {
+        match self {
+            Self::InvalidToken => 3,
+            Self::TokenExpired => 2,
+            Self::InvalidChannelName | Self::InvalidUserAccount => 1,
         }
     }
 }
@@ -59,6 +80,8 @@ impl fmt::Display for AgoraError {
         formatter.write_str(match self {
             Self::TokenExpired => "ERR_TOKEN_EXPIRED",
             Self::InvalidToken => "ERR_INVALID_TOKEN",
+            Self::InvalidChannelName => "ERR_INVALID_CHANNEL_NAME",
+            Self::InvalidUserAccount => "ERR_INVALID_USER_ACCOUNT",
         })
     }
 }
@@ -97,8 +120,8 @@ pub struct Problem {
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
-    /// Nothing that was checked makes Agora refuse it.
-    pub accepted: bool,
+    /// Whether Agora takes it; `None` where nothing speaks against it and its signature wasn't checked.
+    pub accepted: Option<bool>,
     /// What Agora answers: an invalid token before an expired one.
     pub agora_error: Option<AgoraError>,
     /// The signature's state.
@@ -114,10 +137,14 @@ pub struct Report {
     pub token: Map<String, Value>,
 }
 
-/// Reads a token and says what Agora would.
-pub fn inspect(token: &str, expected: &Expected<'_>) -> Report {
-    let mut findings = Findings::default();
-    let parsed = parse(token);
+/// Reads a token and says what Agora would. What pasting did to it is undone first, where that is certain, and told.
+pub fn inspect(pasted: &str, expected: &Expected<'_>) -> Report {
+    let repaired = repair(pasted);
+    let mut findings = Findings {
+        problems: repaired.found,
+        ..Findings::default()
+    };
+    let parsed = parse(&repaired.token);
     let expiry = match &parsed {
         Err(error) => {
             findings.invalid(error.code(), error.to_string());
@@ -139,10 +166,14 @@ pub fn inspect(token: &str, expected: &Expected<'_>) -> Report {
         signature,
     } = findings;
     let errors = problems.iter().filter_map(|problem| problem.agora_error);
-    let agora_error = errors.max_by_key(|error| error.code());
+    let agora_error = errors.max_by_key(|error| error.weight());
     problems.sort_by_key(|problem| problem.agora_error.is_none());
     Report {
-        accepted: agora_error.is_none(),
+        accepted: match (agora_error, signature) {
+            (Some(_), _) => Some(false),
+            (None, Signature::NotChecked) => None,
+            (None, _) => Some(true),
+        },
         agora_error,
         signature,
         expires_at: expiry.map(timestamp),

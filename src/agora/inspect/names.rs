@@ -1,0 +1,116 @@
+//! What is wrong with the names in a 007 token: what nobody can join with, though Agora's builders sign it.
+//!
+//! Must not know: whom the token is held against, beyond the account asked about.
+
+use super::AgoraError;
+use super::findings::Findings;
+use crate::agora::charset::{self, NameError};
+use crate::agora::service::{Kind, Service};
+
+/// What a program writes where a value wasn't there, or wasn't a number.
+const NO_VALUES: [&str; 7] = [
+    "undefined",
+    "null",
+    "None",
+    "NaN",
+    "Infinity",
+    "[object Object]",
+    "false",
+];
+
+impl Findings {
+    /// `account` is whom the client joins as, where that is a string.
+    pub(super) fn judge_names(&mut self, services: &[Service], account: Option<&str>) {
+        for service in services {
+            match &service.kind {
+                Kind::Rtc { channel, uid } => {
+                    self.judge_channel_name(&String::from_utf8_lossy(channel));
+                    self.judge_uid(&String::from_utf8_lossy(uid), account);
+                }
+                Kind::Rtm { user } | Kind::Rtm2 { user, .. } | Kind::Chat { user } => {
+                    self.judge_user_id(&String::from_utf8_lossy(user), service.kind.name());
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn judge_channel_name(&mut self, channel: &str) {
+        // Wildcards have a finding of their own.
+        if let Err(error) = charset::channel_name(channel)
+            && !matches!(error, NameError::Empty | NameError::Wildcard)
+        {
+            self.refused(
+                "bad_channel",
+                AgoraError::InvalidChannelName,
+                format!("the channel {error}"),
+            );
+        }
+    }
+
+    fn judge_uid(&mut self, uid: &str, account: Option<&str>) {
+        if uid.is_empty() || uid.contains('*') {
+            return;
+        }
+        let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+        if digits(uid) {
+            let right = uid.parse::<u32>();
+            match right {
+                Ok(0) => self.invalid(
+                    "uid_zero",
+                    "the uid is the text 0, as which nobody joins: uid 0 is written as nothing"
+                        .to_owned(),
+                ),
+                Ok(number) if number.to_string() != uid => self.invalid(
+                    "uid_spelling",
+                    format!("the uid has zeros before it: {number} is written without them"),
+                ),
+                Ok(_) => {}
+                Err(_) => self.invalid(
+                    "uid_too_large",
+                    "the uid is above 4294967295, as which nobody joins".to_owned(),
+                ),
+            }
+            return;
+        }
+        if account == Some(uid) && charset::user_account(uid).is_ok() {
+            return;
+        }
+        if let Some(number) = uid.parse::<i32>().ok().filter(|number| *number < 0) {
+            let unsigned = number.cast_unsigned();
+            self.invalid(
+                "uid_negative",
+                format!(
+                    "the uid is written as {number}, as Java shows it: the token needs {unsigned}"
+                ),
+            );
+        } else if NO_VALUES.contains(&uid) || is_fraction(uid) {
+            self.invalid(
+                "uid_no_number",
+                "the uid is the text of a value that is no uid: something else was passed in its place"
+                    .to_owned(),
+            );
+        } else if let Err(error) = charset::user_account(uid) {
+            self.refused(
+                "bad_account",
+                AgoraError::InvalidUserAccount,
+                format!("the account {error}"),
+            );
+        }
+    }
+
+    fn judge_user_id(&mut self, user: &str, service: &str) {
+        if NO_VALUES.contains(&user) {
+            let message = format!("the user of {service} is the text of a value that wasn't there");
+            self.odd("bad_user_id", message);
+        } else if let Err(error) = charset::messaging_id(user) {
+            self.odd("bad_user_id", format!("the user of {service} {error}"));
+        }
+    }
+}
+
+/// Whether this is how JavaScript writes a number that isn't whole, or is too large to write out.
+fn is_fraction(uid: &str) -> bool {
+    let begins = uid.starts_with(|first: char| first.is_ascii_digit());
+    begins && (uid.contains('.') || uid.contains("e+")) && uid.parse::<f64>().is_ok()
+}
