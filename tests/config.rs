@@ -11,6 +11,9 @@ mod connection_strings;
 #[path = "config_test/differences.rs"]
 mod differences;
 
+#[path = "config_test/findings.rs"]
+mod findings;
+
 #[path = "support/npm.rs"]
 mod npm;
 

@@ -48,6 +48,12 @@ fn every_error_of_a_bad_configuration_is_said_at_once() {
         tables: "[polizy]\n".to_owned(),
         ..Settings::default()
     });
+    let file = directory.path().join("config.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    private_file(
+        &file,
+        &text.replace("format = \"json\"", "format = \"auto\""),
+    );
     let (code, said) = refused(directory.path(), &[]);
     assert_eq!(code, Some(78), "{said}");
     for expected in [
@@ -70,6 +76,41 @@ fn every_error_of_a_bad_configuration_is_said_at_once() {
         lines.map(str::to_owned).collect::<Vec<_>>()
     };
     assert_eq!(findings(&checked), findings(&said), "check and run agree");
+}
+
+#[test]
+fn what_keeps_it_from_starting_is_said_in_the_format_that_is_asked_for() {
+    let bad = directory(&Settings {
+        token: "lifetime = \"forever\"".to_owned(),
+        ..Settings::default()
+    });
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let busy = directory(&Settings {
+        server: format!("listen = [\"{address}\"]"),
+        ..Settings::default()
+    });
+    // Even where the text can't be read to its end.
+    let cut = directory(&Settings::default());
+    let text = configuration(&Settings::default()) + "[polizy\n";
+    private_file(&cut.path().join("config.toml"), &text);
+    for (directory, status, expected) in [
+        (&bad, 78, "token.lifetime: \"forever\" is not a duration"),
+        (&busy, 1, "can't listen on"),
+        (&cut, 78, "not TOML: "),
+    ] {
+        let (code, said) = refused(directory.path(), &[]);
+        assert_eq!(code, Some(status), "{said}");
+        let mut messages = Vec::new();
+        for line in said.lines() {
+            let line: serde_json::Value = serde_json::from_str(line).expect(line);
+            if line["level"] == "error" {
+                messages.push(line["msg"].as_str().unwrap().to_owned());
+            }
+        }
+        let found = messages.iter().any(|message| message.contains(expected));
+        assert!(found, "{messages:?}");
+    }
 }
 
 #[test]
@@ -157,7 +198,9 @@ fn a_taken_port_is_named() {
     let (code, said) = refused(admin.path(), &[]);
     assert_eq!(code, Some(1), "{said}");
     assert!(
-        said.contains("admin.listen") && said.contains("Address already in use"),
+        said.contains(&format!(
+            "can't listen on {address} (admin.listen): Address already in use"
+        )),
         "{said}"
     );
 }

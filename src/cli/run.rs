@@ -2,12 +2,18 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use super::check;
-use crate::config::write_report;
+use crate::clock::Clock;
+use crate::config::environment::SystemEnvironment;
+use crate::config::model::{AuditSink, Log, LogFormat, LogLevel};
+use crate::config::{self, write_report};
 use crate::daemon::systemd::Listeners;
 use crate::daemon::{self, Options, RunError};
 use crate::telemetry::journal;
+use crate::telemetry::line_writer::DropCounter;
+use crate::telemetry::log;
 
 const SIGNALS: &str = "Saving the configuration or a file that it names reloads it; no connection is touched.\n\n\
 Signals: SIGHUP reloads, SIGUSR1 opens the audit file anew, SIGTERM and SIGINT finish what is being served and stop, \
@@ -31,29 +37,72 @@ pub struct Arguments {
     state_directory: Option<PathBuf>,
 }
 
+/// How long the lines that say why nothing was started may take to be written.
+const FLUSH: Duration = Duration::from_secs(2);
+
 /// Serves until told to stop.
 pub fn run(arguments: Arguments, inherited: Listeners) -> ExitCode {
+    let file = arguments.config.clone();
     let options = Options {
         config: arguments.config,
         fallback: arguments.fallback,
         state_directory: arguments.state_directory.or_else(systemds_directory),
         inherited,
     };
-    match daemon::run(options, |_| {}) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(RunError::Configuration(errors)) => {
-            let mut report = Vec::new();
-            // Nothing is left to do where even this can't be printed.
-            let _ = write_report(&mut report, errors.warnings.iter().chain(&errors.errors));
-            report.extend(b"renewd: the configuration is invalid, so nothing was started\n");
-            let _ = journal::report(&String::from_utf8_lossy(&report));
-            ExitCode::from(check::EXIT_INVALID)
-        }
-        Err(error) => {
-            let _ = journal::report(&format!("renewd: {error}"));
-            ExitCode::FAILURE
-        }
+    let Err(error) = daemon::run(options, |_| {}) else {
+        return ExitCode::SUCCESS;
+    };
+    match config::log_format(&file, &SystemEnvironment) {
+        // Who chose one for a program to read gets these lines in it too.
+        format @ (LogFormat::Json | LogFormat::Logfmt) => log_failure(&error, format),
+        LogFormat::Auto | LogFormat::Pretty => report_failure(&error),
     }
+    match error {
+        RunError::Configuration(_) => ExitCode::from(check::EXIT_INVALID),
+        _ => ExitCode::FAILURE,
+    }
+}
+
+const NOTHING_STARTED: &str = "the configuration is invalid, so nothing was started";
+
+fn report_failure(error: &RunError) {
+    if let RunError::Configuration(errors) = error {
+        // Nothing is left to do where even this can't be printed.
+        let mut report = Vec::new();
+        let _ = write_report(&mut report, errors.warnings.iter().chain(&errors.errors));
+        report.extend(format!("renewd: {NOTHING_STARTED}\n").into_bytes());
+        let _ = journal::report(&String::from_utf8_lossy(&report));
+    } else {
+        let _ = journal::report(&format!("renewd: {error}"));
+    }
+}
+
+fn log_failure(error: &RunError, format: LogFormat) {
+    let settings = Log {
+        format,
+        level: LogLevel::Info,
+        access: false,
+        audit: AuditSink::Off,
+    };
+    let Ok((subscriber, control)) =
+        log::to_stderr(&settings, Clock::system(), DropCounter::default())
+    else {
+        return report_failure(error);
+    };
+    tracing::subscriber::with_default(subscriber, || {
+        if let RunError::Configuration(errors) = error {
+            for warning in &errors.warnings {
+                tracing::warn!("{}", warning.one_line());
+            }
+            for error in &errors.errors {
+                tracing::error!("{}", error.one_line());
+            }
+            tracing::error!("{NOTHING_STARTED}");
+        } else {
+            tracing::error!("{error}");
+        }
+    });
+    control.flush(FLUSH);
 }
 
 /// The first of the directories that systemd lists with colons: ours.

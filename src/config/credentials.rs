@@ -49,6 +49,8 @@ impl Secrets<'_> {
             return Found::Unknown;
         };
         let bytes = if from_file {
+            self.warn_of_readers(&item);
+            self.warn_of_writers(&item);
             self.file(&item, &self.resolve(text))
         } else if let Some(variable) = text.strip_prefix("env:") {
             self.variable(&item, variable)
@@ -75,6 +77,38 @@ impl Secrets<'_> {
             return None;
         }
         Some(secret)
+    }
+
+    /// Says that others may read a file with a secret. Only `check` does: Kubernetes mounts secrets like that, and they work.
+    pub(super) fn warn_of_readers(&self, item: &Item<'_>) {
+        let open = |path: &Path| self.environment.world_readable(path);
+        self.warn_of(
+            item,
+            open,
+            "everybody may read this file, which holds a secret",
+        );
+    }
+
+    /// Says that others may write a file that decides who is believed.
+    pub(super) fn warn_of_writers(&self, item: &Item<'_>) {
+        let open = |path: &Path| self.environment.world_writable(path);
+        self.warn_of(
+            item,
+            open,
+            "everybody may write this file, and so decide what is in it",
+        );
+    }
+
+    fn warn_of(&self, item: &Item<'_>, open: impl Fn(&Path) -> Option<bool>, what: &str) {
+        if self.strictness == Strictness::Check
+            && let Some(text) = item.if_text().filter(|text| !text.is_empty())
+            && open(&self.resolve(text)) == Some(true)
+        {
+            item.warning(
+                what,
+                "chmod 0640 it, and chgrp it to the daemon's group, or use credential:NAME",
+            );
+        }
     }
 
     /// An absolute path; a relative one starts at the configuration file's directory.
@@ -108,6 +142,10 @@ impl Secrets<'_> {
     }
 
     fn variable(&self, item: &Item<'_>, name: &str) -> Option<Secret> {
+        if !could_be_a_variable(name) {
+            item.error("no environment variable is named", "write env:NAME");
+            return None;
+        }
         let value = self.environment.variable(name);
         if value.is_none() {
             // A secret written after `env:` by mistake must not come back in an error.
@@ -171,6 +209,12 @@ fn without_newline(content: &[u8]) -> &[u8] {
         .rposition(|byte| !matches!(byte, b'\n' | b'\r'))
         .map_or(0, |last| last + 1);
     content.get(..end).unwrap_or_default()
+}
+
+/// Whether an environment can hold a variable of this name; it needn't be one that a shell could set.
+pub(super) fn could_be_a_variable(name: &str) -> bool {
+    let never = |character: char| character == '=' || character == '\0';
+    !name.trim().is_empty() && !name.contains(never)
 }
 
 /// POSIX.1 section 8.1: capitals, digits and underscores, no digit first.

@@ -72,6 +72,14 @@ impl Diagnostic {
         OneLine(self)
     }
 
+    /// The same, as something to know.
+    pub(super) fn into_warning(self) -> Self {
+        Self {
+            severity: Severity::Warning,
+            ..self
+        }
+    }
+
     /// For programs: `{file, line, column, key, message, hint}`; line, column and hint may be null. No excerpt.
     pub fn to_json(&self) -> serde_json::Value {
         serde_json::json!({

@@ -25,6 +25,9 @@ pub trait Environment {
     /// Whether everybody may read the file; `None` if it can't be told, as for text that comes from no file.
     fn world_readable(&self, path: &Path) -> Option<bool>;
 
+    /// Whether everybody may write the file; `None` if it can't be told.
+    fn world_writable(&self, path: &Path) -> Option<bool>;
+
     /// How many threads run at once; at least 1.
     fn cores(&self) -> usize;
 }
@@ -60,12 +63,20 @@ impl Environment for SystemEnvironment {
     }
 
     fn world_readable(&self, path: &Path) -> Option<bool> {
-        use std::os::unix::fs::PermissionsExt;
-        let metadata = std::fs::metadata(path).ok()?;
-        Some(metadata.permissions().mode() & 0o004 != 0)
+        Some(mode(path)? & 0o004 != 0)
+    }
+
+    fn world_writable(&self, path: &Path) -> Option<bool> {
+        Some(mode(path)? & 0o002 != 0)
     }
 
     fn cores(&self) -> usize {
         std::thread::available_parallelism().map_or(1, usize::from)
     }
+}
+
+fn mode(path: &Path) -> Option<u32> {
+    use std::os::unix::fs::PermissionsExt;
+    let metadata = std::fs::metadata(path).ok()?;
+    Some(metadata.permissions().mode())
 }

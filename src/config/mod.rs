@@ -21,7 +21,7 @@ use zeroize::Zeroizing;
 
 pub use diagnostic::{ConfigErrors, Diagnostic, Excerpt, Place, Severity, write_report};
 use environment::Environment;
-use model::{Admin, Config};
+use model::{Admin, Config, LogFormat};
 use validate::Strictness;
 
 /// A configuration that can be run, and what there is to know about it.
@@ -83,22 +83,36 @@ pub fn check_file(origin: &Path, environment: &impl Environment) -> Result<Check
     let text = utf8(&content, origin)?;
     let validated = validate::validate(text, origin, environment, Strictness::Check)?;
     let mut warnings = validated.remarks.warnings;
+    if environment.world_writable(origin) == Some(true) {
+        let finding = ConfigErrors::of_file(
+            origin,
+            "everybody may write this file, and so decide what renewd does",
+            "chmod o-w it",
+        );
+        warnings.extend(finding.errors.into_iter().map(Diagnostic::into_warning));
+    }
     let file = validated.config.streams.file();
     let streams = file.map(|file| {
         read(file, environment)
             .and_then(|content| streams::parse(utf8(&content, file)?, file).map(|_| ()))
     });
     if let Some(Err(errors)) = streams {
-        warnings.extend(errors.errors.into_iter().map(|error| Diagnostic {
-            severity: Severity::Warning,
-            ..error
-        }));
+        warnings.extend(errors.errors.into_iter().map(Diagnostic::into_warning));
     }
     Ok(Checked {
         warnings,
         notes: validated.remarks.notes,
         max_connections: validated.config.server.max_connections,
     })
+}
+
+/// How a file's daemon is to log, as far as that can be read: errors that keep it from starting are said like that too.
+pub fn log_format(origin: &Path, environment: &impl Environment) -> LogFormat {
+    let content = environment.read(origin).ok();
+    let text = content
+        .as_deref()
+        .and_then(|text| std::str::from_utf8(text).ok());
+    text.map_or(LogFormat::Auto, validate::log_format)
 }
 
 /// Where the daemon of a file can be asked, and with what. What only its unit has isn't needed for that.

@@ -99,7 +99,10 @@ pub fn bind(config: &Config, inherited: Inheritance) -> Result<Sockets, RunError
         config.server.workers,
         inherited.collect(),
     )?;
-    let admin = admin::bind(&config.admin.listen).map_err(RunError::Admin)?;
+    let admin = admin::bind(&config.admin.listen).map_err(|source| RunError::Admin {
+        listen: config.admin.listen.clone(),
+        source,
+    })?;
     let names = config.server.listener_names().enumerate();
     for ((position, listener), address) in names.zip(public.addresses()) {
         tracing::info!(

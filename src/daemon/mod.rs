@@ -41,6 +41,7 @@ use self::status::AdminView;
 use self::systemd::{Heartbeats, Listeners, Notifier};
 use self::watch::{Timing, Watcher};
 use crate::clock::Clock;
+use crate::config::model::Listen;
 use crate::config::{ConfigErrors, Loaded};
 use crate::descriptors::{self, Shares};
 use crate::net::listen::BindError;
@@ -100,8 +101,13 @@ pub enum RunError {
     #[error("{0}")]
     Bind(#[from] BindError),
     /// The admin listener can't be bound.
-    #[error("can't listen on admin.listen: {0}")]
-    Admin(#[source] std::io::Error),
+    #[error("can't listen on {listen} (admin.listen): {source}")]
+    Admin {
+        /// As configured.
+        listen: Listen,
+        /// Why.
+        source: std::io::Error,
+    },
     /// Anything else that the system refuses.
     #[error("can't start: {0}")]
     System(#[from] std::io::Error),

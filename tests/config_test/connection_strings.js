@@ -10,7 +10,7 @@ const modules = createRequire(path.join(process.argv[2], 'package.json'));
 const { MongoClient } = modules('mongodb');
 const { OPTIONS } = require(path.join(process.argv[2], 'node_modules/mongodb/lib/connection_string.js'));
 
-const VALUES = ['true', 'false', '1', '100', 'x', 'primary', 'majority', 'PLAIN', 'a:b', 'none', 'auto', 'stream'];
+const VALUES = ['true', 'false', '1', '1000', 'x', 'primary', 'majority', 'PLAIN', 'a:b', 'none', 'auto', 'stream'];
 
 process.removeAllListeners('warning');
 process.on('warning', () => {});

@@ -88,21 +88,32 @@ fn variations(text: &str) -> impl Iterator<Item = (String, impl Iterator<Item = 
         }
         let bare = line.strip_prefix("# ").unwrap_or(line);
         let is_key = |byte: u8| byte.is_ascii_lowercase() || byte == b'_';
-        if let Some((key, _)) = bare.split_once(" = ")
+        if let Some((key, value)) = bare.split_once(" = ")
             && key.bytes().all(is_key)
         {
-            found.push((number, key, format!("{section}{key}")));
+            found.push((number, key, kind(value), format!("{section}{key}")));
         }
     }
-    found.into_iter().map(move |(number, key, path)| {
+    found.into_iter().map(move |(number, key, wanted, path)| {
         let with = move |candidate: &str| {
             let changed = format!("{key} = {candidate}");
             let mut lines: Vec<&str> = text.lines().collect();
             lines[number] = &changed;
             lines.join("\n")
         };
-        (path, CANDIDATES.into_iter().map(with))
+        let fitting = CANDIDATES.into_iter();
+        let fitting = fitting.filter(move |candidate| kind(candidate) == wanted);
+        (path, fitting.map(with))
     })
+}
+
+/// Which values are of one kind, by their first character.
+fn kind(value: &str) -> char {
+    match value.chars().next() {
+        Some('0'..='9') => '0',
+        Some('t' | 'f') => 't',
+        first => first.unwrap_or_default(),
+    }
 }
 
 #[test]

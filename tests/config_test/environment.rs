@@ -95,6 +95,10 @@ impl Environment for FixedEnvironment {
         self.world_readable
     }
 
+    fn world_writable(&self, _path: &Path) -> Option<bool> {
+        Some(false)
+    }
+
     fn cores(&self) -> usize {
         4
     }

@@ -5,10 +5,12 @@
 //! built that way is thrown away in [`Reader::finish`].
 //!
 //! Keeps true: no finding shows the line of a secret, of an unknown key (it may be a misspelt secret) or of an unbuilt
-//! one; after a syntax error nothing but syntax is reported, since an unclosed quote can turn a secret into keys.
+//! one; after a syntax error nothing but syntax is reported, since an unclosed quote can turn a secret into keys. Nothing is
+//! reported twice.
 //! Must not know: what a key means; files; the environment.
 
 mod item;
+mod syntax;
 mod table;
 
 use std::cell::RefCell;
@@ -31,6 +33,7 @@ pub(super) struct Reader<'r> {
     hidden: RefCell<Vec<Range<usize>>>,
 }
 
+#[derive(PartialEq)]
 struct Finding {
     severity: Severity,
     span: Option<Range<usize>>,
@@ -52,20 +55,10 @@ pub(super) fn parse<'t>(
     file: &Path,
     empty_hint: &str,
 ) -> Result<DeTable<'t>, ConfigErrors> {
-    let source = Source { file, text };
     let (root, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
-        let errors = errors.iter().map(|error| Diagnostic {
-            severity: Severity::Error,
-            file: file.to_path_buf(),
-            place: error.span().map(|span| source.place(span.start)),
-            key: String::new(),
-            message: format!("not TOML: {}", error.message().replace('\n', ", ")),
-            hint: None,
-            excerpt: None,
-        });
         return Err(ConfigErrors {
-            errors: errors.collect(),
+            errors: syntax::findings(text, file, &errors),
             warnings: Vec::new(),
             files: Vec::new(),
         });
@@ -75,6 +68,13 @@ pub(super) fn parse<'t>(
         return Err(ConfigErrors::of_file(file, "the file is empty", empty_hint));
     }
     Ok(root)
+}
+
+/// The string under a key of a table, whatever else is wrong with the text.
+pub(super) fn text_at(text: &str, table: &str, key: &str) -> Option<String> {
+    let (root, _) = DeTable::parse_recoverable(text);
+    let value = root.get_ref().get(table)?.get_ref().as_table()?.get(key)?;
+    value.get_ref().as_str().map(str::to_owned)
 }
 
 impl<'r> Reader<'r> {
@@ -200,7 +200,13 @@ impl<'r> Reader<'r> {
 
     /// Everything found, in the file's order: errors, or what else there is to say.
     pub(super) fn finish(&self) -> Result<Remarks, ConfigErrors> {
-        let mut findings = self.findings.take();
+        let mut findings = Vec::new();
+        for finding in self.findings.take() {
+            // A value that is read twice is wrong once.
+            if !findings.contains(&finding) {
+                findings.push(finding);
+            }
+        }
         findings.sort_by_key(|finding| finding.span.as_ref().map(|span| span.start));
         let (mut errors, mut warnings, mut notes) = (Vec::new(), Vec::new(), Vec::new());
         for finding in findings {

@@ -89,16 +89,22 @@ fn algorithms(table: &Table<'_>) -> Vec<JwtAlgorithm> {
     let Some(item) = table.item("algorithms") else {
         return vec![JwtAlgorithm::Hs256];
     };
+    // Nothing is compared with a list that is wrong: whatever is asked of this one is in it.
+    let any = || JwtAlgorithm::NAMES.map(|(_, algorithm)| algorithm).to_vec();
     let Some(entries) = item.list() else {
-        return Vec::new();
+        return any();
     };
     if entries.is_empty() {
         item.error(
             "nothing would be believed",
             "write [\"HS256\"], or what signs your JWTs",
         );
+        return any();
     }
-    let mut algorithms: Vec<JwtAlgorithm> = entries.iter().filter_map(algorithm).collect();
+    let found: Vec<Option<JwtAlgorithm>> = entries.iter().map(algorithm).collect();
+    let Some(mut algorithms) = found.into_iter().collect::<Option<Vec<_>>>() else {
+        return any();
+    };
     algorithms.dedup();
     algorithms
 }
@@ -191,6 +197,7 @@ fn material<'r>(table: &Table<'r>, secrets: &Secrets<'_>) -> Alone<'r> {
 }
 
 fn public_key(item: &Item<'_>, secrets: &Secrets<'_>) -> Option<PublicKey> {
+    secrets.warn_of_writers(item);
     let pem = secrets.named_file(item)?;
     match PublicKey::from_pem(pem.expose()) {
         Ok(key) => Some(key),

@@ -224,13 +224,23 @@ fn state_directory(table: &Table<'_>, secrets: &Secrets<'_>) -> Option<PathBuf> 
     Some(secrets.resolve(&text))
 }
 
+const LOG_FORMATS: [(&str, LogFormat); 4] = [
+    ("auto", LogFormat::Auto),
+    ("logfmt", LogFormat::Logfmt),
+    ("json", LogFormat::Json),
+    ("pretty", LogFormat::Pretty),
+];
+
+/// `log.format` of a text that may be wrong everywhere else; the default where it can't be read.
+pub(super) fn log_format(text: &str) -> LogFormat {
+    let written = raw::text_at(text, "log", "format");
+    let found = LOG_FORMATS
+        .iter()
+        .find(|(name, _)| Some(*name) == written.as_deref());
+    found.map_or(LogFormat::Auto, |(_, format)| *format)
+}
+
 fn log(table: &Table<'_>, secrets: &Secrets<'_>) -> Log {
-    let formats = [
-        ("auto", LogFormat::Auto),
-        ("logfmt", LogFormat::Logfmt),
-        ("json", LogFormat::Json),
-        ("pretty", LogFormat::Pretty),
-    ];
     let levels = [
         ("error", LogLevel::Error),
         ("warn", LogLevel::Warn),
@@ -239,7 +249,7 @@ fn log(table: &Table<'_>, secrets: &Secrets<'_>) -> Log {
         ("trace", LogLevel::Trace),
     ];
     Log {
-        format: table.choice("format", &formats, LogFormat::Auto),
+        format: table.choice("format", &LOG_FORMATS, LogFormat::Auto),
         level: table.choice("level", &levels, LogLevel::Info),
         access: table.boolean("access", false),
         audit: audit(table, secrets),

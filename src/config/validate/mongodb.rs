@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use super::connection_string::{self, Kept};
-use super::{POSITIVE_DURATION, seconds};
+use super::{POSITIVE_DURATION, Strictness, seconds};
 use crate::config::credentials::{Found, Secrets};
 use crate::config::model::Mongodb;
 use crate::config::raw::{Item, Table};
@@ -14,6 +14,9 @@ use crate::config::secret::Secret;
 
 /// What mongoose uses where a connection string names no database.
 const MONGOOSE_DATABASE: &str = "test";
+
+/// The option whose file holds a secret.
+const CLIENT_KEY: &str = "tlsCertificateKeyFile";
 
 const URI_HINT: &str = "uri = \"env:MONGODB_URI\", \"credential:NAME\", or uri_file: the connection string of the Node app";
 
@@ -76,7 +79,17 @@ pub(super) fn mongodb(table: &Table<'_>, wanted: bool, secrets: &Secrets<'_>) ->
 fn look_into(item: &Item<'_>, option: &str, path: &Path, secrets: &Secrets<'_>) {
     secrets.files.borrow_mut().push(path.to_path_buf());
     let shown = path.display();
-    let content = match secrets.environment.read(path) {
+    let environment = secrets.environment;
+    let read = option == CLIENT_KEY && environment.world_readable(path) == Some(true);
+    let written = environment.world_writable(path) == Some(true);
+    if secrets.strictness == Strictness::Check && (read || written) {
+        let verb = if written { "write" } else { "read" };
+        item.warning(
+            format!("`{option}` names {shown}, which everybody may {verb}"),
+            "chmod 0640 it, and chgrp it to the daemon's group",
+        );
+    }
+    let content = match environment.read(path) {
         Ok(content) => content,
         Err(error) => {
             item.error(
@@ -92,12 +105,12 @@ fn look_into(item: &Item<'_>, option: &str, path: &Path, secrets: &Secrets<'_>) 
             format!("`{option}` names {shown}, which holds no certificate"),
             "write the certificates in PEM, between BEGIN CERTIFICATE and END CERTIFICATE",
         );
-    } else if option == "tlsCertificateKeyFile" && holds(b"ENCRYPTED") {
+    } else if option == CLIENT_KEY && holds(b"ENCRYPTED") {
         item.error(
             format!("`{option}` names {shown}, whose key is encrypted"),
             "write the key without a passphrase (openssl pkey) into a file that only the daemon's user may read",
         );
-    } else if option == "tlsCertificateKeyFile" && !holds(b"PRIVATE KEY-----") {
+    } else if option == CLIENT_KEY && !holds(b"PRIVATE KEY-----") {
         item.error(
             format!("`{option}` names {shown}, which holds no key"),
             "write the client's certificate and its key into it, both in PEM",

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 
 use super::{ANY_DURATION, POSITIVE_DURATION, Strictness, seconds};
-use crate::config::credentials::Secrets;
+use crate::config::credentials::{Secrets, could_be_a_variable};
 use crate::config::diagnostic::quoted;
 use crate::config::model::{Admin, Limits, Listen, Routes, Server, Timeouts};
 use crate::config::raw::{Item, Table};
@@ -16,6 +16,9 @@ use crate::config::raw::{Item, Table};
 const LISTEN_HINT: &str = "write \"[::]:3000\" (all addresses), \"127.0.0.1:3000\", \"unix:/path\", \"systemd:NAME\" or \"env:PORT\"; plain: before it keeps TLS off";
 const ADMIN_HINT: &str =
     "write an address with a port, such as \"127.0.0.1:9464\", or \"unix:/path\"";
+
+/// 96 bits, written in base64: nobody guesses that many over a network.
+const SHORTEST_TOKEN: usize = 16;
 
 pub(super) fn server(table: &Table<'_>, secrets: &Secrets<'_>) -> Server {
     let timeouts = table.table("timeouts");
@@ -103,6 +106,13 @@ fn listener(item: &Item<'_>, text: &str, secrets: &Secrets<'_>) -> Option<Listen
 }
 
 fn port_from(item: &Item<'_>, variable: &str, secrets: &Secrets<'_>) -> Option<Listen> {
+    if !could_be_a_variable(variable) {
+        item.error(
+            "no environment variable is named",
+            "write env:PORT, or the name of another variable with a port number",
+        );
+        return None;
+    }
     let Some(value) = secrets.environment.variable(variable) else {
         let what = format!("the environment variable {} isn't set", quoted(variable));
         match secrets.strictness {
@@ -186,9 +196,19 @@ fn health_path(table: &Table<'_>) -> Option<String> {
 pub(super) fn admin(table: &Table<'_>, secrets: &Secrets<'_>) -> Admin {
     let default = Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], 9464)));
     let token_item = table.item("token_file");
-    let token = token_item
-        .as_ref()
-        .and_then(|item| secrets.named_file(item));
+    let token = token_item.as_ref().and_then(|item| {
+        secrets.warn_of_readers(item);
+        secrets.warn_of_writers(item);
+        let token = secrets.named_file(item)?;
+        let length = token.expose().trim_ascii().len();
+        if length < SHORTEST_TOKEN && secrets.strictness == Strictness::Check {
+            item.warning(
+                format!("the token in it has {length} characters: it can be guessed"),
+                "make one with `openssl rand -base64 32`",
+            );
+        }
+        Some(token)
+    });
     let Some(item) = table.item("listen") else {
         return Admin {
             listen: default,

@@ -89,6 +89,9 @@ pub(super) fn streams(table: &Table<'_>, secrets: &Secrets<'_>) -> Streams {
     {
         item.error("no file is named", "write the path of the streams file");
     }
+    if let Some(item) = table.item("file").filter(|_| kind == Kind::File) {
+        secrets.warn_of_writers(&item);
+    }
     let file = secrets.resolve(&table.text("file", "/etc/renewd/streams.toml"));
     let collection = streams_collection(table);
     let http = streams_http(table, secrets, kind == Kind::Http);

@@ -42,6 +42,9 @@ pub(super) fn identity(table: &Table<'_>, secrets: &Secrets<'_>) -> Option<Ident
             "chmod 0640 it, and chgrp it to the daemon's group",
         );
     }
+    for item in [&certificate, &key].into_iter().chain(&client_ca) {
+        secrets.warn_of_writers(item);
+    }
     let chain = content(&certificate, secrets);
     let private = content(&key, secrets);
     let authorities = client_ca.as_ref().map(|item| content(item, secrets));

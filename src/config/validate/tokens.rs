@@ -78,11 +78,14 @@ fn is_hexadecimal(bytes: &[u8]) -> bool {
 }
 
 pub(super) fn token(table: &Table<'_>) -> Token {
-    let lifetime = lifetime(table).unwrap_or(seconds(3600));
+    let written = lifetime(table);
+    let lifetime = written.unwrap_or(seconds(3600));
     let half = seconds(lifetime.as_secs() / 2);
-    let refresh_before = at_most_half(table, "refresh_before", half);
-    let jitter = at_most_half(table, "jitter", half).unwrap_or_default();
-    let backup = backup(table, lifetime);
+    // With one that is wrong nothing is compared: what is right depends on what it will be.
+    let known = written.is_some() || table.item("lifetime").is_none();
+    let refresh_before = at_most_half(table, "refresh_before", known.then_some(half));
+    let jitter = at_most_half(table, "jitter", known.then_some(half)).unwrap_or_default();
+    let backup = backup(table, known.then_some(lifetime));
     if let Some(item) = table.item("lifetime") {
         warn_if_long(&item, lifetime);
     }
@@ -129,9 +132,9 @@ fn is_long(lifetime: Duration) -> bool {
     lifetime > seconds(2 * 3600)
 }
 
-fn at_most_half(table: &Table<'_>, name: &str, half: Duration) -> Option<Duration> {
+fn at_most_half(table: &Table<'_>, name: &str, half: Option<Duration>) -> Option<Duration> {
     let duration = whole_seconds(table, name, Duration::ZERO..=LONGEST_LIFETIME)?;
-    if duration > half
+    if let Some(half) = half.filter(|half| duration > *half)
         && let Some(item) = table.item(name)
     {
         let half = in_one_unit(half);
@@ -143,10 +146,10 @@ fn at_most_half(table: &Table<'_>, name: &str, half: Duration) -> Option<Duratio
     Some(duration)
 }
 
-fn backup(table: &Table<'_>, lifetime: Duration) -> Duration {
+fn backup(table: &Table<'_>, lifetime: Option<Duration>) -> Duration {
     let longest = Duration::ZERO..=LONGEST_LIFETIME;
     let backup = whole_seconds(table, "backup", longest).unwrap_or_default();
-    if let Some(item) = table.item("backup") {
+    if let Some((item, lifetime)) = table.item("backup").zip(lifetime) {
         if lifetime + backup > LONGEST_LIFETIME {
             let most = in_one_unit(LONGEST_LIFETIME.saturating_sub(lifetime));
             item.error(

@@ -1,0 +1,237 @@
+//! What isn't TOML: each syntax error with its line, what would be right, and for what stands twice both places.
+//!
+//! After a syntax error nobody knows for sure what is a key and what a value: an unclosed quote can turn a secret into keys.
+//! So lines are read one by one, as a person would, and a line is shown only if it is a header or sets one key that is known
+//! and no secret, and nothing in it or before it could make it something else.
+//!
+//! Must not know: what a key means.
+
+use std::ops::Range;
+use std::path::Path;
+
+use crate::config::diagnostic::{Diagnostic, Severity, Source};
+use crate::config::keys::{self, Known};
+
+/// A line that begins a table or sets a key.
+struct Entry {
+    /// Dotted path.
+    path: String,
+    /// The header or key in the text.
+    span: Range<usize>,
+    /// The whole line, without its end.
+    line: Range<usize>,
+    /// `[table]` or `[[table]]`, not `key = value`.
+    header: bool,
+}
+
+/// Every syntax error as a finding.
+pub(super) fn findings(text: &str, file: &Path, errors: &[toml::de::Error]) -> Vec<Diagnostic> {
+    let source = Source { file, text };
+    let entries = outline(text);
+    let mut errors: Vec<&toml::de::Error> = errors.iter().collect();
+    errors.sort_by_key(|error| error.span().map(|span| span.start));
+    let mut findings: Vec<Diagnostic> = Vec::new();
+    let mut in_brackets = false;
+    let mut twice: Vec<String> = Vec::new();
+    for error in errors {
+        // Behind a bracket that isn't closed all that follows looks like a part of a list.
+        let follows = in_brackets && is_in_brackets(error.message());
+        in_brackets |= is_in_brackets(error.message());
+        let finding = finding(&source, &entries, error);
+        // A key of a table that stands twice is told with the table.
+        let told = twice.iter().any(|table| is_within(&finding.key, table));
+        let line = finding.place.map(|place| place.line);
+        let same_line = findings
+            .last()
+            .is_some_and(|last| last.place.map(|place| place.line) == line);
+        if follows || told || same_line {
+            continue;
+        }
+        if !finding.key.is_empty() {
+            twice.push(finding.key.clone());
+        }
+        findings.push(finding);
+    }
+    findings
+}
+
+fn is_in_brackets(message: &str) -> bool {
+    ["array", "inline table", "between key-value pairs"]
+        .iter()
+        .any(|part| message.contains(part))
+        && !message.contains("array table")
+}
+
+fn finding(source: &Source<'_>, entries: &[Entry], error: &toml::de::Error) -> Diagnostic {
+    let span = error.span();
+    let at = span.as_ref().map(|span| span.start);
+    let entry = at.and_then(|at| {
+        let on_it = |entry: &&Entry| entry.line.start <= at && at <= entry.line.end;
+        entries.iter().find(on_it)
+    });
+    let mut message = format!("not TOML: {}", error.message().replace('\n', ", "));
+    let mut hint = hint(error.message()).to_owned();
+    let mut key = String::new();
+    if let Some(entry) = entry
+        && error.message().starts_with("duplicate key")
+    {
+        let known = keys::look_up(&entry.path).is_some();
+        let path = if known { entry.path.as_str() } else { "" };
+        path.clone_into(&mut key);
+        let before = || {
+            entries
+                .iter()
+                .take_while(|other| other.span.start < entry.span.start)
+        };
+        let first = before()
+            .find(|other| other.path == entry.path)
+            .or_else(|| before().find(|other| is_within(&entry.path, &other.path)));
+        message = match first {
+            Some(first) => format!(
+                "given twice: the first is at line {}",
+                source.place(first.span.start).line
+            ),
+            None => "given twice".to_owned(),
+        };
+        hint = match (entry.header, known) {
+            (true, true) => format!("move the keys of this [{path}] to the first one"),
+            (true, false) => "move the keys of this table to the first one".to_owned(),
+            (false, _) => "keep one of the two".to_owned(),
+        };
+    }
+    // The parser points behind a line that ends too soon.
+    let shown = entry.filter(|entry| is_harmless(source.text, entry));
+    let excerpt = shown.zip(span.as_ref()).and_then(|(entry, span)| {
+        let end = span.end.clamp(span.start, entry.line.end.max(span.start));
+        let before = source.text.get(entry.line.start..end)?;
+        let pointed = span.start..end.max(span.start + 1).min(entry.line.end.max(span.start));
+        (!before.contains('#')).then(|| source.excerpt(&pointed))?
+    });
+    Diagnostic {
+        severity: Severity::Error,
+        file: source.file.to_path_buf(),
+        place: at.map(|at| source.place(at)),
+        key,
+        message,
+        hint: Some(hint),
+        excerpt,
+    }
+}
+
+/// Whether a path names the table of another, or something in it.
+fn is_within(path: &str, table: &str) -> bool {
+    path.strip_prefix(table)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+/// Whether a line can hold no secret.
+fn is_harmless(text: &str, entry: &Entry) -> bool {
+    let before = text.get(..entry.line.start).unwrap_or_default();
+    let line = text.get(entry.line.clone()).unwrap_or_default();
+    let after = text.get(entry.span.end..entry.line.end).unwrap_or_default();
+    // Behind the quotes of a longer string anything may be part of it; a URL may hold a password.
+    let long_string = |text: &str| text.contains("\"\"\"") || text.contains("'''");
+    if long_string(before) || long_string(line) || line.contains('@') {
+        return false;
+    }
+    match keys::look_up(&entry.path) {
+        Some(Known::Built(key)) if !entry.header => !key.secret && line.matches('=').count() <= 1,
+        Some(Known::Section | Known::Built(_)) if entry.header => {
+            let rest = after.trim_start_matches(']').trim_start();
+            rest.is_empty() || rest.starts_with('#')
+        }
+        _ => false,
+    }
+}
+
+/// The headers and keys that stand at the beginning of a line.
+fn outline(text: &str) -> Vec<Entry> {
+    let mut entries = Vec::new();
+    let mut table = Some(String::new());
+    let mut start = 0;
+    for whole in text.split_inclusive('\n') {
+        let line = whole.trim_end_matches(['\n', '\r']);
+        let indent = line.len() - line.trim_start().len();
+        let rest = line.trim_start();
+        let (name, from, header) = if rest.starts_with('[') {
+            let inner = rest.trim_start_matches('[');
+            let from = indent + rest.len() - inner.len();
+            (inner.split([']', '=', '#']).next(), from, true)
+        } else {
+            // Without its `=` a key is what stands first.
+            let key = rest.split_once('=').map(|(key, _)| key);
+            (
+                key.or_else(|| rest.split_whitespace().next()),
+                indent,
+                false,
+            )
+        };
+        let name = name.map(str::trim_end).filter(|name| is_bare(name));
+        let path = match (name, &table) {
+            (Some(name), _) if header => Some(name.to_owned()),
+            (Some(name), Some(table)) if table.is_empty() => Some(name.to_owned()),
+            (Some(name), Some(table)) => Some(format!("{table}.{name}")),
+            _ => None,
+        };
+        if header {
+            table.clone_from(&path);
+        }
+        if let (Some(name), Some(path)) = (name, path) {
+            entries.push(Entry {
+                path,
+                span: start + from..start + from + name.len(),
+                line: start..start + line.len(),
+                header,
+            });
+        }
+        start += whole.len();
+    }
+    entries
+}
+
+/// A dotted key without quotes.
+fn is_bare(name: &str) -> bool {
+    let is_part = |part: &str| {
+        !part.is_empty()
+            && part
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
+    };
+    name.split('.').all(is_part)
+}
+
+/// What would be right, by what the parser says is wrong.
+fn hint(message: &str) -> &'static str {
+    const HINTS: [(&str, &str); 12] = [
+        (
+            "invalid basic string",
+            "close the string with `\"` on its own line",
+        ),
+        (
+            "invalid literal string",
+            "close the string with `'` on its own line",
+        ),
+        (
+            "invalid multi-line",
+            "close the string with the three quotes that began it",
+        ),
+        (
+            "string values must be quoted",
+            "put the value in quotes: key = \"value\"",
+        ),
+        ("key with no value", "write key = value"),
+        ("missing value", "write a value after the `=`"),
+        ("unclosed table", "close the header with `]`"),
+        ("unclosed array table", "close the header with `]]`"),
+        ("unclosed array", "close the list with `]`"),
+        ("unclosed inline table", "close the table with `}`"),
+        ("missing comma", "put a comma between the two"),
+        (
+            "unexpected key or value",
+            "put each key on a line of its own",
+        ),
+    ];
+    let found = HINTS.iter().find(|(said, _)| message.starts_with(said));
+    let otherwise = "write lines of key = value below a [table], and text in double quotes";
+    found.map_or(otherwise, |(_, hint)| hint)
+}

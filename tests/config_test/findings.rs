@@ -1,0 +1,191 @@
+//! What `check` says: each fault once, where it is, and nothing that only follows from another.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use renewd::config::keys::BUILT;
+
+use super::{Check, base_and, base_with_streams, base_without, load};
+
+/// Tables that need more than one key: what the others lack is an error of its own.
+const WITH_OTHERS: [&str; 11] = [
+    "accounts.deny_when.",
+    "auth.jwt.keys.",
+    "rate_limit.address.",
+    "rate_limit.channel.",
+    "rate_limit.global.",
+    "rate_limit.subject.",
+    "reissue.",
+    "routes.block.",
+    "streams.headers.",
+    "token.tier.",
+    "upstream.health.",
+];
+
+/// Values that are wrong nearly everywhere: of a wrong type, out of range, of no meaning.
+const WRONG: [&str; 9] = [
+    "[[]]",
+    "{}",
+    "-1",
+    "1.5",
+    "true",
+    "\"\\u0001\"",
+    "\"10000d\"",
+    "[\"\\u0001\"]",
+    "99999999999",
+];
+
+#[test]
+fn a_wrong_value_is_one_error_and_no_other_follows_from_it() {
+    let mut faults = Vec::new();
+    for key in BUILT {
+        if WITH_OTHERS.iter().any(|table| key.path.starts_with(table)) {
+            continue;
+        }
+        for wrong in WRONG {
+            let Err(errors) = load(&base_and(key.path, wrong)) else {
+                continue;
+            };
+            let twice = |at: usize| errors.errors[..at].contains(&errors.errors[at]);
+            let others = errors.errors.iter().chain(&errors.warnings);
+            let mut others = others.filter(|finding| !finding.key.starts_with(key.path));
+            if (0..errors.errors.len()).any(twice) || others.next().is_some() {
+                faults.push(format!("{} = {wrong}\n{errors}", key.path));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n\n"));
+}
+
+#[test]
+fn nothing_is_compared_with_a_value_that_is_wrong() {
+    for text in [
+        "token.lifetime = \"25h\"\ntoken.refresh_before = \"2h\"\n",
+        "token.lifetime = \"25h\"\ntoken.jitter = \"2h\"\ntoken.backup = \"23h\"\n",
+        "server.listen = \"[::]:3000\"\n",
+        "server.listen = 3000\nadmin.listen = \"127.0.0.1:3000\"\n",
+    ] {
+        let errors = load(&(base_without("") + text)).unwrap_err();
+        assert_eq!(errors.errors.len(), 1, "{errors}");
+    }
+}
+
+#[test]
+fn a_table_that_stands_twice_names_both_places() {
+    let example = include_str!("../../config.example.toml");
+    let text = format!("{example}\n[decision]\nmode = \"observe\"\n");
+    let errors = load(&text).unwrap_err();
+    let [error] = errors.errors.as_slice() else {
+        panic!("{errors}");
+    };
+    let line_of = |number: usize| text.lines().nth(number - 1).unwrap();
+    let second = error.place.unwrap().line;
+    assert_eq!(
+        (error.key.as_str(), line_of(second)),
+        ("decision", "[decision]")
+    );
+    let first = error
+        .message
+        .strip_prefix("given twice: the first is at line ");
+    let first: usize = first.unwrap().parse().unwrap();
+    assert!(first < second);
+    assert_eq!(line_of(first), "[decision]");
+    let hint = error.hint.as_deref();
+    assert_eq!(
+        hint,
+        Some("move the keys of this [decision] to the first one")
+    );
+}
+
+#[test]
+fn an_environment_variable_needs_a_name() {
+    for (path, value) in [
+        ("auth.jwt.secret", "\"env:\""),
+        ("agora.app_certificate", "\"env: \""),
+        ("mongodb.uri", "\"env:A=B\""),
+        ("server.listen", "[\"env:\"]"),
+    ] {
+        let text = base_with_streams().replace(
+            &super::BASE
+                .iter()
+                .find(|(key, _)| *key == path)
+                .map_or_else(String::new, |(key, value)| format!("{key} = {value}\n")),
+            "",
+        );
+        let (code, _, stderr) = Check::of(&format!("{text}{path} = {value}\n")).run(false, false);
+        assert_eq!(code, 78, "{path}: {stderr}");
+        assert!(
+            stderr.contains("no environment variable is named"),
+            "{stderr}"
+        );
+    }
+}
+
+fn chmod(check: &Check, name: &str, mode: u32) {
+    fs::set_permissions(check.path(name), fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn files_that_others_may_read_or_write_are_warned_of_and_fail_under_strict_alone() {
+    let pair = ["tls_certificate.pem", "tls_key.pem"].map(|name| {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config_test");
+        fs::read_to_string(path.join(name)).unwrap()
+    });
+    let text = base_with_streams().replace("auth.jwt.secret = \"env:JWT_SECRET\"\n", "")
+        + "auth.jwt.secret_file = \"jwt\"\nadmin.token_file = \"token\"\n\
+           server.tls = { certificate_file = \"tls.pem\", private_key_file = \"tls.key\" }\n\
+           agora.previous_certificate_file = \"former\"\n";
+    let check = Check::of(&text);
+    for (name, content) in [
+        ("jwt", "0123456789abcdef0123456789abcdef"),
+        ("token", "0123456789abcdef"),
+        ("former", "0123456789abcdef0123456789abcdef"),
+        ("tls.pem", pair[0].as_str()),
+        ("tls.key", pair[1].as_str()),
+    ] {
+        fs::write(check.path(name), content).unwrap();
+        chmod(&check, name, 0o600);
+    }
+    let (code, _, stderr) = check.run(true, false);
+    assert_eq!(code, 0, "{stderr}");
+
+    let readable = "everybody may read this file, which holds a secret";
+    let writable = "everybody may write this file, and so decide what";
+    for (name, mode, key, said) in [
+        ("jwt", 0o644, "auth.jwt.secret_file", readable),
+        ("token", 0o604, "admin.token_file", readable),
+        ("former", 0o644, "agora.previous_certificate_file", readable),
+        ("tls.pem", 0o666, "server.tls.certificate_file", writable),
+        ("tls.key", 0o602, "server.tls.private_key_file", writable),
+        ("token", 0o602, "admin.token_file", writable),
+        ("streams.toml", 0o666, "streams.file", writable),
+        ("config.toml", 0o602, "", writable),
+    ] {
+        chmod(&check, name, mode);
+        let (code, _, stderr) = check.run(false, false);
+        assert_eq!(code, 0, "it worked before: {stderr}");
+        let finding = if key.is_empty() {
+            format!("warning: {said}")
+        } else {
+            format!("warning: `{key}`: {said}")
+        };
+        assert!(stderr.contains(&finding), "{name}: {stderr}");
+        assert_eq!(stderr.matches("warning: ").count(), 1, "{name}: {stderr}");
+        assert_eq!(check.run(true, false).0, 78, "{name}");
+        chmod(&check, name, 0o600);
+    }
+    // What everybody may know, everybody may read.
+    chmod(&check, "tls.pem", 0o644);
+    assert_eq!(check.run(true, false).0, 0);
+
+    fs::write(check.path("token"), "admin\n").unwrap();
+    let (code, _, stderr) = check.run(false, false);
+    assert_eq!(code, 0, "{stderr}");
+    assert!(
+        stderr.contains(
+            "warning: `admin.token_file`: the token in it has 5 characters: it can be guessed"
+        ),
+        "{stderr}"
+    );
+    assert_eq!(check.run(true, false).0, 78);
+}
