@@ -147,6 +147,10 @@ impl Daemon for Told {
         self.token.map(|token| Secret::new(token.into()))
     }
 
+    fn allowed_hosts(&self) -> Vec<String> {
+        vec!["renewd.monitoring.svc".to_owned()]
+    }
+
     fn reload(&self) -> Pin<Box<dyn Future<Output = ReloadResult> + Send + '_>> {
         Box::pin(async {
             self.reloading.notify_one();
@@ -469,6 +473,19 @@ async fn a_page_elsewhere_gets_403_for_everything() {
     let headers = [&own, &origin, "Sec-Fetch-Site: same-origin", AUTHORIZED];
     let answer = ask(address, "GET /v1/status", &headers, "").await;
     assert_eq!(answer.status, 200);
+}
+
+#[tokio::test]
+async fn an_allowed_name_is_scraped_as_an_address_is() {
+    let (_running, address) = start_tcp(Arc::new(Told::new(Some(TOKEN))));
+    for (host, status) in [
+        ("Host: renewd.monitoring.svc:9464", 200),
+        ("Host: RENEWD.monitoring.svc", 200),
+        ("Host: other.monitoring.svc:9464", 403),
+    ] {
+        let answer = ask(address, "GET /metrics", &[host], "").await;
+        assert_eq!(answer.status, status, "{host}");
+    }
 }
 
 #[tokio::test]

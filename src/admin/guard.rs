@@ -39,17 +39,19 @@ pub enum Refusal {
 }
 
 /// Refuses what a browser may have been tricked into.
-pub fn same_site(entrance: Entrance, head: &Parts) -> Result<(), Refusal> {
+///
+/// `allowed` are names that nobody else can point here, `admin.allowed_hosts`.
+pub fn same_site(entrance: Entrance, head: &Parts, allowed: &[String]) -> Result<(), Refusal> {
     let (uri, headers) = (&head.uri, &head.headers);
     let host = sole(headers, &HOST).and_then(|host| host.to_str().ok());
     if let Entrance::Tcp(listening) = entrance {
         // Load balancers' probes speak HTTP/1.0 without a Host; no browser does.
         let probe = head.version == Version::HTTP_10 && !headers.contains_key(HOST);
         let host = host.and_then(|host| host.parse::<Authority>().ok());
-        let known = host.is_some_and(|host| is_known(&host, listening));
+        let known = host.is_some_and(|host| is_known(&host, listening, allowed));
         let target_known = uri
             .authority()
-            .is_none_or(|authority| is_known(authority, listening));
+            .is_none_or(|authority| is_known(authority, listening, allowed));
         if !(known || probe) || !target_known {
             return Err(Refusal::UnknownHost);
         }
@@ -108,24 +110,24 @@ fn sole<'a>(headers: &'a HeaderMap, name: &http::HeaderName) -> Option<&'a Heade
     }
 }
 
-fn is_known(authority: &Authority, listening: IpAddr) -> bool {
+fn is_known(authority: &Authority, listening: IpAddr, allowed: &[String]) -> bool {
     if authority.as_str().contains('@') {
         return false;
     }
     let host = authority.host();
     let literal = host.trim_start_matches('[').trim_end_matches(']');
-    match literal.parse::<IpAddr>() {
+    if let Ok(address) = literal.parse::<IpAddr>() {
         // Nobody rebinds an address: on a wildcard listener each of the machine's own is as good as another.
-        Ok(address) => {
-            let address = address.to_canonical();
-            address.is_loopback()
-                || address == listening.to_canonical()
-                || listening.is_unspecified()
-        }
-        Err(_) => LOOPBACK_NAMES
-            .iter()
-            .any(|name| host.eq_ignore_ascii_case(name)),
+        let address = address.to_canonical();
+        return address.is_loopback()
+            || address == listening.to_canonical()
+            || listening.is_unspecified();
     }
+    // A name may end with the dot of the root.
+    let name = host.strip_suffix('.').unwrap_or(host);
+    let allowed = allowed.iter().map(String::as_str);
+    let mut known = LOOPBACK_NAMES.into_iter().chain(allowed);
+    known.any(|known| known.eq_ignore_ascii_case(name))
 }
 
 #[cfg(test)]
@@ -147,7 +149,7 @@ mod tests {
     }
 
     fn verdict(entrance: Entrance, lines: &[(&'static str, &'static str)]) -> Result<(), Refusal> {
-        same_site(entrance, &head("/", headers(lines)))
+        same_site(entrance, &head("/", headers(lines)), &[])
     }
 
     fn head(target: &str, headers: HeaderMap) -> Parts {
@@ -184,11 +186,12 @@ mod tests {
     #[test]
     fn only_http_1_0_may_come_without_a_host() {
         let mut probe = head("/healthz", HeaderMap::new());
-        assert_eq!(same_site(LOOPBACK, &probe), Err(Refusal::UnknownHost));
+        let refused = Err(Refusal::UnknownHost);
+        assert_eq!(same_site(LOOPBACK, &probe, &[]), refused);
         probe.version = Version::HTTP_10;
-        assert_eq!(same_site(LOOPBACK, &probe), Ok(()));
+        assert_eq!(same_site(LOOPBACK, &probe, &[]), Ok(()));
         probe.headers = headers(&[("host", "evil.example")]);
-        assert_eq!(same_site(LOOPBACK, &probe), Err(Refusal::UnknownHost));
+        assert_eq!(same_site(LOOPBACK, &probe, &[]), refused);
     }
 
     #[test]
@@ -196,7 +199,7 @@ mod tests {
         let mut both = headers(&[("host", "localhost")]);
         both.append(HOST, HeaderValue::from_static("localhost"));
         assert_eq!(
-            same_site(LOOPBACK, &head("/", both)),
+            same_site(LOOPBACK, &head("/", both), &[]),
             Err(Refusal::UnknownHost)
         );
     }
@@ -204,7 +207,8 @@ mod tests {
     #[test]
     fn an_absolute_target_must_be_known_too() {
         let strange = head("http://evil.example/", headers(&[("host", "localhost")]));
-        assert_eq!(same_site(LOOPBACK, &strange), Err(Refusal::UnknownHost));
+        let refused = Err(Refusal::UnknownHost);
+        assert_eq!(same_site(LOOPBACK, &strange, &[]), refused);
     }
 
     #[test]
@@ -221,6 +225,38 @@ mod tests {
             verdict(wildcard, &[("host", "x.example")]),
             Err(Refusal::UnknownHost)
         );
+    }
+
+    #[test]
+    fn an_allowed_name_is_known_with_any_port_and_no_name_beside_it() {
+        let allowed = ["renewd.monitoring.svc".to_owned()];
+        let verdict = |lines: &[(&'static str, &'static str)]| {
+            same_site(LOOPBACK, &head("/", headers(lines)), &allowed)
+        };
+        for host in [
+            "renewd.monitoring.svc",
+            "Renewd.Monitoring.svc:9464",
+            "renewd.monitoring.svc.:80",
+            "localhost",
+        ] {
+            assert_eq!(verdict(&[("host", host)]), Ok(()), "{host}");
+        }
+        for host in [
+            "monitoring.svc",
+            "x.renewd.monitoring.svc",
+            "renewd.monitoring.svc.evil.example",
+            "x@renewd.monitoring.svc",
+        ] {
+            let refused = Err(Refusal::UnknownHost);
+            assert_eq!(verdict(&[("host", host)]), refused, "{host}");
+        }
+        let host = ("host", "renewd.monitoring.svc");
+        assert_eq!(
+            verdict(&[host, ("origin", "http://evil.example")]),
+            Err(Refusal::CrossSite)
+        );
+        let own = ("origin", "http://renewd.monitoring.svc");
+        assert_eq!(verdict(&[host, own]), Ok(()));
     }
 
     #[test]

@@ -56,6 +56,9 @@ pub trait Daemon: Send + Sync + 'static {
     /// The bearer token in force, from `admin.token_file`.
     fn token(&self) -> Option<Secret>;
 
+    /// `admin.allowed_hosts` in force.
+    fn allowed_hosts(&self) -> Vec<String>;
+
     /// For `/-/reload`. Runs to its end even when the caller goes away.
     fn reload(&self) -> Pin<Box<dyn Future<Output = ReloadResult> + Send + '_>>;
 }

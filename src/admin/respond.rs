@@ -91,7 +91,7 @@ pub fn refused(refusal: Refusal) -> Answer {
         Refusal::UnknownHost => error(
             StatusCode::FORBIDDEN,
             "unknown_host",
-            "ask by the address in admin.listen, a loopback address or localhost",
+            "ask by the address in admin.listen, a loopback address, localhost, or a name in admin.allowed_hosts",
         ),
         Refusal::CrossSite => error(
             StatusCode::FORBIDDEN,

@@ -71,7 +71,7 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let (head, body) = request.into_parts();
-    if let Err(refusal) = guard::same_site(entrance, &head) {
+    if let Err(refusal) = guard::same_site(entrance, &head, &daemon.allowed_hosts()) {
         return respond::refused(refusal);
     }
     let Some(route) = Route::of(head.uri.path()) else {

@@ -78,6 +78,7 @@ pub const BUILT: &[BuiltKey] = &[
     key("server.tls.client_ca_file"),
     key("admin.listen"),
     secret("admin.token_file"),
+    key("admin.allowed_hosts"),
     key("decision.mode"),
     key("decision.timeout"),
     key("decision.enforce_percent"),

@@ -188,6 +188,8 @@ pub struct Admin {
     pub listen: Listen,
     /// The bearer token, trimmed; `None` leaves what needs it refused.
     pub token: Option<Secret>,
+    /// Names under which it may be asked besides addresses and `localhost`: lower case, without a port.
+    pub allowed_hosts: Vec<String>,
 }
 
 /// `[decision]`.

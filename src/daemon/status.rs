@@ -123,6 +123,11 @@ impl crate::admin::Daemon for AdminView {
         self.shared.current.load().config.admin.token.clone()
     }
 
+    fn allowed_hosts(&self) -> Vec<String> {
+        let running = self.shared.current.load();
+        running.config.admin.allowed_hosts.clone()
+    }
+
     fn reload(&self) -> Pin<Box<dyn Future<Output = ReloadResult> + Send + '_>> {
         let reloader = Arc::clone(&self.reloader);
         Box::pin(async move {

@@ -209,10 +209,12 @@ pub(super) fn admin(table: &Table<'_>, secrets: &Secrets<'_>) -> Admin {
         }
         Some(token)
     });
+    let allowed_hosts = allowed_hosts(table);
     let Some(item) = table.item("listen") else {
         return Admin {
             listen: default,
             token,
+            allowed_hosts,
         };
     };
     let listen = item
@@ -230,7 +232,31 @@ pub(super) fn admin(table: &Table<'_>, secrets: &Secrets<'_>) -> Admin {
     Admin {
         listen: listen.unwrap_or(default),
         token,
+        allowed_hosts,
     }
+}
+
+/// Names as a `Host` field has them.
+fn allowed_hosts(table: &Table<'_>) -> Vec<String> {
+    let entries = table
+        .item("allowed_hosts")
+        .and_then(|item| item.list())
+        .unwrap_or_default();
+    let name = |item: &Item<'_>| {
+        let text = item.text()?;
+        let name = text.strip_suffix('.').unwrap_or(text);
+        let in_label = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+        let is_label = |label: &str| !label.is_empty() && label.bytes().all(in_label);
+        if !name.split('.').all(is_label) {
+            item.error(
+                format!("{} is not a host's name", quoted(text)),
+                "write a name as the caller's URL has it, without scheme, port or wildcard: \"renewd.monitoring.svc\"",
+            );
+            return None;
+        }
+        Some(name.to_ascii_lowercase())
+    };
+    entries.iter().filter_map(name).collect()
 }
 
 /// Two listeners that could take the same connection, and the admin listener on a public one.
