@@ -6,11 +6,15 @@
 mod environment;
 
 use std::path::Path;
+use std::time::Duration;
 
 use environment::FixedEnvironment;
+use http::Method;
 use renewd::config;
 use renewd::config::keys::BUILT;
 use renewd::config::model::{Config, ZeroUid};
+use renewd::http::cors::{Origins, Policy};
+use renewd::http::readings::Readings;
 
 const EXAMPLE: &str = include_str!("../config.example.toml");
 
@@ -94,6 +98,81 @@ fn the_example_as_shipped_is_a_configuration_for_the_current_app() {
     let owned = [config.routes.token, config.routes.refresh].concat();
     for route in ["/api/live/agora-token", "/api/live/refresh-token"] {
         assert!(owned.iter().any(|owned| owned == route), "{route}");
+    }
+}
+
+#[test]
+fn the_example_is_the_drop_in_for_the_current_app_and_its_pages() {
+    let config = load(EXAMPLE);
+    assert_eq!(config.upstream.try_duration, Duration::from_secs(20));
+    let Some(Policy {
+        origins: Origins::Listed(patterns),
+        ..
+    }) = config.cors
+    else {
+        panic!("{:?}", config.cors);
+    };
+    let allowed = |origin: &str| patterns.iter().any(|pattern| pattern.matches(origin));
+    for origin in [
+        "http://localhost:5173",
+        "http://127.0.0.1:8080",
+        "http://10.0.2.2:3000",
+        "https://your-project-git-main.vercel.app",
+    ] {
+        assert!(allowed(origin), "{origin}");
+    }
+    for origin in [
+        "https://somebody-else.vercel.app",
+        "https://your-project-x.mallory.vercel.app",
+        "https://localhost:5173",
+        "http://10.0.2.3:3000",
+    ] {
+        assert!(!allowed(origin), "{origin}");
+    }
+}
+
+#[test]
+fn the_blocks_that_the_example_offers_close_what_the_app_leaves_open() {
+    assert!(
+        load(EXAMPLE).routes.block.is_empty(),
+        "none without being asked"
+    );
+    // Each `#   [[routes.block]]` with the lines of its own, uncommented.
+    let commented = EXAMPLE.lines().filter_map(|line| line.strip_prefix("#   "));
+    let mut blocks: Vec<String> = Vec::new();
+    for line in commented {
+        if line.starts_with("[[") {
+            blocks.push(String::new());
+        }
+        if let Some(block) = blocks.last_mut() {
+            block.push_str(line);
+            block.push('\n');
+        }
+    }
+    blocks.retain(|block| block.starts_with("[[routes.block]]") && block.contains("/api/"));
+    assert_eq!(blocks.len(), 3, "{blocks:?}");
+    let rules = load(&format!("{EXAMPLE}\n{}", blocks.concat()))
+        .routes
+        .block;
+    let anyone = "203.0.113.9".parse().ok();
+    let closed = |path: &str| {
+        let readings = Readings::of(path);
+        let mut rules = rules.iter();
+        rules.any(|rule| rule.refuses(&Method::POST, &readings, anyone, || false))
+    };
+    for path in [
+        "/api/live/65f0/force-end",
+        "/api/seed/streams",
+        "/API/Migration/run",
+    ] {
+        assert!(closed(path), "{path}");
+    }
+    for path in [
+        "/api/live/cleanup",
+        "/api/live/start",
+        "/api/live/65f0/join",
+    ] {
+        assert!(!closed(path), "{path}");
     }
 }
 

@@ -66,6 +66,44 @@ pub fn origin(headers: &HeaderMap) -> Option<HeaderValue> {
     values.next().is_none().then(|| first.clone())
 }
 
+/// Hosting where each account chooses the first label of its origins, of the private part of the public suffix list
+/// (<https://publicsuffix.org/list/>) what apps like this one are put on.
+const SHARED_HOSTING: [&str; 33] = [
+    "amplifyapp.com",
+    "appspot.com",
+    "azurestaticapps.net",
+    "azurewebsites.net",
+    "cloudfront.net",
+    "codesandbox.io",
+    "csb.app",
+    "deno.dev",
+    "expo.app",
+    "firebaseapp.com",
+    "fly.dev",
+    "framer.app",
+    "github.io",
+    "gitlab.io",
+    "glitch.me",
+    "herokuapp.com",
+    "loca.lt",
+    "lovable.app",
+    "netlify.app",
+    "ngrok-free.app",
+    "ngrok.app",
+    "ngrok.io",
+    "onrender.com",
+    "pages.dev",
+    "replit.app",
+    "run.app",
+    "surge.sh",
+    "trycloudflare.com",
+    "up.railway.app",
+    "vercel.app",
+    "web.app",
+    "webcontainer.io",
+    "workers.dev",
+];
+
 /// An origin (RFC 6454 section 6.2) in which one `*` may stand: `https://app.example.com`, `https://*.vercel.app` (any
 /// subdomain, at any depth), `https://app-*.vercel.app` (any characters of that label), `http://localhost:*` (any port).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,6 +154,18 @@ impl OriginPattern {
             host: Host::parse(host)?,
             port: Port::parse(port, scheme)?,
             scheme: scheme.into(),
+        })
+    }
+
+    /// The shared hosting below which anybody who has an account there could have an origin that this matches.
+    pub fn shared_suffix(&self) -> Option<&'static str> {
+        let Host::Between { suffix, .. } = &self.host else {
+            return None;
+        };
+        SHARED_HOSTING.into_iter().find(|shared| {
+            let before = suffix.strip_suffix(shared);
+            // A label of the pattern's own between the two is somebody's account.
+            before.is_some_and(|before| before.ends_with('.') && before.matches('.').count() == 1)
         })
     }
 
@@ -214,6 +264,24 @@ fn split_port(authority: &str) -> (&str, Option<&str>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_wildcard_below_shared_hosting_is_everybodys_who_has_an_account_there() {
+        for (text, shared) in [
+            ("https://*.vercel.app", Some("vercel.app")),
+            ("https://my-app-*.vercel.app", Some("vercel.app")),
+            ("https://*-app.Vercel.App:8443", Some("vercel.app")),
+            ("https://*.up.railway.app", Some("up.railway.app")),
+            ("https://my-app.vercel.app", None),
+            ("https://*.my-app.vercel.app", None),
+            ("https://*.example.com", None),
+            ("https://*.notvercel.app", None),
+            ("http://localhost:*", None),
+        ] {
+            let pattern = OriginPattern::parse(text).unwrap();
+            assert_eq!(pattern.shared_suffix(), shared, "{text}");
+        }
+    }
 
     fn allowed(pattern: &str, origin: &str) -> bool {
         OriginPattern::parse(pattern).unwrap().matches(origin)

@@ -91,7 +91,7 @@ pub(super) fn validate(
     let token = tokens::token(&root.table("token"));
     let jwt = jwt::jwt(&root.table("auth").table("jwt"), &secrets);
     let cookie = jwt::cookie(&root.table("auth"));
-    let cors = routes::cors(&root.table("cors"), strictness);
+    let cors = routes::cors(&root.table("cors"), strictness, cookie.is_some());
     let rate_limit = limits::rate_limit(&root.table("rate_limit"));
     let accounts = sources::accounts(&root.table("accounts"), &root.table("streams"));
     let streams = sources::streams(&root.table("streams"), &secrets);

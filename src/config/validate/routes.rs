@@ -182,8 +182,9 @@ pub(super) fn route_key(path: &str) -> String {
     path.trim_end_matches('/').to_ascii_lowercase()
 }
 
-pub(super) fn cors(table: &Table<'_>, strictness: Strictness) -> Option<Policy> {
-    let origins = origins(table);
+/// `cookie` tells whether a cookie may carry a login (`auth.cookie`).
+pub(super) fn cors(table: &Table<'_>, strictness: Strictness, cookie: bool) -> Option<Policy> {
+    let origins = origins(table, cookie);
     let credentials = table.boolean("allow_credentials", false);
     if origins == Some(Origins::Any)
         && credentials
@@ -211,7 +212,7 @@ pub(super) fn cors(table: &Table<'_>, strictness: Strictness) -> Option<Policy> 
 }
 
 /// `None` allows no origin, and so says nothing.
-fn origins(table: &Table<'_>) -> Option<Origins> {
+fn origins(table: &Table<'_>, cookie: bool) -> Option<Origins> {
     let entries = table.item("allowed_origins")?.list()?;
     let mut patterns = Vec::new();
     let mut any = false;
@@ -222,7 +223,17 @@ fn origins(table: &Table<'_>) -> Option<Origins> {
             continue;
         }
         match OriginPattern::parse(text) {
-            Ok(pattern) => patterns.push(pattern),
+            Ok(pattern) => {
+                if let Some(suffix) = pattern.shared_suffix().filter(|_| cookie) {
+                    entry.error(
+                        format!(
+                            "anybody can have a page below {suffix}, and with auth.cookie it would act as whoever visits it"
+                        ),
+                        "name the origins one by one, or leave auth.cookie out",
+                    );
+                }
+                patterns.push(pattern);
+            }
             Err(reason) => entry.error(
                 reason,
                 "write scheme://host, such as \"https://app.example.com\", \"https://*.example.com\" or \"http://localhost:*\"",
