@@ -133,6 +133,10 @@ fn every_row_of_the_table_from_documents_that_mongoose_wrote() {
         code(as_owner()) == said(404, "stream_not_live")
     });
 
+    only_configured_sources_have_series(&site);
+}
+
+fn only_configured_sources_have_series(site: &Site) {
     for source in ["streams", "accounts"] {
         let up = format!("renewd_source_up{{source=\"{source}\"}}");
         assert_eq!(counted(&site.renewd, &up), 1);

@@ -777,6 +777,9 @@ fn between<'a>(answer: &'a str, before: &str, behind: &str) -> &'a str {
     inner.unwrap_or_else(|| panic!("{answer}"))
 }
 
+/// How a token is written inside something longer.
+type Spell<'s> = &'s dyn Fn(&str) -> String;
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_inside_something_longer_is_replaced_as_it_is_written_there() {
     let (backend, renewd) = start().await;
@@ -795,7 +798,6 @@ async fn a_token_inside_something_longer_is_replaced_as_it_is_written_there() {
         pairs.collect::<String>()
     };
     let plain = |token: &str| token.to_owned();
-    type Spell<'s> = &'s dyn Fn(&str) -> String;
     let shapes: [(&str, &str, Spell<'_>); 11] = [
         (
             "{\"joinUrl\":\"https://app.example.com/join?token=",
