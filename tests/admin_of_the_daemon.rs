@@ -82,7 +82,13 @@ fn a_daemon_in_order_says_so_everywhere() {
     assert_eq!(status["upstreams"], json!([{"server": server, "up": true}]));
     assert_eq!(
         status["sources"],
-        json!([{"source": "streams", "up": true, "error": null}])
+        json!([{
+            "source": "streams",
+            "up": true,
+            "error": null,
+            "down_since": null,
+            "rest_until": null
+        }])
     );
     assert_eq!(
         status["sessions"],

@@ -127,7 +127,9 @@ fn the_first_line_mints_a_viewers_token_for_one_hour() {
         .output()
         .unwrap();
     let report: Value = serde_json::from_slice(&report.stdout).unwrap();
-    assert_eq!(report["accepted"], true, "{report}");
+    // Without the demo's certificate nobody can say that it is accepted, but nothing speaks against it.
+    assert_eq!(report["signature"], "not_checked", "{report}");
+    assert_eq!(report["problems"], serde_json::json!([]), "{report}");
     assert_eq!(report["expire"], 3600, "{report}");
 }
 

@@ -173,8 +173,8 @@ fn for_tokens_in_other_answers_a_login_whose_key_is_not_known_yet_counts_as_none
     };
     let id = get("/api/live/active", "")[0]["_id"].clone();
     let one = format!("/api/live/{}", id.as_str().unwrap());
-    let open = |bearer: &str| get("/api/live/active", bearer)[0]["agoraToken"] != "";
-    let with_login = |bearer: &str| get(&one, bearer)["agoraToken"] != "";
+    let open = |bearer: &str| get("/api/live/active", bearer)[0]["agoraToken"].is_string();
+    let with_login = |bearer: &str| get(&one, bearer)["agoraToken"].is_string();
     granted().holds_for(&renewd, &ask(&old, "ES256", "old", 7));
     publish(&keys, &[("new", &new)]);
     for login in [&fan, &banned] {

@@ -111,10 +111,12 @@ fn killed_and_started_again() {
     outage.holds("killed");
     outage.site.mongo.restart();
     // What was written just before may be lost with the server, as it may be with MongoDB.
-    outage
-        .site
-        .renewd
-        .eventually("somebody answers", |_| outage.stranger().0 != 503);
+    outage.site.renewd.eventually("somebody answers", |_| {
+        // An empty collection is no answer: there is a stream and an account again.
+        outage.site.login(STRANGER, &json!({}));
+        outage.site.stream(&json!({}));
+        outage.stranger().0 != 503
+    });
     let stranger = outage.site.login(STRANGER, &json!({}));
     outage.site.stream(&json!({}));
     let outage = Outage { stranger, ..outage };

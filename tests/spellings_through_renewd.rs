@@ -574,7 +574,7 @@ fn request_lines_out_of_the_ordinary_are_served_or_refused() {
     }
     // A later minor version means what 1.1 means (RFC 9110 section 2.5), here too.
     let later = line("POST /api/live/token HTTP/1.2");
-    stage.play("1.2", &[&later, &later], &[200, 200]);
+    stage.play("1.2", &[&later, &later], &[200, 200, 200]);
     // HTTP/1.0 closes after the answer unless asked not to.
     stage.play("1.0", &[&line("POST /api/live/token HTTP/1.0")], &[200]);
     let kept = line("POST /api/live/token HTTP/1.0\r\nConnection: keep-alive");

@@ -141,7 +141,9 @@ async fn a_refused_upgrade_is_an_ordinary_answer() {
     server.head().await;
     server.send(ok("no")).await;
     client.until("\r\n\r\nno").await;
+    // What the backend would answer there next might not be HTTP any more.
     client.send(support::get("/next")).await;
+    let mut server = backend.accept().await;
     server.head().await;
     server.send(ok("b")).await;
     client.until("\r\n\r\nb").await;

@@ -4,7 +4,9 @@
 //! leave in order; while observing, they leave at once and untouched. A worker is given back after a number of tokens.
 //! Must not know: HTTP.
 
-use std::borrow::Cow;
+mod decide;
+mod noting;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -14,15 +16,13 @@ use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 
 use super::fields;
-use super::judge::{Asking, Judge, Known, Question, Verdict};
-use super::ledger::{Ledger, Reissued};
+use super::judge::{Asking, Judge, Known, Question};
+use super::ledger::Ledger;
 use super::names::{Before, NEARBY, candidates};
 use super::run::Spelling;
 use super::scan::{Piece, Scanner, Suspect};
 use super::unseen::Beginning;
-use crate::access::sessions::{Basis, Grounds};
-use crate::agora::reissue::{Fate, Nameless, Project, Recognised, Token};
-use crate::clock::is_plausible;
+use crate::agora::reissue::{Nameless, Project, Recognised, Token};
 use crate::http::rewrite::Rewrite;
 
 /// Strings read as tokens in one turn: each may cost the inflating of 64 KiB, and a worker serves others too.
@@ -328,114 +328,6 @@ impl Rewriter {
         }
     }
 
-    fn decide(&self, found: &Found<Token>) -> Decided {
-        let (parts, ledger, token) = (&self.parts, &self.parts.ledger, &found.token);
-        let now = ledger.clock.unix_seconds();
-        if !is_plausible(now) {
-            // Neither when the old one ends can be told, nor a new one dated.
-            let decided = self.withheld(found);
-            if !matches!(decided, Decided::Behind) {
-                ledger.failed(token, found.at);
-            }
-            return decided;
-        }
-        let fate = token.fate(now, parts.lifetime);
-        if fate == Fate::Stays && (token.has_ended(now) || !Judge::guards(token)) {
-            ledger.short();
-            return Decided::Stays;
-        }
-        let noting = Noting {
-            token: token.clone(),
-            is_short: fate == Fate::Stays,
-            expires: match fate {
-                Fate::Stays => token.expires_at(),
-                Fate::Shortened { expires } => self.jittered(now, expires),
-            },
-            found: found.at,
-        };
-        let verdict = match parts.judge.verdict(token, &self.known) {
-            Some(verdict) => verdict,
-            None if self.observing() => {
-                self.observe(noting);
-                return Decided::Stays;
-            }
-            None => return Decided::Open,
-        };
-        let fresh = match noting.granted(&verdict) {
-            Some(token) => self.issue(&token, found.spelling, now, noting.expires),
-            None => None,
-        };
-        let decided = match fresh {
-            Some(fresh) => Decided::Becomes(fresh),
-            None if noting.stays(&verdict) => Decided::Stays,
-            None => self.withheld(found),
-        };
-        if !matches!(decided, Decided::Behind) {
-            let given = !matches!(decided, Decided::Withheld(_));
-            let grounds = grounds(&parts.judge, &noting.token, &self.known);
-            noting.note(ledger, &verdict, given.then_some(grounds));
-        }
-        decided
-    }
-
-    /// What stands in a token's place.
-    fn withheld(&self, found: &Found<Token>) -> Decided {
-        const EMPTY: Bytes = Bytes::from_static(b"\"\"");
-        const NULL: Bytes = Bytes::from_static(b"null");
-        if !found.spelling.is_string {
-            return Decided::Withheld(Bytes::new());
-        }
-        if self.observing() || !self.parts.nulls {
-            return Decided::Withheld(EMPTY);
-        }
-        match self.is_key() {
-            Some(false) => Decided::Withheld(NULL),
-            Some(true) => Decided::Withheld(EMPTY),
-            None => Decided::Behind,
-        }
-    }
-
-    /// Whether the string before what stands in line is the name of a member, or may be; `None` as long as that isn't here.
-    fn is_key(&self) -> Option<bool> {
-        let following = self.items.iter().flat_map(|item| item.written().iter());
-        let mut looked = 0;
-        for byte in following.take(LOOKED_AHEAD) {
-            if !matches!(byte, b' ' | b'\t' | b'\r' | b'\n') {
-                return Some(*byte == b':');
-            }
-            looked += 1;
-        }
-        match (looked == LOOKED_AHEAD, self.ended) {
-            (true, _) => Some(true),
-            (false, true) => Some(false),
-            (false, false) => None,
-        }
-    }
-
-    /// Earlier by chance where the lifetime is what ends it, so that all who join at once don't renew at once.
-    fn jittered(&self, now: u64, expires: u64) -> u64 {
-        let Parts {
-            lifetime, jitter, ..
-        } = self.parts;
-        if jitter == 0 || expires < now + u64::from(lifetime) {
-            return expires;
-        }
-        let chance = self.parts.ledger.entropy.u64().unwrap_or(0);
-        let shortened = expires - chance % (u64::from(jitter) + 1);
-        shortened.max(now + SHORTEST.min(u64::from(lifetime)))
-    }
-
-    /// The new token, written as the old one was; `None` where it can't be made.
-    fn issue(&self, token: &Token, spelling: Spelling, now: u64, expires: u64) -> Option<Bytes> {
-        let salt = self.parts.ledger.entropy.salt().ok()?;
-        let token = self
-            .parts
-            .project
-            .reissue(token, now, expires, salt)
-            .ok()??;
-        Some(Bytes::from(spelling.write(&token)))
-    }
-
     /// Asks about the first token's channel, and about those of others in line.
     fn ask(&mut self, turn: &mut usize) {
         let mut questions: Vec<Question> = Vec::new();
@@ -463,88 +355,6 @@ impl Rewriter {
             }
         }
         self.asking = Some(self.parts.judge.ask(questions, &self.known));
-    }
-
-    /// Counts a token as soon as the sources have answered; the answer doesn't wait.
-    fn observe(&self, noting: Noting) {
-        let (judge, ledger) = (&self.parts.judge, &self.parts.ledger);
-        let busy = Arc::strong_count(&self.observed) > MOST_OBSERVED;
-        if busy {
-            let granted = Verdict::Granted {
-                holder: None,
-                demoted: false,
-            };
-            let grounds = grounds(judge, &noting.token, &self.known);
-            noting.note(ledger, &granted, Some(grounds));
-            return;
-        }
-        let question = judge.question(&noting.token);
-        let (judge, ledger) = (Arc::clone(judge), Arc::clone(ledger));
-        let under_way = Arc::clone(&self.observed);
-        tokio::task::spawn_local(async move {
-            let mut known = Known::default();
-            let asking = judge.ask(question.into_iter().collect(), &known);
-            known.learn(asking.await);
-            let verdict = judge.verdict(&noting.token, &known);
-            let verdict = verdict.unwrap_or(Verdict::Unanswered);
-            let grounds = grounds(&judge, &noting.token, &known);
-            noting.note(&ledger, &verdict, Some(grounds));
-            drop(under_way);
-        });
-    }
-}
-
-/// What a token that is handed on is given on, and who said yes to it.
-fn grounds(judge: &Judge, token: &Token, known: &Known) -> (Basis, Grounds) {
-    (judge.basis(known), judge.yes(token, known))
-}
-
-/// What is to be written down of a token once there is a verdict.
-struct Noting {
-    token: Token,
-    /// Whether it may stay as it is where all of it is granted.
-    is_short: bool,
-    /// When a new one ends, Unix seconds.
-    expires: u64,
-    /// On the clock's monotonic scale.
-    found: Duration,
-}
-
-impl Noting {
-    /// What is to be issued anew.
-    fn granted(&self, verdict: &Verdict) -> Option<Cow<'_, Token>> {
-        match verdict {
-            Verdict::Granted { demoted: true, .. } => Some(Cow::Owned(self.token.as_subscriber())),
-            Verdict::Granted { .. } if !self.is_short => Some(Cow::Borrowed(&self.token)),
-            Verdict::Granted { .. } | Verdict::Refused(_) | Verdict::Unanswered => None,
-        }
-    }
-
-    fn stays(&self, verdict: &Verdict) -> bool {
-        self.is_short && matches!(verdict, Verdict::Granted { demoted: false, .. })
-    }
-
-    /// `made_on` says on what it was granted, if it could be made.
-    fn note(&self, ledger: &Ledger, verdict: &Verdict, made_on: Option<(Basis, Grounds)>) {
-        match verdict {
-            Verdict::Granted { .. } if self.stays(verdict) => ledger.short(),
-            Verdict::Granted { holder, .. } if made_on.is_some() => {
-                if let (Some(token), Some((basis, yes))) = (self.granted(verdict), made_on) {
-                    ledger.replaced(Reissued {
-                        token: &token,
-                        holder: holder.as_deref(),
-                        basis,
-                        yes,
-                        expires: self.expires,
-                        found: self.found,
-                    });
-                }
-            }
-            Verdict::Refused(outcome) => ledger.withheld(&self.token, self.found, *outcome),
-            Verdict::Granted { .. } | Verdict::Unanswered => {
-                ledger.failed(&self.token, self.found);
-            }
-        }
     }
 }
 

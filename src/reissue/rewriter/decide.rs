@@ -1,0 +1,125 @@
+//! What becomes of one token that was found: it stays, it is issued anew, or nothing is said in its place.
+//!
+//! Keeps true: no token leaves that neither its verdict nor its own end allows; a token is dated only by a clock that may be
+//! true.
+//! Must not know: how tokens are found, who is asked.
+
+use bytes::Bytes;
+
+use super::noting::{Noting, grounds};
+use super::{Decided, Found, LOOKED_AHEAD, Parts, Rewriter, SHORTEST};
+use crate::agora::reissue::{Fate, Token};
+use crate::clock::is_plausible;
+use crate::reissue::judge::Judge;
+use crate::reissue::run::Spelling;
+
+impl Rewriter {
+    /// What becomes of it; [`Decided::Open`] where the sources must be asked first.
+    pub(super) fn decide(&self, found: &Found<Token>) -> Decided {
+        let (parts, ledger, token) = (&self.parts, &self.parts.ledger, &found.token);
+        let now = ledger.clock.unix_seconds();
+        if !is_plausible(now) {
+            // Neither when the old one ends can be told, nor a new one dated.
+            let decided = self.withheld(found);
+            if !matches!(decided, Decided::Behind) {
+                ledger.failed(token, found.at);
+            }
+            return decided;
+        }
+        let fate = token.fate(now, parts.lifetime);
+        if fate == Fate::Stays && (token.has_ended(now) || !Judge::guards(token)) {
+            ledger.short();
+            return Decided::Stays;
+        }
+        let noting = Noting {
+            token: token.clone(),
+            is_short: fate == Fate::Stays,
+            expires: match fate {
+                Fate::Stays => token.expires_at(),
+                Fate::Shortened { expires } => self.jittered(now, expires),
+            },
+            found: found.at,
+        };
+        let verdict = match parts.judge.verdict(token, &self.known) {
+            Some(verdict) => verdict,
+            None if self.observing() => {
+                self.observe(noting);
+                return Decided::Stays;
+            }
+            None => return Decided::Open,
+        };
+        let fresh = match noting.granted(&verdict) {
+            Some(token) => self.issue(&token, found.spelling, now, noting.expires),
+            None => None,
+        };
+        let decided = match fresh {
+            Some(fresh) => Decided::Becomes(fresh),
+            None if noting.stays(&verdict) => Decided::Stays,
+            None => self.withheld(found),
+        };
+        if !matches!(decided, Decided::Behind) {
+            let given = !matches!(decided, Decided::Withheld(_));
+            let grounds = grounds(&parts.judge, &noting.token, &self.known);
+            noting.note(ledger, &verdict, given.then_some(grounds));
+        }
+        decided
+    }
+
+    /// What stands in a token's place.
+    fn withheld(&self, found: &Found<Token>) -> Decided {
+        const EMPTY: Bytes = Bytes::from_static(b"\"\"");
+        const NULL: Bytes = Bytes::from_static(b"null");
+        if !found.spelling.is_string {
+            return Decided::Withheld(Bytes::new());
+        }
+        if self.observing() || !self.parts.nulls {
+            return Decided::Withheld(EMPTY);
+        }
+        match self.is_key() {
+            Some(false) => Decided::Withheld(NULL),
+            Some(true) => Decided::Withheld(EMPTY),
+            None => Decided::Behind,
+        }
+    }
+
+    /// Whether the string before what stands in line is the name of a member, or may be; `None` as long as that isn't here.
+    fn is_key(&self) -> Option<bool> {
+        let following = self.items.iter().flat_map(|item| item.written().iter());
+        let mut looked = 0;
+        for byte in following.take(LOOKED_AHEAD) {
+            if !matches!(byte, b' ' | b'\t' | b'\r' | b'\n') {
+                return Some(*byte == b':');
+            }
+            looked += 1;
+        }
+        match (looked == LOOKED_AHEAD, self.ended) {
+            (true, _) => Some(true),
+            (false, true) => Some(false),
+            (false, false) => None,
+        }
+    }
+
+    /// Earlier by chance where the lifetime is what ends it, so that all who join at once don't renew at once.
+    fn jittered(&self, now: u64, expires: u64) -> u64 {
+        let Parts {
+            lifetime, jitter, ..
+        } = self.parts;
+        if jitter == 0 || expires < now + u64::from(lifetime) {
+            return expires;
+        }
+        let chance = self.parts.ledger.entropy.u64().unwrap_or(0);
+        let shortened = expires - chance % (u64::from(jitter) + 1);
+        shortened.max(now + SHORTEST.min(u64::from(lifetime)))
+    }
+
+    /// The new token, written as the old one was; `None` where it can't be made.
+    fn issue(&self, token: &Token, spelling: Spelling, now: u64, expires: u64) -> Option<Bytes> {
+        let salt = self.parts.ledger.entropy.salt().ok()?;
+        let token = self
+            .parts
+            .project
+            .reissue(token, now, expires, salt)
+            .ok()??;
+        Some(Bytes::from(spelling.write(&token)))
+    }
+}

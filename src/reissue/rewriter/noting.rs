@@ -1,0 +1,103 @@
+//! What is written down of a token once there is a verdict; while observing, nothing else is done.
+//!
+//! Keeps true: an observed answer waits for no source; the questions that are asked for it at once are bounded.
+//! Must not know: bytes, how tokens are found.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{MOST_OBSERVED, Rewriter};
+use crate::access::sessions::{Basis, Grounds};
+use crate::agora::reissue::Token;
+use crate::reissue::judge::{Judge, Known, Verdict};
+use crate::reissue::ledger::{Ledger, Reissued};
+
+impl Rewriter {
+    /// Counts a token as soon as the sources have answered; the answer doesn't wait.
+    pub(super) fn observe(&self, noting: Noting) {
+        let (judge, ledger) = (&self.parts.judge, &self.parts.ledger);
+        let busy = Arc::strong_count(&self.observed) > MOST_OBSERVED;
+        if busy {
+            let granted = Verdict::Granted {
+                holder: None,
+                demoted: false,
+            };
+            let grounds = grounds(judge, &noting.token, &self.known);
+            noting.note(ledger, &granted, Some(grounds));
+            return;
+        }
+        let question = judge.question(&noting.token);
+        let (judge, ledger) = (Arc::clone(judge), Arc::clone(ledger));
+        let under_way = Arc::clone(&self.observed);
+        tokio::task::spawn_local(async move {
+            let mut known = Known::default();
+            let asking = judge.ask(question.into_iter().collect(), &known);
+            known.learn(asking.await);
+            let verdict = judge.verdict(&noting.token, &known);
+            let verdict = verdict.unwrap_or(Verdict::Unanswered);
+            let grounds = grounds(&judge, &noting.token, &known);
+            noting.note(&ledger, &verdict, Some(grounds));
+            drop(under_way);
+        });
+    }
+}
+
+/// What a token that is handed on is given on, and who said yes to it.
+pub(super) fn grounds(judge: &Judge, token: &Token, known: &Known) -> (Basis, Grounds) {
+    (judge.basis(known), judge.yes(token, known))
+}
+
+/// What is to be written down of a token once there is a verdict.
+pub(super) struct Noting {
+    pub(super) token: Token,
+    /// Whether it may stay as it is where all of it is granted.
+    pub(super) is_short: bool,
+    /// When a new one ends, Unix seconds.
+    pub(super) expires: u64,
+    /// On the clock's monotonic scale.
+    pub(super) found: Duration,
+}
+
+impl Noting {
+    /// What is to be issued anew.
+    pub(super) fn granted(&self, verdict: &Verdict) -> Option<Cow<'_, Token>> {
+        match verdict {
+            Verdict::Granted { demoted: true, .. } => Some(Cow::Owned(self.token.as_subscriber())),
+            Verdict::Granted { .. } if !self.is_short => Some(Cow::Borrowed(&self.token)),
+            Verdict::Granted { .. } | Verdict::Refused(_) | Verdict::Unanswered => None,
+        }
+    }
+
+    pub(super) fn stays(&self, verdict: &Verdict) -> bool {
+        self.is_short && matches!(verdict, Verdict::Granted { demoted: false, .. })
+    }
+
+    /// `made_on` says on what it was granted, if it could be made.
+    pub(super) fn note(
+        &self,
+        ledger: &Ledger,
+        verdict: &Verdict,
+        made_on: Option<(Basis, Grounds)>,
+    ) {
+        match verdict {
+            Verdict::Granted { .. } if self.stays(verdict) => ledger.short(),
+            Verdict::Granted { holder, .. } if made_on.is_some() => {
+                if let (Some(token), Some((basis, yes))) = (self.granted(verdict), made_on) {
+                    ledger.replaced(Reissued {
+                        token: &token,
+                        holder: holder.as_deref(),
+                        basis,
+                        yes,
+                        expires: self.expires,
+                        found: self.found,
+                    });
+                }
+            }
+            Verdict::Refused(outcome) => ledger.withheld(&self.token, self.found, *outcome),
+            Verdict::Granted { .. } | Verdict::Unanswered => {
+                ledger.failed(&self.token, self.found);
+            }
+        }
+    }
+}
