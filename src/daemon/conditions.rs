@@ -171,8 +171,8 @@ fn logins_refused(facts: &Facts<'_>) -> Vec<(Severity, String)> {
         Severity::Critical,
         || {
             format!(
-                "Every login of the last minute was refused ({refused:.0}): installed clients log their users out. \
-                 renewd_unauthenticated_total says why."
+                "No login of the last minute was accepted ({refused:.0} were sent): installed clients log their users out on a \
+                 401. renewd_unauthenticated_total says why."
             )
         },
     )

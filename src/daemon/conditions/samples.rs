@@ -21,7 +21,7 @@ pub enum Count {
     Failed,
     /// Those answered 401 because of the login itself.
     Unauthenticated,
-    /// Those answered 401.
+    /// Those answered 401, and those whose login no key of the key set verifies.
     LoginsRefused,
     /// Those whose login was good.
     LoginsVerified,
@@ -125,6 +125,7 @@ impl<'p> Samples<'p> {
         let outcome = |outcome: &str| requests(&[&format!("outcome=\"{outcome}\"")], &[]);
         let unauthenticated = outcome("unauthenticated") + outcome("token_expired");
         let replaced = outcome("session_replaced");
+        let unverified = requests(&["outcome=\"unavailable\"", "class=\"client\""], &[]);
         let verified = requests(&["class=\"ok\""], &[]) + requests(&["class=\"denied\""], &[]);
         let publisher = "role=\"publisher\"";
         let lapses = |with: &[&str]| self.sum("renewd_token_lapses_total", with, &[]);
@@ -134,7 +135,10 @@ impl<'p> Samples<'p> {
             (Count::WellFormed, requests(&[], &["class=\"client\""])),
             (Count::Failed, requests(&["class=\"failed\""], &[])),
             (Count::Unauthenticated, unauthenticated),
-            (Count::LoginsRefused, unauthenticated + replaced),
+            (
+                Count::LoginsRefused,
+                unauthenticated + replaced + unverified,
+            ),
             (Count::LoginsVerified, verified - replaced),
             (
                 Count::Publishers,
