@@ -2,7 +2,7 @@
 //!
 //! Express compares a path as it is written, `express.static` decodes it and resolves its dot segments, `URL` resolves them
 //! before anything is decoded, and a proxy in between may do either. Nobody here knows which of them decides, so a path
-//! that isn't plainly spelled is read in every combination of the [`Choice`]s below.
+//! that isn't plainly spelled is read in every combination of the choices below.
 //!
 //! Keeps true: a plainly spelled path has one reading, found in one pass without an allocation; any other has at most
 //! [`MOST_READINGS`], each made in time in proportion to the path's length.

@@ -69,7 +69,7 @@ impl Permits {
         self.used.load(Ordering::Acquire)
     }
 
-    /// A permit for a connection from `peer`, as soon as there is one. Above [`NEARLY_FULL`] another connection is asked
+    /// A permit for a connection from `peer`, as soon as there is one. Above `NEARLY_FULL` another connection is asked
     /// to leave for it.
     pub async fn acquire(self: &Arc<Self>, peer: Option<IpAddr>) -> Permit {
         loop {
