@@ -317,6 +317,23 @@ fn the_streams_file_is_followed_without_a_reload_of_the_configuration() {
 }
 
 #[test]
+fn a_streams_file_that_cannot_be_used_is_not_called_reloaded() {
+    let renewd = Renewd::start(&Settings::default());
+    replace_file(&renewd.file("streams.toml"), "[[stream\n");
+    renewd.log().wait("the error", |line| {
+        let said = line["msg"].as_str()?;
+        said.contains("streams file is invalid").then_some(())
+    });
+    replace_file(&renewd.file("streams.toml"), "stream = []\n");
+    renewd.log().wait("new streams", |line| {
+        (line["msg"] == "streams reloaded" && line["channels"] == 0).then_some(())
+    });
+    let said = messages(&renewd, "info");
+    let reloaded = said.iter().filter(|said| *said == "streams reloaded");
+    assert_eq!(reloaded.count(), 1, "{said:?}");
+}
+
+#[test]
 fn streams_are_followed_while_the_configuration_is_invalid() {
     let renewd = Renewd::start(&Settings::default());
     assert_eq!(renewd.ask_for_token().status, 200);

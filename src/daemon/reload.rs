@@ -125,8 +125,11 @@ impl Reloader {
         let _one_at_a_time = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
         let running = self.shared.current.load_full();
         let streams = files::streams(&running.config);
+        let valid = matches!(streams, StreamsRead::Table(_));
         match self.swap(running.config.clone(), streams, Arc::clone(&running.audit)) {
-            Ok(channels) => tracing::info!(channels, "streams reloaded"),
+            Ok(channels) if valid => tracing::info!(channels, "streams reloaded"),
+            // The error was logged where the file was read: a success behind it would be believed instead.
+            Ok(_) => {}
             Err(errors) => tracing::error!("{}", summary(&errors)),
         }
     }
