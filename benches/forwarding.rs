@@ -52,7 +52,7 @@ fn targets(criterion: &mut Criterion) {
     };
     let token = paths(&["/api/live/token", "/api/live/agora-token"]);
     let refresh = paths(&["/api/live/refresh-token", "/refresh-token"]);
-    let owned = OwnedPaths::new(&token, &refresh, Vec::new());
+    let owned = OwnedPaths::new(&token, &refresh);
     let mut group = criterion.benchmark_group("target");
     for (name, target) in [
         ("served", "/api/live/agora-token"),

@@ -6,6 +6,7 @@
 
 mod answer;
 mod date;
+mod ownership;
 mod refusals;
 mod tally;
 
@@ -196,7 +197,7 @@ impl Service {
             return (Handler::Reject, self.ours(&asked, not_found()));
         }
         let enforcing = config.decision.is_enforcing();
-        let found = asked.snapshot.owned.classify(target, &readings);
+        let found = ownership::of(asked.snapshot, &request, &readings);
         drop(readings); // a hostile target's are large, and what follows waits
         let kept = enforcing && found.is_kept(routes.below == BelowOwned::Refuse);
         // What is forwarded all the same must not become a POST behind us.

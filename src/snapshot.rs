@@ -131,14 +131,7 @@ impl Snapshot {
         let logins = previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.logins));
         let rules = config.reissue.rules.iter();
         Ok(Self {
-            owned: OwnedPaths::new(
-                &config.routes.token,
-                &config.routes.refresh,
-                rules
-                    .clone()
-                    .map(|rule| rule.target.path().clone())
-                    .collect(),
-            ),
+            owned: OwnedPaths::new(&config.routes.token, &config.routes.refresh),
             verifier: Verifier::new(&config.jwt, verifier, clock).with_key_set(
                 key_set,
                 verifier,

@@ -274,12 +274,26 @@ fn paths_of_reissue_rules_and_of_an_owned_root_are_not_below() {
     });
     for target in [
         "/api/live/token/join",
-        "/api/live/token//JOIN/",
+        "/API/live/token/JOIN/",
         "/nothing",
         "/no%20thing",
     ] {
         let (_, by_the_app) = answered(&stage, "GET", target, "");
         assert!(by_the_app, "{target}");
+    }
+    // The rule means no other method, and no odd spelling: nobody would cut the tokens there.
+    for (method, target) in [
+        ("PUT", "/api/live/token/join"),
+        ("POST", "/api/live/token/join"),
+        ("PATCH", "/api/live/token/join"),
+        ("GET", "/api/live/token//join"),
+        ("GET", "/api/live/token/x/../join"),
+    ] {
+        assert_eq!(
+            answered(&stage, method, target, ""),
+            (404, false),
+            "{method} {target}"
+        );
     }
     assert_eq!(
         answered(&stage, "POST", "/api/live/token/own", ""),
@@ -289,6 +303,19 @@ fn paths_of_reissue_rules_and_of_an_owned_root_are_not_below() {
         answered(&stage, "POST", "/api/live/token/other", ""),
         (404, false)
     );
+}
+
+#[test]
+fn where_no_rule_is_in_force_none_opens_what_is_below() {
+    for mode in ["observe", "off"] {
+        let stage = Stage::with(app::start_mounted(Version::Four, "prefix"), |settings| {
+            let rule = "[[reissue.rule]]\nmethods = [\"POST\"]\npath = \"/api/live/{id}/join\"\n";
+            settings.tables =
+                [&settings.tables, "[reissue]\nmode = \"", mode, "\"\n", rule].concat();
+        });
+        let answer = answered(&stage, "POST", "/api/live/token/join", "");
+        assert_eq!(answer, (404, false), "{mode}");
+    }
 }
 
 #[test]

@@ -32,8 +32,9 @@ impl MethodOverride {
         }
         let query = target.query().unwrap_or_default();
         form_urlencoded::parse(query.as_bytes()).any(|(key, _)| {
-            // Express's parser takes `_method[]` and `_method[0]` for `_method` too.
-            let name = key.split_once('[').map_or(&*key, |(name, _)| name);
+            // Express's parser takes `_method[]`, `_method[0]` and `[_method]` for `_method` too.
+            let mut parts = key.split(['[', ']']).filter(|part| !part.is_empty());
+            let name = parts.next().unwrap_or_default();
             self.queries.iter().any(|query| **query == *name)
         })
     }
@@ -60,6 +61,9 @@ mod tests {
             "/a?x&_method",
             "/a?%5Fmethod=GET",
             "/a?_method[]=GET",
+            "/a?[_method]=GET",
+            "/a?%5B_method%5D=GET",
+            "/a?%5B_method%5D[0]=GET",
         ] {
             assert!(applies(&["_method"], target), "{target}");
             assert!(!applies(&[], target), "{target}");

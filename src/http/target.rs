@@ -8,7 +8,6 @@
 use http::Uri;
 use http::uri::PathAndQuery;
 
-use super::pattern::Pattern;
 use super::readings::{Readings, guard_key};
 
 /// Which list of the configuration an owned path is on.
@@ -52,8 +51,6 @@ impl Match {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnedPaths {
     paths: Vec<Owned>,
-    /// Paths that aren't below an owned one, wherever they are.
-    open: Vec<Pattern>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,14 +72,12 @@ enum Place {
 
 impl OwnedPaths {
     /// Prepares the paths of `routes.token` and `routes.refresh`, each as configured: any letter case, with or without a
-    /// trailing slash. A path on both lists counts as a token route. `open` are paths that the backend answers though an
-    /// owned one may be above them.
-    pub fn new(token: &[String], refresh: &[String], open: Vec<Pattern>) -> Self {
+    /// trailing slash. A path on both lists counts as a token route.
+    pub fn new(token: &[String], refresh: &[String]) -> Self {
         let token = token.iter().map(|path| Owned::new(path, Route::Token));
         let refresh = refresh.iter().map(|path| Owned::new(path, Route::Refresh));
         Self {
             paths: token.chain(refresh).collect(),
-            open,
         }
     }
 
@@ -116,9 +111,6 @@ impl OwnedPaths {
                 Place::Below => place = Place::Below,
                 Place::Elsewhere => {}
             }
-        }
-        if place == Place::Below && self.open.iter().any(|open| open.matches(reading)) {
-            return Place::Elsewhere;
         }
         place
     }
@@ -208,7 +200,6 @@ fn trim_trailing_slash(path: &[u8]) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::pattern::Breadth;
 
     fn strings(paths: &[&str]) -> Vec<String> {
         paths.iter().map(ToString::to_string).collect()
@@ -218,7 +209,6 @@ mod tests {
         OwnedPaths::new(
             &strings(&["/api/live/token", "/api/live/agora-token"]),
             &strings(&["/api/live/refresh-token", "/refresh-token"]),
-            vec![Pattern::new("/api/live/{id}/join", Breadth::One)],
         )
     }
 
@@ -292,7 +282,6 @@ mod tests {
             "/api/live",
             "/api/live/",
             "/api/live/token-something/x",
-            "/api/live/token/join",
             "/api/live/token;x",
             "/api/live/token%20",
             "/api/live/token%00",
@@ -311,6 +300,7 @@ mod tests {
     fn paths_below_an_owned_one_are_told_plain_from_odd() {
         for target in [
             "/api/live/token/x",
+            "/api/live/token/join",
             "/API/live/Token/x/y/",
             "/refresh-token/.x?a",
         ] {
@@ -337,7 +327,7 @@ mod tests {
     #[test]
     fn configured_paths_may_have_capitals_slashes_and_escapes() {
         let (token, refresh) = (strings(&["/Api/Token/", "/a%62c"]), strings(&["/"]));
-        let owned = OwnedPaths::new(&token, &refresh, Vec::new());
+        let owned = OwnedPaths::new(&token, &refresh);
         let classify = |target: &str| place(&owned, target);
         assert_eq!(classify("/api/token"), Match::Served(Route::Token));
         assert_eq!(classify("/API/TOKEN/"), Match::Served(Route::Token));

@@ -51,6 +51,25 @@ use crate::telemetry::traffic_labels::ReissueOutcome;
 /// What is done with the answer to one request. Holds the parts that it needs, never the snapshot.
 pub struct Plan(Parts);
 
+/// Whether the tokens in the answer to a request are cut short: a rule means the request, and rules are in force.
+pub fn cuts<B>(snapshot: &Snapshot, request: &Request<B>) -> bool {
+    snapshot.config.reissue.mode == ReissueMode::Replace && terms(snapshot, request).is_some()
+}
+
+fn terms<B>(snapshot: &Snapshot, request: &Request<B>) -> Option<Terms> {
+    let config = &snapshot.config;
+    Terms::of(
+        &config.reissue.rules,
+        config.token.lifetime,
+        request.method(),
+        &Readings::of(request.uri().path()),
+        || {
+            let method_override = &config.routes.method_override;
+            method_override.applies(request.uri(), request.headers())
+        },
+    )
+}
+
 /// The plan for a request, if a rule means it. `is_enforced` says whether token requests of this subject are answered here.
 pub fn plan<B>(
     shared: &Shared,
@@ -67,16 +86,7 @@ pub fn plan<B>(
     {
         return None;
     }
-    let terms = Terms::of(
-        &reissue.rules,
-        config.token.lifetime,
-        request.method(),
-        &Readings::of(request.uri().path()),
-        || {
-            let method_override = &config.routes.method_override;
-            method_override.applies(request.uri(), request.headers())
-        },
-    )?;
+    let terms = terms(snapshot, request)?;
     let route = snapshot.reissue_metrics.get(terms.position)?;
     let caller = caller(shared, snapshot, request.headers());
     let subject = caller.as_ref().map(|caller| caller.claims.subject.clone());

@@ -12,7 +12,7 @@ pub const REFRESH: [&str; 2] = ["/api/live/refresh-token", "/refresh-token"];
 /// The default routes, as the service classifies them.
 pub fn owned_paths() -> OwnedPaths {
     let strings = |paths: &[&str]| paths.iter().map(ToString::to_string).collect::<Vec<_>>();
-    OwnedPaths::new(&strings(&TOKEN), &strings(&REFRESH), Vec::new())
+    OwnedPaths::new(&strings(&TOKEN), &strings(&REFRESH))
 }
 
 /// Every target of the table, sorted, each once.

@@ -191,6 +191,16 @@ impl Address<'_> {
             .map(|(credentials, _)| credentials)
     }
 
+    fn has_a_port_without_digits(&self) -> bool {
+        let mut hosts = self.hosts().split(',');
+        hosts.any(|host| {
+            let port = host.rsplit_once(':').map_or("", |(_, port)| port);
+            // What stands behind the address is the database's name, or more of the password.
+            let port = port.split('/').next().unwrap_or_default();
+            !port.bytes().all(|byte| byte.is_ascii_digit())
+        })
+    }
+
     fn hosts(&self) -> &str {
         let at = self.address.rsplit_once('@');
         at.map_or(self.address, |(_, hosts)| hosts)
@@ -278,8 +288,11 @@ impl Address<'_> {
     /// Whether the driver's words quote a part of the user's name or password.
     fn leaks(&self, said: &str) -> bool {
         let quoted = |part: &str| !part.is_empty() && said.contains(part);
-        self.credentials()
-            .is_some_and(|credentials| credentials.split([':', '@']).any(quoted))
+        match self.credentials() {
+            Some(credentials) => credentials.split([':', '@']).any(quoted),
+            // Without an `@` a password may stand where the driver looks for a port.
+            None => self.has_a_port_without_digits(),
+        }
     }
 }
 
@@ -426,6 +439,9 @@ mod tests {
         for text in [
             "mongodb://user:hunter2@host:notaport/db",
             "mongodb://user:hunter2@/db",
+            "mongodb://user:hunter2/x",
+            "mongodb://user:hunter2/x%40host/db",
+            "mongodb://user:hunter2?x",
             "mongodb://user:hunter2@host/db?tls=perhaps",
             "mongodb://user:hunter2@host/db?directConnection=true&loadBalanced=true",
             "postgres://user:hunter2@host/db",

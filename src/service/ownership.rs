@@ -1,0 +1,19 @@
+//! Whose a request is: a token endpoint's, or the backend's.
+//!
+//! Keeps true: what lies below an owned path is the backend's only where a reissue rule cuts the tokens in its answer.
+//! Must not know: what becomes of the request.
+
+use http::Request;
+
+use crate::http::readings::Readings;
+use crate::http::target::Match;
+use crate::reissue;
+use crate::snapshot::Snapshot;
+
+/// Whose a request with these readings is.
+pub fn of<B>(snapshot: &Snapshot, request: &Request<B>, readings: &Readings<'_>) -> Match {
+    match snapshot.owned.classify(request.uri(), readings) {
+        Match::Below { plainly: true } if reissue::cuts(snapshot, request) => Match::Foreign,
+        found => found,
+    }
+}
