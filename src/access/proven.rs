@@ -127,7 +127,7 @@ fn parse(line: &str) -> Option<Digest> {
 // === impl Proof ===
 
 impl Proof {
-    /// It was shown.
+    /// The source has shown what is to be proven.
     pub fn give(&self) {
         if !self.given.load(Ordering::Relaxed) {
             self.given.store(true, Ordering::Relaxed);

@@ -114,7 +114,7 @@ pub struct SourceStatus {
     pub up: bool,
     /// Why it doesn't; holds no secret.
     pub error: Option<String>,
-    /// Its first failed lookup since it last answered, RFC 3339.
+    /// When the first lookup failed since the source last answered, RFC 3339.
     pub down_since: Option<String>,
     /// Until when those who hold a token can renew it without its answer, RFC 3339.
     pub rest_until: Option<String>,

@@ -38,7 +38,7 @@ pub struct Project {
 pub enum Recognised {
     /// No token of this project.
     Foreign,
-    /// It has the project's App ID, and is no token that one of our certificates signed, or doesn't end where one does.
+    /// The text has the project's App ID, but none of our certificates signed it, or it doesn't end where a token does.
     Alike,
     /// A token that one of our certificates signed.
     Ours(Token),

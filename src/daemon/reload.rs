@@ -257,7 +257,7 @@ pub fn audit_errors(path: &Path, error: &std::io::Error) -> ConfigErrors {
     )
 }
 
-/// What of `[decision]` says who answers the token endpoints, old and new.
+/// The old and the new value of each key that says who answers the token endpoints.
 fn decision_changes(running: &Decision, read: &Decision) -> Vec<String> {
     let (was, is) = (running.mode.as_str(), read.mode.as_str());
     let mode = (was != is).then(|| format!("decision.mode: {was} -> {is}"));

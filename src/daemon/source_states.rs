@@ -27,7 +27,7 @@ pub struct SourceState {
 /// An outage of a source, in seconds since the Unix epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SourceOutage {
-    /// Its first failed lookup.
+    /// When the first lookup failed.
     pub down_since: u64,
     /// Until when holders can renew without its answer.
     pub rest_until: u64,

@@ -44,7 +44,7 @@ struct Looked {
 }
 
 impl Presence {
-    /// Of a collection whose documents are found by `field`; `found` is what finding one shows.
+    /// The presence of a collection whose documents are found by `field`; `found` is what finding one shows.
     pub(super) fn new(
         database: &Database,
         collection: &str,

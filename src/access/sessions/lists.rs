@@ -64,7 +64,7 @@ pub(super) struct Lists {
 #[derive(Clone, Debug)]
 struct Subject {
     hash: u64,
-    /// Of the latest login that accounts vouched for.
+    /// The latest login that accounts vouched for.
     login: Option<Login>,
     lists: [Reference; LISTS],
     /// Where a source has said no since; 0 is nowhere.
@@ -238,7 +238,7 @@ impl Lists {
     pub(super) fn hand(&self, handed: Handed<'_>, max: usize, now: u32) {
         let mut channels = handed.channels.to_vec();
         channels.sort_unstable();
-        // Of one channel twice, the one without the source's yes counts.
+        // Where a channel stands twice, the entry without the source's yes counts.
         channels.dedup_by(|later, first| later.is_of(*first));
         channels.truncate(MOST_CHANNELS);
         let (subject, expires) = (

@@ -342,7 +342,7 @@ mod tests {
             let read = decoded(&pieces, KEY);
             prop_assert_eq!(read.last(), Some(&Some(record)));
             let last = pieces.last().unwrap();
-            // Of digits some may be missing, and be a later binary's.
+            // A record with fewer digits may be one that a later binary wrote.
             for length in 0..last.len() {
                 let read = Records::new(KEY).decode(&last[..length]);
                 prop_assert!(matches!(read, None | Some(Record::Unknown)), "{:?}", read);

@@ -12,9 +12,9 @@ use crate::role::Role;
 pub(super) const REFUSED: u8 = 1;
 /// The publisher's stream is over.
 pub(super) const ENDED: u8 = 2;
-/// It counts as live; one that has expired no longer does, and is kept to see whether it lapses.
+/// The session counts as live; one that has expired no longer does, and is kept to see whether it lapses.
 pub(super) const COUNTED: u8 = 4;
-/// It has changed since it was last written down.
+/// The session has changed since it was last written down.
 pub(super) const CHANGED: u8 = 8;
 /// From here on, a bit for each source whose yes it lacks: nothing of it rests on that.
 pub(super) const LACKS: u8 = 4;

@@ -451,7 +451,7 @@ fn a_token_that_is_handed_on_clears_nothing_and_is_the_first_one_only_of_what_wa
             .unwrap();
         assert!(!stands(Ground::Stream), "{user:?}");
         assert!(stands(Ground::Account) && stands(Ground::Hook), "{user:?}");
-        // Nor does it forget what is said once more, of whichever.
+        // The session remembers a no of another source too.
         sessions.denied("show", "ann", Ground::Hook, None, 140);
         sessions
             .grant(host("ann", &User::Uid(9)), vouched, RULES, 145, 245)
