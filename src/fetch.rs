@@ -2,7 +2,8 @@
 //!
 //! Keeps true: an answer comes within its limits of time and size, or an error says why not; an error quotes no header
 //! and no body. Redirects are answers, never followed: a source names its own place, and credentials go nowhere else.
-//! Nothing is decompressed. A caller who goes away breaks no connection that others may use.
+//! Nothing is decompressed. A caller who goes away breaks no connection that others may use. A `GET` that meets the end
+//! of a connection that was kept for it is asked again on another one.
 //! Must not know: what an answer means.
 
 use std::fmt;
@@ -10,6 +11,7 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -17,9 +19,12 @@ use bytes::{Bytes, BytesMut};
 use http::header::{
     ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING, USER_AGENT,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
+use http::{
+    Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri,
+};
 use http_body::Body as _;
 use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::client::legacy::{Client, Error as ClientError};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -191,7 +196,7 @@ async fn exchange(
     request: Request<Full<Bytes>>,
     most: usize,
 ) -> Result<Answer, FetchError> {
-    let response = pool.request(request).await.map_err(|error| why(&error))?;
+    let response = respond(&pool, request).await?;
     let (head, mut body) = response.into_parts();
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     if announced > most {
@@ -215,6 +220,43 @@ async fn exchange(
         body: collected.freeze(),
     })
 }
+
+/// The answer's head. The pool itself repeats only what it has not begun to write: a server that closes an idle
+/// connection just as a request is written to it would otherwise fail that request, though it never saw it (RFC 9112,
+/// 9.3.1). A `POST` is not repeated: what asks by `POST` may count how often it is asked.
+async fn respond(
+    pool: &Pool,
+    request: Request<Full<Bytes>>,
+) -> Result<Response<Incoming>, FetchError> {
+    loop {
+        match pool.request(request.clone()).await {
+            Ok(response) => {
+                if let Some(used) = response.extensions().get::<Used>() {
+                    used.0.store(true, Ordering::Relaxed);
+                }
+                return Ok(response);
+            }
+            Err(error) => match why(&error) {
+                FetchError::Broken if request.method() == Method::GET && was_used(&error) => {}
+                cause => return Err(cause),
+            },
+        }
+    }
+}
+
+/// Whether the connection that a request failed on had brought an answer before.
+fn was_used(error: &ClientError) -> bool {
+    let mut extras = Extensions::new();
+    if let Some(connection) = error.connect_info() {
+        connection.get_extras(&mut extras);
+    }
+    let used = extras.get::<Used>();
+    used.is_some_and(|used| used.0.load(Ordering::Relaxed))
+}
+
+/// Marks a connection that has brought an answer.
+#[derive(Clone, Default)]
+struct Used(Arc<AtomicBool>);
 
 fn why(error: &ClientError) -> FetchError {
     let mut cause = std::error::Error::source(error);
@@ -289,6 +331,6 @@ impl Service<Uri> for Connector {
 
 impl Connection for Transport {
     fn connected(&self) -> Connected {
-        Connected::new()
+        Connected::new().extra(Used::default())
     }
 }

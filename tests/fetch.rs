@@ -53,6 +53,13 @@ async fn answer(asking: Asking) -> Result<Answer, FetchError> {
     within("an answer", asking).await.unwrap()
 }
 
+/// Lets the connection that brought an answer go back among those that are kept: until then, a question opens another.
+async fn kept_again() {
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+}
+
 /// What comes of a server that sends these bytes and closes.
 async fn sent(bytes: impl AsRef<[u8]>) -> Result<Answer, FetchError> {
     let server = Backend::start().await;
@@ -105,10 +112,54 @@ async fn a_connection_is_used_again() {
     wire.head().await;
     wire.send(ok("x")).await;
     assert_eq!(answer(asking).await.unwrap().body, "x");
+    kept_again().await;
     let again = get(&fetcher, &url, LIMITS);
     wire.head().await;
     wire.send(ok("y")).await;
     assert_eq!(answer(again).await.unwrap().body, "y");
+    assert!(server.is_untouched().await);
+}
+
+/// A server that is restarted, or whose keep-alive time ends, closes a connection just as the next question is written.
+#[tokio::test]
+async fn a_question_that_meets_the_end_of_a_kept_connection_is_asked_on_another_one() {
+    let server = Backend::start().await;
+    let (fetcher, url) = (fetcher(), url(server.address()));
+    let asking = get(&fetcher, &url, LIMITS);
+    let mut kept = server.accept().await;
+    kept.head().await;
+    kept.send(ok("x")).await;
+    assert_eq!(answer(asking).await.unwrap().body, "x");
+    kept_again().await;
+    let again = get(&fetcher, &url, LIMITS);
+    kept.head().await;
+    drop(kept);
+    let mut new = server.accept().await;
+    new.head().await;
+    new.send(ok("y")).await;
+    assert_eq!(answer(again).await.unwrap().body, "y");
+    kept_again().await;
+    // A new connection that ends likewise is the server's answer, and a POST may count.
+    drop(new);
+    let asking = get(&fetcher, &url, LIMITS);
+    let mut new = server.accept().await;
+    new.head().await;
+    drop(new);
+    assert!(matches!(answer(asking).await, Err(FetchError::Broken)));
+    let asking = get(&fetcher, &url, LIMITS);
+    let mut kept = server.accept().await;
+    kept.head().await;
+    kept.send(ok("z")).await;
+    assert_eq!(answer(asking).await.unwrap().body, "z");
+    kept_again().await;
+    let posting = tokio::spawn(async move {
+        fetcher
+            .post(&url, HeaderMap::new(), Bytes::new(), LIMITS)
+            .await
+    });
+    kept.head().await;
+    drop(kept);
+    assert!(matches!(answer(posting).await, Err(FetchError::Broken)));
     assert!(server.is_untouched().await);
 }
 
