@@ -101,6 +101,7 @@ impl Daemon for Told {
                 source: "streams",
                 up: true,
                 error: None,
+                doubt: None,
                 down_since: None,
                 rest_until: None,
             }],

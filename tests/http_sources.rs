@@ -163,6 +163,14 @@ struct Told {
 impl Told {
     /// The astrologer holds a token.
     fn new() -> Self {
+        let told = Self::with_nobody();
+        told.all_is_well();
+        assert_eq!(told.as_holder(), said(200, "ok"));
+        told
+    }
+
+    /// Nothing was asked yet.
+    fn with_nobody() -> Self {
         let (accounts, streams) = (Scripted::start(), Scripted::start());
         let sources = tables(
             &accounts.url("/me"),
@@ -177,16 +185,13 @@ impl Told {
         });
         let login =
             |user: &str| jwt(&json!({"astrologerId": user, "sessionId": "s", "exp": now() + 600}));
-        let told = Self {
+        Self {
             accounts,
             streams,
             renewd,
             holder: login(ASTROLOGER),
             stranger: login(VIEWER),
-        };
-        told.all_is_well();
-        assert_eq!(told.as_holder(), said(200, "ok"));
-        told
+        }
     }
 
     fn all_is_well(&self) {
@@ -285,4 +290,26 @@ fn what_is_an_answer_is_taken_at_its_word() {
     );
     told.accounts.answer(403, "");
     assert_eq!(told.as_holder(), said(403, "account_suspended"));
+}
+
+#[test]
+fn an_owner_pointer_that_leads_nowhere_refuses_no_publisher() {
+    let told = Told::with_nobody();
+    told.accounts.answer(200, "");
+    let elsewhere = json!({"data": {"isLive": true, "owner": ASTROLOGER}});
+    told.streams.answer(200, &elsewhere.to_string());
+    for _ in 0..2 {
+        assert_eq!(told.as_holder(), said(503, "unavailable"));
+        assert_eq!(told.as_stranger(), said(200, "ok"));
+    }
+    told.renewd.log().wait("the pointer", |line| {
+        let line = line.to_string();
+        let named = line.contains("/data/astrologerId") && line.contains("streams.owner_pointer");
+        named.then_some(())
+    });
+    // An owner once seen, a stream without one is nobody's.
+    told.all_is_well();
+    assert_eq!(told.as_holder(), said(200, "ok"));
+    told.streams.answer(200, &elsewhere.to_string());
+    assert_eq!(told.as_holder(), said(403, "not_owner"));
 }

@@ -305,6 +305,118 @@ fn a_place_or_a_field_mistyped_is_no_answer_and_the_log_names_it() {
     });
 }
 
+/// Started again on its state, with another configuration.
+fn restart(mut renewd: Renewd, settings: &Settings) -> Renewd {
+    renewd.signal(rustix::process::Signal::TERM);
+    assert!(renewd.wait().success());
+    let elsewhere = tempfile::tempdir().unwrap();
+    let directory = std::mem::replace(&mut renewd.directory, elsewhere);
+    write_files(directory.path(), settings);
+    Renewd::start_in(directory, &[], |_| {})
+}
+
+/// What the status page doubts of a source.
+fn doubt(renewd: &Renewd, source: &str) -> String {
+    let (status, _) = status(renewd);
+    let mut sources = status["sources"].as_array().unwrap().iter();
+    let found = sources.find(|each| each["source"] == source).unwrap();
+    assert_eq!(found["up"], true, "{found}");
+    found["doubt"].as_str().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn an_owner_field_mistyped_refuses_no_publisher_and_keeps_no_viewer_waiting() {
+    let Site {
+        mongo,
+        express,
+        mut renewd,
+    } = Site::new(Mongo::start(), "cache_ttl = \"0s\"");
+    let right = settings(&mongo.uri(DATABASE), &express, "cache_ttl = \"0s\"");
+    let sign_in = |user: &str| {
+        let answer = express.control("/login", &json!({"astrologerId": user}));
+        answer["token"].as_str().unwrap().to_owned()
+    };
+    let (owner, viewer) = (sign_in(ASTROLOGER), sign_in(VIEWER));
+    express.control("/streams", &json!({"astrologerId": ASTROLOGER}));
+    let wrong = with(
+        &right,
+        "[streams]",
+        "[streams]\nowner_field = \"astrologerID\"",
+    );
+    renewd = restart(renewd, &wrong);
+    for turn in 0..2 {
+        let (status, answer) = ask(&renewd, &viewer, 7, "subscriber");
+        assert_eq!(status, 200, "{turn}: {answer}");
+        for login in [&owner, &viewer] {
+            let (status, answer) = ask(&renewd, login, 8, "publisher");
+            let code = &answer["code"];
+            assert_eq!((status, code), (503, &json!("unavailable")), "{turn}");
+        }
+    }
+    let named = |line: &Value| {
+        let line = line.to_string();
+        let named = line.contains("live.livestreams: astrologerID");
+        (named && line.contains("streams.owner_field")).then_some(())
+    };
+    renewd.log().wait("the field", named);
+    let said = doubt(&renewd, "streams");
+    assert!(said.contains("live.livestreams: astrologerID"), "{said}");
+
+    // Once an owner was seen, a stream without one is nobody's, also after a restart.
+    renewd = restart(renewd, &right);
+    assert_eq!(ask(&renewd, &owner, 8, "publisher").0, 200);
+    assert_eq!(ask(&renewd, &viewer, 9, "publisher").0, 403);
+    assert_eq!(doubt(&renewd, "streams"), "");
+    let ownerless = doc! { "q": {}, "u": { "$unset": { "astrologerId": "" } }, "multi": true };
+    mongo.run(
+        DATABASE,
+        doc! { "update": "livestreams", "updates": [ownerless] },
+    );
+    renewd = restart(renewd, &right);
+    let (status, answer) = ask(&renewd, &viewer, 9, "publisher");
+    assert_eq!((status, &answer["code"]), (403, &json!("not_owner")));
+}
+
+#[test]
+fn a_field_that_denies_and_that_no_account_has_is_told_once_and_refuses_nobody() {
+    let site = Site::new(Mongo::start(), "");
+    let login = site.login(VIEWER, &json!({}));
+    site.stream(&json!({}));
+    let Site { mongo, express, .. } = &site;
+    let right = settings(&mongo.uri(DATABASE), express, "cache_ttl = \"0s\"");
+    for (settings, named) in [
+        (right.clone(), None),
+        (
+            with(&right, "\"isSuspended\"", "\"isSuspnded\""),
+            Some(("accounts", "live.astrologers", "isSuspnded")),
+        ),
+        (
+            with(&right, "[streams]", "[streams]\nbanned_field = \"isBand\""),
+            Some(("streams", "live.livestreams", "isBand")),
+        ),
+    ] {
+        let renewd = Renewd::start(&settings);
+        for turn in 0..25 {
+            let (status, answer) = ask(&renewd, &login, 7, "subscriber");
+            assert_eq!(status, 200, "{turn}: {answer}");
+        }
+        let said = ["streams", "accounts"].map(|source| doubt(&renewd, source));
+        let Some((source, place, field)) = named else {
+            assert_eq!(said, ["", ""]);
+            continue;
+        };
+        let of_source = doubt(&renewd, source);
+        assert!(
+            of_source.contains(place) && of_source.contains(field),
+            "{of_source}"
+        );
+        let told = |line: &Value| line.to_string().contains(field);
+        renewd.log().wait(field, |line| told(line).then_some(()));
+        let lines = renewd.log().lines();
+        assert_eq!(lines.iter().filter(|line| told(line)).count(), 1);
+    }
+}
+
 #[test]
 fn what_was_found_is_remembered_over_a_restart_for_this_configuration_alone() {
     let Site {
@@ -326,14 +438,6 @@ fn what_was_found_is_remembered_over_a_restart_for_this_configuration_alone() {
         assert_eq!((status, &answer["code"]), (401, &json!("unauthenticated")));
         let (status, answer) = ask(renewd, &old, 7, "subscriber");
         assert_eq!((status, &answer["code"]), (401, &json!("session_replaced")));
-    };
-    let restart = |mut renewd: Renewd, settings: &Settings| {
-        renewd.signal(rustix::process::Signal::TERM);
-        assert!(renewd.wait().success());
-        let elsewhere = tempfile::tempdir().unwrap();
-        let directory = std::mem::replace(&mut renewd.directory, elsewhere);
-        write_files(directory.path(), settings);
-        Renewd::start_in(directory, &[], |_| {})
     };
     renewd.eventually("the session was replaced", |renewd| {
         ask(renewd, &old, 7, "subscriber").0 == 401

@@ -92,6 +92,21 @@ impl Accounts {
         Some(self.lookups()?.metrics())
     }
 
+    /// Why its answers may not be gone by in part, where that may be.
+    pub fn doubt(&self) -> Option<String> {
+        match self {
+            Self::BySubject {
+                session: Some(check),
+                ..
+            } if check.matched.is_missed() => Some(format!(
+                "no login's session has ever been the account's {}: accounts.session_field or auth.jwt.session_claim may be \
+                 another than the backend's",
+                check.place
+            )),
+            _ => self.lookups()?.doubt(),
+        }
+    }
+
     /// Asks; `None` where there is no source. `credentials` is what the caller sent in `Authorization` or the cookie.
     pub async fn look(
         &self,

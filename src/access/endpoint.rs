@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::accounts::{Account, Denial};
 use super::lookup::{Question, Source};
 use super::outage::Failure;
-use super::streams::Stream;
+use super::streams::{Owners, Stream};
 use crate::config::model::{HTTP_PATIENCE, StreamsHttp};
 use crate::fetch::{Answer, FetchError, Fetcher, Limits};
 use crate::http::url::Url;
@@ -32,6 +32,7 @@ const LONGEST_MESSAGE: usize = 200;
 pub struct HttpStreams {
     fetcher: Fetcher,
     endpoint: Arc<StreamsHttp>,
+    owners: Arc<Owners>,
 }
 
 /// `accounts.source = "http"`: each question carries the caller's own credentials.
@@ -45,11 +46,12 @@ pub struct HttpAccounts {
 // === impl HttpStreams ===
 
 impl HttpStreams {
-    /// Contacts nothing.
-    pub fn new(fetcher: Fetcher, endpoint: StreamsHttp) -> Self {
+    /// Contacts nothing. `owners` is what its answers show of whose streams are.
+    pub fn new(fetcher: Fetcher, endpoint: StreamsHttp, owners: Owners) -> Self {
         Self {
             fetcher,
             endpoint: Arc::new(endpoint),
+            owners: Arc::new(owners),
         }
     }
 }
@@ -57,6 +59,7 @@ impl HttpStreams {
 impl Source<Option<Arc<Stream>>> for HttpStreams {
     fn ask(&self, channel: &str) -> Question<Option<Arc<Stream>>> {
         let (fetcher, endpoint) = (self.fetcher.clone(), Arc::clone(&self.endpoint));
+        let owners = Arc::clone(&self.owners);
         let (before, after) = &endpoint.url;
         let url = format!("{before}{}{after}", Segment(channel));
         Box::pin(async move {
@@ -70,11 +73,17 @@ impl Source<Option<Arc<Stream>>> for HttpStreams {
                 StatusCode::OK => {
                     let json = serde_json::from_slice(&answer.body)
                         .map_err(|_| Failure::Wrong("its answer isn't JSON".to_owned()))?;
-                    stream(&json, &endpoint).map(|stream| Some(Arc::new(stream)))
+                    let mut stream = stream(&json, &endpoint)?;
+                    owners.see(&mut stream);
+                    Ok(Some(Arc::new(stream)))
                 }
                 status => Err(Failure::Wrong(format!("it answered {}", status.as_u16()))),
             }
         })
+    }
+
+    fn doubt(&self) -> Option<String> {
+        self.owners.doubt()
     }
 }
 
@@ -108,6 +117,7 @@ fn stream(json: &Value, endpoint: &StreamsHttp) -> Result<Stream, Failure> {
         banned: at(&endpoint.banned_pointer)
             .is_some_and(|value| !value.is_null() && value.as_bool() != Some(false)),
         owner: json.pointer(&endpoint.owner_pointer).and_then(identifier),
+        owner_unknown_since: None,
         cohosts: listed(&endpoint.cohosts_pointer)?,
         banned_viewers: listed(&endpoint.banned_viewers_pointer)?,
     })

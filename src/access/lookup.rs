@@ -49,6 +49,11 @@ pub trait Source<T>: Send + Sync {
 
     /// A question had no reply in time.
     fn silent(&self) {}
+
+    /// What it answers with, and may only look for in the wrong place. Holds no secret.
+    fn doubt(&self) -> Option<String> {
+        None
+    }
 }
 
 /// An answer, and when it was asked for.
@@ -138,6 +143,11 @@ impl<T: Send + Sync + 'static> Lookups<T> {
     /// Why it gives no answer; `None` while it does.
     pub fn error(&self) -> Option<String> {
         self.outage.error()
+    }
+
+    /// Why its answers may not be gone by in part, where that may be.
+    pub fn doubt(&self) -> Option<String> {
+        self.source.doubt()
     }
 
     /// When its first lookup failed since the last one that was answered, on the clock's monotonic scale.

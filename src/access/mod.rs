@@ -3,6 +3,7 @@
 pub mod accounts;
 pub mod authorize;
 pub mod endpoint;
+pub mod fields;
 pub mod jwt;
 pub mod logins;
 pub mod lookup;

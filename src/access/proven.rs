@@ -13,7 +13,7 @@ use std::time::Duration;
 use sha2::{Digest as _, Sha256};
 
 /// Configurations remembered: more than anybody goes back to.
-const MOST: usize = 64;
+const MOST: usize = 256;
 
 /// A configuration, as 128 bits of a hash.
 type Digest = [u8; 16];
@@ -139,6 +139,17 @@ impl Proof {
     /// Whether it ever was.
     pub fn holds(&self) -> bool {
         self.given.load(Ordering::Relaxed) || self.proven.lock().shown.contains(&self.digest)
+    }
+
+    /// Whether it was since this object was made: cheaper to ask than whether it ever was.
+    pub fn is_given(&self) -> bool {
+        self.given.load(Ordering::Relaxed)
+    }
+
+    /// Whether it has been missed, and was never given.
+    pub fn is_missed(&self) -> bool {
+        let missed = self.doubted_since.lock();
+        missed.unwrap_or_else(PoisonError::into_inner).is_some() && !self.holds()
     }
 
     /// Since when it has been missed; and whether `now` is the first time.

@@ -82,8 +82,8 @@ function show(status) {
     return item;
   }));
   facts("upstream-facts", status.upstreams.map(({ server, up }) => [server, up ? "up" : "down", up]));
-  facts("source-facts", status.sources.map(({ source, up, error, down_since: since, rest_until: until }) =>
-    [source, up ? "up" : [error || "down", since && `since ${time(since)}`, until && `holders can renew until ${time(until)}`].filter(Boolean).join("; "), up]));
+  facts("source-facts", status.sources.map(({ source, up, error, doubt, down_since: since, rest_until: until }) =>
+    [source, up ? doubt ? `up; but ${doubt}` : "up" : [error || "down", since && `since ${time(since)}`, until && `holders can renew until ${time(until)}`].filter(Boolean).join("; "), up]));
   facts("session-facts", [["publishers", sessions.publishers], ["subscribers", sessions.subscribers]]);
 }
 

@@ -114,6 +114,8 @@ pub struct SourceStatus {
     pub up: bool,
     /// Why it doesn't; holds no secret.
     pub error: Option<String>,
+    /// Which of its fields it may only look for in the wrong place, while it answers; holds no secret.
+    pub doubt: Option<String>,
     /// When the first lookup failed since the source last answered, RFC 3339.
     pub down_since: Option<String>,
     /// Until when those who hold a token can renew it without its answer, RFC 3339.

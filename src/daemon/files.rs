@@ -135,6 +135,7 @@ pub fn streams(config: &Config) -> StreamsRead {
                 .into_iter()
                 .map(|entry| {
                     let stream = Stream {
+                        owner_unknown_since: None,
                         live: entry.live,
                         banned: entry.banned,
                         owner: entry.owner.map(String::into_boxed_str),

@@ -20,6 +20,8 @@ pub struct SourceState {
     pub source: Source,
     /// Why it gives no answer; `None` while it does. Holds no secret.
     pub error: Option<String>,
+    /// What it answers with, and may only look for in the wrong place. Holds no secret.
+    pub doubt: Option<String>,
     /// Since when it gives none.
     pub outage: Option<SourceOutage>,
 }
@@ -39,6 +41,11 @@ pub fn source_states(snapshot: &Snapshot, clock: &Clock) -> Vec<SourceState> {
     let state = |source, error: Option<String>, down_since: Option<Duration>| SourceState {
         source,
         error,
+        doubt: match source {
+            Source::Streams => snapshot.streams.doubt(),
+            Source::Accounts => snapshot.accounts.doubt(),
+            Source::Authorize | Source::Jwks => None,
+        },
         outage: down_since.map(|since| outage(clock, since, rest(config, source))),
     };
     let streams = match snapshot.streams.source() {

@@ -250,6 +250,7 @@ fn status(state: SourceState) -> SourceStatus {
         source: state.source.as_str(),
         up: state.error.is_none(),
         error: state.error,
+        doubt: state.doubt,
         down_since: state.outage.map(|outage| timestamp(outage.down_since)),
         rest_until: state.outage.map(|outage| timestamp(outage.rest_until)),
     }
@@ -261,6 +262,7 @@ fn clock_status(now: u64) -> Option<SourceStatus> {
         source: "clock",
         up: false,
         error: Some(error),
+        doubt: None,
         down_since: None,
         rest_until: None,
     })

@@ -346,7 +346,10 @@ impl Judge {
             let pattern = self.channel_pattern.as_ref();
             pattern.is_some_and(|pattern| pattern.matches(channel))
         };
+        let publisher = question.role == Role::Publisher;
         match looked.lookup {
+            // A source that may look for owners in the wrong place says nobody's token away.
+            Lookup::Found(stream) if publisher && self.doubts(&stream) => Seen::NoAnswer,
             Lookup::Found(stream) => Seen::Answer {
                 bans_caller: self.is_banned(&stream),
                 open: stream.is_open(),
@@ -390,6 +393,11 @@ impl Judge {
     fn may_publish(&self, stream: &Stream) -> bool {
         self.subject()
             .is_some_and(|subject| stream.may_publish(subject))
+    }
+
+    fn doubts(&self, stream: &Stream) -> bool {
+        let doubted = self.subject().and_then(|subject| stream.doubts(subject));
+        stream.is_open() && !self.is_banned(stream) && doubted.is_some()
     }
 
     fn is_banned(&self, stream: &Stream) -> bool {

@@ -10,14 +10,16 @@ use super::{Control, Snapshot, StreamsRead};
 use crate::access::accounts::{Account, Accounts, SessionCheck};
 use crate::access::authorize::Authorizer;
 use crate::access::endpoint::{HttpAccounts, HttpStreams};
+use crate::access::fields::Fields;
 use crate::access::lookup::{Lookups, Question, Source, Terms};
-use crate::access::mongodb::{Database, MongoAccounts, MongoStreams, follow};
+use crate::access::mongodb::{self, Database, MongoAccounts, MongoStreams, follow};
 use crate::access::outage::Failure;
 use crate::access::proven::{Proof, Proven};
-use crate::access::streams::{StreamSource, Streams, Table};
+use crate::access::streams::{Owners, StreamSource, Streams, Table};
 use crate::clock::Clock;
 use crate::config::model::{
-    AccountsCollection, AccountsSource, Config, HTTP_PATIENCE, StreamsCollection, StreamsSource,
+    AccountsCollection, AccountsSource, Config, HTTP_PATIENCE, StreamsCollection, StreamsHttp,
+    StreamsSource,
 };
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::traffic_labels;
@@ -30,6 +32,11 @@ impl Source<Account> for Nowhere {
         let failure = Failure::Wrong("[mongodb] is missing".to_owned());
         Box::pin(std::future::ready(Err(failure)))
     }
+}
+
+/// A collection with its database, for the log.
+fn place(database: &Database, collection: &str) -> String {
+    format!("{}.{collection}", database.config().database)
 }
 
 /// What sources are made of.
@@ -71,6 +78,7 @@ impl Sources<'_> {
                         Arc::clone(database),
                         collection.clone(),
                         self.accounts_found(database, collection, &[]),
+                        self.accounts_fields(database, collection),
                         self.clock.clone(),
                     );
                     let lookups = self.account_lookups(database.config().timeout, Box::new(source));
@@ -127,6 +135,7 @@ impl Sources<'_> {
                         Arc::clone(database),
                         collection.clone(),
                         self.streams_found(database, collection),
+                        self.streams_read(database, collection),
                         self.clock.clone(),
                     );
                     let terms = Terms {
@@ -145,7 +154,11 @@ impl Sources<'_> {
                 }))
             }
             (StreamsSource::Http(http), _) => StreamSource::Asked(carried.unwrap_or_else(|| {
-                let source = HttpStreams::new(self.control.fetcher.clone(), http.clone());
+                let source = HttpStreams::new(
+                    self.control.fetcher.clone(),
+                    http.clone(),
+                    self.owners_told(http),
+                );
                 let terms = Terms {
                     name: "streams",
                     deadline: HTTP_PATIENCE,
@@ -185,9 +198,8 @@ impl Sources<'_> {
     ) -> Option<SessionCheck> {
         let field = collection.session_field.as_deref()?;
         let claim = &self.config.jwt.session_claim;
-        let database_name = &database.config().database;
         Some(SessionCheck {
-            place: format!("{database_name}.{}: {field}", collection.collection),
+            place: format!("{}: {field}", place(database, &collection.collection)),
             matched: self.accounts_found(database, collection, &[field, claim]),
         })
     }
@@ -201,6 +213,65 @@ impl Sources<'_> {
             &collection.channel_field,
             &collection.live_field,
         ])
+    }
+
+    /// What the documents show of their fields.
+    fn streams_read(
+        &self,
+        database: &Database,
+        collection: &StreamsCollection,
+    ) -> mongodb::StreamsRead {
+        let place = place(database, &collection.collection);
+        let shown = |field: &str| self.shown("streams field", database, &place, field);
+        let mut optional = Fields::new("streams", place.clone(), self.clock.clone());
+        for (key, field) in [
+            ("streams.banned_field", &collection.banned_field),
+            (
+                "streams.banned_viewers_field",
+                &collection.banned_viewers_field,
+            ),
+            ("streams.cohosts_field", &collection.cohosts_field),
+        ] {
+            if let Some(field) = field {
+                optional.add(key, field, shown(field));
+            }
+        }
+        let owner = &collection.owner_field;
+        let named = self.shown("streams owner", database, &place, owner);
+        let owners = Owners::new(
+            "streams.owner_field",
+            format!("{place}: {owner}"),
+            named,
+            self.clock.clone(),
+        );
+        mongodb::StreamsRead { owners, optional }
+    }
+
+    fn owners_told(&self, http: &StreamsHttp) -> Owners {
+        let (before, after) = &http.url;
+        let named = ["http streams owner", before, after, &http.owner_pointer];
+        Owners::new(
+            "streams.owner_pointer",
+            http.owner_pointer.clone(),
+            self.proven.proof(&named),
+            self.clock.clone(),
+        )
+    }
+
+    fn accounts_fields(&self, database: &Database, collection: &AccountsCollection) -> Fields {
+        let place = place(database, &collection.collection);
+        let mut fields = Fields::new("accounts", place.clone(), self.clock.clone());
+        for rule in &collection.deny_when {
+            let seen = self.shown("accounts field", database, &place, &rule.field);
+            fields.add("accounts.deny_when", &rule.field, seen);
+        }
+        fields
+    }
+
+    /// That a document has a field.
+    fn shown(&self, what: &str, database: &Database, place: &str, field: &str) -> Proof {
+        let parts = [what, &database.hosts(), place, field];
+        self.proven.proof(&parts)
     }
 
     fn table(&self, read: StreamsRead) -> Table {

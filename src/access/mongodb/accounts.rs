@@ -12,6 +12,7 @@ use super::presence::Presence;
 use super::{Database, document, failure};
 use crate::access::accounts::{Account, Denial};
 use crate::access::endpoint::cleaned;
+use crate::access::fields::Fields;
 use crate::access::lookup::{Question, Source};
 use crate::access::outage::Failure;
 use crate::access::proven::Proof;
@@ -37,14 +38,17 @@ pub struct MongoAccounts {
     database: Arc<Database>,
     fields: Arc<AccountsCollection>,
     presence: Arc<Presence>,
+    optional: Arc<Fields>,
 }
 
 impl MongoAccounts {
-    /// Contacts nothing. `found` is what it shows that an account is found.
+    /// Contacts nothing. `found` is what it shows that an account is found; `optional` are fields that may be missing by
+    /// right.
     pub fn new(
         database: Arc<Database>,
         fields: AccountsCollection,
         found: Proof,
+        optional: Fields,
         clock: Clock,
     ) -> Self {
         let presence = Presence::new(
@@ -58,6 +62,7 @@ impl MongoAccounts {
             database,
             fields: Arc::new(fields),
             presence: Arc::new(presence),
+            optional: Arc::new(optional),
         }
     }
 }
@@ -65,7 +70,7 @@ impl MongoAccounts {
 impl Source<Account> for MongoAccounts {
     fn ask(&self, subject: &str) -> Question<Account> {
         let (database, fields) = (Arc::clone(&self.database), Arc::clone(&self.fields));
-        let presence = Arc::clone(&self.presence);
+        let (presence, optional) = (Arc::clone(&self.presence), Arc::clone(&self.optional));
         let subject = subject.to_owned();
         Box::pin(async move {
             let found = of_subject(&database, &fields, &subject).await;
@@ -74,6 +79,7 @@ impl Source<Account> for MongoAccounts {
             }
             if let Some(document) = found? {
                 presence.found();
+                optional.read(|field| document::has(&document, field));
                 return account(&document, &fields);
             }
             presence.not_found(&database).await?;
@@ -83,6 +89,10 @@ impl Source<Account> for MongoAccounts {
 
     fn silent(&self) {
         self.database.silent();
+    }
+
+    fn doubt(&self) -> Option<String> {
+        self.optional.doubt()
     }
 }
 

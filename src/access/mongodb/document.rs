@@ -52,6 +52,36 @@ fn walk<'d>(value: RawBsonRef<'d>, path: &str, depth: usize, found: &mut Vec<Raw
     }
 }
 
+/// Whether anything stands at a path, null among it; `None` where an empty list, a null or a damaged value stands on the
+/// way: what would be in it may have the rest.
+pub fn has(document: &RawDocument, path: &str) -> Option<bool> {
+    leads(RawBsonRef::Document(document), path, DEEPEST)
+}
+
+fn leads(value: RawBsonRef<'_>, path: &str, depth: usize) -> Option<bool> {
+    let depth = depth.checked_sub(1)?;
+    match value {
+        _ if path.is_empty() => Some(true),
+        RawBsonRef::Array(elements) => {
+            let mut elements = elements.into_iter().flatten();
+            let first = elements.next()?;
+            let mut all = std::iter::once(first).chain(elements);
+            let found = all.find_map(|element| leads(element, path, depth).filter(|has| *has));
+            Some(found.is_some())
+        }
+        RawBsonRef::Document(document) => {
+            let (name, rest) = path.split_once('.').unwrap_or((path, ""));
+            match document.get(name) {
+                Ok(Some(inner)) => leads(inner, rest, depth),
+                Ok(None) => Some(false),
+                Err(_) => None,
+            }
+        }
+        RawBsonRef::Null | RawBsonRef::Undefined => None,
+        _ => Some(false),
+    }
+}
+
 /// The first value at a path.
 pub fn first<'d>(document: &'d RawDocument, path: &str) -> Option<RawBsonRef<'d>> {
     values(document, path).into_iter().next()
@@ -214,6 +244,29 @@ mod tests {
         );
         assert_eq!(*identifiers(&document, "session.sessionId"), ["s1".into()]);
         assert!(identifiers(&document, "session.missing.deeper").is_empty());
+    }
+
+    #[test]
+    fn a_field_is_there_is_not_there_or_can_not_be_told() {
+        let document = rawdoc! {
+            "no": false, "nothing": null, "empty": [], "inner": { "a": 1, "none": null },
+            "list": [ "bare", { "userId": "b" } ], "bare": ["c"],
+        };
+        for (path, has) in [
+            ("no", Some(true)),
+            ("nothing", Some(true)),
+            ("missing", Some(false)),
+            ("inner.a", Some(true)),
+            ("inner.b", Some(false)),
+            ("inner.none.deeper", None),
+            ("empty.userId", None),
+            ("list.userId", Some(true)),
+            ("list.userid", Some(false)),
+            ("bare.userId", Some(false)),
+            ("no.deeper", Some(false)),
+        ] {
+            assert_eq!(super::has(&document, path), has, "{path}");
+        }
     }
 
     #[test]

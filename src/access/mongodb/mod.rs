@@ -21,7 +21,7 @@ use mongodb::{Client, Collection};
 
 pub use self::accounts::MongoAccounts;
 pub use self::changes::{Changed, follow};
-pub use self::streams::MongoStreams;
+pub use self::streams::{MongoStreams, Read as StreamsRead};
 use super::outage::Failure;
 use crate::config::model::Mongodb;
 

@@ -8,10 +8,11 @@ use mongodb::bson::{Document, RawDocument, RawDocumentBuf, doc};
 
 use super::presence::Presence;
 use super::{Database, document, failure};
+use crate::access::fields::Fields;
 use crate::access::lookup::{Question, Source};
 use crate::access::outage::Failure;
 use crate::access::proven::Proof;
-use crate::access::streams::Stream;
+use crate::access::streams::{Owners, Stream};
 use crate::clock::Clock;
 use crate::config::model::StreamsCollection;
 
@@ -21,14 +22,25 @@ pub struct MongoStreams {
     database: Arc<Database>,
     fields: Arc<StreamsCollection>,
     presence: Arc<Presence>,
+    read: Arc<Read>,
+}
+
+/// What the documents have shown of their fields.
+#[derive(Debug)]
+pub struct Read {
+    /// Whose streams are.
+    pub owners: Owners,
+    /// Fields that may be missing by right.
+    pub optional: Fields,
 }
 
 impl MongoStreams {
-    /// Contacts nothing. `found` is what it shows that a live stream is found.
+    /// Contacts nothing. `found` is what it shows that a live stream is found, `read` what its fields show.
     pub fn new(
         database: Arc<Database>,
         fields: StreamsCollection,
         found: Proof,
+        read: Read,
         clock: Clock,
     ) -> Self {
         let by = format!("{} and {}", fields.channel_field, fields.live_field);
@@ -37,6 +49,7 @@ impl MongoStreams {
             database,
             fields: Arc::new(fields),
             presence: Arc::new(presence),
+            read: Arc::new(read),
         }
     }
 }
@@ -44,7 +57,7 @@ impl MongoStreams {
 impl Source<Option<Arc<Stream>>> for MongoStreams {
     fn ask(&self, channel: &str) -> Question<Option<Arc<Stream>>> {
         let (database, fields) = (Arc::clone(&self.database), Arc::clone(&self.fields));
-        let presence = Arc::clone(&self.presence);
+        let (presence, read) = (Arc::clone(&self.presence), Arc::clone(&self.read));
         let channel = channel.to_owned();
         Box::pin(async move {
             let found = newest_live(&database, &fields, &channel).await;
@@ -53,7 +66,7 @@ impl Source<Option<Arc<Stream>>> for MongoStreams {
             }
             if let Some(document) = found? {
                 presence.found();
-                return Ok(Some(Arc::new(stream(&document, &fields)?)));
+                return Ok(Some(read.look(&document, stream(&document, &fields)?)));
             }
             // A channel whose streams are all over is a stream's all the same: its tokens are its owner's.
             let over = newest(&database, &fields, doc! { &fields.channel_field: channel }).await?;
@@ -63,12 +76,25 @@ impl Source<Option<Arc<Stream>>> for MongoStreams {
             };
             // "Over" is as good as "not there": where none was ever live, the field may be another.
             presence.shown()?;
-            Ok(Some(Arc::new(over_stream(&document, &fields)?)))
+            Ok(Some(read.look(&document, over_stream(&document, &fields)?)))
         })
     }
 
     fn silent(&self) {
         self.database.silent();
+    }
+
+    fn doubt(&self) -> Option<String> {
+        let read = &self.read;
+        read.owners.doubt().or_else(|| read.optional.doubt())
+    }
+}
+
+impl Read {
+    fn look(&self, document: &RawDocument, mut stream: Stream) -> Arc<Stream> {
+        self.owners.see(&mut stream);
+        self.optional.read(|field| document::has(document, field));
+        Arc::new(stream)
     }
 }
 
@@ -142,6 +168,7 @@ fn described(found: &RawDocument, fields: &StreamsCollection, live: bool) -> Str
             .as_deref()
             .is_some_and(|field| document::forbids(found, field)),
         owner: document::first(found, &fields.owner_field).and_then(document::identifier),
+        owner_unknown_since: None,
         cohosts: cohosts.map_or_else(Vec::new, |field| document::identifiers(found, field)),
         banned_viewers: banned_viewers
             .map_or_else(Vec::new, |field| document::forbidden(found, field)),

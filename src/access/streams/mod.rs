@@ -3,11 +3,13 @@
 //! Keeps true: whatever the source, no answer is told from "no such stream"; an answer says when it was asked for.
 //! Must not know: who asks, or what an answer leads to.
 
+mod owners;
 mod table;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use self::owners::Owners;
 pub use self::table::Table;
 use super::lookup::{Lookups, NoAnswer};
 use crate::telemetry::metrics::SourceMetrics;
@@ -22,6 +24,8 @@ pub struct Stream {
     pub banned: bool,
     /// The subject who may publish; an absent owner matches nobody.
     pub owner: Option<Box<str>>,
+    /// Where none of the source's streams has ever had an owner: since when that is missed, on the clock's monotonic scale.
+    pub owner_unknown_since: Option<Duration>,
     /// Further subjects who may publish.
     pub cohosts: Vec<Box<str>>,
     /// Subjects who may not join.
@@ -33,6 +37,12 @@ impl Stream {
     pub fn may_publish(&self, subject: &str) -> bool {
         self.owner.as_deref() == Some(subject)
             || self.cohosts.iter().any(|cohost| **cohost == *subject)
+    }
+
+    /// Since when it can't be told whether this subject may publish; `None` where it can.
+    pub fn doubts(&self, subject: &str) -> Option<Duration> {
+        self.owner_unknown_since
+            .filter(|_| !self.may_publish(subject))
     }
 
     /// Whether this subject is banned from the stream.
@@ -125,6 +135,14 @@ impl Streams {
         match &self.source {
             StreamSource::Table(table) => table.is_up(),
             StreamSource::Asked(lookups) => lookups.error().is_none(),
+        }
+    }
+
+    /// Why its answers may not be gone by in part, where that may be.
+    pub fn doubt(&self) -> Option<String> {
+        match &self.source {
+            StreamSource::Table(_) => None,
+            StreamSource::Asked(lookups) => lookups.doubt(),
         }
     }
 

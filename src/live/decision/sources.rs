@@ -94,6 +94,7 @@ pub(in crate::live) async fn look_stream(
 ) -> Looked {
     let streams = &snapshot.streams;
     let looked = streams.look(&request.channel, None, now.patience()).await;
+    let looked = believed(snapshot, subject, request, looked);
     let passes = match &looked.lookup {
         Lookup::Found(stream) => stream_role(snapshot, subject, request, stream).1.is_ok(),
         Lookup::NotFound => false,
@@ -102,9 +103,29 @@ pub(in crate::live) async fn look_stream(
     if passes || !looked.may_predate(now.elapsed) {
         return looked;
     }
-    streams
+    let looked = streams
         .look(&request.channel, Some(now.elapsed), now.patience())
-        .await
+        .await;
+    believed(snapshot, subject, request, looked)
+}
+
+/// A publisher isn't refused by a source that may look for owners in the wrong place: that is no answer.
+fn believed(snapshot: &Snapshot, subject: &str, request: &TokenRequest, looked: Looked) -> Looked {
+    let Lookup::Found(stream) = &looked.lookup else {
+        return looked;
+    };
+    let (_, verdict) = stream_role(snapshot, subject, request, stream);
+    match (
+        verdict.map_err(|refusal| refusal.outcome),
+        stream.doubts(subject),
+    ) {
+        (Err(Outcome::NotOwner), Some(since)) => Looked {
+            lookup: Lookup::NoAnswer { since },
+            outcome: LookupOutcome::Error,
+            asked_at: None,
+        },
+        _ => looked,
+    }
 }
 
 /// Rows 7 to 9: the role that the stream allows.
