@@ -41,7 +41,8 @@ pub struct Expected<'a> {
     pub user: Option<User<'a>>,
 }
 
-/// An error of Agora's SDK.
+/// An error of Agora's SDK, numbered as in <https://api-ref.agora.io/en/voice-sdk/ios/3.x/Constants/AgoraErrorCode.html>
+/// and in `ERROR_CODE_TYPE` of its C++ headers (`ERR_INVALID_CHANNEL_NAME`, `ERR_INVALID_USER_ACCOUNT`), 3.x and 4.x alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AgoraError {
     /// 109.
