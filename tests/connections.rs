@@ -485,3 +485,103 @@ async fn empty_lines_between_requests_do_not_make_a_connection_any_younger() {
         }
     }
 }
+
+/// Nothing but a newcomer ends a connection here.
+fn for_few(max_connections: usize) -> Setup {
+    let long = Duration::from_hours(1);
+    let mut setup = timeouts(|timeouts| (timeouts.header, timeouts.idle) = (long, long));
+    setup.max_connections = max_connections;
+    setup
+}
+
+#[tokio::test]
+async fn what_is_no_request_yet_keeps_nobody_out() {
+    let backend = Backend::start().await;
+    for (h2c, bytes) in [
+        (false, "\r\n"),
+        (false, "G"),
+        (false, "GET / HTTP/1.1\r\nHost: x\r\n"),
+        (true, "\r\n"),
+        (true, "P"),
+        (true, "POST / HTTP/1.1\r\nHost: x\r\n"),
+    ] {
+        let setup = Setup { h2c, ..for_few(60) };
+        let proxy = Proxy::start(backend.address(), setup);
+        // Whoever has a request stays, however little of it has come.
+        let mut busy = proxy.connect().await;
+        let head = "POST /busy HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n";
+        busy.send(head).await;
+        let mut busy_server = backend.accept().await;
+        busy_server.head().await;
+        let mut crowd = Vec::new();
+        for _ in 1..60 {
+            let mut one = proxy.connect().await;
+            one.send(bytes).await;
+            crowd.push(one);
+        }
+        proxy
+            .log
+            .wait("the crowd", |log| log.count(Event::Opened) == 60)
+            .await;
+        let mut server = None;
+        for _ in 0..5 {
+            let mut newcomer = proxy.connect().await;
+            newcomer.send(get("/")).await;
+            let server = match &mut server {
+                None => server.insert(backend.accept().await),
+                Some(server) => server,
+            };
+            server.head().await;
+            server.send(ok("a")).await;
+            newcomer.until("\r\n\r\na").await;
+        }
+        // Without an answer: there was no request.
+        assert_eq!(crowd[0].rest().await, "", "{bytes:?}");
+        assert_eq!(proxy.log.count(Event::TimedOut(Cause::Header)), 0);
+        busy.send("xy").await;
+        busy_server.until("xy").await;
+        busy_server.send(ok("b")).await;
+        busy.until("\r\n\r\nb").await;
+    }
+}
+
+#[tokio::test]
+async fn the_beginning_of_a_next_head_keeps_nobody_out_either() {
+    let backend = Backend::start().await;
+    let proxy = Proxy::start(backend.address(), for_few(3));
+    let mut server = None;
+    let mut idle = Vec::new();
+    // Right behind a request, after its answer, and after sleep.
+    for (at_once, later) in [("G", ""), ("", "G"), ("", "\r\nG")] {
+        let mut client = proxy.connect().await;
+        client.send([&get("/"), at_once].concat()).await;
+        let server = match &mut server {
+            None => server.insert(backend.accept().await),
+            Some(server) => server,
+        };
+        server.head().await;
+        server.send(ok("a")).await;
+        client.until("\r\n\r\na").await;
+        if later.len() > 1 {
+            slept(&proxy, 1).await;
+        }
+        client.send(later).await;
+        idle.push(client);
+    }
+    drop(server);
+    let mut newcomers = Vec::new();
+    for _ in 0..3 {
+        let mut newcomer = proxy.connect().await;
+        newcomer.send(get("/")).await;
+        let mut server = backend.accept().await;
+        server.head().await;
+        newcomers.push((newcomer, server));
+    }
+    for mut client in idle {
+        assert_eq!(client.rest().await, "");
+    }
+    for (newcomer, server) in &mut newcomers {
+        server.send(ok("b")).await;
+        newcomer.until("\r\n\r\nb").await;
+    }
+}

@@ -398,9 +398,10 @@ fn a_daemon_that_may_have_few_descriptors_takes_few_connections() {
     assert!((stage.renewd.metric("renewd_connections_max") - 120.0).abs() < 0.5);
     let half = "GET /health HTTP/1.1\r\nHost: app\r\n";
     let crowd = stage.crowd(300, half);
+    // Above 95 % each of them takes the place of another.
     stage
         .renewd
-        .eventually("the house is full", |_| reaches(stage.connections(), 120));
+        .eventually("the house is full", |_| reaches(stage.connections(), 114));
     assert!(stage.connections() < 120.5);
     drop(crowd);
     stage.others_are_served();

@@ -12,7 +12,8 @@ use frames::{
     ACK, CONTINUATION, END_STREAM, GOAWAY, HEADERS, PING, PREFACE, PRIORITY, RST_STREAM, SETTINGS,
     ask, by_hand, field, frame, head,
 };
-use plane::{Backend, Wire, get, ok};
+use plane::{Backend, Proxy, Setup, Wire, get, ok};
+use renewd::net::Event;
 use support::renewd::{Renewd, Settings};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -310,4 +311,56 @@ async fn who_never_asks_for_anything_is_closed_in_the_time_of_a_head() {
     });
     assert!(closed.await);
     assert!(renewd.metric("renewd_http_parse_errors_total{kind=\"header_timeout\"}") < 0.5);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_asks_for_nothing_keeps_nobody_out() {
+    let backend = Backend::start().await;
+    let settings = || frame(SETTINGS, 0, 0, b"");
+    let begun = frame(HEADERS, END_STREAM, 1, &head());
+    for said in [
+        PREFACE[..1].to_vec(),
+        PREFACE.to_vec(),
+        [PREFACE, &settings()].concat(),
+        [PREFACE, &settings(), &begun].concat(),
+        [PREFACE, &settings(), &frame(PING, 0, 0, &[0; 8])].concat(),
+    ] {
+        let mut setup = Setup {
+            h2c: true,
+            max_connections: 60,
+            ..Setup::default()
+        };
+        let long = Duration::from_hours(1);
+        (setup.timeouts.header, setup.timeouts.idle) = (long, long);
+        let proxy = Proxy::start(backend.address(), setup);
+        // A stream that is being answered keeps its connection.
+        let mut busy = by_hand(proxy.tcp()).await;
+        busy.send(ask(1)).await;
+        let mut busy_server = backend.accept().await;
+        busy_server.head().await;
+        let mut crowd = Vec::new();
+        for _ in 1..60 {
+            let mut one = proxy.connect().await;
+            one.send(&said).await;
+            crowd.push(one);
+        }
+        proxy
+            .log
+            .wait("the crowd", |log| log.count(Event::Opened) == 60)
+            .await;
+        let mut newcomers = Vec::new();
+        for _ in 0..5 {
+            let mut newcomer = by_hand(proxy.tcp()).await;
+            newcomer.send(ask(1)).await;
+            let mut server = backend.accept().await;
+            server.head().await;
+            newcomers.push((newcomer, server));
+        }
+        while frames::read(&mut crowd[0]).await.is_some() {}
+        newcomers.push((busy, busy_server));
+        for (client, server) in &mut newcomers {
+            server.send(ok("a")).await;
+            frames::next(client, HEADERS).await;
+        }
+    }
 }

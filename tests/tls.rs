@@ -134,6 +134,46 @@ async fn a_handshake_must_end_in_time_and_holds_nobody_up() {
 }
 
 #[tokio::test]
+async fn a_handshake_without_a_request_keeps_nobody_out() {
+    let (backend, authority) = (Backend::start().await, Authority::new());
+    for shaken in [false, true] {
+        let mut setup = secured(&authority.issue("a", 30));
+        setup.max_connections = 10;
+        let long = Duration::from_hours(1);
+        setup.timeouts.header = long;
+        setup.timeouts.tls_handshake = long;
+        let proxy = Proxy::start(backend.address(), setup);
+        let mut crowd = Vec::new();
+        for _ in 0..10 {
+            let one = if shaken {
+                client(&authority, &proxy).await
+            } else {
+                let mut one = proxy.connect().await;
+                // The beginning of a ClientHello.
+                one.send([22, 3, 1, 2, 0, 1]).await;
+                one
+            };
+            crowd.push(one);
+        }
+        proxy
+            .log
+            .wait("the crowd", |log| log.count(Event::Opened) == 10)
+            .await;
+        let mut newcomers = Vec::new();
+        for _ in 0..3 {
+            let mut newcomer = client(&authority, &proxy).await;
+            newcomer.send(get("/")).await;
+            let mut server = backend.accept().await;
+            server.head().await;
+            newcomers.push((newcomer, server));
+        }
+        assert_eq!(crowd[0].rest().await, "");
+        assert_eq!(proxy.log.count(Event::HandshakeFailed), 0);
+        assert_eq!(proxy.log.count(Event::HandshakeTimedOut), 0);
+    }
+}
+
+#[tokio::test]
 async fn what_is_not_tls_is_counted_and_who_just_leaves_is_not() {
     let (backend, authority) = (Backend::start().await, Authority::new());
     let proxy = Proxy::start(backend.address(), secured(&authority.issue("a", 30)));

@@ -176,9 +176,9 @@ impl Client {
         self.paces.upload.begin(true);
     }
 
-    /// Whether a request has been understood.
-    pub(super) fn has_had_a_request(&self) -> bool {
-        self.requests.get() > 0
+    /// How many requests have been understood.
+    pub(super) fn requests(&self) -> u64 {
+        self.requests.get()
     }
 
     /// How bodies are taken, on this connection.

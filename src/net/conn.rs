@@ -2,8 +2,8 @@
 //!
 //! Keeps true: buffers exist only while there is something for them to hold; asleep, a connection is its socket and a
 //! timer. Nothing that was read is lost on the way in or out. Every deadline and every stage of a stop is
-//! honoured in each state. Only a request makes the time between requests begin anew: empty lines don't. A connection
-//! that is asked to make room does so only while it is asleep.
+//! honoured in each state. Only a request makes the time between requests begin anew, and keeps a connection from making
+//! room for another: neither an empty line nor half a head does.
 //! Must not know: what a request means.
 
 use std::future::{Future, poll_fn};
@@ -83,10 +83,6 @@ pub fn serve<S: Answer>(
             since: timer_now(),
             fresh: true,
         };
-        // A handshake is more than nothing, and no request.
-        if connection.tls {
-            permit.quiet(asleep.since);
-        }
         loop {
             if ahead.is_empty() {
                 let limit = asleep.limit(&service.timeouts());
@@ -107,9 +103,10 @@ pub fn serve<S: Answer>(
                 };
                 ahead = read;
             }
-            permit.busy();
+            permit.spoke();
             let mut awake = Box::new(Awake::new(transport, ahead, connection, &service, &stop));
-            let end = poll_fn(|context| awake.poll(&mut deadline, stop.stage(), context)).await;
+            let end = poll_fn(|context| awake.poll(&mut deadline, stop.stage(), permit, context));
+            let end = end.await;
             if let End::TimedOut(cause) = &end {
                 // Before what follows drops the exchange, and with it the backend's connection.
                 tell(Event::TimedOut(*cause));
@@ -132,11 +129,11 @@ pub fn serve<S: Answer>(
                     since: now,
                     fresh: false,
                 };
+                permit.quiet(now);
             } else if now >= asleep.since + asleep.limit(&service.timeouts()) {
                 Box::pin(close_asleep(transport, stop.stage())).await;
                 return;
             }
-            permit.quiet(asleep.since);
         }
     }
 }
@@ -165,6 +162,7 @@ async fn part<S: Answer>(
             linger_then_close(transport).await;
         }
         End::Closed { .. } => close(transport).await,
+        End::MadeRoom => close_asleep(transport, stop.stage()).await,
         End::Refused { refusal, by_head } => {
             tell(Event::ParseFailed(refusal.into()));
             refusal::answer(refusal, by_head, &mut transport, &*service).await;

@@ -1,7 +1,8 @@
 //! The requests of an HTTP/1.1 connection that is awake, one after the other.
 //!
 //! Keeps true: each request has its own [`Exchange`]; a response that leaves input unread announces the close; every
-//! deadline, and the last stages of a stop, are honoured whatever is being waited for.
+//! deadline, and the last stages of a stop, are honoured whatever is being waited for; a connection that is asked to make
+//! room does so unless it has a request.
 //! Must not know: how a request is answered; when a connection wakes, how it sleeps or closes.
 
 use std::future::{Future, poll_fn};
@@ -14,6 +15,7 @@ use http::{HeaderMap, Method, Request, Response};
 use http_body::Body as _;
 
 use super::client::{Client, Lost};
+use super::permits::Permit;
 use super::response::withhold;
 use super::sending::Sending;
 use super::stall::{Cause, Waits};
@@ -33,6 +35,8 @@ pub(super) type Tunnel = (Box<Upgraded>, Option<Finish>);
 pub(super) enum End {
     /// Nothing to do for a while.
     Quiet,
+    /// Asked to make room for another, without a request.
+    MadeRoom,
     /// A 101 was sent.
     Tunnel(Tunnel),
     /// Over, in order; `linger` where the client may still be sending.
@@ -50,6 +54,10 @@ pub(super) struct Awake {
     client: Rc<Client>,
     requests: Pin<Box<dyn Future<Output = End>>>,
     waits: Waits,
+    /// Requests of which the permit knows.
+    told: u64,
+    /// What the permit was told last.
+    busy: bool,
 }
 
 impl Awake {
@@ -67,6 +75,8 @@ impl Awake {
             client,
             requests: Box::pin(requests),
             waits: Waits::default(),
+            told: 0,
+            busy: false,
         }
     }
 
@@ -75,6 +85,7 @@ impl Awake {
         &mut self,
         deadline: &mut Deadline,
         stage: Stage,
+        permit: &Permit,
         context: &mut Context<'_>,
     ) -> Poll<End> {
         // What else a stop asks is left to the next response, which says `Connection: close`, and to sleep: a client that
@@ -83,7 +94,9 @@ impl Awake {
             return Poll::Ready(End::Broken);
         }
         self.client.belongs_to(context);
-        if let Poll::Ready(end) = self.requests.as_mut().poll(context) {
+        let poll = self.requests.as_mut().poll(context);
+        self.tell_of_requests(permit);
+        if let Poll::Ready(end) = poll {
             return Poll::Ready(end);
         }
         self.client.look_ahead(context);
@@ -93,7 +106,15 @@ impl Awake {
         if self.client.is(Exchange::unanswered) {
             return Poll::Ready(End::Closed { linger: false });
         }
-        self.waits.note(self.client.standing(), timer_now);
+        let standing = self.client.standing();
+        if standing.begun && self.busy {
+            self.busy = false;
+            permit.quiet(timer_now());
+        }
+        if !self.busy && permit.must_leave() {
+            return Poll::Ready(End::MadeRoom);
+        }
+        self.waits.note(standing, timer_now);
         let Some((due, cause)) = self.waits.next(&self.client.timeouts()) else {
             return Poll::Pending;
         };
@@ -103,9 +124,19 @@ impl Awake {
         })
     }
 
+    /// A request makes a connection busy; what comes of the next one's head doesn't keep it so.
+    fn tell_of_requests(&mut self, permit: &Permit) {
+        let requests = self.client.requests();
+        if requests != self.told && !self.busy {
+            self.busy = true;
+            permit.busy();
+        }
+        self.told = requests;
+    }
+
     /// Whether a request was understood.
     pub(super) fn has_had_a_request(&self) -> bool {
-        self.client.has_had_a_request()
+        self.client.requests() > 0
     }
 
     /// The socket, and what was read and not understood yet. Whatever was being done is dropped.

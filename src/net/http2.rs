@@ -2,7 +2,7 @@
 //!
 //! Keeps true: everything that a client can make us keep is bounded: streams, windows, header sections, resets, frames
 //! that carry nothing; an idle connection is closed in order, one that never had a request early; a stop, and having to
-//! make room for another, say GOAWAY and let requests finish.
+//! make room for another, say GOAWAY and let requests finish. One without any request leaves right after saying it.
 //! Must not know: what a request means, how one stream waits.
 
 use std::cell::RefCell;
@@ -112,7 +112,8 @@ pub(super) async fn serve<S: Answer>(
         if stage == Stage::EndingTunnels {
             streams.cut(Exchange::event_stream);
         }
-        if (stage != Stage::Serving || permit.must_leave()) && !waits.closing {
+        let makes_room = permit.must_leave();
+        if (stage != Stage::Serving || makes_room) && !waits.closing {
             waits.closing = true;
             Pin::new(&mut http).graceful_shutdown();
         }
@@ -131,9 +132,14 @@ pub(super) async fn serve<S: Answer>(
             waits.note(&sending, &streams, frames.borrow().begun());
             if waits.quiet != was_quiet {
                 match waits.quiet {
-                    Some(since) => permit.quiet(since),
+                    Some(since) if waits.requests > 0 && !waits.closing => permit.quiet(since),
+                    Some(_) => {}
                     None => permit.busy(),
                 }
+            }
+            if makes_room && waits.requests == 0 {
+                // GOAWAY is written as far as that goes. There is nothing to wait for.
+                return Poll::Ready(None);
             }
             let (due, end) = waits.next(&timeouts.borrow());
             if deadline.poll_until(due, context).is_pending() {

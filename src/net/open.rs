@@ -1,6 +1,7 @@
 //! From an accepted socket to a protocol: the TLS handshake and its ALPN, or the first bytes in clear text.
 //!
-//! Keeps true: each step has a deadline, and a stop shortens it; what was read to decide is handed on.
+//! Keeps true: each step has a deadline, and a stop shortens it; a connection that is asked to make room leaves in the
+//! middle of one; what was read to decide is handed on.
 //! Must not know: how the protocol goes on.
 
 use std::future::{Future, poll_fn};
@@ -71,26 +72,25 @@ pub(super) async fn handshake(
         over.map(|()| Err(Some(Event::HandshakeTimedOut)))
     });
     begun.await?;
-    permit.busy();
+    permit.spoke();
     let mut accepting = pin!(TlsAcceptor::from(config).accept(transport));
     let shaken = poll_fn(|context| {
         if let Poll::Ready(shaken) = accepting.as_mut().poll(context) {
-            return Poll::Ready(Some(shaken));
+            return Poll::Ready(shaken.map_err(|error| Event::of_handshake(&error)));
         }
-        poll_patience(&mut deadline, since, limit, stop, context).map(|()| None)
+        if permit.must_leave() {
+            return Poll::Ready(Err(None));
+        }
+        let over = poll_patience(&mut deadline, since, limit, stop, context);
+        over.map(|()| Err(Some(Event::HandshakeTimedOut)))
     });
-    match shaken.await {
-        Some(Ok(stream)) => {
-            let http2 = stream.get_ref().1.alpn_protocol() == Some(tls::HTTP2);
-            Ok(Opened {
-                transport: Transport::Tls(Box::new(stream.into())),
-                ahead: Bytes::new(),
-                http2,
-            })
-        }
-        Some(Err(error)) => Err(Event::of_handshake(&error)),
-        None => Err(Some(Event::HandshakeTimedOut)),
-    }
+    let stream = shaken.await?;
+    let http2 = stream.get_ref().1.alpn_protocol() == Some(tls::HTTP2);
+    Ok(Opened {
+        transport: Transport::Tls(Box::new(stream.into())),
+        ahead: Bytes::new(),
+        http2,
+    })
 }
 
 impl Event {
@@ -131,7 +131,7 @@ pub(super) async fn peek(
                 Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
                     if read.is_empty() {
                         since = timer_now();
-                        permit.busy();
+                        permit.spoke();
                     }
                     read.extend_from_slice(buffer.filled());
                 }

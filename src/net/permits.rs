@@ -141,7 +141,12 @@ impl Permit {
         .await;
     }
 
-    /// Something has come.
+    /// Something has come, and no request yet.
+    pub(super) fn spoke(&self) {
+        self.permits.seats.spoke(&self.place);
+    }
+
+    /// A request has come.
     pub(super) fn busy(&self) {
         self.permits.seats.busy(&self.place);
     }

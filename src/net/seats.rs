@@ -1,8 +1,9 @@
 //! Which open connection makes room for a new one when nearly all places are taken.
 //!
 //! Keeps true: one that has a request, a tunnel or a stream is never asked to leave; before all others those that never
-//! sent a byte are, the oldest first; then those that have been idle for a while, of the address that has most
-//! connections the longest idle one. Looking at all of them is done once for many that leave.
+//! sent a byte are, then those that never finished a request's head, each time the oldest first; then those that have been
+//! idle for a while, of the address that has most connections the longest idle one; at last those whose first head is
+//! still young. Looking at all of them is done once for many that leave.
 //! Must not know: how a connection ends.
 
 use std::collections::{BinaryHeap, HashMap, VecDeque};
@@ -20,6 +21,10 @@ use crate::clock::timer_now;
 /// Idle for less, a connection is about to be used again.
 const IDLE: Duration = Duration::from_secs(5);
 
+/// How long a first request's head may be on its way, the TLS handshake before it included, before the connection makes
+/// room ahead of idle ones: in a house full of idle ones, newcomers would cut each other off in the middle of a handshake.
+const YOUNG: Duration = Duration::from_secs(1);
+
 /// How many are chosen at once, and how long a choice of idle ones holds, or that there is none.
 const BATCH: usize = 64;
 const HOLDS: Duration = Duration::from_millis(250);
@@ -27,10 +32,12 @@ const HOLDS: Duration = Duration::from_millis(250);
 /// What a connection is at, in the lowest bits of its state; the others say since when.
 const BUSY: u64 = 0;
 const SILENT: u64 = 1;
-const QUIET: u64 = 2;
-const LEAVING: u64 = 3;
-const KIND: u64 = 3;
-const KIND_BITS: u32 = 2;
+/// Something has come, and no request so far: an empty line, half a head, a handshake, a preface.
+const UNFINISHED: u64 = 2;
+const QUIET: u64 = 3;
+const LEAVING: u64 = 4;
+const KIND: u64 = 7;
+const KIND_BITS: u32 = 3;
 
 /// All open connections.
 #[derive(Debug)]
@@ -116,7 +123,22 @@ impl Seats {
         house.free.push(place.index);
     }
 
-    /// Something has come: a connection has a request, or is about to have one.
+    /// A connection that was silent has sent something, and no request yet. The time is that of its beginning all the same.
+    pub(super) fn spoke(&self, place: &Seated) {
+        let state = &place.seat.state;
+        let silent = state.load(SeqCst);
+        let unfinished = silent & !KIND | UNFINISHED;
+        // One that was asked to leave in between has brought nothing that would keep it.
+        if silent & KIND == SILENT
+            && state
+                .compare_exchange(silent, unfinished, SeqCst, SeqCst)
+                .is_ok()
+        {
+            self.silent.fetch_sub(1, SeqCst);
+        }
+    }
+
+    /// A connection has a request.
     pub(super) fn busy(&self, place: &Seated) {
         self.turn(place, BUSY);
     }
@@ -127,11 +149,19 @@ impl Seats {
     }
 
     fn turn(&self, place: &Seated, state: u64) {
-        match place.seat.state.swap(state, SeqCst) & KIND {
-            SILENT => self.silent.fetch_sub(1, SeqCst),
-            LEAVING => self.leaving.fetch_sub(1, SeqCst),
-            _ => 0,
-        };
+        let before = place.seat.state.swap(state, SeqCst);
+        if let Some(counted) = self.counted(before) {
+            counted.fetch_sub(1, SeqCst);
+        }
+    }
+
+    /// The number of connections at this, where it is counted.
+    fn counted(&self, state: u64) -> Option<&AtomicUsize> {
+        match state & KIND {
+            SILENT => Some(&self.silent),
+            LEAVING => Some(&self.leaving),
+            _ => None,
+        }
     }
 
     /// Connections that were asked to leave and haven't left.
@@ -144,9 +174,12 @@ impl Seats {
         let mut house = self.house();
         let now = timer_now();
         let holds = house.chosen_at.is_some_and(|at| now < at + HOLDS);
-        // Who came since and said nothing goes before who is idle.
-        let of_quiet = house.chosen.front().is_none_or(Chosen::is_quiet);
-        if !holds || of_quiet && self.silent.load(SeqCst) > 0 {
+        // Who came since and said nothing goes before all others.
+        let of_others = house
+            .chosen
+            .front()
+            .is_none_or(|chosen| !chosen.is_silent());
+        if !holds || of_others && self.silent.load(SeqCst) > 0 {
             self.choose(&mut house, now);
         }
         let mut chosen_anew = !holds;
@@ -165,8 +198,8 @@ impl Seats {
                 continue;
             }
             self.leaving.fetch_add(1, SeqCst);
-            if state & KIND == SILENT {
-                self.silent.fetch_sub(1, SeqCst);
+            if let Some(counted) = self.counted(state) {
+                counted.fetch_sub(1, SeqCst);
             }
             if let Some(task) = seat.task.get() {
                 task.wake_by_ref();
@@ -178,8 +211,8 @@ impl Seats {
     fn choose(&self, house: &mut House, now: Instant) {
         house.chosen_at = Some(now);
         let seats = house.seats.iter().flatten();
-        let ripe = now.checked_sub(IDLE).map(|ripe| self.since(ripe));
-        house.chosen = choose(seats, ripe);
+        let before = |age| now.checked_sub(age).map(|then| self.since(then));
+        house.chosen = choose(seats, before(YOUNG), before(IDLE));
     }
 
     fn at(&self, kind: u64, since: Instant) -> u64 {
@@ -198,8 +231,8 @@ impl Seats {
 }
 
 impl Chosen {
-    fn is_quiet(&self) -> bool {
-        self.state & KIND == QUIET
+    fn is_silent(&self) -> bool {
+        self.state & KIND == SILENT
     }
 }
 
@@ -215,31 +248,50 @@ impl Seated {
     }
 }
 
-/// Up to [`BATCH`] connections in the order in which they leave: the silent ones, or else those that are quiet since
-/// `ripe` or before, if there is such a time.
+/// Up to [`BATCH`] connections in the order in which they leave: the silent ones, and those whose first head is on its way
+/// since `grown` or before; or else those that are quiet since `ripe` or before; or else whoever has had no request.
 fn choose<'s>(
     seats: impl Iterator<Item = &'s Arc<Seat>> + Clone,
+    grown: Option<u64>,
     ripe: Option<u64>,
 ) -> VecDeque<Chosen> {
-    let chosen = |(state, seat): (u64, &Arc<Seat>)| Chosen {
-        seat: Arc::clone(seat),
-        state,
-    };
     let states = seats.map(|seat| (seat.state.load(SeqCst), seat));
-    let mut silent: Vec<_> = states
-        .clone()
-        .filter(|(state, _)| state & KIND == SILENT)
-        .collect();
-    if !silent.is_empty() {
-        silent.sort_unstable_by_key(|(state, _)| *state);
-        return silent.into_iter().take(BATCH).map(chosen).collect();
+    let is_since =
+        |state: u64, then: Option<u64>| then.is_some_and(|then| state >> KIND_BITS <= then);
+    let first = oldest(states.clone().filter(|(state, _)| match state & KIND {
+        SILENT => true,
+        UNFINISHED => is_since(*state, grown),
+        _ => false,
+    }));
+    if !first.is_empty() {
+        return first;
     }
+    let idle = of_most(states.clone(), |state| {
+        state & KIND == QUIET && is_since(state, ripe)
+    });
+    if !idle.is_empty() {
+        return idle;
+    }
+    oldest(states.filter(|(state, _)| matches!(state & KIND, SILENT | UNFINISHED)))
+}
+
+/// The silent ones first, and of each kind the oldest.
+fn oldest<'s>(states: impl Iterator<Item = (u64, &'s Arc<Seat>)>) -> VecDeque<Chosen> {
+    let mut states: Vec<_> = states.collect();
+    states.sort_unstable_by_key(|(state, _)| (state & KIND, *state));
+    states.into_iter().take(BATCH).map(Chosen::from).collect()
+}
+
+/// The longest quiet one of the address that has most connections, again and again.
+fn of_most<'s>(
+    states: impl Iterator<Item = (u64, &'s Arc<Seat>)>,
+    takes: impl Fn(u64) -> bool,
+) -> VecDeque<Chosen> {
     let mut all: HashMap<Option<IpAddr>, usize> = HashMap::new();
     let mut quiet: HashMap<Option<IpAddr>, Vec<(u64, &Arc<Seat>)>> = HashMap::new();
     for (state, seat) in states {
         *all.entry(seat.address).or_default() += 1;
-        let kind = state & KIND;
-        if kind == QUIET && ripe.is_some_and(|ripe| state >> KIND_BITS <= ripe) {
+        if takes(state) {
             quiet.entry(seat.address).or_default().push((state, seat));
         }
     }
@@ -257,11 +309,20 @@ fn choose<'s>(
     {
         let longest_quiet = quiet.get_mut(&address).and_then(Vec::pop);
         if let Some(one) = longest_quiet {
-            leaving.push_back(chosen(one));
+            leaving.push_back(one.into());
             most.push((count.saturating_sub(1), address));
         }
     }
     leaving
+}
+
+impl From<(u64, &Arc<Seat>)> for Chosen {
+    fn from((state, seat): (u64, &Arc<Seat>)) -> Self {
+        Self {
+            seat: Arc::clone(seat),
+            state,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -284,7 +345,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_silent_go_first_then_the_idle_of_whom_has_most_and_the_busy_never() {
+    async fn the_silent_go_first_then_the_unfinished_then_the_idle_of_whom_has_most_and_the_busy_never()
+     {
         let seats = Seats::default();
         let mut places = Vec::new();
         let mut come = async |name, number| {
@@ -297,6 +359,8 @@ mod tests {
         come("idle of many", 3).await;
         come("idle of many for longer", 3).await;
         come("just idle, of many", 3).await;
+        come("half a head, the oldest", 1).await;
+        come("half a head, the newest", 1).await;
         come("silent, the newest", 1).await;
         let now = timer_now();
         let ago = |seconds| now - Duration::from_secs(seconds);
@@ -304,17 +368,24 @@ mod tests {
             seats.quiet(&places[place].1, ago(since));
         }
         seats.busy(&places[2].1);
+        places.push(("half a head, just begun", seats.take(None)));
+        for place in [9, 7, 6] {
+            seats.spoke(&places[place].1);
+        }
         assert_eq!(
             leavers(&seats, &places),
             [
                 "silent, the oldest",
                 "silent, the newest",
+                "half a head, the oldest",
+                "half a head, the newest",
                 "idle of many for longer",
                 "idle of many",
                 "alone and idle for long",
+                "half a head, just begun",
             ]
         );
-        assert_eq!(seats.leaving(), 5);
+        assert_eq!(seats.leaving(), 8);
         tokio::time::advance(HOLDS + Duration::from_secs(1)).await;
         assert_eq!(leavers(&seats, &places).len(), 1, "it is idle for 5 s now");
         for (_, place) in &places {
@@ -324,10 +395,11 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_that_speaks_up_when_asked_to_leave_stays() {
+    async fn one_that_has_a_request_when_asked_to_leave_stays_and_one_with_half_a_head_does_not() {
         let seats = Seats::default();
         let place = seats.take(None);
         assert!(seats.ask_one_to_leave());
+        seats.spoke(&place);
         assert!(place.must_leave());
         seats.busy(&place);
         assert!(!place.must_leave());
