@@ -4,6 +4,8 @@
 //! so verifying never depends on how they were understood.
 //! Must not know: the time, or what Agora would say (`inspect`).
 
+mod begun;
+
 use base64::Engine as _;
 use base64::alphabet::STANDARD;
 use base64::engine::DecodePaddingMode;
@@ -17,6 +19,8 @@ use super::signer::{keyed, signing_key};
 use super::wire::{Reader, Truncated};
 use super::{access_token, access_token2, is_hex_id};
 use crate::config::secret::Secret;
+
+pub use self::begun::{Begun, parse_beginning};
 
 /// The most that a token may inflate to: a hundred times an ordinary one, and a bomb's end.
 pub const INFLATED_LIMIT: usize = 64 * 1024;
@@ -140,7 +144,11 @@ pub fn parse(token: &str) -> Result<Parsed, ParseError> {
 fn parse_007(encoded: &str) -> Result<Parsed007, ParseError> {
     let compressed = BASE64.decode(encoded).map_err(|_| ParseError::Base64)?;
     let (content, after_stream) = inflate(&compressed)?;
-    let mut reader = Reader::new(&content);
+    read_007(&content, after_stream)
+}
+
+fn read_007(content: &[u8], after_stream: usize) -> Result<Parsed007, ParseError> {
+    let mut reader = Reader::new(content);
     let signature = reader.bytes()?.to_vec();
     let signed = reader.rest().to_vec();
     let app_id = String::from_utf8_lossy(reader.bytes()?).into_owned();
@@ -176,7 +184,11 @@ fn parse_007(encoded: &str) -> Result<Parsed007, ParseError> {
 fn parse_006(rest: &str) -> Result<Parsed006, ParseError> {
     let (app_id, encoded) = rest.split_at_checked(32).ok_or(ParseError::Truncated)?;
     let content = BASE64.decode(encoded).map_err(|_| ParseError::Base64)?;
-    let mut reader = Reader::new(&content);
+    read_006(app_id, &content)
+}
+
+fn read_006(app_id: &str, content: &[u8]) -> Result<Parsed006, ParseError> {
+    let mut reader = Reader::new(content);
     let signature = reader.bytes()?.to_vec();
     let channel_crc = reader.u32()?;
     let uid_crc = reader.u32()?;
@@ -196,35 +208,6 @@ fn parse_006(rest: &str) -> Result<Parsed006, ParseError> {
     })
 }
 
-/// The App ID of what begins as a token does, be it whole or not: `None` where none can be read so far.
-pub fn app_id(text: &str) -> Option<String> {
-    if let Some(rest) = text.strip_prefix(access_token::VERSION) {
-        let (app_id, content) = rest.split_at_checked(APP_ID_BYTES)?;
-        return (content.len() >= SHORTEST_006).then(|| app_id.to_owned());
-    }
-    let encoded = text.strip_prefix(access_token2::VERSION)?;
-    let encoded = encoded.split('=').next()?;
-    let whole = encoded.get(..encoded.len() / 4 * 4)?;
-    let compressed = BASE64.decode(whole).ok()?;
-    let mut beginning = Vec::with_capacity(BEGINNING);
-    // Whatever it came to, what was inflated before that is there.
-    let _ =
-        Decompress::new(true).decompress_vec(&compressed, &mut beginning, FlushDecompress::None);
-    let mut reader = Reader::new(&beginning);
-    let _signature = reader.bytes().ok()?;
-    let app_id = reader.bytes().ok()?;
-    Some(String::from_utf8_lossy(app_id).into_owned())
-}
-
-/// Digits of an App ID.
-const APP_ID_BYTES: usize = 32;
-
-/// Base64 of a 006 token without privileges, but for its signature: the least that is one.
-const SHORTEST_006: usize = 64;
-
-/// What a 007 token's content begins with: lengths, signature and App ID, and room for a longer one.
-const BEGINNING: usize = 128;
-
 /// Inflates a zlib stream (RFC 1950); gives its content and how many bytes follow it.
 fn inflate(stream: &[u8]) -> Result<(Vec<u8>, usize), ParseError> {
     const DEFLATE: u8 = 8;
@@ -232,38 +215,58 @@ fn inflate(stream: &[u8]) -> Result<(Vec<u8>, usize), ParseError> {
     if header[0] & 0x0f != DEFLATE || u16::from_be_bytes(*header) % 31 != 0 {
         return Err(ParseError::NotZlib);
     }
-    let mut inflater = Decompress::new(true);
-    let mut content = Vec::with_capacity(1024);
-    loop {
-        let used = usize::try_from(inflater.total_in()).unwrap_or(usize::MAX);
-        let rest = stream.get(used..).unwrap_or_default();
-        let status = inflater
-            .decompress_vec(rest, &mut content, FlushDecompress::None)
-            .map_err(|_| ParseError::DamagedZlib)?;
-        if content.len() > INFLATED_LIMIT {
-            return Err(ParseError::TooLarge);
+    let mut inflating = Inflating::new();
+    if !inflating.feed(stream)? {
+        return Err(ParseError::Truncated);
+    }
+    let after_stream = stream.len().saturating_sub(inflating.used());
+    Ok((inflating.content, after_stream))
+}
+
+/// A zlib stream that is being inflated.
+struct Inflating {
+    inflater: Decompress,
+    content: Vec<u8>,
+}
+
+impl Inflating {
+    fn new() -> Self {
+        Self {
+            inflater: Decompress::new(true),
+            content: Vec::with_capacity(1024),
         }
-        if status == Status::StreamEnd {
-            let used = usize::try_from(inflater.total_in()).unwrap_or(usize::MAX);
-            return Ok((content, stream.len().saturating_sub(used)));
+    }
+
+    /// Takes what comes next of it; says whether it ends there.
+    fn feed(&mut self, part: &[u8]) -> Result<bool, ParseError> {
+        let before = self.used();
+        loop {
+            let rest = part.get(self.used() - before..).unwrap_or_default();
+            let status = self
+                .inflater
+                .decompress_vec(rest, &mut self.content, FlushDecompress::None)
+                .map_err(|_| ParseError::DamagedZlib)?;
+            if self.content.len() > INFLATED_LIMIT {
+                return Err(ParseError::TooLarge);
+            }
+            if status == Status::StreamEnd {
+                return Ok(true);
+            }
+            if self.content.len() < self.content.capacity() {
+                // Room was left and the stream isn't at its end: there was nothing more to read.
+                return Ok(false);
+            }
+            self.content.reserve(self.content.len());
         }
-        if content.len() < content.capacity() {
-            // Room was left and the stream isn't at its end: there was nothing more to read.
-            return Err(ParseError::Truncated);
-        }
-        content.reserve(content.len());
+    }
+
+    /// Bytes of the stream so far.
+    fn used(&self) -> usize {
+        usize::try_from(self.inflater.total_in()).unwrap_or(usize::MAX)
     }
 }
 
 impl Parsed {
-    /// Whether it ends where its own lengths say.
-    pub fn is_exact(&self) -> bool {
-        match self {
-            Self::V007(token) => token.trailing_bytes == 0,
-            Self::V006(token) => token.trailing_bytes == 0,
-        }
-    }
-
     /// The App ID, as written in the token.
     pub fn app_id(&self) -> &str {
         match self {

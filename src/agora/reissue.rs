@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::access_token::{self, AccessToken};
 use super::access_token2::AccessToken2;
 use super::legacy_user::numeric_users;
-use super::parse::{Parsed, Parsed006, Parsed007, app_id, parse};
+use super::parse::{Parsed, Parsed006, Parsed007, parse_beginning};
 use super::service::{Kind, Privileges};
 use super::signer::Signer;
 use super::{BuildError, JOIN_CHANNEL, LONGEST_LIFETIME};
@@ -33,12 +33,12 @@ pub struct Project {
     certificates: Vec<(Secret, SignedBy)>,
 }
 
-/// What a string is.
+/// What a text begins with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Recognised {
     /// No token of this project.
     Foreign,
-    /// The text has the project's App ID, but none of our certificates signed it, or it doesn't end where a token does.
+    /// The text has the project's App ID, but none of our certificates signed it, or it isn't whole.
     Alike,
     /// A token that one of our certificates signed.
     Ours(Token),
@@ -94,18 +94,15 @@ impl Project {
         }
     }
 
-    /// Says what a string is. `exact`: it is part of a longer one, and a token only if it ends where a token does.
-    pub fn recognise(&self, token: &str, exact: bool) -> Recognised {
+    /// Says what a text begins with, and how many of its characters are the token's; what follows may be anything.
+    pub fn recognise(&self, text: &str) -> (Recognised, usize) {
         let is_ours = |app_id: &str| app_id.eq_ignore_ascii_case(self.signer.app_id());
-        let parsed = match parse(token) {
-            Ok(parsed) if !exact || parsed.is_exact() => parsed,
-            _ if app_id(token).is_some_and(|app_id| is_ours(&app_id)) => return Recognised::Alike,
-            _ => return Recognised::Foreign,
+        let (parsed, length) = match parse_beginning(text, is_ours) {
+            Some(Ok(begun)) => begun,
+            Some(Err(_)) => return (Recognised::Alike, 0),
+            None => return (Recognised::Foreign, 0),
         };
-        if !is_ours(parsed.app_id()) {
-            return Recognised::Foreign;
-        }
-        match parsed {
+        let recognised = match parsed {
             Parsed::V007(parsed) => {
                 match self.signed_by(|certificate| parsed.verify(certificate)) {
                     Some(signed_by) => Recognised::Ours(Token {
@@ -116,7 +113,8 @@ impl Project {
                 }
             }
             Parsed::V006(parsed) => Recognised::Nameless(Nameless(Box::new(parsed))),
-        }
+        };
+        (recognised, length)
     }
 
     /// The token with its names, if they are among these: those whose CRC-32 is the token's. `users` are tried beside
@@ -455,7 +453,7 @@ mod tests {
     }
 
     fn ours(token: &str) -> Token {
-        let named = match project().recognise(token, true) {
+        let named = match project().recognise(token).0 {
             Recognised::Nameless(token) => {
                 let channels = ["other", "live_1", "ann"].into_iter();
                 project()
@@ -554,13 +552,14 @@ mod tests {
             format!("006{APP_ID}abcd"),
             "hello".to_owned(),
         ] {
-            let read = project().recognise(&token, false);
+            let read = project().recognise(&token).0;
             assert_eq!(read, Recognised::Foreign, "{token}");
         }
         let strangers = minted(TokenFormat::V007, stranger, at(0), DAY);
-        assert_eq!(project().recognise(&strangers, false), Recognised::Alike);
-        let Recognised::Nameless(token) =
-            project().recognise(&minted(TokenFormat::V006, stranger, at(0), DAY), false)
+        assert_eq!(project().recognise(&strangers).0, Recognised::Alike);
+        let Recognised::Nameless(token) = project()
+            .recognise(&minted(TokenFormat::V006, stranger, at(0), DAY))
+            .0
         else {
             panic!("not read");
         };
@@ -572,28 +571,24 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_on_behind_a_token_or_stops_within_is_alike() {
+    fn what_goes_on_behind_a_token_is_not_the_tokens_and_what_stops_within_is_alike() {
         let (v7, v6) = (TokenFormat::V007, TokenFormat::V006);
         for token in [
             minted(v7, CURRENT, at(0), DAY),
             minted(v6, CURRENT, at(0), DAY),
         ] {
-            assert_ne!(project().recognise(&token, true), Recognised::Alike);
+            let (whole, length) = project().recognise(&token);
+            assert_ne!(whole, Recognised::Alike);
+            assert_eq!(length, token.len());
             let bare = token.trim_end_matches('=');
-            assert_ne!(project().recognise(bare, true), Recognised::Alike);
-            for other in [
-                format!("{token}/path"),
-                format!("{token}x"),
-                format!("{bare}AAAAAAAA"),
-                format!("{token}{token}"),
-                bare[..bare.len() - 9].to_owned(),
-            ] {
-                assert_eq!(
-                    project().recognise(&other, true),
-                    Recognised::Alike,
-                    "{other}"
-                );
+            for behind in ["/path", "x", "AAAAAAAA", &token] {
+                for written in [&token, bare] {
+                    let begun = project().recognise(&format!("{written}{behind}"));
+                    assert_eq!(begun, (whole.clone(), written.len()), "{behind}");
+                }
             }
+            let (cut, _) = project().recognise(&bare[..bare.len() - 9]);
+            assert_eq!(cut, Recognised::Alike);
         }
     }
 
@@ -604,7 +599,7 @@ mod tests {
             ..grant(at(0), DAY)
         };
         let token = rtc_token(TokenFormat::V006, &signer(CURRENT), &account).unwrap();
-        let Recognised::Nameless(token) = project().recognise(&token, false) else {
+        let Recognised::Nameless(token) = project().recognise(&token).0 else {
             panic!("not read");
         };
         let named = project().name(&token, ["live_1"].into_iter(), ["bob", "ann"].into_iter());

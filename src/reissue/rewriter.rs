@@ -6,6 +6,7 @@
 
 mod decide;
 mod noting;
+mod search;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,12 +16,13 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 
+use self::search::Search;
 use super::fields;
 use super::judge::{Asking, Judge, Known, Question};
 use super::ledger::Ledger;
 use super::names::{Before, NEARBY, candidates};
 use super::run::Spelling;
-use super::scan::{Piece, Scanner, Suspect};
+use super::scan::{Piece, Scanner};
 use super::unseen::Beginning;
 use crate::agora::reissue::{Nameless, Project, Recognised, Token};
 use crate::http::rewrite::Rewrite;
@@ -36,10 +38,6 @@ const MOST_OBSERVED: usize = 64;
 
 /// Chance shortens no token below this, in seconds: the SDK announces an expiry 30 s before it.
 const SHORTEST: u64 = 60;
-
-/// Places in one run of base64 where a token is tried to begin, behind the first: somebody may write a body of nothing but
-/// beginnings.
-const MOST_BEGINNINGS: u8 = 4;
 
 /// How far behind a string it is looked whether a `:` makes it a member's name, in bytes: some answers are indented.
 const LOOKED_AHEAD: usize = 256;
@@ -87,9 +85,9 @@ pub struct Rewriter {
 /// What stands in line to leave.
 enum Item {
     Text(Bytes),
-    /// With how often what is written there was looked into already.
-    Suspect(Suspect, u8),
-    Nameless(Found<Nameless>),
+    Search(Search),
+    /// With how many that can't be replaced were before it in its run.
+    Nameless(Found<Nameless>, u8),
     Token(Found<Token>),
 }
 
@@ -129,9 +127,9 @@ impl Item {
     fn written(&self) -> &Bytes {
         match self {
             Self::Text(written)
-            | Self::Suspect(Suspect { written, .. }, _)
-            | Self::Nameless(Found { written, .. })
+            | Self::Nameless(Found { written, .. }, _)
             | Self::Token(Found { written, .. }) => written,
+            Self::Search(search) => search.written(),
         }
     }
 }
@@ -165,7 +163,7 @@ impl Rewriter {
         let pieces = self.scanned.drain(..);
         self.items.extend(pieces.map(|piece| match piece {
             Piece::Text(text) => Item::Text(text),
-            Piece::Suspect(suspect) => Item::Suspect(suspect, 0),
+            Piece::Suspect(suspect) => Item::Search(Search::new(suspect)),
         }));
     }
 
@@ -184,22 +182,19 @@ impl Rewriter {
             };
             match item {
                 Item::Text(text) => self.pass(text),
-                Item::Suspect(suspect, depth) => {
-                    if turn == 0 {
-                        self.items.push_front(Item::Suspect(suspect, depth));
+                Item::Search(search) => {
+                    if let Err(search) = self.search(search, &mut turn) {
+                        self.items.push_front(Item::Search(search));
                         context.waker().wake_by_ref();
                         return Progress::Waits;
                     }
-                    turn -= 1;
-                    self.read(suspect, depth);
                 }
-                Item::Nameless(found) => match self.name(found) {
-                    Ok(item) => self.items.push_front(item),
-                    Err(found) => {
-                        self.items.push_front(Item::Nameless(found));
+                Item::Nameless(found, alike) => {
+                    if let Err(found) = self.name(found, alike) {
+                        self.items.push_front(Item::Nameless(found, alike));
                         return Progress::WantsMore;
                     }
-                },
+                }
                 Item::Token(found) => match self.decide(&found) {
                     Decided::Stays => self.pass(found.written),
                     Decided::Withheld(_) if self.observing() => self.pass(found.written),
@@ -227,69 +222,9 @@ impl Rewriter {
         }
     }
 
-    /// Puts what a suspect is in its place.
-    fn read(&mut self, suspect: Suspect, depth: u8) {
-        match self.recognised(&suspect) {
-            Ok(item) => self.items.push_front(item),
-            Err(is_alike) => {
-                if is_alike {
-                    self.parts.ledger.unreadable(
-                        "it has this project's App ID, and either no configured certificate signed it, or its end can't be told",
-                    );
-                }
-                self.look_inside(suspect, depth);
-            }
-        }
-    }
-
-    /// A token that a suspect is; else whether it looks like one of this project.
-    fn recognised(&self, suspect: &Suspect) -> Result<Item, bool> {
-        let at = self.parts.ledger.clock.elapsed();
-        let (written, spelling) = (suspect.written.clone(), suspect.spelling);
-        let project = &self.parts.project;
-        match project.recognise(&suspect.token, !spelling.is_string) {
-            Recognised::Ours(token) => Ok(Item::Token(Found {
-                written,
-                spelling,
-                token,
-                at,
-            })),
-            Recognised::Nameless(token) => Ok(Item::Nameless(Found {
-                written,
-                spelling,
-                token,
-                at,
-            })),
-            Recognised::Alike => Err(true),
-            Recognised::Foreign => Err(false),
-        }
-    }
-
-    /// What isn't a token as a whole may end with one: `id1007…`, or a token right behind another.
-    fn look_inside(&mut self, suspect: Suspect, depth: u8) {
-        let Suspect {
-            written, spelling, ..
-        } = suspect;
-        if depth >= MOST_BEGINNINGS {
-            self.items.push_front(Item::Text(written));
-            return;
-        }
-        let beginning = 1 + usize::from(spelling.is_string);
-        let (mut scanner, mut pieces) = (Scanner::default(), VecDeque::new());
-        scanner.feed(&written.slice(beginning..), &mut pieces);
-        scanner.finish(&mut pieces);
-        let text = Piece::Text(written.slice(..beginning));
-        pieces.push_front(text);
-        for piece in pieces.into_iter().rev() {
-            self.items.push_front(match piece {
-                Piece::Text(text) => Item::Text(text),
-                Piece::Suspect(suspect) => Item::Suspect(suspect, depth + 1),
-            });
-        }
-    }
-
-    /// The token with its names, or the text that it stays; the token itself as long as more of the answer may tell.
-    fn name(&mut self, found: Found<Nameless>) -> Result<Item, Found<Nameless>> {
+    /// Puts the token with its names in its place, or the text that it stays; gives it back as long as more of the answer
+    /// may tell.
+    fn name(&mut self, found: Found<Nameless>, alike: u8) -> Result<(), Found<Nameless>> {
         let behind: usize = self.items.iter().map(|item| item.written().len()).sum();
         let last = self.ended || behind >= NEARBY;
         if !last && behind < self.look_again {
@@ -303,12 +238,13 @@ impl Rewriter {
         match named {
             Some(Recognised::Ours(token)) => {
                 self.look_again = 0;
-                Ok(Item::Token(Found {
+                self.items.push_front(Item::Token(Found {
                     written: found.written,
                     spelling: found.spelling,
                     token,
                     at: found.at,
-                }))
+                }));
+                Ok(())
             }
             _ if !last => {
                 // Doubled, so that looking costs no more than passing.
@@ -323,7 +259,8 @@ impl Rewriter {
                     }
                     Some(_) => "no configured certificate signed this 006 token of this project's App ID",
                 });
-                Ok(Item::Text(found.written))
+                self.look_inside(found.written, found.spelling, alike);
+                Ok(())
             }
         }
     }
@@ -335,17 +272,7 @@ impl Rewriter {
             if questions.len() == ASKED_AT_ONCE {
                 break;
             }
-            if *turn > 0
-                && let Some(Item::Suspect(suspect, _)) = self.items.get(at)
-            {
-                *turn -= 1;
-                // What isn't one is left to its own turn.
-                if let Ok(read) = self.recognised(suspect)
-                    && let Some(item) = self.items.get_mut(at)
-                {
-                    *item = read;
-                }
-            }
+            self.look_ahead(at, turn);
             if let Some(Item::Token(found)) = self.items.get(at)
                 && let Some(question) = self.parts.judge.question(&found.token)
                 && self.known.lacks(&question)
@@ -420,6 +347,7 @@ mod tests {
     use std::sync::{LazyLock, Mutex};
     use std::task::Waker;
 
+    use base64::Engine as _;
     use proptest::prelude::*;
 
     use super::*;
@@ -573,7 +501,7 @@ mod tests {
             let token = quoted(&token(format, OURS, channel, day));
             let token = token.trim_matches('"');
             let channels = [channel].into_iter();
-            let read = match project.recognise(token, true) {
+            let read = match project.recognise(token).0 {
                 Recognised::Nameless(token) => {
                     project.name(&token, channels, std::iter::empty()).unwrap()
                 }
@@ -593,6 +521,10 @@ mod tests {
             };
             let plus = encode(token.to_owned(), '+', "2B");
             encode(encode(plus, '/', "2F"), '=', "3D")
+        };
+        let entities = |token: &str| {
+            let plus = token.replace('+', "&#43;");
+            plus.replace('/', "&#x2F;").replace('=', "&#x3D;")
         };
         let inside = |before: &str, behind: &str| {
             let around = |token: &str| format!("{before}{token}{behind}");
@@ -618,8 +550,26 @@ mod tests {
                 format!("\"?to=%3Ftoken%3D{}%26x\"", percent(&fresh, "25")),
             ),
             (format!("\"{long} {long}\""), format!("\"{fresh} {fresh}\"")),
-            // The first one's end can't be told.
-            (format!("\"{long}{long}\""), format!("\"{long}{fresh}\"")),
+            // Each ends by its own structure.
+            (format!("\"{long}{long}\""), format!("\"{fresh}{fresh}\"")),
+            inside("\"https://a.example/join/", "/live_a\""),
+            inside("\"", "x\""),
+            inside("\"", "=\""),
+            inside("\"t=", "+live\""),
+            inside("\"{\\\"t\\\":\\\"", "\\/a\\\"}\""),
+            inside("<a href=\"/join/", "&#x2F;live_a\">"),
+            (
+                format!("\"?t={}%2Flive+a\"", percent(&long, "")),
+                format!("\"?t={}%2Flive+a\"", percent(&fresh, "")),
+            ),
+            (
+                format!("\"{}live\"", token(v6, OURS, "show", day)),
+                format!("{}live\"", anew(v6, "show").trim_end_matches('"')),
+            ),
+            (
+                format!("<a href={}>", entities(&long)),
+                format!("<a href={fresh}>"),
+            ),
             (format!("\"Bearer {banned}\""), "\"Bearer \"".to_owned()),
             (quoted(&long), anew(v7, "show")),
             (
@@ -636,8 +586,6 @@ mod tests {
             quoted(&token(v6, OURS, "show", 3600)),
             quoted(&token(v7, STRANGER, "show", day)),
             quoted(&token(v6, STRANGER, "show", day)),
-            format!("\"{long}x\""),
-            format!("\"/{long}/path\""),
             "\"show\"".to_owned(),
             "\"007".to_owned(),
             "\\".to_owned(),
@@ -691,6 +639,39 @@ mod tests {
             let chunks: Vec<&[u8]> = cuts.windows(2).map(|pair| &body[pair[0]..pair[1]]).collect();
             let out = rewritten(&mut rewriter(false, 0).0, &chunks);
             prop_assert_eq!(String::from_utf8(out).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn whatever_begins_before_a_token_hides_it_not() {
+        let long = token(TokenFormat::V007, OURS, "show", 86_400);
+        let strangers = token(TokenFormat::V007, STRANGER, "show", 86_400);
+        // A 006 token by its lengths, whose message is all that follows.
+        let lengths = [&[32, 0][..], &[7; 32], &[1; 8], &[120, 0]].concat();
+        let swallowing = base64::engine::general_purpose::STANDARD.encode(lengths);
+        let swallowing = format!("006{APP_ID}{}", swallowing.trim_end_matches('='));
+        for (before, errors) in [
+            ("007eJx".repeat(6), "0"),
+            ("007eJx".repeat(2000), "0"),
+            (format!("006{APP_ID}"), "1"),
+            (strangers.clone(), "1"),
+            (strangers.repeat(20), "20"),
+            (swallowing, "1"),
+        ] {
+            for quote in ["\"", ""] {
+                let (mut rewriter, metrics) = rewriter(false, 0);
+                let body = format!("{quote}{before}{long}{quote}");
+                let out = rewritten(&mut rewriter, &[body.as_bytes()]);
+                let out = String::from_utf8(out).unwrap();
+                let start = format!("{quote}{before}");
+                let rest = out.strip_prefix(&start).unwrap_or_else(|| panic!("{out}"));
+                let Ok(Parsed::V007(parsed)) = parse(rest.trim_end_matches('"')) else {
+                    panic!("{out}");
+                };
+                assert_eq!(parsed.token.expire, 3600, "{before}");
+                assert_eq!(counted(&metrics, "replaced"), "1", "{before}");
+                assert_eq!(counted(&metrics, "error"), errors, "{before}");
+            }
         }
     }
 

@@ -1,8 +1,10 @@
-//! One token's characters in a stream of bytes: read through the escapes of JSON, of JSON in JSON, and of URLs.
+//! One token's characters in a stream of bytes: read through the escapes of JSON, of JSON in JSON, of URLs and of HTML.
 //!
 //! Keeps true: at most [`LONGEST_WRITTEN`] bytes belong to one run; what can't be a token's beginning is given up after a
 //! few bytes; where a chunk ends makes no difference.
 //! Must not know: where runs begin, what a token says.
+
+use std::ops::Range;
 
 use super::scan::{LONGEST_TOKEN, LONGEST_WRITTEN};
 
@@ -11,6 +13,9 @@ const ESCAPED_IN_URLS: [u8; 3] = *b"+/=";
 
 /// How deep a URL stands in URLs at most: `%2B` is one, `%252B` two.
 const DEEPEST: u8 = 4;
+
+/// How many digits HTML may number a character with at most: leading zeros are allowed.
+const MOST_DIGITS: u8 = 7;
 
 /// Where a token's base64 begins behind its version.
 const VERSION: usize = 3;
@@ -30,7 +35,7 @@ pub struct Spelling {
 }
 
 impl Spelling {
-    /// A token as this one was written. JSON needs no escapes for it, however deep it stands.
+    /// A token as this one was written. Neither JSON, however deep it stands, nor HTML needs escapes for it.
     pub fn write(self, token: &str) -> String {
         // Where one of them is encoded, the others would be too.
         let usual = self.percent.iter().flatten().max().copied().unwrap_or(0);
@@ -63,6 +68,65 @@ impl Spelling {
         written.push_str(quote);
         written
     }
+
+    /// Where in a run's writing some of its characters stand, and how they are written there; `token` is what they say.
+    pub(super) fn of_part(
+        written: &[u8],
+        characters: Range<usize>,
+        token: &str,
+    ) -> (Range<usize>, Self) {
+        let mut reading = Reading::of_known(written.first() == Some(&b'"'));
+        let mut spelling = Self {
+            is_unpadded: is_unpadded(token.as_bytes()),
+            ..Self::default()
+        };
+        let (mut number, mut place) = (0, reading.read..reading.read);
+        for (end, byte) in (1..).zip(written).skip(place.start) {
+            match reading.step(*byte) {
+                Step::Reads => {}
+                Step::Takes(..) if number < characters.start => {
+                    (number, place) = (number + 1, end..end);
+                }
+                Step::Takes(character, percent) if number < characters.end => {
+                    spelling.note(character, percent);
+                    (number, place.end) = (number + 1, end);
+                }
+                Step::Takes(..) | Step::Ends => break,
+            }
+        }
+        (place, spelling)
+    }
+
+    fn note(&mut self, character: u8, percent: u8) {
+        let mut specials = ESCAPED_IN_URLS.iter().zip(&mut self.percent);
+        if let Some((_, depth)) = specials.find(|(special, _)| **special == character) {
+            *depth = Some(percent);
+        }
+    }
+}
+
+/// Whether a token's base64 lacks the `=` that would fill it up.
+fn is_unpadded(token: &[u8]) -> bool {
+    let base64 = match token.get(2) {
+        Some(b'6') => BEHIND_APP_ID,
+        _ => VERSION,
+    };
+    !token.len().saturating_sub(base64).is_multiple_of(4)
+}
+
+/// The first place at or behind `from` in what a run says where a token may begin.
+pub(super) fn beginning(token: &[u8], from: usize) -> Option<usize> {
+    let rest = token.get(from..)?;
+    let mut zeros = memchr::memchr_iter(b'0', rest);
+    let begins = |at: &usize| match rest.get(*at..) {
+        Some([b'0', b'0', b'7', stream @ ..]) => stream.get(..3).is_some_and(begins_a_stream),
+        Some([b'0', b'0', b'6', app_id @ ..]) => {
+            let app_id = app_id.get(..BEHIND_APP_ID - VERSION);
+            app_id.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+        }
+        _ => false,
+    };
+    zeros.find(begins).map(|at| from + at)
 }
 
 /// A run as far as it has been read.
@@ -95,6 +159,14 @@ enum Escape {
         depth: u8,
         high: Option<u8>,
     },
+    /// Behind `&`.
+    Ampersand,
+    /// Behind `&#`, or `&#x`, and this many digits.
+    Number {
+        radix: u8,
+        digits: u8,
+        value: u16,
+    },
 }
 
 /// What reading on came to.
@@ -121,6 +193,15 @@ impl Reading {
         }
     }
 
+    /// Of what is known to be a run, version and all.
+    fn of_known(quoted: bool) -> Self {
+        Self {
+            token: vec![b'0'; VERSION],
+            read: usize::from(quoted),
+            ..Self::new(quoted)
+        }
+    }
+
     /// Reads on.
     pub(super) fn go_on(&mut self, chunk: &[u8]) -> Read {
         for byte in chunk {
@@ -134,11 +215,14 @@ impl Reading {
             let step = self.step(*byte);
             match step {
                 Step::Reads => {}
-                Step::Takes(character) if self.takes(character) => self.accepted = self.read,
-                Step::Takes(_) if self.token.len() >= LONGEST_TOKEN => {
+                Step::Takes(character, percent) if self.takes(character) => {
+                    self.spelling.note(character, percent);
+                    self.accepted = self.read;
+                }
+                Step::Takes(..) if self.token.len() >= LONGEST_TOKEN => {
                     return Read::Nothing { resume: self.read };
                 }
-                Step::Takes(_) => return Read::Nothing { resume: 1 },
+                Step::Takes(..) => return Read::Nothing { resume: 1 },
                 Step::Ends => {
                     self.spelling.is_string =
                         self.quoted && *byte == b'"' && self.escape == Escape::None;
@@ -158,11 +242,7 @@ impl Reading {
         if self.token.len() <= VERSION + 2 {
             return Read::Nothing { resume: 1 };
         }
-        let base64 = match self.token.get(2) {
-            Some(b'6') => BEHIND_APP_ID,
-            _ => VERSION,
-        };
-        self.spelling.is_unpadded = !self.token.len().saturating_sub(base64).is_multiple_of(4);
+        self.spelling.is_unpadded = is_unpadded(&self.token);
         Read::Run {
             start: usize::from(self.quoted && !self.spelling.is_string),
             end: self.accepted,
@@ -170,11 +250,12 @@ impl Reading {
     }
 
     fn step(&mut self, byte: u8) -> Step {
-        let digit = || {
+        let digit_of = |radix: u8| {
             char::from(byte)
-                .to_digit(16)
+                .to_digit(radix.into())
                 .and_then(|digit| u8::try_from(digit).ok())
         };
+        let digit = || digit_of(16);
         let behind_version = self.token.len() >= VERSION;
         // Nobody escapes digits but who escapes all of a string, the first included.
         let escapes_all =
@@ -185,6 +266,7 @@ impl Reading {
                 depth: 1,
                 high: None,
             }),
+            (Escape::None, b'&') if behind_version => self.reads(Escape::Ampersand),
             (Escape::None, byte) => self.takes_or_ends(byte, 0),
             (Escape::Backslash, b'\\') if behind_version => Step::Reads,
             (Escape::Backslash, b'/') => self.takes_or_ends(b'/', 0),
@@ -192,7 +274,6 @@ impl Reading {
                 digits: 0,
                 value: 0,
             }),
-            (Escape::Backslash, _) => Step::Ends,
             (Escape::Code { digits, value }, _) => {
                 let Some(digit) = digit() else {
                     return Step::Ends;
@@ -219,6 +300,50 @@ impl Reading {
                 (Some(high), Some(low)) => self.takes_or_ends(high << 4 | low, depth),
                 (_, None) => Step::Ends,
             },
+            (Escape::Ampersand, b'#') => self.reads(Escape::Number {
+                radix: 10,
+                digits: 0,
+                value: 0,
+            }),
+            (Escape::Backslash | Escape::Ampersand, _) => Step::Ends,
+            (
+                Escape::Number {
+                    radix: 10,
+                    digits: 0,
+                    value,
+                },
+                b'x' | b'X',
+            ) => self.reads(Escape::Number {
+                radix: 16,
+                digits: 0,
+                value,
+            }),
+            (
+                Escape::Number {
+                    digits: 1.., value, ..
+                },
+                b';',
+            ) => match u8::try_from(value) {
+                Ok(character) => self.takes_or_ends(character, 0),
+                Err(_) => Step::Ends,
+            },
+            (
+                Escape::Number {
+                    radix,
+                    digits,
+                    value,
+                },
+                _,
+            ) => match digit_of(radix) {
+                Some(digit) if digits < MOST_DIGITS => self.reads(Escape::Number {
+                    radix,
+                    digits: digits + 1,
+                    value: value
+                        .saturating_mul(radix.into())
+                        .saturating_add(digit.into()),
+                }),
+                _ => Step::Ends,
+            },
         }
     }
 
@@ -228,17 +353,11 @@ impl Reading {
     }
 
     fn takes_or_ends(&mut self, character: u8, percent: u8) -> Step {
-        let special = ESCAPED_IN_URLS
-            .iter()
-            .position(|special| *special == character);
-        if special.is_none() && !character.is_ascii_alphanumeric() {
+        if !character.is_ascii_alphanumeric() && !ESCAPED_IN_URLS.contains(&character) {
             return Step::Ends;
         }
-        if let Some(depth) = special.and_then(|at| self.spelling.percent.get_mut(at)) {
-            *depth = Some(percent);
-        }
         self.escape = Escape::None;
-        Step::Takes(character)
+        Step::Takes(character, percent)
     }
 
     /// Whether a token may go on like this: `006`, an App ID and base64, or `007` and the base64 of a zlib stream.
@@ -260,8 +379,8 @@ impl Reading {
 enum Step {
     /// Part of an escape sequence.
     Reads,
-    /// The end of a character's writing.
-    Takes(u8),
+    /// The end of a character's writing, which percent-encodes it so often.
+    Takes(u8, u8),
     /// The first that isn't the run's, or shows that those before it in an escape sequence aren't.
     Ends,
 }

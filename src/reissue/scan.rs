@@ -305,6 +305,19 @@ mod tests {
             // As deep as URLs are followed into URLs.
             let byte = u8::from_str_radix(digits, 16).ok();
             (byte.filter(|_| length <= 9)?, length)
+        } else if let Some(behind) = text.strip_prefix("&#") {
+            let (digits, _) = behind.split_once(';')?;
+            let (hex, number) = match digits.strip_prefix(['x', 'X']) {
+                Some(number) => (1, number),
+                None => (0, digits),
+            };
+            let radix = if hex == 1 { 16 } else { 10 };
+            let all_digits = number.chars().all(|digit| digit.is_digit(radix));
+            if !all_digits || number.len() > 7 {
+                return None;
+            }
+            let code = u32::from_str_radix(number, radix).ok()?;
+            (u8::try_from(code).ok()?, 3 + digits.len())
         } else {
             (*bytes.first()?, 1)
         };
@@ -317,7 +330,7 @@ mod tests {
         while let Some((byte, length)) = character(&bytes[at..]) {
             // The version stands there plainly, or as an encoder writes it that escapes all of a string.
             plain |= at == 0 && length == 1;
-            if token.len() < 3 && length != 1 && (plain || length != 6) {
+            if token.len() < 3 && length != 1 && (plain || length != 6 || bytes[at] == b'&') {
                 break;
             }
             token.push(char::from(byte));
@@ -441,6 +454,16 @@ mod tests {
             (r#""007eJx%""#, "007eJx", "007eJx"),
             (r#""007eJx%2""#, "007eJx", "007eJx"),
             (r#""007eJx%20a""#, "007eJx", "007eJx"),
+            (
+                "<a href=\"?t=007eJx&#x2F;&#43;&#x03d;&#61;&amp;x\">",
+                "007eJx&#x2F;&#43;&#x03d;&#61;",
+                "007eJx/+==",
+            ),
+            ("'007eJx&#39;", "007eJx", "007eJx"),
+            ("007eJx&#;", "007eJx", "007eJx"),
+            ("007eJx&#x;", "007eJx", "007eJx"),
+            ("007eJx&#00000043;", "007eJx", "007eJx"),
+            ("007eJx&#65579;", "007eJx", "007eJx"),
             ("'007eJx'", "007eJx", "007eJx"),
             ("007eJx", "007eJx", "007eJx"),
             ("\"007eJx", "007eJx", "007eJx"),
@@ -468,6 +491,7 @@ mod tests {
             ("007eJx%3d", "007eJx%2B%2F%3D"),
             ("007eJx%252f", "007eJx%252B%252F%253D"),
             ("007eJxabc=%2F", "007eJx%2B%2F="),
+            ("007eJxabcd&#x3D;", "007eJx+/="),
             // No `=` where there was none.
             ("007eJxab", "007eJx+/"),
             (&format!("{V006}ab"), "007eJx+/"),
@@ -576,6 +600,10 @@ mod tests {
             Just("\\u002F".to_owned()),
             Just("%2B".to_owned()),
             Just("%252f".to_owned()),
+            Just("&#x2F;".to_owned()),
+            Just("&#043;".to_owned()),
+            Just("&#".to_owned()),
+            Just("&".to_owned()),
             Just("%".to_owned()),
             "[0a+/=x]{1,4}",
             "\\PC{0,3}",

@@ -1,0 +1,185 @@
+//! The tokens in one run of base64's characters: each ends by its own structure, and whatever stands around it stays.
+//!
+//! Keeps true: every place where a token may begin is tried, until there were [`MOST_ALIKE`] that can't be replaced; each
+//! try costs one of the turn's, and time in proportion to what is tried, not to the run.
+//! Must not know: who may have a token.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use super::{Found, Item, Rewriter};
+use crate::agora::reissue::Recognised;
+use crate::reissue::run::{Spelling, beginning};
+use crate::reissue::scan::{Piece, Scanner, Suspect};
+
+/// What looks like a token of this project and is none, in one run: somebody may write a body of nothing else, and each may
+/// cost the inflating of 64 KiB.
+const MOST_ALIKE: u8 = 32;
+
+/// A run, or the rest of one.
+pub(super) struct Search {
+    suspect: Suspect,
+    /// The first character at which a token is yet to be looked for.
+    from: usize,
+    /// The suspect is as it was found, and its spelling its own: nothing before it was cut off.
+    is_whole: bool,
+    alike: u8,
+}
+
+impl Search {
+    /// Of all of a run.
+    pub(super) fn new(suspect: Suspect) -> Self {
+        Self::after(0, suspect)
+    }
+
+    fn after(alike: u8, suspect: Suspect) -> Self {
+        Self {
+            suspect,
+            from: 0,
+            is_whole: true,
+            alike,
+        }
+    }
+
+    /// As it came.
+    pub(super) fn written(&self) -> &Bytes {
+        &self.suspect.written
+    }
+
+    /// Cuts it behind these characters: what stands before them, how they are written, and what is left to be searched.
+    fn cut(self, part: Range<usize>) -> (Bytes, (Bytes, Spelling), Option<Self>) {
+        let Suspect {
+            written,
+            token,
+            spelling,
+        } = self.suspect;
+        if self.is_whole && part == (0..token.len()) {
+            return (Bytes::new(), (written, spelling), None);
+        }
+        let says = token.get(part.clone()).unwrap_or_default();
+        let (place, spelling) = Spelling::of_part(&written, part.clone(), says);
+        let rest = Self {
+            suspect: Suspect {
+                written: written.slice(place.end..),
+                token: token.get(part.end..).unwrap_or_default().to_owned(),
+                spelling,
+            },
+            from: 0,
+            is_whole: false,
+            alike: self.alike,
+        };
+        let before = written.slice(..place.start);
+        (before, (written.slice(place), spelling), Some(rest))
+    }
+}
+
+impl Rewriter {
+    /// Puts what is in a run in its place: the first token, and what is yet to be searched behind it. Gives the search back
+    /// where its next step is another turn's.
+    pub(super) fn search(&mut self, mut search: Search, turn: &mut usize) -> Result<(), Search> {
+        while let Some(at) = beginning(search.suspect.token.as_bytes(), search.from) {
+            if *turn == 0 {
+                return Err(search);
+            }
+            *turn -= 1;
+            let text = search.suspect.token.get(at..).unwrap_or_default();
+            match self.parts.project.recognise(text) {
+                (Recognised::Foreign, _) => {}
+                (Recognised::Alike, _) => {
+                    self.parts.ledger.unreadable(
+                        "it has this project's App ID, and either no configured certificate signed it, or it isn't whole",
+                    );
+                    search.alike += 1;
+                    if search.alike >= MOST_ALIKE {
+                        break;
+                    }
+                }
+                (token, length) => {
+                    self.put(search, at..at + length, token);
+                    return Ok(());
+                }
+            }
+            search.from = at + 1;
+        }
+        self.items.push_front(Item::Text(search.suspect.written));
+        Ok(())
+    }
+
+    /// Puts what these characters say in their place, with what stands around it.
+    fn put(&mut self, search: Search, part: Range<usize>, token: Recognised) {
+        let alike = search.alike;
+        let (before, written, rest) = search.cut(part);
+        if let Some(rest) = rest {
+            self.items.push_front(Item::Search(rest));
+        }
+        let item = self.item(written, token, alike);
+        self.items.push_front(item);
+        if !before.is_empty() {
+            self.items.push_front(Item::Text(before));
+        }
+    }
+
+    fn item(&self, (written, spelling): (Bytes, Spelling), token: Recognised, alike: u8) -> Item {
+        let at = self.parts.ledger.clock.elapsed();
+        match token {
+            Recognised::Ours(token) => Item::Token(Found {
+                written,
+                spelling,
+                token,
+                at,
+            }),
+            Recognised::Nameless(token) => {
+                let found = Found {
+                    written,
+                    spelling,
+                    token,
+                    at,
+                };
+                Item::Nameless(found, alike)
+            }
+            Recognised::Alike | Recognised::Foreign => Item::Text(written),
+        }
+    }
+
+    /// Reads a run ahead of its turn, if all of it is a token.
+    pub(super) fn look_ahead(&mut self, at: usize, turn: &mut usize) {
+        let Some(Item::Search(search)) = self.items.get(at) else {
+            return;
+        };
+        if *turn == 0 || !search.is_whole || search.from > 0 {
+            return;
+        }
+        *turn -= 1;
+        let suspect = &search.suspect;
+        let (token, length) = self.parts.project.recognise(&suspect.token);
+        // What isn't one is left to its own turn.
+        if length == suspect.token.len() && token != Recognised::Alike {
+            let written = (suspect.written.clone(), suspect.spelling);
+            let read = self.item(written, token, search.alike);
+            if let Some(item) = self.items.get_mut(at) {
+                *item = read;
+            }
+        }
+    }
+
+    /// What isn't a token as a whole, though it has a token's lengths, may yet have one inside.
+    pub(super) fn look_inside(&mut self, written: Bytes, spelling: Spelling, alike: u8) {
+        if alike >= MOST_ALIKE {
+            self.items.push_front(Item::Text(written));
+            return;
+        }
+        let beginning = 1 + usize::from(spelling.is_string);
+        let (mut scanner, mut pieces) = (Scanner::default(), VecDeque::new());
+        scanner.feed(&written.slice(beginning..), &mut pieces);
+        scanner.finish(&mut pieces);
+        pieces.push_front(Piece::Text(written.slice(..beginning)));
+        for piece in pieces.into_iter().rev() {
+            self.items.push_front(match piece {
+                Piece::Text(text) => Item::Text(text),
+                Piece::Suspect(suspect) => Item::Search(Search::after(alike + 1, suspect)),
+            });
+        }
+    }
+}
