@@ -4,6 +4,7 @@
 //! Must not know: what a secret opens.
 
 use std::cell::RefCell;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::environment::Environment;
@@ -65,7 +66,10 @@ impl Secrets<'_> {
                 item.error("the secret is empty", "an empty secret protects nothing");
                 Found::Unknown
             }
-            Some(secret) => Found::Secret(secret, item),
+            Some(secret) => {
+                warn_of_pasting(&secret, &item);
+                Found::Secret(secret, item)
+            }
         }
     }
 
@@ -119,6 +123,21 @@ impl Secrets<'_> {
     }
 
     fn file(&self, item: &Item<'_>, path: &Path) -> Option<Secret> {
+        self.content(item, path, |shown, error| {
+            (
+                format!("{shown} can't be read: {error}"),
+                "name a file that the daemon's user may read".to_owned(),
+            )
+        })
+    }
+
+    /// A file's content; `complaint` makes message and hint of the path, where it may be shown, and of the error.
+    fn content(
+        &self,
+        item: &Item<'_>,
+        path: &Path,
+        complaint: impl Fn(&str, &io::Error) -> (String, String),
+    ) -> Option<Secret> {
         self.files.borrow_mut().push(path.to_path_buf());
         match self.environment.read(path) {
             Ok(content) => Some(Secret::new(without_newline(&content).to_vec())),
@@ -132,10 +151,8 @@ impl Secrets<'_> {
                 } else {
                     "the file".to_owned()
                 };
-                item.error(
-                    format!("{shown} can't be read: {error}"),
-                    "name a file that the daemon's user may read",
-                );
+                let (message, hint) = complaint(&shown, &error);
+                item.error(message, hint);
                 None
             }
         }
@@ -179,7 +196,15 @@ impl Secrets<'_> {
             );
             return None;
         };
-        self.file(item, &directory.join(name))
+        self.content(item, &directory.join(name), |shown, error| {
+            (
+                format!("the credential {name} ({shown}) can't be read: {error}"),
+                format!(
+                    "add LoadCredential={name}:PATH to the unit, or put it where its LoadCredential= looks \
+                     (/etc/credstore/renewd.{name}), and restart: systemd reads credentials when it starts the unit"
+                ),
+            )
+        })
     }
 
     fn literal(&self, item: &Item<'_>, text: &str) -> Option<Secret> {
@@ -200,6 +225,50 @@ impl Secrets<'_> {
             Strictness::Check => item.note(format!("not checked: {what}")),
         }
     }
+}
+
+/// Says that a secret may have been copied with what stood around it, or not at all. It works as it stands.
+pub(super) fn warn_of_pasting(secret: &Secret, item: &Item<'_>) {
+    const PLACEHOLDERS: [&str; 5] = ["your-", "your_", "changeme", "change-me", "<"];
+    /// In the connection strings that MongoDB Atlas shows.
+    const ATLAS: [&str; 2] = ["<password>", "<db_password>"];
+    let Ok(text) = std::str::from_utf8(secret.expose()) else {
+        return;
+    };
+    let quotes = |quote: char| text.len() > 1 && text.starts_with(quote) && text.ends_with(quote);
+    let lower = text.get(..16.min(text.len())).unwrap_or_default();
+    let lower = lower.to_ascii_lowercase();
+    let assigned = text.split_once('=').is_some_and(|(name, value)| {
+        let name = name.trim_end();
+        let name = name.strip_prefix("export ").unwrap_or(name);
+        is_variable_name(name) && name.len() > 2 && !value.trim_matches('=').is_empty()
+    });
+    let (message, hint) = if assigned {
+        (
+            "the secret begins like NAME=value: the name may be copied with it",
+            "keep what stands behind the `=`",
+        )
+    } else if ['"', '\'', '`'].into_iter().any(quotes) {
+        (
+            "the secret has quotes around it, which count as a part of it",
+            "leave the quotes out",
+        )
+    } else if text.trim() != text {
+        (
+            "the secret begins or ends with a blank, which counts as a part of it",
+            "leave the blank out",
+        )
+    } else if PLACEHOLDERS.iter().any(|begins| lower.starts_with(begins))
+        || ATLAS.iter().any(|placeholder| text.contains(placeholder))
+    {
+        (
+            "the secret reads like an example's placeholder",
+            "put the real one in its place",
+        )
+    } else {
+        return;
+    };
+    item.warning(message, hint);
 }
 
 /// Editors end files with a newline that isn't part of the secret.

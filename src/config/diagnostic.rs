@@ -236,6 +236,13 @@ impl Source<'_> {
         start..end
     }
 
+    /// What stands between a byte offset and the end of its line.
+    pub(super) fn rest_of_line(&self, offset: usize) -> &str {
+        let start = self.before(offset).len();
+        let end = self.lines(&(start..start)).end;
+        self.text.get(start..end).unwrap_or_default()
+    }
+
     /// The first line of `span` with the span's width in it; `None` for what wouldn't help to see. It ends at a `#`
     /// after the span: a secret may have been commented out there.
     pub(super) fn excerpt(&self, span: &Range<usize>) -> Option<Excerpt> {

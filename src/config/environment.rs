@@ -28,6 +28,9 @@ pub trait Environment {
     /// Whether everybody may write the file; `None` if it can't be told.
     fn world_writable(&self, path: &Path) -> Option<bool>;
 
+    /// Whether there is a directory at this path; `None` if it can't be told.
+    fn is_directory(&self, path: &Path) -> Option<bool>;
+
     /// How many threads run at once; at least 1.
     fn cores(&self) -> usize;
 }
@@ -68,6 +71,14 @@ impl Environment for SystemEnvironment {
 
     fn world_writable(&self, path: &Path) -> Option<bool> {
         Some(mode(path)? & 0o002 != 0)
+    }
+
+    fn is_directory(&self, path: &Path) -> Option<bool> {
+        match std::fs::metadata(path) {
+            Ok(metadata) => Some(metadata.is_dir()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Some(false),
+            Err(_) => None,
+        }
     }
 
     fn cores(&self) -> usize {

@@ -99,6 +99,10 @@ impl Environment for FixedEnvironment {
         Some(false)
     }
 
+    fn is_directory(&self, _path: &Path) -> Option<bool> {
+        None
+    }
+
     fn cores(&self) -> usize {
         4
     }

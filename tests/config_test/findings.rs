@@ -189,3 +189,168 @@ fn files_that_others_may_read_or_write_are_warned_of_and_fail_under_strict_alone
     );
     assert_eq!(check.run(true, false).0, 78);
 }
+
+/// A configuration whose JWT secret is this, in a file.
+fn with_secret(secret: &str) -> Check {
+    let text = base_with_streams().replace(
+        "auth.jwt.secret = \"env:JWT_SECRET\"\n",
+        "auth.jwt.secret_file = \"jwt\"\n",
+    );
+    let check = Check::of(&text);
+    fs::write(check.path("jwt"), secret).unwrap();
+    chmod(&check, "jwt", 0o600);
+    check
+}
+
+#[test]
+fn a_secret_copied_with_what_stood_around_it_is_warned_of_and_fails_under_strict_alone() {
+    let secret = "hunter2-hunter2-hunter2-hunter2-hunter2";
+    for (written, said) in [
+        (
+            format!("JWT_SECRET={secret}"),
+            "the secret begins like NAME=value",
+        ),
+        (
+            format!("export JWT_SECRET={secret}\n"),
+            "the secret begins like NAME=value",
+        ),
+        (format!("\"{secret}\"\n"), "the secret has quotes around it"),
+        (format!("'{secret}'"), "the secret has quotes around it"),
+        (
+            format!("{secret} \n"),
+            "the secret begins or ends with a blank",
+        ),
+        (
+            format!("your-secret-{secret}"),
+            "the secret reads like an example's placeholder",
+        ),
+    ] {
+        let check = with_secret(&written);
+        let (code, _, stderr) = check.run(false, false);
+        assert_eq!(code, 0, "it worked before: {stderr}");
+        let finding = format!("warning: `auth.jwt.secret_file`: {said}");
+        assert!(stderr.contains(&finding), "{written}: {stderr}");
+        assert!(!stderr.contains("hunter2"), "{stderr}");
+        assert_eq!(check.run(true, false).0, 78, "{written}");
+    }
+    // Padding, and signs within, are a secret's own.
+    for written in [
+        format!("{secret}=="),
+        "SGVsbG8gdGhlcmUsIGhlbGxvIHRoZXJlLCBoZWxsbw==".to_owned(),
+        format!("a=b{secret}"),
+        format!("it's {secret}"),
+    ] {
+        let (code, _, stderr) = with_secret(&written).run(true, false);
+        assert_eq!(code, 0, "{written}: {stderr}");
+    }
+}
+
+#[test]
+fn placeholders_of_the_examples_are_warned_of_and_fail_under_strict_alone() {
+    let zeros = "0".repeat(32);
+    for (path, value, said) in [
+        (
+            "agora.app_id",
+            format!("\"{zeros}\""),
+            "this is the example's app id",
+        ),
+        (
+            "agora.previous_certificate",
+            format!("\"{zeros}\""),
+            "this is an example's certificate",
+        ),
+        (
+            "cors.allowed_origins",
+            "[\"https://YOUR-PROJECT-*.vercel.app\"]".to_owned(),
+            "this is the example's origin",
+        ),
+    ] {
+        let base = base_with_streams();
+        let lines = base.lines().filter(|line| !line.starts_with(path));
+        let lines: Vec<&str> = lines
+            .filter(|line| path != "cors.allowed_origins" || !line.starts_with("cors."))
+            .collect();
+        let check = Check::of(&format!("{path} = {value}\n{}\n", lines.join("\n")));
+        let (code, _, stderr) = check.run(false, false);
+        assert_eq!(code, 0, "{path}: {stderr}");
+        assert!(stderr.contains(said), "{path}: {stderr}");
+        assert_eq!(check.run(true, false).0, 78, "{path}");
+    }
+}
+
+#[test]
+fn a_directory_that_the_audit_file_needs_is_missed_by_check_as_by_the_start() {
+    let with_audit =
+        |audit: &str| Check::of(&(base_with_streams() + "log.audit = \"" + audit + "\"\n"));
+    let check = with_audit("file:missing/audit.log");
+    let (code, _, stderr) = check.run(false, false);
+    assert_eq!(code, 78, "{stderr}");
+    assert!(
+        stderr.contains("error: `log.audit`: there is no directory"),
+        "{stderr}"
+    );
+    fs::create_dir(check.path("missing")).unwrap();
+    assert_eq!(check.run(true, false).0, 0);
+    let (code, _, stderr) = with_audit("file:.").run(false, false);
+    assert_eq!(code, 78, "{stderr}");
+    assert!(stderr.contains("is a directory"), "{stderr}");
+    assert_eq!(with_audit("file:audit.log").run(true, false).0, 0);
+}
+
+#[test]
+fn a_syntax_error_says_what_would_be_right_there() {
+    for (line, hint) in [
+        ("health_path = “/healthz”", "not in “"),
+        ("health_path = ‘/healthz’", "not in ‘"),
+        (
+            "health_path = \u{a0}\"/healthz\"",
+            "remove the character U+00A0 here",
+        ),
+        (
+            "health_path = \u{200b}\"/healthz\"",
+            "remove the character U+200B here",
+        ),
+        ("workers: 3", "write `=` between key and value, not `:`"),
+        ("workers == 3", "write one `=`"),
+        ("h2c = True", "write true"),
+        ("h2c = off", "write false"),
+        ("health_path = /healthz", "put the value in quotes"),
+    ] {
+        let errors = load(&format!("[server]\n{line}\n")).unwrap_err();
+        let [error] = errors.errors.as_slice() else {
+            panic!("{line}: {errors}");
+        };
+        let said = error.hint.as_deref().unwrap_or_default();
+        assert!(said.contains(hint), "{line}: {errors}");
+        assert_eq!(error.place.map(|place| place.line), Some(2), "{line}");
+    }
+}
+
+#[test]
+fn a_bracket_that_is_not_closed_is_one_error_wherever_it_is() {
+    let example = include_str!("../../config.example.toml");
+    let closing: Vec<usize> = example
+        .lines()
+        .enumerate()
+        .filter(|(_, line)| !line.starts_with(['#', '[']) && line.ends_with([']', '}']))
+        .map(|(number, _)| number)
+        .collect();
+    assert!(closing.len() > 3);
+    for number in closing {
+        let lines = example.lines().enumerate().map(|(at, line)| {
+            let cut = if at == number {
+                line.len() - 1
+            } else {
+                line.len()
+            };
+            &line[..cut]
+        });
+        let lines: Vec<&str> = lines.collect();
+        let errors = load(&(lines.join("\n") + "\n")).unwrap_err();
+        let [error] = errors.errors.as_slice() else {
+            panic!("{}: {errors}", lines[number]);
+        };
+        let at = format!("it begins at line {}", number + 1);
+        assert!(error.message.ends_with(&at), "{}: {error}", lines[number]);
+    }
+}

@@ -49,7 +49,7 @@ pub(super) struct Remarks {
     pub(super) notes: Vec<Diagnostic>,
 }
 
-/// Parses TOML; every syntax error at once. A text without a key is an error too, whose hint is `empty_hint`.
+/// Parses TOML; every syntax error at once, but what only follows from a bracket that isn't closed. A text without a key is an error too, whose hint is `empty_hint`.
 pub(super) fn parse<'t>(
     text: &'t str,
     file: &Path,

@@ -4,6 +4,9 @@
 //! So lines are read one by one, as a person would, and a line is shown only if it is a header or sets one key that is known
 //! and no secret, and nothing in it or before it could make it something else.
 //!
+//! Keeps true: a bracket that isn't closed is one finding, at what follows it, and the last: all behind it reads like a part
+//! of the list.
+//!
 //! Must not know: what a key means.
 
 use std::ops::Range;
@@ -31,12 +34,8 @@ pub(super) fn findings(text: &str, file: &Path, errors: &[toml::de::Error]) -> V
     let mut errors: Vec<&toml::de::Error> = errors.iter().collect();
     errors.sort_by_key(|error| error.span().map(|span| span.start));
     let mut findings: Vec<Diagnostic> = Vec::new();
-    let mut in_brackets = false;
     let mut twice: Vec<String> = Vec::new();
     for error in errors {
-        // Behind a bracket that isn't closed all that follows looks like a part of a list.
-        let follows = in_brackets && is_in_brackets(error.message());
-        in_brackets |= is_in_brackets(error.message());
         let finding = finding(&source, &entries, error);
         // A key of a table that stands twice is told with the table.
         let told = twice.iter().any(|table| is_within(&finding.key, table));
@@ -44,15 +43,26 @@ pub(super) fn findings(text: &str, file: &Path, errors: &[toml::de::Error]) -> V
         let same_line = findings
             .last()
             .is_some_and(|last| last.place.map(|place| place.line) == line);
-        if follows || told || same_line {
+        if told || same_line {
             continue;
         }
         if !finding.key.is_empty() {
             twice.push(finding.key.clone());
         }
         findings.push(finding);
+        let is_unclosed = unclosed(text, &entries, error).is_some();
+        if is_unclosed || is_in_brackets(error.message()) && !is_within_a_line(&entries, error) {
+            break;
+        }
     }
     findings
+}
+
+/// Whether an error is behind the key of its own line, where the line's end ends it.
+fn is_within_a_line(entries: &[Entry], error: &toml::de::Error) -> bool {
+    let at = error.span().map_or(0, |span| span.start);
+    let mut entries = entries.iter();
+    entries.any(|entry| !entry.header && entry.span.end < at && at < entry.line.end)
 }
 
 fn is_in_brackets(message: &str) -> bool {
@@ -70,10 +80,37 @@ fn finding(source: &Source<'_>, entries: &[Entry], error: &toml::de::Error) -> D
         entries.iter().find(on_it)
     });
     let mut message = format!("not TOML: {}", error.message().replace('\n', ", "));
-    let mut hint = hint(error.message()).to_owned();
+    let mut hint = hint(error.message(), at.map_or("", |at| source.rest_of_line(at)));
     let mut key = String::new();
-    if let Some(entry) = entry
-        && error.message().starts_with("duplicate key")
+    let is_duplicate = error.message().starts_with("duplicate key");
+    let begins = |entry: &&Entry| at.is_some_and(|at| at <= entry.span.end);
+    if let Some((opener, entry)) = unclosed(source.text, entries, error) {
+        let what = if entry.header { "header" } else { "key" };
+        message = format!(
+            "not TOML: a list or table in braces isn't closed before this {what}; it begins at line {}",
+            source.place(opener.span.start).line
+        );
+        "close it with `]` or `}`, whichever began it".clone_into(&mut hint);
+    } else if is_duplicate && entry.is_none_or(|entry| !begins(&entry)) {
+        // Which key it is can't be told from the line: it stands within a value.
+        let holder = entries
+            .iter()
+            .rfind(|entry| !entry.header && at.is_some_and(|at| entry.span.end < at));
+        let path = holder.map_or("", |holder| holder.path.as_str());
+        let name = span.clone().and_then(|span| source.text.get(span));
+        let name = name.filter(|name| is_bare(name));
+        let inner = name.map(|name| format!("{path}.{name}"));
+        let known = |path: &str| keys::look_up(path).is_some();
+        key = inner
+            .filter(|inner| known(inner))
+            .unwrap_or_else(|| path.to_owned());
+        if !known(&key) {
+            key.clear();
+        }
+        "given twice within the same braces".clone_into(&mut message);
+        "keep one of the two".clone_into(&mut hint);
+    } else if let Some(entry) = entry
+        && is_duplicate
     {
         let known = keys::look_up(&entry.path).is_some();
         let path = if known { entry.path.as_str() } else { "" };
@@ -116,6 +153,26 @@ fn finding(source: &Source<'_>, entries: &[Entry], error: &toml::de::Error) -> D
         hint: Some(hint),
         excerpt,
     }
+}
+
+/// The key whose value has a bracket that isn't closed, and the header or key behind it that the parser stumbles over.
+fn unclosed<'e>(
+    text: &str,
+    entries: &'e [Entry],
+    error: &toml::de::Error,
+) -> Option<(&'e Entry, &'e Entry)> {
+    let at = error.span()?.start;
+    let on_it = |entry: &&Entry| entry.line.start <= at && at <= entry.span.end;
+    let entry = entries.iter().find(on_it)?;
+    // A header reads like a list in the list.
+    let is_meant =
+        is_in_brackets(error.message()) || entry.header && !error.message().starts_with("unclosed");
+    let before = entries.iter().filter(|_| is_meant);
+    let before = before.take_while(|other| other.line.start < entry.line.start);
+    let before = before.filter(|other| !other.header).last()?;
+    let value = text.get(before.span.end..entry.line.start)?;
+    let count = |brackets: [char; 2]| value.matches(brackets).count();
+    (count(['[', '{']) > count([']', '}'])).then_some((before, entry))
 }
 
 /// Whether a path names the table of another, or something in it.
@@ -200,9 +257,10 @@ fn is_bare(name: &str) -> bool {
     name.split('.').all(is_part)
 }
 
-/// What would be right, by what the parser says is wrong.
-fn hint(message: &str) -> &'static str {
-    const HINTS: [(&str, &str); 12] = [
+/// What would be right, by what the parser says is wrong and by what stands there.
+fn hint(message: &str, there: &str) -> String {
+    const HINTS: [(&str, &str); 13] = [
+        ("extra `=`", "write one `=`"),
         (
             "invalid basic string",
             "close the string with `\"` on its own line",
@@ -231,7 +289,38 @@ fn hint(message: &str) -> &'static str {
             "put each key on a line of its own",
         ),
     ];
-    let found = HINTS.iter().find(|(said, _)| message.starts_with(said));
+    let word = there.split([' ', '\t', '#', ',', ']', '}']).next();
     let otherwise = "write lines of key = value below a [table], and text in double quotes";
-    found.map_or(otherwise, |(_, hint)| hint)
+    let is_word = ["string values must be quoted", "invalid boolean"]
+        .iter()
+        .any(|said| message.starts_with(said));
+    let by_what_stands_there = match there.chars().next() {
+        Some(quote) if is_typographic_quote(quote) => {
+            return format!("put it in straight quotes, \"…\", not in {quote}");
+        }
+        Some(odd) if !odd.is_ascii() && !odd.is_alphanumeric() => {
+            return format!("remove the character U+{:04X} here", u32::from(odd));
+        }
+        Some(':') => Some("write `=` between key and value, not `:`"),
+        _ if is_word => match word {
+            Some("True" | "TRUE" | "yes" | "Yes" | "on" | "On") => Some("write true"),
+            Some("False" | "FALSE" | "no" | "No" | "off" | "Off") => Some("write false"),
+            Some("None" | "null" | "nil") => Some("leave the key out"),
+            _ => None,
+        },
+        _ => None,
+    };
+    let by_message = || HINTS.iter().find(|(said, _)| message.starts_with(said));
+    by_what_stands_there
+        .or_else(|| by_message().map(|(_, hint)| *hint))
+        .unwrap_or(otherwise)
+        .to_owned()
+}
+
+/// Quotes that word processors and web pages put in place of straight ones.
+fn is_typographic_quote(character: char) -> bool {
+    matches!(
+        character,
+        '\u{2018}'..='\u{201f}' | '«' | '»' | '‹' | '›' | '＂' | '＇' | '`' | '´'
+    )
 }

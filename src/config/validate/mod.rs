@@ -31,7 +31,10 @@ use super::model::{
     AccountsSource, AuditSink, Config, Decision, DecisionMode, Log, LogFormat, LogLevel, Policy,
     Sessions, StreamsSource,
 };
-use super::raw::{self, Reader, Remarks, Table};
+use super::raw::{self, Item, Reader, Remarks, Table};
+
+/// What the unit's `LogsDirectory=` makes before the daemon starts.
+const LOGS_DIRECTORY: &str = "/var/log/renewd";
 
 /// How much of the unit's surroundings must be there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -256,6 +259,27 @@ fn log(table: &Table<'_>, secrets: &Secrets<'_>) -> Log {
     }
 }
 
+/// What would keep the daemon from starting. It opens the file itself: for `run` there is nothing to foresee.
+fn check_audit_file(item: &Item<'_>, path: &Path, environment: &dyn Environment) {
+    let directory = path.parent().unwrap_or(path);
+    if environment.is_directory(path) == Some(true) {
+        item.error(
+            format!("{} is a directory", path.display()),
+            "write \"file:PATH\" with the name of a file in it",
+        );
+    } else if environment.is_directory(directory) == Some(false) {
+        let missing = format!("there is no directory {}", directory.display());
+        if directory == Path::new(LOGS_DIRECTORY) {
+            item.note(format!("not checked: {missing}; the unit makes it"));
+        } else {
+            item.error(
+                missing,
+                format!("create it for the daemon's user, or use {LOGS_DIRECTORY}"),
+            );
+        }
+    }
+}
+
 fn audit(table: &Table<'_>, secrets: &Secrets<'_>) -> AuditSink {
     let Some(item) = table.item("audit") else {
         return AuditSink::Stderr;
@@ -264,7 +288,13 @@ fn audit(table: &Table<'_>, secrets: &Secrets<'_>) -> AuditSink {
         Some("off") => return AuditSink::Off,
         None | Some("stderr") => {}
         Some(text) => match text.strip_prefix("file:") {
-            Some(path) if !path.is_empty() => return AuditSink::File(secrets.resolve(path)),
+            Some(path) if !path.is_empty() => {
+                let path = secrets.resolve(path);
+                if secrets.strictness == Strictness::Check {
+                    check_audit_file(&item, &path, secrets.environment);
+                }
+                return AuditSink::File(path);
+            }
             _ => item.error(
                 "not a place for audit events",
                 "write \"off\", \"stderr\" or \"file:PATH\"",

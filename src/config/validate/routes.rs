@@ -224,6 +224,12 @@ fn origins(table: &Table<'_>, cookie: bool) -> Option<Origins> {
         }
         match OriginPattern::parse(text) {
             Ok(pattern) => {
+                if text.contains("YOUR-PROJECT") {
+                    entry.warning(
+                        "this is the example's origin",
+                        "put your project's name in place of YOUR-PROJECT, or leave the origin out",
+                    );
+                }
                 if let Some(suffix) = pattern.shared_suffix().filter(|_| cookie) {
                     entry.error(
                         format!(

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 
 use super::{ANY_DURATION, POSITIVE_DURATION, Strictness, seconds};
-use crate::config::credentials::{Secrets, could_be_a_variable};
+use crate::config::credentials::{Secrets, could_be_a_variable, warn_of_pasting};
 use crate::config::diagnostic::quoted;
 use crate::config::model::{Admin, Limits, Listen, Routes, Server, Timeouts};
 use crate::config::raw::{Item, Table};
@@ -200,6 +200,7 @@ pub(super) fn admin(table: &Table<'_>, secrets: &Secrets<'_>) -> Admin {
         secrets.warn_of_readers(item);
         secrets.warn_of_writers(item);
         let token = secrets.named_file(item)?;
+        warn_of_pasting(&token, item);
         let length = token.expose().trim_ascii().len();
         if length < SHORTEST_TOKEN && secrets.strictness == Strictness::Check {
             item.warning(

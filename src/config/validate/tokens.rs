@@ -69,6 +69,8 @@ fn certificate(found: Found<'_>) -> Option<(Secret, Item<'_>)> {
     };
     if !is_hexadecimal(secret.expose()) {
         item.error("not a certificate", HEXADECIMAL_HINT);
+    } else if secret.expose().iter().all(|digit| *digit == b'0') {
+        item.warning("this is an example's certificate", HEXADECIMAL_HINT);
     }
     Some((secret, item))
 }
