@@ -268,6 +268,68 @@ async fn an_answer_that_cannot_be_read_is_not_passed_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_head_request_gets_the_head_that_get_would() {
+    let (backend, renewd) = start().await;
+    let statuses = async |answer: &str| {
+        let mut heads = Vec::new();
+        for (method, body) in [("GET", "abc"), ("HEAD", "")] {
+            let request = closing("/answer/1").replacen("GET", method, 1);
+            let has_body = answer.contains("Length: 3") || answer.contains("chunked");
+            let body = match (has_body, answer.contains("chunked")) {
+                (true, true) if method == "GET" => "3\r\nabc\r\n0\r\n\r\n",
+                (true, false) => body,
+                _ => "",
+            };
+            let answer = format!("{answer}\r\n{body}");
+            let (_, told) = asked(&backend, &renewd, &request, answer.as_bytes()).await;
+            let (head, content) = told.split_once("\r\n\r\n").unwrap();
+            assert!(method == "GET" || content.is_empty(), "{told}");
+            let without_id = head.lines().filter(|line| {
+                let line = line.to_ascii_lowercase();
+                // What differs with the request and the second.
+                !line.starts_with("x-request-id:") && !line.starts_with("date:")
+            });
+            heads.push(without_id.map(str::to_owned).collect::<Vec<_>>());
+        }
+        let status = heads[0][0][9..12].to_owned();
+        assert_eq!(heads[0][0], heads[1][0], "{answer}");
+        if status == "502" {
+            assert_eq!(heads[0], heads[1], "{answer}");
+        }
+        status
+    };
+    for (status, answer) in [
+        (
+            "502",
+            "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 3\r\n",
+        ),
+        (
+            "502",
+            "HTTP/1.1 200 OK\r\nContent-Encoding: br\r\nTransfer-Encoding: chunked\r\n",
+        ),
+        (
+            "502",
+            "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-2/9\r\nContent-Length: 3\r\n",
+        ),
+        (
+            "200",
+            "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 0\r\n",
+        ),
+        ("200", "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n"),
+        (
+            "204",
+            "HTTP/1.1 204 No Content\r\nContent-Encoding: gzip\r\n",
+        ),
+        (
+            "304",
+            "HTTP/1.1 304 Not Modified\r\nContent-Encoding: gzip\r\n",
+        ),
+    ] {
+        assert_eq!(statuses(answer).await, status, "{answer}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn answers_without_a_body_stay_without_one() {
     let (backend, renewd) = start().await;
     for (method, answer, status) in [

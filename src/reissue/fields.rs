@@ -8,6 +8,7 @@ use http::header::{
     ACCEPT_ENCODING, ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE,
     ETAG, LAST_MODIFIED, RANGE,
 };
+use http::response::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 /// The request's fields: the whole answer is wanted, whatever the client has, in no encoding.
@@ -44,6 +45,13 @@ pub fn response(incoming: HeaderMap) -> HeaderMap {
 /// The answer's trailers: without digests of other bytes.
 pub fn trailers(incoming: HeaderMap) -> HeaderMap {
     rebuilt(incoming, |name| *name == ETAG || is_digest(name))
+}
+
+/// Whether the answer to the same request by `GET` would have content, by the head that `HEAD` got.
+pub fn tell_of_content(head: &Parts) -> bool {
+    let bare = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED];
+    let empty = |length: &HeaderValue| length.as_bytes() == b"0";
+    !bare.contains(&head.status) && !head.headers.get(CONTENT_LENGTH).is_some_and(empty)
 }
 
 /// Why an answer can't be looked at as it is.

@@ -32,7 +32,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body::Body as _;
 
 use self::judge::{Caller, Judge};
@@ -49,7 +49,11 @@ use crate::snapshot::{Shared, Snapshot};
 use crate::telemetry::traffic_labels::ReissueOutcome;
 
 /// What is done with the answer to one request. Holds the parts that it needs, never the snapshot.
-pub struct Plan(Parts);
+pub struct Plan {
+    parts: Parts,
+    /// The answer has no content, and the head of one that has (RFC 9110 §9.3.2).
+    is_head: bool,
+}
 
 /// Whether the tokens in the answer to a request are cut short: a rule means the request, and rules are in force.
 pub fn cuts<B>(snapshot: &Snapshot, request: &Request<B>) -> bool {
@@ -126,7 +130,7 @@ pub fn plan<B>(
         tally: Mutex::default(),
     };
     let seconds = |duration: Duration| u32::try_from(duration.as_secs()).unwrap_or(u32::MAX);
-    Some(Box::new(Plan(Parts {
+    let parts = Parts {
         project: Arc::clone(&snapshot.project),
         lifetime: seconds(terms.lifetime),
         nulls: terms.withheld == Withheld::Null,
@@ -138,7 +142,11 @@ pub fn plan<B>(
             .path_and_query()
             .map_or("", |target| target.as_str())
             .into(),
-    })))
+    };
+    Some(Box::new(Plan {
+        parts,
+        is_head: *request.method() == Method::HEAD,
+    }))
 }
 
 /// Who asks, if the request carries a JWT that verifies with a key at hand. A cookie counts whoever wrote the page: the
@@ -159,7 +167,7 @@ fn caller(shared: &Shared, snapshot: &Snapshot, headers: &HeaderMap) -> Option<C
 impl Plan {
     /// The fields to ask the backend with.
     pub fn request(&self, headers: HeaderMap) -> HeaderMap {
-        if self.0.ledger.observing {
+        if self.parts.ledger.observing {
             headers
         } else {
             fields::request(headers)
@@ -172,12 +180,11 @@ impl Plan {
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             return Ok(Response::from_parts(head, body));
         }
-        let Plan(mut parts) = self;
+        let Plan { mut parts, is_head } = self;
         parts.nulls &= fields::is_json(&head.headers);
         let observing = parts.ledger.observing;
-        if !body.is_end_stream()
-            && let Some(why) = fields::unreadable(head.status, &head.headers)
-        {
+        let has_content = !body.is_end_stream() || (is_head && fields::tell_of_content(&head));
+        if has_content && let Some(why) = fields::unreadable(head.status, &head.headers) {
             parts.ledger.route.token(ReissueOutcome::Error);
             if observing {
                 return Ok(Response::from_parts(head, body));
