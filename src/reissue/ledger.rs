@@ -58,6 +58,10 @@ pub struct Ledger {
 
 /// Bytes kept of a channel: above every one that Agora has.
 const AUDITED: usize = 256;
+
+/// Channels of a list that are kept until they are handed over: an answer may have no end.
+const HANDED_AT_ONCE: usize = 1024;
+
 /// A list on its way.
 #[derive(Debug, Default)]
 pub struct Handing {
@@ -146,6 +150,11 @@ impl Ledger {
             handing.channels.push(entry);
             handing.expires = handing.expires.max(expires);
             handing.vouched = yes.contains(Ground::Account);
+            let is_full = handing.channels.len() >= HANDED_AT_ONCE;
+            drop(handing);
+            if is_full {
+                self.hand();
+            }
         }
     }
 

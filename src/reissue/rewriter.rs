@@ -720,6 +720,33 @@ mod tests {
     }
 
     #[test]
+    fn a_list_without_end_is_handed_over_a_part_at_a_time() {
+        let (mut rewriter, _) = rewriter(false, 0);
+        let sessions = Arc::clone(&rewriter.parts.ledger.sessions);
+        let mut context = Context::from_waker(Waker::noop());
+        for number in 0..1100 {
+            let channel = format!("show{number}");
+            let grant = RtcGrant {
+                channel: &channel,
+                user: User::Uid(7),
+                role: Role::Subscriber,
+                lifetime: 86_400,
+                issued_at: NOW,
+                salt: 5,
+            };
+            let token = rtc_token(TokenFormat::V007, &signer(OURS), &grant).unwrap();
+            rewriter.take(Bytes::from(format!("\"{token}\",")));
+            while rewriter.poll_data(&mut context) != Poll::Ready(None) {}
+        }
+        let was_handed = |channel| sessions.was_handed(channel, "ann", u64::from(NOW));
+        assert!(was_handed("show0") && was_handed("show1023"));
+        assert!(!was_handed("show1024"));
+        rewriter.end();
+        while rewriter.poll_data(&mut context) != Poll::Ready(None) {}
+        assert!(was_handed("show0") && was_handed("show1099"));
+    }
+
+    #[test]
     fn observing_changes_nothing_and_counts_what_would_be_done() {
         let local = tokio::task::LocalSet::new();
         let runtime = tokio::runtime::Builder::new_current_thread()
