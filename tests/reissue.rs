@@ -21,6 +21,7 @@ use support::conversation::chunked;
 use support::renewd::{
     APP_CERTIFICATE, APP_ID, Renewd, Settings, login, now, private_file, write_files,
 };
+use support::scripted::Scripted;
 use tokio::net::TcpStream;
 
 const RULE: &str = "[[reissue.rule]]\npath = \"/answer/*\"\n";
@@ -49,11 +50,21 @@ async fn connect(renewd: &Renewd) -> Wire {
 
 /// A token of somebody with this certificate, issued so many seconds ago.
 fn token(format: TokenFormat, certificate: &str, age: u32, lifetime: u32) -> String {
+    token_for(Role::Subscriber, format, certificate, age, lifetime)
+}
+
+fn token_for(
+    role: Role,
+    format: TokenFormat,
+    certificate: &str,
+    age: u32,
+    lifetime: u32,
+) -> String {
     let signer = Signer::new(APP_ID, &Secret::new(certificate.into())).unwrap();
     let grant = RtcGrant {
         channel: CHANNEL,
         user: User::Uid(77),
-        role: Role::Subscriber,
+        role,
         lifetime,
         issued_at: u32::try_from(now()).unwrap() - age,
         salt: 9,
@@ -1042,4 +1053,38 @@ async fn who_was_handed_a_list_with_their_login_is_a_holder_of_each_channel_in_i
         renewd.whole(r#"renewd_source_up{source="streams"}"#) == 0
     });
     assert_eq!((asks("watcher", 5), asks("second", 6)), (200, 429));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stolen_phone_that_is_trusted_while_accounts_are_silent_takes_nothing_from_the_new_one() {
+    let accounts = Scripted::start();
+    accounts.answer(200, "{}");
+    let backend = Backend::start().await;
+    let renewd = Renewd::start(&Settings {
+        backend: Some(backend.address()),
+        jwt: "session_claim = \"sid\"".to_owned(),
+        tables: format!("{RULE}trust_publisher = true\n"),
+        sources: Some(format!(
+            "[accounts]\nsource = \"http\"\nurl = \"{}\"\n\n[streams]\nsource = \"file\"\nfile = \"streams.toml\"\n",
+            accounts.url("/me")
+        )),
+        ..Settings::default()
+    });
+    let phone = |session: &str| {
+        let claims = serde_json::json!({"sub": "owner", "sid": session, "exp": now() + 3600});
+        support::renewd::jwt(&claims)
+    };
+    let asks = |session: &str| {
+        let body = format!(r#"{{"channelName":"{CHANNEL}","uid":77,"role":"publisher"}}"#);
+        renewd
+            .post("/api/live/token", &phone(session), &body)
+            .status
+    };
+    assert_eq!(asks("new"), 200);
+    accounts.close();
+    let publishers = token_for(Role::Publisher, TokenFormat::V007, APP_CERTIFICATE, 0, DAY);
+    let list = sized(&format!("[\"{publishers}\"]"));
+    let (_, answer) = asked(&backend, &renewd, &closing_as(&phone("old")), &list).await;
+    is_short(&taken_out(&content(&answer)).1);
+    assert_eq!((asks("old"), asks("new")), (503, 200));
 }

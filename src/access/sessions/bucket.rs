@@ -192,15 +192,18 @@ impl Bucket {
     }
 
     /// Makes the login of a grant the latest of all the subject's sessions in the channel: another of theirs may be that of
-    /// a device that was stolen. Gives the login that the session granted is of.
+    /// a device that was stolen. So may one be that nobody vouched for: that is the latest only where there was none. Gives
+    /// the login that the session granted is of.
     fn settle(&mut self, found: &Found, basis: Basis) -> Option<Login> {
         let (Basis::Decided { login } | Basis::HandedOn { login, .. }) = basis;
-        let Some(login) = login else {
-            return match basis {
-                Basis::Decided { .. } => None,
-                Basis::HandedOn { .. } => self.found(found).find_map(|session| session.login),
-            };
+        let stays = match basis {
+            Basis::Decided { .. } => false,
+            Basis::HandedOn { vouched, .. } => login.is_none() || (!vouched && !found.0.is_empty()),
         };
+        if stays {
+            return self.found(found).find_map(|session| session.login);
+        }
+        let login = login?;
         for index in &found.0 {
             if let Some(session) = self.sessions.get_mut(*index)
                 && session.login != Some(login)

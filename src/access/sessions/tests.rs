@@ -428,10 +428,12 @@ fn what_a_source_says_against_a_holder_counts_until_the_next_decision_in_their_f
 fn a_token_that_is_handed_on_clears_nothing_and_is_the_first_one_only_of_what_was_said() {
     let elsewhere = Basis::HandedOn {
         login: None,
+        vouched: false,
         lacks: Grounds::of(Ground::Account),
     };
     let vouched = Basis::HandedOn {
         login: login(2),
+        vouched: true,
         lacks: Grounds::NONE,
     };
     for (user, basis) in [
@@ -499,8 +501,11 @@ fn only_the_session_of_the_latest_grant_rests_whichever_uid_it_was_for() {
     }
     // A token that was handed on to nobody in particular leaves it so, and one of a session that counts is the latest.
     let handed_on = |user: &User, login| {
-        let lacks = Grounds::NONE;
-        let basis = Basis::HandedOn { login, lacks };
+        let basis = Basis::HandedOn {
+            login,
+            vouched: true,
+            lacks: Grounds::NONE,
+        };
         sessions
             .grant(host("ann", user), basis, RULES, 100, 200)
             .unwrap();
@@ -511,6 +516,47 @@ fn only_the_session_of_the_latest_grant_rests_whichever_uid_it_was_for() {
     assert!(rests(&sessions, old) && !rests(&sessions, new));
     sessions.forget_logins();
     assert!(rests(&sessions, old) && rests(&sessions, new));
+}
+
+#[test]
+fn what_nobody_vouches_for_is_the_latest_only_where_nothing_was_held() {
+    let unvouched = |sessions: &Sessions, user: &User, login| {
+        let basis = Basis::HandedOn {
+            login,
+            vouched: false,
+            lacks: Grounds::NONE,
+        };
+        sessions
+            .grant(host("ann", user), basis, RULES, 100, 200)
+            .unwrap();
+    };
+    let rests = |table: &Sessions, number| {
+        let who = Resting::Session(login(number));
+        rests(table, None, Ground::Account, who).is_some()
+    };
+    for user in [&SEVEN, &ZERO, &User::Uid(8)] {
+        let sessions = Sessions::new(10);
+        let basis = Basis::Decided { login: login(2) };
+        sessions
+            .grant(host("ann", &SEVEN), basis, RULES, 100, 200)
+            .unwrap();
+        unvouched(&sessions, user, login(1));
+        for table in [&sessions, &restarted(&sessions, 150)] {
+            assert!(!rests(table, 1) && rests(table, 2), "{user:?}");
+        }
+    }
+    // Both phones may rest on what is of no login: neither takes that from the other.
+    let sessions = Sessions::new(10);
+    let basis = Basis::Decided { login: None };
+    sessions
+        .grant(host("ann", &SEVEN), basis, RULES, 100, 200)
+        .unwrap();
+    unvouched(&sessions, &User::Uid(8), login(1));
+    assert!(rests(&sessions, 1) && rests(&sessions, 2));
+    // Where nothing was held, the session is of the login that asked.
+    let sessions = Sessions::new(10);
+    unvouched(&sessions, &SEVEN, login(1));
+    assert!(rests(&sessions, 1) && !rests(&sessions, 2));
 }
 
 #[test]

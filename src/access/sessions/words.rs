@@ -73,6 +73,9 @@ pub enum Basis {
     HandedOn {
         /// The session of the login that asked, where it has one and may count as the holder's latest.
         login: Option<Login>,
+        /// Whether it does where they hold something already. Otherwise what they hold stays of its own login: while accounts
+        /// are silent, this one may be that of a phone that was stolen.
+        vouched: bool,
         /// What the holder has no yes of, if this is their first token.
         lacks: Grounds,
     },

@@ -8,7 +8,8 @@ use crate::agora::reissue::Token;
 
 impl Judge {
     /// What a session is opened on by a token that is handed on. Nothing rests on accounts for a login that they know
-    /// nothing of, or another one instead of; nor is that the holder's latest.
+    /// nothing of, or another one instead of; nor is that the holder's latest. While accounts are silent, it is that only
+    /// where the holder has none.
     pub fn basis(&self, known: &Known) -> Basis {
         let asked = self.accounts.lookups().is_some();
         let (vouched, caller) = match (&self.caller, known.account) {
@@ -17,6 +18,7 @@ impl Judge {
         };
         Basis::HandedOn {
             login: caller.and_then(|caller| self.logins.session(&caller.claims)),
+            vouched: !asked || known.account == Some(Standing::Good),
             lacks: if vouched {
                 Grounds::NONE
             } else {
