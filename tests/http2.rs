@@ -276,6 +276,60 @@ async fn bodies_are_framed_as_the_client_announced_them_and_trailers_pass_both_w
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn trailers_of_a_token_request_that_the_backend_answers_reach_it() {
+    let (backend, renewd) = start("", "[decision]\nmode = \"observe\"\n").await;
+    let path = "/api/live/token";
+    let seen = async |end: &str| {
+        let mut server = backend.accept().await;
+        let head = server.head().await;
+        assert!(head.contains("\r\ntransfer-encoding: chunked\r\n"));
+        assert!(head.contains("\r\ntrailer: x-sum\r\n"), "{head}");
+        assert!(!head.contains("content-length"), "{head}");
+        server.until(end).await;
+        let answer = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 1\r\n\r\na";
+        server.send(answer).await;
+    };
+    // What a token request may have, too much of it, and nothing at all.
+    let long = "x".repeat(20_000);
+    for body in ["hello", &long, ""] {
+        let chunk = match body.len() {
+            0 => String::new(),
+            length => format!("{length:x}\r\n{body}\r\n"),
+        };
+        let end = match body.len() {
+            0 => "0\r\nx-sum: 7\r\n\r\n",
+            20_000 => "x\r\n0\r\nx-sum: 7\r\n\r\n",
+            _ => "5\r\nhello\r\n0\r\nx-sum: 7\r\n\r\n",
+        };
+        let mut old = Wire::new(TcpStream::connect(renewd.public).await.unwrap());
+        old.send(format!(
+            "POST {path} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTrailer: x-sum\r\n\r\n{chunk}0\r\nX-Sum: 7\r\n\r\n"
+        ))
+        .await;
+        seen(end).await;
+        old.until("\r\n\r\na").await;
+        let mut new = client(renewd.public).await;
+        for length in [None, Some(body.len())] {
+            let mut asked = request("POST", path);
+            let trailer = "x-sum".parse().unwrap();
+            asked.headers_mut().insert("trailer", trailer);
+            if let Some(length) = length {
+                asked.headers_mut().insert("content-length", length.into());
+            }
+            let (response, mut sending) = send(&mut new, asked, false).await;
+            if !body.is_empty() {
+                sending.send_data(body.to_owned().into(), false).unwrap();
+            }
+            let mut trailers = HeaderMap::new();
+            trailers.insert("x-sum", "7".parse().unwrap());
+            sending.send_trailers(trailers).unwrap();
+            seen(end).await;
+            assert_eq!(answered(response).await.status(), 200, "{length:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_event_stream_is_delivered_event_by_event_and_never_cut_for_silence() {
     let timeouts = "[server.timeouts]\nbody_stall = \"200ms\"\nwrite_stall = \"200ms\"\nidle = \"200ms\"\nheader = \"200ms\"\n";
     let (backend, renewd) = start("", timeouts).await;

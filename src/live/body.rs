@@ -3,6 +3,7 @@
 use std::io;
 
 use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
 use http_body::Body as _;
 use http_body_util::BodyExt;
 
@@ -14,51 +15,52 @@ const LIMIT: usize = 16 * 1024;
 /// What was read.
 #[derive(Debug)]
 pub enum Collected {
-    /// All of it.
-    Whole(Bytes),
+    /// All of it, and the trailers behind it.
+    Whole(Bytes, HeaderMap),
     /// More than the limit; this much was read.
     TooLarge(Bytes),
     /// The client went away, or its framing broke.
     Broken(io::Error),
 }
 
-/// Reads the body up to the limit. Trailers are dropped: a token request has none.
+/// Reads the body up to the limit. Trailers decide nothing, but the backend may have to have them too.
 pub async fn collect(body: &mut RequestBody) -> Collected {
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     if announced > LIMIT {
         return Collected::TooLarge(Bytes::new());
     }
     let mut collected = Chunks::default();
+    let mut trailers = HeaderMap::new();
     while let Some(frame) = body.frame().await {
         match frame {
             Err(error) => return Collected::Broken(error),
-            Ok(frame) => {
-                if let Ok(data) = frame.into_data() {
-                    collected.push(data);
-                }
-            }
+            Ok(frame) => match frame.into_data() {
+                Ok(data) => collected.push(data),
+                Err(frame) => trailers = frame.into_trailers().unwrap_or_default(),
+            },
         }
         if collected.len() > LIMIT {
             return Collected::TooLarge(collected.into_bytes());
         }
     }
-    Collected::Whole(collected.into_bytes())
+    Collected::Whole(collected.into_bytes(), trailers)
 }
 
 impl Collected {
     /// The bytes to decide on; `None` where there are too many.
     pub fn whole(&self) -> Option<&[u8]> {
         match self {
-            Self::Whole(bytes) => Some(bytes),
+            Self::Whole(bytes, _) => Some(bytes),
             Self::TooLarge(_) | Self::Broken(_) => None,
         }
     }
 
-    /// What was taken from the body.
-    pub fn taken(self) -> Bytes {
+    /// Puts what was taken from the body back.
+    pub fn put_back(self, body: RequestBody) -> RequestBody {
         match self {
-            Self::Whole(bytes) | Self::TooLarge(bytes) => bytes,
-            Self::Broken(_) => Bytes::new(),
+            Self::Whole(bytes, trailers) => body.replay(bytes).replay_trailers(trailers),
+            Self::TooLarge(bytes) => body.replay(bytes),
+            Self::Broken(_) => body,
         }
     }
 }

@@ -79,7 +79,7 @@ pub async fn answer(
     let decision = decision::decide(snapshot, &shared.clock, &asked, now).await;
     let Some(mut decision) = decision else {
         return Answer::Backends {
-            request: Request::from_parts(head, body.replay(collected.taken())),
+            request: Request::from_parts(head, collected.put_back(body)),
             outcome: None,
         };
     };
@@ -103,7 +103,7 @@ pub async fn answer(
         return Answer::Ours(response);
     }
     Answer::Backends {
-        request: Request::from_parts(head, body.replay(collected.taken())),
+        request: Request::from_parts(head, collected.put_back(body)),
         outcome: Some(decision.outcome()),
     }
 }

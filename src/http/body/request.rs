@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::HeaderMap;
-use http::header::CONTENT_LENGTH;
+use http::header::{CONTENT_LENGTH, TRAILER};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 
@@ -28,7 +28,8 @@ pub struct RequestBody {
 #[derive(Debug)]
 enum RequestContent {
     Empty,
-    Full(Bytes),
+    /// What was read, and the trailers after it.
+    Full(Bytes, Option<Box<HeaderMap>>),
     Incoming(Arrival),
     Prefixed(Bytes, Arrival),
 }
@@ -115,10 +116,22 @@ impl RequestBody {
         &self.exchange
     }
 
-    /// Whether there is a body whose length these, the request's fields, don't announce: it goes on in chunks.
+    /// Whether there is a body whose length these, the request's fields, don't announce, or one that trailers may follow:
+    /// it goes on in chunks. HTTP/2 has trailers behind a body of announced length too.
     pub fn is_unannounced(&self, headers: &HeaderMap) -> bool {
+        let announces_trailers = || self.is_http2() && headers.contains_key(TRAILER);
         !self.is_end_stream()
-            && (self.size_hint().exact().is_none() || !headers.contains_key(CONTENT_LENGTH))
+            && (self.size_hint().exact().is_none()
+                || !headers.contains_key(CONTENT_LENGTH)
+                || announces_trailers())
+    }
+
+    fn is_http2(&self) -> bool {
+        matches!(
+            self.content,
+            RequestContent::Incoming(Arrival::Http2(_))
+                | RequestContent::Prefixed(_, Arrival::Http2(_))
+        )
     }
 
     /// Puts bytes that were read from this body back in front of it, to be read again.
@@ -129,12 +142,29 @@ impl RequestBody {
         }
         self.content = match std::mem::replace(&mut self.content, RequestContent::Empty) {
             RequestContent::Incoming(rest) => RequestContent::Prefixed(read, rest),
-            RequestContent::Empty => RequestContent::Full(read),
-            RequestContent::Full(rest) => RequestContent::Full([read, rest].concat().into()),
+            RequestContent::Empty => RequestContent::Full(read, None),
+            RequestContent::Full(rest, trailers) => {
+                RequestContent::Full([read, rest].concat().into(), trailers)
+            }
             RequestContent::Prefixed(second, rest) => {
                 RequestContent::Prefixed([read, second].concat().into(), rest)
             }
         };
+        self
+    }
+
+    /// Puts trailers that were read from this body back behind it. Nothing else is left of it by then.
+    #[must_use]
+    pub fn replay_trailers(mut self, trailers: HeaderMap) -> Self {
+        if trailers.is_empty() {
+            return self;
+        }
+        let trailers = Some(Box::new(trailers));
+        match &mut self.content {
+            RequestContent::Empty => self.content = RequestContent::Full(Bytes::new(), trailers),
+            RequestContent::Full(_, last) => *last = trailers,
+            RequestContent::Incoming(_) | RequestContent::Prefixed(..) => {}
+        }
         self
     }
 }
@@ -150,10 +180,17 @@ impl HttpBody for RequestBody {
         let this = self.get_mut();
         let frame = match &mut this.content {
             RequestContent::Empty => None,
-            RequestContent::Full(bytes) => {
+            RequestContent::Full(bytes, trailers) => {
                 let bytes = std::mem::take(bytes);
-                this.content = RequestContent::Empty;
-                Some(Ok(Frame::data(bytes)))
+                let trailers = trailers.take();
+                let (frame, rest) = match trailers {
+                    Some(trailers) if bytes.is_empty() => (Frame::trailers(*trailers), None),
+                    trailers => (Frame::data(bytes), trailers),
+                };
+                this.content = rest.map_or(RequestContent::Empty, |trailers| {
+                    RequestContent::Full(Bytes::new(), Some(trailers))
+                });
+                Some(Ok(frame))
             }
             RequestContent::Incoming(incoming) => {
                 let poll = incoming.poll_frame(context);
@@ -188,7 +225,7 @@ impl HttpBody for RequestBody {
     fn is_end_stream(&self) -> bool {
         match &self.content {
             RequestContent::Empty => true,
-            RequestContent::Full(_) | RequestContent::Prefixed(..) => false,
+            RequestContent::Full(..) | RequestContent::Prefixed(..) => false,
             RequestContent::Incoming(incoming) => incoming.is_end_stream(),
         }
     }
@@ -196,7 +233,9 @@ impl HttpBody for RequestBody {
     fn size_hint(&self) -> SizeHint {
         match &self.content {
             RequestContent::Empty => SizeHint::with_exact(0),
-            RequestContent::Full(bytes) => SizeHint::with_exact(length(bytes)),
+            RequestContent::Full(bytes, None) => SizeHint::with_exact(length(bytes)),
+            // A body of known length would end before them.
+            RequestContent::Full(_, Some(_)) => SizeHint::new(),
             RequestContent::Incoming(incoming) => incoming.size_hint(),
             RequestContent::Prefixed(prefix, rest) => rest
                 .size_hint()
@@ -229,5 +268,20 @@ mod tests {
         let bytes = body.collect().await.unwrap().to_bytes();
         assert_eq!(bytes, "hello");
         assert!(exchange.request_done());
+    }
+
+    #[tokio::test]
+    async fn trailers_put_back_come_last_and_leave_the_length_open() {
+        let trailers = HeaderMap::from_iter([(TRAILER, "x".parse().unwrap())]);
+        for bytes in ["", "a"] {
+            let body = RequestBody::empty(Rc::default())
+                .replay(bytes.into())
+                .replay_trailers(trailers.clone());
+            let announced = HeaderMap::from_iter([(CONTENT_LENGTH, 1.into())]);
+            assert!(body.is_unannounced(&announced));
+            let read = body.collect().await.unwrap();
+            assert_eq!(read.trailers().map(HeaderMap::len), Some(1));
+            assert_eq!(read.to_bytes(), bytes);
+        }
     }
 }
