@@ -388,6 +388,48 @@ fn a_publisher_who_holds_a_token_renews_it_here_after_a_change_of_mode_and_nobod
 }
 
 #[test]
+fn a_drained_publisher_is_counted_once_and_explained_as_ours() {
+    let (app, renewd) = draining();
+    let owner = app.login(ASTROLOGER);
+    app.control("/streams", &json!({ "astrologerId": ASTROLOGER }));
+    for uid in [1, 2] {
+        let body = json!({"channelName": CHANNEL, "uid": uid, "role": "publisher"}).to_string();
+        let asked = request("POST", "/api/live/token", &headers(&owner), &body);
+        assert_eq!(send(renewd.public, &asked).status, 200);
+    }
+    let mode = |subject: &str, role: &str| {
+        let path = format!("/v1/explain?subject={subject}&channel={CHANNEL}&role={role}");
+        let explained = renewd.ask_admin("GET", &path, "").json();
+        let steps = explained["steps"].as_array().unwrap().clone();
+        let step = steps.into_iter().find(|step| step["step"] == "mode");
+        step.unwrap()["detail"].as_str().unwrap().to_owned()
+    };
+    for decision in BACK {
+        save(&renewd, &of_the_app(&app, decision));
+        let ready = renewd.ask_admin("GET", "/readyz", "").json();
+        assert_eq!(ready["draining_publishers"], 1, "{decision}: {ready}");
+        renewd.eventually("the metric says so", |renewd| {
+            renewd.metrics().contains("renewd_draining_publishers 1\n")
+        });
+        for (subject, role, ours) in [
+            (ASTROLOGER, "publisher", true),
+            (ASTROLOGER, "subscriber", false),
+            (VIEWER, "publisher", false),
+        ] {
+            let said = mode(subject, role);
+            let named = said.contains("renewd still decides");
+            assert_eq!(named, ours, "{decision}, {subject}, {role}: {said}");
+        }
+    }
+    save(
+        &renewd,
+        &of_the_app(&app, "mode = \"off\"\ndrain_holders = false"),
+    );
+    let said = mode(ASTROLOGER, "publisher");
+    assert_eq!(said, "off: the backend answers, whatever follows");
+}
+
+#[test]
 fn what_a_drained_publisher_is_refused_is_forwarded_and_counted() {
     for decision in ["mode = \"off\"", "mode = \"observe\""] {
         let (app, renewd) = draining();

@@ -15,7 +15,7 @@ pub struct Readiness {
     pub mode: &'static str,
     /// `decision.enforce_percent`.
     pub enforce_percent: u8,
-    /// Publishers who renew tokens here though the backend answers them (`decision.drain_holders`).
+    /// Publishers who renew tokens here though the backend answers them (`decision.drain_holders`), each once.
     pub draining_publishers: u64,
 }
 
@@ -50,7 +50,7 @@ pub struct Status {
     pub mode: &'static str,
     /// `decision.enforce_percent`.
     pub enforce_percent: u8,
-    /// Publishers who renew tokens here though the backend answers them (`decision.drain_holders`).
+    /// Publishers who renew tokens here though the backend answers them (`decision.drain_holders`), each once.
     pub draining_publishers: u64,
     /// The configuration and its last reload.
     pub config: ConfigStatus,

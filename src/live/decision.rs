@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout_at};
 pub use self::enforcement::{draining_publishers, is_enforced, may_drain};
 pub use self::refusal::{Refusal, Retry};
 
-use self::enforcement::is_to_drain;
+pub(super) use self::enforcement::is_to_drain;
 use self::holder::Holder;
 use super::authorize;
 use super::credentials::{authenticate, credentials};

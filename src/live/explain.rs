@@ -175,7 +175,8 @@ pub async fn explain(snapshot: &Snapshot, clock: &Clock, question: &Question) ->
         let (sessions, grounds) = (&snapshot.sessions, (ground, Resting::Anyone));
         sessions.stands(channel, subject, asked_role, grounds, now.unix_seconds())
     };
-    rows.add("mode", "configuration", None, mode(snapshot, subject));
+    let mode = mode(snapshot, subject, &request, now);
+    rows.add("mode", "configuration", None, mode);
     if !clock.is_plausible() {
         rows.add("clock", "the system", None, unset(now));
     }
@@ -210,18 +211,26 @@ fn unset(now: Now) -> Says {
     Says::Refuses(Outcome::Unavailable, detail)
 }
 
-fn mode(snapshot: &Snapshot, subject: &str) -> Says {
-    Says::Passes(match snapshot.config.decision.mode {
-        DecisionMode::Off => "off: the backend answers, whatever follows".to_owned(),
-        DecisionMode::Observe => "observe: the backend answers, what follows is counted".to_owned(),
-        DecisionMode::Enforce if decision::is_enforced(snapshot, Some(subject)) => {
-            "enforce".to_owned()
+fn mode(snapshot: &Snapshot, subject: &str, request: &TokenRequest, now: Now) -> Says {
+    let decision = &snapshot.config.decision;
+    if decision::is_enforced(snapshot, Some(subject)) {
+        return Says::Passes("enforce".to_owned());
+    }
+    let drains = decision::is_to_drain(snapshot, subject, request, now);
+    let mode = match decision.mode {
+        DecisionMode::Enforce => format!("enforce_percent = {}", decision.enforce_percent),
+        mode => mode.as_str().to_owned(),
+    };
+    let answers = match decision.mode {
+        _ if drains => {
+            "yet renewd still decides the renewal of this publisher's token, which was given here \
+             (decision.drain_holders): a yes is answered here, anything else by the backend"
         }
-        DecisionMode::Enforce => format!(
-            "enforce_percent = {}: this subject belongs to the backend",
-            snapshot.config.decision.enforce_percent
-        ),
-    })
+        DecisionMode::Off => "the backend answers, whatever follows",
+        DecisionMode::Observe => "the backend answers, what follows is counted",
+        DecisionMode::Enforce => "this subject belongs to the backend",
+    };
+    Says::Passes(format!("{mode}: {answers}"))
 }
 
 fn holder(held: Option<Role>) -> Says {

@@ -4,6 +4,7 @@
 //! from the first page to the last is on exactly one of them, whatever else comes and goes.
 //! Must not know: how a page looks to who asked.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::hash::BuildHasher as _;
 
@@ -142,19 +143,24 @@ impl Sessions {
         page
     }
 
-    /// How many publishers hold a live token, of those whose subject is taken.
+    /// How many subjects hold a publisher's live token, of those that are taken: each once, in however many channels and
+    /// under however many uids.
     pub fn publishers(&self, takes: impl Fn(&str) -> bool, now: u64) -> usize {
         let now = seconds(now);
-        let counted = self.buckets.iter().map(|bucket| {
+        let mut publishers = HashSet::new();
+        for bucket in &self.buckets {
             let bucket = lock(bucket);
-            let publishers = bucket.all().filter(|(_, session)| {
-                session.role == Role::Publisher
-                    && session.is_live(now)
-                    && takes(&session.subject.text())
-            });
-            publishers.count()
-        });
-        counted.sum()
+            for (_, session) in bucket.all() {
+                if session.role != Role::Publisher || !session.is_live(now) {
+                    continue;
+                }
+                let subject = session.subject.text();
+                if takes(&subject) {
+                    publishers.insert(self.hasher.hash_one(&*subject));
+                }
+            }
+        }
+        publishers.len()
     }
 
     fn in_order<'a>(

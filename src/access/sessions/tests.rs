@@ -857,6 +857,28 @@ fn what_is_swept_leaves_nothing_behind() {
 }
 
 #[test]
+fn a_publisher_with_several_uids_and_channels_is_one_person() {
+    let sessions = Sessions::new(100);
+    let (seven, eight) = (User::Uid(7), User::Uid(8));
+    let other = Claim {
+        channel: "other",
+        ..host("ann", &seven)
+    };
+    for claim in [
+        host("ann", &seven),
+        host("ann", &eight),
+        other,
+        host("bob", &ZERO),
+        viewer("cleo", &User::Uid(9)),
+    ] {
+        sessions.grant(claim, DECIDED, RULES, 100, 200).unwrap();
+    }
+    assert_eq!(sessions.publishers(|_| true, 150), 2);
+    assert_eq!(sessions.publishers(|subject| subject == "ann", 150), 1);
+    assert_eq!(sessions.publishers(|_| true, 250), 0, "nothing is held");
+}
+
+#[test]
 fn pages_hold_every_session_once_whatever_comes_and_goes_between_them() {
     let sessions = Sessions::new(10_000);
     let grant = |number: u32, until| {

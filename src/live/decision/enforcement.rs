@@ -26,7 +26,7 @@ pub fn is_enforced(snapshot: &Snapshot, subject: Option<&str>) -> bool {
 
 /// Whether this is the renewal of a publisher's token that was given here, though answers to its holder are the backend's
 /// by now. The backend would refuse it, and the stream would end.
-pub(super) fn is_to_drain(
+pub(in crate::live) fn is_to_drain(
     snapshot: &Snapshot,
     subject: &str,
     request: &TokenRequest,
@@ -41,8 +41,8 @@ pub(super) fn is_to_drain(
             .is_some()
 }
 
-/// Publishers who hold a token given here and go on renewing it here, though answers to them are the backend's by
-/// `decision.mode` or `decision.enforce_percent`. `now` in Unix seconds.
+/// How many publishers hold a token given here and go on renewing it here, though answers to them are the backend's by
+/// `decision.mode` or `decision.enforce_percent`: people, not their sessions. `now` in Unix seconds.
 pub fn draining_publishers(snapshot: &Snapshot, now: u64) -> usize {
     if !may_drain(snapshot) || is_enforced(snapshot, None) {
         return 0;

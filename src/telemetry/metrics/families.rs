@@ -59,7 +59,7 @@ families! {
     ENFORCE_PERCENT = Kind::Gauge, "renewd_enforce_percent",
         "decision.enforce_percent: the share of subjects to whom decision.mode = enforce applies.";
     DRAINING_PUBLISHERS = Kind::Gauge, "renewd_draining_publishers",
-        "Publishers who hold tokens given here and renew them here, though the backend answers them by decision.mode or enforce_percent (decision.drain_holders). 0 where everybody is answered here.";
+        "Publishers who hold tokens given here and renew them here, though the backend answers them by decision.mode or enforce_percent (decision.drain_holders): people, each once in however many channels and under however many uids. 0 where everybody is answered here.";
     DECISION_MODE_OK_UNTIL = Kind::Gauge, "renewd_decision_mode_ok_until_timestamp_seconds",
         "decision.mode_ok_until in seconds since the Unix epoch: until then nobody is alerted of a decision.mode or enforce_percent that lets the backend answer. 0 where it is not set.";
     TOKEN_REQUEST_DURATION = Kind::Histogram(DECISION_SECONDS), "renewd_token_request_duration_seconds",
