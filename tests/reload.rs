@@ -6,13 +6,14 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit};
 use serde_json::{Value, json};
 
 use support::lifecycle::{replace_file, with_lifetime};
 use support::raw::Client;
 use support::renewd::{
-    APP_CERTIFICATE, JWT_SECRET, Renewd, Settings, configuration, login, private_file,
+    APP_CERTIFICATE, JWT_SECRET, Renewd, Settings, configuration, login, private_file, spawn_under,
+    write_files,
 };
 use support::wire::Wire;
 
@@ -512,6 +513,113 @@ fn where_audit_events_go_is_hot() {
     );
     renewd.ask_for_token();
     wait_for_decisions(&renewd, "second.log", 3);
+}
+
+#[test]
+fn a_reload_whose_audit_file_can_not_be_opened_changes_nothing_else() {
+    let running = |log: &str| Settings {
+        log: log.to_owned(),
+        token: "lifetime = \"30m\"".to_owned(),
+        tables: "[decision]\nmode = \"enforce\"\n\n[sessions]\nmax = 1000\n".to_owned(),
+        ..Settings::default()
+    };
+    let renewd = Renewd::start(&running("audit = \"file:audit.log\""));
+    renewd.ask_for_token();
+    wait_for_decisions(&renewd, "audit.log", 1);
+    let hash = renewd.whole("renewd_config_hash");
+    // The process can't make a file of what is none of its directories.
+    private_file(&renewd.file("no-directory"), "");
+    let other = Settings {
+        log: "audit = \"file:no-directory/audit.log\"\nlevel = \"error\"".to_owned(),
+        token: "lifetime = \"1h\"".to_owned(),
+        tables: "[decision]\nmode = \"off\"\n\n[sessions]\nmax = 2000\n".to_owned(),
+        ..Settings::default()
+    };
+    renewd.configure(&other);
+    let answer = renewd.reload();
+    let said = String::from_utf8_lossy(&answer.body).into_owned();
+    assert_eq!(answer.status, 422, "{said}");
+    assert!(said.contains("log.audit"), "{said}");
+    assert_eq!(renewd.whole(SUCCESSFUL), 0);
+    assert_eq!(renewd.whole("renewd_config_hash"), hash);
+    assert_eq!(renewd.whole("renewd_decision_mode{mode=\"enforce\"}"), 1);
+
+    let body = json!({"channelName": "live_show", "uid": 7}).to_string();
+    let answer = renewd.post("/api/live/token", &login("viewer"), &body);
+    assert_eq!(answer.json()["data"]["expiresIn"], 1800);
+    wait_for_decisions(&renewd, "audit.log", 2);
+    // What the log says of the refusal is below the level that the refused file asks for.
+    renewd.reconfigure(&running("audit = \"file:second.log\""));
+    renewd.ask_for_token();
+    wait_for_decisions(&renewd, "second.log", 1);
+    let reloaded = |line: &Value| {
+        let said = line["msg"].as_str()?.contains("configuration reloaded");
+        (said && line["level"] == "info").then_some(())
+    };
+    renewd.log().wait("information", reloaded);
+}
+
+#[test]
+fn an_audit_file_on_a_full_disk_is_said_once_and_again_when_there_is_room() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = Settings {
+        tables: "[rate_limit]\nsubject = \"off\"\n".to_owned(),
+        ..audit("file:audit.log")
+    };
+    write_files(directory.path(), &settings);
+    let config = directory.path().join("config.toml");
+    // The one full disk that needs no privilege: files of at most 32 KiB, and no signal when they are full.
+    let (child, log) = spawn_under(
+        "trap '' XFSZ && ulimit -S -f 32",
+        &["run", "--config", config.to_str().unwrap()],
+    );
+    let renewd = Renewd::ready(child, log, directory);
+    let dropped = |renewd: &Renewd| renewd.whole("renewd_log_dropped_total");
+    let said = |what: &str| {
+        let lines = renewd.log().lines();
+        let of_audit = lines.iter().filter(|line| line["writer"] == "audit");
+        let of_audit = of_audit.filter(|line| line["msg"].as_str().unwrap().starts_with(what));
+        of_audit.count()
+    };
+    let (lost, again) = ("lines can't be written", "lines are written again");
+    let wait = |what: &str| {
+        renewd.log().wait(what, |line| {
+            let msg = line["msg"].as_str().unwrap_or_default();
+            (line["writer"] == "audit" && msg.starts_with(what)).then_some(())
+        });
+    };
+    // Events of about 300 bytes, far more than there is room for.
+    for _ in 0..400 {
+        renewd.ask_for_token();
+    }
+    renewd.eventually("lines are lost", |renewd| dropped(renewd) > 20);
+    assert!(fs::metadata(renewd.file("audit.log")).unwrap().len() <= 32 * 1024);
+    wait(lost);
+    assert_eq!((said(lost), said(again)), (1, 0));
+
+    let pid = Pid::from_raw(renewd.pid().try_into().unwrap());
+    let unlimited = Rlimit {
+        current: None,
+        maximum: getrlimit(Resource::Fsize).maximum,
+    };
+    prlimit(pid, Resource::Fsize, unlimited).expect("a limit of our child");
+    renewd.ask_for_token();
+    wait(again);
+    let lost_so_far = dropped(&renewd);
+    let whole = |renewd: &Renewd| {
+        let text = fs::read_to_string(renewd.file("audit.log")).unwrap();
+        let lines = text.lines().map(serde_json::from_str::<Value>);
+        lines.flatten().count()
+    };
+    let before = whole(&renewd);
+    for _ in 0..5 {
+        renewd.ask_for_token();
+    }
+    renewd.eventually("each is a line of its own", |renewd| {
+        whole(renewd) >= before + 5
+    });
+    assert_eq!(dropped(&renewd), lost_so_far);
+    assert_eq!((said(lost), said(again)), (1, 1));
 }
 
 #[test]
