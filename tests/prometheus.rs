@@ -12,13 +12,19 @@ use std::io::{BufRead as _, BufReader};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
+use renewd::access::sessions::{Grounds, Identity, Kept, Record, Records, User};
+use renewd::role::Role;
+use renewd::state::directory::StateDirectory;
+use renewd::state::journal::Journal;
 use serde_json::{Value, json};
 use support::raw::Client;
-use support::renewd::{DEADLINE, Renewd, Settings, configuration, login, now, private_file};
+use support::renewd::{
+    DEADLINE, Renewd, Settings, configuration, login, now, private_file, write_files,
+};
 use tls::Authority;
 
 /// The shipped rules, evaluated each second; what must hold for minutes must hold for one second.
@@ -341,6 +347,86 @@ fn a_start_on_what_was_left_over_is_alerted_and_shown_alike() {
             "RenewdStateNotWritable",
         ],
     );
+}
+
+/// What a process before left of sessions.
+fn leave(state: &Path, sessions: impl IntoIterator<Item = Kept>) {
+    let directory = Arc::new(StateDirectory::open(state).unwrap());
+    let mut journal = Journal::new(directory, "sessions.journal");
+    let records = Records::new(0);
+    let mut batch = journal.begin(true).unwrap();
+    for kept in sessions {
+        for piece in records.encode(&Record::Session(kept)) {
+            batch.write(&piece).unwrap();
+        }
+    }
+    batch.finish().unwrap();
+}
+
+#[test]
+fn publishers_and_viewers_who_lose_their_stream_are_alerted_and_shown_alike() {
+    let directory = tempfile::tempdir().unwrap();
+    write_files(directory.path(), &Settings::default());
+    let streams = directory.path().join("streams.toml");
+    let kept_streams = std::fs::read(&streams).unwrap();
+    std::fs::remove_file(&streams).unwrap();
+    // They ran out 70 s ago: at 90 s they are lost, unless somebody renews them.
+    let expired = u32::try_from(now() - 70).unwrap();
+    let session = |role: Role, uid: u32, refused: bool| Kept {
+        identity: Identity {
+            channel: "live_show".to_owned(),
+            subject: format!("{}-{uid}", role.as_str()),
+            user: User::Uid(uid),
+        },
+        role,
+        first_issued: expired - 60,
+        expires: Role::ALL.map(|each| if each == role { expired } else { 0 }),
+        refreshes: 0,
+        refused,
+        ended: false,
+        lacks: Grounds::NONE,
+        login: None,
+        account_refused: false,
+    };
+    let publishers = (1..=3).map(|uid| session(Role::Publisher, uid, false));
+    let refused = (4..=24).map(|uid| session(Role::Subscriber, uid, true));
+    // Viewers leave: those who never asked again are nobody's alert.
+    let silent = (25..=50).map(|uid| session(Role::Subscriber, uid, false));
+    leave(
+        &directory.path().join("state"),
+        publishers.chain(refused).chain(silent),
+    );
+    let renewd = Renewd::start_in(directory, &[], |_| {});
+    let prometheus = Prometheus::start(renewd.admin);
+    // `increase` needs to have seen the counters before they grow. Until the source says that the stream goes on, which
+    // the daemon asks it for a minute, nothing is counted.
+    prometheus.scraped(2);
+    private_file(
+        &renewd.file("streams.toml"),
+        std::str::from_utf8(&kept_streams).unwrap(),
+    );
+    for (labels, count) in [
+        ("role=\"publisher\",cause=\"silent\"", 3),
+        ("role=\"subscriber\",cause=\"refused\"", 21),
+        ("role=\"subscriber\",cause=\"silent\"", 26),
+    ] {
+        let series = format!("renewd_token_lapses_total{{{labels}}}");
+        renewd.eventually(&series, |renewd| renewd.whole(&series) == count);
+    }
+    agree(
+        &prometheus,
+        &renewd,
+        &["RenewdPublishersLapse", "RenewdViewersLapseRefused"],
+    );
+    let status = renewd.status();
+    let conditions = status["conditions"].as_array().unwrap();
+    let severities: Vec<&Value> = conditions.iter().map(|each| &each["severity"]).collect();
+    assert_eq!(severities, ["critical", "warning"]);
+    let data = prometheus.ask("alerts").unwrap();
+    let alerts = data["alerts"].as_array().unwrap();
+    let critical = |alert: &&Value| alert["labels"]["severity"] == "critical";
+    let critical = alerts.iter().find(critical).expect("three publishers");
+    assert_eq!(critical["labels"]["alertname"], "RenewdPublishersLapse");
 }
 
 /// A running Alertmanager with the shipped inhibition rules; killed when dropped.
