@@ -175,7 +175,7 @@ impl Service {
     async fn route(
         &self,
         asked: Asked<'_>,
-        request: Box<Request<RequestBody>>,
+        mut request: Box<Request<RequestBody>>,
     ) -> (Handler, Response<Body>) {
         if let Some(response) = self.refuse_malformed(&asked, &request) {
             return (Handler::Reject, self.ours(&asked, response));
@@ -197,14 +197,17 @@ impl Service {
             return (Handler::Reject, self.ours(&asked, not_found()));
         }
         let enforcing = config.decision.is_enforcing();
-        let found = ownership::of(asked.snapshot, &request, &readings);
+        let (found, noted) = ownership::of(asked.snapshot, &request, &readings);
         drop(readings); // a hostile target's are large, and what follows waits
+        if let Some(noted) = noted {
+            request.extensions_mut().insert(noted);
+        }
         let kept = enforcing && found.is_kept(routes.below == BelowOwned::Refuse);
         // What is forwarded all the same must not become a POST behind us.
         let refused = kept
             && !routes
                 .method_override
-                .leaves_preflight(request.method(), target);
+                .leaves_preflight(request.method(), request.uri());
         match found {
             Match::Served(route)
                 if *request.method() == Method::POST
@@ -337,19 +340,13 @@ impl Service {
         }
     }
 
-    /// What is done with the answer, where a rule means it: the request is changed so that the answer can be read.
+    /// What is done with the answer, where a rule means it.
     fn plan(&self, asked: &Asked<'_>, request: &mut Request<RequestBody>) -> Option<Box<Plan>> {
         let enforced = |subject: Option<&str>| live::is_enforced(asked.snapshot, subject);
-        let plan = reissue::plan(
-            &self.shared,
-            asked.snapshot,
-            asked.context,
-            request,
-            enforced,
-        )?;
-        let headers = std::mem::take(request.headers_mut());
-        *request.headers_mut() = plan.request(headers);
-        Some(plan)
+        let Asked {
+            snapshot, context, ..
+        } = asked;
+        reissue::plan(&self.shared, snapshot, context, request, enforced)
     }
 
     fn refuse_malformed(

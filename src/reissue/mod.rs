@@ -38,6 +38,7 @@ use http_body::Body as _;
 use self::judge::{Caller, Judge};
 use self::ledger::Ledger;
 use self::rewriter::{Parts, Rewriter};
+pub use self::terms::Noted;
 use self::terms::Terms;
 use crate::access::jwt;
 use crate::config::model::{DecisionMode, ReissueMode, Withheld};
@@ -55,18 +56,37 @@ pub struct Plan {
     is_head: bool,
 }
 
-/// Whether the tokens in the answer to a request are cut short: a rule means the request, and rules are in force.
-pub fn cuts<B>(snapshot: &Snapshot, request: &Request<B>) -> bool {
-    snapshot.config.reissue.mode == ReissueMode::Replace && terms(snapshot, request).is_some()
+/// Whether the tokens in the answer to a request with these readings are cut short: a rule means it, and rules are in force.
+pub fn cuts<B>(snapshot: &Snapshot, request: &Request<B>, readings: &Readings<'_>) -> bool {
+    snapshot.config.reissue.mode == ReissueMode::Replace
+        && terms(snapshot, request, readings).is_some()
 }
 
-fn terms<B>(snapshot: &Snapshot, request: &Request<B>) -> Option<Terms> {
+/// What the rules say of a request, to be kept with it, where its readings aren't found again for nothing.
+pub fn noted<B>(
+    snapshot: &Snapshot,
+    request: &Request<B>,
+    readings: &Readings<'_>,
+) -> Option<Noted> {
+    let looks = !readings.is_plain() && looks(snapshot);
+    looks.then(|| Noted(terms(snapshot, request, readings)))
+}
+
+/// Whether answers are looked at at all.
+fn looks(snapshot: &Snapshot) -> bool {
+    let (reissue, decision) = (&snapshot.config.reissue, &snapshot.config.decision);
+    !reissue.rules.is_empty()
+        && reissue.mode != ReissueMode::Off
+        && decision.mode != DecisionMode::Off
+}
+
+fn terms<B>(snapshot: &Snapshot, request: &Request<B>, readings: &Readings<'_>) -> Option<Terms> {
     let config = &snapshot.config;
     Terms::of(
         &config.reissue.rules,
         config.token.lifetime,
         request.method(),
-        &Readings::of(request.uri().path()),
+        readings,
         || {
             let method_override = &config.routes.method_override;
             method_override.applies(request.uri(), request.headers())
@@ -74,27 +94,23 @@ fn terms<B>(snapshot: &Snapshot, request: &Request<B>) -> Option<Terms> {
     )
 }
 
-/// The plan for a request, if a rule means it. `is_enforced` says whether token requests of this subject are answered here.
+/// The plan for a request, if a rule means it: the request is changed so that its answer can be read. `is_enforced` says whether token requests of this subject are answered here.
 pub fn plan<B>(
     shared: &Shared,
     snapshot: &Snapshot,
     context: &RequestContext,
-    request: &Request<B>,
+    request: &mut Request<B>,
     is_enforced: impl FnOnce(Option<&str>) -> bool,
 ) -> Option<Box<Plan>> {
-    let config = &snapshot.config;
-    let reissue = &config.reissue;
-    if reissue.rules.is_empty()
-        || reissue.mode == ReissueMode::Off
-        || config.decision.mode == DecisionMode::Off
-    {
+    if !looks(snapshot) {
         return None;
     }
-    let terms = terms(snapshot, request)?;
+    let terms = Noted::of(request, |readings| terms(snapshot, request, readings))?;
+    let config = &snapshot.config;
     let route = snapshot.reissue_metrics.get(terms.position)?;
     let caller = caller(shared, snapshot, request.headers());
     let subject = caller.as_ref().map(|caller| caller.claims.subject.clone());
-    let observing = reissue.mode == ReissueMode::Observe || !is_enforced(subject.as_deref());
+    let observing = config.reissue.mode == ReissueMode::Observe || !is_enforced(subject.as_deref());
     let login = caller
         .as_ref()
         .and_then(|caller| snapshot.logins.session(&caller.claims));
@@ -143,6 +159,10 @@ pub fn plan<B>(
             .map_or("", |target| target.as_str())
             .into(),
     };
+    if !observing {
+        let headers = std::mem::take(request.headers_mut());
+        *request.headers_mut() = fields::request(headers);
+    }
     Some(Box::new(Plan {
         parts,
         is_head: *request.method() == Method::HEAD,
@@ -165,15 +185,6 @@ fn caller(shared: &Shared, snapshot: &Snapshot, headers: &HeaderMap) -> Option<C
 }
 
 impl Plan {
-    /// The fields to ask the backend with.
-    pub fn request(&self, headers: HeaderMap) -> HeaderMap {
-        if self.parts.ledger.observing {
-            headers
-        } else {
-            fields::request(headers)
-        }
-    }
-
     /// The answer to hand on: to be re-framed, since its length isn't known.
     pub fn response(self, response: Response<Body>) -> Result<Response<Body>, ProxyError> {
         let (mut head, body) = response.into_parts();

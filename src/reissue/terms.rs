@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use http::Method;
+use http::{Method, Request};
 
 use crate::config::model::{PublisherForOthers, ReissueRule, Withheld};
 use crate::http::readings::Readings;
@@ -26,6 +26,24 @@ pub struct Terms {
     pub publisher_for_others: PublisherForOthers,
     /// What stands in a withheld token's place: by the first of the rules.
     pub withheld: Withheld,
+}
+
+/// What the rules say of a request whose target isn't plainly spelled, kept with it: a hostile target's readings take
+/// long to find, and whose the request is was to be told by them before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Noted(pub(super) Option<Terms>);
+
+impl Noted {
+    /// What was kept with a request, or else what its readings say.
+    pub(super) fn of<B>(
+        request: &Request<B>,
+        otherwise: impl FnOnce(&Readings<'_>) -> Option<Terms>,
+    ) -> Option<Terms> {
+        match request.extensions().get() {
+            Some(Self(terms)) => *terms,
+            None => otherwise(&Readings::of(request.uri().path())),
+        }
+    }
 }
 
 impl Terms {
@@ -163,6 +181,20 @@ mod tests {
         }
         // A doubled slash is none to Express's routers either.
         assert_eq!(terms("/api/live//active"), Some(OWN));
+    }
+
+    #[test]
+    fn what_is_kept_with_a_request_is_not_found_again() {
+        let mut request = Request::get("/api/live/x%2f..%2factive").body(()).unwrap();
+        let find =
+            |readings: &Readings<'_>| Terms::of(&rules(), HOUR, &Method::GET, readings, || false);
+        let terms = Noted::of(&request, find);
+        assert!(terms.is_some());
+        for kept in [terms, None] {
+            request.extensions_mut().insert(Noted(kept));
+            let again = Noted::of(&request, |_| panic!("found again"));
+            assert_eq!(again, kept);
+        }
     }
 
     #[test]

@@ -7,13 +7,20 @@ use http::Request;
 
 use crate::http::readings::Readings;
 use crate::http::target::Match;
-use crate::reissue;
+use crate::reissue::{self, Noted};
 use crate::snapshot::Snapshot;
 
-/// Whose a request with these readings is.
-pub fn of<B>(snapshot: &Snapshot, request: &Request<B>, readings: &Readings<'_>) -> Match {
-    match snapshot.owned.classify(request.uri(), readings) {
-        Match::Below { plainly: true } if reissue::cuts(snapshot, request) => Match::Foreign,
+/// Whose a request with these readings is, and what is to be kept with it of them.
+pub fn of<B>(
+    snapshot: &Snapshot,
+    request: &Request<B>,
+    readings: &Readings<'_>,
+) -> (Match, Option<Noted>) {
+    let found = match snapshot.owned.classify(request.uri(), readings) {
+        Match::Below { plainly: true } if reissue::cuts(snapshot, request, readings) => {
+            Match::Foreign
+        }
         found => found,
-    }
+    };
+    (found, reissue::noted(snapshot, request, readings))
 }
