@@ -96,6 +96,10 @@ mod tests {
             ("/secret", "/a//../secret"),
             ("/admin/*", "/admin/..%2fusers"),
             ("/debug/{what}", "/debug/..%2fx"),
+            // A name to one component, and resolved by the next.
+            ("/{user}/a/private/*", "/../a/b/..%2fprivate/f"),
+            ("/{user}/a/private/*", "/../a/b/%2e%2e/private/f"),
+            ("/{user}/a/private/*", "/../a/./b/../private/f"),
         ] {
             assert!(refused(path, target), "{path} {target}");
         }

@@ -1,18 +1,26 @@
 //! A target's readings: the paths that what stands behind us may take it for.
 //!
 //! Express compares a path as it is written, `express.static` decodes it and resolves its dot segments, `URL` resolves them
-//! before anything is decoded, and a proxy in between may do either. Nobody here knows which of them decides, so a path
-//! that isn't plainly spelled is read in every combination of the choices below.
+//! before anything is decoded, and a proxy in between may do either. Several of them may decide one after the other, each
+//! for some of the dot segments alone: a proxy resolves those that are written plainly, a handler those that decoding
+//! brings out; a mount takes a `..` for a name, and the handler behind it resolves the next. Nobody here knows which of them
+//! decides, so a path that isn't plainly spelled is read in every combination of the choices below.
 //!
 //! Keeps true: a plainly spelled path has one reading, found in one pass without an allocation; any other has at most
 //! [`MOST_READINGS`], each made in time in proportion to the path's length.
 //! Must not know: what readings are compared with.
 
+mod choices;
+
 use std::ops::Range;
 
-/// No path has more readings than this: with escapes decoded, without dot segments or with them resolved in up to six
-/// ways, for each of eight sets of separators, with and without authorities (96); as written, 12.
-pub const MOST_READINGS: usize = 108;
+use self::choices::{Choice, DotSegments, Dots, NAMES, Separators, Slashes, Which, resolutions};
+
+/// No path has more readings than this. Dot segments are kept, or resolved in some ways, each with empty segments counting
+/// for them or not: in 7 ways where escaped separators separate (6 sets of separators), in 5 elsewhere (2 sets), and in 1
+/// where escapes stay as written. The same goes for the path without what looks like an authority; with it there are 3
+/// ways more of each.
+pub const MOST_READINGS: usize = 6 * (15 + 21) + 2 * (11 + 17) + 2 * (3 + 9);
 
 /// The readings of one path, each without a trailing slash; compared in ASCII without regard to letter case.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,7 +76,7 @@ pub fn guard_key(path: &str) -> Vec<u8> {
     let choice = Choice {
         decoded: true,
         separators: Separators::ALL,
-        dots: Dots::Afterwards,
+        dots: Dots::AFTERWARDS,
         slashes: Slashes::CollapsedLast,
         authorities: true,
     };
@@ -90,75 +98,6 @@ fn is_plain(path: &[u8]) -> bool {
         };
     }
     !(1..=2).contains(&dots)
-}
-
-/// One way to read a path.
-#[derive(Clone, Copy)]
-struct Choice {
-    /// Escapes are decoded, once; otherwise they stay as written, and separate nothing.
-    decoded: bool,
-    separators: Separators,
-    dots: Dots,
-    slashes: Slashes,
-    /// `//user@host` stays. Express hands a target that contains a no-break space (byte 0xA0, part of the UTF-8 of `à`;
-    /// anywhere, the query included) to Node's `url.parse`, and that takes `//user@host` at the start, or right after a
-    /// mount, for an authority and routes by what follows: `//a@b/refresh-token?à` is `/refresh-token`. Node 20 refuses
-    /// such bytes outright; older parsers are looser.
-    authorities: bool,
-}
-
-/// What separates segments beside `/`.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Separators {
-    /// `\`, as `URL` and `url.parse` have it.
-    backslash: bool,
-    /// `%2f`, to what decodes before it splits.
-    escaped_slash: bool,
-    /// `%5c`, to the same on Windows.
-    escaped_backslash: bool,
-}
-
-/// What becomes of `.` and `..`.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Dots {
-    /// They are names like any other, as in Express's routes.
-    Kept,
-    /// Resolved before escaped separators separate, as `URL` does.
-    Before,
-    /// Resolved after that, as `express.static` does.
-    Afterwards,
-    /// Resolved by one after the other.
-    Twice,
-}
-
-/// What an empty segment is to a `..` behind it. Empty segments are never left.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Slashes {
-    /// Nothing: `/a//../b` is `/b`.
-    CollapsedFirst,
-    /// What it takes away: `/a//../b` is `/a/b`.
-    CollapsedLast,
-}
-
-impl Separators {
-    const ALL: Self = Self {
-        backslash: true,
-        escaped_slash: true,
-        escaped_backslash: true,
-    };
-
-    fn are_escaped(self) -> bool {
-        self.escaped_slash || self.escaped_backslash
-    }
-
-    fn include(self, end: End) -> bool {
-        match end {
-            End::Slash | End::OfPath => true,
-            End::Backslash => self.backslash,
-            End::EscapedSlash => self.escaped_slash,
-            End::EscapedBackslash => self.escaped_backslash,
-        }
-    }
 }
 
 /// A path cut at everything that may separate.
@@ -249,11 +188,8 @@ impl<'p> Pieces<'p> {
         let has = |end| self.pieces.iter().any(|piece| piece.end == end);
         let either = |differs: bool| if differs { &[true, false][..] } else { &[true] };
         let mut texts = self.pieces.iter().map(|piece| self.text(piece, true));
-        let (mut dots, mut empty) = (false, false);
-        for text in texts.by_ref() {
-            dots |= is_dots(text);
-            empty |= text.is_empty();
-        }
+        let empty = texts.any(<[u8]>::is_empty);
+        let dots = self.dot_segments();
         let escapes = self.pieces.iter().any(|piece| piece.raw.contains(&b'%'))
             || has(End::EscapedSlash)
             || has(End::EscapedBackslash);
@@ -270,15 +206,16 @@ impl<'p> Pieces<'p> {
                             escaped_backslash: *escaped_backslash && has(End::EscapedBackslash),
                         };
                         for decoded in either(escapes && !separators.are_escaped()) {
-                            choices.extend(resolutions(dots, empty, separators).map(
-                                |(dots, slashes)| Choice {
+                            let ways = dots.ways(*decoded, separators, *authorities);
+                            choices.extend(resolutions(ways, empty).map(|(dots, slashes)| {
+                                Choice {
                                     decoded: *decoded,
                                     separators,
                                     dots,
                                     slashes,
                                     authorities: *authorities,
-                                },
-                            ));
+                                }
+                            }));
                         }
                     }
                 }
@@ -293,17 +230,32 @@ impl<'p> Pieces<'p> {
         let whole = 0..self.pieces.len();
         segments.clear();
         segments.extend(self.split(whole, |end| first(end) && choice.separators.include(end)));
-        let before = matches!(choice.dots, Dots::Before | Dots::Twice);
-        self.settle(segments, settled, choice, before);
+        self.settle(segments, settled, choice, choice.dots.before);
         if choice.decoded && choice.separators.are_escaped() {
             segments.clear();
             for segment in settled.drain(..) {
                 segments.extend(self.split(segment, |end| choice.separators.include(end)));
             }
-            let afterwards = matches!(choice.dots, Dots::Afterwards | Dots::Twice);
-            self.settle(segments, settled, choice, afterwards);
+            self.settle(segments, settled, choice, choice.dots.then);
+        } else {
+            self.settle_again(scratch, choice, choice.dots.then);
         }
-        self.write(settled, choice)
+        self.settle_again(scratch, choice, choice.dots.last);
+        self.write(&scratch.settled, choice)
+    }
+
+    /// Another component's turn. What looks like an authority was dropped before.
+    fn settle_again(&self, scratch: &mut Scratch, choice: Choice, resolves: Which) {
+        if resolves == Which::Nothing {
+            return;
+        }
+        let Scratch { segments, settled } = scratch;
+        std::mem::swap(segments, settled);
+        let choice = Choice {
+            authorities: true,
+            ..choice
+        };
+        self.settle(segments, settled, choice, resolves);
     }
 
     /// Cuts a segment after each piece that ends in a separator.
@@ -334,7 +286,7 @@ impl<'p> Pieces<'p> {
         segments: &[Segment],
         settled: &mut Vec<Segment>,
         choice: Choice,
-        resolves: bool,
+        resolves: Which,
     ) {
         settled.clear();
         let mut after_empty = false;
@@ -346,13 +298,57 @@ impl<'p> Pieces<'p> {
             match text {
                 _ if authority => {}
                 _ if empty && choice.slashes == Slashes::CollapsedFirst => {}
-                Some(b".") if resolves => {}
-                Some(b"..") if resolves => {
+                Some(b".") if self.is_resolved(segment, resolves) => {}
+                Some(b"..") if self.is_resolved(segment, resolves) => {
                     settled.pop();
                 }
                 _ => settled.push(segment.clone()),
             }
         }
+    }
+
+    /// Whether a dot segment, which is of one piece, is one of these.
+    fn is_resolved(&self, segment: &Segment, which: Which) -> bool {
+        match which {
+            Which::Nothing => false,
+            Which::Plain => self.is_plain(segment.start),
+            Which::Revealed => !self.is_plain(segment.start),
+            Which::From(first) => segment.start >= first,
+        }
+    }
+
+    /// Whether a piece is a dot segment before anything is decoded.
+    fn is_plain(&self, index: usize) -> bool {
+        let ends_plainly =
+            |piece: &Piece<'_>| !matches!(piece.end, End::EscapedSlash | End::EscapedBackslash);
+        let before = index
+            .checked_sub(1)
+            .and_then(|index| self.pieces.get(index));
+        let piece = self.pieces.get(index);
+        piece.is_some_and(|piece| is_dots(piece.raw) && ends_plainly(piece))
+            && before.is_none_or(ends_plainly)
+    }
+
+    fn dot_segments(&self) -> DotSegments {
+        let mut found = DotSegments {
+            plain: false,
+            revealed: false,
+            behind: Vec::new(),
+        };
+        let mut begun = 0;
+        for (index, piece) in self.pieces.iter().enumerate() {
+            if !is_dots(self.text(piece, true)) {
+                continue;
+            }
+            let plain = self.is_plain(index);
+            found.plain |= plain;
+            found.revealed |= !plain;
+            if (1..=NAMES).contains(&begun) {
+                found.behind.push(index);
+            }
+            begun += 1;
+        }
+        found
     }
 
     fn write(&self, segments: &[Segment], choice: Choice) -> Vec<u8> {
@@ -403,28 +399,6 @@ impl<'p> Pieces<'p> {
     }
 }
 
-/// How dot segments may be resolved, where there are any.
-fn resolutions(
-    dots: bool,
-    empty: bool,
-    separators: Separators,
-) -> impl Iterator<Item = (Dots, Slashes)> {
-    let ways: &[Dots] = match (dots, separators.are_escaped()) {
-        (false, _) => &[],
-        (true, false) => &[Dots::Before],
-        (true, true) => &[Dots::Before, Dots::Afterwards, Dots::Twice],
-    };
-    let orders: &[Slashes] = if empty {
-        &[Slashes::CollapsedLast, Slashes::CollapsedFirst]
-    } else {
-        &[Slashes::CollapsedLast]
-    };
-    let resolved = ways
-        .iter()
-        .flat_map(|way| orders.iter().map(|order| (*way, *order)));
-    std::iter::once((Dots::Kept, Slashes::CollapsedLast)).chain(resolved)
-}
-
 fn is_dots(text: &[u8]) -> bool {
     matches!(text, b"." | b"..")
 }
@@ -471,7 +445,7 @@ mod tests {
     fn dot_segments_are_resolved_and_kept() {
         assert_eq!(readings("/internal/.."), ["/", "/internal/.."]);
         assert_eq!(readings("/a/./b"), ["/a/./b", "/a/b"]);
-        assert_eq!(readings("/a/x/../../y"), ["/a/x/../../y", "/y"]);
+        assert_eq!(readings("/a/x/../../y"), ["/a/x/../../y", "/a/x/y", "/y"]);
         assert_eq!(readings("/a/%2e%2e/z"), ["/a/%2e%2e/z", "/a/../z", "/z"]);
     }
 
@@ -494,6 +468,40 @@ mod tests {
     fn dots_are_resolved_before_escapes_separate_and_after() {
         let found = readings("/a%2fb/../c");
         assert_eq!(found, ["/a%2fb/../c", "/a/b/../c", "/a/c", "/c"]);
+    }
+
+    #[test]
+    fn plain_dots_and_those_that_decoding_brings_out_are_resolved_apart_and_in_either_order() {
+        let plain_kept = "/../a/private/f";
+        for path in ["/../a/b/..%2fprivate/f", "/../a/b/%2e%2e/private/f"] {
+            assert!(
+                readings(path).contains(&plain_kept.to_owned()),
+                "{path}: {:?}",
+                readings(path)
+            );
+        }
+        // Each of the two kept and resolved, and both with one or the other first.
+        let found = readings("/a/x/%2e%2e/../b");
+        for reading in ["/a/x/../../b", "/a/x/b", "/a/../b", "/b"] {
+            assert!(found.contains(&reading.to_owned()), "{reading}: {found:?}");
+        }
+        let found = readings("/a%2fb/../x/..%2fc");
+        for reading in ["/c", "/a/c", "/x/../c", "/a/b/../c"] {
+            assert!(found.contains(&reading.to_owned()), "{reading}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn the_first_dot_segments_may_be_names_while_those_behind_are_resolved() {
+        for (path, reading) in [
+            ("/../a/b/../private/f", "/../a/private/f"),
+            ("/../a/./b/..%2fprivate/f", "/../a/private/f"),
+            ("/%2e%2e/a//b/../private", "/../a/private"),
+            ("/../../../a/./private", "/../../../a/private"),
+        ] {
+            let found = readings(path);
+            assert!(found.contains(&reading.to_owned()), "{path}: {found:?}");
+        }
     }
 
     #[test]
