@@ -368,6 +368,8 @@ mod tests {
     use crate::telemetry::metrics::Metrics;
     use crate::telemetry::traffic_labels::Source;
 
+    use crate::reissue::scan::LONGEST_TOKEN;
+
     const NOW: u32 = 1_700_000_000;
     const APP_ID: &str = "970ca35de60c44645bbae8a215061b33";
     const OURS: &str = "5cfd2fd1755d40ecb72977518be15d3b";
@@ -671,6 +673,36 @@ mod tests {
                 assert_eq!(parsed.token.expire, 3600, "{before}");
                 assert_eq!(counted(&metrics, "replaced"), "1", "{before}");
                 assert_eq!(counted(&metrics, "error"), errors, "{before}");
+            }
+        }
+    }
+
+    #[test]
+    fn base64_of_any_length_around_a_token_hides_it_not() {
+        let long = token(TokenFormat::V007, OURS, "show", 86_400);
+        for before in [
+            0,
+            40_000,
+            LONGEST_TOKEN - 100,
+            LONGEST_TOKEN - 8,
+            LONGEST_TOKEN - 7,
+        ] {
+            let before = match before {
+                0 => String::new(),
+                length => format!("007eJx{}", "a".repeat(length)),
+            };
+            let behind = "a".repeat(2 * LONGEST_TOKEN);
+            let body = format!("\"{before}{long}/{behind}\"");
+            for size in [1000, body.len()] {
+                let (mut rewriter, metrics) = rewriter(false, 0);
+                let chunks: Vec<&[u8]> = body.as_bytes().chunks(size).collect();
+                let out = rewritten(&mut rewriter, &chunks);
+                let start = format!("\"{before}007");
+                assert!(
+                    out.starts_with(start.as_bytes())
+                        && out.ends_with(format!("/{behind}\"").as_bytes())
+                );
+                assert_eq!(counted(&metrics, "replaced"), "1", "{}", before.len());
             }
         }
     }

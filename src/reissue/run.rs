@@ -1,6 +1,6 @@
 //! One token's characters in a stream of bytes: read through the escapes of JSON, of JSON in JSON, of URLs and of HTML.
 //!
-//! Keeps true: at most [`LONGEST_WRITTEN`] bytes belong to one run; what can't be a token's beginning is given up after a
+//! Keeps true: at most [`LONGEST_WRITTEN`] bytes belong to one run, and a longer one is cut; what can't be a token's beginning is given up after a
 //! few bytes; where a chunk ends makes no difference.
 //! Must not know: where runs begin, what a token says.
 
@@ -13,6 +13,10 @@ const ESCAPED_IN_URLS: [u8; 3] = *b"+/=";
 
 /// How deep a URL stands in URLs at most: `%2B` is one, `%252B` two.
 const DEEPEST: u8 = 4;
+
+/// How far before the end of a run that becomes too long it is cut, if another token may begin there, in characters: several
+/// times an ordinary token.
+const OVERLAP: usize = 8192;
 
 /// How many digits HTML may number a character with at most: leading zeros are allowed.
 const MOST_DIGITS: u8 = 7;
@@ -141,6 +145,10 @@ pub(super) struct Reading {
     /// Bytes read, and how many of them are the run's.
     read: usize,
     accepted: usize,
+    /// Characters at the end that are one byte each, counted where the run becomes too long.
+    plain: usize,
+    /// Characters and bytes before the first place there at which another token may begin.
+    before_next: Option<(usize, usize)>,
 }
 
 /// Where in an escape sequence reading stands.
@@ -190,6 +198,8 @@ impl Reading {
             escape: Escape::None,
             read: 0,
             accepted: 0,
+            plain: 0,
+            before_next: None,
         }
     }
 
@@ -206,7 +216,7 @@ impl Reading {
     pub(super) fn go_on(&mut self, chunk: &[u8]) -> Read {
         for byte in chunk {
             if self.read >= LONGEST_WRITTEN {
-                return Read::Nothing { resume: self.read };
+                return self.cut();
             }
             self.read += 1;
             if self.quoted && self.read == 1 {
@@ -217,11 +227,13 @@ impl Reading {
                 Step::Reads => {}
                 Step::Takes(character, percent) if self.takes(character) => {
                     self.spelling.note(character, percent);
+                    let bytes = self.read - self.accepted;
                     self.accepted = self.read;
+                    if self.is_long() {
+                        self.look_for_next(bytes);
+                    }
                 }
-                Step::Takes(..) if self.token.len() >= LONGEST_TOKEN => {
-                    return Read::Nothing { resume: self.read };
-                }
+                Step::Takes(..) if self.token.len() >= LONGEST_TOKEN => return self.cut(),
                 Step::Takes(..) => return Read::Nothing { resume: 1 },
                 Step::Ends => {
                     self.spelling.is_string =
@@ -246,6 +258,36 @@ impl Reading {
         Read::Run {
             start: usize::from(self.quoted && !self.spelling.is_string),
             end: self.accepted,
+        }
+    }
+
+    fn is_long(&self) -> bool {
+        self.token.len() > LONGEST_TOKEN - OVERLAP || self.read > LONGEST_WRITTEN - OVERLAP
+    }
+
+    /// Remembers where another token may begin, if the last character's bytes complete the first such place.
+    fn look_for_next(&mut self, bytes: usize) {
+        self.plain = if bytes == 1 { self.plain + 1 } else { 0 };
+        let begins = self.token.ends_with(b"007") || self.token.ends_with(b"006");
+        if begins && self.plain >= VERSION && self.before_next.is_none() {
+            self.before_next = Some((self.token.len() - VERSION, self.accepted - VERSION));
+        }
+    }
+
+    /// The run becomes too long: no token is, but one may begin it, and another one go beyond its end.
+    fn cut(&mut self) -> Read {
+        self.token.truncate(LONGEST_TOKEN);
+        let zeros = self.token.iter().rev().take(2);
+        // A beginning may be half here.
+        let zeros = zeros.take_while(|character| **character == b'0').count();
+        let zeros = zeros.min(self.plain);
+        let nearly_all = (self.token.len() - zeros, self.accepted - zeros);
+        let (characters, bytes) = self.before_next.unwrap_or(nearly_all);
+        self.token.truncate(characters);
+        self.accepted = bytes;
+        match self.finish() {
+            Read::Nothing { .. } => Read::Nothing { resume: self.read },
+            run => run,
         }
     }
 

@@ -1,8 +1,8 @@
 //! Finds in a stream of bytes whatever looks like an Agora token, wherever it stands and wherever it is cut.
 //!
 //! Keeps true: what comes out, put together again, is what went in; only what may yet be a token is held back, at most
-//! [`LONGEST_WRITTEN`] bytes of it; every byte is read by one run at most, and by a few that fail at once; a body without
-//! tokens costs one search for three short patterns, and no copy.
+//! [`LONGEST_WRITTEN`] bytes of it; every byte is read by one run at most, by a few that fail at once, and a
+//! few again where a run was too long; a body without tokens costs one search for three short patterns, and no copy.
 //! Must not know: what a token says.
 //!
 //! The scan doesn't count quotes, so that bytes that aren't JSON (an event stream, a script, a broken body) don't derail
@@ -528,14 +528,45 @@ mod tests {
     }
 
     #[test]
-    fn a_run_longer_than_any_token_passes() {
+    fn a_run_longer_than_any_token_is_cut_before_the_next_one() {
         let fits = format!("\"007eJx{}\"", "a".repeat(LONGEST_TOKEN - 6));
-        let longer = format!("\"007eJx{}\"", "a".repeat(LONGEST_TOKEN - 5));
-        let escaped = format!("\"007eJx{}\"", "\\u0061".repeat(LONGEST_WRITTEN / 6 + 1));
         assert_eq!(tokens(&fits).len(), 1);
-        for body in [longer, escaped] {
-            let pieces = scanned(&body.as_bytes().chunks(1000).collect::<Vec<_>>());
-            assert_eq!(joined(pieces), [Piece::Text(body.into())]);
+        let first = |length: usize| format!("007eJx{}", "a".repeat(length - 6));
+        let next = format!("007eJx{}", "b".repeat(1000));
+        let escaped = format!("007eJx{}", "\\u0061".repeat(LONGEST_WRITTEN / 6 + 1));
+        for (body, expected) in [
+            (first(LONGEST_TOKEN + 1), vec![first(LONGEST_TOKEN)]),
+            (first(LONGEST_TOKEN * 2), vec![first(LONGEST_TOKEN)]),
+            (
+                first(LONGEST_TOKEN - 500) + &next + &"c".repeat(LONGEST_TOKEN),
+                vec![
+                    first(LONGEST_TOKEN - 500),
+                    next.clone() + &"c".repeat(LONGEST_TOKEN - next.len()),
+                ],
+            ),
+            (escaped, vec![first((LONGEST_WRITTEN - 7) / 6 + 6)]),
+        ] {
+            for quote in ["\"", ""] {
+                let body = format!("{quote}{body}{quote}");
+                for size in [1000, body.len()] {
+                    let pieces = scanned(&body.as_bytes().chunks(size).collect::<Vec<_>>());
+                    let written: Vec<u8> = pieces
+                        .iter()
+                        .flat_map(|piece| piece.written().to_vec())
+                        .collect();
+                    assert!(written == body.as_bytes());
+                    let found = pieces.into_iter().filter_map(|piece| match piece {
+                        Piece::Suspect(suspect) => Some(suspect.token),
+                        Piece::Text(_) => None,
+                    });
+                    let found: Vec<String> = found.collect();
+                    assert!(
+                        found == expected,
+                        "{:?}",
+                        found.iter().map(String::len).collect::<Vec<_>>()
+                    );
+                }
+            }
         }
     }
 
