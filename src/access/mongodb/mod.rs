@@ -28,6 +28,13 @@ use crate::config::model::Mongodb;
 /// How many silences in a row a client may have. The breaker asks a silent database once a second.
 const MOST_SILENCES: u32 = 8;
 
+/// What is left of a question's time when the driver gives up choosing a server and the server gives up working: time to
+/// say why, before who asked stops listening. A tenth of the time at most.
+const TO_SAY_WHY: Duration = Duration::from_millis(250);
+
+/// What a server answers whose time for a question is over (`MaxTimeMSExpired`).
+const TIME_IS_OVER: i32 = 50;
+
 /// Connections to each server at most; single flight and short caches need few.
 const POOL: u32 = 32;
 
@@ -92,7 +99,7 @@ impl Database {
         })?;
         let timeout = self.config.timeout;
         options.app_name.get_or_insert_with(|| "renewd".to_owned());
-        options.server_selection_timeout = Some(timeout);
+        options.server_selection_timeout = Some(self.patience());
         options.connect_timeout.get_or_insert(timeout);
         options.max_pool_size = Some(options.max_pool_size.unwrap_or(POOL).clamp(1, POOL));
         // The app writes to the primary; what a secondary says may be of a moment ago.
@@ -117,9 +124,10 @@ impl Database {
         self.lock().silences = 0;
     }
 
-    /// How long the server may work on one question.
+    /// How long the driver may look for a server, and the server work on one question.
     pub(super) fn patience(&self) -> Duration {
-        self.config.timeout
+        let timeout = self.config.timeout;
+        timeout.saturating_sub(TO_SAY_WHY.min(timeout / 10))
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
@@ -137,6 +145,7 @@ impl fmt::Debug for Database {
 fn failure(error: &mongodb::error::Error) -> Failure {
     use mongodb::error::ErrorKind;
     match &*error.kind {
+        ErrorKind::Command(refused) if refused.code == TIME_IS_OVER => Failure::Silent(kind(error)),
         ErrorKind::Command(_)
         | ErrorKind::BsonDeserialization(_)
         | ErrorKind::InvalidResponse { .. } => Failure::Wrong(kind(error)),
