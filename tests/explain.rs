@@ -144,7 +144,54 @@ fn a_source_without_an_answer_lets_holders_ride_through_and_nobody_else() {
             "subscriber",
         ];
         assert_eq!(verdict(&file, &asked, "stream"), expected);
+        let answer = explain(&file, &asked);
+        let said = text(&answer.stdout);
+        assert!(said.contains("(its file can't be used; "), "{said}");
     }
+}
+
+#[test]
+fn a_source_without_an_answer_says_why() {
+    let nobody = "http://127.0.0.1:1/streams/{channel}";
+    let renewd = Renewd::start(&Settings {
+        sources: Some(format!(
+            "[accounts]\nsource = \"none\"\n\n[streams]\nsource = \"http\"\nurl = \"{nobody}\"\n\n"
+        )),
+        ..Settings::default()
+    });
+    let file = configuration_at(&renewd, renewd.admin);
+    let answer = explain(&file, &["--subject", "ann", "--channel", "live_show"]);
+    let said = text(&answer.stdout);
+    let line = said.lines().find(|line| line.starts_with("stream"));
+    let line = line.unwrap_or_else(|| panic!("{said}"));
+    assert!(line.contains("no answer"), "{line}");
+    assert!(line.contains("refused"), "{line}");
+}
+
+#[test]
+fn who_may_not_read_the_daemons_secrets_may_ask_all_the_same() {
+    let renewd = Renewd::start(&Settings::default());
+    let file = configuration_at(&renewd, renewd.admin);
+    let written = fs::read_to_string(&file).unwrap();
+    let (before, after) = written.split_once("app_certificate = ").unwrap();
+    let (_, after) = after.split_once('\n').unwrap();
+    let elsewhere = "app_certificate_file = \"/nonexistent/certificate\"";
+    // Saved with a mistake elsewhere: why it isn't taken is what the operator wants to know.
+    let text_with_faults = format!("{before}{elsewhere}\n{after}\n[tokens]\nlifetime = 5\n");
+    private_file(std::path::Path::new(&file), &text_with_faults);
+    let answer = explain(&file, &["--subject", "ann", "--channel", "live_show"]);
+    assert_eq!(answer.status.code(), Some(0), "{}", text(&answer.stderr));
+
+    let (before, after) = written.split_once("token_file = \"admin-token\"").unwrap();
+    let unreadable = format!("{before}token_file = \"hunter2\"{after}");
+    private_file(std::path::Path::new(&file), &unreadable);
+    let answer = explain(&file, &["--subject", "ann", "--channel", "live_show"]);
+    assert_eq!(answer.status.code(), Some(78));
+    let said = text(&answer.stderr);
+    assert!(
+        said.contains("admin.token_file") && !said.contains("hunter2"),
+        "{said}"
+    );
 }
 
 #[test]

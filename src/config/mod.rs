@@ -115,12 +115,12 @@ pub fn log_format(origin: &Path, environment: &impl Environment) -> LogFormat {
     text.map_or(LogFormat::Auto, validate::log_format)
 }
 
-/// Where the daemon of a file can be asked, and with what. What only its unit has isn't needed for that.
+/// Where the daemon of a file can be asked, and with what. The rest of the file may be wrong, or name what only the daemon
+/// may read: who asks why it is has to be told.
 pub fn admin(origin: &Path, environment: &impl Environment) -> Result<Admin, ConfigErrors> {
     let content = read(origin, environment)?;
     let text = utf8(&content, origin)?;
-    let validated = validate::validate(text, origin, environment, Strictness::Check)?;
-    Ok(validated.config.admin)
+    validate::admin(text, origin, environment)
 }
 
 fn read(path: &Path, environment: &impl Environment) -> Result<Zeroizing<Vec<u8>>, ConfigErrors> {

@@ -284,7 +284,8 @@ async fn account(
     let (age, says) = match looked {
         Err(no_answer) => {
             let stale = snapshot.config.accounts.stale_if_error;
-            (None, unanswered(no_answer, stale, standing, now))
+            let why = snapshot.accounts.lookups().and_then(|of| of.error());
+            (None, unanswered(no_answer, why, stale, standing, now))
         }
         Ok(answer) => {
             let age = now.elapsed.saturating_sub(answer.asked_at);
@@ -315,16 +316,27 @@ async fn account(
     rows.add("account", source, age, says);
 }
 
-fn unanswered(no_answer: NoAnswer, stale: Duration, standing: Option<Role>, now: Now) -> Says {
+/// `why` is the source's own reason; it holds no secret.
+fn unanswered(
+    no_answer: NoAnswer,
+    why: Option<String>,
+    stale: Duration,
+    standing: Option<Role>,
+    now: Now,
+) -> Says {
+    let why = why.map_or_else(String::new, |why| format!(" ({why})"));
     let failing = now.elapsed.saturating_sub(no_answer.since).as_secs();
     let failing = humantime::format_duration(Duration::from_secs(failing));
     if standing.is_some() && sources::rides_through(no_answer, stale, now) {
         Says::RidesThrough(format!(
-            "no answer for {failing}: a holder renews for {} in all, unless their login was refused or is of an older session",
+            "no answer for {failing}{why}: a holder renews for {} in all, unless their login was refused or is of an older session",
             humantime::format_duration(stale)
         ))
     } else {
-        Says::Refuses(Outcome::Unavailable, format!("no answer for {failing}"))
+        Says::Refuses(
+            Outcome::Unavailable,
+            format!("no answer for {failing}{why}"),
+        )
     }
 }
 
@@ -357,7 +369,9 @@ async fn stream(
         }
         Lookup::NoAnswer { since } => {
             let stale = snapshot.config.streams.stale_if_error;
-            let says = unanswered(NoAnswer { since }, stale, standing, now);
+            let streams = &snapshot.streams;
+            let why = streams.error().or_else(|| streams.doubt());
+            let says = unanswered(NoAnswer { since }, why, stale, standing, now);
             rows.add("stream", source, None, says);
             return standing.or(request.role);
         }

@@ -138,6 +138,16 @@ impl Streams {
         }
     }
 
+    /// Why it gives no answer; `None` while it does. Holds no secret.
+    pub fn error(&self) -> Option<String> {
+        match &self.source {
+            StreamSource::Table(table) => {
+                (!table.is_up()).then(|| "its file can't be used; the log says why".to_owned())
+            }
+            StreamSource::Asked(lookups) => lookups.error(),
+        }
+    }
+
     /// Why its answers may not be gone by in part, where that may be.
     pub fn doubt(&self) -> Option<String> {
         match &self.source {

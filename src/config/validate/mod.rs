@@ -28,8 +28,8 @@ use super::credentials::Secrets;
 use super::diagnostic::ConfigErrors;
 use super::environment::Environment;
 use super::model::{
-    AccountsSource, AuditSink, Config, Decision, DecisionMode, Log, LogFormat, LogLevel, Policy,
-    Sessions, StreamsSource,
+    AccountsSource, Admin, AuditSink, Config, Decision, DecisionMode, Log, LogFormat, LogLevel,
+    Policy, Sessions, StreamsSource,
 };
 use super::raw::{self, Item, Reader, Remarks, Table};
 
@@ -68,6 +68,30 @@ const EMPTY_HINT: &str =
     "an empty file isn't \"all defaults\": it may be half written. Start from config.example.toml";
 
 /// Reads `text` into the model, or says everything that is wrong with it.
+/// `[admin]` alone, for who asks a running daemon: whatever else the file says may be wrong, or out of reach.
+pub(super) fn admin(
+    text: &str,
+    origin: &Path,
+    environment: &dyn Environment,
+) -> Result<Admin, ConfigErrors> {
+    let tree = raw::parse(text, origin, EMPTY_HINT)?;
+    let reader = Reader::new(text, origin, &tree);
+    let secrets = Secrets {
+        environment,
+        origin,
+        strictness: Strictness::Check,
+        files: RefCell::default(),
+    };
+    let table = reader.root().table("admin");
+    // Nothing is surveyed: a secret put in its place must not be shown.
+    if let Some(item) = table.item("token_file") {
+        item.hide();
+    }
+    let admin = server::admin(&table, &secrets);
+    reader.finish()?;
+    Ok(admin)
+}
+
 pub(super) fn validate(
     text: &str,
     origin: &Path,
