@@ -485,6 +485,40 @@ fn a_killed_database_keeps_nobody_from_starting_a_stream_or_watching_one() {
 }
 
 #[test]
+fn an_owner_field_mistyped_keeps_no_broadcaster_from_starting() {
+    let app = start(Version::Four);
+    let mongo = Mongo::start();
+    let stream = mongodb::bson::doc! { "agoraChannelName": CHANNEL, "astrologerId": ASTROLOGER, "isLive": true };
+    mongo.insert("live", "livestreams", vec![stream]);
+    let uri = mongo.uri("live");
+    let started = |owner_field: &str| {
+        let of_database = database::settings(&uri, &app, "");
+        let renewd = Renewd::start(&Settings {
+            sources: Some(format!(
+                "[mongodb]\nuri = \"{uri}\"\n\n[accounts]\nsource = \"none\"\n\n\
+                 [streams]\nsource = \"mongodb\"\nowner_field = \"{owner_field}\"\n\n"
+            )),
+            tables: format!("{}{}", of_database.tables, rules()),
+            token: "zero_uid = \"allow\"".to_owned(),
+            ..of_database
+        });
+        let of = |user: &str| {
+            let login = app.login(user);
+            token_in(&ask(&renewd, "POST", "/api/live/start", &login, ""))
+        };
+        (of(ASTROLOGER), renewd)
+    };
+    // As the source says nothing of owners, the rule that trusts the backend does; a list's rule doesn't.
+    let (token, renewd) = started("astrologerID");
+    is_short(&app, &token, 4);
+    let login = app.login(ASTROLOGER);
+    let listed = ask(&renewd, "GET", PUBLISHERS, &login, "");
+    assert_eq!(token_in(&listed), Value::Null);
+    let (token, _renewd) = started("astrologerId");
+    is_short(&app, &token, 4);
+}
+
+#[test]
 fn who_was_refused_gets_nothing_while_the_source_that_refused_is_silent() {
     let app = start(Version::Four);
     let fan = "65f000000000000000000003";
