@@ -114,7 +114,9 @@ pub struct SourceStatus {
     pub up: bool,
     /// Why it doesn't; holds no secret.
     pub error: Option<String>,
-    /// Which of its fields it may only look for in the wrong place, while it answers; holds no secret.
+    /// Which of its fields it may only look for in the wrong place, while it answers; holds no secret. Left out where
+    /// there is no doubt.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub doubt: Option<String>,
     /// When the first lookup failed since the source last answered, RFC 3339.
     pub down_since: Option<String>,
