@@ -1,6 +1,6 @@
 //! renewd: a sidecar that answers Agora token requests and forwards everything else.
 //!
-//! The map, from the outside in; imports go one way, top to bottom (`tests/layering.rs` holds it):
+//! The map, from the outside in; imports go one way, top to bottom (`tests/house/layering.rs` holds it):
 //!
 //! | module | what |
 //! |---|---|

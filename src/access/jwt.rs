@@ -1,6 +1,6 @@
 //! Who is calling: JSON Web Tokens (RFC 7519), signed with a shared secret or a private key.
 //!
-//! Keeps true: where nothing is configured, verdicts equal Node's `jsonwebtoken` 9 (`tests/jwt_parity.rs`). The allow-list
+//! Keeps true: where nothing is configured, verdicts equal Node's `jsonwebtoken` 9 (`tests/logins/jwt_parity.rs`). The allow-list
 //! and the keys decide, never the token's header. Nothing of a token is interpreted before its signature verified, but its
 //! header. Work is linear in the token's length, which the header limit bounds.
 //! Must not know: channels, roles, how a refusal is written.

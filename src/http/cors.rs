@@ -1,7 +1,7 @@
 //! Which of our own answers a browser may show to another site's page: `[cors]`.
 //!
 //! Keeps true: the headers are those that npm's `cors`, in front of the backend's routes, writes for the same list and
-//! the same `Origin` (`tests/cors.rs` holds it against the real one). Preflights are the backend's to answer.
+//! the same `Origin` (`tests/forwarding/cors.rs` holds it against the real one). Preflights are the backend's to answer.
 //! Must not know: configuration files, which answers are ours.
 
 use http::header::{

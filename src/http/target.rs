@@ -2,7 +2,7 @@
 //! forwarded.
 //!
 //! Keeps true: whatever Express 4 or 5 would route to the handler of an owned path is never [`Match::Foreign`]
-//! (`tests/spellings.rs` holds it against both). A plainly spelled target costs no allocation.
+//! (`tests/forwarding/spellings.rs` holds it against both). A plainly spelled target costs no allocation.
 //! Must not know: methods, headers, configuration, how a path is read (`readings`).
 
 use http::Uri;

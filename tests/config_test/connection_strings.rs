@@ -8,9 +8,9 @@ use std::process::{Command, Stdio};
 use renewd::config::Loaded;
 use serde_json::Value;
 
-use super::environment::FixedEnvironment;
-use super::npm;
 use super::{ConfigErrors, base_without, compare, load_with};
+use crate::environment::FixedEnvironment;
+use crate::support::npm;
 
 const STRINGS: &str = include_str!("connection_strings.txt");
 

@@ -8,8 +8,8 @@ use renewd::config::diff::{Changes, changes};
 use renewd::config::keys::BUILT;
 use renewd::config::model::Config;
 
-use super::environment::FixedEnvironment;
 use super::{base_and, base_without, fixtures, load, load_with};
+use crate::environment::FixedEnvironment;
 
 /// Values that some key takes, most of them in the place of another one.
 const CANDIDATES: [&str; 32] = [

@@ -15,8 +15,8 @@ use renewd::config::secret::Secret;
 use renewd::public_key::PublicKey;
 use serde_json::{Value, json};
 
-use super::npm;
 use super::table::{NOW, Row, Token, Verdict};
+use crate::support::npm;
 
 /// What we say: the subject, or why not.
 pub fn ours(token: &str, row: &Row) -> Result<String, JwtError> {

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use serde_json::Value;
 use tokio::sync::watch;
 
-use super::support::{Backend, Wire, ok, within};
+use crate::support::plane::{Backend, Wire, ok, within};
 
 /// See the module.
 pub struct KeyServer {

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use super::npm;
+use crate::support::npm;
 
 /// A key pair, both halves PEM.
 #[derive(Clone)]

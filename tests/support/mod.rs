@@ -7,17 +7,31 @@ pub mod ask;
 pub mod conversation;
 pub mod database;
 pub mod express;
+pub mod frames;
+pub mod hostile_mongo;
 pub mod lifecycle;
 pub mod machine;
 pub mod messages;
 pub mod mongo;
 pub mod node;
 pub mod npm;
+pub mod plane;
 pub mod python;
 pub mod raw;
 pub mod renewd;
 pub mod scripted;
+pub mod service_manager;
+pub mod source;
 pub mod spellings;
 pub mod targets;
 pub mod timed;
+pub mod tls;
+pub mod topology;
 pub mod wire;
+
+/// The name by which the test harness knows a test function of the module with this `module_path!()`: a test that starts
+/// its own program again has to ask for itself by it.
+pub fn test_name(module: &str, test: &str) -> String {
+    let (_, module) = module.split_once("::").expect("a module of a test program");
+    format!("{module}::{test}")
+}

@@ -26,9 +26,9 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
-use crate::plane::{Wire, within};
-use crate::support::renewd::{Renewd, Settings};
-use crate::tls::{Authority, NAME, connect};
+use super::plane::{Wire, within};
+use super::renewd::{Renewd, Settings};
+use super::tls::{Authority, NAME, connect};
 
 /// How the client comes in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use super::support::messages;
-use super::support::node::{Node, nobody, servers};
-use super::support::renewd::{Renewd, Settings};
-use super::support::wire::Wire;
 use super::up;
+use crate::support::messages;
+use crate::support::node::{Node, nobody, servers};
+use crate::support::renewd::{Renewd, Settings};
+use crate::support::wire::Wire;
 
 /// A client of socket.io's polling transport that opens a new connection for each request, as a phone may.
 struct Session {

@@ -1,6 +1,6 @@
 //! The JWS compact serialization (RFC 7515 §7.1), as leniently as Node's `jws` reads it.
 //!
-//! Keeps true: what is accepted here and what `jws` 4 accepts are the same texts; `tests/jwt_parity.rs` holds it.
+//! Keeps true: what is accepted here and what `jws` 4 accepts are the same texts; `tests/logins/jwt_parity.rs` holds it.
 //! Must not know: keys and claims.
 
 use std::borrow::Cow;

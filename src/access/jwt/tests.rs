@@ -34,7 +34,7 @@ fn config(keys: &[JwtKey]) -> Jwt {
     }
 }
 
-/// Signs with the code under test; that it signs as others do is `tests/jwt_parity.rs`'s to show.
+/// Signs with the code under test; that it signs as others do is `tests/logins/jwt_parity.rs`'s to show.
 fn token(header: &[u8], payload: &[u8], algorithm: JwtAlgorithm, secret: &str) -> String {
     let signed = [header, payload].map(|part| URL_SAFE_NO_PAD.encode(part));
     let signed = signed.join(".");

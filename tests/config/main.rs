@@ -1,0 +1,11 @@
+//! The configuration: what is read, what is refused, and what the examples say.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
+
+mod config;
+mod config_example;
+#[path = "../config_test/environment.rs"]
+mod environment;
+mod streams_beside_configuration;
+#[path = "../support/mod.rs"]
+mod support;

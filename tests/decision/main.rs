@@ -1,0 +1,17 @@
+//! The token endpoints: who gets a token, and what everybody else is told.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
+
+mod authorize_hook;
+mod decision_modes;
+mod decision_order;
+mod decision_rows;
+mod explain;
+mod main_job;
+mod malformed_input;
+mod rate_limits;
+mod renewals;
+#[path = "../support/mod.rs"]
+mod support;
+mod token_answers;
+mod token_bodies;

@@ -1,0 +1,408 @@
+//! What happens when a backend or a client breaks off, is slow, or isn't there.
+
+use crate::support::plane;
+
+use std::time::Duration;
+
+use crate::support::plane::{Backend, Proxy, Setup, get, ok, within};
+use renewd::http::body::{Ending, Finished};
+use renewd::transport::Transport;
+
+const SHORT: Duration = Duration::from_millis(200);
+
+/// A proxy with one idle connection to the backend, and both ends of it.
+async fn warm(backend: &Backend, setup: Setup) -> (Proxy, plane::Wire, plane::Wire) {
+    let proxy = Proxy::start(backend.address(), setup);
+    let mut client = proxy.connect().await;
+    client.send(get("/warm")).await;
+    let mut server = backend.accept().await;
+    server.head().await;
+    server.send(ok("w")).await;
+    client.until("\r\n\r\nw").await;
+    (proxy, client, server)
+}
+
+#[tokio::test]
+async fn a_refused_connection_is_an_error_of_its_own() {
+    let backend = Backend::start().await;
+    let address = backend.address();
+    drop(backend);
+    let proxy = Proxy::start(address, Setup::default());
+    let mut client = proxy.connect().await;
+    client.send(get("/")).await;
+    assert!(
+        client
+            .until("ConnectFailed")
+            .await
+            .starts_with("HTTP/1.1 502 ")
+    );
+}
+
+#[tokio::test]
+async fn an_answer_to_a_body_that_nobody_reads_arrives_and_announces_the_close() {
+    let backend = Backend::start().await;
+    let address = backend.address();
+    drop(backend);
+    let proxy = Proxy::start(address, Setup::default());
+    let mut client = proxy.connect().await;
+    client
+        .send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n")
+        .await;
+    client.send(vec![0; 200_000]).await;
+    let answer = client.rest().await;
+    assert!(answer.contains("connection: close\r\n"), "{answer:?}");
+    assert!(answer.ends_with("ConnectFailed"), "{answer:?}");
+}
+
+#[tokio::test]
+async fn an_idle_connection_closed_by_the_backend_costs_no_request() {
+    for request in [
+        get("/again"),
+        "POST /again HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\na".to_owned(),
+    ] {
+        let backend = Backend::start().await;
+        let (_proxy, mut client, server) = warm(&backend, Setup::default()).await;
+        // Closed, and at once asked for again: whichever is seen first.
+        drop(server);
+        client.send(&request).await;
+        let mut server = backend.accept().await;
+        assert!(server.head().await.contains(" /again "));
+        server.send(ok("b")).await;
+        client.until("\r\n\r\nb").await;
+    }
+}
+
+#[tokio::test]
+async fn a_bodiless_request_is_repeated_if_a_used_connection_dies_under_it() {
+    let backend = Backend::start().await;
+    let (proxy, mut client, mut server) = warm(&backend, Setup::default()).await;
+    client.send(get("/raced")).await;
+    server.head().await;
+    drop(server);
+    let mut server = backend.accept().await;
+    assert!(server.head().await.starts_with("GET /raced "));
+    server.send(ok("b")).await;
+    client.until("\r\n\r\nb").await;
+    assert_eq!(*proxy.log.retries.lock().unwrap(), 1);
+}
+
+#[tokio::test]
+async fn it_is_not_repeated_twice() {
+    let backend = Backend::start().await;
+    let (proxy, mut client, mut server) = warm(&backend, Setup::default()).await;
+    client.send(get("/raced")).await;
+    server.head().await;
+    drop(server);
+    let mut server = backend.accept().await;
+    server.head().await;
+    drop(server);
+    assert!(
+        client
+            .until("ConnectionLost")
+            .await
+            .starts_with("HTTP/1.1 502 ")
+    );
+    assert_eq!(*proxy.log.retries.lock().unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_request_that_may_have_been_acted_on_is_never_repeated() {
+    for request in [
+        "POST /once HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n",
+        "POST /once HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\na",
+        "PUT /once HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\na",
+    ] {
+        let backend = Backend::start().await;
+        let (proxy, mut client, mut server) = warm(&backend, Setup::default()).await;
+        client.send(request).await;
+        server.head().await;
+        drop(server);
+        assert!(
+            client
+                .until("ConnectionLost")
+                .await
+                .starts_with("HTTP/1.1 502 "),
+            "{request:?}"
+        );
+        assert_eq!(*proxy.log.retries.lock().unwrap(), 0);
+        assert!(backend.is_untouched().await);
+    }
+}
+
+#[tokio::test]
+async fn a_response_that_has_begun_is_never_repeated() {
+    let backend = Backend::start().await;
+    let (proxy, mut client, mut server) = warm(&backend, Setup::default()).await;
+    client.send(get("/")).await;
+    server.head().await;
+    server.send("HTTP/1.1 200 OK\r\nCont").await;
+    drop(server);
+    assert!(
+        client
+            .until("BadResponse")
+            .await
+            .starts_with("HTTP/1.1 502 ")
+    );
+    assert_eq!(*proxy.log.retries.lock().unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_backend_that_does_not_answer_in_time_is_given_up_and_its_connection_closed() {
+    let backend = Backend::start().await;
+    let setup = Setup {
+        response_timeout: SHORT,
+        ..Setup::default()
+    };
+    let proxy = Proxy::start(backend.address(), setup);
+    let mut client = proxy.connect().await;
+    client.send(get("/")).await;
+    let mut server = backend.accept().await;
+    server.head().await;
+    assert!(
+        client
+            .until("ResponseTimeout")
+            .await
+            .starts_with("HTTP/1.1 504 ")
+    );
+    assert_eq!(server.rest().await, "");
+    // The client's connection goes on.
+    client.send(get("/next")).await;
+    let mut server = backend.accept().await;
+    server.head().await;
+    server.send(ok("b")).await;
+    client.until("\r\n\r\nb").await;
+}
+
+#[tokio::test]
+async fn the_time_to_answer_starts_when_the_request_has_ended() {
+    let backend = Backend::start().await;
+    let setup = Setup {
+        response_timeout: SHORT * 2,
+        ..Setup::default()
+    };
+    let proxy = Proxy::start(backend.address(), setup);
+    let mut client = proxy.connect().await;
+    client
+        .send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n")
+        .await;
+    let mut server = backend.accept().await;
+    server.head().await;
+    let begun = renewd::clock::timer_now();
+    let mut ticks = tokio::time::interval(SHORT);
+    for byte in ["h", "e", "l", "l", "o"] {
+        ticks.tick().await;
+        client.send(byte).await;
+        server.exactly(1).await;
+    }
+    assert!(begun.elapsed() > SHORT * 2);
+    server.send(ok("late")).await;
+    assert!(client.until("late").await.starts_with("HTTP/1.1 200 "));
+}
+
+#[tokio::test]
+async fn a_backend_that_breaks_off_cuts_the_client_after_what_it_had_sent() {
+    for head in [
+        "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
+    ] {
+        let backend = Backend::start().await;
+        let proxy = Proxy::start(backend.address(), Setup::default());
+        let mut client = proxy.connect().await;
+        client.send(get("/")).await;
+        let mut server = backend.accept().await;
+        server.head().await;
+        server.send(head).await;
+        drop(server);
+        let answer = client.rest().await;
+        assert!(answer.contains("abc"), "{answer:?}");
+        assert!(!answer.ends_with("0\r\n\r\n"));
+        let broken = Finished {
+            bytes: 3,
+            ending: Ending::Broken,
+        };
+        proxy
+            .log
+            .wait("the end being reported", |log| {
+                *log.finished.lock().unwrap() == [broken]
+            })
+            .await;
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_before_the_answer_takes_the_backend_request_with_it() {
+    let backend = Backend::start().await;
+    let proxy = Proxy::start(backend.address(), Setup::default());
+    let mut client = proxy.connect().await;
+    client.send(get("/")).await;
+    let mut server = backend.accept().await;
+    server.head().await;
+    drop(client);
+    assert_eq!(server.rest().await, "");
+}
+
+#[tokio::test]
+async fn a_client_that_resets_takes_the_backend_request_with_it() {
+    let backend = Backend::start().await;
+    let proxy = Proxy::start(backend.address(), Setup::default());
+    let mut client = proxy.connect().await;
+    client.send(get("/")).await;
+    let mut server = backend.accept().await;
+    server.head().await;
+    let Transport::Tcp(socket) = &client.stream else {
+        unreachable!("connected by TCP");
+    };
+    socket2::SockRef::from(socket)
+        .set_linger(Some(Duration::ZERO))
+        .unwrap();
+    drop(client);
+    assert_eq!(server.rest().await, "");
+    // Not half-closed: gone.
+    server.send("HTTP/1.1 200 OK\r\n").await;
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_a_stream_ends_it_at_the_backend() {
+    let backend = Backend::start().await;
+    let proxy = Proxy::start(backend.address(), Setup::default());
+    let mut client = proxy.connect().await;
+    client.send(get("/events")).await;
+    let mut server = backend.accept().await;
+    server.head().await;
+    server
+        .send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n")
+        .await;
+    client.until("data: 1\n\n").await;
+    drop(client);
+    assert_eq!(server.rest().await, "");
+    drop(server);
+    proxy
+        .log
+        .wait("the end being reported", |log| {
+            log.finished.lock().unwrap().len() == 1
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_in_the_middle_of_its_body_closes_the_backend_connection() {
+    let backend = Backend::start().await;
+    let proxy = Proxy::start(backend.address(), Setup::default());
+    let mut client = proxy.connect().await;
+    client
+        .send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc")
+        .await;
+    let mut server = backend.accept().await;
+    server.head().await;
+    server.exactly(3).await;
+    drop(client);
+    assert_eq!(server.rest().await, "");
+}
+
+#[tokio::test]
+async fn a_request_that_breaks_off_at_once_reaches_the_backend_as_far_as_it_came() {
+    let backend = Backend::start().await;
+    let proxy = Proxy::start(backend.address(), Setup::default());
+    let mut client = proxy.connect().await;
+    // All of it, and the end, are there before the backend is.
+    client
+        .send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nsome of it")
+        .await;
+    drop(client);
+    let mut server = backend.accept().await;
+    assert!(server.head().await.contains("content-length: 1000\r\n"));
+    assert_eq!(server.rest().await, "some of it");
+}
+
+#[tokio::test]
+async fn a_client_that_only_stops_sending_still_gets_its_answer() {
+    let backend = Backend::start().await;
+    let proxy = Proxy::start(backend.address(), Setup::default());
+    let mut client = proxy.connect().await;
+    client
+        .send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\na")
+        .await;
+    client.half_close().await;
+    let mut server = backend.accept().await;
+    server.head().await;
+    // The backend is told, as it would be without us.
+    assert_eq!(server.rest().await, "a");
+    server.send(ok("all the same")).await;
+    assert!(client.rest().await.ends_with("\r\n\r\nall the same"));
+}
+
+#[tokio::test]
+async fn an_early_answer_is_passed_on_and_both_connections_close() {
+    let backend = Backend::start().await;
+    let proxy = Proxy::start(backend.address(), Setup::default());
+    let mut client = proxy.connect().await;
+    client
+        .send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\nabc")
+        .await;
+    let mut server = backend.accept().await;
+    server.head().await;
+    server.exactly(3).await;
+    server
+        .send("HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\n\r\nbig")
+        .await;
+    let answer = client.rest().await;
+    assert!(
+        answer.contains("connection: close\r\n") && answer.ends_with("big"),
+        "{answer:?}"
+    );
+    assert_eq!(server.rest().await, "");
+    // What the client goes on sending for a moment doesn't reset the answer away.
+    let _ = tokio::io::AsyncWriteExt::write_all(&mut client.stream, b"more").await;
+}
+
+#[tokio::test]
+async fn idle_backend_connections_are_closed_in_time() {
+    let backend = Backend::start().await;
+    let setup = Setup {
+        idle_timeout: SHORT,
+        ..Setup::default()
+    };
+    let (_proxy, _client, mut server) = warm(&backend, setup).await;
+    assert_eq!(server.rest().await, "");
+}
+
+#[tokio::test]
+async fn a_backend_that_announces_one_second_is_not_asked_again_on_that_connection() {
+    let backend = Backend::start().await;
+    let proxy = Proxy::start(backend.address(), Setup::default());
+    let mut client = proxy.connect().await;
+    client.send(get("/")).await;
+    let mut server = backend.accept().await;
+    server.head().await;
+    server
+        .send("HTTP/1.1 200 OK\r\nKeep-Alive: timeout=1\r\nContent-Length: 1\r\n\r\na")
+        .await;
+    client.until("\r\n\r\na").await;
+    assert_eq!(within("the close", server.rest()).await, "");
+}
+
+#[tokio::test]
+async fn a_slow_client_holds_the_backend_back() {
+    let backend = Backend::start().await;
+    let proxy = Proxy::start(backend.address(), Setup::default());
+    let mut client = proxy.connect().await;
+    client.send(get("/")).await;
+    let mut server = backend.accept().await;
+    server.head().await;
+    server
+        .send("HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n")
+        .await;
+    client.head().await;
+    // Nobody reads: what the backend gets rid of is bounded by the buffers on the way.
+    let chunk = vec![0; 1024 * 1024];
+    let mut sent = 0_usize;
+    while let Ok(written) = tokio::time::timeout(
+        SHORT * 2,
+        tokio::io::AsyncWriteExt::write(&mut server.stream, &chunk),
+    )
+    .await
+    {
+        sent += written.unwrap();
+        assert!(sent < 64 * 1024 * 1024, "no back-pressure");
+    }
+}

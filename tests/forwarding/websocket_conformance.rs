@@ -1,0 +1,94 @@
+//! The cases of autobahntestsuite against an echo server of the `ws` package: through renewd the same verdicts, close codes
+//! and frames as without it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+
+use crate::support::express::Express;
+use crate::support::python;
+use crate::support::renewd::{Renewd, Settings};
+use serde_json::Value;
+
+/// Framing, control frames, reserved bits, opcodes, fragments, UTF-8, closing, automatic fragments: all of them. Of the
+/// large messages (up to 16 MiB, whole, in fragments, in segments) and of compression, some of each kind.
+const CASES: &[&str] = &[
+    "1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "10.*", "9.1.6", "9.2.6", "9.3.5", "9.4.5",
+    "9.5.3", "9.6.3", "9.7.3", "9.8.3", "12.1.1", "12.2.3", "12.4.5", "13.1.1", "13.3.2", "13.5.3",
+];
+
+/// What the suite says about a case, and the frames that it got.
+#[derive(Debug, PartialEq)]
+struct Verdict {
+    behavior: Value,
+    closing: Value,
+    close_code: Value,
+    clean: Value,
+    frames: Value,
+}
+
+fn run(server: SocketAddr, reports: &Path) -> BTreeMap<String, Verdict> {
+    let packages = python::packages("websocket");
+    let output = Command::new("python3")
+        .arg(packages.join("bin/kosoku"))
+        .args(["--parallelism", "8", "--outdir"])
+        .arg(reports)
+        .args(CASES.iter().flat_map(|case| ["--include", case]))
+        .arg(server.to_string())
+        .env("PYTHONPATH", &packages)
+        .output()
+        .expect("python3");
+    let read = |name: &str| -> Value {
+        let text = std::fs::read(reports.join(name))
+            .unwrap_or_else(|error| panic!("{name}: {error}: {output:?}"));
+        serde_json::from_slice(&text).expect("JSON")
+    };
+    let index = read("index.json");
+    let agents = index.as_object().expect("agents");
+    let cases = agents.values().next().and_then(Value::as_object);
+    cases
+        .expect("cases")
+        .iter()
+        .map(|(case, summary)| {
+            let mut report = read(summary["reportfile"].as_str().expect("a file"));
+            let verdict = Verdict {
+                behavior: report["behavior"].take(),
+                closing: report["behaviorClose"].take(),
+                close_code: report["remoteCloseCode"].take(),
+                clean: report["wasClean"].take(),
+                frames: report["rxFrameStats"].take(),
+            };
+            (case.clone(), verdict)
+        })
+        .collect()
+}
+
+#[test]
+fn the_verdicts_of_autobahn_are_the_same_with_renewd_as_without() {
+    let echo = Express::echo();
+    let renewd = Renewd::start(&Settings {
+        backend: Some(echo.address),
+        ..Settings::default()
+    });
+    let reports = tempfile::tempdir().expect("a temporary directory");
+    let direct = run(echo.address, &reports.path().join("direct"));
+    let through = run(renewd.public, &reports.path().join("through"));
+    assert!(direct.len() > 250, "only {} cases", direct.len());
+    assert_eq!(
+        direct.keys().collect::<Vec<_>>(),
+        through.keys().collect::<Vec<_>>()
+    );
+    for (case, verdict) in &direct {
+        assert_eq!(verdict, &through[case], "case {case}");
+        assert_ne!(verdict.behavior, "FAILED", "case {case} without renewd");
+    }
+    renewd.eventually("no tunnel is left", |renewd| {
+        renewd
+            .metrics()
+            .lines()
+            .any(|line| line.starts_with("renewd_tunnels{") && line.ends_with(" 0"))
+    });
+}

@@ -1,0 +1,333 @@
+//! Imports go one way. The layers of `src/lib.rs`, held by reading every path that starts at the crate's root or climbs
+//! with `super`; what only tests import doesn't count.
+
+#![allow(clippy::unwrap_used, clippy::panic)] // a test fails by panicking
+
+use crate::support::source::{SourceFile, rust_files};
+
+/// From the outside in. A module may name those below its own line, and none beside it.
+const LAYERS: [&[&str]; 8] = [
+    &["main"],
+    &["cli"],
+    &["daemon"],
+    &["config", "net", "admin"],
+    &["service"],
+    &["live", "forward", "reissue"],
+    &["snapshot"],
+    &["access", "limit", "agora", "state", "ejection", "backends"],
+];
+
+/// Below every line: words that all share, and that may use each other.
+const VOCABULARY: [&str; 20] = [
+    "config::model",
+    "config::secret",
+    "agora::charset",
+    "http",
+    "http1",
+    "telemetry",
+    "transport",
+    "connect",
+    "fetch",
+    "tls",
+    "deadline",
+    "pace",
+    "der",
+    "descriptors",
+    "public_key",
+    "readiness",
+    "context",
+    "error",
+    "clock",
+    "role",
+];
+
+/// No IO, no clock, no randomness: byte-equal answers to equal questions.
+const PURE: [&str; 6] = [
+    "agora",
+    "http",
+    "http1",
+    "forward::retry",
+    "forward::demand",
+    "config::diff",
+];
+
+/// Bodies are streams: polled, and given back by a channel when they end; buffers are filled from sockets, and emptied into them.
+const NOT_PURE: [&str; 4] = [
+    "http::body",
+    "http::rewrite",
+    "http1::input",
+    "http1::output",
+];
+
+/// What a pure module never names. Addresses of `std::net` are values, and fine.
+const IMPURE: [&str; 20] = [
+    "tokio",
+    "std::fs",
+    "std::env",
+    "std::process",
+    "std::thread",
+    "std::io::stdin",
+    "std::os",
+    "TcpStream",
+    "TcpListener",
+    "UdpSocket",
+    "UnixStream",
+    "ToSocketAddrs",
+    "SystemTime",
+    "Instant",
+    "crate::clock",
+    "getrandom",
+    "rand",
+    "rustix",
+    "socket2",
+    "tracing",
+];
+
+/// `src/forward/retry.rs` is `forward::retry`, `src/live/mod.rs` is `live`.
+fn module(path: &str) -> String {
+    let path = path.strip_prefix("src/").unwrap();
+    let path = path.strip_suffix(".rs").unwrap();
+    path.strip_suffix("/mod").unwrap_or(path).replace('/', "::")
+}
+
+fn is_within(module: &str, parent: &str) -> bool {
+    module
+        .strip_prefix(parent)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+}
+
+/// The layer of a module by its full path, 0 outermost; `None` for the crate's root and what nobody placed.
+fn layer(module: &str) -> Option<usize> {
+    if VOCABULARY.iter().any(|word| is_within(module, word)) {
+        return Some(LAYERS.len());
+    }
+    LAYERS
+        .iter()
+        .position(|layer| layer.iter().any(|name| is_within(module, name)))
+}
+
+/// Whether `from` may name `to`, both full module paths.
+fn may_import(from: &str, to: &str) -> bool {
+    let top = |module: &str| module.split("::").next().unwrap_or_default().to_owned();
+    match (layer(from), layer(to)) {
+        (Some(own), Some(other)) if own == other => own == LAYERS.len() || top(from) == top(to),
+        (Some(own), Some(other)) => own < other,
+        _ => false,
+    }
+}
+
+/// Every module path that `file` names, absolute and at most two segments deep, with the line that does.
+fn imports(file: &SourceFile) -> Vec<(usize, String)> {
+    let own: Vec<String> = module(&file.path).split("::").map(str::to_owned).collect();
+    let mut found = Vec::new();
+    for (at, word) in words(&file.shipped) {
+        let preceded = file.shipped[..at].ends_with("::");
+        let base = match word {
+            _ if preceded => continue,
+            "crate" => Vec::new(),
+            "renewd" if own == ["main"] => Vec::new(),
+            // Only the first of `super::super`; `own` is the file's module, as long as it declares none inline.
+            "super" => own[..own.len() - 1].to_vec(),
+            _ => continue,
+        };
+        let line = 1 + file.shipped[..at].matches('\n').count();
+        let paths = expand(base, &file.shipped[at + word.len()..]);
+        // Nothing follows in `pub(crate)`.
+        let named = paths.iter().filter(|path| !path.is_empty());
+        found.extend(named.map(|path| (line, path.join("::"))));
+    }
+    found
+}
+
+fn words(code: &str) -> impl Iterator<Item = (usize, &str)> {
+    let is_word = |character: char| character.is_alphanumeric() || character == '_';
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        at += code[at..].find(is_word)?;
+        let start = at;
+        at += code[at..]
+            .find(|c: char| !is_word(c))
+            .unwrap_or(code.len() - at);
+        Some((start, &code[start..at]))
+    })
+}
+
+/// The paths that `base` followed by `rest` (`::a::b`, `::{a, b::{c, d}}` …) names.
+fn expand(base: Vec<String>, rest: &str) -> Vec<Vec<String>> {
+    let rest = rest.trim_start();
+    let Some(rest) = rest.strip_prefix("::").map(str::trim_start) else {
+        return vec![base];
+    };
+    if let Some(group) = rest.strip_prefix('{') {
+        return members(group)
+            .into_iter()
+            .flat_map(|member| expand(base.clone(), &format!("::{member}")))
+            .collect();
+    }
+    let Some((0, word)) = words(rest).next() else {
+        return vec![base]; // `*`
+    };
+    let mut path = base;
+    if word == "super" {
+        path.pop();
+    } else if word != "self" {
+        path.push(word.to_owned());
+    }
+    expand(path, &rest[word.len()..])
+}
+
+/// The comma-separated members of a group, up to its closing brace.
+fn members(group: &str) -> Vec<&str> {
+    let mut depth = 0_usize;
+    let mut start = 0;
+    let mut found = Vec::new();
+    for (at, character) in group.char_indices() {
+        match character {
+            '{' => depth += 1,
+            '}' if depth > 0 => depth -= 1,
+            '}' | ',' if depth == 0 => {
+                found.push(group[start..at].trim());
+                start = at + 1;
+                if character == '}' {
+                    break;
+                }
+            }
+            _ => {}
+        }
+    }
+    found.retain(|member| !member.is_empty());
+    found
+}
+
+#[test]
+fn imports_go_one_way() {
+    let mut wrong = Vec::new();
+    for file in rust_files("src") {
+        let own = module(&file.path);
+        if own == "lib" {
+            continue; // the map names everything
+        }
+        for (line, path) in imports(&file) {
+            if !may_import(&own, &path) {
+                wrong.push(format!("{}:{line} names {path}", file.path));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_module_has_its_place() {
+    let lost: Vec<_> = rust_files("src")
+        .iter()
+        .map(|file| module(&file.path))
+        .filter(|module| module != "lib" && layer(module).is_none())
+        .collect();
+    assert!(lost.is_empty(), "no layer for {lost:?}");
+}
+
+#[test]
+fn pure_modules_do_no_io_and_know_no_time_or_chance() {
+    let mut wrong = Vec::new();
+    for file in rust_files("src") {
+        let own = module(&file.path);
+        let listed = |list: &[&str]| list.iter().any(|parent| is_within(&own, parent));
+        if !listed(&PURE) || listed(&NOT_PURE) {
+            continue;
+        }
+        for impure in names_impure(&file.shipped) {
+            wrong.push(format!("{} names {impure}", file.path));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+fn names_impure(code: &str) -> Vec<&'static str> {
+    let is_word = |character: char| character.is_alphanumeric() || character == '_';
+    IMPURE
+        .into_iter()
+        .filter(|impure| {
+            code.match_indices(impure).any(|(at, _)| {
+                !code[..at].ends_with(is_word) && !code[at + impure.len()..].starts_with(is_word)
+            })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod the_reader {
+    use super::{imports, may_import, names_impure};
+    use crate::support::source::{SourceFile, blank, without_tests};
+
+    fn read(path: &str, text: &str) -> Vec<String> {
+        let code = blank(text);
+        let file = SourceFile {
+            path: path.to_owned(),
+            text: text.to_owned(),
+            shipped: without_tests(&code),
+            code,
+        };
+        imports(&file).into_iter().map(|(_, path)| path).collect()
+    }
+
+    #[test]
+    fn sees_through_groups_and_climbs_with_super() {
+        assert_eq!(
+            read(
+                "src/live/wire.rs",
+                "use crate::{clock::Clock, config::{model, secret::Secret}};\nuse super::super::net;\npub(crate) fn f() { super::decide(); crate::service::run() }"
+            ),
+            [
+                "clock::Clock",
+                "config::model",
+                "config::secret::Secret",
+                "net",
+                "live::decide",
+                "service::run"
+            ]
+        );
+    }
+
+    #[test]
+    fn passes_over_comments_literals_and_tests() {
+        let text = "// crate::net\n/* crate::net /* */ crate::net */\nconst A: &str = \"crate::net\"; const B: &str = r#\"\"crate::net\"#; const C: char = '\"';\nfn f<'a>() {}\n#[cfg(test)]\nmod tests { use crate::net; }\nuse crate::clock;";
+        assert_eq!(read("src/agora/mod.rs", text), ["clock"]);
+    }
+
+    #[test]
+    fn knows_the_direction() {
+        for (from, to) in [
+            ("main", "cli"),
+            ("cli::run", "daemon"),
+            ("daemon::build", "config::validate"),
+            ("service", "forward::pool"),
+            ("live::decide", "snapshot::Snapshot"),
+            ("access::jwt", "config::model"),
+            ("config::model", "config::secret"),
+            ("telemetry::audit", "role::Role"),
+            ("live::wire", "live::decide"),
+        ] {
+            assert!(may_import(from, to), "{from} → {to}");
+        }
+        for (from, to) in [
+            ("access::jwt", "snapshot"),
+            ("agora", "limit"),
+            ("live", "forward"),
+            ("net::connection", "config::validate"),
+            ("access::jwt", "config::validate"),
+            ("config::model", "config::raw"),
+            ("telemetry", "access"),
+            ("service", "daemon"),
+            ("agora", "nowhere"),
+        ] {
+            assert!(!may_import(from, to), "{from} → {to}");
+        }
+    }
+
+    #[test]
+    fn tells_chance_from_words_that_contain_it() {
+        assert!(names_impure("fn operand(brand: u8) {}").is_empty());
+        assert_eq!(names_impure("rand::random()"), ["rand"]);
+        assert_eq!(names_impure("use std::time::Instant;"), ["Instant"]);
+    }
+}

@@ -1,0 +1,11 @@
+//! The house itself: layers, conventions, and a README that keeps its promises.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
+
+mod conventions;
+#[path = "../config_test/environment.rs"]
+mod environment;
+mod layering;
+mod readme;
+#[path = "../support/mod.rs"]
+mod support;

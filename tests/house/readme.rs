@@ -1,0 +1,562 @@
+//! README.md is held to the code: what it names exists, what it shows loads, what it says is answered.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test that lacks something fails
+
+use crate::support;
+
+use crate::environment;
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Command;
+
+use crate::environment::FixedEnvironment;
+use crate::support::renewd::{
+    ADMIN_TOKEN, APP_CERTIFICATE, JWT_SECRET, Renewd, Settings, login, private_file, write_files,
+};
+use renewd::config;
+use renewd::config::keys::{BUILT, UNBUILT};
+use renewd::telemetry::labels::{Endpoint, Outcome, UnauthenticatedReason};
+use renewd::telemetry::metrics::families;
+use serde_json::Value;
+
+const README: &str = include_str!("../../README.md");
+const ALERTS: &str = include_str!("../../monitoring/alerts.yml");
+const EXAMPLE: &str = include_str!("../../config.example.toml");
+
+/// Paths that are not renewd's to answer: the backend's, and files.
+const NOT_OURS: [&str; 13] = [
+    // A token with more behind it.
+    "/007…/path",
+    "/start",
+    "/active",
+    "/:id",
+    "/join",
+    "/home",
+    "/tmp",
+    "/etc/nftables.conf",
+    "/etc/renewd/config.toml",
+    "/etc/renewd/environment",
+    "/var/lib/renewd",
+    // A spelling of an owned path, which `tests/forwarding/spellings.rs` is about.
+    "/api//live/token",
+    "//",
+];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The fenced blocks of a language.
+fn blocks(language: &str) -> Vec<String> {
+    let mut blocks = Vec::new();
+    let mut rest = README;
+    while let Some((_, after)) = rest.split_once("\n```") {
+        let (opening, after) = after.split_once('\n').unwrap();
+        let (block, after) = after.split_once("\n```").unwrap();
+        if opening == language {
+            blocks.push(block.to_owned());
+        }
+        rest = after;
+    }
+    blocks
+}
+
+/// What stands in backticks outside the blocks.
+fn names() -> BTreeSet<&'static str> {
+    let mut names = BTreeSet::new();
+    let mut in_block = false;
+    for line in README.lines() {
+        if line.starts_with("```") {
+            in_block = !in_block;
+        } else if !in_block {
+            let parts: Vec<&str> = line.split('`').collect();
+            assert!(parts.len() % 2 == 1, "a name is broken over lines: {line}");
+            names.extend(parts.into_iter().skip(1).step_by(2));
+        }
+    }
+    names
+}
+
+fn is_word(text: &str) -> bool {
+    let word = |byte: u8| byte.is_ascii_lowercase() || byte == b'_';
+    !text.is_empty() && text.bytes().all(word)
+}
+
+fn renewd(arguments: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_renewd"))
+        .args(arguments)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{arguments:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn the_two_commands_exist() {
+    let shown = blocks("sh");
+    assert!(
+        shown
+            .iter()
+            .any(|block| block == "cargo run --release -- demo")
+    );
+    assert!(shown.iter().any(|block| block == "tests/run"));
+    renewd(&["demo", "--help"]);
+    let mode = std::fs::metadata(root().join("tests/run"))
+        .unwrap()
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o111, 0o111, "tests/run is executable");
+}
+
+#[test]
+fn every_file_it_names_is_there() {
+    let text = blocks("sh").join("\n") + &names().into_iter().collect::<Vec<_>>().join("\n");
+    let ours = |word: &&str| {
+        ["systemd/", "monitoring/", "tests/", "config.example"]
+            .iter()
+            .any(|start| word.starts_with(start))
+    };
+    let files: Vec<&str> = text.split_whitespace().filter(ours).collect();
+    assert!(files.len() > 4, "{files:?}");
+    for file in files {
+        assert!(root().join(file).exists(), "{file}");
+    }
+}
+
+#[test]
+fn every_key_it_names_is_read() {
+    let tables: BTreeSet<&str> = BUILT
+        .iter()
+        .filter_map(|key| key.path.split('.').next())
+        .collect();
+    let mut found = 0;
+    for name in names() {
+        let key = name.split(" = ").next().unwrap();
+        let Some((table, _)) = key.split_once('.') else {
+            continue;
+        };
+        if !tables.contains(table) || !key.split('.').all(is_word) {
+            continue;
+        }
+        found += 1;
+        let inside = format!("{key}.");
+        let known = BUILT
+            .iter()
+            .any(|built| built.path == key || built.path.starts_with(&inside));
+        let refused = UNBUILT.iter().any(|unbuilt| unbuilt.path == key);
+        assert!(known || refused, "{name}");
+    }
+    assert!(found > 25, "{found}");
+}
+
+#[test]
+fn every_word_with_an_underscore_is_a_key_a_code_or_a_metric() {
+    let keys = BUILT.iter().filter_map(|key| key.path.rsplit('.').next());
+    let codes = Outcome::ALL.iter().map(|outcome| outcome.code());
+    // What the admin listener and the forwarder answer, as `src/` writes it.
+    let others = [
+        "upstream_unreachable",
+        "upstream_invalid",
+        "upstream_timeout",
+        "no_admin_token",
+        "first_issued",
+    ];
+    let foreign = ["node_modules", "rule_files"];
+    let reasons = UnauthenticatedReason::ALL.map(UnauthenticatedReason::as_str);
+    let mut known: BTreeSet<&str> = keys.chain(codes).chain(others).chain(foreign).collect();
+    known.extend(reasons);
+    known.extend(families::ALL.iter().map(|family| family.name));
+    for name in names() {
+        let word = name.split([' ', '{']).next().unwrap();
+        if is_word(word) && word.contains('_') {
+            assert!(known.contains(word), "{name}");
+        }
+    }
+}
+
+#[test]
+fn every_reason_of_a_refused_login_is_explained_and_no_other() {
+    let (_, table) = README.split_once("| `reason` | the login |").unwrap();
+    let rows = table
+        .lines()
+        .skip(2)
+        .take_while(|line| line.starts_with('|'));
+    let cells = rows.filter_map(|row| row.split('|').nth(1));
+    let explained: BTreeSet<&str> = cells
+        .flat_map(|cell| cell.split('`').skip(1).step_by(2))
+        .collect();
+    let reasons = UnauthenticatedReason::ALL.map(UnauthenticatedReason::as_str);
+    assert_eq!(explained, BTreeSet::from(reasons));
+}
+
+#[test]
+fn every_metric_it_names_exists() {
+    let mut found = 0;
+    for name in README.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')) {
+        // nftables' table is called after us.
+        if name.starts_with("renewd_") && name != "renewd_backend" {
+            found += 1;
+            assert!(
+                families::ALL.iter().any(|family| family.name == name),
+                "{name}"
+            );
+        }
+    }
+    assert!(found > 5, "{found}");
+}
+
+#[test]
+fn it_names_every_alert_and_no_other() {
+    let alerts = ALERTS
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("- alert: "));
+    let alerts: BTreeSet<&str> = alerts.collect();
+    let named = names()
+        .into_iter()
+        .filter(|name| name.starts_with("Renewd"));
+    assert_eq!(named.collect::<BTreeSet<_>>(), alerts);
+}
+
+#[test]
+fn every_flag_and_command_it_names_is_taken() {
+    let mut help = renewd(&["--help"]);
+    for command in [
+        &["run"][..],
+        &["check"],
+        &["token", "mint"],
+        &["token", "inspect"],
+    ] {
+        help += &renewd(&[command, &["--help"]].concat());
+    }
+    for name in names() {
+        if let Some(arguments) = name.strip_prefix("renewd ") {
+            let first = arguments.split(' ').next().unwrap();
+            let command = |line: &str| line.trim_start().starts_with(&format!("{first} "));
+            assert!(help.lines().any(command), "{name}");
+        }
+        let ours = name.starts_with("renewd ") || name.starts_with("--");
+        for flag in name
+            .split(' ')
+            .filter(|word| ours && word.starts_with("--"))
+        {
+            assert!(help.contains(flag), "{name}");
+        }
+    }
+}
+
+/// The paragraph that begins with these words.
+fn paragraph(start: &str) -> &'static str {
+    let (_, rest) = README.split_once(&format!("\n{start}")).expect(start);
+    rest.split("\n\n").next().unwrap()
+}
+
+fn in_backticks(text: &str) -> BTreeSet<&str> {
+    text.split('`').skip(1).step_by(2).collect()
+}
+
+#[test]
+fn what_it_says_is_not_in_this_build_is_what_the_code_refuses() {
+    let said = in_backticks(paragraph("**Not in this build:**"));
+    let refused = UNBUILT.iter().map(|key| key.path);
+    assert_eq!(said, refused.collect::<BTreeSet<_>>());
+    let environment = FixedEnvironment::default();
+    for table in [
+        "[revocation]",
+        "[agora.rest]",
+        "[redis]",
+        "[[reissue.socket]]",
+    ] {
+        let text = format!("{table}\nx = 1\n");
+        let errors = config::load(&text, Path::new("config.toml"), &environment).unwrap_err();
+        let name = table.trim_matches(['[', ']']);
+        let refused = errors.errors.iter().any(|error| {
+            error.key.starts_with(name) && error.to_string().contains("not available in this build")
+        });
+        assert!(refused, "{table}: {errors}");
+    }
+    // Nor does the shipped unit speak of any of it.
+    for file in ["systemd/renewd.service", "systemd/renewd.socket"] {
+        let text = std::fs::read_to_string(root().join(file)).unwrap();
+        let text = text.to_lowercase();
+        assert!(
+            !text.contains("redis") && !text.contains("revocation"),
+            "{file}"
+        );
+    }
+}
+
+#[test]
+fn its_commands_are_those_that_help_lists() {
+    let said = in_backticks(paragraph("**Commands.**"));
+    let help = renewd(&["--help"]);
+    let (_, listed) = help.split_once("Commands:\n").unwrap();
+    let listed = listed.lines().take_while(|line| !line.is_empty());
+    let listed = listed.filter_map(|line| line.split_whitespace().next());
+    for command in listed.filter(|command| *command != "help") {
+        let named = |name: &&str| name.starts_with(&format!("renewd {command}"));
+        assert!(said.iter().any(named), "{command}");
+    }
+}
+
+#[test]
+fn it_says_what_every_endpoint_and_class_of_token_requests_is() {
+    let said = in_backticks(paragraph("**Metrics.**"));
+    for endpoint in Endpoint::ALL {
+        assert!(said.contains(endpoint.as_str()), "{endpoint:?}");
+    }
+    for outcome in Outcome::ALL {
+        assert!(said.contains(outcome.class().as_str()), "{outcome:?}");
+    }
+}
+
+#[test]
+fn the_targets_it_calls_refused_are_refused_and_the_others_pass() {
+    let daemon = Renewd::start(&Settings::default());
+    for (target, status) in [
+        (&b"/a<b"[..], 400),
+        (b"/a>b", 400),
+        (b"/a?b<c", 400),
+        (b"/a`b", 400),
+        (b"/a?b\"c", 400),
+        // The usual test configuration has a backend that refuses every connection.
+        ("/caf\u{e9}".as_bytes(), 502),
+        (b"/a?b\xff", 400),
+    ] {
+        let request = [b"GET ", target, b" HTTP/1.1\r\nHost: x\r\n\r\n"].concat();
+        let answer = daemon.client().send(&request).unwrap();
+        assert_eq!(answer.status, status, "{}", String::from_utf8_lossy(target));
+    }
+}
+
+#[test]
+fn the_least_that_gives_tokens_gives_one_and_says_503_without_its_streams() {
+    let shown = blocks("toml");
+    let least = shown
+        .iter()
+        .find(|block| block.contains("[agora]"))
+        .unwrap();
+    let least = least.replace("/etc/renewd/streams.toml", "streams.toml");
+    let least = least.replace("astrologerId", "sub");
+    let beside = "[server]\nlisten = [\"127.0.0.1:0\"]\n[admin]\nlisten = \"127.0.0.1:0\"\n\
+        [state]\ndirectory = \"\"\n[log]\nformat = \"json\"\n";
+    for (streams, status) in [(true, 200), (false, 503)] {
+        let directory = tempfile::tempdir().unwrap();
+        write_files(directory.path(), &Settings::default());
+        private_file(
+            &directory.path().join("config.toml"),
+            &format!("{least}\n{beside}"),
+        );
+        if !streams {
+            std::fs::remove_file(directory.path().join("streams.toml")).unwrap();
+        }
+        let daemon = Renewd::start_in(directory, &[], |command| {
+            command
+                .env("AGORA_APP_CERTIFICATE", APP_CERTIFICATE)
+                .env("JWT_SECRET", JWT_SECRET);
+        });
+        let body = r#"{"channelName":"live_show"}"#;
+        let answer = daemon.post("/api/live/token", &login("viewer"), body);
+        assert_eq!(answer.status, status);
+    }
+}
+
+#[test]
+fn every_path_it_names_is_answered() {
+    let daemon = Renewd::start(&Settings::default());
+    let loaded = load(EXAMPLE);
+    let owned = [loaded.routes.token, loaded.routes.refresh].concat();
+    let mut admin = 0;
+    for path in names().into_iter().filter(|name| name.starts_with('/')) {
+        if NOT_OURS.contains(&path) || owned.iter().any(|owned| owned == path) {
+            continue;
+        }
+        admin += 1;
+        let request = format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n");
+        let answer = support::raw::Client::new(daemon.admin).send(request.as_bytes());
+        assert_ne!(answer.unwrap().status, 404, "{path}");
+    }
+    assert!(admin >= 6, "{admin}");
+    for path in owned {
+        assert!(names().contains(path.as_str()), "{path} isn't named");
+    }
+}
+
+/// The status column of the code's row in the table of refusals.
+fn status_of(code: &str) -> &'static str {
+    let code = format!("`{code}`");
+    let rows = README.lines().filter_map(|line| {
+        let mut cells = line.strip_prefix("| ")?.split(" | ");
+        let (status, codes) = (cells.next()?, cells.next()?);
+        let is_row = status.starts_with(|c: char| c.is_ascii_digit());
+        (is_row && codes.contains(&code)).then_some(status)
+    });
+    let rows: Vec<_> = rows.collect();
+    assert_eq!(rows.len(), 1, "rows of {code}");
+    rows[0]
+}
+
+#[test]
+fn its_table_of_refusals_has_every_code() {
+    for outcome in Outcome::ALL {
+        if outcome.code() != "ok" {
+            status_of(outcome.code());
+        }
+    }
+}
+
+#[test]
+fn its_table_of_refusals_has_the_statuses_that_are_sent() {
+    let daemon = Renewd::start(&Settings::default());
+    let viewer = login("viewer");
+    let good = r#"{"channelName":"live_show","uid":77}"#;
+    let taken = daemon.post("/api/live/token", &viewer, good);
+    assert_eq!(taken.status, 200);
+    let long = format!(
+        r#"{{"channelName":"live_show","uid":7,"x":"{}"}}"#,
+        "x".repeat(17_000)
+    );
+    let publish = r#"{"channelName":"live_show","uid":7,"role":"host"}"#;
+    let (other, troll) = (login("other"), login("troll"));
+    let expired = support::renewd::jwt(&serde_json::json!({"sub": "viewer", "exp": 1}));
+    for (path, login, body) in [
+        ("/api/live/token", viewer.as_str(), "{}"),
+        ("/api/live/token", "nonsense", good),
+        ("/api/live/token", &expired, good),
+        ("/api/live/token", &viewer, publish),
+        ("/api/live/token", &troll, good),
+        (
+            "/api/live/token",
+            &viewer,
+            r#"{"channelName":"live_over","uid":7}"#,
+        ),
+        ("/api/live/toke%6e", &viewer, good),
+        ("/api/live/token", &other, good),
+        ("/api/live/token", &viewer, &long),
+    ] {
+        let answer = daemon.post(path, login, body);
+        let body = answer.json();
+        let shown = status_of(body["code"].as_str().unwrap());
+        assert!(
+            shown.contains(&answer.status.to_string()),
+            "{} {body}",
+            answer.status
+        );
+    }
+}
+
+fn load(text: &str) -> config::model::Config {
+    let mut environment = FixedEnvironment::default();
+    let certificate = environment::CERTIFICATE.to_owned();
+    environment
+        .variables
+        .insert("AGORA_APP_CERTIFICATE", certificate);
+    match config::load(text, Path::new("/etc/renewd/config.toml"), &environment) {
+        Ok(loaded) => loaded.config,
+        Err(errors) => panic!("{errors}\n{text}"),
+    }
+}
+
+#[test]
+fn every_configuration_it_shows_loads() {
+    let shown = blocks("toml");
+    let whole = shown
+        .iter()
+        .find(|block| block.contains("[agora]"))
+        .unwrap();
+    load(whole);
+    for block in &shown {
+        if block.contains("[[stream]]") {
+            let streams = config::streams::parse(block, Path::new("streams.toml")).unwrap();
+            assert_eq!(streams.len(), 1);
+        } else if block.starts_with("[token]") {
+            load(&whole.replacen("[token]\n", &format!("{block}\n"), 1));
+        } else if block != whole {
+            load(&format!("{whole}\n{block}"));
+        }
+    }
+    assert_eq!(shown.len(), 10);
+}
+
+#[test]
+fn what_it_tells_the_database_is_javascript() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("role.js");
+    std::fs::write(&file, &blocks("js")[0]).unwrap();
+    let checked = Command::new("node")
+        .arg("--check")
+        .arg(&file)
+        .output()
+        .unwrap();
+    assert!(checked.status.success(), "{checked:?}");
+}
+
+/// Every key with its path: what stays the same from one answer to the next.
+fn shape(value: &Value) -> String {
+    fn describe(value: &Value, path: &str, shape: &mut String) {
+        match value {
+            Value::Object(fields) => {
+                for (key, value) in fields {
+                    describe(value, &format!("{path}.{key}"), shape);
+                }
+            }
+            Value::String(_) => drop(writeln!(shape, "{path}: text")),
+            Value::Array(_) => drop(writeln!(shape, "{path}: list")),
+            Value::Number(_) => drop(writeln!(shape, "{path}: number")),
+            other => drop(writeln!(shape, "{path}: {other}")),
+        }
+    }
+    let mut text = String::new();
+    describe(value, "", &mut text);
+    text
+}
+
+/// A block's line that asks for `path`, run against the daemon; its answer.
+fn run(daemon: &Renewd, path: &str, login: &str) -> Value {
+    let shown = blocks("sh");
+    let line = shown
+        .iter()
+        .find(|block| block.starts_with("curl ") && block.contains(path))
+        .unwrap();
+    let token_file = daemon.file("admin-token").display().to_string();
+    let line = line
+        .replace("localhost:3000", &daemon.public.to_string())
+        .replace("127.0.0.1:9464", &daemon.admin.to_string())
+        .replace("/etc/renewd/admin-token", &token_file)
+        .replace("curl ", "curl -s ");
+    let output = Command::new("bash")
+        .args(["-c", &line])
+        .env("LOGIN", login)
+        .output()
+        .unwrap();
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {line}"))
+}
+
+#[test]
+fn its_requests_are_answered_as_it_shows() {
+    let daemon = Renewd::start(&Settings::default());
+    let shown: Vec<Value> = blocks("json")
+        .iter()
+        .map(|block| serde_json::from_str(block).unwrap())
+        .collect();
+    let [minted, refused, reloaded] = shown.try_into().unwrap();
+
+    let answer = run(&daemon, "/api/live/token", &login("viewer"));
+    assert_eq!(shape(&answer), shape(&minted));
+    for key in ["channelName", "uid", "role", "expiresIn"] {
+        assert_eq!(answer["data"][key], minted["data"][key], "{key}");
+    }
+
+    let publisher = r#"{"channelName":"live_show","uid":78,"role":"publisher"}"#;
+    let answer = daemon.post("/api/live/token", &login("viewer"), publisher);
+    assert_eq!((answer.status, answer.json()), (403, refused));
+
+    assert_eq!(
+        std::fs::read_to_string(daemon.file("admin-token")).unwrap(),
+        ADMIN_TOKEN
+    );
+    let answer = run(&daemon, "/-/reload", "");
+    assert_eq!(shape(&answer), shape(&reloaded));
+}

@@ -1,0 +1,20 @@
+//! Streams, accounts and hooks: real servers that answer, lie, or say nothing.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
+
+#[path = "../config_test/environment.rs"]
+mod environment;
+mod express_sources;
+mod fetch;
+mod http_sources;
+mod lapses;
+mod mongodb_faults;
+mod mongodb_hostile;
+mod mongodb_sources;
+#[path = "../jwt/pairs.rs"]
+mod pairs;
+mod reloaded_sources;
+mod riding_through;
+mod sources_without_answer;
+#[path = "../support/mod.rs"]
+mod support;

@@ -1,0 +1,179 @@
+//! The units in a booted systemd, 252 and 257: what only the real one shows. Where namespaces are refused these tests
+//! print the reason and end.
+
+use serde_json::json;
+
+use crate::support::machine::{BACKEND, Debian, Machine, PUBLIC};
+use crate::support::renewd::{JWT_SECRET, jwt_with, now};
+
+const ANOTHER_SECRET: &str = "another-secret-of-enough-bytes-for-this";
+
+/// What a login gets whose accounts give no answer: it was verified, for otherwise it would be 401.
+const VERIFIED: Option<u16> = Some(503);
+
+/// A login as the shipped example takes it.
+fn login(secret: &str) -> String {
+    let claims = json!({
+        "astrologerId": "65f0a1b2c3d4e5f6a7b8c9d0", "sessionId": "s", "exp": now() + 3600
+    });
+    jwt_with(secret, &claims)
+}
+
+fn takes(machine: &Machine, secret: &str) -> bool {
+    let status = machine.token(&login(secret));
+    assert!(status == VERIFIED || status == Some(401), "{status:?}");
+    status == VERIFIED
+}
+
+/// What a reload must do on every systemd: README's own installation, a good file, a bad one, a bad secret.
+fn reloads_and_refuses(machine: &Machine) {
+    machine.systemctl("enable --now renewd");
+    assert!(takes(machine, JWT_SECRET) && !takes(machine, ANOTHER_SECRET));
+    machine.systemctl("reload renewd");
+
+    for (what, written, instead) in [
+        ("an invalid file", "[server]\n", "[server\n"),
+        (
+            "a credential that is not there",
+            "credential:jwt_secret",
+            "credential:jwt_secrets",
+        ),
+        (
+            "a credential that is no certificate",
+            "credential:agora_certificate",
+            "credential:jwt_secret",
+        ),
+    ] {
+        machine.configure(|example| {
+            assert!(example.contains(written), "{written}");
+            example.replacen(written, instead, 1)
+        });
+        assert!(!machine.succeeds("reload renewd"), "reloaded: {what}");
+    }
+    machine.configure(|example| example);
+    machine.systemctl("reload renewd");
+    assert!(takes(machine, JWT_SECRET));
+    errors_are_errors_in_the_journal(machine);
+}
+
+fn errors_are_errors_in_the_journal(machine: &Machine) {
+    let journal = machine.journal("json");
+    let priority = |what: &str| {
+        let mut entries = journal.lines().filter_map(|line| {
+            let entry: serde_json::Value = serde_json::from_str(line).ok()?;
+            entry["MESSAGE"]
+                .as_str()?
+                .starts_with(what)
+                .then_some(entry)
+        });
+        entries.next().map(|entry| entry["PRIORITY"].clone())
+    };
+    assert_eq!(priority("level=error"), Some(json!("3")), "{journal}");
+    assert_eq!(priority("level=info"), Some(json!("6")), "{journal}");
+}
+
+#[test]
+fn a_reload_on_systemd_252_checks_and_takes_rotated_credentials() {
+    let Some(machine) = Machine::boot(Debian::Bookworm) else {
+        return;
+    };
+    reloads_and_refuses(&machine);
+
+    machine.secret("jwt_secret", "");
+    assert!(!machine.succeeds("reload renewd"), "an empty secret");
+    machine.secret("jwt_secret", ANOTHER_SECRET);
+    machine.systemctl("reload renewd");
+    machine.eventually("the rotated secret", |machine| {
+        takes(machine, ANOTHER_SECRET)
+    });
+}
+
+#[test]
+fn a_reload_on_systemd_257_checks_the_credentials_that_stay_until_a_restart() {
+    let Some(machine) = Machine::boot(Debian::Trixie) else {
+        return;
+    };
+    reloads_and_refuses(&machine);
+
+    machine.secret("jwt_secret", ANOTHER_SECRET);
+    machine.systemctl("reload renewd");
+    machine.systemctl("restart renewd");
+    assert!(takes(&machine, ANOTHER_SECRET) && !takes(&machine, JWT_SECRET));
+}
+
+/// Puts renewd behind its socket unit, or on a port of its own, as the head of renewd.socket says.
+fn listen(machine: &Machine, place: &str) {
+    machine.configure(|example| {
+        example.replacen(
+            "[server]\n",
+            &format!("[server]\nlisten = [\"{place}\"]\n"),
+            1,
+        )
+    });
+}
+
+/// A start without the secret, requests meanwhile, the secret back and the obvious restart.
+fn recovers_from_a_missing_credential(machine: &Machine) {
+    machine.shell("mv /etc/credstore/renewd.jwt_secret /etc/credstore/away");
+    assert!(!machine.succeeds("restart renewd"));
+    for _ in 0..30 {
+        // Each would start it again where a socket waits, until that unit fails.
+        machine.forwarded_within("0.2");
+    }
+    machine.shell("mv /etc/credstore/away /etc/credstore/renewd.jwt_secret");
+    machine.systemctl("restart renewd");
+    assert_eq!(machine.forwarded(), Some(200));
+}
+
+/// With socket, without, with it again: each recovers, and from each the backend gets its old port back.
+fn changes_modes_and_goes(debian: Debian) {
+    let Some(machine) = Machine::boot(debian) else {
+        return;
+    };
+    let _backend = machine.backend(BACKEND);
+    listen(&machine, "systemd:public");
+    machine.systemctl("enable renewd renewd.socket");
+    machine.systemctl("start renewd");
+    assert_eq!(machine.forwarded(), Some(200));
+    recovers_from_a_missing_credential(&machine);
+    goes(&machine, "disable --now renewd.socket renewd");
+
+    listen(&machine, "[::]:3000");
+    machine.systemctl("enable --now renewd");
+    recovers_from_a_missing_credential(&machine);
+    assert!(!machine.succeeds("is-active renewd.socket"));
+
+    // As the head of renewd.socket says: the service runs, and is given the port nevertheless.
+    listen(&machine, "systemd:public");
+    machine.systemctl("enable renewd.socket");
+    machine.systemctl("restart renewd");
+    recovers_from_a_missing_credential(&machine);
+    machine.systemctl("is-active renewd.socket");
+
+    listen(&machine, "[::]:3000");
+    machine.systemctl("disable --now renewd.socket");
+    machine.systemctl("restart renewd");
+    assert_eq!(machine.forwarded(), Some(200));
+    goes(&machine, "disable --now renewd");
+}
+
+/// The way back: renewd is gone for good, and Node can have the public port.
+fn goes(machine: &Machine, way: &str) {
+    machine.systemctl(way);
+    let backend = machine.backend(PUBLIC);
+    assert_eq!(machine.forwarded(), Some(200));
+    assert!(!machine.succeeds("is-active renewd"));
+    drop(backend);
+    assert_eq!(machine.forwarded(), None);
+    assert!(!machine.succeeds("is-active renewd"), "started again");
+}
+
+#[test]
+fn with_and_without_its_socket_on_systemd_252_it_recovers_and_gives_the_port_back() {
+    changes_modes_and_goes(Debian::Bookworm);
+}
+
+#[test]
+fn with_and_without_its_socket_on_systemd_257_it_recovers_and_gives_the_port_back() {
+    changes_modes_and_goes(Debian::Trixie);
+}

@@ -1,0 +1,13 @@
+//! Agora tokens: read, written, shown on the command line.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
+
+mod agora_parser;
+mod agora_vectors;
+#[path = "../config_test/environment.rs"]
+mod environment;
+#[path = "../support/mod.rs"]
+mod support;
+mod token_command;
+mod token_profiles;
+mod token_shapes;
