@@ -20,24 +20,25 @@ use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request};
-use renewd::access::streams::Stream;
+use renewd::agora::TokenFormat;
 use renewd::agora::{self, RtcGrant};
-use renewd::clock::{Clock, Entropy};
 use renewd::config::environment::SystemEnvironment;
-use renewd::config::model::{Config, TokenFormat};
-use renewd::context::{RequestContext, RequestId};
-use renewd::descriptors::{Budgets, Shares};
-use renewd::http::body::RequestBody;
-use renewd::http::exchange::Exchange;
+use renewd::config::model::Config;
+use renewd::decision;
+use renewd::exchange::Exchange;
+use renewd::exchange::response_body::RequestBody;
+use renewd::io::descriptors::{Budgets, Shares};
 use renewd::limit::Charge;
-use renewd::live;
-use renewd::readiness::Readiness;
-use renewd::role::Role;
 use renewd::snapshot::{Control, Shared, Snapshot, StreamsRead};
+use renewd::sources::streams::Stream;
 use renewd::telemetry::audit::Audit;
 use renewd::telemetry::labels::Endpoint;
 use renewd::telemetry::line_writer::DropCounter;
 use renewd::telemetry::metrics::Metrics;
+use renewd::terms::clock::{Clock, Entropy};
+use renewd::terms::context::{RequestContext, RequestId};
+use renewd::terms::readiness::Readiness;
+use renewd::terms::role::Role;
 use sha2::Sha256;
 
 const SECRET: &str = "a-secret-for-benchmarks-of-enough-bytes";
@@ -185,9 +186,9 @@ fn whole(criterion: &mut Criterion) {
         .build()
         .unwrap();
     let answer = |request| {
-        let answering = live::answer(&shared, &snapshot, &context, Endpoint::Token, request);
+        let answering = decision::answer(&shared, &snapshot, &context, Endpoint::Token, request);
         match runtime.block_on(answering) {
-            live::Answer::Ours(response) => response,
+            decision::Answer::Ours(response) => response,
             other => panic!("{other:?}"),
         }
     };

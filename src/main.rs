@@ -9,7 +9,7 @@ use renewd::daemon::systemd;
 static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
-    renewd::tls::install_provider();
+    renewd::io::tls::install_provider();
     // Before anything else opens descriptors: these come by number.
     match systemd::take_listeners() {
         Ok(inherited) => renewd::cli::main(inherited),

@@ -24,7 +24,7 @@ pub use status::{
 };
 
 use crate::config::secret::Secret;
-use crate::live::explain::{Explanation, Question};
+use crate::decision::explain::{Explanation, Question};
 
 /// What a reload came to: what it did, or every problem of the configuration.
 pub type ReloadResult = Result<Reloaded, Vec<Problem>>;

@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::guard::{self, Entrance};
 use super::respond::{self, Answer, answer, error, json};
 use super::{Daemon, Phase, Problem, Readiness, Reloaded, page, sessions};
-use crate::live::explain::Question;
+use crate::decision::explain::Question;
 
 /// No change needs a body anywhere near this.
 const BODY_LIMIT: usize = 16 * 1024;

@@ -9,8 +9,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::Mac as _;
 
+use super::packing::{put_bytes, put_privileges, put_u32};
 use super::signer::Signer;
-use super::wire::{put_bytes, put_privileges, put_u32};
 use super::{BuildError, LONGEST_LIFETIME, RtcGrant, rtc_privileges};
 
 /// What the token starts with.

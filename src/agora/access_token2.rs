@@ -9,9 +9,9 @@ use std::io::Write as _;
 use base64::engine::general_purpose::STANDARD;
 use base64::write::EncoderStringWriter;
 
+use super::packing::{put_bytes, put_count, put_privileges, put_u16, put_u32};
 use super::service::Service;
 use super::signer::{Digest, Signer, hmac};
-use super::wire::{put_bytes, put_count, put_privileges, put_u16, put_u32};
 use super::{BuildError, RtcGrant, rtc_privileges, service};
 
 /// What the token starts with.

@@ -9,7 +9,7 @@ use md5::{Digest as _, Md5};
 
 use super::User;
 use super::service::{Kind, Privileges, RtcLifetimes, Service};
-use crate::role::Role;
+use crate::terms::role::Role;
 
 /// `RtcTokenBuilder.buildTokenWithRtm`: the RTM login lives as long as the token, whatever `privilege_expire` says.
 pub fn rtc_and_rtm(

@@ -18,16 +18,34 @@ pub mod builders;
 pub mod charset;
 pub mod inspect;
 mod legacy_user;
+mod packing;
 pub mod parse;
 pub mod reissue;
 pub mod service;
 pub mod signer;
-mod wire;
 
-use crate::config::model::TokenFormat;
-use crate::role::Role;
+use crate::terms::role::Role;
 
 pub use signer::Signer;
+
+/// `token.format`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TokenFormat {
+    /// AccessToken2.
+    V007,
+    /// Legacy AccessToken.
+    V006,
+}
+
+impl TokenFormat {
+    /// `007` or `006`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::V007 => "007",
+            Self::V006 => "006",
+        }
+    }
+}
 
 /// No token lives longer at Agora, whatever it says: 24 hours, in seconds
 /// (<https://docs.agora.io/en/video-calling/token-authentication/deploy-token-server>).

@@ -7,6 +7,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::TokenFormat;
 use super::access_token::{self, AccessToken};
 use super::access_token2::AccessToken2;
 use super::legacy_user::numeric_users;
@@ -14,9 +15,8 @@ use super::parse::{Parsed, Parsed006, Parsed007, parse_beginning};
 use super::service::{Kind, Privileges};
 use super::signer::Signer;
 use super::{BuildError, JOIN_CHANNEL, LONGEST_LIFETIME};
-use crate::config::model::TokenFormat;
 use crate::config::secret::Secret;
-use crate::role::Role;
+use crate::terms::role::Role;
 
 /// Which of the project's certificates signed a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,9 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use super::wire::{Reader, Truncated, put_bytes, put_count, put_privileges, put_u16};
+use super::packing::{Reader, Truncated, put_bytes, put_count, put_privileges, put_u16};
 use super::{BuildError, User, rtc_privileges};
-use crate::role::Role;
+use crate::terms::role::Role;
 
 /// Privilege number to seconds after the token's issue time; 0 is "never by itself".
 pub type Privileges = BTreeMap<u16, u32>;

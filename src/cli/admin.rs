@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use crate::config::environment::SystemEnvironment;
 use crate::config::model::{Admin, Listen, Scheme, UpstreamServer};
 use crate::config::{self, ConfigErrors};
-use crate::connect::connect;
+use crate::io::connect::connect;
 
 /// A decision that waits for its sources is over by then.
 const PATIENCE: Duration = Duration::from_secs(10);

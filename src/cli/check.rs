@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 
 use crate::config::environment::SystemEnvironment;
 use crate::config::{self, Checked, ConfigErrors, Diagnostic};
-use crate::descriptors::{self, Shares};
+use crate::io::descriptors;
+use crate::io::descriptors::Shares;
 
 /// "78 invalid configuration file" (CONTRACT section 10, after `sysexits.h` `EX_CONFIG`), a missing or unreadable one
 /// included: as with an invalid one, starting again changes nothing until somebody mends it.

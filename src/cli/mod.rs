@@ -14,8 +14,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::clock::{Clock, Entropy};
 use crate::daemon::systemd::Listeners;
+use crate::terms::clock::{Clock, Entropy};
 
 /// `EX_USAGE` of sysexits.h.
 const USAGE: u8 = 64;

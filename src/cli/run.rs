@@ -5,7 +5,6 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use super::check;
-use crate::clock::Clock;
 use crate::config::environment::SystemEnvironment;
 use crate::config::model::{AuditSink, Log, LogFormat, LogLevel};
 use crate::config::{self, write_report};
@@ -14,6 +13,7 @@ use crate::daemon::{self, Options, RunError};
 use crate::telemetry::journal;
 use crate::telemetry::line_writer::DropCounter;
 use crate::telemetry::log;
+use crate::terms::clock::Clock;
 
 const SIGNALS: &str = "Saving the configuration or a file that it names reloads it; no connection is touched.\n\n\
 Signals: SIGHUP reloads, SIGUSR1 opens the audit file anew, SIGTERM and SIGINT finish what is being served and stop, \

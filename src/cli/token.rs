@@ -10,15 +10,15 @@ use std::time::{Duration, UNIX_EPOCH};
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::USAGE;
+use crate::agora::TokenFormat;
 use crate::agora::access_token2::AccessToken2;
 use crate::agora::charset::{self, NameError};
 use crate::agora::inspect::{Expected, inspect};
 use crate::agora::service::Service;
 use crate::agora::{self, BuildError, LONGEST_LIFETIME, Signer, User, access_token, is_hex_id};
-use crate::clock::{Clock, Entropy, EntropyError};
-use crate::config::model::TokenFormat;
 use crate::config::secret::Secret;
-use crate::role::Role;
+use crate::terms::clock::{Clock, Entropy, EntropyError};
+use crate::terms::role::Role;
 
 /// Makes and explains Agora tokens, offline.
 #[derive(Clone, Debug, Subcommand)]

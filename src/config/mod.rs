@@ -11,7 +11,7 @@ pub mod keys;
 pub mod model;
 mod raw;
 pub mod secret;
-pub mod streams;
+pub mod streams_file;
 mod validate;
 
 use std::path::{Path, PathBuf};
@@ -94,7 +94,7 @@ pub fn check_file(origin: &Path, environment: &impl Environment) -> Result<Check
     let file = validated.config.streams.file();
     let streams = file.map(|file| {
         read(file, environment)
-            .and_then(|content| streams::parse(utf8(&content, file)?, file).map(|_| ()))
+            .and_then(|content| streams_file::parse(utf8(&content, file)?, file).map(|_| ()))
     });
     if let Some(Err(errors)) = streams {
         warnings.extend(errors.errors.into_iter().map(Diagnostic::into_warning));

@@ -16,19 +16,19 @@ use super::observer::{Listeners as ListenerEvents, Upstreams};
 use super::systemd::{Heartbeats, Listener, Listeners as Inheritance};
 use super::{Bound, RunError, files, reload};
 use crate::admin::{self, AdminListener};
-use crate::clock::{Clock, Entropy};
 use crate::config::ConfigErrors;
 use crate::config::model::Config;
-use crate::descriptors::{Budgets, Shares};
 use crate::forward::Forwarder;
-use crate::net::listen::{Address, Inherited, Listeners};
-use crate::net::worker::Workers;
-use crate::readiness::Readiness;
-use crate::service::Service;
+use crate::io::descriptors::{Budgets, Shares};
+use crate::server::listen::{Address, Inherited, Listeners};
+use crate::server::service::Service;
+use crate::server::worker::Workers;
 use crate::snapshot::{Control, Shared, Snapshot};
 use crate::telemetry::audit::Audit;
 use crate::telemetry::line_writer::DropCounter;
 use crate::telemetry::metrics::Metrics;
+use crate::terms::clock::{Clock, Entropy};
+use crate::terms::readiness::Readiness;
 
 /// The first snapshot, and what outlives it.
 pub fn shared(

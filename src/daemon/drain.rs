@@ -7,9 +7,9 @@ use tokio::time::timeout;
 use super::signals::{Request, Signals};
 use super::systemd::Notifier;
 use super::{FLUSH, LAST_BATCH};
-use crate::net::worker::Workers;
-use crate::readiness::Phase;
+use crate::server::worker::Workers;
 use crate::snapshot::Shared;
+use crate::terms::readiness::Phase;
 
 /// Goes through the stages until every connection is over, time is up, or a second signal comes.
 pub async fn drain(shared: &Shared, notifier: &Notifier, workers: &Workers, signals: &mut Signals) {

@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use crate::access::streams::Stream;
 use crate::config::environment::{Environment, SystemEnvironment};
 use crate::config::model::Config;
 use crate::config::{self, ConfigErrors, Loaded};
 use crate::snapshot::StreamsRead;
+use crate::sources::streams::Stream;
 use crate::state::directory::StateDirectory;
 
 /// The last configuration that loaded, in the state directory.
@@ -128,7 +128,7 @@ pub fn streams(config: &Config) -> StreamsRead {
     };
     let entries = std::str::from_utf8(&content)
         .map_err(|_| ConfigErrors::of_file(path, "not UTF-8", "save it as UTF-8"))
-        .and_then(|text| config::streams::parse(text, path));
+        .and_then(|text| config::streams_file::parse(text, path));
     match entries {
         Ok(entries) => StreamsRead::Table(
             entries

@@ -6,11 +6,7 @@
 mod build;
 mod conditions;
 mod drain;
-mod exposure;
 mod files;
-mod health;
-mod keeping;
-pub mod lapses;
 mod observer;
 mod reload;
 pub mod signals;
@@ -19,7 +15,7 @@ mod start;
 mod state;
 mod status;
 pub mod systemd;
-mod upkeep;
+pub mod tasks;
 pub mod watch;
 
 use std::net::SocketAddr;
@@ -32,27 +28,28 @@ use tokio::time::{sleep, timeout};
 
 use self::build::Sockets;
 use self::conditions::History;
-use self::keeping::{Keeper, Keeping};
 use self::reload::{Reloader, Standing};
 use self::signals::{Request, Signals};
 use self::start::Start;
 use self::state::State;
 use self::status::AdminView;
 use self::systemd::{Heartbeats, Listeners, Notifier};
+use self::tasks::session_journal::{Keeper, Keeping};
 use self::watch::{Timing, Watcher};
-use crate::clock::Clock;
 use crate::config::model::Listen;
 use crate::config::{ConfigErrors, Loaded};
-use crate::descriptors::{self, Shares};
-use crate::net::listen::BindError;
-use crate::net::worker::Workers;
-use crate::readiness::Phase;
+use crate::io::descriptors;
+use crate::io::descriptors::Shares;
+use crate::io::tls::Identity;
+use crate::server::listen::BindError;
+use crate::server::worker::Workers;
 use crate::snapshot::Shared;
 use crate::state::directory::{StateDirectory, StateError};
 use crate::telemetry::line_writer::DropCounter;
 use crate::telemetry::log::{self, LogControl};
 use crate::telemetry::metrics::Metrics;
-use crate::tls::Identity;
+use crate::terms::clock::Clock;
+use crate::terms::readiness::Phase;
 
 /// Workers beat at least this often, whatever `WatchdogSec=` would allow.
 const LONGEST_BEAT: Duration = Duration::from_secs(5);
@@ -142,9 +139,9 @@ pub fn run(options: Options, announce: impl FnOnce(&Bound)) -> Result<(), RunErr
 /// Starts what nobody waits for: sweeps and gauges, the backend's health, its exposure.
 fn look_after(shared: &Arc<Shared>, bound: &Bound, reloader: &Reloader, history: &Arc<History>) {
     tokio::spawn(conditions::run(Arc::clone(shared), Arc::clone(history)));
-    tokio::spawn(upkeep::run(Arc::clone(shared)));
-    tokio::spawn(health::run(Arc::clone(shared)));
-    tokio::spawn(exposure::run(
+    tokio::spawn(tasks::upkeep::run(Arc::clone(shared)));
+    tokio::spawn(tasks::health::run(Arc::clone(shared)));
+    tokio::spawn(tasks::exposure::run(
         Arc::clone(shared),
         bound.public.iter().copied().chain(bound.admin).collect(),
         reloader.watched.subscribe(),

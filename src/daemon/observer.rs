@@ -5,8 +5,9 @@ use std::sync::atomic::Ordering;
 
 use crate::config::model::UpstreamServer;
 use crate::forward;
-use crate::net::stall::Cause;
-use crate::net::{self, Event, ParseError};
+use crate::server;
+use crate::server::stall::Cause;
+use crate::server::{Event, ParseError};
 use crate::snapshot::Shared;
 use crate::telemetry::metrics::ListenerMetrics;
 use crate::telemetry::traffic_labels::ParseErrorKind;
@@ -29,7 +30,7 @@ impl Listeners {
     }
 }
 
-impl net::Observer for Listeners {
+impl server::Observer for Listeners {
     fn observe(&self, listener: usize, event: Event) {
         let Some(listener) = self.listeners.get(listener) else {
             return;

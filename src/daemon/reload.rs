@@ -10,15 +10,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::files::{self, Configuration};
 use super::state::State;
 use super::systemd::Notifier;
-use crate::access::streams::StreamSource;
 use crate::config::diff;
 use crate::config::model::Decision;
 use crate::config::{ConfigErrors, Loaded};
+use crate::io::tls::Identity;
 use crate::snapshot::{Shared, Snapshot, StreamsRead};
+use crate::sources::streams::StreamSource;
 use crate::telemetry::audit::{Audit, Reload};
 use crate::telemetry::line_writer::DropCounter;
 use crate::telemetry::log::LogControl;
-use crate::tls::Identity;
 
 /// What came of a reload that worked.
 #[derive(Clone, Debug, Default)]

@@ -5,13 +5,13 @@
 
 use std::time::Duration;
 
-use crate::access::jwt;
-use crate::access::streams::StreamSource;
-use crate::clock::Clock;
 use crate::config::model::Config;
+use crate::logins::jwt;
 use crate::snapshot::Snapshot;
+use crate::sources::streams::StreamSource;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::traffic_labels::Source;
+use crate::terms::clock::Clock;
 
 /// One source.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,23 +9,21 @@ use std::time::{Duration, UNIX_EPOCH};
 use super::conditions::{Condition, History, Severity, conditions};
 use super::reload::Reloader;
 use super::source_states::{SourceState, source_states};
-use crate::access::sessions::{Filter, Held, Sessions, User};
 use crate::admin::{
     ConditionStatus, ConfigStatus, Phase, Problem, Readiness, ReloadResult, Reloaded, SessionEntry,
     SessionPage, SessionQuery, SessionStatus, SessionsResult, SourceStatus, Status, UnknownCursor,
     UpstreamStatus,
 };
-use crate::backends::Standing;
-use crate::clock::{Clock, is_plausible};
 use crate::config::secret::Secret;
 use crate::config::{ConfigErrors, Diagnostic};
-use crate::live::{
-    self,
-    explain::{Explanation, Question, explain},
-};
-use crate::readiness;
-use crate::role::Role;
+use crate::decision;
+use crate::decision::explain::{Explanation, Question, explain};
+use crate::forward::servers::Standing;
+use crate::sessions::{Filter, Held, Sessions, User};
 use crate::snapshot::{Shared, Snapshot};
+use crate::terms::clock::{Clock, is_plausible};
+use crate::terms::readiness;
+use crate::terms::role::Role;
 
 /// The daemon, as its admin listener sees it.
 #[derive(Debug)]
@@ -171,7 +169,7 @@ impl AdminView {
 
     fn draining(&self, snapshot: &Snapshot) -> u64 {
         let now = self.shared.clock.unix_seconds();
-        count(live::draining_publishers(snapshot, now))
+        count(decision::draining_publishers(snapshot, now))
     }
 
     fn config_status(&self) -> ConfigStatus {

@@ -19,7 +19,7 @@ use std::{fmt, io};
 use sd_notify::NotifyState;
 use socket2::{Domain, Socket, Type};
 
-use crate::clock::Clock;
+use crate::terms::clock::Clock;
 
 /// Sockets by their `FileDescriptorName=`; several `ListenStream=` lines of one unit share a name.
 pub type Listeners = HashMap<String, Vec<Listener>>;
@@ -299,7 +299,7 @@ mod tests {
     use std::time::Duration;
 
     use super::{Heartbeats, one_line};
-    use crate::clock::Clock;
+    use crate::terms::clock::Clock;
 
     #[test]
     fn a_status_never_smuggles_another_assignment() {

@@ -6,9 +6,9 @@ use std::net::IpAddr;
 
 use http::HeaderMap;
 
-use crate::access::jwt;
-use crate::backends::{Preference, fingerprint};
+use super::servers::{Preference, fingerprint};
 use crate::config::model::Affinity;
+use crate::logins::jwt;
 
 /// Where a request belongs that comes from `client`; `None` where it belongs nowhere.
 ///

@@ -25,21 +25,21 @@ use http::{Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use tokio::time::{Instant, sleep};
 
-use crate::backends::{Backend, Backends, Preference, Tried};
-use crate::clock::timer_now;
 use crate::config::model::{Upstream, UpstreamServer};
-use crate::descriptors::{Budget, Budgets, Claimant, Slot};
-use crate::error::{Kind, ProxyError, Retry, Side};
-use crate::http::body::{Body, RequestBody};
+use crate::exchange::response_body::{Body, RequestBody};
 use crate::http::hop::RequestChanges;
 use crate::http1::parse_response::Head;
+use crate::io::descriptors::{Budget, Budgets, Claimant, Slot};
+use crate::terms::clock::timer_now;
+use crate::terms::proxy_error::{Kind, ProxyError, Retry, Side};
+use servers::{Backend, Backends, Preference, Tried};
 
 mod affinity;
+mod connection;
 mod demand;
 pub mod pool;
 pub mod retry;
-pub mod tunnel;
-mod wire;
+pub mod servers;
 
 use pool::{Lent, Pool};
 use retry::{Candidate, Left, Next};

@@ -22,19 +22,19 @@ use http_body::{Frame, SizeHint};
 use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::Instant;
 
+use super::connection::{Fault, Wire};
 use super::demand::Demand;
 use super::retry::{self, Progress};
-use super::wire::{Fault, Wire};
-use crate::backends::{Admission, Backend};
-use crate::clock::timer_now;
-use crate::connect::connect;
-use crate::deadline::Deadline;
-use crate::descriptors::{Budget, Slot};
-use crate::error::{Kind, ProxyError, Retry, Side};
-use crate::http::body::{RequestBody, Source};
+use super::servers::{Admission, Backend};
+use crate::exchange::response_body::{RequestBody, Source};
 use crate::http::hop::RequestChanges;
 use crate::http1::parse_response::Head;
-use crate::transport::Upgraded;
+use crate::io::connect::connect;
+use crate::io::deadline::Deadline;
+use crate::io::descriptors::{Budget, Slot};
+use crate::io::transport::Upgraded;
+use crate::terms::clock::timer_now;
+use crate::terms::proxy_error::{Kind, ProxyError, Retry, Side};
 
 /// How often expired connections are looked for; the only cost of being late is a refused request being made again.
 const SWEEP: Duration = Duration::from_secs(1);

@@ -5,7 +5,7 @@
 
 use http::Method;
 
-use crate::error::Retry;
+use crate::terms::proxy_error::Retry;
 
 /// How far a failed attempt had come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +44,7 @@ impl Candidate {
     }
 }
 
-/// What an attempt that came this far allows, for [`crate::error::ProxyError::retry`].
+/// What an attempt that came this far allows, for [`crate::terms::proxy_error::ProxyError::retry`].
 pub fn allowed(progress: Progress) -> Retry {
     match progress {
         Progress::NotConnected | Progress::NotWritten => Retry::Always,

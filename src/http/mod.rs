@@ -3,19 +3,14 @@
 //! Must not know: sockets, configuration files, what a route does.
 
 pub mod block;
-pub mod body;
 pub mod cors;
-pub mod exchange;
 pub mod forwarded;
 pub mod hop;
 pub mod http2;
-pub mod lines;
 pub mod media;
 pub mod method_override;
 pub mod pattern;
 pub mod readings;
-pub mod respond;
-pub mod rewrite;
 pub mod sanity;
 pub mod target;
 pub mod url;

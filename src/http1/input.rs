@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{BufMut as _, Bytes, BytesMut};
 use tokio::io::AsyncReadExt as _;
 
-use crate::transport::Transport;
+use crate::io::transport::Transport;
 
 /// Bytes read at once of what is likely to be small.
 const READ: usize = 8 * 1024;

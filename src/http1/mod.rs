@@ -17,7 +17,7 @@
 
 pub(crate) mod decode;
 pub(crate) mod encode;
-mod fields;
+mod field_lines;
 pub(crate) mod input;
 pub(crate) mod output;
 pub(crate) mod parse_request;

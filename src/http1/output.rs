@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes};
 use tokio::io::AsyncWrite;
 
-use crate::transport::Transport;
+use crate::io::transport::Transport;
 
 /// Frames up to this size are copied behind what else is to be written: less work than gathering.
 const GATHERED: usize = 4 * 1024;

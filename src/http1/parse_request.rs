@@ -11,7 +11,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, TE, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, Method, Request, Uri, Version, request};
 
 use super::decode::Decoder;
-use super::fields::{
+use super::field_lines::{
     Place, Range, USUAL_FIELDS, blank, elements, length, lists, lower_version, may_be_complete,
     without,
 };

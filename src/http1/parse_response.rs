@@ -14,11 +14,11 @@ use hyper::ext::ReasonPhrase;
 
 use super::Malformed;
 use super::decode::Decoder;
-use super::fields::{
+use super::field_lines::{
     Place, USUAL_FIELDS, blank, elements, length, lower_version, may_be_complete, without,
 };
 use super::write_response::is_bodyless;
-use crate::http::lines::{Lines, is_event_stream};
+use crate::exchange::raw_fields::{Lines, is_event_stream};
 
 /// Bytes of a head: more than any server sends, and what one connection may be made to hold.
 const MAX_HEAD: usize = 256 * 1024;

@@ -7,7 +7,7 @@ use http::Request;
 use http_body::Body as _;
 
 use super::encode::Encoder;
-use crate::http::body::RequestBody;
+use crate::exchange::response_body::RequestBody;
 use crate::http::hop::{self, RequestChanges};
 use crate::http::target;
 
@@ -40,7 +40,7 @@ mod tests {
     use http::HeaderValue;
 
     use super::*;
-    use crate::http::exchange::Exchange;
+    use crate::exchange::Exchange;
     use crate::http::forwarded::{Claims, Origin, Scheme};
 
     fn written(

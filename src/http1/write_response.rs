@@ -11,9 +11,9 @@ use http::{StatusCode, Version, response};
 use hyper::ext::ReasonPhrase;
 
 use super::encode::Encoder;
-use super::fields::{length, lists};
+use super::field_lines::{length, lists};
+use crate::exchange::raw_fields::Lines;
 use crate::http::hop::write_field;
-use crate::http::lines::Lines;
 
 /// What a response's head depends on besides itself.
 #[derive(Clone, Copy, Debug)]

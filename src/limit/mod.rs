@@ -13,9 +13,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::clock::Clock;
 use crate::config::model::RateLimit;
-use crate::telemetry::labels::Scope;
+use crate::terms::clock::Clock;
+use crate::terms::outcome::Scope;
 use rate::{Admission, Rate};
 use store::Store;
 

@@ -18,7 +18,7 @@ use governor::{Quota, RateLimiter};
 use super::Refusal;
 use super::store::{Entry, Stored};
 use crate::config::model;
-use crate::telemetry::labels::Scope;
+use crate::terms::outcome::Scope;
 
 /// The longest time until a whole capacity is back: a hundred years, well inside the 584 that `governor`'s unchecked 64-bit
 /// nanoseconds hold.

@@ -9,19 +9,18 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::access::logins::Login;
-use crate::access::sessions::{
-    Basis, Claim, Ground, Grounds, Handed, Listed, Rules, Sessions, User,
-};
 use crate::agora::reissue::Token;
-use crate::clock::{Clock, Entropy};
-use crate::context::RequestId;
-use crate::role::Role;
+use crate::logins::remembered::Login;
+use crate::sessions::{Basis, Claim, Ground, Grounds, Handed, Listed, Rules, Sessions, User};
 use crate::telemetry::audit::Audit;
 use crate::telemetry::escape::bounded;
-use crate::telemetry::labels::{Endpoint, Outcome};
+use crate::telemetry::labels::Endpoint;
 use crate::telemetry::metrics::{Metrics, ReissueMetrics};
 use crate::telemetry::traffic_labels::ReissueOutcome;
+use crate::terms::clock::{Clock, Entropy};
+use crate::terms::context::RequestId;
+use crate::terms::outcome::Outcome;
+use crate::terms::role::Role;
 
 /// Where one answer's tokens are written down.
 #[derive(Debug)]

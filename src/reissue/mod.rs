@@ -17,7 +17,8 @@
 //! observed, answers are too, for a short token is of no use without the endpoint that renews it.
 //! Must not know: connections, servers.
 
-mod fields;
+mod applying_rule;
+mod body_fields;
 mod judge;
 mod ledger;
 mod names;
@@ -25,7 +26,6 @@ mod rewriter;
 mod run;
 pub mod scan;
 mod tally;
-mod terms;
 mod unseen;
 
 use std::sync::{Arc, Mutex};
@@ -38,16 +38,16 @@ use http_body::Body as _;
 use self::judge::{Caller, Judge};
 use self::ledger::Ledger;
 use self::rewriter::{Parts, Rewriter};
-pub use self::terms::Noted;
-use self::terms::Terms;
-use crate::access::jwt;
 use crate::config::model::{DecisionMode, ReissueMode, Withheld};
-use crate::context::RequestContext;
-use crate::error::{Kind, ProxyError, Retry, Side};
-use crate::http::body::Body;
+use crate::exchange::response_body::Body;
 use crate::http::readings::Readings;
+use crate::logins::jwt;
 use crate::snapshot::{Shared, Snapshot};
 use crate::telemetry::traffic_labels::ReissueOutcome;
+use crate::terms::context::RequestContext;
+use crate::terms::proxy_error::{Kind, ProxyError, Retry, Side};
+pub use applying_rule::Noted;
+use applying_rule::Terms;
 
 /// What is done with the answer to one request. Holds the parts that it needs, never the snapshot.
 pub struct Plan {
@@ -161,7 +161,7 @@ pub fn plan<B>(
     };
     if !observing {
         let headers = std::mem::take(request.headers_mut());
-        *request.headers_mut() = fields::request(headers);
+        *request.headers_mut() = body_fields::request(headers);
     }
     Some(Box::new(Plan {
         parts,
@@ -192,10 +192,10 @@ impl Plan {
             return Ok(Response::from_parts(head, body));
         }
         let Plan { mut parts, is_head } = self;
-        parts.nulls &= fields::is_json(&head.headers);
+        parts.nulls &= body_fields::is_json(&head.headers);
         let observing = parts.ledger.observing;
-        let has_content = !body.is_end_stream() || (is_head && fields::tell_of_content(&head));
-        if has_content && let Some(why) = fields::unreadable(head.status, &head.headers) {
+        let has_content = !body.is_end_stream() || (is_head && body_fields::tell_of_content(&head));
+        if has_content && let Some(why) = body_fields::unreadable(head.status, &head.headers) {
             parts.ledger.route.token(ReissueOutcome::Error);
             if observing {
                 return Ok(Response::from_parts(head, body));
@@ -208,7 +208,7 @@ impl Plan {
             });
         }
         if !observing {
-            head.headers = fields::response(head.headers);
+            head.headers = body_fields::response(head.headers);
         }
         let body = body.rewritten(Box::new(Rewriter::new(parts)));
         Ok(Response::from_parts(head, body))

@@ -7,10 +7,10 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use crate::access::sessions::User;
-use crate::role::Role;
+use crate::sessions::User;
 use crate::telemetry::audit;
-use crate::telemetry::labels::Outcome;
+use crate::terms::outcome::Outcome;
+use crate::terms::role::Role;
 
 /// Bytes of the list: a hundred tokens or so. How many there are is said beside it.
 const LIST: usize = 8 * 1024;

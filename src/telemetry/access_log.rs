@@ -10,7 +10,7 @@ use http::{Method, StatusCode};
 use super::escape::bounded;
 use super::labels::Handler;
 use super::log::ACCESS;
-use crate::context::RequestId;
+use crate::terms::context::RequestId;
 
 /// Bytes kept of a path.
 const PATH_LIMIT: usize = 1024;

@@ -11,14 +11,15 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::escape::bounded;
-use super::labels::{Endpoint, LapseCause, Outcome, UnauthenticatedReason};
+use super::labels::Endpoint;
 use super::line::{Line, Shape};
 use super::line_writer::{DropCounter, LineWriter};
 use super::log::{AUDIT, rfc3339};
-use crate::clock::Clock;
 use crate::config::model::AuditSink;
-use crate::context::RequestId;
-use crate::role::Role;
+use crate::terms::clock::Clock;
+use crate::terms::context::RequestId;
+use crate::terms::outcome::{LapseCause, Outcome, UnauthenticatedReason};
+use crate::terms::role::Role;
 
 /// Bytes kept of a string from outside: above every subject and channel that is served (RFC 7519 sets no limit).
 const TEXT_LIMIT: usize = 256;

@@ -19,8 +19,8 @@ use tracing_subscriber::{Registry, reload};
 use super::journal;
 use super::line::{Line, Shape};
 use super::line_writer::{DropCounter, LineWriter};
-use crate::clock::Clock;
 use crate::config::model::{Log, LogFormat, LogLevel};
+use crate::terms::clock::Clock;
 
 /// The `target` of audit events.
 pub const AUDIT: &str = "audit";

@@ -4,7 +4,7 @@
 
 use http::{Method, StatusCode};
 
-use crate::error::Kind;
+use crate::terms::proxy_error::Kind;
 
 /// A source of answers that decisions need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -30,34 +30,6 @@ impl Source {
             Self::Accounts => "accounts",
             Self::Authorize => "authorize",
             Self::Jwks => "jwks",
-        }
-    }
-}
-
-/// How a source answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum LookupOutcome {
-    /// From memory.
-    Hit,
-    /// From the source itself.
-    Miss,
-    /// The source gave no answer; an older one stood in.
-    Stale,
-    /// The source gave no answer, and nothing stood in.
-    Error,
-}
-
-impl LookupOutcome {
-    /// Every outcome, in order of declaration.
-    pub const ALL: [Self; 4] = [Self::Hit, Self::Miss, Self::Stale, Self::Error];
-
-    /// The label's value.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Hit => "hit",
-            Self::Miss => "miss",
-            Self::Stale => "stale",
-            Self::Error => "error",
         }
     }
 }
@@ -352,6 +324,7 @@ impl From<Kind> for UpstreamOutcome {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::terms::outcome::LookupOutcome;
 
     #[test]
     fn an_invented_method_counts_as_other() {
@@ -385,12 +358,8 @@ mod tests {
         holds(&crate::telemetry::labels::Endpoint::ALL, |label| {
             label as usize
         });
-        holds(&crate::telemetry::labels::Outcome::ALL, |label| {
-            label as usize
-        });
-        holds(&crate::telemetry::labels::Scope::ALL, |label| {
-            label as usize
-        });
+        holds(&crate::terms::outcome::Outcome::ALL, |label| label as usize);
+        holds(&crate::terms::outcome::Scope::ALL, |label| label as usize);
         holds(&crate::telemetry::labels::Handler::ALL, |label| {
             label as usize
         });

@@ -211,7 +211,7 @@ fn on_error_allow_lets_everybody_in_whom_the_other_rows_let_in() {
 fn a_dead_hook_costs_its_timeout_a_few_times_only() {
     let (hook, renewd) = start("timeout = \"300ms\"");
     hook.silence();
-    let started = renewd::clock::Clock::system();
+    let started = renewd::terms::clock::Clock::system();
     for _ in 0..50 {
         assert_eq!(viewer("ada").send(&renewd).status, 503);
     }

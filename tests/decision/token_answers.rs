@@ -8,7 +8,7 @@ use renewd::agora::User;
 use renewd::agora::parse::{self, Parsed};
 use renewd::agora::service::Service;
 use renewd::config::secret::Secret;
-use renewd::role::Role;
+use renewd::terms::role::Role;
 use serde_json::{Value, json};
 
 fn token_settings(token: &str) -> Settings {

@@ -40,7 +40,7 @@ fn an_upload_that_nobody_has_read_waits_with_its_body() {
 
 #[test]
 fn waiting_ends_and_is_off_by_default() {
-    let clock = renewd::clock::Clock::system();
+    let clock = renewd::terms::clock::Clock::system();
     let asked = |lines: &str| {
         let renewd = Renewd::start(&Settings {
             backend: Some(nobody()),

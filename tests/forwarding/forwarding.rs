@@ -1,7 +1,7 @@
 //! What reaches the backend and what comes back, byte by byte.
 
 use crate::support::plane::{Backend, Proxy, Setup, get, ok};
-use renewd::http::body::Ending;
+use renewd::exchange::response_body::Ending;
 
 #[tokio::test]
 async fn a_request_and_its_response_pass_through_and_the_connections_are_kept() {

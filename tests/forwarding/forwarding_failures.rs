@@ -5,8 +5,8 @@ use crate::support::plane;
 use std::time::Duration;
 
 use crate::support::plane::{Backend, Proxy, Setup, get, ok, within};
-use renewd::http::body::{Ending, Finished};
-use renewd::transport::Transport;
+use renewd::exchange::response_body::{Ending, Finished};
+use renewd::io::transport::Transport;
 
 const SHORT: Duration = Duration::from_millis(200);
 
@@ -187,7 +187,7 @@ async fn the_time_to_answer_starts_when_the_request_has_ended() {
         .await;
     let mut server = backend.accept().await;
     server.head().await;
-    let begun = renewd::clock::timer_now();
+    let begun = renewd::terms::clock::timer_now();
     let mut ticks = tokio::time::interval(SHORT);
     for byte in ["h", "e", "l", "l", "o"] {
         ticks.tick().await;

@@ -5,7 +5,7 @@
 use std::process::Stdio;
 
 use crate::support::plane::{Proxy, Setup, get, within};
-use renewd::http::body::Ending;
+use renewd::exchange::response_body::Ending;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 

@@ -5,8 +5,8 @@ use crate::support::plane;
 use std::time::Duration;
 
 use crate::support::plane::{Backend, Proxy, Setup, Wire, ok};
-use renewd::http::body::{Ending, Finished};
-use renewd::net::Event;
+use renewd::exchange::response_body::{Ending, Finished};
+use renewd::server::Event;
 
 const UPGRADE: &str = "GET /socket HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";

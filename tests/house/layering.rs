@@ -5,40 +5,29 @@
 
 use crate::support::source::{SourceFile, rust_files};
 
-/// From the outside in. A module may name those below its own line, and none beside it.
-const LAYERS: [&[&str]; 8] = [
+/// From the outside in. A module may name what stands on the lines below its own, and nothing beside it. A part that has
+/// a line of its own counts there, and not with its module.
+const LAYERS: [&[&str]; 20] = [
     &["main"],
     &["cli"],
     &["daemon"],
-    &["config", "net", "admin"],
-    &["service"],
-    &["live", "forward", "reissue"],
-    &["snapshot"],
-    &["access", "limit", "agora", "state", "ejection", "backends"],
-];
-
-/// Below every line: words that all share, and that may use each other.
-const VOCABULARY: [&str; 20] = [
-    "config::model",
-    "config::secret",
-    "agora::charset",
-    "http",
-    "http1",
-    "telemetry",
-    "transport",
-    "connect",
-    "fetch",
-    "tls",
-    "deadline",
-    "pace",
-    "der",
-    "descriptors",
-    "public_key",
-    "readiness",
-    "context",
-    "error",
-    "clock",
-    "role",
+    &["admin", "config", "server", "state"],
+    &["server::service"],
+    &["decision", "forward", "reissue"],
+    &["http1"],
+    &["exchange", "snapshot"],
+    &["forward::servers", "sources"],
+    &["sessions"],
+    &["limit", "logins"],
+    &["telemetry"],
+    &["io"],
+    &["config::model"],
+    &["agora"],
+    &["io::descriptors", "io::tls", "io::transport"],
+    &["http"],
+    &["pki"],
+    &["config::secret"],
+    &["terms"],
 ];
 
 /// No IO, no clock, no randomness: byte-equal answers to equal questions.
@@ -51,13 +40,8 @@ const PURE: [&str; 6] = [
     "config::diff",
 ];
 
-/// Bodies are streams: polled, and given back by a channel when they end; buffers are filled from sockets, and emptied into them.
-const NOT_PURE: [&str; 4] = [
-    "http::body",
-    "http::rewrite",
-    "http1::input",
-    "http1::output",
-];
+/// Buffers are filled from sockets, and emptied into them.
+const NOT_PURE: [&str; 2] = ["http1::input", "http1::output"];
 
 /// What a pure module never names. Addresses of `std::net` are values, and fine.
 const IMPURE: [&str; 20] = [
@@ -75,7 +59,7 @@ const IMPURE: [&str; 20] = [
     "ToSocketAddrs",
     "SystemTime",
     "Instant",
-    "crate::clock",
+    "crate::terms::clock",
     "getrandom",
     "rand",
     "rustix",
@@ -96,22 +80,20 @@ fn is_within(module: &str, parent: &str) -> bool {
         .is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
 }
 
-/// The layer of a module by its full path, 0 outermost; `None` for the crate's root and what nobody placed.
-fn layer(module: &str) -> Option<usize> {
-    if VOCABULARY.iter().any(|word| is_within(module, word)) {
-        return Some(LAYERS.len());
-    }
-    LAYERS
-        .iter()
-        .position(|layer| layer.iter().any(|name| is_within(module, name)))
+/// The line of a module by its full path, 0 outermost, and the name that stands there; `None` for the crate's root and
+/// what has no place.
+fn layer(module: &str) -> Option<(usize, &'static str)> {
+    let named = LAYERS.iter().enumerate();
+    let placed = named.flat_map(|(line, names)| names.iter().map(move |name| (line, *name)));
+    placed
+        .filter(|(_, name)| is_within(module, name))
+        .max_by_key(|(_, name)| name.len())
 }
 
 /// Whether `from` may name `to`, both full module paths.
 fn may_import(from: &str, to: &str) -> bool {
-    let top = |module: &str| module.split("::").next().unwrap_or_default().to_owned();
     match (layer(from), layer(to)) {
-        (Some(own), Some(other)) if own == other => own == LAYERS.len() || top(from) == top(to),
-        (Some(own), Some(other)) => own < other,
+        (Some((own, name)), Some((other, its_name))) => own < other || name == its_name,
         _ => false,
     }
 }
@@ -274,15 +256,15 @@ mod the_reader {
     fn sees_through_groups_and_climbs_with_super() {
         assert_eq!(
             read(
-                "src/live/wire.rs",
-                "use crate::{clock::Clock, config::{model, secret::Secret}};\nuse super::super::net;\npub(crate) fn f() { super::decide(); crate::service::run() }"
+                "src/decision/wire_format.rs",
+                "use crate::{terms::clock::Clock, config::{model, secret::Secret}};\nuse super::super::net;\npub(crate) fn f() { super::decide(); crate::service::run() }"
             ),
             [
-                "clock::Clock",
+                "terms::clock::Clock",
                 "config::model",
                 "config::secret::Secret",
                 "net",
-                "live::decide",
+                "decision::decide",
                 "service::run"
             ]
         );
@@ -290,8 +272,8 @@ mod the_reader {
 
     #[test]
     fn passes_over_comments_literals_and_tests() {
-        let text = "// crate::net\n/* crate::net /* */ crate::net */\nconst A: &str = \"crate::net\"; const B: &str = r#\"\"crate::net\"#; const C: char = '\"';\nfn f<'a>() {}\n#[cfg(test)]\nmod tests { use crate::net; }\nuse crate::clock;";
-        assert_eq!(read("src/agora/mod.rs", text), ["clock"]);
+        let text = "// crate::net\n/* crate::net /* */ crate::net */\nconst A: &str = \"crate::net\"; const B: &str = r#\"\"crate::net\"#; const C: char = '\"';\nfn f<'a>() {}\n#[cfg(test)]\nmod tests { use crate::net; }\nuse crate::terms::clock;";
+        assert_eq!(read("src/agora/mod.rs", text), ["terms::clock"]);
     }
 
     #[test]
@@ -300,24 +282,29 @@ mod the_reader {
             ("main", "cli"),
             ("cli::run", "daemon"),
             ("daemon::build", "config::validate"),
-            ("service", "forward::pool"),
-            ("live::decide", "snapshot::Snapshot"),
-            ("access::jwt", "config::model"),
+            ("server", "server::service"),
+            ("server::service", "forward::pool"),
+            ("forward::pool", "forward::servers"),
+            ("decision::order", "snapshot::Snapshot"),
+            ("logins::jwt", "config::model"),
             ("config::model", "config::secret"),
-            ("telemetry::audit", "role::Role"),
-            ("live::wire", "live::decide"),
+            ("telemetry::audit", "terms::role::Role"),
+            ("decision::wire_format", "decision::order"),
+            ("io::fetch", "io::tls"),
         ] {
             assert!(may_import(from, to), "{from} → {to}");
         }
         for (from, to) in [
-            ("access::jwt", "snapshot"),
+            ("logins::jwt", "snapshot"),
             ("agora", "limit"),
-            ("live", "forward"),
-            ("net::connection", "config::validate"),
-            ("access::jwt", "config::validate"),
+            ("decision", "forward"),
+            ("server::service", "server::worker"),
+            ("server::h1", "config::validate"),
+            ("logins::jwt", "config::validate"),
             ("config::model", "config::raw"),
-            ("telemetry", "access"),
-            ("service", "daemon"),
+            ("telemetry", "sources"),
+            ("forward::servers", "forward::pool"),
+            ("io::tls", "io::fetch"),
             ("agora", "nowhere"),
         ] {
             assert!(!may_import(from, to), "{from} → {to}");

@@ -18,8 +18,9 @@ use crate::support::renewd::{
 };
 use renewd::config;
 use renewd::config::keys::{BUILT, UNBUILT};
-use renewd::telemetry::labels::{Endpoint, Outcome, UnauthenticatedReason};
+use renewd::telemetry::labels::Endpoint;
 use renewd::telemetry::metrics::families;
+use renewd::terms::outcome::{Outcome, UnauthenticatedReason};
 use serde_json::Value;
 
 const README: &str = include_str!("../../README.md");
@@ -469,7 +470,7 @@ fn every_configuration_it_shows_loads() {
     load(whole);
     for block in &shown {
         if block.contains("[[stream]]") {
-            let streams = config::streams::parse(block, Path::new("streams.toml")).unwrap();
+            let streams = config::streams_file::parse(block, Path::new("streams.toml")).unwrap();
             assert_eq!(streams.len(), 1);
         } else if block.starts_with("[token]") {
             load(&whole.replacen("[token]\n", &format!("{block}\n"), 1));

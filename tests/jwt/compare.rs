@@ -8,11 +8,11 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use renewd::access::jwt::{JwtError, Verifier};
-use renewd::clock::Clock;
 use renewd::config::model::{Jwt, JwtAlgorithm, JwtKey, KeyMaterial};
 use renewd::config::secret::Secret;
-use renewd::public_key::PublicKey;
+use renewd::logins::jwt::{JwtError, Verifier};
+use renewd::pki::public_key::PublicKey;
+use renewd::terms::clock::Clock;
 use serde_json::{Value, json};
 
 use super::table::{NOW, Row, Token, Verdict};

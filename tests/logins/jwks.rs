@@ -10,14 +10,14 @@ use std::time::Duration;
 use crate::key_server::KeyServer;
 use crate::pairs::Pair;
 use crate::support::plane::within;
-use renewd::access::jwt::{JwtError, KeySet, Verifier};
-use renewd::clock::{Clock, timer_now};
 use renewd::config::model::{Jwt, JwtAlgorithm, JwtKey, KeyMaterial};
 use renewd::config::secret::Secret;
-use renewd::fetch::Fetcher;
 use renewd::http::url::Url;
+use renewd::io::fetch::Fetcher;
+use renewd::logins::jwt::{JwtError, KeySet, Verifier};
 use renewd::telemetry::line_writer::DropCounter;
 use renewd::telemetry::metrics::Metrics;
+use renewd::terms::clock::{Clock, timer_now};
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
 

@@ -14,7 +14,7 @@
 use crate::compare::{assert_equal, node, ours};
 use crate::table::{Row, Settings, Table, Token, Verdict, table};
 use crate::tokens::{GOOD, SECRET, TYPED, UNTYPED, claims, token};
-use renewd::access::jwt::JwtError;
+use renewd::logins::jwt::JwtError;
 
 #[test]
 fn every_named_token_gets_nodes_verdict() {

@@ -9,10 +9,10 @@ use crate::tokens::encode;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
-use renewd::access::jwt::JwtError;
 use renewd::config::model::JwtAlgorithm::{
     self, EdDsa, Es256, Es384, Es512, Hs256, Ps256, Ps384, Ps512, Rs256, Rs384, Rs512,
 };
+use renewd::logins::jwt::JwtError;
 use serde_json::json;
 use sha2::Sha256;
 

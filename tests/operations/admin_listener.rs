@@ -16,13 +16,13 @@ use renewd::admin::{
     SessionQuery, SessionStatus, SessionsResult, SourceStatus, Status, UnknownCursor,
     UpstreamStatus,
 };
-use renewd::clock::Clock;
 use renewd::config::model::Listen;
 use renewd::config::secret::Secret;
-use renewd::live::explain::{Explanation, Question};
-use renewd::role::Role;
+use renewd::decision::explain::{Explanation, Question};
 use renewd::telemetry::line_writer::DropCounter;
 use renewd::telemetry::metrics::Metrics;
+use renewd::terms::clock::Clock;
+use renewd::terms::role::Role;
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
@@ -565,7 +565,7 @@ async fn too_large_a_header_section_is_refused() {
 #[tokio::test(start_paused = true)]
 async fn silent_connections_are_cut_and_keep_nobody_out() {
     let (_running, address) = start_tcp(Arc::new(Told::new(None)));
-    let start = renewd::clock::timer_now();
+    let start = renewd::terms::clock::timer_now();
     let mut silent = Vec::new();
     for number in 0..200 {
         let mut stream = TcpStream::connect(address).await.unwrap();

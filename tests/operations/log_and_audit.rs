@@ -9,15 +9,16 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use http::Method;
-use renewd::clock::Clock;
 use renewd::config::model::{AuditSink, Log, LogFormat, LogLevel};
-use renewd::context::RequestId;
-use renewd::role::Role;
 use renewd::telemetry::access_log::{self, Ended};
 use renewd::telemetry::audit::{Audit, Decision, Reload, User};
-use renewd::telemetry::labels::{Endpoint, Handler, Outcome};
+use renewd::telemetry::labels::{Endpoint, Handler};
 use renewd::telemetry::line_writer::{DropCounter, LineWriter};
 use renewd::telemetry::log::{self, LogControl};
+use renewd::terms::clock::Clock;
+use renewd::terms::context::RequestId;
+use renewd::terms::outcome::Outcome;
+use renewd::terms::role::Role;
 use serde_json::Value;
 use tracing::Subscriber;
 

@@ -9,16 +9,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Method, StatusCode};
-use renewd::clock::Clock;
-use renewd::config::model::TokenFormat;
-use renewd::descriptors::Shares;
-use renewd::role::Role;
-use renewd::telemetry::labels::{Endpoint, Handler, LapseCause, Outcome, Scope};
+use renewd::agora::TokenFormat;
+use renewd::io::descriptors::Shares;
+use renewd::telemetry::labels::{Endpoint, Handler};
 use renewd::telemetry::line_writer::DropCounter;
 use renewd::telemetry::metrics::{Metrics, families};
-use renewd::telemetry::traffic_labels::{
-    LookupOutcome, ParseErrorKind, ReissueOutcome, Source, UpstreamOutcome,
-};
+use renewd::telemetry::traffic_labels::{ParseErrorKind, ReissueOutcome, Source, UpstreamOutcome};
+use renewd::terms::clock::Clock;
+use renewd::terms::outcome::LookupOutcome;
+use renewd::terms::outcome::{LapseCause, Outcome, Scope};
+use renewd::terms::role::Role;
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 

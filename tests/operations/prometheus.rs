@@ -17,10 +17,10 @@ use crate::support::renewd::{
     DEADLINE, Renewd, Settings, configuration, login, now, private_file, write_files,
 };
 use crate::support::tls::Authority;
-use renewd::access::sessions::{Grounds, Identity, Kept, Record, Records, User};
-use renewd::role::Role;
+use renewd::sessions::{Grounds, Identity, Kept, Record, Records, User};
 use renewd::state::directory::StateDirectory;
 use renewd::state::journal::Journal;
+use renewd::terms::role::Role;
 use serde_json::{Value, json};
 
 /// The shipped rules, evaluated each second; what must hold for minutes must hold for one second.

@@ -15,15 +15,15 @@ use crate::support::renewd::{
     now, private_file,
 };
 use renewd::agora::{self, RtcGrant, Signer, User};
-use renewd::clock::Clock;
 use renewd::config::environment::SystemEnvironment;
 use renewd::config::model::AuditSink;
 use renewd::config::{Loaded, load_file};
-use renewd::role::Role;
 use renewd::snapshot::{Control, Snapshot, StreamsRead};
 use renewd::telemetry::audit::Audit;
 use renewd::telemetry::line_writer::DropCounter;
 use renewd::telemetry::metrics::Metrics;
+use renewd::terms::clock::Clock;
+use renewd::terms::role::Role;
 use rustix::process::Signal;
 use serde_json::json;
 

@@ -16,11 +16,11 @@ use crate::support::renewd::{
 };
 use crate::support::scripted::Scripted;
 use bytes::Bytes;
+use renewd::agora::TokenFormat;
 use renewd::agora::parse::{self, Parsed, Parsed007};
 use renewd::agora::{RtcGrant, Signer, User, rtc_token};
-use renewd::config::model::TokenFormat;
 use renewd::config::secret::Secret;
-use renewd::role::Role;
+use renewd::terms::role::Role;
 use tokio::net::TcpStream;
 
 const RULE: &str = "[[reissue.rule]]\npath = \"/answer/*\"\n";

@@ -8,7 +8,7 @@ use std::path::Path;
 use crate::support::plane::{Backend, Wire, get, ok};
 use crate::support::renewd::{Renewd, Settings, now};
 use crate::support::tls::{Authority, Pair, connect, shown};
-use renewd::tls::HTTP1;
+use renewd::io::tls::HTTP1;
 
 const EXPIRY: &str = "renewd_certificate_expiry_timestamp_seconds";
 const RELOADED: &str = "renewd_config_last_reload_successful";

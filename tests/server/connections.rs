@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::support::plane::{Backend, PATIENCE, Proxy, Setup, get, ok};
 use renewd::config::model::{Limits, Timeouts};
-use renewd::net::stall::Cause;
-use renewd::net::{Event, ParseError};
+use renewd::server::stall::Cause;
+use renewd::server::{Event, ParseError};
 use tokio::io::AsyncWriteExt as _;
 
 const SHORT: Duration = Duration::from_millis(200);
@@ -170,7 +170,7 @@ async fn a_body_that_the_backend_is_slow_to_take_is_no_stall() {
     };
     let taking = async {
         // Nothing is taken for several times the limit.
-        tokio::time::interval_at(renewd::clock::timer_now() + SHORT * 4, SHORT)
+        tokio::time::interval_at(renewd::terms::clock::timer_now() + SHORT * 4, SHORT)
             .tick()
             .await;
         let taken = server.exactly(LENGTH).await;
@@ -227,7 +227,7 @@ async fn a_silent_response_is_never_cut() {
         .send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
         .await;
     client.head().await;
-    tokio::time::interval_at(renewd::clock::timer_now() + SHORT * 4, SHORT)
+    tokio::time::interval_at(renewd::terms::clock::timer_now() + SHORT * 4, SHORT)
         .tick()
         .await;
     server.send("data: 1\n\n").await;
@@ -473,7 +473,7 @@ async fn empty_lines_between_requests_do_not_make_a_connection_any_younger() {
             server.send(ok("a")).await;
             client.until("\r\n\r\na").await;
         }
-        let began = renewd::clock::timer_now();
+        let began = renewd::terms::clock::timer_now();
         let mut dripping = tokio::time::interval(Duration::from_millis(100));
         loop {
             dripping.tick().await;

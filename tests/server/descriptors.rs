@@ -1,7 +1,7 @@
 //! Running out of file descriptors. Alone in its file, for the limit is the whole process's.
 
 use crate::support::plane::{Backend, Proxy, Setup, get, ok};
-use renewd::net::Event;
+use renewd::server::Event;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 #[tokio::test]

@@ -14,8 +14,8 @@ use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
 use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
-use renewd::tls::HTTP2;
-use renewd::transport::Transport;
+use renewd::io::tls::HTTP2;
+use renewd::io::transport::Transport;
 use rustix::process::Signal;
 use tokio::net::TcpStream;
 

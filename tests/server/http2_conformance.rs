@@ -15,7 +15,7 @@ use crate::support::plane::{Wire, ok};
 use crate::support::renewd::{Renewd, Settings};
 use crate::support::tls::Authority;
 use crate::support::topology::{Back, Upstream};
-use renewd::tls::HTTP2;
+use renewd::io::tls::HTTP2;
 use tokio::io::AsyncWriteExt as _;
 
 const PADDED: u8 = 8;

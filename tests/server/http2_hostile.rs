@@ -11,7 +11,7 @@ use crate::support::frames::{
 };
 use crate::support::plane::{Backend, Proxy, Setup, Wire, get, ok};
 use crate::support::renewd::{Renewd, Settings};
-use renewd::net::Event;
+use renewd::server::Event;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 

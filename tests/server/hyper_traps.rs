@@ -54,11 +54,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::support::plane::{Backend, Proxy, Setup, get};
-use renewd::clock::timer_now;
-use renewd::forward::tunnel::{self, Traffic};
-use renewd::net::Event;
-use renewd::net::stall::Cause;
-use renewd::transport::{Transport, Upgraded};
+use renewd::exchange::tunnel;
+use renewd::exchange::tunnel::Traffic;
+use renewd::io::transport::{Transport, Upgraded};
+use renewd::server::Event;
+use renewd::server::stall::Cause;
+use renewd::terms::clock::timer_now;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 

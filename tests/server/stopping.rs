@@ -7,8 +7,8 @@ use std::os::unix::fs::PermissionsExt;
 
 use crate::support::plane::{Backend, Proxy, Setup, Wire, get, ok, within};
 use renewd::config::model::Listen;
-use renewd::net::Event;
-use renewd::net::listen::{Address, Inherited, Listeners};
+use renewd::server::Event;
+use renewd::server::listen::{Address, Inherited, Listeners};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 

@@ -8,9 +8,9 @@ use std::time::Duration;
 use crate::support::plane::{Backend, Proxy, Setup, Wire, get, ok, within};
 use crate::support::renewd::{Renewd, Settings};
 use crate::support::tls::{Authority, NAME, Pair, chosen, connect};
-use renewd::net::Event;
-use renewd::net::stall::Cause;
-use renewd::tls::{HTTP1, HTTP2};
+use renewd::io::tls::{HTTP1, HTTP2};
+use renewd::server::Event;
+use renewd::server::stall::Cause;
 
 const SHORT: Duration = Duration::from_millis(200);
 
@@ -483,7 +483,7 @@ async fn a_listener_marked_plain_is_not_tls_and_nor_is_a_unix_socket() {
     let mut server = None;
     for mut client in [
         Wire::new(clear),
-        Wire::over(renewd::transport::Transport::Unix(unix)),
+        Wire::over(renewd::io::transport::Transport::Unix(unix)),
     ] {
         client.send(get("/")).await;
         let mut wire = backend.accept().await;

@@ -10,10 +10,10 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use mimalloc::MiMalloc;
-use renewd::access::logins::Login;
-use renewd::access::sessions::{Basis, Claim, Handed, Rules, SWEEPS, Sessions, User};
-use renewd::clock::Clock;
-use renewd::role::Role;
+use renewd::logins::remembered::Login;
+use renewd::sessions::{Basis, Claim, Handed, Rules, SWEEPS, Sessions, User};
+use renewd::terms::clock::Clock;
+use renewd::terms::role::Role;
 
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;

@@ -11,11 +11,11 @@ use tempfile::TempDir;
 
 use crate::support::renewd::{Renewd, Settings, jwt, login, now, spawn_under, write_files};
 use crate::support::scripted::Scripted;
-use renewd::access::logins::Login;
-use renewd::access::sessions::{Grounds, Kept, Record, Records, User};
-use renewd::role::Role;
+use renewd::logins::remembered::Login;
+use renewd::sessions::{Grounds, Kept, Record, Records, User};
 use renewd::state::directory::StateDirectory;
 use renewd::state::journal;
+use renewd::terms::role::Role;
 
 fn journal(directory: &Path) -> PathBuf {
     directory.join("state/sessions.journal")
@@ -529,7 +529,7 @@ fn the_first_formats_reader_finds_no_damage_in_what_is_written_today() {
     assert_eq!(denied.last().map(String::as_str), Some("viewer"));
     // And so does ours, which has the key.
     let key = fs::read(directory.path().join("state/logins.key")).unwrap();
-    let logins = renewd::access::logins::Logins::default();
+    let logins = renewd::logins::remembered::Logins::default();
     logins.adopt(key.try_into().unwrap());
     let mut reader = Records::new(logins.key_name());
     let (mut known, mut refused) = (Vec::<Option<Login>>::new(), 0);

@@ -15,24 +15,24 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request};
-use renewd::access::sessions::SWEEPS;
-use renewd::access::streams::Stream;
-use renewd::clock::{Clock, Entropy};
 use renewd::config::environment::SystemEnvironment;
 use renewd::config::model::{AuditSink, Config, DecisionMode};
-use renewd::context::{RequestContext, RequestId};
-use renewd::daemon::lapses::Waiting;
-use renewd::descriptors::{Budgets, Shares};
-use renewd::fetch::Fetcher;
-use renewd::http::body::RequestBody;
-use renewd::http::exchange::Exchange;
-use renewd::live;
-use renewd::readiness::Readiness;
+use renewd::daemon::tasks::lapses::Waiting;
+use renewd::decision;
+use renewd::exchange::Exchange;
+use renewd::exchange::response_body::RequestBody;
+use renewd::io::descriptors::{Budgets, Shares};
+use renewd::io::fetch::Fetcher;
+use renewd::sessions::SWEEPS;
 use renewd::snapshot::{Control, Shared, Snapshot, StreamsRead};
+use renewd::sources::streams::Stream;
 use renewd::telemetry::audit::Audit;
 use renewd::telemetry::labels::Endpoint;
 use renewd::telemetry::line_writer::DropCounter;
 use renewd::telemetry::metrics::Metrics;
+use renewd::terms::clock::{Clock, Entropy};
+use renewd::terms::context::{RequestContext, RequestId};
+use renewd::terms::readiness::Readiness;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
@@ -138,9 +138,9 @@ impl Daemon {
             client_ip: None,
         };
         let snapshot = self.shared.current.load_full();
-        let answer = live::answer(&self.shared, &snapshot, &context, Endpoint::Token, request);
+        let answer = decision::answer(&self.shared, &snapshot, &context, Endpoint::Token, request);
         match self.runtime.block_on(answer) {
-            live::Answer::Ours(response) => response.status().as_u16(),
+            decision::Answer::Ours(response) => response.status().as_u16(),
             other => panic!("not answered here: {other:?}"),
         }
     }

@@ -12,7 +12,6 @@ use crate::support::database::DATABASE;
 use crate::support::mongo::Mongo;
 use crate::support::renewd::{APP_CERTIFICATE, APP_ID, JWT_SECRET};
 use crate::support::timed::snapshot;
-use renewd::clock::Clock;
 use renewd::config::model::AuditSink;
 use renewd::config::secret::Secret;
 use renewd::config::{self, model::Config};
@@ -20,6 +19,7 @@ use renewd::snapshot::{Control, Snapshot, StreamsRead};
 use renewd::telemetry::audit::Audit;
 use renewd::telemetry::line_writer::DropCounter;
 use renewd::telemetry::metrics::Metrics;
+use renewd::terms::clock::Clock;
 
 /// What the driver itself keeps running for one client, with room.
 const DRIVERS_OWN: usize = 40;

@@ -111,7 +111,7 @@ pub fn status(renewd: &Renewd) -> (Value, Value) {
 
 /// How long something took.
 pub fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
-    let clock = renewd::clock::Clock::system();
+    let clock = renewd::terms::clock::Clock::system();
     let before = clock.elapsed();
     let result = work();
     (result, clock.elapsed().saturating_sub(before))

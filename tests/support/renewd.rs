@@ -337,7 +337,7 @@ fn address(line: &serde_json::Value, message: &str) -> Option<SocketAddr> {
 
 /// Seconds since the Unix epoch.
 pub fn now() -> u64 {
-    renewd::clock::Clock::system().unix_seconds()
+    renewd::terms::clock::Clock::system().unix_seconds()
 }
 
 /// A login of `subject` for an hour.

@@ -12,21 +12,21 @@ use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request};
 use http_body_util::BodyExt as _;
-use renewd::access::streams::Stream;
-use renewd::clock::{Clock, Entropy};
 use renewd::config::model::{AuditSink, Config};
 use renewd::config::secret::Secret;
-use renewd::context::{RequestContext, RequestId};
-use renewd::descriptors::{Budgets, Shares};
-use renewd::http::body::RequestBody;
-use renewd::http::exchange::Exchange;
-use renewd::live;
-use renewd::readiness::Readiness;
+use renewd::decision;
+use renewd::exchange::Exchange;
+use renewd::exchange::response_body::RequestBody;
+use renewd::io::descriptors::{Budgets, Shares};
 use renewd::snapshot::{Control, Shared, Snapshot, StreamsRead};
+use renewd::sources::streams::Stream;
 use renewd::telemetry::audit::Audit;
 use renewd::telemetry::labels::Endpoint;
 use renewd::telemetry::line_writer::DropCounter;
 use renewd::telemetry::metrics::Metrics;
+use renewd::terms::clock::{Clock, Entropy};
+use renewd::terms::context::{RequestContext, RequestId};
+use renewd::terms::readiness::Readiness;
 use serde_json::Value;
 
 use super::renewd::{APP_CERTIFICATE, jwt};
@@ -156,9 +156,10 @@ impl Timed {
             client_ip: Some(IpAddr::from([203, 0, 113, 77])),
         };
         let snapshot = self.shared.current.load_full();
-        let answering = live::answer(&self.shared, &snapshot, &context, Endpoint::Token, request);
+        let answering =
+            decision::answer(&self.shared, &snapshot, &context, Endpoint::Token, request);
         self.runtime.block_on(async {
-            let live::Answer::Ours(response) = answering.await else {
+            let decision::Answer::Ours(response) = answering.await else {
                 panic!("not answered here");
             };
             let status = response.status().as_u16();

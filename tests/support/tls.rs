@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use renewd::tls::{self, Identity};
-use renewd::transport::Transport;
+use renewd::io::tls;
+use renewd::io::tls::Identity;
+use renewd::io::transport::Transport;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};

@@ -12,13 +12,13 @@ use crate::support::npm;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
+use renewd::agora::TokenFormat;
 use renewd::agora::access_token2::{AccessToken2, rtc_token};
 use renewd::agora::builders;
 use renewd::agora::service::{Kind, Permissions, Privileges, Service};
 use renewd::agora::{RtcGrant, Signer, User};
-use renewd::config::model::TokenFormat;
 use renewd::config::secret::Secret;
-use renewd::role::Role;
+use renewd::terms::role::Role;
 use serde_json::{Value, json};
 
 const APP_ID: &str = "0123456789abcdef0123456789ABCDEF";

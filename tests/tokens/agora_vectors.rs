@@ -20,7 +20,7 @@ use renewd::agora::inspect::{Expected, Signature, inspect};
 use renewd::agora::service::{Kind, Permissions, Privileges, RtcLifetimes, Service};
 use renewd::agora::{BuildError, RtcGrant, Signer, User};
 use renewd::config::secret::Secret;
-use renewd::role::Role;
+use renewd::terms::role::Role;
 use serde_json::{Value, json};
 
 /// The list of that name, which has so many entries.

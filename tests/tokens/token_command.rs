@@ -16,7 +16,7 @@ use std::time::Duration;
 use clap::Parser;
 use proptest::prelude::*;
 use renewd::cli::token::{TokenCommand, TokenError, run};
-use renewd::clock::{Clock, Entropy};
+use renewd::terms::clock::{Clock, Entropy};
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 

@@ -16,7 +16,7 @@ use renewd::agora::builders::{self, RtcAndRtm};
 use renewd::agora::parse::{self, Parsed};
 use renewd::agora::service::{RtcLifetimes, Service};
 use renewd::config;
-use renewd::role::Role;
+use renewd::terms::role::Role;
 use serde_json::{Value, json};
 
 fn service_with(token: &str, tables: &str) -> Timed {

@@ -10,7 +10,7 @@
 use base64::Engine as _;
 
 use super::{BASE64, Inflating, ParseError, Parsed, Parsed006, Parsed007, read_006, read_007};
-use crate::agora::wire::Reader;
+use crate::agora::packing::Reader;
 use crate::agora::{access_token, access_token2};
 
 /// Characters of base64 decoded at once: an ordinary token's.
@@ -142,10 +142,10 @@ fn characters(bytes: usize, encoded: &[u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::agora::TokenFormat;
     use crate::agora::{RtcGrant, Signer, User, rtc_token};
-    use crate::config::model::TokenFormat;
     use crate::config::secret::Secret;
-    use crate::role::Role;
+    use crate::terms::role::Role;
 
     const APP: &str = "970ca35de60c44645bbae8a215061b33";
 

@@ -7,8 +7,8 @@ use std::io::{IsTerminal as _, Write as _, stdout};
 use std::process::ExitCode;
 
 use self::script::{CHANNEL, Secrets};
-use crate::clock::{Clock, Entropy};
 use crate::daemon::{self, Bound, Options};
+use crate::terms::clock::{Clock, Entropy};
 
 /// `renewd demo` takes none.
 #[derive(Debug, clap::Args)]
@@ -68,7 +68,7 @@ fn serve() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-fn hexadecimal() -> Result<String, crate::clock::EntropyError> {
+fn hexadecimal() -> Result<String, crate::terms::clock::EntropyError> {
     Ok(format!(
         "{:016x}{:016x}",
         Entropy::System.u64()?,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::config::secret::Secret;
 use crate::http::url::Url;
-use crate::public_key::{KeyKind, PublicKey};
+use crate::pki::public_key::{KeyKind, PublicKey};
 
 /// `[auth.jwt]`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::agora::TokenFormat;
 use crate::config::secret::Secret;
 
 /// `[agora]`.
@@ -69,25 +70,6 @@ pub struct Tier {
     pub lifetime: Option<Duration>,
     /// In place of `policy.max_session`; zero is no limit.
     pub max_session: Option<Duration>,
-}
-
-/// `token.format`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum TokenFormat {
-    /// AccessToken2.
-    V007,
-    /// Legacy AccessToken.
-    V006,
-}
-
-impl TokenFormat {
-    /// `007` or `006`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::V007 => "007",
-            Self::V006 => "006",
-        }
-    }
 }
 
 /// `token.default_role`.

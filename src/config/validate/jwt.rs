@@ -2,7 +2,7 @@
 //!
 //! Keeps true: at least one key, each usable under the allow-list; no secret is empty.
 
-use super::sources::url_of;
+use super::source_tables::url_of;
 use super::{ANY_DURATION, seconds};
 use crate::config::credentials::{Found, Secrets};
 use crate::config::diagnostic::quoted;
@@ -10,7 +10,7 @@ use crate::config::model::{Jwt, JwtAlgorithm, JwtKey, KeyMaterial};
 use crate::config::raw::{Item, Table};
 use crate::config::secret::Secret;
 use crate::http::url::Url;
-use crate::public_key::{BadKey, PublicKey};
+use crate::pki::public_key::{BadKey, PublicKey};
 
 /// Below this a secret can be guessed from one token.
 const SHORT_SECRET: usize = 16;

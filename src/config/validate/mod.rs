@@ -3,7 +3,7 @@
 //! Keeps true: a value in the model is in range; a value that asks for an unbuilt part is refused by name.
 //! Must not know: how errors are shown.
 
-mod authorize;
+mod authorize_hook;
 mod connection_options;
 mod connection_string;
 mod jwt;
@@ -12,7 +12,7 @@ mod mongodb;
 mod reissue;
 mod routes;
 mod server;
-mod sources;
+mod source_tables;
 mod tiers;
 mod timeouts;
 mod tls;
@@ -120,8 +120,8 @@ pub(super) fn validate(
     let cookie = jwt::cookie(&root.table("auth"));
     let cors = routes::cors(&root.table("cors"), strictness, cookie.is_some());
     let rate_limit = limits::rate_limit(&root.table("rate_limit"));
-    let accounts = sources::accounts(&root.table("accounts"), &root.table("streams"));
-    let streams = sources::streams(&root.table("streams"), &secrets);
+    let accounts = source_tables::accounts(&root.table("accounts"), &root.table("streams"));
+    let streams = source_tables::streams(&root.table("streams"), &secrets);
     let mongodb = mongodb::mongodb(
         &root.table("mongodb"),
         matches!(accounts.source, AccountsSource::Mongodb(_))
@@ -129,10 +129,10 @@ pub(super) fn validate(
         &secrets,
     );
 
-    sources::compare_sessions(&root.table("accounts"), &accounts, &jwt);
-    let authorize = authorize::authorize(&root.table("authorize"));
+    source_tables::compare_sessions(&root.table("accounts"), &accounts, &jwt);
+    let authorize = authorize_hook::authorize(&root.table("authorize"));
     let rules = &routes.block;
-    let closed = authorize::closed(authorize.as_ref(), &accounts, &streams, &upstream, rules);
+    let closed = authorize_hook::closed(authorize.as_ref(), &accounts, &streams, &upstream, rules);
     routes.block.extend(closed);
 
     server::refuse_overlaps(&root, &server, &admin);

@@ -6,7 +6,7 @@
 use crate::config::credentials::Secrets;
 use crate::config::raw::{Item, Table};
 use crate::config::secret::Secret;
-use crate::tls::{Identity, Refused};
+use crate::io::tls::{Identity, Refused};
 
 const CERTIFICATE_HINT: &str =
     "a PEM file: the server's certificate, then those between it and the root";

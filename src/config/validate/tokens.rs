@@ -6,8 +6,9 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::{seconds, tiers};
+use crate::agora::TokenFormat;
 use crate::config::credentials::{Found, Secrets};
-use crate::config::model::{Agora, DefaultRole, Services, Token, TokenFormat, ZeroUid};
+use crate::config::model::{Agora, DefaultRole, Services, Token, ZeroUid};
 use crate::config::raw::{Item, Table, in_one_unit};
 use crate::config::secret::Secret;
 

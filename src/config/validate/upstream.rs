@@ -10,12 +10,12 @@ use std::time::Duration;
 use super::jwt::is_cookie_name;
 use super::server::{covers, socket_path};
 use super::{ANY_DURATION, POSITIVE_DURATION, seconds};
-use crate::backends::MOST;
 use crate::config::credentials::Secrets;
 use crate::config::model::{
     Admin, Affinity, HealthCheck, Listen, Scheme, Server, Upstream, UpstreamServer,
 };
 use crate::config::raw::{Item, Table};
+use crate::forward::servers::MOST;
 use crate::http::forwarded;
 
 const SERVER_HINT: &str =

@@ -3,8 +3,8 @@
 //! Must not know: what is asked, or when.
 
 use super::{Judge, Known, Seen, Standing};
-use crate::access::sessions::{Basis, Ground, Grounds};
 use crate::agora::reissue::Token;
+use crate::sessions::{Basis, Ground, Grounds};
 
 impl Judge {
     /// What a session is opened on by a token that is handed on. Nothing rests on accounts for a login that they know

@@ -9,9 +9,9 @@ use bytes::Bytes;
 use super::noting::{Noting, grounds};
 use super::{Decided, Found, LOOKED_AHEAD, Parts, Rewriter, SHORTEST};
 use crate::agora::reissue::{Fate, Token};
-use crate::clock::is_plausible;
 use crate::reissue::judge::Judge;
 use crate::reissue::run::Spelling;
+use crate::terms::clock::is_plausible;
 
 impl Rewriter {
     /// What becomes of it; [`Decided::Open`] where the sources must be asked first.

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{MOST_OBSERVED, Rewriter};
-use crate::access::sessions::{Basis, Grounds};
 use crate::agora::reissue::Token;
 use crate::reissue::judge::{Judge, Known, Verdict};
 use crate::reissue::ledger::{Ledger, Reissued};
+use crate::sessions::{Basis, Grounds};
 
 impl Rewriter {
     /// Counts a token as soon as the sources have answered; the answer doesn't wait.

@@ -4,7 +4,7 @@ use metrics::{Counter, Gauge};
 
 use super::families;
 use super::registrar::Registrar;
-use crate::descriptors::{Budgets, Shares};
+use crate::io::descriptors::{Budgets, Shares};
 
 /// By the `share` label's value.
 pub struct DescriptorMetrics {

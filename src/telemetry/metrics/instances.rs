@@ -12,7 +12,8 @@ use metrics::{Counter, Gauge, Histogram};
 
 use super::registrar::Registrar;
 use super::{families, flag};
-use crate::telemetry::traffic_labels::{LookupOutcome, ReissueOutcome, Source, UpstreamOutcome};
+use crate::telemetry::traffic_labels::{ReissueOutcome, Source, UpstreamOutcome};
+use crate::terms::outcome::LookupOutcome;
 
 /// One backend server.
 pub struct UpstreamMetrics {

@@ -4,10 +4,11 @@ use metrics::Counter;
 
 use super::families::{Family, TOKEN_LAPSES, TOKEN_REQUESTS};
 use super::registrar::Registrar;
-use crate::config::model::TokenFormat;
-use crate::role::Role;
-use crate::telemetry::labels::{Endpoint, Handler, LapseCause, Outcome};
+use crate::agora::TokenFormat;
+use crate::telemetry::labels::{Endpoint, Handler};
 use crate::telemetry::traffic_labels::{MethodLabel, StatusClass};
+use crate::terms::outcome::{LapseCause, Outcome};
+use crate::terms::role::Role;
 
 /// `role`: the two of [`Role`], and `unknown` for requests refused before their role was known.
 const ROLES: [&str; 3] = ["publisher", "subscriber", "unknown"];

@@ -1,0 +1,366 @@
+//! The configuration after validation: every value in range, every secret read, nothing optional that must be there.
+//!
+//! Keeps true: built by `validate` alone (and by tests); two equal values behave equally, so reload may compare them.
+//! Must not know: TOML, files, the environment.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+mod authorize_hook;
+mod channel_pattern;
+mod jwt;
+mod reissue;
+mod source_tables;
+mod token;
+mod upstream;
+
+pub use self::channel_pattern::ChannelPattern;
+pub use self::jwt::{Jwt, JwtAlgorithm, JwtKey, KeyMaterial};
+pub use self::reissue::{PublisherForOthers, Reissue, ReissueMode, ReissueRule, Withheld};
+pub use self::token::{Agora, DefaultRole, Services, Tier, Token, ZeroUid};
+pub use self::upstream::{Affinity, HealthCheck, Scheme, Upstream, UpstreamServer};
+pub use authorize_hook::{Authorize, OnError};
+pub use source_tables::{
+    Accounts, AccountsCollection, AccountsSource, DenyRule, HTTP_PATIENCE, Mongodb, Streams,
+    StreamsCollection, StreamsHttp, StreamsSource,
+};
+
+use super::secret::Secret;
+use crate::http::method_override::MethodOverride;
+use crate::http::{block, cors};
+use crate::io::tls::Identity;
+
+/// The whole configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// `[server]`: the public side.
+    pub server: Server,
+    /// `[admin]`: the private side.
+    pub admin: Admin,
+    /// `[decision]`: enforce, observe or off.
+    pub decision: Decision,
+    /// `[upstream]`: the backend.
+    pub upstream: Upstream,
+    /// `[agora]`: the project whose tokens are minted.
+    pub agora: Agora,
+    /// `[routes]`: the owned paths.
+    pub routes: Routes,
+    /// `[cors]`: whose pages may read our answers; `None` says nothing of it to browsers.
+    pub cors: Option<cors::Policy>,
+    /// `[token]`: how tokens are made.
+    pub token: Token,
+    /// `auth.cookie`: the cookie that may carry the JWT; `None` for none.
+    pub cookie: Option<String>,
+    /// `[auth.jwt]`: who is calling.
+    pub jwt: Jwt,
+    /// `[mongodb]`; `None` where nothing asks for it.
+    pub mongodb: Option<Mongodb>,
+    /// `[accounts]`: whose account is in good standing.
+    pub accounts: Accounts,
+    /// `[streams]`: which streams are live.
+    pub streams: Streams,
+    /// `[reissue]`: tokens inside the backend's answers.
+    pub reissue: Reissue,
+    /// `[authorize]`: the backend's last word; `None` leaves it unasked.
+    pub authorize: Option<Authorize>,
+    /// `[policy]`: limits on what one subject may hold.
+    pub policy: Policy,
+    /// `[rate_limit]`.
+    pub rate_limit: RateLimit,
+    /// `[sessions]`: the table of live tokens.
+    pub sessions: Sessions,
+    /// `[state]`: where what must survive is kept; `None` is memory only.
+    pub state_directory: Option<PathBuf>,
+    /// `[log]`.
+    pub log: Log,
+}
+
+/// `[server]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// At least one.
+    pub listen: Vec<Listen>,
+    /// For each of `listen`, whether it was prefixed `plain:`, so that it isn't TLS.
+    pub plain: Vec<bool>,
+    /// Worker threads; never 0 (the default is one per core).
+    pub workers: usize,
+    /// Peers whose `X-Forwarded-*` and `x-request-id` are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Open client connections, all listeners together.
+    pub max_connections: usize,
+    /// How long a stop waits for finite requests.
+    pub drain_timeout: Duration,
+    /// How long a stop goes on accepting, not ready.
+    pub shutdown_delay: Duration,
+    /// When tunnels and event streams end during a stop.
+    pub tunnel_drain_timeout: Duration,
+    /// Bare readiness on the public port; `None` is off. Compared byte for byte.
+    pub health_path: Option<String>,
+    /// HTTP/2 by prior knowledge on listeners that aren't TLS (RFC 9113 §3.3).
+    pub h2c: bool,
+    /// `[server.tls]`; `None` is no TLS.
+    pub tls: Option<Identity>,
+    /// `[server.timeouts]`.
+    pub timeouts: Timeouts,
+    /// `[server.limits]`.
+    pub limits: Limits,
+}
+
+impl Server {
+    /// Whether connections of the listener at this position in `listen` are TLS: every TCP and systemd listener, as
+    /// soon as there is `[server.tls]`, but those prefixed `plain:`.
+    pub fn tls_for(&self, listener: usize) -> Option<&Identity> {
+        let plain = self.plain.get(listener).copied().unwrap_or(false);
+        match self.listen.get(listener)? {
+            Listen::Tcp(_) | Listen::Systemd(_) if !plain => self.tls.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// The entries of `listen` as the configuration writes them; the metrics' `listener` label.
+    pub fn listener_names(&self) -> impl Iterator<Item = String> {
+        let plain = self.plain.iter().copied().chain(std::iter::repeat(false));
+        self.listen.iter().zip(plain).map(|(listen, plain)| {
+            let prefix = if plain { "plain:" } else { "" };
+            format!("{prefix}{listen}")
+        })
+    }
+}
+
+/// One entry of `server.listen`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Listen {
+    /// `"[::]:3000"` (dual-stack), `"127.0.0.1:3000"`, or what `env:PORT` gave.
+    Tcp(SocketAddr),
+    /// `"unix:/run/renewd/public.sock"`.
+    Unix(PathBuf),
+    /// `"systemd:NAME"`: sockets passed in `LISTEN_FDS` under that `FileDescriptorName=`.
+    Systemd(String),
+}
+
+/// As the configuration writes it, without its prefix.
+impl fmt::Display for Listen {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(formatter, "{address}"),
+            Self::Unix(path) => write!(formatter, "unix:{}", path.display()),
+            Self::Systemd(name) => write!(formatter, "systemd:{name}"),
+        }
+    }
+}
+
+/// `[server.timeouts]`; all above zero.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// From a request's first byte to the end of its header section: 10 s.
+    pub header: Duration,
+    /// Keep-alive without a request: 75 s.
+    pub idle: Duration,
+    /// A request body without a byte: 30 s.
+    pub body_stall: Duration,
+    /// A response that the client doesn't take: 60 s.
+    pub write_stall: Duration,
+    /// A tunnel without a byte either way: 1 h.
+    pub tunnel_idle: Duration,
+    /// A TLS handshake as a whole: 10 s.
+    pub tls_handshake: Duration,
+}
+
+/// `[server.limits]`; all above zero.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The header section in bytes: 16 KiB.
+    pub header_bytes: usize,
+    /// Header fields: 100.
+    pub header_fields: usize,
+    /// The request target in bytes: 8 KiB.
+    pub target_bytes: usize,
+}
+
+/// `[admin]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admin {
+    /// `127.0.0.1:9464` or a unix socket; never `Systemd`.
+    pub listen: Listen,
+    /// The bearer token, trimmed; `None` leaves what needs it refused.
+    pub token: Option<Secret>,
+    /// Names under which it may be asked besides addresses and `localhost`: lower case, without a port.
+    pub allowed_hosts: Vec<String>,
+}
+
+/// `[decision]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// Enforce, observe or off.
+    pub mode: DecisionMode,
+    /// After this a decision is 503: 3 s.
+    pub timeout: Duration,
+    /// 0 to 100: subjects (by hash) to whom `enforce` applies; the others are observed.
+    pub enforce_percent: u8,
+    /// Publishers who hold tokens given here renew them here, whoever else's answers are the backend's.
+    pub drain_holders: bool,
+    /// Until when nobody is alerted of a mode that isn't `enforce`, in seconds since the Unix epoch.
+    pub mode_ok_until: Option<u64>,
+}
+
+impl Decision {
+    /// How long one source may keep a decision waiting that has so much of its time left: what remains is enough to go on
+    /// without the source's answer.
+    pub fn share(left: Duration) -> Duration {
+        left * 4 / 5
+    }
+
+    /// Whether anybody's token requests are answered here.
+    pub fn is_enforcing(&self) -> bool {
+        self.mode == DecisionMode::Enforce && self.enforce_percent > 0
+    }
+}
+
+/// `decision.mode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DecisionMode {
+    /// Owned paths are answered here.
+    Enforce,
+    /// Decided, counted, and forwarded.
+    Observe,
+    /// A pure proxy.
+    Off,
+}
+
+impl DecisionMode {
+    /// Every mode, in order of declaration.
+    pub const ALL: [Self; 3] = [Self::Enforce, Self::Observe, Self::Off];
+
+    /// As the configuration has it, and the metric's label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Enforce => "enforce",
+            Self::Observe => "observe",
+            Self::Off => "off",
+        }
+    }
+}
+
+/// `[routes]`: owned paths as written, each starting with `/`, in no guard-key conflict.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Routes {
+    /// Where tokens are asked for.
+    pub token: Vec<String>,
+    /// Where they are renewed.
+    pub refresh: Vec<String>,
+    /// What becomes of plainly spelled paths below them.
+    pub below: BelowOwned,
+    /// Where the backend reads another method from than a request has.
+    pub method_override: MethodOverride,
+    /// What is closed to the outside: `[[routes.block]]`, and what validation closes by itself.
+    pub block: Vec<block::Rule>,
+}
+
+/// `routes.below`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BelowOwned {
+    /// 404: the backend may have mounted an owned path with all that is below.
+    Refuse,
+    /// They are the backend's.
+    Forward,
+}
+
+/// `[policy]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Distinct channels one publisher may hold live tokens for; 0 is off.
+    pub max_streams_per_publisher: u32,
+    /// From a subject's first token for a channel; zero is off.
+    pub max_session: Duration,
+    /// A uid belongs to its subscriber while their token lives.
+    pub bind_uid: bool,
+}
+
+/// `[rate_limit]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RateLimit {
+    /// Keys remembered per scope; above it new keys share one bucket.
+    pub max_keys: usize,
+    /// Per JWT subject.
+    pub subject: Option<Quota>,
+    /// Per client address, charged by refused guesses only.
+    pub address: Option<Quota>,
+    /// Per channel.
+    pub channel: Option<Quota>,
+    /// All together.
+    pub global: Option<Quota>,
+}
+
+/// `{ requests, per, burst }`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Quota {
+    /// At least 1.
+    pub requests: u32,
+    /// Above zero.
+    pub per: Duration,
+    /// Capacity from rest, at least 1.
+    pub burst: u32,
+}
+
+/// `[sessions]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sessions {
+    /// At least 1.
+    pub max: usize,
+}
+
+/// `[log]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// How lines look.
+    pub format: LogFormat,
+    /// The least level written.
+    pub level: LogLevel,
+    /// One line a request.
+    pub access: bool,
+    /// Where audit events go.
+    pub audit: AuditSink,
+}
+
+/// `log.format`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// `pretty` on a terminal, else `logfmt`.
+    Auto,
+    /// `key=value`.
+    Logfmt,
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Pretty,
+}
+
+/// `log.level`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// Something failed.
+    Error,
+    /// Something needs a look.
+    Warn,
+    /// What the daemon does.
+    Info,
+    /// What each part does.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// `log.audit`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AuditSink {
+    /// No audit events.
+    Off,
+    /// With the log.
+    Stderr,
+    /// `"file:PATH"`, reopened on SIGUSR1.
+    File(PathBuf),
+}

@@ -1,0 +1,89 @@
+//! Row 11's last question: what the backend's own hook says of a grant that every other row allows.
+//!
+//! Keeps true: no answer is never a no; a holder rides through it, anybody else waits, unless the configuration says yes;
+//! whom the hook has refused since waits whatever the configuration says.
+//! Must not know: how the hook is asked.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::order::answers::rides_through;
+use super::order::holder::Holder;
+use super::order::{Now, Refusal};
+use super::request::TokenRequest;
+use crate::config::model::OnError;
+use crate::sessions::{Ground, User};
+use crate::sources::authorize::Opinion;
+use crate::terms::outcome::LookupOutcome;
+use crate::terms::outcome::Outcome;
+use crate::terms::role::Role;
+
+/// The body that is posted.
+#[derive(Serialize)]
+struct Question<'a> {
+    subject: &'a str,
+    /// As signed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    claims: Option<&'a RawValue>,
+    channel: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uid: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    account: Option<&'a str>,
+    role: &'static str,
+}
+
+/// Asks the hook, where there is one: the longest lifetime it allows, or its no.
+pub(super) async fn ask(
+    holder: &Holder<'_>,
+    request: &TokenRequest,
+    role: Role,
+    now: Now,
+) -> Result<Option<Duration>, Refusal> {
+    let (snapshot, claims) = (holder.snapshot, holder.claims);
+    let (Some(authorizer), Some(hook)) = (&snapshot.authorizer, &snapshot.config.authorize) else {
+        return Ok(None);
+    };
+    let (uid, account) = match &request.user {
+        User::Uid(uid) => (Some(*uid), None),
+        User::Account(account) => (None, Some(&**account)),
+    };
+    let question = serde_json::to_vec(&Question {
+        subject: &claims.subject,
+        claims: serde_json::from_str(&claims.all).ok(),
+        channel: &request.channel,
+        uid,
+        account,
+        role: role.as_str(),
+    });
+    let question = question.map_err(|_| unavailable())?;
+    let (outcome, verdict) = match authorizer.ask(Bytes::from(question), now.patience()).await {
+        Ok(Opinion::Yes(at_most)) => (LookupOutcome::Miss, Ok(at_most)),
+        Ok(Opinion::No(message)) => (
+            LookupOutcome::Miss,
+            Err(Refusal::new(Outcome::PolicyDenied, String::from(message))),
+        ),
+        Err(no_answer)
+            if rides_through(no_answer, hook.stale_if_error, now)
+                && holder.rests(Ground::Hook, Some(role)).is_some() =>
+        {
+            (LookupOutcome::Stale, Ok(None))
+        }
+        Err(_) => (
+            LookupOutcome::Error,
+            match hook.on_error {
+                OnError::Allow if !holder.is_refused(Ground::Hook, role) => Ok(None),
+                OnError::Allow | OnError::Unavailable => Err(unavailable()),
+            },
+        ),
+    };
+    authorizer.count(outcome, now.elapsed);
+    verdict
+}
+
+fn unavailable() -> Refusal {
+    Refusal::unavailable("Whether this is allowed can't be said right now")
+}

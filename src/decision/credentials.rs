@@ -1,0 +1,171 @@
+//! Row 2: where a request carries its JWT (`Authorization`, or the cookie of `auth.cookie`), and whether it is believed.
+//!
+//! Keeps true: a cookie, which a browser sends whoever wrote the page, counts only where no other site's page can have
+//! caused the request: with a JSON body, which forms can't send, and an `Origin` that is ours or listed.
+//! Must not know: what is asked for.
+
+use http::HeaderMap;
+use http::header::{AUTHORIZATION, HOST};
+
+use super::order::{Now, Refusal};
+use crate::config::model::Config;
+use crate::http::cors::{self, Origins, Policy};
+use crate::http::media::{self, Media};
+use crate::logins::jwt;
+use crate::logins::jwt::{Claims, JwtError};
+use crate::snapshot::Snapshot;
+use crate::terms::clock::Clock;
+
+/// Who is calling.
+pub(super) async fn authenticate(
+    snapshot: &Snapshot,
+    clock: &Clock,
+    headers: &HeaderMap,
+    now: Now,
+) -> Result<Claims, Refusal> {
+    let claims = match credentials(&snapshot.config, headers) {
+        Ok(token) => {
+            // A key set may be slow.
+            snapshot.verifier.identify(token, clock, now.due).await
+        }
+        Err(error) => Err(error),
+    };
+    claims.map_err(|error| match error {
+        JwtError::KeyUnknown => Refusal::unverified("This login can't be verified right now"),
+        JwtError::NoKeys | JwtError::NoTime => {
+            Refusal::unavailable("Logins can't be verified right now")
+        }
+        _ => Refusal {
+            unauthenticated: error.reason(),
+            ..Refusal::new(error.outcome(), error.to_string())
+        },
+    })
+}
+
+/// The JWT of a request. `Authorization` wins wherever it is present, whatever is in it.
+pub(super) fn credentials<'h>(
+    config: &Config,
+    headers: &'h HeaderMap,
+) -> Result<&'h str, JwtError> {
+    let Some(name) = config.cookie.as_deref() else {
+        return jwt::authorization(headers);
+    };
+    if headers.contains_key(AUTHORIZATION) {
+        return jwt::authorization(headers);
+    }
+    let token = jwt::cookie(headers, name)?;
+    if media::of(headers) == Some(Media::Json) && is_from_us(config.cors.as_ref(), headers) {
+        Ok(token)
+    } else {
+        Err(JwtError::CookieAlone)
+    }
+}
+
+/// Whether the request comes from a page of this very host, or of one that `[cors]` lists. `"*"` lists nobody here.
+fn is_from_us(policy: Option<&Policy>, headers: &HeaderMap) -> bool {
+    let Some(origin) = cors::origin(headers) else {
+        return false;
+    };
+    let Ok(origin) = origin.to_str() else {
+        return false;
+    };
+    let listed = match policy.map(|policy| &policy.origins) {
+        Some(Origins::Listed(patterns)) => patterns.iter().any(|pattern| pattern.matches(origin)),
+        Some(Origins::Any) | None => false,
+    };
+    listed || is_of_host(origin, headers)
+}
+
+/// Same host and port as the request's `Host`; which scheme the client used isn't known behind a proxy.
+fn is_of_host(origin: &str, headers: &HeaderMap) -> bool {
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+    let (Some(host), Some((scheme, authority))) = (host, origin.split_once("://")) else {
+        return false;
+    };
+    let usual = match scheme {
+        "https" => ":443",
+        "http" => ":80",
+        _ => return false,
+    };
+    // Browsers leave a scheme's own port out, others may write it.
+    let plain = |authority: &str| {
+        let authority = authority.to_ascii_lowercase();
+        authority
+            .strip_suffix(usual)
+            .map_or_else(|| authority.clone(), str::to_owned)
+    };
+    !authority.is_empty() && plain(host) == plain(authority)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+    use http::header::ORIGIN;
+
+    use super::*;
+    use crate::http::cors::OriginPattern;
+
+    fn from_us(origins: &[&'static str], host: &'static str, policy: Option<&Policy>) -> bool {
+        let mut headers = HeaderMap::new();
+        for origin in origins {
+            headers.append(ORIGIN, HeaderValue::from_static(origin));
+        }
+        headers.insert(HOST, HeaderValue::from_static(host));
+        is_from_us(policy, &headers)
+    }
+
+    fn policy(origins: Origins) -> Policy {
+        Policy {
+            origins,
+            credentials: false,
+            expose: None,
+        }
+    }
+
+    #[test]
+    fn a_page_of_the_same_host_and_port_is_ours() {
+        for (origin, host) in [
+            ("https://app.example", "app.example"),
+            ("https://app.example", "App.Example:443"),
+            ("http://app.example:80", "app.example"),
+            ("http://localhost:3000", "localhost:3000"),
+            ("http://[::1]:3000", "[::1]:3000"),
+        ] {
+            assert!(from_us(&[origin], host, None), "{origin} {host}");
+        }
+    }
+
+    #[test]
+    fn any_other_page_is_not() {
+        for origin in [
+            "https://evil.example",
+            "https://app.example.evil.example",
+            "https://xapp.example",
+            "https://app.example:8443",
+            "http://app.example:443",
+            "https://",
+            "null",
+            "app.example",
+            "file://app.example",
+        ] {
+            assert!(!from_us(&[origin], "app.example", None), "{origin}");
+        }
+        assert!(!from_us(&[], "app.example", None));
+        let ours = "https://app.example";
+        assert!(!from_us(&[ours, ours], "app.example", None));
+    }
+
+    #[test]
+    fn listed_origins_count_and_a_star_lists_nobody() {
+        let pattern = OriginPattern::parse("https://*.vercel.app").unwrap();
+        let listed = policy(Origins::Listed(vec![pattern]));
+        let page = ["https://x.vercel.app"];
+        assert!(from_us(&page, "api.example", Some(&listed)));
+        assert!(!from_us(
+            &["https://evil.example"],
+            "api.example",
+            Some(&listed)
+        ));
+        assert!(!from_us(&page, "api.example", Some(&policy(Origins::Any))));
+    }
+}

@@ -1,0 +1,483 @@
+//! The decision, step by step, for an operator who asks why somebody has no token: who says what, and since when.
+//!
+//! Keeps true: the rows, sources and caches of the decision itself; nothing is charged, minted or recorded; what only a
+//! login could answer is said to be unchecked, never guessed.
+//! Must not know: how the answer is shown.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::order;
+use super::order::{Now, answers};
+use super::request::{self, TokenRequest};
+use super::request_fields::{Fields, Value};
+use super::wire_format;
+use crate::config::model::{AccountsSource, DecisionMode, StreamsSource};
+use crate::limit::Charge;
+use crate::sessions::{Claim, Ground, Resting, User};
+use crate::snapshot::Snapshot;
+use crate::sources::accounts::{Account, Accounts};
+use crate::sources::lookup::NoAnswer;
+use crate::sources::streams::{Lookup, Stream};
+use crate::terms::clock::{Clock, timer_now};
+use crate::terms::outcome::Outcome;
+use crate::terms::role::Role;
+
+/// What is asked: would this subject get a token?
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// As the login names it.
+    pub subject: String,
+    /// The channel's name.
+    pub channel: String,
+    /// `None`: what the stream gives.
+    pub role: Option<Role>,
+    /// `None` leaves the uid unchecked.
+    pub user: Option<User>,
+}
+
+impl Question {
+    /// From `subject=…&channelName=…` and the other fields of a token request, by all their names, form-encoded. The
+    /// error says which is wrong, and why.
+    pub fn from_query(query: &str) -> Result<Self, String> {
+        const SUBJECT: &str = "subject";
+        for (name, _) in form_urlencoded::parse(query.as_bytes()) {
+            if *name != *SUBJECT && !request::FIELDS.contains(&&*name) {
+                return Err(format!(
+                    "{name}: unknown; there are subject, channel, role, uid and account"
+                ));
+            }
+        }
+        let fields = Fields::from_form(query.as_bytes())?;
+        let subject = match fields.get(SUBJECT) {
+            Some(Value::Text(subject)) if !subject.is_empty() => subject.clone(),
+            _ => return Err("subject: required, whose login it is about".to_owned()),
+        };
+        let request = request::interpret(&fields)?;
+        Ok(Self {
+            subject,
+            channel: request.channel,
+            role: request.role,
+            user: Some(request.user).filter(|user| *user != User::Uid(0)),
+        })
+    }
+}
+
+/// The whole answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Explanation {
+    /// What a request would be answered, as far as can be told without its login.
+    pub status: u16,
+    /// `ok`, or the `code` of the failure.
+    pub code: &'static str,
+    /// The role that was decided on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role: Option<&'static str>,
+    /// In the decision's order.
+    pub steps: Vec<Step>,
+}
+
+/// One row of the decision.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Step {
+    /// Which row.
+    pub step: &'static str,
+    /// What it says.
+    pub verdict: Verdict,
+    /// Why, for people.
+    pub detail: String,
+    /// Who says so: a source of the configuration, or renewd's own tables.
+    pub source: &'static str,
+    /// How old the source's answer is, in milliseconds; `None` for what is read at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub age_ms: Option<u64>,
+}
+
+/// What a row says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// The next row is asked.
+    Passes,
+    /// Here it ends.
+    Refuses,
+    /// The source doesn't say: holders go on, others wait.
+    NoAnswer,
+    /// A holder goes on without the source's answer.
+    RidesThrough,
+    /// Not asked, or not to be answered without a login.
+    NotChecked,
+}
+
+/// Collects the rows; the first refusal is the answer.
+struct Rows {
+    steps: Vec<Step>,
+    outcome: Outcome,
+}
+
+impl Rows {
+    fn add(&mut self, step: &'static str, source: &'static str, age: Option<Duration>, says: Says) {
+        let (verdict, detail) = match says {
+            Says::Passes(detail) => (Verdict::Passes, detail),
+            Says::NotChecked(detail) => (Verdict::NotChecked, detail),
+            Says::RidesThrough(detail) => (Verdict::RidesThrough, detail),
+            Says::Refuses(outcome, detail) => {
+                if self.outcome == Outcome::Ok {
+                    self.outcome = outcome;
+                }
+                let verdict = match outcome {
+                    Outcome::Unavailable => Verdict::NoAnswer,
+                    _ => Verdict::Refuses,
+                };
+                (verdict, detail)
+            }
+        };
+        self.steps.push(Step {
+            step,
+            verdict,
+            detail,
+            source,
+            age_ms: age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
+        });
+    }
+}
+
+enum Says {
+    Passes(String),
+    Refuses(Outcome, String),
+    RidesThrough(String),
+    NotChecked(String),
+}
+
+/// Goes through the rows.
+pub async fn explain(snapshot: &Snapshot, clock: &Clock, question: &Question) -> Explanation {
+    let now = Now {
+        unix_millis: clock.unix_millis(),
+        elapsed: clock.elapsed(),
+        // The sources are asked in turn here.
+        due: timer_now() + 2 * snapshot.config.decision.timeout,
+    };
+    let mut rows = Rows {
+        steps: Vec::new(),
+        outcome: Outcome::Ok,
+    };
+    let request = TokenRequest {
+        channel: question.channel.clone(),
+        user: question.user.clone().unwrap_or(User::Uid(0)),
+        role: question.role,
+    };
+    let (subject, channel) = (question.subject.as_str(), question.channel.as_str());
+    let asked_role = order::asked_role(snapshot, &request);
+    let held = snapshot
+        .sessions
+        .held(channel, subject, asked_role, now.unix_seconds());
+    let standing = |ground| {
+        let (sessions, grounds) = (&snapshot.sessions, (ground, Resting::Anyone));
+        sessions.stands(channel, subject, asked_role, grounds, now.unix_seconds())
+    };
+    let mode = mode(snapshot, subject, &request, now);
+    rows.add("mode", "configuration", None, mode);
+    if !clock.is_plausible() {
+        rows.add("clock", "the system", None, unset(now));
+    }
+    rows.add("holder", "sessions", None, holder(held));
+    rows.add(
+        "limits",
+        "rate limits",
+        None,
+        limits(snapshot, subject, channel, held),
+    );
+    let refused = snapshot.logins.refuses_subject(subject, now.unix_seconds());
+    let rests = standing(Ground::Account).filter(|_| !refused);
+    account(snapshot, subject, rests, now, &mut rows).await;
+    let rests = standing(Ground::Stream);
+    let role = stream(snapshot, subject, &request, rests, now, clock, &mut rows).await;
+    sessions(snapshot, question, &request, role, now, &mut rows);
+    authorize(snapshot, &mut rows);
+    Explanation {
+        status: wire_format::status(rows.outcome).as_u16(),
+        code: rows.outcome.code(),
+        role: role.map(Role::as_str),
+        steps: rows.steps,
+    }
+}
+
+/// Nobody's login can be judged, no token dated.
+fn unset(now: Now) -> Says {
+    let detail = format!(
+        "the system's clock reads {} s since 1970, which can't be",
+        now.unix_seconds()
+    );
+    Says::Refuses(Outcome::Unavailable, detail)
+}
+
+fn mode(snapshot: &Snapshot, subject: &str, request: &TokenRequest, now: Now) -> Says {
+    let decision = &snapshot.config.decision;
+    if order::is_enforced(snapshot, Some(subject)) {
+        return Says::Passes("enforce".to_owned());
+    }
+    let drains = order::is_to_drain(snapshot, subject, request, now);
+    let mode = match decision.mode {
+        DecisionMode::Enforce => format!("enforce_percent = {}", decision.enforce_percent),
+        mode => mode.as_str().to_owned(),
+    };
+    let answers = match decision.mode {
+        _ if drains => {
+            "yet renewd still decides the renewal of this publisher's token, which was given here \
+             (decision.drain_holders): a yes is answered here, anything else by the backend"
+        }
+        DecisionMode::Off => "the backend answers, whatever follows",
+        DecisionMode::Observe => "the backend answers, what follows is counted",
+        DecisionMode::Enforce => "this subject belongs to the backend",
+    };
+    Says::Passes(format!("{mode}: {answers}"))
+}
+
+fn holder(held: Option<Role>) -> Says {
+    match held {
+        Some(role) => Says::Passes(format!("holds an unexpired {} token", role.as_str())),
+        None => Says::Passes("holds no token for this channel and role".to_owned()),
+    }
+}
+
+fn limits(snapshot: &Snapshot, subject: &str, channel: &str, held: Option<Role>) -> Says {
+    let limiter = &snapshot.limiter;
+    match limiter.check_shared(subject, channel, held.is_some(), Charge::Peek) {
+        Ok(()) => Says::Passes("within the limits of subject, channel and all".to_owned()),
+        Err(refusal) => {
+            let refused = order::Refusal::limited(refusal);
+            let detail = format!(
+                "over the {} limit, for {} more",
+                refusal.scope.as_str(),
+                humantime::format_duration(Duration::from_secs(refusal.retry_after.as_secs() + 1))
+            );
+            Says::Refuses(refused.outcome, detail)
+        }
+    }
+}
+
+async fn account(
+    snapshot: &Snapshot,
+    subject: &str,
+    standing: Option<Role>,
+    now: Now,
+    rows: &mut Rows,
+) {
+    let source = match &snapshot.config.accounts.source {
+        AccountsSource::None => "none",
+        AccountsSource::Mongodb(_) => "mongodb",
+        AccountsSource::Http(_) => "http",
+    };
+    let not_checked = match &*snapshot.accounts {
+        Accounts::None => Some("accounts.source = \"none\": a valid login is enough"),
+        Accounts::ByCredentials(_) => Some("asked with the caller's own login"),
+        Accounts::BySubject { .. } => None,
+    };
+    if let Some(detail) = not_checked {
+        rows.add("account", source, None, Says::NotChecked(detail.to_owned()));
+        return;
+    }
+    let patience = now.patience();
+    let Some(looked) = snapshot.accounts.look(subject, "", None, patience).await else {
+        return;
+    };
+    let (age, says) = match looked {
+        Err(no_answer) => {
+            let stale = snapshot.config.accounts.stale_if_error;
+            let why = snapshot.accounts.lookups().and_then(|of| of.error());
+            (None, unanswered(no_answer, why, stale, standing, now))
+        }
+        Ok(answer) => {
+            let age = now.elapsed.saturating_sub(answer.asked_at);
+            let says = match &*answer.value {
+                Account::Unknown => Says::Refuses(
+                    Outcome::Unauthenticated,
+                    "there is no such account".to_owned(),
+                ),
+                Account::Denied(denial) => {
+                    let reason = denial.reason.as_deref();
+                    let reason = reason.map_or_else(String::new, |reason| format!(" ({reason})"));
+                    Says::Refuses(denial.outcome, format!("{}{reason}", denial.message))
+                }
+                Account::Good { session: None } if snapshot.accounts.checks_session() => {
+                    Says::Refuses(
+                        Outcome::SessionReplaced,
+                        "signed out: the account has no session".to_owned(),
+                    )
+                }
+                Account::Good { .. } if snapshot.accounts.checks_session() => Says::Passes(
+                    "in good standing; the login's session must be the account's".to_owned(),
+                ),
+                Account::Good { .. } => Says::Passes("in good standing".to_owned()),
+            };
+            (Some(age), says)
+        }
+    };
+    rows.add("account", source, age, says);
+}
+
+/// `why` is the source's own reason; it holds no secret.
+fn unanswered(
+    no_answer: NoAnswer,
+    why: Option<String>,
+    stale: Duration,
+    standing: Option<Role>,
+    now: Now,
+) -> Says {
+    let why = why.map_or_else(String::new, |why| format!(" ({why})"));
+    let failing = now.elapsed.saturating_sub(no_answer.since).as_secs();
+    let failing = humantime::format_duration(Duration::from_secs(failing));
+    if standing.is_some() && answers::rides_through(no_answer, stale, now) {
+        Says::RidesThrough(format!(
+            "no answer for {failing}{why}: a holder renews for {} in all, unless their login was refused or is of an older session",
+            humantime::format_duration(stale)
+        ))
+    } else {
+        Says::Refuses(
+            Outcome::Unavailable,
+            format!("no answer for {failing}{why}"),
+        )
+    }
+}
+
+/// Rows 7 to 9; the role that was decided on.
+async fn stream(
+    snapshot: &Snapshot,
+    subject: &str,
+    request: &TokenRequest,
+    standing: Option<Role>,
+    now: Now,
+    clock: &Clock,
+    rows: &mut Rows,
+) -> Option<Role> {
+    let source = match &snapshot.config.streams.source {
+        StreamsSource::File(_) => "file",
+        StreamsSource::Mongodb(_) => "mongodb",
+        StreamsSource::Http(_) => "http",
+    };
+    let looked = answers::look_stream(snapshot, subject, request, now).await;
+    let age = looked
+        .asked_at
+        .map(|asked_at| clock.elapsed().saturating_sub(asked_at));
+    let stream = match looked.lookup {
+        Lookup::Found(stream) => stream,
+        Lookup::NotFound => {
+            let detail = "no live stream has this channel".to_owned();
+            let says = Says::Refuses(Outcome::StreamNotLive, detail);
+            rows.add("stream", source, age, says);
+            return request.role;
+        }
+        Lookup::NoAnswer { since } => {
+            let stale = snapshot.config.streams.stale_if_error;
+            let streams = &snapshot.streams;
+            let why = streams.error().or_else(|| streams.doubt());
+            let says = unanswered(NoAnswer { since }, why, stale, standing, now);
+            rows.add("stream", source, None, says);
+            return standing.or(request.role);
+        }
+    };
+    rows.add("stream", source, age, on_air(&stream));
+    let (role, verdict) = answers::stream_role(snapshot, subject, request, &stream);
+    let banned = if stream.bans(subject) {
+        Says::Refuses(
+            Outcome::ViewerBanned,
+            "is banned from this stream".to_owned(),
+        )
+    } else {
+        Says::Passes("isn't banned from this stream".to_owned())
+    };
+    rows.add("viewer", source, age, banned);
+    let relation = if stream.owner.as_deref() == Some(subject) {
+        "owns the stream"
+    } else if stream.may_publish(subject) {
+        "is a co-host of the stream"
+    } else {
+        "neither owns nor co-hosts the stream"
+    };
+    let may = verdict.is_ok() || role == Role::Subscriber || stream.may_publish(subject);
+    let publishing = if may {
+        Says::Passes(format!("{relation}: {}", role.as_str()))
+    } else {
+        Says::Refuses(Outcome::NotOwner, relation.to_owned())
+    };
+    rows.add("role", source, age, publishing);
+    Some(role)
+}
+
+fn on_air(stream: &Stream) -> Says {
+    if stream.is_open() {
+        return Says::Passes("live".to_owned());
+    }
+    let why = if stream.banned { "banned" } else { "not live" };
+    Says::Refuses(Outcome::StreamNotLive, format!("the stream is {why}"))
+}
+
+/// Row 10, and what renewd's own tables say for row 11.
+fn sessions(
+    snapshot: &Snapshot,
+    question: &Question,
+    request: &TokenRequest,
+    role: Option<Role>,
+    now: Now,
+    rows: &mut Rows,
+) {
+    let claim = Claim {
+        channel: &request.channel,
+        subject: &question.subject,
+        user: &request.user,
+        role: role.unwrap_or(Role::Subscriber),
+    };
+    let rules = snapshot.session_rules();
+    let says = match snapshot.sessions.check(claim, rules, now.unix_seconds()) {
+        Ok(_) if question.user.is_none() => {
+            Says::Passes("no limit of the policy is reached; no uid was named".to_owned())
+        }
+        Ok(_) => Says::Passes("the uid is free or theirs; no limit is reached".to_owned()),
+        Err(refused) => {
+            let refusal = order::Refusal::of_session(refused);
+            Says::Refuses(refusal.outcome, refusal.message.into_owned())
+        }
+    };
+    rows.add("uid and policy", "sessions", None, says);
+}
+
+fn authorize(snapshot: &Snapshot, rows: &mut Rows) {
+    let says = if snapshot.config.authorize.is_some() {
+        "asked with the login's claims, as the last step"
+    } else {
+        "no [authorize] hook"
+    };
+    rows.add("authorize", "hook", None, Says::NotChecked(says.to_owned()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_question_is_a_token_request_with_a_subject() {
+        let question = Question::from_query("subject=ann&channel=live_a%2Bb&role=host&uid=7");
+        let expected = Question {
+            subject: "ann".into(),
+            channel: "live_a+b".into(),
+            role: Some(Role::Publisher),
+            user: Some(User::Uid(7)),
+        };
+        assert_eq!(question, Ok(expected));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (query, named) in [
+            ("channel=a", "subject: required"),
+            ("subject=a", "channelName: required"),
+            ("subject=a&channel=*", "channelName: "),
+            ("subject=a&chanel=c", "chanel: unknown"),
+            ("subject=a&channel=c&role=boss", "role: must be"),
+        ] {
+            let refused = Question::from_query(query).unwrap_err();
+            assert!(refused.starts_with(named), "{query}: {refused}");
+        }
+    }
+}

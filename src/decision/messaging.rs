@@ -1,0 +1,30 @@
+//! Who a caller is in RTM and chat, for tokens that open those too. Pure.
+//!
+//! Keeps true: the id comes from the verified JWT, never from the request; it is one user's, never empty and never a
+//! wildcard.
+
+use crate::agora::charset;
+use crate::config::model::Token;
+use crate::logins::jwt::{ClaimValue, Claims};
+
+/// A login without an id that Agora's messaging services would take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoMessagingId;
+
+/// The caller's id; `None` where tokens are for RTC alone.
+pub fn id(token: &Token, claims: &Claims) -> Result<Option<Box<str>>, NoMessagingId> {
+    if !token.services.any() {
+        return Ok(None);
+    }
+    let id = if token.messaging_id_claim.is_empty() {
+        claims.subject.clone()
+    } else {
+        let claim = claims.member(&token.messaging_id_claim);
+        let id = claim.and_then(ClaimValue::identifier);
+        id.ok_or(NoMessagingId)?.into()
+    };
+    match charset::messaging_id(&id) {
+        Ok(()) => Ok(Some(id)),
+        Err(_) => Err(NoMessagingId),
+    }
+}

@@ -1,0 +1,284 @@
+//! The token endpoints: read the request, decide, mint, record, answer; or, while observing, count and hand it on.
+//!
+//! Keeps true: every token request ends in exactly one outcome, counted and audited; no token leaves unrecorded.
+//! Must not know: connections, upstreams.
+
+mod authorize_question;
+mod credentials;
+pub mod explain;
+mod lifetime;
+mod messaging;
+mod mint;
+mod order;
+mod request;
+mod request_content;
+mod request_fields;
+mod wire_format;
+
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response};
+
+pub use order::{draining_publishers, is_enforced, may_drain};
+
+use crate::exchange::response_body::{Body, RequestBody};
+use crate::sessions::{Basis, Claim, Ground, User};
+use crate::snapshot::{Shared, Snapshot};
+use crate::telemetry::audit;
+use crate::telemetry::labels::Endpoint;
+use crate::terms::clock::{is_plausible, timer_now};
+use crate::terms::context::RequestContext;
+use crate::terms::outcome::LookupOutcome;
+use crate::terms::outcome::Outcome;
+use crate::terms::role::Role;
+use lifetime::Lifetimes;
+use mint::Mint;
+use order::{Asked, Decision, Now, Refusal, Retry};
+use request_content::Collected;
+use wire_format::Minted;
+
+/// What became of a token request.
+#[derive(Debug)]
+pub enum Answer {
+    /// Ours.
+    Ours(Response<Body>),
+    /// Decided but not enforced: the backend answers, and its status is counted beside our outcome.
+    Backends {
+        /// The request as it came.
+        request: Request<RequestBody>,
+        /// What we would have said; `None` where nothing was decided.
+        outcome: Option<Outcome>,
+    },
+    /// The client went away before its body was read.
+    ClientGone,
+}
+
+/// Serves a POST on an owned path.
+pub async fn answer(
+    shared: &Shared,
+    snapshot: &Snapshot,
+    context: &RequestContext,
+    path: Endpoint,
+    request: Request<RequestBody>,
+) -> Answer {
+    let (head, mut body) = request.into_parts();
+    let collected = request_content::collect(&mut body).await;
+    if let Collected::Broken(error) = &collected {
+        tracing::debug!(request_id = context.id.as_str(), %error, "the client went away before its body was read");
+        return Answer::ClientGone;
+    }
+    let now = Now {
+        unix_millis: shared.clock.unix_millis(),
+        elapsed: shared.clock.elapsed(),
+        due: timer_now() + snapshot.config.decision.timeout,
+    };
+    let asked = Asked {
+        path,
+        headers: &head.headers,
+        body: collected.whole(),
+        client_ip: context.client_ip,
+    };
+    let decision = order::decide(snapshot, &shared.clock, &asked, now).await;
+    let Some(mut decision) = decision else {
+        return Answer::Backends {
+            request: Request::from_parts(head, collected.put_back(body)),
+            outcome: None,
+        };
+    };
+    let (mut response, issued) = match conclude(shared, snapshot, &decision, now) {
+        Ok((response, lifetimes)) => (response, Some(lifetimes)),
+        Err(refusal) => {
+            let response = wire_format::refusal(&refusal);
+            decision.verdict = Err(refusal);
+            decision.enforced &= !decision.drains;
+            (response, None)
+        }
+    };
+    if asked.body.is_none() {
+        // Nobody will read the rest: the client is told not to reuse the connection (RFC 9110 section 10.1.1).
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(CONNECTION, close);
+    }
+    remember(snapshot, &decision, now);
+    report(shared, snapshot, context, &decision, issued, now);
+    if decision.enforced {
+        return Answer::Ours(response);
+    }
+    Answer::Backends {
+        request: Request::from_parts(head, collected.put_back(body)),
+        outcome: Some(decision.outcome()),
+    }
+}
+
+/// Mints and records what was granted.
+fn conclude(
+    shared: &Shared,
+    snapshot: &Snapshot,
+    decision: &Decision,
+    now: Now,
+) -> Result<(Response<Body>, Lifetimes), Refusal> {
+    let grant = decision.verdict.as_ref().map_err(Refusal::clone)?;
+    let (Some(claims), Some(request)) = (&decision.claims, &decision.request) else {
+        return Err(Refusal::unavailable("The decision is incomplete"));
+    };
+    let config = &snapshot.config.token;
+    let no_randomness = |_| Refusal::unavailable("No randomness for a token right now");
+    let chance = if config.jitter.is_zero() {
+        0
+    } else {
+        shared.entropy.u64().map_err(no_randomness)?
+    };
+    let lifetimes = lifetime::lifetimes(config, grant.bounds, chance);
+    let issued_at = now.unix_seconds();
+    if !is_plausible(issued_at) {
+        return Err(Refusal::unavailable("No token can be dated right now"));
+    }
+    let mint = Mint {
+        config,
+        signer: &snapshot.signer,
+        request,
+        grant,
+        issued_at,
+    };
+    let token = |lifetime| {
+        let salt = shared.entropy.salt().map_err(no_randomness)?;
+        mint.token(lifetime, salt)
+            .map_err(|_| Refusal::unavailable("No token can be made for this request"))
+    };
+    let backup = lifetimes.backup.map(token).transpose()?;
+    let response = wire_format::success(&Minted {
+        token: &token(lifetimes.token)?,
+        backup: backup.as_deref(),
+        channel: &request.channel,
+        user: &request.user,
+        role: grant.role,
+        app_id: &snapshot.config.agora.app_id,
+        issued_at,
+        lifetimes,
+    });
+    if decision.enforced {
+        let claim = Claim {
+            channel: &request.channel,
+            subject: &claims.subject,
+            user: &request.user,
+            role: grant.role,
+        };
+        // Who has a backup holds a token until that expires.
+        let expires = issued_at + u64::from(lifetimes.last());
+        let basis = Basis::Decided {
+            login: snapshot.logins.session(claims),
+        };
+        snapshot
+            .sessions
+            .grant(claim, basis, grant.rules, issued_at, expires)
+            .map_err(Refusal::of_session)?;
+    }
+    Ok((response, lifetimes))
+}
+
+/// Remembers what sources said: a refusal stands until its source says otherwise, and nothing rests on it meanwhile. A
+/// holder's session learns that it was refused a renewal: should it lapse, that is why.
+fn remember(snapshot: &Snapshot, decision: &Decision, now: Now) {
+    let heard = decision.enforced || decision.drains;
+    let (true, Some(claims)) = (heard, &decision.claims) else {
+        return;
+    };
+    let outcome = decision.outcome();
+    let (logins, unix_now) = (&snapshot.logins, now.unix_seconds());
+    if let Some(LookupOutcome::Hit | LookupOutcome::Miss) = decision.accounts {
+        if decision.refused_by == Some(Ground::Account) {
+            logins.refuse(claims, snapshot.accounts.denies(outcome), unix_now);
+        } else {
+            logins.accept(claims);
+        }
+    }
+    let (Some(request), Err(_)) = (&decision.request, &decision.verdict) else {
+        return;
+    };
+    let (channel, subject) = (&*request.channel, &*claims.subject);
+    snapshot.sessions.refused(Claim {
+        channel,
+        subject,
+        user: &request.user,
+        role: decision.role.unwrap_or(Role::Subscriber),
+    });
+    let role = match outcome {
+        Outcome::NotOwner | Outcome::PolicyDenied => decision.role,
+        _ => None,
+    };
+    match decision.refused_by {
+        Some(ground @ (Ground::Stream | Ground::Hook)) => {
+            snapshot
+                .sessions
+                .denied(channel, subject, ground, role, unix_now);
+        }
+        // Kept by subject and login, for all channels.
+        Some(Ground::Account) | None => {}
+    }
+}
+
+/// Counts and audits, once for each request.
+fn report(
+    shared: &Shared,
+    snapshot: &Snapshot,
+    context: &RequestContext,
+    decision: &Decision,
+    issued: Option<Lifetimes>,
+    now: Now,
+) {
+    let issued = issued.filter(|_| decision.enforced);
+    let expiry = |lifetime: u32| now.unix_seconds() + u64::from(lifetime);
+    let outcome = decision.outcome();
+    let elapsed = shared.clock.elapsed().saturating_sub(context.started);
+    let user = decision.request.as_ref().map(|request| &request.user);
+    let asking = shared.clock.elapsed().saturating_sub(now.elapsed);
+    if let Some(outcome) = decision.streams {
+        snapshot.streams.metrics().lookup(outcome, asking);
+    }
+    if let (Some(outcome), Some(metrics)) = (decision.accounts, snapshot.accounts.metrics()) {
+        metrics.lookup(outcome, asking);
+    }
+    let unauthenticated = decision.unauthenticated();
+    if let Some(reason) = unauthenticated {
+        shared.metrics.unauthenticated(reason);
+    }
+    if decision.enforced {
+        shared
+            .metrics
+            .token_request(decision.endpoint, decision.role, outcome, elapsed);
+        match &decision.verdict {
+            Ok(grant) => shared.metrics.token_issued(
+                decision.endpoint,
+                grant.role,
+                snapshot.config.token.format,
+                user == Some(&User::Uid(0)),
+            ),
+            Err(Refusal {
+                retry: Some(Retry::Limited(limited)),
+                ..
+            }) => {
+                shared.metrics.rate_limited(limited.scope);
+            }
+            Err(_) => {}
+        }
+    }
+    snapshot.audit.decision(&audit::Decision {
+        request_id: &context.id,
+        client: context.client_ip,
+        endpoint: decision.endpoint,
+        outcome,
+        reason: unauthenticated,
+        enforced: decision.enforced,
+        subject: decision.claims.as_ref().map(|claims| &*claims.subject),
+        channel: decision
+            .request
+            .as_ref()
+            .map(|request| request.channel.as_str()),
+        user: user.map(|user| match user {
+            User::Uid(uid) => audit::User::Uid(*uid),
+            User::Account(account) => audit::User::Account(account),
+        }),
+        role: decision.role,
+        expires: issued.map(|issued| expiry(issued.token)),
+        backup_expires: issued.and_then(|issued| issued.backup).map(expiry),
+    });
+}

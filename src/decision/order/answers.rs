@@ -1,0 +1,212 @@
+//! Rows 6 to 9: what the sources say of the account and of the stream, and what follows where they say nothing.
+//!
+//! Keeps true: nobody is refused on an answer from before the request; a source without an answer refuses strangers with
+//! 503, and holders only once `stale_if_error` is over, or a source has said no since their last grant.
+//! Must not know: which sources there are.
+
+use std::time::Duration;
+
+use super::{Caller, Findings, Now, Refusal, asked_role};
+use crate::decision::request::TokenRequest;
+use crate::sessions::Claim;
+use crate::snapshot::Snapshot;
+use crate::sources::accounts::Account;
+use crate::sources::lookup::{Answer, NoAnswer};
+use crate::sources::streams::{Looked, Lookup, Stream};
+use crate::terms::outcome::LookupOutcome;
+use crate::terms::outcome::Outcome;
+use crate::terms::role::Role;
+
+/// Row 6: whether the account may go on; `None` where accounts aren't looked up. Nobody is refused on a cached answer.
+/// `standing`: the role held, if a renewal may rest on what accounts said of it; asked for where they give no answer.
+pub(super) async fn account(
+    snapshot: &Snapshot,
+    caller: Caller<'_>,
+    standing: impl Fn() -> Option<Role>,
+    now: Now,
+) -> Option<(LookupOutcome, Result<(), Refusal>)> {
+    Some(match look_account(snapshot, caller, now).await? {
+        Ok(answer) => {
+            let session = caller.claims.session.as_deref();
+            let verdict = snapshot.accounts.verdict(&answer.value, session);
+            (answer.outcome, verdict.map_err(Refusal::of_account))
+        }
+        Err(no_answer) => {
+            let stale = snapshot.config.accounts.stale_if_error;
+            if rides_through(no_answer, stale, now) && standing().is_some() {
+                (LookupOutcome::Stale, Ok(()))
+            } else {
+                let message = "Accounts can't be looked up right now";
+                (LookupOutcome::Error, Err(Refusal::unavailable(message)))
+            }
+        }
+    })
+}
+
+/// Looks the account up; what would refuse is asked for again, unless it was asked for after the request came. So is what
+/// would accept a login that stands refused: an answer from before isn't the source's last word on it.
+async fn look_account(
+    snapshot: &Snapshot,
+    caller: Caller<'_>,
+    now: Now,
+) -> Option<Result<Answer<Account>, NoAnswer>> {
+    let accounts = &snapshot.accounts;
+    let (subject, credentials) = (&caller.claims.subject, caller.credentials);
+    let session = caller.claims.session.as_deref();
+    let looked = accounts
+        .look(subject, credentials, None, now.patience())
+        .await?;
+    let looked = match looked {
+        Ok(answer)
+            if answer.asked_at < now.elapsed
+                && (accounts.verdict(&answer.value, session).is_err()
+                    || snapshot.logins.refuses(caller.claims, now.unix_seconds())) =>
+        {
+            let since = Some(now.elapsed);
+            accounts
+                .look(subject, credentials, since, now.patience())
+                .await?
+        }
+        looked => looked,
+    };
+    Some(looked.and_then(|answer| {
+        accounts.believed(&answer.value, session, now.elapsed)?;
+        Ok(answer)
+    }))
+}
+
+/// Whether a holder's last grant stands in for a source that gives no answer.
+pub(in crate::decision) fn rides_through(
+    no_answer: NoAnswer,
+    stale_if_error: Duration,
+    now: Now,
+) -> bool {
+    now.elapsed.saturating_sub(no_answer.since) < stale_if_error
+}
+
+/// Looks the stream up; what would refuse is asked for again, unless it was asked for after the request came: a viewer
+/// arrives a moment after the stream began, a ban is lifted, a co-host is added.
+pub(in crate::decision) async fn look_stream(
+    snapshot: &Snapshot,
+    subject: &str,
+    request: &TokenRequest,
+    now: Now,
+) -> Looked {
+    let streams = &snapshot.streams;
+    let looked = streams.look(&request.channel, None, now.patience()).await;
+    let looked = believed(snapshot, subject, request, looked);
+    let passes = match &looked.lookup {
+        Lookup::Found(stream) => stream_role(snapshot, subject, request, stream).1.is_ok(),
+        Lookup::NotFound => false,
+        Lookup::NoAnswer { .. } => true,
+    };
+    if passes || !looked.may_predate(now.elapsed) {
+        return looked;
+    }
+    let looked = streams
+        .look(&request.channel, Some(now.elapsed), now.patience())
+        .await;
+    believed(snapshot, subject, request, looked)
+}
+
+/// A publisher isn't refused by a source that may look for owners in the wrong place: that is no answer.
+fn believed(snapshot: &Snapshot, subject: &str, request: &TokenRequest, looked: Looked) -> Looked {
+    let Lookup::Found(stream) = &looked.lookup else {
+        return looked;
+    };
+    let (_, verdict) = stream_role(snapshot, subject, request, stream);
+    match (
+        verdict.map_err(|refusal| refusal.outcome),
+        stream.doubts(subject),
+    ) {
+        (Err(Outcome::NotOwner), Some(since)) => Looked {
+            lookup: Lookup::NoAnswer { since },
+            outcome: LookupOutcome::Error,
+            asked_at: None,
+        },
+        _ => looked,
+    }
+}
+
+/// Rows 7 to 9: the role that the stream allows.
+pub(super) fn role_in_stream(
+    snapshot: &Snapshot,
+    subject: &str,
+    request: &TokenRequest,
+    standing: impl Fn() -> Option<Role>,
+    now: Now,
+    looked: Looked,
+    findings: &mut Findings,
+) -> Result<Role, Refusal> {
+    let stream = match looked.lookup {
+        Lookup::Found(stream) => stream,
+        Lookup::NotFound => return Err(stream_not_live()),
+        Lookup::NoAnswer { since } => {
+            let stale = snapshot.config.streams.stale_if_error;
+            let rides = rides_through(NoAnswer { since }, stale, now);
+            let role = if rides { standing() } else { None };
+            findings.streams = Some(role.map_or(LookupOutcome::Error, |_| LookupOutcome::Stale));
+            findings.role = role.or(findings.role);
+            return role
+                .ok_or_else(|| Refusal::unavailable("Streams can't be looked up right now"));
+        }
+    };
+    let (role, verdict) = stream_role(snapshot, subject, request, &stream);
+    if stream.is_open() {
+        findings.role = Some(role);
+    }
+    verdict.map(|()| role)
+}
+
+/// The role that this stream gives the subject, and whether they may have it.
+pub(in crate::decision) fn stream_role(
+    snapshot: &Snapshot,
+    subject: &str,
+    request: &TokenRequest,
+    stream: &Stream,
+) -> (Role, Result<(), Refusal>) {
+    let may_publish = stream.may_publish(subject);
+    let role = asked_role(snapshot, request).unwrap_or(if may_publish {
+        Role::Publisher
+    } else {
+        Role::Subscriber
+    });
+    let verdict = if !stream.is_open() {
+        Err(stream_not_live())
+    } else if stream.bans(subject) {
+        Err(Refusal::new(
+            Outcome::ViewerBanned,
+            "You are banned from this stream",
+        ))
+    } else if role == Role::Publisher && !may_publish {
+        Err(Refusal::new(
+            Outcome::NotOwner,
+            "Not authorized to broadcast this stream",
+        ))
+    } else {
+        Ok(())
+    };
+    (role, verdict)
+}
+
+/// A publisher's limit counts streams that are live now. Their tokens outlive streams, up to a lifetime: without this,
+/// who ended one stream could not begin the next. A source without an answer ends nothing, and isn't waited for again.
+pub(super) async fn forget_ended_streams(snapshot: &Snapshot, claim: Claim<'_>, now: Now) {
+    let held = snapshot
+        .sessions
+        .publishing_elsewhere(claim, now.unix_seconds());
+    for channel in held {
+        let looked = snapshot.streams.look(&channel, None, now.patience()).await;
+        match looked.lookup {
+            Lookup::Found(stream) if stream.is_open() => {}
+            Lookup::NoAnswer { .. } => {}
+            Lookup::Found(_) | Lookup::NotFound => {
+                snapshot.sessions.ended(claim.subject, &channel);
+            }
+        }
+    }
+}
+
+fn stream_not_live() -> Refusal {
+    Refusal::new(Outcome::StreamNotLive, "Stream no longer active")
+}

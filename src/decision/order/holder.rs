@@ -1,0 +1,73 @@
+//! The caller as a holder: which token they hold for the channel, and what a renewal may rest on while a source is silent.
+//!
+//! Keeps true: nothing rests on a source that has said no since; where nobody vouches for a login, it must be of the session
+//! that the last grant was for; what no silent source asks for isn't looked up.
+//! Must not know: how long a source may be silent.
+
+use std::cell::Cell;
+
+use super::Now;
+use crate::logins::jwt::Claims;
+use crate::sessions::{Ground, Resting};
+use crate::snapshot::Snapshot;
+use crate::terms::role::Role;
+
+/// One caller and one channel.
+pub(in crate::decision) struct Holder<'a> {
+    pub(in crate::decision) snapshot: &'a Snapshot,
+    pub(in crate::decision) claims: &'a Claims,
+    pub(super) channel: &'a str,
+    pub(super) now: Now,
+    /// Whether the accounts source said yes to this very login, just now.
+    pub(super) vouched: Cell<bool>,
+}
+
+impl Holder<'_> {
+    /// The role under which they hold an unexpired token: this one, or whichever.
+    pub(super) fn held(&self, role: Option<Role>) -> Option<Role> {
+        let (subject, now) = (&self.claims.subject, self.now.unix_seconds());
+        let sessions = &self.snapshot.sessions;
+        let held = sessions.held(self.channel, subject, role, now);
+        held.or_else(|| {
+            let handed = may_watch(role) && sessions.was_handed(self.channel, subject, now);
+            handed.then_some(Role::Subscriber)
+        })
+    }
+
+    /// The role in which a renewal may rest on what this source said at the last grant.
+    pub(in crate::decision) fn rests(&self, ground: Ground, role: Option<Role>) -> Option<Role> {
+        let logins = &self.snapshot.logins;
+        if ground == Ground::Account && logins.refuses(self.claims, self.now.unix_seconds()) {
+            return None;
+        }
+        let who = if self.vouched.get() {
+            Resting::Anyone
+        } else {
+            Resting::Session(logins.session(self.claims))
+        };
+        let (subject, now) = (&self.claims.subject, self.now.unix_seconds());
+        let sessions = &self.snapshot.sessions;
+        let (channel, grounds) = (self.channel, (ground, who));
+        let stands = sessions.stands(channel, subject, role, grounds, now);
+        stands.or_else(|| {
+            // What a decision has given them since counts more than a list.
+            let handed = may_watch(role)
+                && sessions
+                    .held(channel, subject, Some(Role::Subscriber), now)
+                    .is_none()
+                && sessions.handed_stands(channel, subject, grounds, now);
+            handed.then_some(Role::Subscriber)
+        })
+    }
+
+    /// Whether this source said no to what they hold in this role, and has said nothing else since.
+    pub(in crate::decision) fn is_refused(&self, ground: Ground, role: Role) -> bool {
+        let (subject, now) = (&self.claims.subject, self.now.unix_seconds());
+        let sessions = &self.snapshot.sessions;
+        sessions.is_refused(self.channel, subject, role, ground, now)
+    }
+}
+
+fn may_watch(role: Option<Role>) -> bool {
+    role.is_none_or(|role| role == Role::Subscriber)
+}

@@ -1,0 +1,373 @@
+//! The ordered decision: may this caller have a token for this channel? (The contract's table, row by row.)
+//!
+//! Keeps true: rows are asked in the table's order and the first refusal wins; a source without an answer is never a yes
+//! and never a 403; while observing, nothing is charged.
+//! Must not know: sockets, how a response is written, how a token is made.
+
+pub(super) mod answers;
+mod enforcement;
+pub(super) mod holder;
+mod refusal;
+
+use std::cell::Cell;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use http::HeaderMap;
+use tokio::time::{Instant, timeout_at};
+
+pub use enforcement::{draining_publishers, is_enforced, may_drain};
+pub use refusal::{Refusal, Retry};
+
+use super::authorize_question;
+use super::credentials::{authenticate, credentials};
+use super::lifetime::{self, Bounds};
+use super::messaging;
+use super::request::{self, BadBody, TokenRequest};
+use crate::config::model::{self, DecisionMode, DefaultRole, ZeroUid};
+use crate::limit::Charge;
+use crate::logins::jwt::Claims;
+use crate::sessions::{Claim, Ground, Rules, User};
+use crate::snapshot::Snapshot;
+use crate::telemetry::labels::Endpoint;
+use crate::terms::clock::{Clock, timer_now};
+use crate::terms::outcome::LookupOutcome;
+use crate::terms::outcome::{Outcome, UnauthenticatedReason};
+use crate::terms::role::Role;
+pub(super) use enforcement::is_to_drain;
+use holder::Holder;
+
+/// One token request, as far as it was read.
+#[derive(Debug)]
+pub struct Asked<'a> {
+    /// Which list of `routes` its path is in.
+    pub path: Endpoint,
+    /// Its header section.
+    pub headers: &'a HeaderMap,
+    /// Its body; `None` where it is larger than a token request may be.
+    pub body: Option<&'a [u8]>,
+    /// Where it comes from, for the address limit.
+    pub client_ip: Option<IpAddr>,
+}
+
+/// The time of a decision, read once.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// Milliseconds since the Unix epoch.
+    pub unix_millis: u64,
+    /// On the clock's monotonic scale.
+    pub elapsed: Duration,
+    /// When it must be made, by the runtime's timers.
+    pub due: Instant,
+}
+
+impl Now {
+    /// Whole seconds since the Unix epoch.
+    pub fn unix_seconds(self) -> u64 {
+        self.unix_millis / 1000
+    }
+
+    /// How long one source may keep it waiting from here on.
+    pub fn patience(self) -> Duration {
+        model::Decision::share(self.due.saturating_duration_since(timer_now()))
+    }
+}
+
+/// What was decided, and all that was learnt on the way: what audit and metrics report.
+#[derive(Debug)]
+pub struct Decision {
+    /// Whether the answer is ours to give; otherwise it is only counted.
+    pub enforced: bool,
+    /// Whether it is a renewal that is ours only if it is a yes: see [`draining_publishers`].
+    pub drains: bool,
+    /// First token or renewal.
+    pub endpoint: Endpoint,
+    /// From the JWT.
+    pub claims: Option<Claims>,
+    /// From the body.
+    pub request: Option<TokenRequest>,
+    /// The role decided on, or the one asked for.
+    pub role: Option<Role>,
+    /// How the accounts source answered, if it was asked.
+    pub accounts: Option<LookupOutcome>,
+    /// How the streams source answered, if it was asked.
+    pub streams: Option<LookupOutcome>,
+    /// The source that said no, where one did.
+    pub refused_by: Option<Ground>,
+    /// Yes, or the row that refused.
+    pub verdict: Result<Grant, Refusal>,
+}
+
+impl Decision {
+    /// The outcome that metrics and audit report.
+    pub fn outcome(&self) -> Outcome {
+        self.verdict
+            .as_ref()
+            .map_or_else(|refusal| refusal.outcome, |_| Outcome::Ok)
+    }
+
+    /// Why the login was refused, where it was.
+    pub fn unauthenticated(&self) -> Option<UnauthenticatedReason> {
+        self.verdict.as_ref().err()?.unauthenticated
+    }
+}
+
+/// A yes: what to mint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// What the token lets its holder do.
+    pub role: Role,
+    /// How long it may live.
+    pub bounds: Bounds,
+    /// What its session passed, to be passed again when it is recorded.
+    pub rules: Rules,
+    /// Who its holder is in RTM and chat; `None` where it is for RTC alone.
+    pub messaging_id: Option<Box<str>>,
+}
+
+/// Who asks.
+#[derive(Clone, Copy)]
+struct Caller<'a> {
+    claims: &'a Claims,
+    /// The JWT as it was sent.
+    credentials: &'a str,
+}
+
+/// What the rows found out, refused or not.
+struct Findings {
+    endpoint: Endpoint,
+    role: Option<Role>,
+    accounts: Option<LookupOutcome>,
+    streams: Option<LookupOutcome>,
+    refused_by: Option<Ground>,
+}
+
+/// Decides. Nothing is recorded but rate-limit charges; the caller mints and records the grant. `None` where
+/// `decision.mode` is off, but for renewals to drain.
+pub async fn decide(
+    snapshot: &Snapshot,
+    clock: &Clock,
+    asked: &Asked<'_>,
+    now: Now,
+) -> Option<Decision> {
+    let is_off = snapshot.config.decision.mode == DecisionMode::Off;
+    let mut drains = false;
+    let mut findings = Findings {
+        endpoint: asked.path,
+        role: None,
+        accounts: None,
+        streams: None,
+        refused_by: None,
+    };
+    let (claims, request, enforced, verdict) =
+        match authenticate(snapshot, clock, asked.headers, now).await {
+            Err(_) if is_off => return None,
+            Err(refusal) => {
+                let enforced = is_enforced(snapshot, None);
+                (
+                    None,
+                    None,
+                    enforced,
+                    Err(charged(snapshot, asked, enforced, refusal)),
+                )
+            }
+            Ok(claims) => {
+                let enforced = is_enforced(snapshot, Some(&claims.subject));
+                match read_body(snapshot, asked) {
+                    Err(_) if is_off => return None,
+                    Err(refusal) => {
+                        let refusal = charged(snapshot, asked, enforced, refusal);
+                        (Some(claims), None, enforced, Err(refusal))
+                    }
+                    Ok(request) => {
+                        drains = !enforced && is_to_drain(snapshot, &claims.subject, &request, now);
+                        if is_off && !drains {
+                            return None;
+                        }
+                        let ours = enforced || drains;
+                        findings.role = request.role;
+                        let caller = Caller {
+                            claims: &claims,
+                            credentials: credentials(&snapshot.config, asked.headers)
+                                .unwrap_or_default(),
+                        };
+                        let judging = judge(snapshot, caller, &request, ours, now, &mut findings);
+                        // Who asked and whether it is enforced stand by now: a slow source hands nobody to the backend.
+                        let judged = timeout_at(now.due, judging).await;
+                        let verdict = judged.unwrap_or_else(|_elapsed| {
+                            findings.streams = findings.streams.or(Some(LookupOutcome::Error));
+                            Err(Refusal::unavailable("The decision took too long"))
+                        });
+                        // The backend is the one that tells a drained publisher no.
+                        let is_yes = verdict
+                            .as_ref()
+                            .is_ok_and(|grant| grant.role == Role::Publisher);
+                        let enforced = enforced || drains && is_yes;
+                        (Some(claims), Some(request), enforced, verdict)
+                    }
+                }
+            }
+        };
+    Some(Decision {
+        enforced,
+        drains,
+        endpoint: findings.endpoint,
+        claims,
+        request,
+        role: findings.role,
+        accounts: findings.accounts,
+        streams: findings.streams,
+        refused_by: findings.refused_by,
+        verdict,
+    })
+}
+
+/// Row 3.
+fn read_body(snapshot: &Snapshot, asked: &Asked<'_>) -> Result<TokenRequest, Refusal> {
+    let body = asked
+        .body
+        .ok_or_else(|| Refusal::new(Outcome::BodyTooLarge, "The body is larger than 16 KiB"))?;
+    let request = request::read(asked.headers, body).map_err(|bad| match bad {
+        BadBody::Invalid(message) => Refusal::new(Outcome::InvalidRequest, message),
+        BadBody::MediaType(message) => Refusal::new(Outcome::UnsupportedMediaType, message),
+    })?;
+    if request.user == User::Uid(0) && snapshot.config.token.zero_uid == ZeroUid::Reject {
+        return Err(Refusal::new(
+            Outcome::InvalidRequest,
+            "uid: required and not 0; a token for uid 0 could be used by anyone",
+        ));
+    }
+    Ok(request)
+}
+
+/// Row 1: what rows 2 and 3 refuse is charged to the address, and an address in debt is told to wait instead; a login that
+/// no known key verifies too, or guesses would be free while the key set may not be read again. Where we can't tell for
+/// anybody, nobody is charged.
+fn charged(snapshot: &Snapshot, asked: &Asked<'_>, enforced: bool, refusal: Refusal) -> Refusal {
+    match asked.client_ip {
+        Some(address) if enforced && refusal.outcome != Outcome::Unavailable => {
+            match snapshot.limiter.charge_address(address) {
+                Ok(()) => refusal,
+                Err(limited) => Refusal::limited(limited),
+            }
+        }
+        _ => refusal,
+    }
+}
+
+/// Rows 4 to 11.
+async fn judge(
+    snapshot: &Snapshot,
+    caller: Caller<'_>,
+    request: &TokenRequest,
+    enforced: bool,
+    now: Now,
+    findings: &mut Findings,
+) -> Result<Grant, Refusal> {
+    let claims = caller.claims;
+    let (subject, channel) = (&*claims.subject, request.channel.as_str());
+    let path = findings.endpoint;
+
+    // Row 4. A holder's renewal never waits for what others ask of the channel.
+    let asked_role = asked_role(snapshot, request);
+    let holder = Holder {
+        snapshot,
+        claims,
+        channel,
+        now,
+        vouched: Cell::new(false),
+    };
+    let held = holder.held(asked_role);
+    if held.is_some() {
+        findings.endpoint = Endpoint::Refresh;
+    }
+    let charge = if enforced { Charge::Take } else { Charge::Peek };
+    snapshot
+        .limiter
+        .check_shared(subject, channel, held.is_some(), charge)
+        .map_err(Refusal::limited)?;
+
+    // Rows 6 to 9. Both sources are asked at once: together they may take no longer than one.
+    let resting = || holder.rests(Ground::Account, asked_role);
+    let (account, stream) = tokio::join!(
+        answers::account(snapshot, caller, resting, now),
+        answers::look_stream(snapshot, subject, request, now)
+    );
+    findings.streams = Some(stream.outcome);
+    if let Some((outcome, verdict)) = account {
+        findings.accounts = Some(outcome);
+        let answered = is_answer(outcome);
+        findings.refused_by = (answered && verdict.is_err()).then_some(Ground::Account);
+        verdict?;
+        holder.vouched.set(answered);
+    }
+    let as_asked = || holder.rests(Ground::Stream, asked_role);
+    let role = answers::role_in_stream(snapshot, subject, request, as_asked, now, stream, findings)
+        .inspect_err(|_| {
+            let answered = findings.streams.is_some_and(is_answer);
+            findings.refused_by = answered.then_some(Ground::Stream);
+        })?;
+    // Where no role was asked for, the one held may be another than the stream now gives.
+    if held.is_some_and(|held| held != role) && holder.held(Some(role)).is_none() {
+        findings.endpoint = path;
+    }
+
+    // Rows 10 and 11.
+    let claim = Claim {
+        channel,
+        subject,
+        user: &request.user,
+        role,
+    };
+    let streams_answer = findings.streams.is_some_and(is_answer);
+    if snapshot.config.policy.max_streams_per_publisher > 0 && streams_answer {
+        answers::forget_ended_streams(snapshot, claim, now).await;
+    }
+    let plan = lifetime::plan(&snapshot.config, claims);
+    let rules = Rules {
+        max_session: plan.max_session,
+        ..snapshot.session_rules()
+    };
+    let allowed = snapshot
+        .sessions
+        .check(claim, rules, now.unix_seconds())
+        .map_err(Refusal::of_session)?;
+    if snapshot.config.jwt.require_exp && claims.expires_at.is_none() {
+        let message = "This login never expires, which is not accepted here; sign in again";
+        return Err(Refusal::new(Outcome::PolicyDenied, message));
+    }
+    let messaging_id = messaging::id(&snapshot.config.token, claims).map_err(|_none| {
+        let message = "This login has no user id for messaging, which tokens here open too";
+        Refusal::new(Outcome::PolicyDenied, message)
+    })?;
+    let shortened = authorize_question::ask(&holder, request, role, now)
+        .await
+        .inspect_err(|refusal| {
+            let said = refusal.outcome == Outcome::PolicyDenied;
+            findings.refused_by = said.then_some(Ground::Hook);
+        })?;
+    let longest = shortened.unwrap_or(Duration::MAX);
+    Ok(Grant {
+        role,
+        bounds: Bounds {
+            lifetime: plan.lifetime.min(longest),
+            at_most: [allowed.at_most, shortened].into_iter().flatten().min(),
+        },
+        rules,
+        messaging_id,
+    })
+}
+
+/// Whether a source said something, rather than that its last word stands.
+fn is_answer(outcome: LookupOutcome) -> bool {
+    matches!(outcome, LookupOutcome::Hit | LookupOutcome::Miss)
+}
+
+/// The role that the request or the configuration names; `None` where the stream is to say.
+pub(super) fn asked_role(snapshot: &Snapshot, request: &TokenRequest) -> Option<Role> {
+    request.role.or(match snapshot.config.token.default_role {
+        DefaultRole::Publisher => Some(Role::Publisher),
+        DefaultRole::Subscriber => Some(Role::Subscriber),
+        DefaultRole::Auto => None,
+    })
+}

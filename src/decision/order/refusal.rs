@@ -1,0 +1,119 @@
+//! A no: which row said it, what the client is told, and when to come back.
+//!
+//! Must not know: how it is written.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use crate::limit;
+use crate::sessions::Refused;
+use crate::sources::accounts::Denial;
+use crate::terms::outcome::{Outcome, Scope, UnauthenticatedReason};
+
+/// How long a caller waits before asking again when a source gives no answer.
+const RETRY_UNAVAILABLE: Duration = Duration::from_secs(5);
+
+/// A no.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Refusal {
+    /// Which row.
+    pub outcome: Outcome,
+    /// For the client's developer; installed clients show some of these to people.
+    pub message: Cow<'static, str>,
+    /// The account's own reason, where it has one.
+    pub reason: Option<Box<str>>,
+    /// Since when the account is suspended, where it says so.
+    pub suspended_at: Option<Box<str>>,
+    /// Why the login was refused, for operators; `None` where it was not the login.
+    pub unauthenticated: Option<UnauthenticatedReason>,
+    /// When to come back, where that helps.
+    pub retry: Option<Retry>,
+}
+
+/// When to come back.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Retry {
+    /// After this long.
+    After(Duration),
+    /// As the rate limit says.
+    Limited(limit::Refusal),
+}
+
+impl Refusal {
+    pub(in crate::decision) fn new(
+        outcome: Outcome,
+        message: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self {
+            outcome,
+            message: message.into(),
+            reason: None,
+            suspended_at: None,
+            unauthenticated: None,
+            retry: None,
+        }
+    }
+
+    /// 503: we can't tell now.
+    pub fn unavailable(message: &'static str) -> Self {
+        Self {
+            retry: Some(Retry::After(RETRY_UNAVAILABLE)),
+            ..Self::new(Outcome::Unavailable, message)
+        }
+    }
+
+    /// 503: we can't tell now, and most who send such a login forged it.
+    pub(in crate::decision) fn unverified(message: &'static str) -> Self {
+        Self {
+            outcome: Outcome::LoginUnverified,
+            ..Self::unavailable(message)
+        }
+    }
+
+    pub(in crate::decision) fn limited(refusal: limit::Refusal) -> Self {
+        let outcome = match refusal.scope {
+            Scope::Subject | Scope::Address => Outcome::RateLimitedClient,
+            Scope::Channel | Scope::Global => Outcome::RateLimitedShared,
+        };
+        Self {
+            retry: Some(Retry::Limited(refusal)),
+            ..Self::new(outcome, "Too many requests, try again later")
+        }
+    }
+
+    /// 409, also when another worker was faster.
+    pub fn uid_taken() -> Self {
+        Self::new(
+            Outcome::UidTaken,
+            "This uid is in use by someone else in this channel",
+        )
+    }
+
+    pub(super) fn of_account(denial: Denial) -> Self {
+        let unauthenticated = match denial.outcome {
+            Outcome::Unauthenticated => Some(UnauthenticatedReason::Account),
+            Outcome::SessionReplaced => Some(UnauthenticatedReason::Session),
+            _ => None,
+        };
+        Self {
+            reason: denial.reason,
+            suspended_at: denial.suspended_at,
+            unauthenticated,
+            ..Self::new(denial.outcome, String::from(denial.message))
+        }
+    }
+
+    /// The session table's refusals.
+    pub fn of_session(refused: Refused) -> Self {
+        match refused {
+            Refused::UidTaken => Self::uid_taken(),
+            Refused::TooManyStreams => {
+                Self::new(Outcome::TooManyStreams, "Too many streams at once")
+            }
+            Refused::SessionTooLong => Self::new(
+                Outcome::SessionTooLong,
+                "The session has reached its full length",
+            ),
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! A decision as an HTTP response: status, JSON body, headers. Pure.
+//!
+//! Keeps true: installed clients read `data.token`, log out on any 401 and show "suspended" on a 403 that says so;
+//! the mapping from outcome to status stands here and nowhere else.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use http::header::RETRY_AFTER;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use serde::Serialize;
+
+use super::lifetime::Lifetimes;
+use super::order::{Refusal, Retry};
+use crate::exchange::respond;
+use crate::exchange::respond::Because;
+use crate::exchange::response_body::Body;
+use crate::limit;
+use crate::sessions::User;
+use crate::terms::outcome::Outcome;
+use crate::terms::role::Role;
+
+/// A minted token and all that its holder is told.
+#[derive(Debug)]
+pub struct Minted<'a> {
+    /// `007…` or `006…`.
+    pub token: &'a str,
+    /// The one that lives longer, where there is one.
+    pub backup: Option<&'a str>,
+    /// Which channel.
+    pub channel: &'a str,
+    /// Who in it.
+    pub user: &'a User,
+    /// What they may do.
+    pub role: Role,
+    /// Agora's app id, 32 hexadecimal digits.
+    pub app_id: &'a str,
+    /// Unix seconds.
+    pub issued_at: u64,
+    /// When the tokens expire, and when to renew.
+    pub lifetimes: Lifetimes,
+}
+
+#[derive(Serialize)]
+struct Success<'a> {
+    success: bool,
+    data: Data<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Data<'a> {
+    token: &'a str,
+    channel_name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uid: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    account: Option<&'a str>,
+    role: &'static str,
+    app_id: &'a str,
+    expires_at: String,
+    expires_in: u32,
+    refresh_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    backup: Option<Backup<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Backup<'a> {
+    token: &'a str,
+    expires_at: String,
+}
+
+/// 200 with the token.
+pub fn success(minted: &Minted<'_>) -> Response<Body> {
+    let (uid, account) = match minted.user {
+        User::Uid(uid) => (Some(*uid), None),
+        User::Account(account) => (None, Some(&**account)),
+    };
+    let lifetimes = minted.lifetimes;
+    let after = |lifetime: u32| timestamp(minted.issued_at + u64::from(lifetime));
+    let body = Success {
+        success: true,
+        data: Data {
+            token: minted.token,
+            channel_name: minted.channel,
+            uid,
+            account,
+            role: minted.role.as_str(),
+            app_id: minted.app_id,
+            expires_at: after(lifetimes.token),
+            expires_in: lifetimes.token,
+            refresh_at: after(lifetimes.refresh),
+            backup: minted
+                .backup
+                .zip(lifetimes.backup)
+                .map(|(token, lifetime)| Backup {
+                    token,
+                    expires_at: after(lifetime),
+                }),
+        },
+    };
+    match serde_json::to_vec(&body) {
+        Ok(body) => respond::json(StatusCode::OK, body),
+        Err(_) => refusal(&Refusal::unavailable("The answer could not be written")),
+    }
+}
+
+/// The refusal's status, code and message, and when to come back.
+pub fn refusal(refusal: &Refusal) -> Response<Body> {
+    let mut response = respond::failure_because(
+        status(refusal.outcome),
+        refusal.outcome.code(),
+        &refusal.message,
+        Because {
+            reason: refusal.reason.as_deref(),
+            suspended_at: refusal.suspended_at.as_deref(),
+        },
+    );
+    match &refusal.retry {
+        Some(Retry::After(wait)) => {
+            insert(response.headers_mut(), RETRY_AFTER, whole_seconds(*wait));
+        }
+        Some(Retry::Limited(limited)) => rate_limit_headers(response.headers_mut(), limited),
+        None => {}
+    }
+    response
+}
+
+/// The status of each outcome; the contract's table.
+pub fn status(outcome: Outcome) -> StatusCode {
+    match outcome {
+        Outcome::Ok => StatusCode::OK,
+        Outcome::InvalidRequest => StatusCode::BAD_REQUEST,
+        Outcome::Unauthenticated | Outcome::TokenExpired | Outcome::SessionReplaced => {
+            StatusCode::UNAUTHORIZED
+        }
+        Outcome::AccountSuspended
+        | Outcome::ViewerBanned
+        | Outcome::NotOwner
+        | Outcome::PolicyDenied
+        | Outcome::TooManyStreams
+        | Outcome::SessionTooLong => StatusCode::FORBIDDEN,
+        Outcome::StreamNotLive | Outcome::NotFound => StatusCode::NOT_FOUND,
+        Outcome::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+        Outcome::UidTaken => StatusCode::CONFLICT,
+        Outcome::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        Outcome::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        Outcome::RateLimitedClient | Outcome::RateLimitedShared => StatusCode::TOO_MANY_REQUESTS,
+        Outcome::LoginUnverified | Outcome::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+/// draft-ietf-httpapi-ratelimit-headers-06, as express-rate-limit's "standard headers" write them.
+fn rate_limit_headers(headers: &mut HeaderMap, limited: &limit::Refusal) {
+    insert(headers, RETRY_AFTER, whole_seconds(limited.retry_after));
+    insert(
+        headers,
+        HeaderName::from_static("ratelimit-limit"),
+        u64::from(limited.limit),
+    );
+    insert(
+        headers,
+        HeaderName::from_static("ratelimit-remaining"),
+        u64::from(limited.remaining),
+    );
+    insert(
+        headers,
+        HeaderName::from_static("ratelimit-reset"),
+        whole_seconds(limited.reset),
+    );
+}
+
+fn insert(headers: &mut HeaderMap, name: HeaderName, number: u64) {
+    headers.insert(name, HeaderValue::from(number));
+}
+
+/// Rounded up, at least 1: a client that comes back on the second must be let in.
+fn whole_seconds(duration: Duration) -> u64 {
+    let seconds = duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
+    seconds.max(1)
+}
+
+/// RFC 3339 in UTC with milliseconds, as JavaScript's `toISOString` writes it.
+fn timestamp(unix_seconds: u64) -> String {
+    humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_secs(unix_seconds)).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_written_as_javascript_writes_them() {
+        assert_eq!(timestamp(1_795_390_239), "2026-11-22T23:30:39.000Z");
+    }
+
+    #[test]
+    fn waits_are_rounded_up() {
+        assert_eq!(whole_seconds(Duration::ZERO), 1);
+        assert_eq!(whole_seconds(Duration::from_millis(1001)), 2);
+        assert_eq!(whole_seconds(Duration::from_secs(3)), 3);
+    }
+}

@@ -1,0 +1,227 @@
+//! One request and its response, as the connection, the service and the forwarder share it.
+//!
+//! Keeps true: an [`Exchange`] belongs to one request; its flags go from false to true once and never back.
+//! Must not know: sockets, timers, what the service decides.
+
+pub mod pace;
+pub mod raw_fields;
+pub(crate) mod request_body;
+pub mod respond;
+pub mod response_body;
+pub mod rewrite;
+pub mod tunnel;
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Waker};
+
+use http::{Request, Response, StatusCode};
+use rustls::ServerConfig;
+
+use crate::config::model::{Limits, Timeouts};
+use pace::Paces;
+use response_body::{Body, RequestBody};
+
+/// What is known of a client connection before its first byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connection {
+    /// Another for each of this process.
+    pub number: u64,
+    /// The peer's address; `None` on a unix socket.
+    pub peer: Option<SocketAddr>,
+    /// Position of the listener in `server.listen`.
+    pub listener: usize,
+    /// Whether it is TLS.
+    pub tls: bool,
+}
+
+/// What a connection asks of the service: the rules it lives by, and an answer to each request.
+pub trait Answer: 'static {
+    /// The deadlines in force; read at each request, so that a reload reaches open connections.
+    fn timeouts(&self) -> Timeouts;
+
+    /// The sizes in force; read each time a connection wakes.
+    fn limits(&self) -> Limits;
+
+    /// What to show to clients of the listener at this position, if it is TLS; read for each new connection.
+    fn tls(&self, listener: usize) -> Option<Arc<ServerConfig>>;
+
+    /// Whether HTTP/2 is spoken without TLS to clients that begin with it; read for each new connection.
+    fn h2c(&self) -> bool;
+
+    /// The answer to bytes that were refused with this status before they became a request.
+    fn refuse(&self, status: StatusCode) -> Response<Body>;
+
+    /// Answers one request. Dropped in the middle when the client is gone.
+    ///
+    /// Boxed, for every future between here and the socket would hold the request twice, and be moved with it.
+    fn answer(
+        self: Rc<Self>,
+        connection: Connection,
+        request: Box<Request<RequestBody>>,
+    ) -> impl Future<Output = Response<Body>> + 'static;
+}
+
+/// How far one request and its response have come.
+#[derive(Debug)]
+pub struct Exchange {
+    request_done: Cell<bool>,
+    request_cut: Cell<bool>,
+    request_frames: Cell<u64>,
+    request_awaited: Cell<bool>,
+    response_done: Cell<bool>,
+    event_stream: Cell<bool>,
+    client_closed: Cell<bool>,
+    unanswered: Cell<bool>,
+    client_waker: RefCell<Option<Waker>>,
+    paces: Rc<Paces>,
+}
+
+impl Exchange {
+    /// On a connection with these paces.
+    pub fn at(paces: Rc<Paces>) -> Self {
+        Self {
+            request_done: Cell::default(),
+            request_cut: Cell::default(),
+            request_frames: Cell::default(),
+            request_awaited: Cell::default(),
+            response_done: Cell::default(),
+            event_stream: Cell::default(),
+            client_closed: Cell::default(),
+            unanswered: Cell::default(),
+            client_waker: RefCell::default(),
+            paces,
+        }
+    }
+
+    /// How its bodies are taken.
+    pub fn paces(&self) -> &Paces {
+        &self.paces
+    }
+
+    /// Whether the request's body was read to its end, or given up.
+    pub fn request_done(&self) -> bool {
+        self.request_done.get()
+    }
+
+    /// Whether the request's body was read to its end, so that another request can follow.
+    pub fn request_complete(&self) -> bool {
+        self.request_done.get() && !self.request_cut.get()
+    }
+
+    /// Frames of the request's body that were taken so far; a sign of progress.
+    pub fn request_frames(&self) -> u64 {
+        self.request_frames.get()
+    }
+
+    /// Whether somebody waits for more of the request's body, so that it is the client who doesn't go on.
+    pub fn request_awaited(&self) -> bool {
+        self.request_awaited.get()
+    }
+
+    /// Whether the client has closed its sending side behind a complete request.
+    ///
+    /// It may be gone, or wait for the answer: nobody can tell, so the backend is told the same way.
+    pub fn client_closed(&self) -> bool {
+        self.client_closed.get()
+    }
+
+    /// Whether there will be no answer: the client has closed its sending side, and the backend gave up for that.
+    pub fn unanswered(&self) -> bool {
+        self.unanswered.get()
+    }
+
+    /// Sets [`Exchange::unanswered`].
+    pub fn mark_unanswered(&self) {
+        self.unanswered.set(true);
+    }
+
+    /// Wakes the task when the client closes its sending side.
+    pub fn wake_on_client_closed(&self, context: &Context<'_>) {
+        register(&self.client_waker, context);
+    }
+
+    /// Whether the response's body was handed out to its end, or given up.
+    pub fn response_done(&self) -> bool {
+        self.response_done.get()
+    }
+
+    /// Whether the response is `text/event-stream`: endless, so that a stop cuts it early.
+    pub fn event_stream(&self) -> bool {
+        self.event_stream.get()
+    }
+
+    /// Sets [`Exchange::event_stream`].
+    pub fn mark_event_stream(&self) {
+        self.event_stream.set(true);
+    }
+
+    /// Sets [`Exchange::client_closed`].
+    pub fn mark_client_closed(&self) {
+        self.client_closed.set(true);
+        wake(&self.client_waker);
+    }
+
+    pub(crate) fn mark_request_awaited(&self, awaited: bool) {
+        self.request_awaited.set(awaited);
+    }
+
+    pub(crate) fn mark_request_frame(&self) {
+        self.request_frames.set(self.request_frames.get() + 1);
+    }
+
+    pub(crate) fn mark_request_done(&self) {
+        self.request_done.set(true);
+    }
+
+    /// The body is dropped; unless it was done before, the rest will not be read.
+    pub(crate) fn mark_request_dropped(&self) {
+        if !self.request_done.get() {
+            self.request_cut.set(true);
+            self.mark_request_done();
+        }
+    }
+
+    pub(crate) fn mark_response_done(&self) {
+        self.response_done.set(true);
+    }
+}
+
+impl Default for Exchange {
+    fn default() -> Self {
+        Self::at(Rc::default())
+    }
+}
+
+fn register(slot: &RefCell<Option<Waker>>, context: &Context<'_>) {
+    let mut slot = slot.borrow_mut();
+    match slot.as_ref() {
+        Some(waker) if waker.will_wake(context.waker()) => {}
+        _ => *slot = Some(context.waker().clone()),
+    }
+}
+
+fn wake(slot: &RefCell<Option<Waker>>) {
+    // Taken out first: waking may run code that registers again.
+    let waker = slot.borrow_mut().take();
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_without_a_body_is_done_before_anybody_asks() {
+        let exchange = Rc::new(Exchange::default());
+        let body = RequestBody::empty(exchange.clone());
+        assert!(exchange.request_done());
+        drop(body);
+        assert!(!exchange.response_done());
+    }
+}

@@ -1,0 +1,201 @@
+//! How fast the one who is sent something takes it, and so how much may be read ahead for it.
+//!
+//! Keeps true: as much is read ahead as somebody has been seen to take, or anything for one who took more than systems
+//! buffer for it; one that makes us wait costs little from then on. The clock is asked when a wait begins or ends, never
+//! per byte.
+//! Must not know: sockets, HTTP, who it is.
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::terms::clock::timer_now;
+
+/// Read ahead of a body's first bytes: most bodies are no larger than 64 KiB, and need one read, their heads included.
+const FIRST: usize = 72 * 1024;
+
+/// Read at once for whoever hasn't shown anything. With what the connection itself holds, one that takes nothing costs
+/// about 100 KiB.
+const LEAST: usize = 16 * 1024;
+
+/// A wait that is longer than this is slow. Across the world most waits are, but what large reads save is nothing at the
+/// rates that such a distance leaves.
+const PROMPT: Duration = Duration::from_millis(100);
+
+/// Bytes in the midst of a message that show somebody who keeps up: more than systems buffer of their own accord (Linux:
+/// 4 MiB on our side, and on the other little before its process reads).
+const PROOF: usize = 8 * 1024 * 1024;
+
+/// Both ways of one client's requests.
+#[derive(Debug)]
+pub struct Paces {
+    /// How the client takes answers.
+    pub download: Pace,
+    /// How the backend takes bodies.
+    pub upload: Pace,
+}
+
+impl Paces {
+    /// At most so many bytes are ever read at once of an answer, and of a request's body.
+    pub fn up_to(download: usize, upload: usize) -> Self {
+        Self {
+            download: Pace::up_to(download),
+            // Its first bytes are read with the request's head.
+            upload: Pace {
+                first: 0,
+                ..Pace::up_to(upload)
+            },
+        }
+    }
+}
+
+impl Default for Paces {
+    /// Without another bound than what reading at once gains anything from: a large answer at less than 256 KiB costs a
+    /// tenth to a quarter of its speed.
+    fn default() -> Self {
+        Self::up_to(256 * 1024, FIRST)
+    }
+}
+
+/// One way.
+#[derive(Debug)]
+pub struct Pace {
+    most: usize,
+    first: usize,
+    /// What may be read at once while nothing waits.
+    trusted: Cell<usize>,
+    blocked_since: Cell<Option<Instant>>,
+    /// Bytes of the last message.
+    taken: Cell<usize>,
+    /// Those of them since the last slow wait.
+    smoothly: Cell<usize>,
+}
+
+impl Pace {
+    fn up_to(most: usize) -> Self {
+        Self {
+            most,
+            first: FIRST,
+            trusted: Cell::new(LEAST),
+            blocked_since: Cell::new(None),
+            taken: Cell::new(0),
+            smoothly: Cell::new(0),
+        }
+    }
+
+    /// Another message begins. If the one before is known to have `arrived`, and did without a slow wait, as much can be
+    /// read at once.
+    pub fn begin(&self, arrived: bool) {
+        let taken = self.taken.replace(0);
+        if self.smoothly.replace(0) == taken && arrived {
+            self.trusted.set(self.trusted.get().max(taken));
+        }
+    }
+
+    /// Some bytes were taken.
+    pub fn takes(&self, bytes: usize) {
+        self.taken.set(self.taken.get().saturating_add(bytes));
+        let since = self.blocked_since.take();
+        if since.is_some_and(|since| timer_now() > since + PROMPT) {
+            self.trusted.set(LEAST);
+            self.smoothly.set(0);
+            return;
+        }
+        let smoothly = self.smoothly.get().saturating_add(bytes);
+        self.smoothly.set(smoothly);
+        if smoothly >= PROOF {
+            self.trusted.set(self.most);
+        }
+    }
+
+    /// No more is taken for now.
+    pub fn waits(&self) {
+        if self.blocked_since.get().is_none() {
+            self.blocked_since.set(Some(timer_now()));
+        }
+    }
+
+    /// How many bytes may be read at once of what is to be sent.
+    pub fn ahead(&self) -> usize {
+        let ahead = if self.blocked_since.get().is_some() {
+            LEAST
+        } else if self.taken.get() < self.first {
+            self.trusted.get().max(FIRST)
+        } else {
+            self.trusted.get()
+        };
+        ahead.min(self.most)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOST: usize = 4 * FIRST;
+
+    #[test]
+    fn little_is_read_for_one_who_has_shown_nothing() {
+        let pace = Pace::up_to(MOST);
+        assert_eq!(pace.ahead(), FIRST);
+        pace.takes(FIRST);
+        assert_eq!(pace.ahead(), LEAST);
+        pace.takes(PROOF / 2);
+        assert_eq!(pace.ahead(), LEAST, "systems may have it all");
+        pace.takes(PROOF / 2);
+        assert_eq!(pace.ahead(), MOST);
+    }
+
+    #[test]
+    fn who_was_given_a_message_and_asks_for_the_next_has_taken_it() {
+        let pace = Pace::up_to(MOST);
+        pace.takes(1);
+        pace.begin(true);
+        assert_eq!(pace.ahead(), FIRST);
+        pace.takes(3 * FIRST);
+        assert_eq!(pace.ahead(), LEAST);
+        pace.begin(true);
+        assert_eq!(pace.ahead(), 3 * FIRST);
+        pace.takes(2 * MOST);
+        pace.begin(false);
+        pace.takes(2 * MOST);
+        assert_eq!(pace.ahead(), 3 * FIRST);
+        pace.begin(true);
+        assert_eq!(pace.ahead(), MOST);
+        pace.takes(1);
+        pace.begin(true);
+        assert_eq!(pace.ahead(), MOST, "small ones say nothing");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_makes_us_wait_is_trusted_no_more_until_it_keeps_up_again() {
+        let pace = Pace::up_to(MOST);
+        pace.takes(PROOF);
+        pace.waits();
+        assert_eq!(pace.ahead(), LEAST);
+        tokio::time::advance(PROMPT).await;
+        pace.takes(1);
+        assert_eq!(pace.ahead(), MOST, "a short wait is none");
+        pace.waits();
+        tokio::time::advance(PROMPT).await;
+        pace.waits();
+        tokio::time::advance(PROMPT).await;
+        pace.takes(PROOF);
+        assert_eq!(pace.ahead(), LEAST);
+        pace.takes(MOST);
+        pace.begin(true);
+        assert_eq!(pace.ahead(), FIRST, "the message had a slow wait in it");
+        pace.takes(MOST);
+        pace.begin(true);
+        assert_eq!(pace.ahead(), MOST);
+    }
+
+    #[test]
+    fn nobody_gets_more_than_the_bound() {
+        let pace = Pace::up_to(FIRST / 2);
+        assert_eq!(pace.ahead(), FIRST / 2);
+        pace.takes(PROOF);
+        assert_eq!(pace.ahead(), FIRST / 2);
+    }
+}

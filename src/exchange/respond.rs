@@ -1,0 +1,100 @@
+//! The only place that invents a response on the public port.
+//!
+//! Keeps true: every failure is the contract's JSON object, none may be cached, and nothing of the request is echoed but
+//! what the caller passes as a message.
+//! Must not know: why a request failed.
+
+use bytes::Bytes;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderValue, Response, StatusCode};
+use serde::Serialize;
+
+use super::response_body::Body;
+
+/// A JSON answer that no cache may keep.
+pub fn json(status: StatusCode, body: impl Into<Bytes>) -> Response<Body> {
+    let mut response = Response::new(Body::full(body));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("application/json; charset=utf-8"),
+    );
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// `{"success":false,"code":…,"message":…}`.
+pub fn failure(status: StatusCode, code: &str, message: &str) -> Response<Body> {
+    failure_because(status, code, message, Because::default())
+}
+
+/// What an account's refusal says besides; each only where it is known.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Because<'a> {
+    /// `reason`.
+    pub reason: Option<&'a str>,
+    /// `suspendedAt`.
+    pub suspended_at: Option<&'a str>,
+}
+
+/// The same with what is known of why.
+pub fn failure_because(
+    status: StatusCode,
+    code: &str,
+    message: &str,
+    because: Because<'_>,
+) -> Response<Body> {
+    #[derive(Serialize)]
+    struct Failure<'a> {
+        success: bool,
+        code: &'a str,
+        message: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<&'a str>,
+        #[serde(rename = "suspendedAt", skip_serializing_if = "Option::is_none")]
+        suspended_at: Option<&'a str>,
+    }
+    let failure = Failure {
+        success: false,
+        code,
+        message,
+        reason: because.reason,
+        suspended_at: because.suspended_at,
+    };
+    // Strings always serialise; an empty body would still carry the status.
+    json(status, serde_json::to_vec(&failure).unwrap_or_default())
+}
+
+/// 204, to an `OPTIONS` that may go no further.
+pub fn no_content() -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response
+}
+
+/// 503 for one request too many, to be made again in a second.
+pub fn overloaded() -> Response<Body> {
+    let mut response = failure(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "overloaded",
+        "Too many requests are being served, try again in a moment",
+    );
+    response
+        .headers_mut()
+        .insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    response
+}
+
+/// 405 with the methods that are taken.
+pub fn method_not_allowed(allow: &'static str) -> Response<Body> {
+    let mut response = failure(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+        "This method is not allowed here",
+    );
+    response
+        .headers_mut()
+        .insert(ALLOW, HeaderValue::from_static(allow));
+    response
+}

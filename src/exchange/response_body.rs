@@ -1,0 +1,354 @@
+//! Message bodies: what a client gets, and in `request` what it sends.
+//!
+//! Keeps true: frames pass through uncopied and one at a time; a response body calls its finish hook exactly once,
+//! at its end or when it is dropped; both bodies mark their [`Exchange`].
+//! Must not know: where a forwarded body comes from, beyond a [`Source`] to give back.
+
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+
+use super::Exchange;
+use super::raw_fields::Lines;
+pub use super::request_body::{Inlet, RequestBody};
+use super::rewrite::{Rewrite, Rewritten};
+use crate::http::hop;
+use crate::io::transport::Upgraded;
+
+/// Trailers without what may not travel in them.
+pub(super) fn passed_on<E>(frame: Result<Frame<Bytes>, E>) -> Result<Frame<Bytes>, E> {
+    frame.map(|frame| match frame.into_trailers() {
+        Ok(trailers) => Frame::trailers(hop::trailers(trailers)),
+        Err(frame) => frame,
+    })
+}
+
+/// How a response body ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Its last byte was handed to the connection.
+    Complete,
+    /// The client left, stalled, or was cut by a stop.
+    Abandoned,
+    /// The backend broke off.
+    Broken,
+}
+
+/// What the finish hook learns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Finished {
+    /// Body bytes handed to the connection; for a tunnel, bytes sent to the client.
+    pub bytes: u64,
+    /// How it ended.
+    pub ending: Ending,
+}
+
+/// Called once when a response is over.
+pub type Finish = Box<dyn FnOnce(Finished)>;
+
+/// Where a forwarded body comes from; told once when nobody reads it any more.
+pub trait Source: fmt::Debug {
+    /// The next frame.
+    fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>>;
+
+    /// Whether the last frame was read.
+    fn is_end_stream(&self) -> bool;
+
+    /// Bytes to come, as far as is known.
+    fn size_hint(&self) -> SizeHint;
+
+    /// `complete` says that the body was read to its end.
+    fn release(self: Box<Self>, complete: bool);
+}
+
+/// A response's body.
+pub struct Body {
+    content: Content,
+    bytes: u64,
+    ended: Option<Ending>,
+    /// An error waits here for one turn, so that what came before it is flushed.
+    error: Option<io::Error>,
+    finish: Option<Finish>,
+    exchange: Option<Rc<Exchange>>,
+    lines: Option<Lines>,
+}
+
+#[derive(Debug)]
+enum Content {
+    Empty,
+    Full(Bytes),
+    /// `None` when it is over.
+    Forwarded(Option<Box<dyn Source>>),
+    Upgrade(Option<Box<Upgraded>>),
+}
+
+impl Body {
+    /// No bytes.
+    pub fn empty() -> Self {
+        Self::new(Content::Empty)
+    }
+
+    /// These bytes.
+    pub fn full(bytes: impl Into<Bytes>) -> Self {
+        let bytes = bytes.into();
+        if bytes.is_empty() {
+            return Self::empty();
+        }
+        Self::new(Content::Full(bytes))
+    }
+
+    /// The backend's body.
+    pub fn forwarded(source: Box<dyn Source>) -> Self {
+        Self::new(Content::Forwarded(Some(source)))
+    }
+
+    /// The body of a 101: the backend's socket.
+    pub fn upgrade(upstream: Upgraded) -> Self {
+        Self::new(Content::Upgrade(Some(Box::new(upstream))))
+    }
+
+    /// Changes the backend's body on its way. A body that has no bytes, or isn't the backend's, stays as it is.
+    #[must_use]
+    pub fn rewritten(mut self, rewrite: Box<dyn Rewrite>) -> Self {
+        if let Content::Forwarded(source) = &mut self.content
+            && let Some(incoming) = source.take_if(|source| !source.is_end_stream())
+        {
+            *source = Some(Box::new(Rewritten::new(incoming, rewrite)));
+        }
+        self
+    }
+
+    fn new(content: Content) -> Self {
+        Self {
+            content,
+            bytes: 0,
+            ended: None,
+            error: None,
+            finish: None,
+            exchange: None,
+            lines: None,
+        }
+    }
+
+    /// Fields that go before this body, as lines; the response's map has the others.
+    #[must_use]
+    pub fn behind(mut self, lines: Option<Lines>) -> Self {
+        self.lines = lines;
+        self
+    }
+
+    /// The fields that go before this body as lines.
+    pub fn lines(&self) -> Option<&Lines> {
+        self.lines.as_ref()
+    }
+
+    /// The same, to add to or to take.
+    pub fn lines_mut(&mut self) -> &mut Option<Lines> {
+        &mut self.lines
+    }
+
+    /// Calls `finish` when this body is over: handed out, or dropped before.
+    pub fn on_finish(&mut self, finish: Finish) {
+        self.finish = Some(finish);
+    }
+
+    /// Marks `exchange` when this body is over.
+    pub fn on_exchange(&mut self, exchange: Rc<Exchange>) {
+        self.exchange = Some(exchange);
+    }
+
+    /// The tunnel that a 101 leads to, and the hook that its end must call; `None` for every other body.
+    pub fn take_upgrade(&mut self) -> Option<(Box<Upgraded>, Option<Finish>)> {
+        match &mut self.content {
+            Content::Upgrade(upstream) => upstream
+                .take()
+                .map(|upstream| (upstream, self.finish.take())),
+            _ => None,
+        }
+    }
+
+    /// For a response that has no body on the wire (HEAD, 204, 304): drops the bytes and counts as complete.
+    pub fn withhold(&mut self) {
+        if let Content::Full(_) = self.content {
+            self.content = Content::Empty;
+        }
+    }
+
+    fn over(&mut self, ending: Ending) {
+        if self.ended.is_some() {
+            return;
+        }
+        self.ended = Some(ending);
+        if let Content::Forwarded(source) = &mut self.content
+            && let Some(source) = source.take()
+        {
+            source.release(ending == Ending::Complete);
+        }
+        if let Some(exchange) = self.exchange.take() {
+            exchange.mark_response_done();
+        }
+        if let Some(finish) = self.finish.take() {
+            finish(Finished {
+                bytes: self.bytes,
+                ending,
+            });
+        }
+    }
+}
+
+impl HttpBody for Body {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        let this = self.get_mut();
+        if let Some(error) = this.error.take() {
+            this.over(Ending::Broken);
+            return Poll::Ready(Some(Err(error)));
+        }
+        let frame = match &mut this.content {
+            Content::Empty | Content::Upgrade(_) | Content::Forwarded(None) => None,
+            Content::Full(bytes) => {
+                let bytes = std::mem::take(bytes);
+                this.content = Content::Empty;
+                Some(Ok(Frame::data(bytes)))
+            }
+            Content::Forwarded(Some(source)) => ready!(source.poll_frame(context)),
+        };
+        match frame {
+            None => {
+                this.over(Ending::Complete);
+                Poll::Ready(None)
+            }
+            Some(Ok(frame)) => {
+                if let Some(data) = frame.data_ref() {
+                    this.bytes += length(data);
+                    return Poll::Ready(Some(Ok(frame)));
+                }
+                // Trailers are the last frame; nobody asks for another.
+                this.over(Ending::Complete);
+                Poll::Ready(Some(passed_on(Ok(frame))))
+            }
+            Some(Err(error)) => {
+                this.error = Some(error);
+                context.waker().wake_by_ref();
+                Poll::Pending
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.content {
+            Content::Empty | Content::Upgrade(_) | Content::Forwarded(None) => true,
+            Content::Full(_) => false,
+            Content::Forwarded(Some(source)) => self.error.is_none() && source.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Empty | Content::Upgrade(_) | Content::Forwarded(None) => {
+                SizeHint::with_exact(0)
+            }
+            Content::Full(bytes) => SizeHint::with_exact(length(bytes)),
+            Content::Forwarded(Some(source)) => source.size_hint(),
+        }
+    }
+}
+
+impl Drop for Body {
+    fn drop(&mut self) {
+        let ending = if self.error.is_some() {
+            Ending::Broken
+        } else if self.is_end_stream() {
+            Ending::Complete
+        } else {
+            Ending::Abandoned
+        };
+        self.over(ending);
+    }
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Body")
+            .field("content", &self.content)
+            .field("bytes", &self.bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+pub(super) fn length(bytes: &Bytes) -> u64 {
+    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    type Calls = Rc<RefCell<Vec<Finished>>>;
+
+    fn recorded(mut body: Body) -> (Body, Calls) {
+        let calls: Calls = Rc::default();
+        let sink = calls.clone();
+        body.on_finish(Box::new(move |finished| sink.borrow_mut().push(finished)));
+        (body, calls)
+    }
+
+    #[test]
+    fn a_body_read_to_its_end_finishes_once_with_its_bytes() {
+        let (mut body, calls) = recorded(Body::full("hello"));
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        assert!(matches!(
+            Pin::new(&mut body).poll_frame(&mut context),
+            Poll::Ready(Some(Ok(_)))
+        ));
+        assert!(body.is_end_stream());
+        drop(body);
+        assert_eq!(
+            *calls.borrow(),
+            [Finished {
+                bytes: 5,
+                ending: Ending::Complete
+            }]
+        );
+    }
+
+    #[test]
+    fn a_body_dropped_before_its_end_is_abandoned() {
+        let (body, calls) = recorded(Body::full("hello"));
+        drop(body);
+        assert_eq!(
+            *calls.borrow(),
+            [Finished {
+                bytes: 0,
+                ending: Ending::Abandoned
+            }]
+        );
+    }
+
+    #[test]
+    fn a_withheld_body_is_complete_with_no_bytes() {
+        let (mut body, calls) = recorded(Body::full("hello"));
+        body.withhold();
+        drop(body);
+        assert_eq!(
+            *calls.borrow(),
+            [Finished {
+                bytes: 0,
+                ending: Ending::Complete
+            }]
+        );
+    }
+}

@@ -1,0 +1,212 @@
+//! A tunnel after an upgrade: bytes both ways until both sides have closed, or nothing has moved for long.
+//!
+//! Keeps true: what one side sent before it closed reaches the other; an idle tunnel holds no buffer; when one side has
+//! closed and the other doesn't follow, the tunnel ends all the same.
+//! Must not know: WebSocket frames, why the tunnel exists.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::response_body::{Ending, Finish, Finished};
+use crate::io::deadline::Deadline;
+use crate::io::transport::{Transport, Upgraded};
+use crate::terms::clock::timer_now;
+
+/// Bytes read at once; a thread's tunnels share one buffer of this size, and own one only for what couldn't be written.
+const CHUNK: usize = 16 * 1024;
+
+/// After one side has closed, the other may be silent this long. A WebSocket peer answers a close at once.
+const HALF_CLOSED_IDLE: Duration = Duration::from_secs(30);
+
+thread_local! {
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; CHUNK].into_boxed_slice());
+}
+
+/// What went through a tunnel; tells the finish hook when it is dropped, however the tunnel ended.
+pub struct Traffic {
+    to_client: u64,
+    ending: Ending,
+    finish: Option<Finish>,
+}
+
+impl Traffic {
+    /// Nothing went through yet.
+    pub fn new(finish: Option<Finish>) -> Self {
+        Self {
+            to_client: 0,
+            ending: Ending::Broken,
+            finish,
+        }
+    }
+}
+
+impl Drop for Traffic {
+    fn drop(&mut self) {
+        if let Some(finish) = self.finish.take() {
+            finish(Finished {
+                bytes: self.to_client,
+                ending: self.ending,
+            });
+        }
+    }
+}
+
+/// Copies until both sides have closed, one has broken, nothing has moved for `idle()`, or `ended()`.
+///
+/// The task has to be woken when `ended` changes.
+pub async fn run(
+    client: Upgraded,
+    upstream: Upgraded,
+    idle: impl Fn() -> Duration,
+    ended: impl Fn() -> bool,
+    traffic: &mut Traffic,
+) {
+    let mut tunnel = Tunnel {
+        down: Direction::new(upstream.read_ahead),
+        up: Direction::new(client.read_ahead),
+        client: client.transport,
+        upstream: upstream.transport,
+    };
+    let mut deadline = Deadline::default();
+    let mut moved = timer_now();
+    traffic.ending = poll_fn(|context| {
+        if ended() {
+            return Poll::Ready(Ending::Abandoned);
+        }
+        let before = tunnel.copied();
+        let poll = tunnel.poll(context);
+        traffic.to_client = tunnel.down.copied;
+        match poll {
+            Poll::Ready(Ok(())) => return Poll::Ready(Ending::Complete),
+            Poll::Ready(Err(_)) => return Poll::Ready(Ending::Broken),
+            Poll::Pending => {}
+        }
+        if tunnel.copied() != before {
+            moved = timer_now();
+        }
+        let patience = if tunnel.half_closed() {
+            HALF_CLOSED_IDLE.min(idle())
+        } else {
+            idle()
+        };
+        deadline
+            .poll_until(moved + patience, context)
+            .map(|()| Ending::Abandoned)
+    })
+    .await;
+}
+
+struct Tunnel {
+    client: Transport,
+    upstream: Transport,
+    up: Direction,
+    down: Direction,
+}
+
+impl Tunnel {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let up = self
+            .up
+            .poll(&mut self.client, &mut self.upstream, context)?;
+        let down = self
+            .down
+            .poll(&mut self.upstream, &mut self.client, context)?;
+        ready!(up);
+        ready!(down);
+        Poll::Ready(Ok(()))
+    }
+
+    fn half_closed(&self) -> bool {
+        self.up.closed || self.down.closed
+    }
+
+    fn copied(&self) -> u64 {
+        self.up.copied.wrapping_add(self.down.copied)
+    }
+}
+
+/// One way through the tunnel.
+struct Direction {
+    /// Read and not yet written; empty, without memory, most of the time.
+    pending: BytesMut,
+    copied: u64,
+    read_all: bool,
+    closed: bool,
+}
+
+impl Direction {
+    fn new(pending: Bytes) -> Self {
+        Self {
+            pending: BytesMut::from(pending),
+            copied: 0,
+            read_all: false,
+            closed: false,
+        }
+    }
+
+    /// Ready when the sender has closed and the receiver knows.
+    fn poll(
+        &mut self,
+        from: &mut Transport,
+        to: &mut Transport,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        SCRATCH.with_borrow_mut(|scratch| {
+            while !self.closed {
+                ready!(self.poll_drain(to, context))?;
+                if self.read_all {
+                    ready!(to.poll_close_write(context))?;
+                    self.closed = true;
+                    break;
+                }
+                // What TLS has taken may still wait for its socket; this task is woken when that goes on.
+                let _ = Pin::new(&mut *to).poll_flush(context)?;
+                let mut buffer = ReadBuf::new(scratch);
+                ready!(Pin::new(&mut *from).poll_read(context, &mut buffer))?;
+                let read = buffer.filled();
+                if read.is_empty() {
+                    self.read_all = true;
+                    continue;
+                }
+                let written = match Pin::new(&mut *to).poll_write(context, read) {
+                    Poll::Ready(written) => written?,
+                    Poll::Pending => 0,
+                };
+                self.copied += count(written);
+                if let Some(rest) = read.get(written..) {
+                    self.pending.extend_from_slice(rest);
+                }
+            }
+            Poll::Ready(Ok(()))
+        })
+    }
+
+    fn poll_drain(
+        &mut self,
+        to: &mut Transport,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        while !self.pending.is_empty() {
+            let written = ready!(Pin::new(&mut *to).poll_write(context, &self.pending))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.copied += count(written);
+            self.pending.advance(written);
+        }
+        // Gives the memory back.
+        self.pending = BytesMut::new();
+        Poll::Ready(Ok(()))
+    }
+}
+
+fn count(bytes: usize) -> u64 {
+    u64::try_from(bytes).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,406 @@
+//! The backend's servers: what is known of each, shared by all workers and carried over reloads, and the choice between
+//! them.
+//!
+//! Keeps true: a server that a connection failed to is asked again only when no better one is left, until one succeeds;
+//! the last one is always asked.
+//! Must not know: how connections are made, which failed requests may be repeated.
+
+use std::cell::LazyCell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use crate::config::model::{Scheme, Upstream, UpstreamServer};
+use crate::io::tls::Trust;
+use crate::telemetry::metrics::{Metrics, UpstreamMetrics};
+
+/// Servers are remembered in the bits of a number.
+pub const MOST: usize = 64;
+
+/// One server, as everybody in the process sees it.
+#[derive(Debug)]
+pub struct Backend {
+    /// As configured.
+    pub server: UpstreamServer,
+    /// Its series; they go with the last holder.
+    pub metrics: Arc<UpstreamMetrics>,
+    /// Whom to believe that it is the server; `None` where it isn't asked.
+    pub trust: Option<Trust>,
+    /// Made of its name, so that what it weighs for a key outlives reloads and restarts.
+    fingerprint: u64,
+    reachable: AtomicBool,
+    healthy: AtomicBool,
+    /// How often it was found to be there: by its first connection, and by each after one that failed.
+    arrivals: AtomicUsize,
+}
+
+/// What is known of a server, the best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Standing {
+    /// As far as anybody knows, it serves.
+    Up,
+    /// It takes connections, and fails its health checks.
+    Unhealthy,
+    /// It took no connection when last tried.
+    Unreachable,
+}
+
+impl Backend {
+    fn new(
+        server: UpstreamServer,
+        metrics: Arc<UpstreamMetrics>,
+        trust: Option<Trust>,
+        reachable: bool,
+    ) -> Self {
+        metrics.up(reachable);
+        Self {
+            fingerprint: fingerprint(server.name.as_bytes()),
+            server,
+            metrics,
+            trust,
+            reachable: AtomicBool::new(reachable),
+            healthy: AtomicBool::new(true),
+            arrivals: AtomicUsize::new(0),
+        }
+    }
+
+    /// Changes when it takes its first connection, and when it is back.
+    pub fn arrivals(&self) -> usize {
+        self.arrivals.load(Ordering::Relaxed)
+    }
+
+    /// What is known of it.
+    pub fn standing(&self) -> Standing {
+        if !self.reachable() {
+            Standing::Unreachable
+        } else if !self.healthy.load(Ordering::Relaxed) {
+            Standing::Unhealthy
+        } else {
+            Standing::Up
+        }
+    }
+
+    /// Whether it took a connection when last tried.
+    pub fn reachable(&self) -> bool {
+        self.reachable.load(Ordering::Relaxed)
+    }
+
+    /// It has just taken a connection.
+    pub fn connected(&self) {
+        let back = news(&self.reachable, true);
+        if back || self.arrivals() == 0 {
+            self.arrivals.fetch_add(1, Ordering::Relaxed);
+        }
+        if back {
+            self.metrics.up(self.standing() == Standing::Up);
+            tracing::info!(server = self.server.name, "the backend is reachable again");
+        }
+    }
+
+    /// It has just taken no connection.
+    pub fn refused(&self, why: &dyn std::fmt::Display) {
+        if news(&self.reachable, false) {
+            self.metrics.up(false);
+            tracing::error!(
+                server = self.server.name,
+                error = %why,
+                "the backend is not reachable"
+            );
+        }
+    }
+
+    /// What a health check came to; `Err` says what was wrong. Without checks there is nothing wrong.
+    pub fn checked(&self, result: Result<(), &dyn std::fmt::Display>) {
+        if !news(&self.healthy, result.is_ok()) {
+            return;
+        }
+        self.metrics.up(self.standing() == Standing::Up);
+        let server = &self.server.name;
+        match result {
+            Ok(()) => tracing::info!(server, "the backend passes its health check again"),
+            Err(error) => tracing::error!(server, %error, "the backend fails its health check"),
+        }
+    }
+}
+
+/// Writes only what is new: the flags are read for every request, and a store would bounce them between cores.
+fn news(flag: &AtomicBool, value: bool) -> bool {
+    flag.load(Ordering::Relaxed) != value && flag.swap(value, Ordering::Relaxed) != value
+}
+
+/// `upstream.servers`, in their order.
+#[derive(Debug)]
+pub struct Backends {
+    all: Vec<Arc<Backend>>,
+    in_flight: Arc<AtomicUsize>,
+}
+
+impl Backends {
+    /// What was known of a server stays known while its URL does. A new one is taken to be there; only where none of the
+    /// previous ones was, that has to be seen first.
+    pub fn new(upstream: &Upstream, previous: Option<&Self>, metrics: &Metrics) -> Self {
+        let optimism = previous.is_none_or(Self::reachable);
+        let carried = |server: &UpstreamServer| {
+            let known = previous?.all.iter().find(|known| known.server == *server)?;
+            Some(Arc::clone(known))
+        };
+        // Read when a server needs it, so that a reload sees what the system believes now.
+        let trust = LazyCell::new(|| match Trust::of_the_system() {
+            Ok(trust) => Some(trust),
+            Err(error) => {
+                tracing::error!(%error, "https:// servers can't be reached");
+                None
+            }
+        });
+        let all = upstream.servers.iter().map(|server| {
+            carried(server).unwrap_or_else(|| {
+                let metrics = metrics.upstream(&server.name);
+                let trust = (server.scheme == Scheme::Https)
+                    .then(|| trust.clone())
+                    .flatten();
+                Arc::new(Backend::new(server.clone(), metrics, trust, optimism))
+            })
+        });
+        Self {
+            all: all.collect(),
+            in_flight: previous.map_or_else(Arc::default, |previous| previous.in_flight.clone()),
+        }
+    }
+
+    /// All of them.
+    pub fn all(&self) -> &[Arc<Backend>] {
+        &self.all
+    }
+
+    /// Whether any takes connections.
+    pub fn reachable(&self) -> bool {
+        self.all.iter().any(|backend| backend.reachable())
+    }
+
+    /// The server for a request, among those that are up, then among what is left. `None` if all were tried.
+    pub fn choose(&self, preference: Preference, tried: Tried) -> Option<usize> {
+        if let ([_], Tried(0)) = (self.all.as_slice(), tried) {
+            return Some(0);
+        }
+        let servers = self.all.iter();
+        let servers = servers.map(|backend| (backend.standing(), backend.fingerprint));
+        choose(servers, preference, tried)
+    }
+
+    /// Room for one more request; `None` where `most` are in flight. 0 is no limit, and nothing is counted.
+    pub fn admit(&self, most: usize) -> Option<Admission> {
+        if most == 0 {
+            return Some(Admission(None));
+        }
+        let admitted = self
+            .in_flight
+            .try_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
+                (count < most).then_some(count + 1)
+            });
+        admitted
+            .is_ok()
+            .then(|| Admission(Some(self.in_flight.clone())))
+    }
+}
+
+/// A request's place among those in flight; dropping it makes room.
+#[derive(Debug)]
+pub struct Admission(Option<Arc<AtomicUsize>>);
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        if let Some(in_flight) = &self.0 {
+            in_flight.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Which of several servers that are as good as each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Preference {
+    /// The one whose turn it is; this is the request's number at its worker.
+    Turn(usize),
+    /// Always the same one for this key: if it is lost its keys go to the others, each to its own next, and come back with
+    /// it; no other key moves (rendezvous hashing).
+    Key(u64),
+}
+
+/// A number for bytes: the same in every process and build, and all bits depend on all bytes. FNV-1a, stirred; who may
+/// choose the bytes may choose the number, and gains a server of the backend's by it.
+pub fn fingerprint(bytes: &[u8]) -> u64 {
+    let fnv = bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    stir(fnv)
+}
+
+/// The last steps of splitmix64.
+fn stir(mut bits: u64) -> u64 {
+    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    bits ^ (bits >> 31)
+}
+
+/// The servers that one request was tried on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tried(u64);
+
+impl Tried {
+    /// With this one too.
+    #[must_use]
+    pub fn and(self, server: usize) -> Self {
+        Self(self.0 | bit(server))
+    }
+
+    fn has(self, server: usize) -> bool {
+        self.0 & bit(server) != 0
+    }
+}
+
+fn bit(server: usize) -> u64 {
+    u32::try_from(server)
+        .ok()
+        .and_then(|server| 1_u64.checked_shl(server))
+        .unwrap_or(0)
+}
+
+/// Goes by the preference among the best of the servers that weren't tried, so that who fails leaves its share to all
+/// others. A server is its standing and its fingerprint.
+fn choose(
+    servers: impl Iterator<Item = (Standing, u64)> + Clone,
+    preference: Preference,
+    tried: Tried,
+) -> Option<usize> {
+    let left = servers
+        .take(MOST)
+        .enumerate()
+        .filter(|(server, _)| !tried.has(*server));
+    let best = left.clone().map(|(_, (standing, _))| standing).min()?;
+    let mut candidates = left
+        .filter(|(_, (standing, _))| *standing == best)
+        .map(|(server, (_, fingerprint))| (server, fingerprint));
+    let chosen = match preference {
+        Preference::Turn(turn) => {
+            let count = candidates.clone().count();
+            candidates.nth(turn % count)
+        }
+        Preference::Key(key) => candidates.max_by_key(|(_, fingerprint)| stir(key ^ fingerprint)),
+    };
+    chosen.map(|(server, _)| server)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Standing::{Unhealthy, Unreachable, Up};
+    use super::*;
+
+    fn tried(servers: &[usize]) -> Tried {
+        servers
+            .iter()
+            .fold(Tried::default(), |tried, server| tried.and(*server))
+    }
+
+    #[test]
+    fn the_best_take_turns_and_the_worst_are_the_last_resort() {
+        /// Standings, those tried, and the choice of four turns.
+        type Row<'a> = (&'a [Standing], &'a [usize], [Option<usize>; 4]);
+        let table: [Row<'_>; 11] = [
+            (&[Up], &[], [Some(0); 4]),
+            (&[Unreachable], &[], [Some(0); 4]),
+            (&[Unreachable], &[0], [None; 4]),
+            (&[Up, Up], &[], [Some(0), Some(1), Some(0), Some(1)]),
+            (&[Up, Up, Up], &[1], [Some(0), Some(2), Some(0), Some(2)]),
+            (
+                &[Up, Unreachable, Up],
+                &[],
+                [Some(0), Some(2), Some(0), Some(2)],
+            ),
+            (&[Up, Unhealthy, Unreachable], &[], [Some(0); 4]),
+            (&[Up, Unhealthy, Unreachable], &[0], [Some(1); 4]),
+            (&[Up, Unhealthy, Unreachable], &[0, 1], [Some(2); 4]),
+            (&[Up, Unhealthy, Unreachable], &[0, 1, 2], [None; 4]),
+            (
+                &[Unhealthy, Unhealthy],
+                &[],
+                [Some(0), Some(1), Some(0), Some(1)],
+            ),
+        ];
+        for (standings, already, expected) in table {
+            let servers = standings.iter().map(|standing| (*standing, 0));
+            let turn = |turn| choose(servers.clone(), Preference::Turn(turn), tried(already));
+            let chosen = [0, 1, 2, 3].map(turn);
+            assert_eq!(chosen, expected, "{standings:?} without {already:?}");
+        }
+    }
+
+    #[test]
+    fn no_server_beyond_the_last_is_chosen_or_remembered() {
+        let many = std::iter::repeat_n((Up, 0), MOST + 1);
+        let turn = Preference::Turn(MOST);
+        assert_eq!(choose(many, turn, Tried::default()), Some(0));
+        assert_eq!(tried(&[MOST]), Tried::default());
+    }
+
+    #[test]
+    fn a_key_stays_on_its_server_whatever_becomes_of_the_others() {
+        let names = ["http://a:1", "http://b:1", "http://c:1", "http://d:1"];
+        let all = names.map(|name| (Up, fingerprint(name.as_bytes())));
+        let on = |servers: &[(Standing, u64)], key: u64, tried| {
+            let chosen = choose(servers.iter().copied(), Preference::Key(key), tried);
+            chosen.map(|server| servers[server].1)
+        };
+        let keys: Vec<u64> = (0..4000_u32)
+            .map(|number| fingerprint(&number.to_be_bytes()))
+            .collect();
+        let mut shares = [0; 4];
+        for key in &keys {
+            let home = on(&all, *key, Tried::default());
+            let at = all.iter().position(|one| Some(one.1) == home).unwrap();
+            shares[at] += 1;
+            // The order of the configuration means nothing.
+            let mut reversed = all;
+            reversed.reverse();
+            assert_eq!(on(&reversed, *key, Tried::default()), home);
+            for (lost, standing) in [0, 1, 2, 3]
+                .into_iter()
+                .zip([Unreachable, Unhealthy, Up, Up])
+            {
+                let mut others = all;
+                others[lost].0 = standing;
+                let found = on(&others, *key, Tried::default());
+                assert_eq!(found == home, lost != at || standing == Up);
+            }
+            // The next is the same whether the first was lost before or refuses now.
+            let mut without = all;
+            without[at].0 = Unreachable;
+            let next = on(&without, *key, Tried::default());
+            assert_eq!(on(&all, *key, tried(&[at])), next);
+            assert_eq!(on(&all, *key, tried(&[0, 1, 2, 3])), None);
+        }
+        assert!(
+            shares.iter().all(|share| (850..1150).contains(share)),
+            "{shares:?}"
+        );
+    }
+
+    #[test]
+    fn a_fingerprint_is_the_same_in_every_build() {
+        assert_eq!(fingerprint(b""), 0xf52a_15e9_a9b5_e89b);
+        assert_eq!(fingerprint(b"a"), 0x02c0_bdbf_4814_20f8);
+    }
+
+    #[test]
+    fn room_is_made_when_a_request_is_over() {
+        let backends = Backends {
+            all: Vec::new(),
+            in_flight: Arc::default(),
+        };
+        let first = backends.admit(2).unwrap();
+        let second = backends.admit(2).unwrap();
+        assert!(backends.admit(2).is_none());
+        assert!(backends.admit(0).is_some(), "0 is no limit");
+        drop(first);
+        assert!(backends.admit(2).is_some());
+        drop(second);
+        assert_eq!(backends.in_flight.load(Ordering::Relaxed), 0);
+    }
+}

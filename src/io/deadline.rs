@@ -1,0 +1,116 @@
+//! A timer that may be moved at every request without touching the runtime's timer wheel.
+//!
+//! Keeps true: the wheel holds at most one entry per timer, due no later than the deadline; an entry that comes due
+//! too early is armed again, so that moving a deadline away costs nothing until then.
+//! Must not know: what is being timed.
+
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker, ready};
+
+use tokio::task::unconstrained;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::terms::clock::timer_now;
+
+/// One reusable timer.
+#[derive(Debug, Default)]
+pub struct Deadline {
+    sleep: Option<Pin<Box<Sleep>>>,
+    /// Whom the wheel wakes.
+    waker: Option<Waker>,
+}
+
+impl Deadline {
+    /// Ready once `due` has passed; the task may be woken before, and then asks again.
+    pub fn poll_until(&mut self, due: Instant, context: &mut Context<'_>) -> Poll<()> {
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(due)));
+        if due < sleep.deadline() {
+            sleep.as_mut().reset(due);
+        } else if !sleep.is_elapsed()
+            && let Some(waker) = &self.waker
+            && waker.will_wake(context.waker())
+        {
+            // The entry stands. Most polls are about something else, and asking the wheel takes its lock.
+            return Poll::Pending;
+        }
+        self.waker = Some(context.waker().clone());
+        loop {
+            // A task that has used up its turn (tokio's cooperative budget) would be told "pending" without an entry being
+            // made, and the look above takes an entry for granted.
+            ready!(pin!(unconstrained(sleep.as_mut())).poll(context));
+            if timer_now() >= due {
+                return Poll::Ready(());
+            }
+            sleep.as_mut().reset(due);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::time::Duration;
+
+    use tokio::task::consume_budget;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deadline_first_asked_for_at_the_end_of_a_turn_is_kept() {
+        let start = timer_now();
+        let due = start + Duration::from_secs(1);
+        let mut deadline = Deadline::default();
+        let mut first = true;
+        let waiting = poll_fn(|context| {
+            // As a connection that moved much: nothing is left of this turn.
+            if std::mem::take(&mut first) {
+                while pin!(consume_budget()).poll(context).is_ready() {}
+            }
+            deadline.poll_until(due, context)
+        });
+        // What would be missed otherwise is caught a second later.
+        let late = tokio::time::timeout(Duration::from_secs(2), waiting).await;
+        assert!(late.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deadline_moved_away_and_back_is_kept_to_the_millisecond() {
+        let start = timer_now();
+        let mut deadline = Deadline::default();
+        let mut polls = 0;
+        poll_fn(|context| {
+            polls += 1;
+            // The first look asks for one second, every later one for three.
+            let due = start + Duration::from_secs(if polls == 1 { 1 } else { 3 });
+            deadline.poll_until(due, context)
+        })
+        .await;
+        assert_eq!(start.elapsed().as_millis(), 3000);
+        assert_eq!(
+            polls, 3,
+            "the first look, one at the entry that came too early, one at the deadline"
+        );
+
+        let due = start + Duration::from_secs(4);
+        poll_fn(|context| deadline.poll_until(due, context)).await;
+        assert_eq!(start.elapsed().as_millis(), 4000);
+
+        let far = start + Duration::from_mins(1);
+        let near = start + Duration::from_secs(5);
+        let mut first = true;
+        poll_fn(|context| {
+            let due = if std::mem::take(&mut first) {
+                far
+            } else {
+                near
+            };
+            let poll = deadline.poll_until(due, context);
+            if due == far {
+                context.waker().wake_by_ref();
+            }
+            poll
+        })
+        .await;
+        assert_eq!(start.elapsed().as_millis(), 5000);
+    }
+}

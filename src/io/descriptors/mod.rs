@@ -1,0 +1,170 @@
+//! What this process's file descriptors are for: how many there are, who has which share, and who gets the next socket to
+//! the backend.
+//!
+//! Keeps true: the shares together are no more than there are descriptors; what accepting, the admin listener, files and
+//! sources need is in none of the others.
+//! Must not know: what a socket is used for, HTTP.
+
+mod budget;
+mod queue;
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+pub use budget::{Budget, Slot};
+pub use queue::Party;
+
+/// Kept for accepting, the admin listener, log and state files, sources and health checks, where there are plenty.
+const RESERVE: u64 = 512;
+
+/// How the descriptors of a process are shared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shares {
+    /// All of them; `u64::MAX` where nothing limits them.
+    pub descriptors: u64,
+    /// Party connections.
+    pub clients: usize,
+    /// Sockets to the backend that carry requests, or wait for one.
+    pub requests: usize,
+    /// Sockets to the backend that carry tunnels or event streams.
+    pub streams: usize,
+    /// What is never given to any of these.
+    pub reserve: usize,
+}
+
+impl Shares {
+    /// Of so many descriptors. `max_connections` is `server.max_connections`: what clients can't use goes to the backend's
+    /// side.
+    ///
+    /// Every client connection may be a tunnel, which takes as many sockets on the other side; requests are short, and
+    /// those that find no socket wait for one.
+    pub fn of(descriptors: u64, max_connections: usize) -> Self {
+        let reserve = RESERVE.min(descriptors / 2);
+        let rest = descriptors - reserve;
+        let clients = number(rest / 5 * 2).min(max_connections);
+        let backend = number(rest).saturating_sub(clients);
+        let requests = backend / 3;
+        Self {
+            descriptors,
+            clients: clients.max(1),
+            requests: requests.max(1),
+            streams: (backend - requests).max(1),
+            reserve: number(reserve),
+        }
+    }
+}
+
+impl fmt::Display for Shares {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            clients,
+            requests,
+            streams,
+            reserve,
+            ..
+        } = self;
+        match self.descriptors {
+            u64::MAX => formatter.write_str("of unlimited file descriptors ")?,
+            descriptors => write!(formatter, "of {descriptors} file descriptors ")?,
+        }
+        write!(
+            formatter,
+            "{clients} are for client connections, {requests} for requests to the backend, {streams} for tunnels and \
+             event streams, {reserve} for everything else"
+        )
+    }
+}
+
+fn number(count: u64) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
+}
+
+/// The descriptors that a process may have when it has raised its limit: the hard one; `u64::MAX` for no limit.
+pub fn limit() -> u64 {
+    use rustix::process::{Resource, getrlimit};
+    getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX)
+}
+
+/// Raises the soft limit of descriptors to the hard one and returns it.
+pub fn raise_limit() -> u64 {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum.unwrap_or(u64::MAX),
+        Err(error) => {
+            tracing::warn!(%error, "the limit of open files can't be raised");
+            limit.current.unwrap_or(u64::MAX)
+        }
+    }
+}
+
+/// The sockets to the backend, of the whole process.
+#[derive(Clone, Debug)]
+pub struct Budgets {
+    /// Those that carry requests, or wait for one.
+    pub requests: Arc<Budget>,
+    /// Those that carry tunnels or event streams.
+    pub streams: Arc<Budget>,
+}
+
+impl Budgets {
+    /// As many as these shares allow.
+    pub fn new(shares: &Shares) -> Self {
+        Self {
+            requests: Budget::new(shares.requests),
+            streams: Budget::new(shares.streams),
+        }
+    }
+
+    /// Changes the limits for sockets to come.
+    pub fn set(&self, shares: &Shares) {
+        self.requests.set_limit(shares.requests);
+        self.streams.set_limit(shares.streams);
+    }
+}
+
+/// For whom a socket is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claimant {
+    /// The client's address; `None` where it stands for nobody in particular.
+    pub address: Option<IpAddr>,
+    /// The number of its connection to us.
+    pub connection: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shares_are_no_more_than_there_is_and_leave_a_reserve() {
+        // descriptors, server.max_connections; clients, requests, streams, reserve
+        let table = [
+            (65_536, 20_000, [20_000, 15_008, 30_016, 512]),
+            (8_192, 20_000, [3_072, 1_536, 3_072, 512]),
+            (2_048, 20_000, [614, 307, 615, 512]),
+            (2_048, 100, [100, 478, 958, 512]),
+            (600, 20_000, [120, 60, 120, 300]),
+            (64, 20_000, [12, 6, 14, 32]),
+        ];
+        for (descriptors, connections, expected) in table {
+            let shares = Shares::of(descriptors, connections);
+            let found = [
+                shares.clients,
+                shares.requests,
+                shares.streams,
+                shares.reserve,
+            ];
+            assert_eq!(found, expected, "{descriptors}");
+            let all: usize = found.iter().sum();
+            assert_eq!(u64::try_from(all), Ok(descriptors));
+        }
+        assert_eq!(Shares::of(0, 1).requests, 1);
+        assert_eq!(Shares::of(u64::MAX, 20_000).clients, 20_000);
+    }
+}

@@ -1,0 +1,159 @@
+//! TLS as renewd speaks it: towards clients, which certificate, which protocols, who may come in; towards servers, whom
+//! to believe.
+//!
+//! Keeps true: one source of cryptography, aws-lc-rs; an [`Identity`] is complete and usable, or there is none.
+//! Must not know: files, sockets, when a certificate is replaced.
+
+mod expiry;
+mod trust;
+
+use std::fmt;
+use std::sync::Arc;
+
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::{RootCertStore, ServerConfig};
+use sha2::{Digest, Sha256};
+
+pub use trust::Trust;
+
+/// The ALPN name of HTTP/2 (RFC 9113 §3.1).
+pub const HTTP2: &[u8] = b"h2";
+/// The ALPN name of HTTP/1.1 (RFC 7301 §6).
+pub const HTTP1: &[u8] = b"http/1.1";
+
+/// What this server shows to clients, and what it asks of them.
+#[derive(Clone)]
+pub struct Identity {
+    config: Arc<ServerConfig>,
+    digest: [u8; 32],
+    expires: u64,
+}
+
+/// Why there is no [`Identity`]; each says which of the inputs is at fault.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The certificate chain.
+    #[error("{0}")]
+    Certificate(String),
+    /// The private key.
+    #[error("{0}")]
+    Key(String),
+    /// The authority of client certificates.
+    #[error("{0}")]
+    ClientCa(String),
+}
+
+/// Makes aws-lc-rs everybody's cryptography in this process. Later calls change nothing.
+pub fn install_provider() {
+    // An error says that it is installed already.
+    let _ = aws_lc_rs::default_provider().install_default();
+}
+
+impl Identity {
+    /// From PEM: a chain with the leaf first, its private key (PKCS #8, PKCS #1 or SEC 1), and the authorities whose
+    /// client certificates are required, if any.
+    pub fn new(chain: &[u8], key: &[u8], client_ca: Option<&[u8]>) -> Result<Self, Refused> {
+        let certificates = certificates(chain).map_err(Refused::Certificate)?;
+        let expires = certificates
+            .iter()
+            .map(|certificate| expiry::not_after(certificate))
+            .min()
+            .flatten()
+            .ok_or_else(|| Refused::Certificate("the file holds no X.509 certificate".into()))?;
+        let private = PrivateKeyDer::from_pem_slice(key)
+            .map_err(|error| Refused::Key(format!("the file holds no private key: {error}")))?;
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let builder = ServerConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()
+            .map_err(|error| Refused::Key(error.to_string()))?;
+        let builder = match client_ca {
+            None => builder.with_no_client_auth(),
+            Some(authorities) => {
+                let roots = Arc::new(roots(authorities)?);
+                let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider)
+                    .build()
+                    .map_err(|error| Refused::ClientCa(error.to_string()))?;
+                builder.with_client_cert_verifier(verifier)
+            }
+        };
+        let mut config = builder
+            .with_single_cert(certificates, private)
+            .map_err(|error| match error {
+                rustls::Error::InconsistentKeys(_) => {
+                    Refused::Key("the private key doesn't belong to the certificate".into())
+                }
+                rustls::Error::InvalidCertificate(_) => Refused::Certificate(error.to_string()),
+                _ => Refused::Key(error.to_string()),
+            })?;
+        config.alpn_protocols = vec![HTTP2.to_vec(), HTTP1.to_vec()];
+        // Resumption by tickets that any worker can open, and nothing to remember of clients.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.ticketer =
+            aws_lc_rs::Ticketer::new().map_err(|error| Refused::Key(error.to_string()))?;
+        let mut digest = Sha256::new();
+        for part in [chain, key, client_ca.unwrap_or_default()] {
+            digest.update(Sha256::digest(part));
+        }
+        Ok(Self {
+            config: Arc::new(config),
+            digest: digest.finalize().into(),
+            expires,
+        })
+    }
+
+    /// For accepting connections.
+    pub fn config(&self) -> &Arc<ServerConfig> {
+        &self.config
+    }
+
+    /// When the first certificate of the chain expires, in seconds since the Unix epoch.
+    pub fn expires(&self) -> u64 {
+        self.expires
+    }
+}
+
+/// Made from the same bytes.
+impl PartialEq for Identity {
+    fn eq(&self, other: &Self) -> bool {
+        self.digest == other.digest
+    }
+}
+
+impl Eq for Identity {}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Identity")
+            .field("expires", &self.expires)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The process's own provider, for whoever builds a client.
+pub fn provider() -> Arc<CryptoProvider> {
+    Arc::new(aws_lc_rs::default_provider())
+}
+
+fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(pem)
+        .collect::<Result<_, _>>()
+        .map_err(|error| format!("not a PEM file: {error}"))?;
+    if certificates.is_empty() {
+        return Err("the file holds no certificate".to_owned());
+    }
+    Ok(certificates)
+}
+
+fn roots(pem: &[u8]) -> Result<RootCertStore, Refused> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(pem).map_err(Refused::ClientCa)? {
+        roots
+            .add(certificate)
+            .map_err(|error| Refused::ClientCa(error.to_string()))?;
+    }
+    Ok(roots)
+}

@@ -1,0 +1,64 @@
+//! Whose certificates are believed when renewd is the client: those that the system believes.
+//!
+//! Keeps true: a server's certificate is always verified, against its name.
+//! Must not know: which servers there are.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, RootCertStore};
+use tokio_rustls::{TlsConnector, TlsStream};
+
+use super::{HTTP1, provider};
+use crate::io::transport::Transport;
+
+/// The system's certificate authorities, as read once; remembers sessions for resumption.
+#[derive(Clone)]
+pub struct Trust(Arc<ClientConfig>);
+
+impl Trust {
+    /// Reads them: `SSL_CERT_FILE` and `SSL_CERT_DIR` where set, else the distribution's. Blocks on files. What can't be
+    /// read is logged and left out.
+    pub fn of_the_system() -> Result<Self, rustls::Error> {
+        let found = rustls_native_certs::load_native_certs();
+        for error in &found.errors {
+            tracing::warn!(%error, "a certificate authority of this system can't be read");
+        }
+        let mut roots = RootCertStore::empty();
+        let (added, _) = roots.add_parsable_certificates(found.certs);
+        if added == 0 {
+            tracing::error!(
+                "this system has no certificate authorities: no https:// server can be verified (install \
+                 ca-certificates, or set SSL_CERT_FILE)"
+            );
+        }
+        Self::of(roots)
+    }
+
+    /// These authorities and no others.
+    pub fn of(roots: RootCertStore) -> Result<Self, rustls::Error> {
+        let mut config = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = vec![HTTP1.to_vec()];
+        Ok(Self(Arc::new(config)))
+    }
+
+    /// Speaks TLS on `transport` with the server of this name or address.
+    pub async fn connect(&self, host: &str, transport: Transport) -> io::Result<Transport> {
+        let name = ServerName::try_from(host.to_owned())
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        let connector = TlsConnector::from(Arc::clone(&self.0));
+        let stream = connector.connect(name, transport).await?;
+        Ok(Transport::Tls(Box::new(TlsStream::Client(stream))))
+    }
+}
+
+impl fmt::Debug for Trust {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Trust").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,165 @@
+//! A connected byte stream, client's or backend's: the one type that IO is done on.
+//!
+//! Keeps true: one enum, in clear text or TLS, so that nothing above it asks which.
+//! Must not know: HTTP, or who is at the other end.
+
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsStream;
+
+use super::descriptors::Slot;
+
+/// What is read at once of a connection that was asleep: a request's head, mostly.
+const WAKING: usize = 2048;
+
+/// Bytes that are gathered before they are written rather than by the kernel.
+const SHORT: usize = 2048;
+
+/// A connected socket.
+#[derive(Debug)]
+pub enum Transport {
+    /// TCP, in clear text.
+    Tcp(TcpStream),
+    /// A unix stream socket.
+    Unix(UnixStream),
+    /// TLS on one of the others.
+    Tls(Box<TlsStream<Transport>>),
+}
+
+/// A transport taken out of HTTP after an upgrade.
+#[derive(Debug)]
+pub struct Upgraded {
+    /// The socket.
+    pub transport: Transport,
+    /// Bytes that were read with the last HTTP message and belong to the new protocol.
+    pub read_ahead: Bytes,
+    /// The backend's socket's place among all of them, given back when the tunnel ends.
+    pub slot: Option<Slot>,
+}
+
+impl Transport {
+    /// Whether this is TLS, so that closing it has to be said.
+    pub fn is_tls(&self) -> bool {
+        matches!(self, Self::Tls(_))
+    }
+
+    /// Waits for bytes without holding a buffer for them; what came is returned, nothing at the end.
+    ///
+    /// Reading is the one way to tell: a socket that was just accepted is taken for readable until a read says otherwise,
+    /// and readiness of a TLS connection's socket may mean records that carry nothing for us.
+    pub fn poll_wake(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
+        let mut chunk = [const { MaybeUninit::uninit() }; WAKING];
+        let mut buffer = ReadBuf::uninit(&mut chunk);
+        ready!(Pin::new(self).poll_read(context, &mut buffer))?;
+        Poll::Ready(Ok(Bytes::copy_from_slice(buffer.filled())))
+    }
+
+    /// Ready when the other end has sent something, or is gone; a socket in clear text, from which nothing is read. A unix
+    /// socket may be taken for ready too early.
+    pub fn poll_begun(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::Tcp(stream) => {
+                let mut byte = [0];
+                let mut buffer = ReadBuf::new(&mut byte);
+                stream.poll_peek(context, &mut buffer).map(|_| ())
+            }
+            Self::Unix(stream) => stream.poll_read_ready(context).map(|_| ()),
+            Self::Tls(_) => Poll::Ready(()),
+        }
+    }
+
+    /// Tells the other end that no more bytes will come, with `close_notify` where this is TLS; reading goes on.
+    pub fn poll_close_write(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(self).poll_shutdown(context)
+    }
+}
+
+impl AsyncRead for Transport {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_read(context, buffer),
+            Self::Unix(stream) => Pin::new(stream).poll_read(context, buffer),
+            Self::Tls(stream) => match Pin::new(&mut **stream).poll_read(context, buffer) {
+                // Clients close without close_notify all the time, and a request says by itself where it ends (RFC 9112
+                // §9.8). A server that does so may have been cut off.
+                Poll::Ready(Err(error))
+                    if error.kind() == io::ErrorKind::UnexpectedEof
+                        && matches!(**stream, TlsStream::Server(_)) =>
+                {
+                    Poll::Ready(Ok(()))
+                }
+                poll => poll,
+            },
+        }
+    }
+}
+
+impl AsyncWrite for Transport {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_write(context, bytes),
+            Self::Unix(stream) => Pin::new(stream).poll_write(context, bytes),
+            Self::Tls(stream) => Pin::new(&mut **stream).poll_write(context, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        // Most messages. Sending one buffer is less work for the kernel than gathering it from a list, and copying so few
+        // bytes takes less time than that.
+        if let [only] = slices {
+            return self.poll_write(context, only);
+        }
+        let length: usize = slices.iter().map(|slice| slice.len()).sum();
+        if length <= SHORT {
+            let mut chunk = [const { MaybeUninit::uninit() }; SHORT];
+            let mut message = ReadBuf::uninit(&mut chunk);
+            for slice in slices {
+                message.put_slice(slice);
+            }
+            return self.poll_write(context, message.filled());
+        }
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(context, slices),
+            Self::Unix(stream) => Pin::new(stream).poll_write_vectored(context, slices),
+            Self::Tls(stream) => Pin::new(&mut **stream).poll_write_vectored(context, slices),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_flush(context),
+            Self::Unix(stream) => Pin::new(stream).poll_flush(context),
+            Self::Tls(stream) => Pin::new(&mut **stream).poll_flush(context),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::Unix(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::Tls(stream) => Pin::new(&mut **stream).poll_shutdown(context),
+        }
+    }
+}

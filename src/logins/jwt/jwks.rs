@@ -1,0 +1,372 @@
+//! The keys behind `auth.jwt.jwks_url`: fetched ahead of need, kept while the URL gives no answer.
+//!
+//! Keeps true: a token that no key verifies is never refused for good on what was read before it came, whether its `kid` is
+//! known or not, for a set may keep the name and change the key: the set is read again first, or the answer is "not now".
+//! Reads are one at a time, at most one in 30 s for the sake of such tokens. A key that left the set verifies for
+//! `key_grace`; a set that can't be read again verifies for 24 h.
+//! Must not know: what a token says.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use http::HeaderMap;
+use http::header::{ACCEPT, HeaderValue};
+use tokio::sync::watch;
+
+use super::compact::Compact;
+use super::key::Key;
+use super::key_set::{BadSet, parse};
+use crate::config::model::{Jwt, JwtAlgorithm, JwtKey};
+use crate::http::url::Url;
+use crate::io::fetch::{FetchError, Fetcher, Limits};
+use crate::telemetry::metrics::{Metrics, SourceMetrics};
+use crate::telemetry::traffic_labels::Source;
+use crate::terms::clock::Clock;
+use crate::terms::outcome::LookupOutcome;
+
+/// How long one read may take, and how large a set may be.
+const LIMITS: Limits = Limits {
+    time: Duration::from_secs(3),
+    body: 256 * 1024,
+};
+/// A set is read again this often, so that keys are known before tokens come that need them.
+const EVERY: Duration = Duration::from_mins(10);
+/// The least time between reads for the sake of tokens that no key verifies: anybody can send one.
+const UNVERIFIED: Duration = Duration::from_secs(30);
+/// How long a set verifies that can't be read again.
+pub const OLDEST: Duration = Duration::from_hours(24);
+/// The pauses between attempts while there is no answer, the last for good.
+const PAUSES: [u64; 5] = [1, 2, 4, 8, 15];
+
+/// A key set and what keeps it fresh; outlives reloads as long as its URL stays.
+pub struct KeySet {
+    url: Url,
+    fetcher: Fetcher,
+    metrics: Arc<SourceMetrics>,
+    clock: Clock,
+    grace_millis: AtomicU64,
+    known: ArcSwap<Known>,
+    ledger: Mutex<Ledger>,
+    /// Counts reads that began: each read's number.
+    begun: AtomicU64,
+    /// Counts reads that ended.
+    ended: watch::Sender<u64>,
+}
+
+/// What verifies.
+#[derive(Default)]
+pub(super) struct Known {
+    keys: Vec<Key>,
+    /// Keys that left the set, and until when they verify.
+    retired: Vec<(Key, Duration)>,
+    /// When the set was last read.
+    read_at: Option<Duration>,
+    /// The number of that read.
+    read: u64,
+}
+
+/// What was tried. Times are on the clock's monotonic scale.
+#[derive(Default)]
+struct Ledger {
+    running: bool,
+    begun_at: Duration,
+    /// When a read last began for the sake of a token that no key verified.
+    sought_at: Option<Duration>,
+    /// Such a token waits for the next read that may begin.
+    wanted: bool,
+    failures: usize,
+    /// When the first of these failures was.
+    failing_since: Option<Duration>,
+    /// Why the last read failed, if it did.
+    error: Option<String>,
+}
+
+/// What the keys say of a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// A key verifies it.
+    Verifies,
+    /// None of these keys does. Another read may bring one that does, under a new name or a known one.
+    Unverified,
+    /// There is no set to go by.
+    NoKeys,
+}
+
+/// How far the reads of a key set had come at some moment.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moment(u64);
+
+#[derive(Debug, thiserror::Error)]
+enum ReadError {
+    #[error("{0}")]
+    Fetch(#[from] FetchError),
+    #[error("it answers {0}")]
+    Status(http::StatusCode),
+    #[error("{0}")]
+    Set(#[from] BadSet),
+}
+
+impl KeySet {
+    /// The set of `jwks_url`: the previous one where that is the same, else a new one, whose first read begins at once.
+    pub fn of(
+        config: &Jwt,
+        previous: Option<&Arc<Self>>,
+        fetcher: &Fetcher,
+        metrics: &Metrics,
+        clock: &Clock,
+    ) -> Option<Arc<Self>> {
+        let url = config.jwks_url.as_ref()?;
+        let set = match previous {
+            Some(previous) if previous.url == *url => Arc::clone(previous),
+            _ => {
+                let set = Arc::new(Self {
+                    url: url.clone(),
+                    fetcher: fetcher.clone(),
+                    metrics: metrics.source(Source::Jwks),
+                    clock: clock.clone(),
+                    grace_millis: AtomicU64::new(0),
+                    known: ArcSwap::default(),
+                    ledger: Mutex::default(),
+                    begun: AtomicU64::new(0),
+                    ended: watch::Sender::new(0),
+                });
+                set.begin(&mut set.ledger(), clock.elapsed());
+                set
+            }
+        };
+        let grace = u64::try_from(config.key_grace.as_millis()).unwrap_or(u64::MAX);
+        set.grace_millis.store(grace, Ordering::Relaxed);
+        Some(set)
+    }
+
+    /// Whether the last read gave a set: `renewd_source_up`.
+    pub fn is_up(&self) -> bool {
+        self.ledger().failures == 0
+    }
+
+    /// Why the last read gave none; `None` where it did.
+    pub fn error(&self) -> Option<String> {
+        self.ledger().error.clone()
+    }
+
+    /// When the first read failed since the last that gave a set, on the clock's monotonic scale.
+    pub fn down_since(&self) -> Option<Duration> {
+        self.ledger().failing_since
+    }
+
+    /// Reads the set again when it is time to; called every second or so.
+    pub fn keep_fresh(self: &Arc<Self>) {
+        let now = self.clock.elapsed();
+        let mut ledger = self.ledger();
+        let failed = ledger.failures.checked_sub(1);
+        let pause = match failed.map(|failed| PAUSES.get(failed).or(PAUSES.last())) {
+            Some(pause) => Duration::from_secs(pause.copied().unwrap_or(1)),
+            None if ledger.wanted && ledger.may_seek(now) => Duration::ZERO,
+            None => EVERY,
+        };
+        if !ledger.running && now.saturating_sub(ledger.begun_at) >= pause {
+            if ledger.wanted {
+                ledger.sought_at = Some(now);
+            }
+            self.begin(&mut ledger, now);
+        }
+    }
+
+    /// What the keys say of a token signed under `algorithm`.
+    pub(super) fn verdict(
+        &self,
+        compact: &Compact<'_>,
+        algorithm: JwtAlgorithm,
+        key_id: Option<&str>,
+    ) -> Verdict {
+        let known = self.known.load();
+        let verdict = known.verdict(compact, algorithm, key_id, self.clock.elapsed());
+        if verdict == Verdict::Verifies {
+            let outcome = if self.is_up() {
+                LookupOutcome::Hit
+            } else {
+                LookupOutcome::Stale
+            };
+            self.metrics.lookup(outcome, Duration::ZERO);
+        }
+        verdict
+    }
+
+    /// The keys as they are.
+    pub(super) fn known(&self) -> Arc<Known> {
+        self.known.load_full()
+    }
+
+    /// Now, as [`KeySet::was_read_since`] counts time.
+    pub(super) fn moment(&self) -> Moment {
+        Moment(self.begun.load(Ordering::Acquire))
+    }
+
+    /// Whether the keys come from a read that began after `moment`: what they say is no answer from before it.
+    pub(super) fn was_read_since(&self, moment: Moment) -> bool {
+        self.known.load().read > moment.0
+    }
+
+    /// For a token that no key verifies: waits for the read that is running, or for one that begins for its sake. False
+    /// where none may begin now, or it failed.
+    pub(super) async fn read_again(self: &Arc<Self>, moment: Moment) -> bool {
+        let began = self.clock.elapsed();
+        let mut ended = {
+            let mut ledger = self.ledger();
+            if self.was_read_since(moment) {
+                // Somebody else's read has ended in the meantime.
+                return true;
+            }
+            let never = self.known.load().read_at.is_none();
+            if !ledger.running {
+                if ledger.failures > 0 || never {
+                    // Attempts go on by themselves.
+                    return self.not_now(began);
+                }
+                if !ledger.may_seek(began) {
+                    ledger.wanted = true;
+                    return false;
+                }
+                ledger.sought_at = Some(began);
+                self.begin(&mut ledger, began);
+            }
+            self.ended.subscribe()
+        };
+        // Fails only when the set is dropped, which this holds.
+        let _ = ended.changed().await;
+        self.is_up() || self.not_now(began)
+    }
+
+    /// Counts a token that waited for a set that can't be read.
+    fn not_now(&self, began: Duration) -> bool {
+        let elapsed = self.clock.elapsed().saturating_sub(began);
+        self.metrics.lookup(LookupOutcome::Error, elapsed);
+        false
+    }
+
+    /// Starts a read; nobody may be reading.
+    fn begin(self: &Arc<Self>, ledger: &mut Ledger, now: Duration) {
+        ledger.running = true;
+        ledger.begun_at = now;
+        ledger.wanted = false;
+        let number = self.begun.fetch_add(1, Ordering::AcqRel) + 1;
+        let set = Arc::clone(self);
+        self.fetcher.spawn(async move {
+            let result = set.read().await;
+            set.end(number, result);
+        });
+    }
+
+    async fn read(&self) -> Result<Vec<JwtKey>, ReadError> {
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        let answer = self.fetcher.get(&self.url, headers, LIMITS).await?;
+        if answer.status != http::StatusCode::OK {
+            return Err(ReadError::Status(answer.status));
+        }
+        Ok(parse(&answer.body)?)
+    }
+
+    fn end(&self, number: u64, result: Result<Vec<JwtKey>, ReadError>) {
+        let now = self.clock.elapsed();
+        let mut ledger = self.ledger();
+        ledger.running = false;
+        let took = now.saturating_sub(ledger.begun_at);
+        match result {
+            Ok(keys) => {
+                if ledger.failures > 0 {
+                    tracing::info!(url = %self.url, "the key set can be read again");
+                }
+                ledger.failures = 0;
+                ledger.failing_since = None;
+                ledger.error = None;
+                let grace = Duration::from_millis(self.grace_millis.load(Ordering::Relaxed));
+                let known = self.known.load().with(number, &keys, now, grace);
+                self.known.store(Arc::new(known));
+                self.metrics.lookup(LookupOutcome::Miss, took);
+            }
+            Err(error) => {
+                if ledger.failures == 0 {
+                    tracing::error!(url = %self.url, %error, "the key set can't be read; known keys stay for a day");
+                }
+                ledger.failures = ledger.failures.saturating_add(1);
+                ledger.failing_since.get_or_insert(now);
+                ledger.error = Some(error.to_string());
+            }
+        }
+        let up = ledger.failures == 0;
+        drop(ledger);
+        self.metrics.up(up);
+        self.ended
+            .send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Ledger {
+    fn may_seek(&self, now: Duration) -> bool {
+        self.sought_at
+            .is_none_or(|sought_at| now.saturating_sub(sought_at) >= UNVERIFIED)
+    }
+}
+
+impl Known {
+    /// What these keys say of a token signed under `algorithm`, at `now` on the clock's monotonic scale.
+    pub(super) fn verdict(
+        &self,
+        compact: &Compact<'_>,
+        algorithm: JwtAlgorithm,
+        key_id: Option<&str>,
+        now: Duration,
+    ) -> Verdict {
+        let age = self.read_at.map(|read_at| now.saturating_sub(read_at));
+        if age.is_none_or(|age| age >= OLDEST) {
+            return Verdict::NoKeys;
+        }
+        let retired = self.retired.iter().filter(|(_, until)| now < *until);
+        let mut keys = self.keys.iter().chain(retired.map(|(key, _)| key));
+        if keys.any(|key| key.verifies(compact, algorithm, key_id)) {
+            Verdict::Verifies
+        } else {
+            Verdict::Unverified
+        }
+    }
+
+    /// After the read of this number: its keys verify, those that left verify for `grace`, and who had left before not longer than they would.
+    fn with(&self, read: u64, keys: &[JwtKey], now: Duration, grace: Duration) -> Self {
+        let every = || {
+            JwtAlgorithm::NAMES
+                .into_iter()
+                .map(|(_, algorithm)| algorithm)
+        };
+        let until = now.saturating_add(grace);
+        let left = self.keys.iter().map(|key| (key, until));
+        let before = self.retired.iter().map(|(key, ends)| (key, *ends));
+        let retired = left
+            .chain(before)
+            .filter(|(key, ends)| *ends > now && !keys.contains(&key.config))
+            .map(|(key, ends)| (Key::new(&key.config, every()), ends))
+            .collect();
+        Self {
+            keys: keys.iter().map(|key| Key::new(key, every())).collect(),
+            retired,
+            read_at: Some(now),
+            read,
+        }
+    }
+}
+
+impl fmt::Debug for KeySet {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("KeySet")
+            .field("url", &self.url)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,392 @@
+//! Who is calling: JSON Web Tokens (RFC 7519), signed with a shared secret or a private key.
+//!
+//! Keeps true: where nothing is configured, verdicts equal Node's `jsonwebtoken` 9 (`tests/logins/jwt_parity.rs`). The allow-list
+//! and the keys decide, never the token's header. Nothing of a token is interpreted before its signature verified, but its
+//! header. Work is linear in the token's length, which the header limit bounds.
+//! Must not know: channels, roles, how a refusal is written.
+
+mod authorization;
+mod claims;
+mod compact;
+mod cookie;
+mod jwks;
+mod key;
+mod key_set;
+mod mac;
+mod members;
+mod signature;
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
+
+pub use authorization::authorization;
+pub use claims::{ClaimValue, Claims};
+pub use cookie::cookie;
+pub use jwks::{KeySet, OLDEST};
+
+use crate::config::model::{Jwt, JwtAlgorithm};
+use crate::terms::clock::{Clock, is_plausible};
+use crate::terms::outcome::{Outcome, UnauthenticatedReason};
+use compact::{Compact, Header, STACK, decode, header_text};
+use jwks::{Known, Verdict};
+use key::Key;
+use members::members;
+
+/// The greatest length in bytes of a subject, which is a key in every table we keep, and of a session.
+const LONGEST_SUBJECT: usize = 255;
+
+/// Verifies tokens under one configuration; made once a reload, shared by all workers.
+pub struct Verifier {
+    algorithms: Vec<JwtAlgorithm>,
+    issuer: String,
+    audience: String,
+    leeway: f64,
+    subject_claim: String,
+    session_claim: String,
+    keys: Vec<Key>,
+    retired: Vec<Retired>,
+    key_set: Option<Arc<KeySet>>,
+    /// The keys of the set of another URL before this one, and until when they verify.
+    former_set: Option<(Arc<Known>, Duration)>,
+}
+
+/// Why a token isn't accepted. The text is fit for clients and for the log: it quotes nothing of the token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum JwtError {
+    /// No token at all.
+    #[error("Authentication required")]
+    Missing,
+    /// A cookie, in a request that another site's page may have caused.
+    #[error("A login in a cookie needs a JSON body and an allowed Origin")]
+    CookieAlone,
+    /// Not a JSON Web Token.
+    #[error("Malformed token")]
+    Malformed,
+    /// `alg` isn't allowed.
+    #[error("Token algorithm not allowed")]
+    Algorithm,
+    /// No signature, or no key verifies it.
+    #[error("Invalid token signature")]
+    Signature,
+    /// No key that is known verifies it. The key set may have one that does by now, and can't be read again now.
+    #[error("The key of this login isn't known right now")]
+    KeyUnknown,
+    /// No key set was ever read, or the last one is too old to go by.
+    #[error("The keys that verify logins can't be read right now")]
+    NoKeys,
+    /// The system's clock reads no time that may be true: whether the login has expired can't be said.
+    #[error("The time of day isn't known right now")]
+    NoTime,
+    /// `exp` or `nbf` isn't a number.
+    #[error("Invalid time in token")]
+    Time,
+    /// `nbf` lies ahead.
+    #[error("Token not active yet")]
+    NotYetValid,
+    /// `exp` has passed.
+    #[error("Token expired")]
+    Expired,
+    /// `aud` isn't the configured one.
+    #[error("Invalid token audience")]
+    Audience,
+    /// `iss` isn't the configured one.
+    #[error("Invalid token issuer")]
+    Issuer,
+    /// The subject's claim is missing, empty, too long, or neither a string nor an integer.
+    #[error("Token names no subject")]
+    Subject,
+}
+
+impl JwtError {
+    /// 401, where clients may renew on `token_expired`; 503 where it can't be said.
+    pub fn outcome(self) -> Outcome {
+        match self {
+            Self::KeyUnknown => Outcome::LoginUnverified,
+            Self::NoKeys | Self::NoTime => Outcome::Unavailable,
+            Self::Expired => Outcome::TokenExpired,
+            _ => Outcome::Unauthenticated,
+        }
+    }
+
+    /// What audit and metrics call it; `None` where the outcome says it all, or where it can't be said.
+    pub fn reason(self) -> Option<UnauthenticatedReason> {
+        Some(match self {
+            Self::Missing | Self::CookieAlone => UnauthenticatedReason::Missing,
+            Self::Malformed | Self::Time => UnauthenticatedReason::Malformed,
+            Self::Algorithm => UnauthenticatedReason::Algorithm,
+            Self::Signature => UnauthenticatedReason::Signature,
+            Self::NotYetValid => UnauthenticatedReason::NotYetValid,
+            Self::Audience => UnauthenticatedReason::Audience,
+            Self::Issuer => UnauthenticatedReason::Issuer,
+            Self::Subject => UnauthenticatedReason::Subject,
+            Self::Expired | Self::KeyUnknown | Self::NoKeys | Self::NoTime => return None,
+        })
+    }
+}
+
+/// A key that was replaced and still verifies.
+struct Retired {
+    key: Key,
+    /// On the clock's monotonic scale, so that setting the time of day neither ends nor prolongs it.
+    until: Duration,
+}
+
+// === impl Verifier ===
+
+impl Verifier {
+    /// Prepares the configured keys.
+    ///
+    /// Keys of `previous` that are configured no more go on verifying until `key_grace` from now, those it had already
+    /// retired until the earlier of that and their time; allow-list, issuer and audience are the new ones at once.
+    pub fn new(config: &Jwt, previous: Option<&Self>, clock: &Clock) -> Self {
+        let now = clock.elapsed();
+        let grace_ends = now.saturating_add(config.key_grace);
+        let current = previous.into_iter().flat_map(|verifier| &verifier.keys);
+        let retired = previous.into_iter().flat_map(|verifier| &verifier.retired);
+        let retired = current
+            .map(|key| (key, grace_ends))
+            .chain(retired.map(|retired| (&retired.key, retired.until.min(grace_ends))))
+            .filter(|(key, until)| *until > now && !config.keys.contains(&key.config))
+            .map(|(key, until)| Retired {
+                key: Key::new(&key.config, config.algorithms.iter().copied()),
+                until,
+            })
+            .collect();
+        let keys = config
+            .keys
+            .iter()
+            .map(|key| Key::new(key, config.algorithms.iter().copied()))
+            .collect();
+        Self {
+            algorithms: config.algorithms.clone(),
+            issuer: config.issuer.clone(),
+            audience: config.audience.clone(),
+            leeway: config.leeway.as_secs_f64(),
+            subject_claim: config.subject_claim.clone(),
+            session_claim: config.session_claim.clone(),
+            keys,
+            retired,
+            key_set: None,
+            former_set: None,
+        }
+    }
+
+    /// Believes the keys of a set too. The set that `previous` had, if it was another, goes on verifying until `grace` from
+    /// now.
+    #[must_use]
+    pub fn with_key_set(
+        mut self,
+        key_set: Option<Arc<KeySet>>,
+        previous: Option<&Self>,
+        grace: Duration,
+        clock: &Clock,
+    ) -> Self {
+        let now = clock.elapsed();
+        let ends = now.saturating_add(grace);
+        let before = previous.and_then(|verifier| verifier.former_set.clone());
+        let before = before.map(|(keys, until)| (keys, until.min(ends)));
+        let left = previous.and_then(|verifier| verifier.key_set.as_ref());
+        let left = left.filter(|left| key_set.as_ref().is_none_or(|set| !Arc::ptr_eq(set, left)));
+        self.former_set = left
+            .map(|left| (left.known(), ends))
+            .or(before)
+            .filter(|(_, until)| *until > now);
+        self.key_set = key_set;
+        self
+    }
+
+    /// The set of `auth.jwt.jwks_url`.
+    pub fn key_set(&self) -> Option<&Arc<KeySet>> {
+        self.key_set.as_ref()
+    }
+
+    /// Verifies a token as [`Verifier::verify`] does. One that no key verifies is refused only on a key set that was read
+    /// after this call, which waits for that until `due`.
+    pub async fn identify(
+        &self,
+        token: &str,
+        clock: &Clock,
+        due: Instant,
+    ) -> Result<Claims, JwtError> {
+        let Some(key_set) = &self.key_set else {
+            return self.verify(token, clock);
+        };
+        let came = key_set.moment();
+        loop {
+            // Before the keys are asked: a read that ends in between has not been heard.
+            let is_final = key_set.was_read_since(came);
+            let verdict = self.verify(token, clock);
+            match verdict {
+                Err(JwtError::KeyUnknown) if is_final => return Err(JwtError::Signature),
+                Err(JwtError::KeyUnknown | JwtError::NoKeys) => {}
+                _ => return verdict,
+            }
+            // A read that was running already ends this wait too. Another may then begin: no third is needed.
+            let read = timeout_at(due, key_set.read_again(came)).await;
+            if read != Ok(true) {
+                return verdict;
+            }
+        }
+    }
+
+    /// Verifies a token in compact serialization at the clock's time.
+    ///
+    /// Errors: the first check that fails, in `jsonwebtoken`'s order; the subject last.
+    pub fn verify(&self, token: &str, clock: &Clock) -> Result<Claims, JwtError> {
+        let compact = Compact::split(token).ok_or(JwtError::Malformed)?;
+        let typed = self.authenticate(&compact, clock)?;
+        let (mut stack, mut heap) = ([0; STACK], Vec::new());
+        let payload = decode(compact.payload, &mut stack, &mut heap).ok_or(JwtError::Malformed)?;
+        // Node decodes payloads as UTF-8, with U+FFFD for what isn't.
+        let payload = String::from_utf8_lossy(payload);
+        let payload = unwrapped(&payload, typed);
+        self.claims(&payload, typed, clock.unix_seconds())
+    }
+
+    /// Checks algorithm and signature; whether the header's `typ` is `JWT`.
+    fn authenticate(&self, compact: &Compact<'_>, clock: &Clock) -> Result<bool, JwtError> {
+        let (mut stack, mut heap) = ([0; STACK], Vec::new());
+        let header = decode(compact.header, &mut stack, &mut heap).ok_or(JwtError::Malformed)?;
+        let header = header_text(header);
+        let header = Header::parse(&header).ok_or(JwtError::Malformed)?;
+        if compact.signature.is_empty() {
+            return Err(JwtError::Signature);
+        }
+        let algorithm = header
+            .algorithm
+            .filter(|algorithm| self.algorithms.contains(algorithm))
+            .ok_or(JwtError::Algorithm)?;
+        let verifies = |key: &Key| key.verifies(compact, algorithm, header.key_id.as_deref());
+        let authentic = self.keys.iter().any(verifies)
+            || (!self.retired.is_empty() && {
+                let now = clock.elapsed();
+                let mut retired = self.retired.iter();
+                retired.any(|retired| now < retired.until && verifies(&retired.key))
+            });
+        if authentic {
+            return Ok(header.typed);
+        }
+        match self.verdict_of_sets(compact, algorithm, header.key_id.as_deref(), clock) {
+            Some(Verdict::Verifies) => Ok(header.typed),
+            Some(Verdict::Unverified) => Err(JwtError::KeyUnknown),
+            Some(Verdict::NoKeys) => Err(JwtError::NoKeys),
+            None => Err(JwtError::Signature),
+        }
+    }
+
+    /// `None` where no set can have a key for it.
+    fn verdict_of_sets(
+        &self,
+        compact: &Compact<'_>,
+        algorithm: JwtAlgorithm,
+        key_id: Option<&str>,
+        clock: &Clock,
+    ) -> Option<Verdict> {
+        // Sets have no secrets.
+        algorithm.key_kind()?;
+        let set = self.key_set.as_deref();
+        let verdict_now = set.map(|set| set.verdict(compact, algorithm, key_id));
+        let now = clock.elapsed();
+        match &self.former_set {
+            Some((former, until))
+                if verdict_now != Some(Verdict::Verifies)
+                    && now < *until
+                    && former.verdict(compact, algorithm, key_id, now) == Verdict::Verifies =>
+            {
+                Some(Verdict::Verifies)
+            }
+            _ => verdict_now,
+        }
+    }
+
+    /// Checks what an authentic payload says.
+    #[allow(clippy::cast_precision_loss)] // seconds stay far below 2⁵³, and Node computes in doubles too
+    fn claims(&self, payload: &str, typed: bool, now: u64) -> Result<Claims, JwtError> {
+        let (subject, session) = (self.subject_claim.as_str(), self.session_claim.as_str());
+        let names = [subject, session, "exp", "nbf", "iss", "aud"];
+        let [subject, session, expires_at, not_before, issuer, audience] =
+            match members(payload, names) {
+                Ok(Some(found)) => found,
+                // Node fails reading claims of `null`.
+                Ok(None) if typed && payload.trim_ascii() == "null" => {
+                    return Err(JwtError::Malformed);
+                }
+                Err(_) if typed => return Err(JwtError::Malformed),
+                // Any other payload verifies and has no claims.
+                Ok(None) | Err(_) => [None; 6],
+            };
+        if !is_plausible(now) {
+            return Err(JwtError::NoTime);
+        }
+        let now = now as f64;
+        if let Some(not_before) = not_before {
+            let not_before = members::number(not_before).ok_or(JwtError::Time)?;
+            if not_before > now + self.leeway {
+                return Err(JwtError::NotYetValid);
+            }
+        }
+        let expires_at = match expires_at {
+            None => None,
+            Some(value) => Some(members::number(value).ok_or(JwtError::Time)?),
+        };
+        if expires_at.is_some_and(|expires_at| now >= expires_at + self.leeway) {
+            return Err(JwtError::Expired);
+        }
+        if !self.audience.is_empty()
+            && !audience.is_some_and(|value| members::is_or_contains(value, &self.audience))
+        {
+            return Err(JwtError::Audience);
+        }
+        if !self.issuer.is_empty()
+            && issuer.and_then(members::string).as_deref() != Some(self.issuer.as_str())
+        {
+            return Err(JwtError::Issuer);
+        }
+        let subject = subject.and_then(identifier).ok_or(JwtError::Subject)?;
+        let session = session.filter(|_| !self.session_claim.is_empty());
+        Ok(Claims {
+            subject,
+            session: session.and_then(identifier),
+            expires_at,
+            // With a subject in it, the payload is an object.
+            all: payload.trim_ascii().into(),
+        })
+    }
+}
+
+impl fmt::Debug for Verifier {
+    /// Shows no key material: the keyed states are as good as the keys.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Verifier")
+            .field("algorithms", &self.algorithms)
+            .field("keys", &self.keys.len())
+            .field("retired", &self.retired.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// `jsonwebtoken` parses a payload twice where `typ` is `JWT`: a JSON string that contains JSON is the JSON it contains.
+fn unwrapped(payload: &str, typed: bool) -> Cow<'_, str> {
+    if typed
+        && let Ok(inner) = serde_json::from_str::<String>(payload)
+        && matches!(members(&inner, []), Ok(Some([])))
+    {
+        return Cow::Owned(inner);
+    }
+    Cow::Borrowed(payload)
+}
+
+/// A subject or session as text, of a length to be a key.
+fn identifier(value: &str) -> Option<Box<str>> {
+    let text = ClaimValue::new(value).identifier()?;
+    let acceptable = (1..=LONGEST_SUBJECT).contains(&text.len());
+    acceptable.then(|| text.into())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,6 @@
+//! Public keys, and the DER that keys and certificates come in.
+//!
+//! Must not know: where a key comes from, and what its signatures are for.
+
+pub mod der;
+pub mod public_key;

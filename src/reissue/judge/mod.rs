@@ -1,0 +1,460 @@
+//! May the caller have this token? What must be true before a token is issued anew.
+//!
+//! Keeps true: while a source gives no answer, a publisher's token goes to nobody but whom the rule trusts, and nothing to
+//! whom a source has refused; one that gave no answer is not waited for again in the same answer.
+//! Must not know: bytes, how a refusal looks.
+
+mod grounds;
+
+use std::collections::HashMap;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use crate::agora::reissue::Token;
+use crate::config::model::{ChannelPattern, PublisherForOthers};
+use crate::logins::jwt::Claims;
+use crate::logins::remembered::Logins;
+use crate::sessions::{Ground, Sessions};
+use crate::sources::accounts::{Account, Accounts};
+use crate::sources::streams::{Looked, Lookup, Stream, Streams};
+use crate::terms::clock::Clock;
+use crate::terms::outcome::LookupOutcome;
+use crate::terms::outcome::Outcome;
+use crate::terms::role::Role;
+
+/// Channels remembered of one answer; beyond, all are asked for again.
+const MOST_CHANNELS: usize = 1024;
+
+/// Who asks, and whom to ask about them.
+#[derive(Debug)]
+pub struct Judge {
+    /// `[accounts]`.
+    pub accounts: Arc<Accounts>,
+    /// `[streams]`.
+    pub streams: Arc<Streams>,
+    /// Which logins the accounts source refused.
+    pub logins: Arc<Logins>,
+    /// Whether what it refuses here is remembered; nothing is while observing.
+    pub remembers: bool,
+    /// How long a source took.
+    pub clock: Clock,
+    /// The caller, where the request carries a verifying JWT.
+    pub caller: Option<Caller>,
+    /// Whether the rule wants one.
+    pub require_auth: bool,
+    /// Whether a caller is enough for a publisher's token while a source gives no answer.
+    pub trust_publisher: bool,
+    /// What others than a stream's owner and co-hosts get of a publisher's token.
+    pub publisher_for_others: PublisherForOthers,
+    /// Which channels are streams though the source doesn't know them.
+    pub channel_pattern: Option<ChannelPattern>,
+    /// Who was refused since their last token.
+    pub sessions: Arc<Sessions>,
+    /// How long each source may take.
+    pub patience: Duration,
+    /// When the request came, on the clock's monotonic scale: nobody is refused on an answer from before.
+    pub since: Duration,
+}
+
+/// Whom a JWT names.
+#[derive(Debug)]
+pub struct Caller {
+    /// What it says.
+    pub claims: Claims,
+    /// The JWT itself, for a source that is asked with it.
+    pub credentials: Box<str>,
+}
+
+/// The answer to "may they?".
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Yes.
+    Granted {
+        /// Whose session a publisher's token is; `None` where nobody knows.
+        holder: Option<Box<str>>,
+        /// Whether only [`Token::as_subscriber`] of it is granted.
+        demoted: bool,
+    },
+    /// No.
+    Refused(Outcome),
+    /// A source gives no answer.
+    Unanswered,
+}
+
+/// What the sources said, so far, in one answer.
+#[derive(Debug, Default)]
+pub struct Known {
+    account: Option<Standing>,
+    streams: HashMap<Question, Seen>,
+    /// The streams source gave no answer.
+    failed: bool,
+}
+
+/// What the source says of the caller's account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// For this very login.
+    Good,
+    /// Not denied; but there is none, or it is signed in elsewhere.
+    Elsewhere,
+    Denied(Outcome),
+    NoAnswer,
+}
+
+/// What is to be known of a channel.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Question {
+    channel: Box<str>,
+    /// For a publisher's token more must be certain.
+    role: Role,
+}
+
+/// What the source says of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Seen {
+    Answer {
+        bans_caller: bool,
+        /// Whether it is live.
+        open: bool,
+        /// Whether the caller may have a publisher's token: it is their stream, or no stream at all.
+        publishes: bool,
+    },
+    NoAnswer,
+}
+
+enum Answer {
+    Account(Standing),
+    Stream(Question, Seen),
+}
+
+/// Questions under way.
+pub type Asking = Pin<Box<dyn Future<Output = Answers>>>;
+
+/// What came of questions.
+pub struct Answers(Vec<Answer>);
+
+// === impl Judge ===
+
+impl Judge {
+    /// The verdict; `None` where the sources must be asked first. What a caller is held to, in order: a name where the
+    /// rule wants one, their account's standing, the stream's ban, whose stream it is.
+    pub fn verdict(&self, token: &Token, known: &Known) -> Option<Verdict> {
+        if token.is_for_the_whole_app() {
+            return Some(Verdict::Refused(Outcome::PolicyDenied));
+        }
+        if self.caller.is_none() && self.require_auth {
+            return Some(Verdict::Refused(Outcome::Unauthenticated));
+        }
+        let account = self.account(known)?;
+        if let Standing::Denied(outcome) = account {
+            return Some(Verdict::Refused(outcome));
+        }
+        let stream = match self.question(token) {
+            Some(question) => Some(known.seen(&question)?),
+            None => None,
+        };
+        if let Some(Seen::Answer {
+            bans_caller: true, ..
+        }) = stream
+        {
+            return Some(Verdict::Refused(Outcome::ViewerBanned));
+        }
+        let silent = account == Standing::NoAnswer || stream == Some(Seen::NoAnswer);
+        Some(match token.role() {
+            Role::Subscriber => self.watching(token, silent, false),
+            Role::Publisher => {
+                let vouched = account != Standing::Elsewhere;
+                self.publishing(token, stream.as_ref(), silent, vouched)
+            }
+        })
+    }
+
+    /// Whether a token isn't anybody's, however short it is.
+    pub fn guards(token: &Token) -> bool {
+        token.role() == Role::Publisher || token.is_for_the_whole_app()
+    }
+
+    /// Who asks, if that is known.
+    pub fn subject(&self) -> Option<&str> {
+        self.caller.as_ref().map(|caller| &*caller.claims.subject)
+    }
+
+    fn account(&self, known: &Known) -> Option<Standing> {
+        if self.caller.is_some() && self.accounts.lookups().is_some() {
+            known.account
+        } else {
+            Some(Standing::Good)
+        }
+    }
+
+    /// A token to watch with is everybody's, unless the rule wants to know whose. While a source is silent it is still: only
+    /// those stay without whom a source has refused.
+    fn watching(&self, token: &Token, silent: bool, demoted: bool) -> Verdict {
+        if silent && (self.require_auth || self.stands_refused(token, &[Role::Subscriber])) {
+            return Verdict::Unanswered;
+        }
+        Verdict::Granted {
+            holder: self.subject().map(Into::into),
+            demoted,
+        }
+    }
+
+    /// A token to publish with in a stream is its owner's and its co-hosts'.
+    fn publishing(
+        &self,
+        token: &Token,
+        stream: Option<&Seen>,
+        silent: bool,
+        vouched: bool,
+    ) -> Verdict {
+        let others = |nothing: Verdict| match self.publisher_for_others {
+            PublisherForOthers::Withhold => nothing,
+            PublisherForOthers::Subscriber => self.watching(token, silent, true),
+        };
+        let theirs = match stream {
+            Some(Seen::Answer { publishes, .. }) => *publishes,
+            // A stream has no nameless host.
+            Some(Seen::NoAnswer) => self.caller.is_some() || !self.is_named_like_one(token),
+            None => true,
+        };
+        if !theirs {
+            return others(Verdict::Refused(Outcome::NotOwner));
+        }
+        let trusted = self.trust_publisher
+            && self.caller.is_some()
+            && vouched
+            && !self.stands_refused(token, &Role::ALL);
+        if silent && !trusted {
+            return others(Verdict::Unanswered);
+        }
+        Verdict::Granted {
+            holder: self.subject().map(Into::into),
+            demoted: false,
+        }
+    }
+
+    /// Whether a source has said no to the caller since their last token for the channel in one of these roles.
+    fn stands_refused(&self, token: &Token, roles: &[Role]) -> bool {
+        let Some(Caller { claims, .. }) = &self.caller else {
+            return false;
+        };
+        let now = self.clock.unix_seconds();
+        if self.logins.refuses(claims, now) {
+            return true;
+        }
+        let Some(channel) = token.channel().map(String::from_utf8_lossy) else {
+            return false;
+        };
+        let (sessions, subject) = (&self.sessions, &claims.subject);
+        roles.iter().any(|role| {
+            [Ground::Stream, Ground::Hook]
+                .into_iter()
+                .any(|ground| sessions.is_refused(&channel, subject, *role, ground, now))
+        })
+    }
+
+    /// `streams.channel_pattern`.
+    fn is_named_like_one(&self, token: &Token) -> bool {
+        let pattern = self.channel_pattern.as_ref();
+        let channel = token.channel().map(String::from_utf8_lossy);
+        channel.is_some_and(|channel| pattern.is_some_and(|pattern| pattern.matches(&channel)))
+    }
+
+    /// What must be known of the token's channel: for bans, where somebody asks who has a name; whose it is, where the token
+    /// publishes.
+    pub fn question(&self, token: &Token) -> Option<Question> {
+        let role = token.role();
+        let asked = self.caller.is_some() || role == Role::Publisher;
+        let channel = token.channel().filter(|_| asked)?;
+        Some(Question {
+            channel: String::from_utf8_lossy(channel).into(),
+            role,
+        })
+    }
+
+    /// Asks these questions, all at once, and about the caller's account unless it is known.
+    pub fn ask(self: &Arc<Self>, streams: Vec<Question>, known: &Known) -> Asking {
+        let mut questions: Vec<Pin<Box<dyn Future<Output = Answer>>>> = Vec::new();
+        if known.account.is_none() && self.caller.is_some() {
+            let judge = Arc::clone(self);
+            questions.push(Box::pin(
+                async move { Answer::Account(judge.standing().await) },
+            ));
+        }
+        for question in streams {
+            let judge = Arc::clone(self);
+            questions.push(Box::pin(async move {
+                let seen = judge.look(&question).await;
+                Answer::Stream(question, seen)
+            }));
+        }
+        Box::pin(async move { Answers(all(questions).await) })
+    }
+
+    /// What the accounts source denies; an account that is unknown, or signed in elsewhere, is the token endpoints' affair.
+    async fn standing(&self) -> Standing {
+        let Some(caller) = &self.caller else {
+            return Standing::Good;
+        };
+        let claims = &caller.claims;
+        let (subject, session) = (&claims.subject, claims.session.as_deref());
+        let mut since = None;
+        loop {
+            let began = self.clock.elapsed();
+            let looked = self
+                .accounts
+                .look(subject, &caller.credentials, since, self.patience);
+            let Some(looked) = looked.await else {
+                return Standing::Good;
+            };
+            if let Some(metrics) = self.accounts.metrics() {
+                let outcome = looked.as_ref().map(|answer| answer.outcome);
+                let elapsed = self.clock.elapsed().saturating_sub(began);
+                metrics.lookup(outcome.unwrap_or(LookupOutcome::Error), elapsed);
+            }
+            let Ok(answer) = looked else {
+                return Standing::NoAnswer;
+            };
+            let Account::Denied(denial) = &*answer.value else {
+                let verdict = self.accounts.verdict(&answer.value, session);
+                return verdict.map_or(Standing::Elsewhere, |()| Standing::Good);
+            };
+            if since.is_some() || answer.asked_at >= self.since {
+                if self.remembers {
+                    let whom = self.accounts.denies(denial.outcome);
+                    let now = self.clock.unix_seconds();
+                    self.logins.refuse(claims, whom, now);
+                }
+                return Standing::Denied(denial.outcome);
+            }
+            since = Some(self.since);
+        }
+    }
+
+    async fn look(&self, question: &Question) -> Seen {
+        let channel = &*question.channel;
+        let looked = self.look_once(channel, None).await;
+        let looked = if self.may_be_unfair(question, &looked) {
+            self.look_once(channel, Some(self.since)).await
+        } else {
+            looked
+        };
+        let is_named_like_one = || {
+            let pattern = self.channel_pattern.as_ref();
+            pattern.is_some_and(|pattern| pattern.matches(channel))
+        };
+        let publisher = question.role == Role::Publisher;
+        match looked.lookup {
+            // A source that may look for owners in the wrong place says nobody's token away.
+            Lookup::Found(stream) if publisher && self.doubts(&stream) => Seen::NoAnswer,
+            Lookup::Found(stream) => Seen::Answer {
+                bans_caller: self.is_banned(&stream),
+                open: stream.is_open(),
+                publishes: self.may_publish(&stream),
+            },
+            // Nobody is banned from a stream that isn't there.
+            Lookup::NotFound => Seen::Answer {
+                bans_caller: false,
+                open: false,
+                publishes: !is_named_like_one(),
+            },
+            Lookup::NoAnswer { .. } => Seen::NoAnswer,
+        }
+    }
+
+    /// Whether an answer from before the request must not decide it: a ban may be lifted since, a co-host added, and the
+    /// stream begun of which the token is.
+    fn may_be_unfair(&self, question: &Question, looked: &Looked) -> bool {
+        if !looked.may_predate(self.since) {
+            return false;
+        }
+        let publisher = question.role == Role::Publisher;
+        match &looked.lookup {
+            Lookup::Found(stream) => {
+                let missed = publisher && self.caller.is_some() && !self.may_publish(stream);
+                missed || self.is_banned(stream)
+            }
+            Lookup::NotFound => publisher,
+            Lookup::NoAnswer { .. } => false,
+        }
+    }
+
+    async fn look_once(&self, channel: &str, since: Option<Duration>) -> Looked {
+        let began = self.clock.elapsed();
+        let looked = self.streams.look(channel, since, self.patience).await;
+        let elapsed = self.clock.elapsed().saturating_sub(began);
+        self.streams.metrics().lookup(looked.outcome, elapsed);
+        looked
+    }
+
+    fn may_publish(&self, stream: &Stream) -> bool {
+        self.subject()
+            .is_some_and(|subject| stream.may_publish(subject))
+    }
+
+    fn doubts(&self, stream: &Stream) -> bool {
+        let doubted = self.subject().and_then(|subject| stream.doubts(subject));
+        stream.is_open() && !self.is_banned(stream) && doubted.is_some()
+    }
+
+    fn is_banned(&self, stream: &Stream) -> bool {
+        let mut caller = self.caller.iter();
+        caller.any(|caller| stream.bans(&caller.claims.subject))
+    }
+}
+
+/// Polls them all until the last is done.
+async fn all<T>(mut futures: Vec<Pin<Box<dyn Future<Output = T>>>>) -> Vec<T> {
+    let mut results: Vec<T> = Vec::with_capacity(futures.len());
+    poll_fn(|context| {
+        futures.retain_mut(|future| match future.as_mut().poll(context) {
+            Poll::Ready(result) => {
+                results.push(result);
+                false
+            }
+            Poll::Pending => true,
+        });
+        if futures.is_empty() {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    })
+    .await;
+    results
+}
+
+// === impl Known ===
+
+impl Known {
+    /// More is known.
+    pub fn learn(&mut self, Answers(answers): Answers) {
+        if self.streams.len() + answers.len() > MOST_CHANNELS {
+            self.streams.clear();
+        }
+        for answer in answers {
+            match answer {
+                Answer::Account(standing) => self.account = Some(standing),
+                Answer::Stream(question, seen) => {
+                    self.failed |= seen == Seen::NoAnswer;
+                    self.streams.insert(question, seen);
+                }
+            }
+        }
+    }
+
+    /// Whether a question is still to be asked.
+    pub fn lacks(&self, question: &Question) -> bool {
+        self.seen(question).is_none()
+    }
+
+    fn seen(&self, question: &Question) -> Option<Seen> {
+        match self.streams.get(question) {
+            None if self.failed => Some(Seen::NoAnswer),
+            seen => seen.copied(),
+        }
+    }
+}

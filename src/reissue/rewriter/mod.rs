@@ -1,0 +1,809 @@
+//! One answer on its way: found tokens are judged and replaced, every other byte stays.
+//!
+//! Keeps true: at most one chunk of the backend's is held, and what stands around a token that can't be told yet; bytes
+//! leave in order; while observing, they leave at once and untouched. A worker is given back after a number of tokens.
+//! Must not know: HTTP.
+
+mod decide;
+mod noting;
+mod search;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+
+use self::search::Search;
+use super::body_fields;
+use super::judge::{Asking, Judge, Known, Question};
+use super::ledger::Ledger;
+use super::names::{Before, NEARBY, candidates};
+use super::run::Spelling;
+use super::scan::{Piece, Scanner};
+use super::unseen::Beginning;
+use crate::agora::reissue::{Nameless, Project, Recognised, Token};
+use crate::exchange::rewrite::Rewrite;
+
+/// Strings read as tokens in one turn: each may cost the inflating of 64 KiB, and a worker serves others too.
+const READ_PER_TURN: usize = 64;
+
+/// Channels asked about at once: what is ahead in the answer doesn't wait for what is before it.
+const ASKED_AT_ONCE: usize = 32;
+
+/// Questions of one observed answer under way at once; more tokens count as if nobody objected.
+const MOST_OBSERVED: usize = 64;
+
+/// Chance shortens no token below this, in seconds: the SDK announces an expiry 30 s before it.
+const SHORTEST: u64 = 60;
+
+/// How far behind a string it is looked whether a `:` makes it a member's name, in bytes: some answers are indented.
+const LOOKED_AHEAD: usize = 256;
+
+/// Pieces shorter than this are put together: each frame has its price on the wire.
+const JOINED: usize = 16 * 1024;
+
+/// The parts that a rewriter works with.
+#[derive(Debug)]
+pub struct Parts {
+    /// Which tokens are ours, and how they are issued anew.
+    pub project: Arc<Project>,
+    /// Whole seconds: `token.lifetime`.
+    pub lifetime: u32,
+    /// Whether a withheld token becomes `null` where it is a value: the answer is JSON, and the rule has nothing against it.
+    pub nulls: bool,
+    /// Whole seconds: `token.jitter`, at most half the lifetime.
+    pub jitter: u32,
+    /// Who may have them.
+    pub judge: Arc<Judge>,
+    /// Where they are written down.
+    pub ledger: Arc<Ledger>,
+    /// The request's target: it may name the channel.
+    pub target: Box<str>,
+}
+
+/// One answer.
+pub struct Rewriter {
+    parts: Parts,
+    beginning: Beginning,
+    scanner: Scanner,
+    scanned: VecDeque<Piece>,
+    items: VecDeque<Item>,
+    before: Before,
+    /// How much must stand behind a nameless token before its names are looked for again.
+    look_again: usize,
+    known: Known,
+    asking: Option<Asking>,
+    /// Held once more by each question of [`Rewriter::observe`].
+    observed: Arc<()>,
+    output: VecDeque<Bytes>,
+    ended: bool,
+}
+
+/// What stands in line to leave.
+enum Item {
+    Text(Bytes),
+    Search(Search),
+    /// With how many that can't be replaced were before it in its run.
+    Nameless(Found<Nameless>, u8),
+    Token(Found<Token>),
+}
+
+/// A token in the answer.
+struct Found<T> {
+    /// As it came, with its quotes where it is all of a string.
+    written: Bytes,
+    spelling: Spelling,
+    token: T,
+    /// When, on the clock's monotonic scale.
+    at: Duration,
+}
+
+/// What becomes of a token.
+enum Decided {
+    /// It stays as it is.
+    Stays,
+    /// This takes its place: it is issued anew.
+    Becomes(Bytes),
+    /// This takes its place: nothing is said.
+    Withheld(Bytes),
+    /// What follows it must be seen first.
+    Behind,
+    /// The sources must be asked first.
+    Open,
+}
+
+/// What came of going on.
+enum Progress {
+    /// All that stood in line has left, or waits for what follows it.
+    WantsMore,
+    /// Waits for a source, or for its next turn.
+    Waits,
+}
+
+impl Item {
+    fn written(&self) -> &Bytes {
+        match self {
+            Self::Text(written)
+            | Self::Nameless(Found { written, .. }, _)
+            | Self::Token(Found { written, .. }) => written,
+            Self::Search(search) => search.written(),
+        }
+    }
+}
+
+// === impl Rewriter ===
+
+impl Rewriter {
+    /// For one answer.
+    pub fn new(parts: Parts) -> Self {
+        Self {
+            parts,
+            beginning: Beginning::default(),
+            scanner: Scanner::default(),
+            scanned: VecDeque::new(),
+            items: VecDeque::new(),
+            before: Before::default(),
+            look_again: 0,
+            known: Known::default(),
+            asking: None,
+            observed: Arc::default(),
+            output: VecDeque::new(),
+            ended: false,
+        }
+    }
+
+    fn observing(&self) -> bool {
+        self.parts.ledger.observing
+    }
+
+    fn line_up(&mut self) {
+        let pieces = self.scanned.drain(..);
+        self.items.extend(pieces.map(|piece| match piece {
+            Piece::Text(text) => Item::Text(text),
+            Piece::Suspect(suspect) => Item::Search(Search::new(suspect)),
+        }));
+    }
+
+    fn go_on(&mut self, context: &mut Context<'_>) -> Progress {
+        let mut turn = READ_PER_TURN;
+        loop {
+            if let Some(asking) = &mut self.asking {
+                let Poll::Ready(answers) = asking.as_mut().poll(context) else {
+                    return Progress::Waits;
+                };
+                self.known.learn(answers);
+                self.asking = None;
+            }
+            let Some(item) = self.items.pop_front() else {
+                return Progress::WantsMore;
+            };
+            match item {
+                Item::Text(text) => self.pass(text),
+                Item::Search(search) => {
+                    if let Err(search) = self.search(search, &mut turn) {
+                        self.items.push_front(Item::Search(search));
+                        context.waker().wake_by_ref();
+                        return Progress::Waits;
+                    }
+                }
+                Item::Nameless(found, alike) => {
+                    if let Err(found) = self.name(found, alike) {
+                        self.items.push_front(Item::Nameless(found, alike));
+                        return Progress::WantsMore;
+                    }
+                }
+                Item::Token(found) => match self.decide(&found) {
+                    Decided::Stays => self.pass(found.written),
+                    Decided::Withheld(_) if self.observing() => self.pass(found.written),
+                    Decided::Becomes(replacement) | Decided::Withheld(replacement) => {
+                        self.pass(replacement);
+                    }
+                    Decided::Behind => {
+                        self.items.push_front(Item::Token(found));
+                        return Progress::WantsMore;
+                    }
+                    Decided::Open => {
+                        self.items.push_front(Item::Token(found));
+                        self.ask(&mut turn);
+                    }
+                },
+            }
+        }
+    }
+
+    /// Hands bytes on.
+    fn pass(&mut self, bytes: Bytes) {
+        self.before.push(&bytes);
+        if !self.observing() && !bytes.is_empty() {
+            self.output.push_back(bytes);
+        }
+    }
+
+    /// Puts the token with its names in its place, or the text that it stays; gives it back as long as more of the answer
+    /// may tell.
+    fn name(&mut self, found: Found<Nameless>, alike: u8) -> Result<(), Found<Nameless>> {
+        let behind: usize = self.items.iter().map(|item| item.written().len()).sum();
+        let last = self.ended || behind >= NEARBY;
+        if !last && behind < self.look_again {
+            return Err(found);
+        }
+        let following = self.items.iter().map(Item::written);
+        let names = candidates(&self.before, following, &self.parts.target);
+        let names = || names.iter().map(String::as_str);
+        let users = names().chain(self.parts.judge.subject());
+        let named = self.parts.project.name(&found.token, names(), users);
+        match named {
+            Some(Recognised::Ours(token)) => {
+                self.look_again = 0;
+                self.items.push_front(Item::Token(Found {
+                    written: found.written,
+                    spelling: found.spelling,
+                    token,
+                    at: found.at,
+                }));
+                Ok(())
+            }
+            _ if !last => {
+                // Doubled, so that looking costs no more than passing.
+                self.look_again = (2 * behind).max(512);
+                Err(found)
+            }
+            named => {
+                self.look_again = 0;
+                self.parts.ledger.unreadable(match named {
+                    None => {
+                        "a 006 token doesn't say its channel, and nothing near it does: its signature can't be checked"
+                    }
+                    Some(_) => "no configured certificate signed this 006 token of this project's App ID",
+                });
+                self.look_inside(found.written, found.spelling, alike);
+                Ok(())
+            }
+        }
+    }
+
+    /// Asks about the first token's channel, and about those of others in line.
+    fn ask(&mut self, turn: &mut usize) {
+        let mut questions: Vec<Question> = Vec::new();
+        for at in 0..self.items.len() {
+            if questions.len() == ASKED_AT_ONCE {
+                break;
+            }
+            self.look_ahead(at, turn);
+            if let Some(Item::Token(found)) = self.items.get(at)
+                && let Some(question) = self.parts.judge.question(&found.token)
+                && self.known.lacks(&question)
+                && !questions.contains(&question)
+            {
+                questions.push(question);
+            }
+        }
+        self.asking = Some(self.parts.judge.ask(questions, &self.known));
+    }
+}
+
+impl Rewrite for Rewriter {
+    fn take(&mut self, data: Bytes) {
+        if let Some(why) = self.beginning.take(&data) {
+            self.parts.ledger.unreadable(why);
+        }
+        self.scanner.feed(&data, &mut self.scanned);
+        self.line_up();
+        if self.observing() {
+            self.output.push_back(data);
+        }
+    }
+
+    fn end(&mut self) {
+        self.scanner.finish(&mut self.scanned);
+        self.line_up();
+        self.ended = true;
+    }
+
+    fn poll_data(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        let progress = self.go_on(context);
+        if self.ended && self.items.is_empty() {
+            self.parts.ledger.hand();
+        }
+        match (joined(&mut self.output), progress) {
+            (Some(data), _) => Poll::Ready(Some(data)),
+            (None, Progress::WantsMore) => Poll::Ready(None),
+            (None, Progress::Waits) => Poll::Pending,
+        }
+    }
+
+    fn trailers(&mut self, trailers: HeaderMap) -> HeaderMap {
+        if self.observing() {
+            trailers
+        } else {
+            body_fields::trailers(trailers)
+        }
+    }
+
+    fn keeps_length(&self) -> bool {
+        self.observing()
+    }
+}
+
+/// The next frame: short pieces together, long ones by themselves, uncopied.
+fn joined(output: &mut VecDeque<Bytes>) -> Option<Bytes> {
+    let first = output.pop_front()?;
+    let is_short = |next: Option<&Bytes>| next.is_some_and(|next| next.len() < JOINED);
+    if first.len() >= JOINED || !is_short(output.front()) {
+        return Some(first);
+    }
+    let mut joined = BytesMut::from(&*first);
+    while joined.len() < 4 * JOINED && is_short(output.front()) {
+        joined.extend(output.pop_front());
+    }
+    Some(joined.freeze())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{LazyLock, Mutex};
+    use std::task::Waker;
+
+    use base64::Engine as _;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::agora::TokenFormat;
+    use crate::agora::parse::{Parsed, parse};
+    use crate::agora::{RtcGrant, Signer, User, rtc_token};
+    use crate::config::model::{AuditSink, PublisherForOthers};
+    use crate::config::secret::Secret;
+    use crate::logins::jwt::Claims;
+    use crate::reissue::judge::Caller;
+    use crate::sessions::{Rules, Sessions};
+    use crate::sources::accounts::Accounts;
+    use crate::sources::streams::{Stream, StreamSource, Streams, Table};
+    use crate::telemetry::audit::Audit;
+    use crate::telemetry::line_writer::DropCounter;
+    use crate::telemetry::metrics::Metrics;
+    use crate::telemetry::traffic_labels::Source;
+    use crate::terms::clock::{Clock, Entropy};
+    use crate::terms::context::RequestId;
+    use crate::terms::role::Role;
+
+    use crate::reissue::scan::LONGEST_TOKEN;
+
+    const NOW: u32 = 1_700_000_000;
+    const APP_ID: &str = "970ca35de60c44645bbae8a215061b33";
+    const OURS: &str = "5cfd2fd1755d40ecb72977518be15d3b";
+    const DECOY: &str = "00000000000000000000000000000002";
+    const STRANGER: &str = "00000000000000000000000000000003";
+
+    fn signer(certificate: &str) -> Signer {
+        Signer::new(APP_ID, &Secret::new(certificate.into())).unwrap()
+    }
+
+    fn token(format: TokenFormat, certificate: &str, channel: &str, lifetime: u32) -> String {
+        let grant = RtcGrant {
+            channel,
+            user: User::Uid(7),
+            role: Role::Publisher,
+            lifetime,
+            issued_at: NOW,
+            salt: 5,
+        };
+        rtc_token(format, &signer(certificate), &grant).unwrap()
+    }
+
+    /// For `ann`, who is banned from `banned`; times of an hour, less `jitter`.
+    fn rewriter(observing: bool, jitter: u32) -> (Rewriter, Arc<Metrics>) {
+        let clock = Clock::manual(u64::from(NOW));
+        let metrics = Metrics::new(&clock, DropCounter::default());
+        let banned = Stream {
+            live: true,
+            banned_viewers: vec!["ann".into()],
+            ..Stream::default()
+        };
+        let table = Table::new([("banned".into(), banned)]);
+        let streams = Streams::new(StreamSource::Table(table), metrics.source(Source::Streams));
+        let secret = |text: &str| Secret::new(text.into());
+        let project = Project::new(
+            Arc::new(signer(OURS)),
+            &secret(OURS),
+            None,
+            Some(&secret(DECOY)),
+        );
+        let sessions = Arc::new(Sessions::new(10));
+        let judge = Judge {
+            accounts: Arc::new(Accounts::None),
+            streams: Arc::new(streams),
+            clock: clock.clone(),
+            logins: Arc::default(),
+            remembers: true,
+            caller: Some(Caller {
+                claims: Claims {
+                    subject: "ann".into(),
+                    session: None,
+                    expires_at: None,
+                    all: "{}".into(),
+                },
+                credentials: "".into(),
+            }),
+            require_auth: false,
+            trust_publisher: false,
+            publisher_for_others: PublisherForOthers::Withhold,
+            channel_pattern: None,
+            sessions: Arc::clone(&sessions),
+            patience: Duration::from_secs(1),
+            since: Duration::ZERO,
+        };
+        let ledger = Ledger {
+            clock: clock.clone(),
+            entropy: Entropy::Fixed(1000),
+            metrics: metrics.clone(),
+            route: metrics.reissue("/a"),
+            sessions,
+            rules: Rules {
+                bind_uid: true,
+                max_streams_per_publisher: 0,
+                max_session: Duration::ZERO,
+            },
+            audit: Arc::new(Audit::open(&AuditSink::Off, clock, DropCounter::default()).unwrap()),
+            request_id: RequestId::from_bits(1, 2),
+            client: None,
+            subject: Some("ann".into()),
+            login: None,
+            handing: std::sync::Mutex::default(),
+            observing,
+            tally: Mutex::default(),
+        };
+        let parts = Parts {
+            project: Arc::new(project),
+            lifetime: 3600,
+            nulls: false,
+            jitter,
+            judge: Arc::new(judge),
+            ledger: Arc::new(ledger),
+            target: "/a".into(),
+        };
+        (Rewriter::new(parts), metrics)
+    }
+
+    /// What comes out, where nothing has to be waited for but turns.
+    fn rewritten(rewriter: &mut Rewriter, chunks: &[&[u8]]) -> Vec<u8> {
+        let mut context = Context::from_waker(Waker::noop());
+        let mut out = Vec::new();
+        for chunk in chunks.iter().map(Some).chain([None]) {
+            match chunk {
+                Some(chunk) => rewriter.take(Bytes::copy_from_slice(chunk)),
+                None => rewriter.end(),
+            }
+            loop {
+                match rewriter.poll_data(&mut context) {
+                    Poll::Ready(Some(data)) => out.extend_from_slice(&data),
+                    Poll::Ready(None) => break,
+                    Poll::Pending => {}
+                }
+            }
+        }
+        out
+    }
+
+    fn counted(metrics: &Metrics, outcome: &str) -> String {
+        let series = format!("renewd_reissue_total{{route=\"/a\",outcome=\"{outcome}\"}} ");
+        let page = metrics.render();
+        let mut values = page.lines().filter_map(|line| line.strip_prefix(&series));
+        values.next().unwrap().to_owned()
+    }
+
+    /// What may stand in a body: what is written, and what the same becomes.
+    fn fragments() -> Vec<(String, String)> {
+        let (v7, v6) = (TokenFormat::V007, TokenFormat::V006);
+        let day = 86_400;
+        let quoted = |token: &str| format!("\"{token}\"");
+        let anew = |format, channel| {
+            let (project, fresh) = (rewriter(false, 0).0.parts.project, 1001);
+            let token = quoted(&token(format, OURS, channel, day));
+            let token = token.trim_matches('"');
+            let channels = [channel].into_iter();
+            let read = match project.recognise(token).0 {
+                Recognised::Nameless(token) => {
+                    project.name(&token, channels, std::iter::empty()).unwrap()
+                }
+                read => read,
+            };
+            let Recognised::Ours(read) = read else {
+                panic!("{read:?}");
+            };
+            let new = project.reissue(&read, u64::from(NOW), u64::from(NOW) + 3600, fresh);
+            quoted(&new.unwrap().unwrap())
+        };
+        let long = token(v7, OURS, "show", day);
+        let fresh = anew(v7, "show").trim_matches('"').to_owned();
+        let percent = |token: &str, depth: &str| {
+            let encode = |text: String, character: char, code: &str| {
+                text.replace(character, &format!("%{depth}{code}"))
+            };
+            let plus = encode(token.to_owned(), '+', "2B");
+            encode(encode(plus, '/', "2F"), '=', "3D")
+        };
+        let entities = |token: &str| {
+            let plus = token.replace('+', "&#43;");
+            plus.replace('/', "&#x2F;").replace('=', "&#x3D;")
+        };
+        let inside = |before: &str, behind: &str| {
+            let around = |token: &str| format!("{before}{token}{behind}");
+            (around(&long), around(&fresh))
+        };
+        let banned = token(v7, OURS, "banned", day);
+        let mut fragments = vec![
+            inside("\"Bearer ", "\""),
+            inside("\" ", " \""),
+            inside("\"\\n", "\\n\""),
+            inside("\"{\\\"agoraToken\\\":\\\"", "\\\"}\""),
+            inside("\"{\\\\\\\"agoraToken\\\\\\\":\\\\\\\"", "\\\\\\\"}\""),
+            inside("'", "'"),
+            inside("\"x", "\""),
+            inside("\"https://a.example/?token=", "&x\""),
+            inside("\"https://a.example/?a=1\\u0026token=", "\\u0026x\""),
+            (
+                format!("\"?token={}&x\"", percent(&long, "")),
+                format!("\"?token={}&x\"", percent(&fresh, "")),
+            ),
+            (
+                format!("\"?to=%3Ftoken%3D{}%26x\"", percent(&long, "25")),
+                format!("\"?to=%3Ftoken%3D{}%26x\"", percent(&fresh, "25")),
+            ),
+            (format!("\"{long} {long}\""), format!("\"{fresh} {fresh}\"")),
+            // Each ends by its own structure.
+            (format!("\"{long}{long}\""), format!("\"{fresh}{fresh}\"")),
+            inside("\"https://a.example/join/", "/live_a\""),
+            inside("\"", "x\""),
+            inside("\"", "=\""),
+            inside("\"t=", "+live\""),
+            inside("\"{\\\"t\\\":\\\"", "\\/a\\\"}\""),
+            inside("<a href=\"/join/", "&#x2F;live_a\">"),
+            (
+                format!("\"?t={}%2Flive+a\"", percent(&long, "")),
+                format!("\"?t={}%2Flive+a\"", percent(&fresh, "")),
+            ),
+            (
+                format!("\"{}live\"", token(v6, OURS, "show", day)),
+                format!("{}live\"", anew(v6, "show").trim_end_matches('"')),
+            ),
+            (
+                format!("<a href={}>", entities(&long)),
+                format!("<a href={fresh}>"),
+            ),
+            (format!("\"Bearer {banned}\""), "\"Bearer \"".to_owned()),
+            (quoted(&long), anew(v7, "show")),
+            (
+                quoted(&long.replace('/', "\\/").replace('=', "\\u003d")),
+                anew(v7, "show"),
+            ),
+            (quoted(&token(v6, OURS, "show", day)), anew(v6, "show")),
+            (quoted(&token(v7, DECOY, "show", day)), anew(v7, "show")),
+            (quoted(&token(v7, OURS, "banned", day)), "\"\"".to_owned()),
+            (quoted(&token(v7, DECOY, "banned", 60)), "\"\"".to_owned()),
+        ];
+        let stays = [
+            quoted(&token(v7, OURS, "show", 3600)),
+            quoted(&token(v6, OURS, "show", 3600)),
+            quoted(&token(v7, STRANGER, "show", day)),
+            quoted(&token(v6, STRANGER, "show", day)),
+            "\"show\"".to_owned(),
+            "\"007".to_owned(),
+            "\\".to_owned(),
+            "{\"a\":[1, 2.5e3],\"é\":null}".to_owned(),
+        ];
+        fragments.extend(stays.map(|stays| (stays.clone(), stays)));
+        fragments
+    }
+
+    #[test]
+    fn by_a_clock_that_is_not_set_no_token_of_ours_is_let_out_or_dated() {
+        let token = |certificate| token(TokenFormat::V007, certificate, "show", 3600);
+        let body = format!("[\"{}\",\"{}\"]", token(OURS), token(STRANGER));
+        for time in [0, 1_577_836_799, 4_102_444_800, u64::from(u32::MAX) + 1] {
+            for observing in [false, true] {
+                let (mut rewriter, metrics) = rewriter(observing, 0);
+                rewriter.parts.ledger.clock.set(time);
+                let expected = if observing {
+                    body.clone()
+                } else {
+                    format!("[\"\",\"{}\"]", token(STRANGER))
+                };
+                let out = rewritten(&mut rewriter, &[body.as_bytes()]);
+                assert_eq!(String::from_utf8(out).unwrap(), expected, "{time}");
+                // A stranger's of this App ID is one too.
+                assert_eq!(counted(&metrics, "error"), "2", "{time}");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_body_survives_unchanged_but_for_its_tokens_wherever_it_is_cut(
+            choices in prop::collection::vec((any::<prop::sample::Index>(), ",[a-z0-9 :{}]{0,9},"), 0..30),
+            cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..20),
+        ) {
+            static FRAGMENTS: LazyLock<Vec<(String, String)>> = LazyLock::new(fragments);
+            // 006 tokens need their channel near them.
+            let (mut body, mut expected) = ("{\"channel\":\"show\",".to_owned(), "{\"channel\":\"show\",".to_owned());
+            for (choice, between) in &choices {
+                let (written, becomes) = choice.get(&FRAGMENTS);
+                body += written;
+                expected += becomes;
+                body += between;
+                expected += between;
+            }
+            let body = body.into_bytes();
+            let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(body.len() + 1)).collect();
+            cuts.extend([0, body.len()]);
+            cuts.sort_unstable();
+            let chunks: Vec<&[u8]> = cuts.windows(2).map(|pair| &body[pair[0]..pair[1]]).collect();
+            let out = rewritten(&mut rewriter(false, 0).0, &chunks);
+            prop_assert_eq!(String::from_utf8(out).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn whatever_begins_before_a_token_hides_it_not() {
+        let long = token(TokenFormat::V007, OURS, "show", 86_400);
+        let strangers = token(TokenFormat::V007, STRANGER, "show", 86_400);
+        // A 006 token by its lengths, whose message is all that follows.
+        let lengths = [&[32, 0][..], &[7; 32], &[1; 8], &[120, 0]].concat();
+        let swallowing = base64::engine::general_purpose::STANDARD.encode(lengths);
+        let swallowing = format!("006{APP_ID}{}", swallowing.trim_end_matches('='));
+        for (before, errors) in [
+            ("007eJx".repeat(6), "0"),
+            ("007eJx".repeat(2000), "0"),
+            (format!("006{APP_ID}"), "1"),
+            (strangers.clone(), "1"),
+            (strangers.repeat(20), "20"),
+            (swallowing, "1"),
+        ] {
+            for quote in ["\"", ""] {
+                let (mut rewriter, metrics) = rewriter(false, 0);
+                let body = format!("{quote}{before}{long}{quote}");
+                let out = rewritten(&mut rewriter, &[body.as_bytes()]);
+                let out = String::from_utf8(out).unwrap();
+                let start = format!("{quote}{before}");
+                let rest = out.strip_prefix(&start).unwrap_or_else(|| panic!("{out}"));
+                let Ok(Parsed::V007(parsed)) = parse(rest.trim_end_matches('"')) else {
+                    panic!("{out}");
+                };
+                assert_eq!(parsed.token.expire, 3600, "{before}");
+                assert_eq!(counted(&metrics, "replaced"), "1", "{before}");
+                assert_eq!(counted(&metrics, "error"), errors, "{before}");
+            }
+        }
+    }
+
+    #[test]
+    fn base64_of_any_length_around_a_token_hides_it_not() {
+        let long = token(TokenFormat::V007, OURS, "show", 86_400);
+        for before in [
+            0,
+            40_000,
+            LONGEST_TOKEN - 100,
+            LONGEST_TOKEN - 8,
+            LONGEST_TOKEN - 7,
+        ] {
+            let before = match before {
+                0 => String::new(),
+                length => format!("007eJx{}", "a".repeat(length)),
+            };
+            let behind = "a".repeat(2 * LONGEST_TOKEN);
+            let body = format!("\"{before}{long}/{behind}\"");
+            for size in [1000, body.len()] {
+                let (mut rewriter, metrics) = rewriter(false, 0);
+                let chunks: Vec<&[u8]> = body.as_bytes().chunks(size).collect();
+                let out = rewritten(&mut rewriter, &chunks);
+                let start = format!("\"{before}007");
+                assert!(
+                    out.starts_with(start.as_bytes())
+                        && out.ends_with(format!("/{behind}\"").as_bytes())
+                );
+                assert_eq!(counted(&metrics, "replaced"), "1", "{}", before.len());
+            }
+        }
+    }
+
+    #[test]
+    fn a_decoys_token_is_signed_anew_until_its_own_end() {
+        let body = format!("[\"{}\"]", token(TokenFormat::V007, DECOY, "show", 600));
+        let out = rewritten(&mut rewriter(false, 0).0, &[body.as_bytes()]);
+        let text = String::from_utf8(out).unwrap();
+        let Ok(Parsed::V007(parsed)) = parse(text.trim_matches(['[', ']', '"'])) else {
+            panic!("{text}");
+        };
+        assert!(parsed.verify(&Secret::new(OURS.into())));
+        assert_eq!(parsed.token.expire, 600);
+    }
+
+    #[test]
+    fn chance_ends_a_token_earlier_within_the_jitter() {
+        for (lifetime, jitter, expire) in [(86_400, 600, 3600 - 1000 % 601), (86_400, 1000, 2600)] {
+            let body = format!("\"{}\"", token(TokenFormat::V007, OURS, "show", lifetime));
+            let out = rewritten(&mut rewriter(false, jitter).0, &[body.as_bytes()]);
+            let text = String::from_utf8(out).unwrap();
+            let Ok(Parsed::V007(parsed)) = parse(text.trim_matches('"')) else {
+                panic!("{text}");
+            };
+            assert_eq!(parsed.token.expire, expire);
+        }
+    }
+
+    #[test]
+    fn many_strings_that_look_like_tokens_take_several_turns() {
+        let body = "\"007eJxTYE\",".repeat(READ_PER_TURN * 3);
+        let (mut rewriter, _) = rewriter(false, 0);
+        let mut context = Context::from_waker(Waker::noop());
+        rewriter.take(Bytes::from(body.clone()));
+        let (mut turns, mut out) = (0, Vec::new());
+        loop {
+            match rewriter.poll_data(&mut context) {
+                Poll::Ready(Some(data)) => out.extend_from_slice(&data),
+                Poll::Ready(None) => break,
+                Poll::Pending => {}
+            }
+            turns += 1;
+        }
+        assert_eq!(out, body.as_bytes());
+        assert!(turns >= 3, "{turns}");
+    }
+
+    #[test]
+    fn a_list_without_end_is_handed_over_a_part_at_a_time() {
+        let (mut rewriter, _) = rewriter(false, 0);
+        let sessions = Arc::clone(&rewriter.parts.ledger.sessions);
+        let mut context = Context::from_waker(Waker::noop());
+        for number in 0..1100 {
+            let channel = format!("show{number}");
+            let grant = RtcGrant {
+                channel: &channel,
+                user: User::Uid(7),
+                role: Role::Subscriber,
+                lifetime: 86_400,
+                issued_at: NOW,
+                salt: 5,
+            };
+            let token = rtc_token(TokenFormat::V007, &signer(OURS), &grant).unwrap();
+            rewriter.take(Bytes::from(format!("\"{token}\",")));
+            while rewriter.poll_data(&mut context) != Poll::Ready(None) {}
+        }
+        let was_handed = |channel| sessions.was_handed(channel, "ann", u64::from(NOW));
+        assert!(was_handed("show0") && was_handed("show1023"));
+        assert!(!was_handed("show1024"));
+        rewriter.end();
+        while rewriter.poll_data(&mut context) != Poll::Ready(None) {}
+        assert!(was_handed("show0") && was_handed("show1099"));
+    }
+
+    #[test]
+    fn observing_changes_nothing_and_counts_what_would_be_done() {
+        let local = tokio::task::LocalSet::new();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        let tokens =
+            ["show", "banned"].map(|channel| token(TokenFormat::V007, OURS, channel, 86_400));
+        let short = token(TokenFormat::V007, OURS, "show", 60);
+        let body = format!("[\"{}\",\"{}\",\"{short}\"]", tokens[0], tokens[1]);
+        let (metrics, _series) = local.block_on(&runtime, async {
+            let (mut rewriter, metrics) = rewriter(true, 0);
+            let series = Arc::clone(&rewriter.parts.ledger.route);
+            let (first, second) = body.as_bytes().split_at(100);
+            assert_eq!(rewritten(&mut rewriter, &[first, second]), body.as_bytes());
+            (metrics, series)
+        });
+        runtime.block_on(local);
+        for (outcome, count) in [
+            ("replaced", "1"),
+            ("withheld", "1"),
+            ("short", "1"),
+            ("error", "0"),
+        ] {
+            assert_eq!(counted(&metrics, outcome), count, "{outcome}");
+        }
+    }
+}

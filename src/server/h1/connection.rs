@@ -1,0 +1,245 @@
+//! One client connection from its first byte to its last: HTTP/1.1, sleep between requests, tunnel after an upgrade.
+//!
+//! Keeps true: buffers exist only while there is something for them to hold; asleep, a connection is its socket and a
+//! timer. Nothing that was read is lost on the way in or out. Every deadline and every stage of a stop is
+//! honoured in each state. Only a request makes the time between requests begin anew, and keeps a connection from making
+//! room for another: neither an empty line nor half a head does.
+//! Must not know: what a request means.
+
+use std::future::{Future, poll_fn};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::refusal;
+use super::requests::{Awake, End, Tunnel};
+use crate::config::model::Timeouts;
+use crate::exchange::tunnel;
+use crate::exchange::{Answer, Connection};
+use crate::io::deadline::Deadline;
+use crate::io::transport::{Transport, Upgraded};
+use crate::server::h2::connection;
+use crate::server::linger::{close, linger_then_close};
+use crate::server::open;
+use crate::server::open::{FRESH, Opened};
+use crate::server::permits::Permit;
+use crate::server::stall::QUIET;
+use crate::server::stop::{Stage, Stop};
+use crate::server::{Event, Observer};
+use crate::terms::clock::timer_now;
+
+/// Serves one connection to its end, and drops `open` after it. Must be a task of its own.
+///
+/// Not an `async fn`: that keeps its arguments twice, and there is one such future for every idle connection.
+#[allow(clippy::manual_async_fn)] // smaller by a third
+pub fn serve<S: Answer>(
+    transport: Transport,
+    mut connection: Connection,
+    service: Rc<S>,
+    stop: Rc<Stop>,
+    observer: Arc<dyn Observer>,
+    open: impl AsRef<Permit>,
+) -> impl Future<Output = ()> {
+    async move {
+        let permit = open.as_ref();
+        permit.register().await;
+        let tell = |event| observer.observe(connection.listener, event);
+        let _registration = stop.register().await;
+        let opened = match service.tls(connection.listener) {
+            Some(config) => {
+                connection.tls = true;
+                let limit = service.timeouts().tls_handshake;
+                Box::pin(open::handshake(transport, config, limit, &stop, permit)).await
+            }
+            None if service.h2c() => {
+                Box::pin(open::peek(transport, &service.timeouts(), &stop, permit)).await
+            }
+            None => Ok(Opened::http1(transport)),
+        };
+        let Opened {
+            mut transport,
+            mut ahead,
+            ..
+        } = match opened {
+            Ok(opened) if opened.http2 => {
+                let observer = observer.clone();
+                let serving =
+                    connection::serve(opened, connection, service, &stop, permit, observer);
+                Box::pin(serving).await;
+                return;
+            }
+            Ok(opened) => opened,
+            Err(event) => {
+                if let Some(event) = event {
+                    tell(event);
+                }
+                return;
+            }
+        };
+        let mut deadline = Deadline::default();
+        let mut asleep = Asleep {
+            since: timer_now(),
+            fresh: true,
+        };
+        loop {
+            if ahead.is_empty() {
+                let limit = asleep.limit(&service.timeouts());
+                let awake = poll_fn(|context| {
+                    let stage = stop.stage();
+                    if let Poll::Ready(read) = poll_asleep(&mut transport, stage, context) {
+                        return Poll::Ready(read);
+                    }
+                    if permit.must_leave() {
+                        return Poll::Ready(None);
+                    }
+                    let due = asleep.since + asleep.patience(limit, stage);
+                    deadline.poll_until(due, context).map(|()| None)
+                });
+                let Some(read) = awake.await else {
+                    Box::pin(close_asleep(transport, stop.stage())).await;
+                    return;
+                };
+                ahead = read;
+            }
+            permit.spoke();
+            let mut awake = Box::new(Awake::new(transport, ahead, connection, &service, &stop));
+            let end = poll_fn(|context| awake.poll(&mut deadline, stop.stage(), permit, context));
+            let end = end.await;
+            if let End::TimedOut(cause) = &end {
+                // Before what follows drops the exchange, and with it the backend's connection.
+                tell(Event::TimedOut(*cause));
+            }
+            let answered = awake.has_had_a_request();
+            let Some((socket, unread)) = awake.take_apart() else {
+                return;
+            };
+            transport = socket;
+            let End::Quiet = end else {
+                // Boxed, for it is large, and most connections are asleep.
+                Box::pin(part(end, transport, unread, service, &stop, &tell)).await;
+                return;
+            };
+            tell(Event::Slept);
+            ahead = unread;
+            let now = timer_now();
+            if answered {
+                asleep = Asleep {
+                    since: now,
+                    fresh: false,
+                };
+                permit.quiet(now);
+            } else if now >= asleep.since + asleep.limit(&service.timeouts()) {
+                Box::pin(close_asleep(transport, stop.stage())).await;
+                return;
+            }
+        }
+    }
+}
+
+/// Ends a connection on which no request will be read any more.
+async fn part<S: Answer>(
+    end: End,
+    mut transport: Transport,
+    unread: Bytes,
+    service: Rc<S>,
+    stop: &Stop,
+    tell: &impl Fn(Event),
+) {
+    match end {
+        End::Tunnel(tunnel) => {
+            tell(Event::TunnelOpened);
+            let client = Upgraded {
+                transport,
+                read_ahead: unread,
+                slot: None,
+            };
+            run_tunnel(client, tunnel, service, stop).await;
+            tell(Event::TunnelClosed);
+        }
+        End::Closed { linger } if linger || !unread.is_empty() => {
+            linger_then_close(transport).await;
+        }
+        End::Closed { .. } => close(transport).await,
+        End::MadeRoom => close_asleep(transport, stop.stage()).await,
+        End::Refused { refusal, by_head } => {
+            tell(Event::ParseFailed(refusal.into()));
+            refusal::answer(refusal, by_head, &mut transport, &*service).await;
+            linger_then_close(transport).await;
+        }
+        End::Quiet | End::TimedOut(_) | End::Broken => {}
+    }
+}
+
+/// Closes a connection that has no request.
+async fn close_asleep(transport: Transport, stage: Stage) {
+    if stage == Stage::Serving {
+        close(transport).await;
+    } else {
+        // Whose request is on its way all the same sees an end, not a reset.
+        linger_then_close(transport).await;
+    }
+}
+
+/// What a connection waits for between requests.
+#[derive(Clone, Copy)]
+struct Asleep {
+    /// The end of the last request, or the connection's beginning.
+    since: Instant,
+    /// No request has begun yet.
+    fresh: bool,
+}
+
+impl Asleep {
+    /// How long it may be until the next request begins. For the first it is as long as for a header section: who has
+    /// never said anything is kept out of nobody's way. Such a connection is closed without an answer; a load balancer
+    /// that opened it ahead would take one for the next request's.
+    fn limit(self, timeouts: &Timeouts) -> Duration {
+        if self.fresh {
+            timeouts.header.min(timeouts.idle)
+        } else {
+            timeouts.idle
+        }
+    }
+
+    /// The same, or what a stop leaves of it.
+    fn patience(self, limit: Duration, stage: Stage) -> Duration {
+        match stage {
+            Stage::Serving => limit,
+            Stage::Draining | Stage::EndingTunnels if self.fresh => FRESH.min(limit),
+            // Asleep, it has been quiet for as long already.
+            Stage::Draining | Stage::EndingTunnels => QUIET.min(limit),
+            Stage::Aborting => Duration::ZERO,
+        }
+    }
+}
+
+/// Waits between requests without buffers: until something was read, which is returned, or `None` when the connection is
+/// over.
+fn poll_asleep(
+    transport: &mut Transport,
+    stage: Stage,
+    context: &mut Context<'_>,
+) -> Poll<Option<Bytes>> {
+    if stage >= Stage::Aborting {
+        return Poll::Pending;
+    }
+    let read = ready!(transport.poll_wake(context));
+    Poll::Ready(read.ok().filter(|bytes| !bytes.is_empty()))
+}
+
+/// Runs a tunnel to its end.
+async fn run_tunnel<S: Answer>(
+    client: Upgraded,
+    (upstream, finish): Tunnel,
+    service: Rc<S>,
+    stop: &Stop,
+) {
+    let ended = || stop.stage() >= Stage::EndingTunnels;
+    let idle = || service.timeouts().tunnel_idle;
+    let mut traffic = tunnel::Traffic::new(finish);
+    tunnel::run(client, *upstream, idle, ended, &mut traffic).await;
+}

@@ -1,0 +1,250 @@
+//! The requests of an HTTP/1.1 connection that is awake, one after the other.
+//!
+//! Keeps true: each request has its own [`Exchange`]; a response that leaves input unread announces the close; every
+//! deadline, and the last stages of a stop, are honoured whatever is being waited for; a connection that is asked to make
+//! room does so unless it has a request.
+//! Must not know: how a request is answered; when a connection wakes, how it sleeps or closes.
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Response};
+use http_body::Body as _;
+
+use super::body_writer::Sending;
+use super::socket::{Client, Lost};
+use crate::exchange::response_body::{Body, Finish, RequestBody};
+use crate::exchange::{Answer, Connection, Exchange};
+use crate::http1::parse_request::{Head, Limits, Refusal};
+use crate::http1::write_response::Terms;
+use crate::io::deadline::Deadline;
+use crate::io::transport::{Transport, Upgraded};
+use crate::server::permits::Permit;
+use crate::server::response::withhold;
+use crate::server::stall::{Cause, Waits};
+use crate::server::stop::{Stage, Stop};
+use crate::terms::clock::timer_now;
+
+/// The backend's half of a tunnel, and the hook for its end.
+pub(crate) type Tunnel = (Box<Upgraded>, Option<Finish>);
+
+/// Why a connection is awake no longer.
+pub(crate) enum End {
+    /// Nothing to do for a while.
+    Quiet,
+    /// Asked to make room for another, without a request.
+    MadeRoom,
+    /// A 101 was sent.
+    Tunnel(Tunnel),
+    /// Over, in order; `linger` where the client may still be sending.
+    Closed { linger: bool },
+    /// Not a request; see [`Lost::Refused`].
+    Refused { refusal: Refusal, by_head: bool },
+    /// A deadline passed.
+    TimedOut(Cause),
+    /// The transport or the backend broke, or a stop cuts.
+    Broken,
+}
+
+/// A connection that is awake.
+pub(crate) struct Awake {
+    client: Rc<Client>,
+    requests: Pin<Box<dyn Future<Output = End>>>,
+    waits: Waits,
+    /// Requests of which the permit knows.
+    told: u64,
+    /// What the permit was told last.
+    busy: bool,
+}
+
+impl Awake {
+    /// Wakes a connection; `ahead` was read already.
+    pub(crate) fn new<S: Answer>(
+        transport: Transport,
+        ahead: Bytes,
+        connection: Connection,
+        service: &Rc<S>,
+        stop: &Rc<Stop>,
+    ) -> Self {
+        let client = Rc::new(Client::new(transport, ahead, service.timeouts()));
+        let requests = answer_all(client.clone(), connection, service.clone(), stop.clone());
+        Self {
+            client,
+            requests: Box::pin(requests),
+            waits: Waits::default(),
+            told: 0,
+            busy: false,
+        }
+    }
+
+    /// Goes on until the connection is awake no longer.
+    pub(crate) fn poll(
+        &mut self,
+        deadline: &mut Deadline,
+        stage: Stage,
+        permit: &Permit,
+        context: &mut Context<'_>,
+    ) -> Poll<End> {
+        // What else a stop asks is left to the next response, which says `Connection: close`, and to sleep: a client that
+        // hasn't been told may be sending at any time.
+        if self.must_be_cut(stage) {
+            return Poll::Ready(End::Broken);
+        }
+        self.client.belongs_to(context);
+        let poll = self.requests.as_mut().poll(context);
+        self.tell_of_requests(permit);
+        if let Poll::Ready(end) = poll {
+            return Poll::Ready(end);
+        }
+        self.client.look_ahead(context);
+        if self.client.failed() {
+            return Poll::Ready(End::Broken);
+        }
+        if self.client.is(Exchange::unanswered) {
+            return Poll::Ready(End::Closed { linger: false });
+        }
+        let standing = self.client.standing();
+        if standing.begun && self.busy {
+            self.busy = false;
+            permit.quiet(timer_now());
+        }
+        if !self.busy && permit.must_leave() {
+            return Poll::Ready(End::MadeRoom);
+        }
+        self.waits.note(standing, timer_now);
+        let Some((due, cause)) = self.waits.next(&self.client.timeouts()) else {
+            return Poll::Pending;
+        };
+        deadline.poll_until(due, context).map(|()| match cause {
+            Cause::Quiet => End::Quiet,
+            cause => End::TimedOut(cause),
+        })
+    }
+
+    /// A request makes a connection busy; what comes of the next one's head doesn't keep it so.
+    fn tell_of_requests(&mut self, permit: &Permit) {
+        let requests = self.client.requests();
+        if requests != self.told && !self.busy {
+            self.busy = true;
+            permit.busy();
+        }
+        self.told = requests;
+    }
+
+    /// Whether a request was understood.
+    pub(crate) fn has_had_a_request(&self) -> bool {
+        self.client.requests() > 0
+    }
+
+    /// The socket, and what was read and not understood yet. Whatever was being done is dropped.
+    pub(crate) fn take_apart(self) -> Option<(Transport, Bytes)> {
+        drop(self.requests);
+        self.client.take_apart()
+    }
+
+    /// Event streams never end by themselves; at the last stage nothing may go on.
+    fn must_be_cut(&self, stage: Stage) -> bool {
+        let streaming = |exchange: &Exchange| !exchange.response_done() && exchange.event_stream();
+        stage == Stage::Aborting || stage == Stage::EndingTunnels && self.client.is(streaming)
+    }
+}
+
+async fn answer_all<S: Answer>(
+    client: Rc<Client>,
+    connection: Connection,
+    service: Rc<S>,
+    stop: Rc<Stop>,
+) -> End {
+    let limits = service.limits();
+    let limits = Limits {
+        bytes: limits.header_bytes,
+        fields: limits.header_fields,
+    };
+    // One map's memory for all requests.
+    let mut spare = HeaderMap::new();
+    loop {
+        let head = poll_fn(|context| client.poll_head(limits, &mut spare, context)).await;
+        let head = match head {
+            Ok(Some(head)) => head,
+            Ok(None) => return End::Closed { linger: false },
+            Err(Lost::Refused { refusal, by_head }) => return End::Refused { refusal, by_head },
+            Err(Lost::Broken) => return End::Broken,
+        };
+        let exchange = Rc::new(Exchange::at(client.paces().clone()));
+        client.begin(exchange.clone(), service.timeouts());
+        let (request, asked) = asked(head, &client, &exchange);
+        let response = service.clone().answer(connection, request).await;
+        if let Some(end) = respond(&client, response, asked, exchange, &stop, &mut spare).await {
+            return end;
+        }
+    }
+}
+
+/// What of a request its response depends on.
+struct Asked {
+    terms: Terms,
+    takes_trailers: bool,
+}
+
+fn asked(
+    head: Head,
+    client: &Rc<Client>,
+    exchange: &Rc<Exchange>,
+) -> (Box<Request<RequestBody>>, Asked) {
+    let asked = Asked {
+        terms: Terms {
+            version: head.parts.version,
+            to_head_request: head.parts.method == Method::HEAD,
+            length: None,
+            keep_alive: head.keep_alive,
+        },
+        takes_trailers: head.takes_trailers,
+    };
+    let body = RequestBody::http1(client.clone(), exchange.clone());
+    let request = Box::new(Request::from_parts(head.parts, body));
+    (request, asked)
+}
+
+/// Sends a response. `None` where another request may follow.
+async fn respond(
+    client: &Client,
+    mut response: Response<Body>,
+    asked: Asked,
+    exchange: Rc<Exchange>,
+    stop: &Stop,
+    spare: &mut HeaderMap,
+) -> Option<End> {
+    let tunnel = response.body_mut().take_upgrade();
+    // What is still to come of an unfinished request can't be told from the next for long.
+    let early = !exchange.request_complete();
+    let mut terms = asked.terms;
+    if tunnel.is_none() {
+        withhold(&mut response, terms.to_head_request);
+        terms.keep_alive &= stop.stage() == Stage::Serving && !early;
+    }
+    let (mut head, mut body) = response.into_parts();
+    body.on_exchange(exchange);
+    terms.length = body.size_hint().exact();
+    let lines = body.lines_mut().take();
+    let announced = client.write_head(&head, lines.as_ref(), terms);
+    head.headers.clear();
+    *spare = head.headers;
+    let mut sending = Sending {
+        body: Some(body),
+        encoder: announced.encoder,
+        takes_trailers: asked.takes_trailers,
+    };
+    let sent = poll_fn(|context| sending.poll(client, context)).await;
+    if let Err(error) = sent {
+        tracing::debug!(%error, "a response broke off");
+        return Some(End::Broken);
+    }
+    match tunnel {
+        Some(tunnel) => Some(End::Tunnel(tunnel)),
+        None if announced.keep_alive => None,
+        None => Some(End::Closed { linger: early }),
+    }
+}

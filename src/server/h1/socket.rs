@@ -1,0 +1,455 @@
+//! An HTTP/1.1 client's socket while it is awake: both buffers, how far the request on it is read, what is waited for.
+//!
+//! Keeps true: nothing that was read is lost; a body is read by whoever wants it and when, what lies between requests by
+//! the connection; a client that has gone is noticed while it is being answered.
+//! Must not know: what a request means; what happens when a deadline has passed.
+
+use std::cell::{Cell, Ref, RefCell};
+use std::io;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::Bytes;
+use http::{HeaderMap, response};
+use http_body::Frame;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::config::model::Timeouts;
+use crate::exchange::Exchange;
+use crate::exchange::pace::Paces;
+use crate::exchange::raw_fields::Lines;
+use crate::exchange::response_body::Inlet;
+use crate::http1::decode::{Decoder, Next};
+use crate::http1::input::Input;
+use crate::http1::output::Output;
+use crate::http1::parse_request::{Head, Limits, Refusal, begun, take_head};
+use crate::http1::write_response::{Announced, Terms, write_head};
+use crate::io::transport::Transport;
+use crate::server::stall::Standing;
+
+/// How much of a pipelined request is taken in while the one before it is being answered. Reading on is how a client's
+/// departure is noticed.
+const READ_AHEAD: usize = 8 * 1024;
+
+/// Read at once where nothing is known of what comes: requests that follow each other closely.
+const HEAD_AHEAD: usize = 64 * 1024;
+
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// Why there is no other request.
+#[derive(Debug)]
+pub(crate) enum Lost {
+    /// What came isn't one; `by_head` says whether it began as HEAD does, so that its answer has no body.
+    Refused { refusal: Refusal, by_head: bool },
+    /// The transport broke, or ended within a head.
+    Broken,
+}
+
+/// The client; shared with the body of its request, wherever that is read.
+#[derive(Debug)]
+pub(crate) struct Client {
+    io: RefCell<Io>,
+    exchange: RefCell<Option<Rc<Exchange>>>,
+    paces: Rc<Paces>,
+    timeouts: RefCell<Timeouts>,
+    requests: Cell<u64>,
+    /// Something of a body was received since the last look.
+    received: Cell<bool>,
+    /// Something was written since the last look.
+    sent: Cell<bool>,
+    read_blocked: Cell<bool>,
+    write_blocked: Cell<bool>,
+    /// The client has closed its sending side.
+    end_seen: Cell<bool>,
+    /// The transport broke while nobody was reading from it.
+    failed: Cell<bool>,
+    /// Something was received when there was nothing to be said.
+    spoke_last: Cell<bool>,
+    /// The connection's own task: others may read the body.
+    task: RefCell<Option<Waker>>,
+}
+
+#[derive(Debug)]
+struct Io {
+    /// `None` when the connection has gone on without HTTP.
+    transport: Option<Transport>,
+    input: Input,
+    output: Output,
+    unflushed: bool,
+    /// The response has begun.
+    responding: bool,
+    /// Bytes of a head that were looked at.
+    known: usize,
+    decoder: Decoder,
+    expects_continue: bool,
+}
+
+impl Client {
+    /// Between requests; `ahead` was read already.
+    pub(crate) fn new(transport: Transport, ahead: Bytes, timeouts: Timeouts) -> Self {
+        Self {
+            io: RefCell::new(Io {
+                transport: Some(transport),
+                input: Input::from(ahead),
+                output: Output::default(),
+                unflushed: false,
+                responding: false,
+                known: 0,
+                decoder: Decoder::Over,
+                expects_continue: false,
+            }),
+            exchange: RefCell::default(),
+            paces: Rc::default(),
+            timeouts: RefCell::new(timeouts),
+            requests: Cell::default(),
+            received: Cell::default(),
+            sent: Cell::default(),
+            read_blocked: Cell::default(),
+            write_blocked: Cell::default(),
+            end_seen: Cell::default(),
+            failed: Cell::default(),
+            spoke_last: Cell::default(),
+            task: RefCell::default(),
+        }
+    }
+
+    /// The socket, and what was read and not understood yet. Bodies that are still held end here.
+    pub(crate) fn take_apart(&self) -> Option<(Transport, Bytes)> {
+        let mut io = self.io.borrow_mut();
+        let transport = io.transport.take()?;
+        // Even empty, it would hold on to the buffer's memory.
+        let unread = Some(io.input.bytes().split().freeze()).filter(|bytes| !bytes.is_empty());
+        Some((transport, unread.unwrap_or_default()))
+    }
+
+    /// Reads the head of the next request; `None` where the client has closed its sending side instead.
+    pub(crate) fn poll_head(
+        &self,
+        limits: Limits,
+        spare: &mut HeaderMap,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Option<Head>, Lost>> {
+        let mut io = self.io.borrow_mut();
+        let io = &mut *io;
+        if self.end_seen.get() && io.poll_end(context)?.is_pending() {
+            return Poll::Pending;
+        }
+        loop {
+            let waiting = begun(io.input.bytes());
+            if waiting && io.input.len() > io.known {
+                let by_head = io.input.bytes().starts_with(b"HEAD ");
+                let head = take_head(io.input.bytes(), io.known, limits, spare);
+                let head = head.map_err(|refusal| Lost::Refused { refusal, by_head })?;
+                if let Some(head) = head {
+                    io.known = 0;
+                    io.responding = false;
+                    io.decoder = head.decoder.clone();
+                    io.expects_continue = head.expects_continue;
+                    return Poll::Ready(Ok(Some(head)));
+                }
+                io.known = io.input.len();
+            }
+            let read = if self.end_seen.get() {
+                0
+            } else {
+                ready!(io.poll_fill(None, HEAD_AHEAD, context)).map_err(|_| Lost::Broken)?
+            };
+            if read == 0 {
+                self.end_seen.set(true);
+                return Poll::Ready(if waiting { Err(Lost::Broken) } else { Ok(None) });
+            }
+            if !waiting && !io.unflushed {
+                self.spoke_last.set(true);
+            }
+        }
+    }
+
+    /// A request has been understood and is being answered.
+    pub(crate) fn begin(&self, exchange: Rc<Exchange>, timeouts: Timeouts) {
+        self.exchange.replace(Some(exchange));
+        self.timeouts.replace(timeouts);
+        self.requests.set(self.requests.get() + 1);
+        // A pipelined request says nothing of the answer before it.
+        self.paces.download.begin(self.spoke_last.take());
+        self.paces.upload.begin(true);
+    }
+
+    /// How many requests have been understood.
+    pub(crate) fn requests(&self) -> u64 {
+        self.requests.get()
+    }
+
+    /// How bodies are taken, on this connection.
+    pub(crate) fn paces(&self) -> &Rc<Paces> {
+        &self.paces
+    }
+
+    /// Queues the head of a response.
+    pub(crate) fn write_head(
+        &self,
+        head: &response::Parts,
+        lines: Option<&Lines>,
+        terms: Terms,
+    ) -> Announced {
+        let mut io = self.io.borrow_mut();
+        io.responding = true;
+        io.unflushed = true;
+        write_head(head, lines, terms, io.output.gathered())
+    }
+
+    /// Whether more can be queued before anything is written.
+    pub(crate) fn has_room(&self) -> bool {
+        self.io.borrow().output.has_room()
+    }
+
+    /// Queues something.
+    pub(crate) fn queue<T>(&self, queue: impl FnOnce(&mut Output) -> T) -> T {
+        let mut io = self.io.borrow_mut();
+        io.unflushed = true;
+        queue(&mut io.output)
+    }
+
+    /// Writes what is queued, and flushes it.
+    pub(crate) fn poll_flush(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_write(&mut self.io.borrow_mut(), context)
+    }
+
+    fn poll_write(&self, io: &mut Io, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(transport) = &mut io.transport else {
+            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+        };
+        loop {
+            let poll = io.output.poll_write(transport, context);
+            self.write_blocked.set(poll.is_pending());
+            let written = match poll {
+                Poll::Pending => {
+                    self.paces.download.waits();
+                    return Poll::Pending;
+                }
+                Poll::Ready(written) => written?,
+            };
+            if written == 0 {
+                break;
+            }
+            self.sent.set(true);
+            self.paces.download.takes(written);
+        }
+        ready!(Pin::new(transport).poll_flush(context))?;
+        io.unflushed = false;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Finds out whether the client is still there while a complete request is being answered: nothing but a pipelined
+    /// request or the end can be read then.
+    pub(crate) fn look_ahead(&self, context: &mut Context<'_>) {
+        let exchange = self.exchange.borrow();
+        let Some(exchange) = exchange
+            .as_ref()
+            .filter(|exchange| exchange.request_done() && !exchange.response_done())
+        else {
+            return;
+        };
+        let mut io = self.io.borrow_mut();
+        let io = &mut *io;
+        let Some(transport) = &mut io.transport else {
+            return;
+        };
+        while io.input.len() < READ_AHEAD && !self.end_seen.get() {
+            let mut chunk = [const { MaybeUninit::uninit() }; 2048];
+            let mut buffer = ReadBuf::uninit(&mut chunk);
+            match Pin::new(&mut *transport).poll_read(context, &mut buffer) {
+                Poll::Pending => return,
+                Poll::Ready(Err(_)) => {
+                    self.failed.set(true);
+                    return;
+                }
+                Poll::Ready(Ok(())) if buffer.filled().is_empty() => {
+                    self.end_seen.set(true);
+                    exchange.mark_client_closed();
+                }
+                Poll::Ready(Ok(())) => io.input.bytes().extend_from_slice(buffer.filled()),
+            }
+        }
+    }
+
+    /// Notes which task is to be woken when somebody else reads the body.
+    pub(crate) fn belongs_to(&self, context: &Context<'_>) {
+        let mut task = self.task.borrow_mut();
+        if !matches!(&*task, Some(waker) if waker.will_wake(context.waker())) {
+            *task = Some(context.waker().clone());
+        }
+    }
+
+    /// Tells the connection of what another task has found out.
+    fn tell(&self, context: &Context<'_>) {
+        if let Some(task) = &*self.task.borrow()
+            && !task.will_wake(context.waker())
+        {
+            task.wake_by_ref();
+        }
+    }
+
+    /// Whether this holds of the request in flight, or the last one.
+    pub(crate) fn is(&self, what: impl FnOnce(&Exchange) -> bool) -> bool {
+        self.exchange.borrow().as_deref().is_some_and(what)
+    }
+
+    /// The deadlines in force.
+    pub(crate) fn timeouts(&self) -> Ref<'_, Timeouts> {
+        self.timeouts.borrow()
+    }
+
+    /// Whether the transport broke while nobody was reading from it.
+    pub(crate) fn failed(&self) -> bool {
+        self.failed.get()
+    }
+
+    /// What is waited for, and what has happened since the last look.
+    pub(crate) fn standing(&self) -> Standing {
+        let io = self.io.borrow();
+        let unread = self.is(|exchange| !exchange.request_done());
+        let answering = self.is(|exchange| !exchange.response_done());
+        let idle = !unread && !answering && !io.unflushed;
+        Standing {
+            requests: self.requests.get(),
+            idle,
+            begun: idle && io.input.len() > 0,
+            awaited: unread && self.read_blocked.get(),
+            received: self.received.take(),
+            write_blocked: self.write_blocked.get(),
+            sent: self.sent.take(),
+            half_closed: answering && self.end_seen.get(),
+        }
+    }
+}
+
+impl Inlet for Client {
+    fn poll_frame(&self, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let mut io = self.io.borrow_mut();
+        let io = &mut *io;
+        if !io.responding {
+            if std::mem::take(&mut io.expects_continue) {
+                io.output.gathered().extend_from_slice(CONTINUE);
+                io.unflushed = true;
+            }
+            if io.unflushed
+                && let Poll::Ready(Err(error)) = self.poll_write(io, context)
+            {
+                return Poll::Ready(Some(Err(error)));
+            }
+        }
+        loop {
+            let frame = match io.decoder.next(io.input.bytes()) {
+                Ok(Next::Starved) => None,
+                Ok(Next::Data(data)) => Some(Frame::data(data)),
+                Ok(Next::Trailers(trailers)) => Some(Frame::trailers(trailers)),
+                Ok(Next::End) => {
+                    self.tell(context);
+                    return Poll::Ready(None);
+                }
+                Err(malformed) => {
+                    let error = io::Error::new(io::ErrorKind::InvalidData, malformed);
+                    return Poll::Ready(Some(Err(error)));
+                }
+            };
+            if frame.is_some() {
+                if io.decoder == Decoder::Over {
+                    self.tell(context);
+                }
+                return Poll::Ready(frame.map(Ok));
+            }
+            if self.end_seen.get() {
+                return Poll::Ready(Some(Err(io::ErrorKind::UnexpectedEof.into())));
+            }
+            let rest = io.decoder.expected();
+            match io.poll_fill(rest, self.paces.upload.ahead(), context) {
+                Poll::Ready(Ok(read)) => {
+                    self.read_blocked.set(false);
+                    self.received.set(true);
+                    self.end_seen.set(read == 0);
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Some(Err(error))),
+                Poll::Pending => {
+                    if !self.read_blocked.replace(true) {
+                        self.tell(context);
+                    }
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.io.borrow().decoder == Decoder::Over
+    }
+
+    fn expected(&self) -> Option<u64> {
+        self.io.borrow().decoder.expected()
+    }
+}
+
+impl Io {
+    /// Looks whether a client that has closed its sending side is gone altogether: what it asked for before is done for
+    /// nobody then. That our answer wasn't taken is seen by reading alone.
+    fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Lost>> {
+        let mut byte = [0];
+        let Some(transport) = &mut self.transport else {
+            return Poll::Ready(Err(Lost::Broken));
+        };
+        let read = Pin::new(transport).poll_read(context, &mut ReadBuf::new(&mut byte));
+        read.map_err(|_| Lost::Broken)
+    }
+
+    /// Reads what is there; 0 at the end.
+    fn poll_fill(
+        &mut self,
+        rest: Option<u64>,
+        ahead: usize,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.transport {
+            Some(transport) => self.input.poll_fill(transport, context, rest, ahead),
+            None => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::time::Duration;
+
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::UnixStream;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_that_goes_to_sleep_leaves_its_buffer_behind() {
+        let minute = Duration::from_mins(1);
+        let timeouts = Timeouts {
+            header: minute,
+            idle: minute,
+            body_stall: minute,
+            write_stall: minute,
+            tunnel_idle: minute,
+            tls_handshake: minute,
+        };
+        let limits = Limits {
+            bytes: 1000,
+            fields: 100,
+        };
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let client = Client::new(Transport::Unix(ours), Bytes::new(), timeouts);
+        let request = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+        theirs.write_all(request).await.unwrap();
+        let mut spare = HeaderMap::new();
+        let head = poll_fn(|context| client.poll_head(limits, &mut spare, context)).await;
+        drop(head);
+        let (_, unread) = client.take_apart().unwrap();
+        // Whoever holds the last part of a buffer, even an empty one, holds all of it.
+        assert!(unread.is_empty() && !unread.is_unique());
+    }
+}

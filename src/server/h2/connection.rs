@@ -1,0 +1,313 @@
+//! One HTTP/2 connection from its preface to its last frame.
+//!
+//! Keeps true: everything that a client can make us keep is bounded: streams, windows, header sections, resets, frames
+//! that carry nothing; an idle connection is closed in order, one that never had a request early; a stop, and having to
+//! make room for another, say GOAWAY and let requests finish. One without any request leaves right after saying it.
+//! Must not know: what a request means, how one stream waits.
+
+use std::cell::RefCell;
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use http::{Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper_util::rt::TokioIo;
+use tokio::time::Instant;
+
+use super::frames::Frames;
+use super::socket::{Framed, Sending};
+use super::streams::{Pieces, Spawner, Streams};
+use crate::config::model::{Limits, Timeouts};
+use crate::exchange::pace::Paces;
+use crate::exchange::response_body::RequestBody;
+use crate::exchange::{Answer, Connection, Exchange};
+use crate::http::http2 as fields;
+use crate::io::deadline::Deadline;
+use crate::server::open::Opened;
+use crate::server::permits::Permit;
+use crate::server::response::withhold;
+use crate::server::stall::Cause;
+use crate::server::stop::{Stage, Stop};
+use crate::server::{Event, Observer, ParseError};
+use crate::terms::clock::timer_now;
+
+/// Requests that one client may have in flight. As nginx; RFC 9113 §6.5.2 asks for at least 100.
+const STREAMS: u32 = 128;
+
+/// What a client may send of each body before it is read, and of all bodies together: what is kept for a backend that
+/// takes nothing. 256 KiB let one upload run at 20 Mbit/s over 100 ms.
+const STREAM_WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+/// What is kept of each response for a client that takes it slowly.
+const SEND_BUFFER: usize = 64 * 1024;
+
+/// And read of each besides: there may be [`STREAMS`] of them, none of which the client goes on with.
+const READ_AHEAD: usize = 32 * 1024;
+
+/// Streams that the client reset before we took them (CVE-2023-44487), and that we reset for its mistakes (CVE-2025-8671),
+/// before the connection ends.
+const RESETS: usize = 20;
+const MISTAKES: usize = 128;
+
+/// Frames within a second that bring nothing: SETTINGS, PING and the like. A browser sends a handful.
+const MOST_CHORES: u32 = 1000;
+const CHORES_WITHIN: Duration = Duration::from_secs(1);
+
+/// After GOAWAY and the last response: for the client to say that it has seen it, or to take a byte more.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// RFC 9113 §6.5.2 counts this much for a field besides its name and value.
+const FIELD_OVERHEAD: usize = 32;
+
+/// Serves one connection to its end.
+pub(crate) async fn serve<S: Answer>(
+    opened: Opened,
+    connection: Connection,
+    service: Rc<S>,
+    stop: &Stop,
+    permit: &Permit,
+    observer: Arc<dyn Observer>,
+) {
+    let listener = connection.listener;
+    let frames = Rc::new(RefCell::new(Frames::new()));
+    let sending = Rc::<Sending>::default();
+    let streams = Rc::<Streams>::default();
+    let timeouts = Rc::new(RefCell::new(service.timeouts()));
+    let io = Framed::new(
+        opened.transport,
+        opened.ahead,
+        frames.clone(),
+        sending.clone(),
+    );
+    let spawner = Spawner {
+        streams: streams.clone(),
+        timeouts: timeouts.clone(),
+        observer: observer.clone(),
+        listener,
+    };
+    let limits = service.limits();
+    let call = Call {
+        service,
+        connection,
+        streams: streams.clone(),
+        timeouts: timeouts.clone(),
+        observer: observer.clone(),
+        paces: Rc::new(Paces::up_to(READ_AHEAD, READ_AHEAD)),
+    };
+    let mut http = builder(&limits, spawner).serve_connection(TokioIo::new(io), call);
+    let mut deadline = Deadline::default();
+    let mut waits = Waits::default();
+    let end = poll_fn(|context| {
+        let stage = stop.stage();
+        if stage == Stage::Aborting {
+            return Poll::Ready(None);
+        }
+        if stage == Stage::EndingTunnels {
+            streams.cut(Exchange::event_stream);
+        }
+        let makes_room = permit.must_leave();
+        if (stage != Stage::Serving || makes_room) && !waits.closing {
+            waits.closing = true;
+            Pin::new(&mut http).graceful_shutdown();
+        }
+        streams.wake_connection(context);
+        loop {
+            if let Poll::Ready(result) = Pin::new(&mut http).poll(context) {
+                if frames.borrow().broken() {
+                    return Poll::Ready(Some(Event::ParseFailed(ParseError::Malformed)));
+                }
+                return Poll::Ready(result.err().as_ref().and_then(refused));
+            }
+            if streams.abused() || waits.abused(&mut frames.borrow_mut()) {
+                return Poll::Ready(Some(Event::ParseFailed(ParseError::Abuse)));
+            }
+            let was_quiet = waits.quiet;
+            waits.note(&sending, &streams, frames.borrow().begun());
+            if waits.quiet != was_quiet {
+                match waits.quiet {
+                    Some(since) if waits.requests > 0 && !waits.closing => permit.quiet(since),
+                    Some(_) => {}
+                    None => permit.busy(),
+                }
+            }
+            if makes_room && waits.requests == 0 {
+                // GOAWAY is written as far as that goes. There is nothing to wait for.
+                return Poll::Ready(None);
+            }
+            let (due, end) = waits.next(&timeouts.borrow());
+            if deadline.poll_until(due, context).is_pending() {
+                return Poll::Pending;
+            }
+            match end {
+                Some(cause) => return Poll::Ready(Some(Event::TimedOut(cause))),
+                None if waits.closing => return Poll::Ready(None),
+                None => {
+                    // Idle for long enough: in order first.
+                    waits.closing = true;
+                    Pin::new(&mut http).graceful_shutdown();
+                }
+            }
+        }
+    })
+    .await;
+    if let Some(event) = end {
+        observer.observe(listener, event);
+    }
+    drop(http);
+    streams.cut(|_| true);
+}
+
+/// What there is to tell of a connection that HTTP/2 gave up: what the client did wrong, not that it left.
+fn refused(error: &hyper::Error) -> Option<Event> {
+    use std::error::Error as _;
+    let left = error
+        .source()
+        .and_then(|source| source.downcast_ref::<h2::Error>())
+        .is_none_or(|error| error.is_io() || error.is_remote());
+    (!left).then_some(Event::ParseFailed(ParseError::Malformed))
+}
+
+fn builder(limits: &Limits, spawner: Spawner) -> http2::Builder<Spawner> {
+    let mut builder = http2::Builder::new(spawner);
+    let section = limits.header_bytes + limits.header_fields * FIELD_OVERHEAD;
+    builder
+        .max_concurrent_streams(STREAMS)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
+        .max_header_list_size(u32::try_from(section).unwrap_or(u32::MAX))
+        .max_pending_accept_reset_streams(RESETS)
+        .max_local_error_reset_streams(MISTAKES)
+        // A forwarded response has the backend's date or none; our own set theirs.
+        .auto_date_header(false);
+    builder
+}
+
+/// hyper's service: hands each request to ours and makes its response fit for the wire.
+struct Call<S> {
+    service: Rc<S>,
+    connection: Connection,
+    streams: Rc<Streams>,
+    timeouts: Rc<RefCell<Timeouts>>,
+    observer: Arc<dyn Observer>,
+    paces: Rc<Paces>,
+}
+
+impl<S: Answer> hyper::service::Service<Request<Incoming>> for Call<S> {
+    type Response = Response<Pieces>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Pieces>, Infallible>>>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let exchange = Rc::new(Exchange::at(self.paces.clone()));
+        let stream = self.streams.begin(exchange.clone());
+        self.timeouts.replace(self.service.timeouts());
+        let limits = self.service.limits();
+        let head = request.method() == Method::HEAD;
+        let mut request = request.map(|incoming| RequestBody::http2(incoming, exchange.clone()));
+        fields::join_cookies(request.headers_mut());
+        let framed = fields::join_lengths(request.headers_mut());
+        let fits = fields::fits(request.headers(), limits.header_fields, limits.header_bytes);
+        let refused = if !fits {
+            let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+            Some((status, ParseError::TooLarge))
+        } else if !framed {
+            Some((StatusCode::BAD_REQUEST, ParseError::Malformed))
+        } else {
+            None
+        };
+        let (service, connection) = (self.service.clone(), self.connection);
+        if let Some((_, error)) = refused {
+            let event = Event::ParseFailed(error);
+            self.observer.observe(connection.listener, event);
+        }
+        Box::pin(async move {
+            let mut response = match refused {
+                None => service.answer(connection, Box::new(request)).await,
+                Some((status, _)) => service.refuse(status),
+            };
+            stream.answered();
+            withhold(&mut response, head);
+            response.body_mut().on_exchange(exchange);
+            Ok(response.map(|body| Pieces::new(body, stream)))
+        })
+    }
+}
+
+/// When each wait of the connection itself began.
+#[derive(Default)]
+struct Waits {
+    closing: bool,
+    requests: u64,
+    begun: Option<Instant>,
+    write: Option<Instant>,
+    quiet: Option<Instant>,
+    chores_since: Option<Instant>,
+}
+
+impl Waits {
+    /// Notes after a poll which waits have begun, gone on or ended.
+    fn note(&mut self, sending: &Sending, streams: &Streams, begun: bool) {
+        let sent = sending.take_sent();
+        let heard = self.requests != streams.requests();
+        self.requests = streams.requests();
+        keep(&mut self.begun, begun, heard);
+        keep(&mut self.write, sending.is_blocked(), sent);
+        // A response may still be on its way when its stream is over, so that sending counts once we close.
+        keep(
+            &mut self.quiet,
+            streams.is_empty(),
+            heard || self.closing && sent,
+        );
+    }
+
+    /// The deadline that comes first; without a cause it is the end of an idle connection.
+    fn next(&self, timeouts: &Timeouts) -> (Instant, Option<Cause>) {
+        let patience = if self.closing {
+            LAST_WORDS.min(timeouts.idle)
+        } else if self.requests == 0 {
+            // As on a connection of HTTP/1.1 that never had a request.
+            timeouts.header.min(timeouts.idle)
+        } else {
+            timeouts.idle
+        };
+        [
+            (self.begun, timeouts.header, Some(Cause::Header)),
+            (self.write, timeouts.write_stall, Some(Cause::Write)),
+            (self.quiet, patience, None),
+        ]
+        .into_iter()
+        .filter_map(|(since, limit, cause)| Some((since?.checked_add(limit)?, cause)))
+        .min_by_key(|(due, _)| *due)
+        .unwrap_or_else(|| (timer_now() + timeouts.idle, None))
+    }
+
+    /// Whether the client sends more frames that bring nothing than any client needs.
+    fn abused(&mut self, frames: &mut Frames) -> bool {
+        if frames.chores() <= MOST_CHORES {
+            return false;
+        }
+        let now = timer_now();
+        let fast = self
+            .chores_since
+            .is_none_or(|since| now < since + CHORES_WITHIN);
+        self.chores_since = Some(now);
+        frames.forget_chores();
+        fast
+    }
+}
+
+fn keep(since: &mut Option<Instant>, waiting: bool, progress: bool) {
+    if !waiting {
+        *since = None;
+    } else if since.is_none() || progress {
+        *since = Some(timer_now());
+    }
+}

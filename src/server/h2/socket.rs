@@ -1,0 +1,125 @@
+//! The socket of an HTTP/2 client: its frames are counted on their way in, and whether it takes ours is noted.
+//!
+//! Keeps true: setting flags is all that it does besides.
+//! Must not know: deadlines, streams.
+
+use std::cell::{Cell, RefCell};
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::frames::Frames;
+use crate::io::transport::Transport;
+
+/// How sending goes.
+#[derive(Debug, Default)]
+pub(crate) struct Sending {
+    sent: Cell<bool>,
+    blocked: Cell<bool>,
+}
+
+impl Sending {
+    /// Whether anything was written since the last call.
+    pub(crate) fn take_sent(&self) -> bool {
+        self.sent.take()
+    }
+
+    /// Whether the transport takes no more for now.
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.blocked.get()
+    }
+
+    fn wrote(&self, poll: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        self.blocked.set(poll.is_pending());
+        if let Poll::Ready(Ok(_)) = &poll {
+            self.sent.set(true);
+        }
+        poll
+    }
+}
+
+/// The socket.
+#[derive(Debug)]
+pub(crate) struct Framed {
+    transport: Transport,
+    ahead: Bytes,
+    frames: Rc<RefCell<Frames>>,
+    sending: Rc<Sending>,
+}
+
+impl Framed {
+    /// Reading gives `ahead` first.
+    pub(crate) fn new(
+        transport: Transport,
+        ahead: Bytes,
+        frames: Rc<RefCell<Frames>>,
+        sending: Rc<Sending>,
+    ) -> Self {
+        Self {
+            transport,
+            ahead,
+            frames,
+            sending,
+        }
+    }
+}
+
+impl AsyncRead for Framed {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buffer.filled().len();
+        if this.ahead.is_empty() {
+            ready!(Pin::new(&mut this.transport).poll_read(context, buffer))?;
+        } else {
+            let length = this.ahead.len().min(buffer.remaining());
+            buffer.put_slice(&this.ahead[..length]);
+            this.ahead.advance(length);
+        }
+        let mut frames = this.frames.borrow_mut();
+        frames.push(buffer.filled_mut().get_mut(before..).unwrap_or_default());
+        if frames.broken() {
+            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Framed {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let poll = Pin::new(&mut self.transport).poll_write(context, bytes);
+        self.sending.wrote(poll)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let poll = Pin::new(&mut self.transport).poll_write_vectored(context, slices);
+        self.sending.wrote(poll)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.transport.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.transport).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.transport).poll_shutdown(context)
+    }
+}

@@ -1,0 +1,76 @@
+//! Closing a connection whose client may still be sending.
+//!
+//! Must not know: why it is closed.
+
+use std::future::poll_fn;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, ReadBuf};
+
+use crate::io::deadline::Deadline;
+use crate::io::transport::Transport;
+use crate::terms::clock::timer_now;
+
+/// What is read and thrown away after an answer that left input unread, so that closing doesn't reset the answer away.
+const LINGER_BYTES: usize = 256 * 1024;
+/// How long that goes on.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Closes our side in order, as far as the client takes it. Only TLS has something to say there.
+pub(super) async fn close(mut transport: Transport) {
+    if !transport.is_tls() {
+        return;
+    }
+    let mut deadline = Deadline::default();
+    let due = timer_now() + LINGER;
+    poll_fn(|context| {
+        if deadline.poll_until(due, context).is_ready() {
+            return Poll::Ready(());
+        }
+        // An error means that the client has gone.
+        transport.poll_close_write(context).map(|_| ())
+    })
+    .await;
+}
+
+/// Closes our side, and reads for a moment what the client is still sending: closing at once would reset the connection
+/// and could destroy the answer before the client has read it.
+pub(super) async fn linger_then_close(mut transport: Transport) {
+    let mut deadline = Deadline::default();
+    let due = timer_now() + LINGER;
+    let mut left = LINGER_BYTES;
+    let mut closed = false;
+    poll_fn(|context| {
+        loop {
+            if deadline.poll_until(due, context).is_ready() {
+                return Poll::Ready(());
+            }
+            if !closed {
+                match transport.poll_close_write(context) {
+                    // Reading goes on: the client may not take our last words before it has said its own.
+                    Poll::Pending => {}
+                    Poll::Ready(Ok(())) => closed = true,
+                    Poll::Ready(Err(_)) => return Poll::Ready(()),
+                }
+            }
+            // On the stack: at a stop thousands of connections linger at once.
+            let mut chunk = [const { MaybeUninit::uninit() }; 4096];
+            let mut buffer = ReadBuf::uninit(&mut chunk);
+            match Pin::new(&mut transport).poll_read(context, &mut buffer) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(_)) => return Poll::Ready(()),
+                Poll::Ready(Ok(())) => {
+                    let length = buffer.filled().len();
+                    if length == 0 || length >= left {
+                        return Poll::Ready(());
+                    }
+                    left -= length;
+                }
+            }
+        }
+    })
+    .await;
+}

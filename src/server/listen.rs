@@ -1,0 +1,405 @@
+//! Binding the public listeners, and accepting from them for ever.
+//!
+//! Keeps true: an accept loop ends at a stop and at nothing else; what waits in the queue of a listener that is closed
+//! was accepted first.
+//! Must not know: workers, HTTP.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::watch;
+
+use super::permits::{Permit, Permits};
+use super::stop::Stage;
+use crate::config::model::Listen;
+use crate::io::transport::Transport;
+
+/// Connections that the kernel completes ahead of us; it caps this at `net.core.somaxconn` (4096 since Linux 5.4).
+const BACKLOG: i32 = 4096;
+
+/// Dead peers of silent streams and tunnels are found after this and four probes: about four minutes in all.
+const KEEP_ALIVE: Duration = Duration::from_mins(2);
+const KEEP_ALIVE_PROBE: Duration = Duration::from_secs(30);
+const KEEP_ALIVE_PROBES: u32 = 4;
+
+/// Without descriptors or memory `accept` fails at once, over and over: wait for connections to end.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Anybody on this machine may connect, as to a TCP port; the directory's mode says who else.
+const SOCKET_MODE: u32 = 0o666;
+
+/// A listening socket that somebody else opened for us.
+#[derive(Debug)]
+pub enum Inherited {
+    /// A TCP socket.
+    Tcp(std::net::TcpListener),
+    /// A unix stream socket.
+    Unix(std::os::unix::net::UnixListener),
+}
+
+/// Where a listener can be reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// With the port that the kernel chose, should 0 have been asked for.
+    Tcp(SocketAddr),
+    /// The socket's path; empty for an unnamed inherited one.
+    Unix(PathBuf),
+}
+
+/// A listener that could not be bound.
+#[derive(Debug, thiserror::Error)]
+#[error("can't listen on {listen}: {source}")]
+pub struct BindError {
+    /// Which.
+    pub listen: Listen,
+    /// Why.
+    pub source: io::Error,
+}
+
+/// Bound listeners, ready to be handed to workers.
+#[derive(Debug)]
+pub struct Listeners {
+    /// For each worker, its own socket of each TCP listener, with the listener's position.
+    pub(super) own: Vec<Vec<(usize, Acceptor)>>,
+    /// Sockets that exist once, with the listener's position.
+    pub(super) shared: Vec<(usize, Acceptor)>,
+    addresses: Vec<Address>,
+}
+
+impl Listeners {
+    /// Binds everything, or nothing. Inherited sockets are taken by name; several may bear the same.
+    pub fn bind(
+        listen: &[Listen],
+        workers: usize,
+        inherited: Vec<(String, Inherited)>,
+    ) -> Result<Self, BindError> {
+        let mut listeners = Self {
+            own: (0..workers).map(|_| Vec::new()).collect(),
+            shared: Vec::new(),
+            addresses: Vec::new(),
+        };
+        let mut inherited = inherited;
+        for (position, listen) in listen.iter().enumerate() {
+            let bound = match listen {
+                Listen::Tcp(address) => listeners.bind_tcp(position, *address),
+                Listen::Unix(path) => listeners.bind_unix(position, path),
+                Listen::Systemd(name) => {
+                    let (matching, others): (Vec<_>, Vec<_>) =
+                        inherited.into_iter().partition(|(given, _)| given == name);
+                    inherited = others;
+                    if matching.is_empty() {
+                        Err(missing(&inherited))
+                    } else {
+                        listeners.inherit(position, matching)
+                    }
+                }
+            };
+            bound.map_err(|source| BindError {
+                listen: listen.clone(),
+                source,
+            })?;
+        }
+        Ok(listeners)
+    }
+
+    /// Where the listeners can be reached, in the order of `server.listen`.
+    pub fn addresses(&self) -> &[Address] {
+        &self.addresses
+    }
+
+    fn bind_tcp(&mut self, position: usize, address: SocketAddr) -> io::Result<()> {
+        let mut address = address;
+        for own in &mut self.own {
+            let listener: std::net::TcpListener = open_tcp(address)?.into();
+            // Port 0: the first worker's port is everybody's.
+            address = listener.local_addr()?;
+            own.push((position, Acceptor::tcp(listener, true)));
+        }
+        self.addresses.push(Address::Tcp(address));
+        Ok(())
+    }
+
+    fn bind_unix(&mut self, position: usize, path: &Path) -> io::Result<()> {
+        remove_stale(path)?;
+        let listener = std::os::unix::net::UnixListener::bind(path)?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(SOCKET_MODE))?;
+        let inode = std::fs::metadata(path)?.ino();
+        let own = Some((path.to_owned(), inode));
+        self.shared.push((position, Acceptor::unix(listener, own)));
+        self.addresses.push(Address::Unix(path.to_owned()));
+        Ok(())
+    }
+
+    fn inherit(&mut self, position: usize, sockets: Vec<(String, Inherited)>) -> io::Result<()> {
+        for (_, socket) in sockets {
+            match socket {
+                Inherited::Tcp(listener) => {
+                    tune(&listener)?;
+                    self.addresses.push(Address::Tcp(listener.local_addr()?));
+                    self.shared.push((position, Acceptor::tcp(listener, false)));
+                }
+                Inherited::Unix(listener) => {
+                    let path = listener.local_addr()?.as_pathname().map(Path::to_owned);
+                    self.addresses.push(Address::Unix(path.unwrap_or_default()));
+                    self.shared.push((position, Acceptor::unix(listener, None)));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What to do where a socket that the configuration names didn't come with the others. A socket unit that failed stays
+/// so until it is started again, and a service that runs already gets no socket.
+fn missing(others: &[(String, Inherited)]) -> io::Error {
+    let passed: Vec<&str> = others.iter().map(|(name, _)| name.as_str()).collect();
+    let message = if passed.is_empty() {
+        "systemd passed no socket. With renewd.socket: `systemctl enable renewd.socket`, then `systemctl restart renewd`, \
+         which starts the socket too. Without it: put an address into server.listen"
+            .to_owned()
+    } else {
+        format!(
+            "systemd passed no socket of that name, but `{}`: make FileDescriptorName= of the socket unit and the name in \
+             server.listen the same, then `systemctl daemon-reload` and `systemctl restart renewd`",
+            passed.join("`, `")
+        )
+    };
+    io::Error::new(io::ErrorKind::NotFound, message)
+}
+
+fn open_tcp(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    // Connections of the daemon before us may still be closing.
+    socket.set_reuse_address(true)?;
+    // One queue per worker, and the kernel spreads connections over them.
+    socket.set_reuse_port(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    tune(&socket)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket)
+}
+
+/// Set on the listener, for its connections inherit these on Linux: no system call for each of them.
+fn tune(socket: &impl AsFd) -> io::Result<()> {
+    let socket = SockRef::from(socket);
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(
+        &TcpKeepalive::new()
+            .with_time(KEEP_ALIVE)
+            .with_interval(KEEP_ALIVE_PROBE)
+            .with_retries(KEEP_ALIVE_PROBES),
+    )
+}
+
+/// Removes a socket that a daemon left behind; one that somebody listens on stays, and binding fails.
+fn remove_stale(path: &Path) -> io::Result<()> {
+    match std::os::unix::net::UnixStream::connect(path) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            std::fs::remove_file(path)
+        }
+        // Nothing there, or nothing to be removed by us: binding says what is wrong.
+        _ => Ok(()),
+    }
+}
+
+/// A listening socket, not yet bound to a runtime.
+#[derive(Debug)]
+pub(super) struct Acceptor {
+    socket: Inherited,
+    /// Closed at a stop, so that its queue must be emptied first; an inherited one lives on in its owner.
+    ours: bool,
+    /// The path to remove at a stop, if it is still this inode.
+    path: Option<(PathBuf, u64)>,
+}
+
+/// A connection that was accepted.
+#[derive(Debug)]
+pub(super) enum Accepted {
+    /// On the runtime that accepted it.
+    Bound(Transport, Option<SocketAddr>),
+    Tcp(std::net::TcpStream, SocketAddr),
+    Unix(std::os::unix::net::UnixStream),
+}
+
+impl Accepted {
+    /// The peer's address; `None` on a unix socket.
+    fn peer(&self) -> Option<IpAddr> {
+        match self {
+            Self::Bound(_, peer) => peer.map(|peer| peer.ip()),
+            Self::Tcp(_, peer) => Some(peer.ip()),
+            Self::Unix(_) => None,
+        }
+    }
+
+    /// Takes it off the runtime that accepted it, so that another can serve it.
+    pub(super) fn unbound(self) -> io::Result<Self> {
+        match self {
+            Self::Bound(Transport::Tcp(stream), Some(peer)) => {
+                Ok(Self::Tcp(stream.into_std()?, peer))
+            }
+            Self::Bound(Transport::Unix(stream), _) => Ok(Self::Unix(stream.into_std()?)),
+            accepted => Ok(accepted),
+        }
+    }
+
+    /// Binds it to the calling runtime, unless that accepted it.
+    pub(super) fn into_transport(self) -> io::Result<(Transport, Option<SocketAddr>)> {
+        match self {
+            Self::Bound(transport, peer) => Ok((transport, peer)),
+            Self::Tcp(stream, peer) => {
+                stream.set_nonblocking(true)?;
+                let stream = TcpStream::from_std(stream)?;
+                Ok((Transport::Tcp(stream), Some(peer)))
+            }
+            Self::Unix(stream) => {
+                stream.set_nonblocking(true)?;
+                Ok((Transport::Unix(UnixStream::from_std(stream)?), None))
+            }
+        }
+    }
+}
+
+impl Acceptor {
+    fn tcp(listener: std::net::TcpListener, ours: bool) -> Self {
+        Self {
+            socket: Inherited::Tcp(listener),
+            ours,
+            path: None,
+        }
+    }
+
+    fn unix(listener: std::os::unix::net::UnixListener, path: Option<(PathBuf, u64)>) -> Self {
+        Self {
+            socket: Inherited::Unix(listener),
+            ours: path.is_some(),
+            path,
+        }
+    }
+
+    /// Accepts until `stage` says stop; `deliver` gets each connection with its permit, `failed` learns of failures.
+    pub(super) async fn run(
+        self,
+        permits: &Arc<Permits>,
+        mut stage: watch::Receiver<Stage>,
+        mut deliver: impl FnMut(Accepted, Permit),
+        failed: impl Fn(),
+    ) -> io::Result<()> {
+        let listening = Listening::new(self.socket)?;
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                // An error means that whoever could say stop is gone.
+                _ = stage.wait_for(|stage| *stage != Stage::Serving) => break,
+                accepted = listening.accept() => accepted,
+            };
+            match accepted {
+                Ok(accepted) => {
+                    let peer = accepted.peer();
+                    let permit = tokio::select! {
+                        biased;
+                        permit = permits.acquire(peer) => permit,
+                        _ = stage.wait_for(|stage| *stage != Stage::Serving) => permits.exceed(peer),
+                    };
+                    deliver(accepted, permit);
+                }
+                Err(error) => {
+                    failed();
+                    if !concerns_one_connection(&error) {
+                        tokio::time::sleep(PAUSE).await;
+                    }
+                }
+            }
+        }
+        if self.ours {
+            let socket = listening.into_std()?;
+            while let Ok(accepted) = accept_now(&socket) {
+                let permit = permits.exceed(accepted.peer());
+                deliver(accepted, permit);
+            }
+        }
+        if let Some((path, inode)) = self.path
+            && std::fs::metadata(&path).is_ok_and(|metadata| metadata.ino() == inode)
+        {
+            std::fs::remove_file(&path)?;
+        }
+        Ok(())
+    }
+}
+
+/// A listening socket on a runtime.
+enum Listening {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Listening {
+    fn new(socket: Inherited) -> io::Result<Self> {
+        match socket {
+            Inherited::Tcp(listener) => {
+                listener.set_nonblocking(true)?;
+                TcpListener::from_std(listener).map(Self::Tcp)
+            }
+            Inherited::Unix(listener) => {
+                listener.set_nonblocking(true)?;
+                UnixListener::from_std(listener).map(Self::Unix)
+            }
+        }
+    }
+
+    async fn accept(&self) -> io::Result<Accepted> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, peer) = listener.accept().await?;
+                Ok(Accepted::Bound(Transport::Tcp(stream), Some(peer)))
+            }
+            Self::Unix(listener) => {
+                let (stream, _) = listener.accept().await?;
+                Ok(Accepted::Bound(Transport::Unix(stream), None))
+            }
+        }
+    }
+
+    fn into_std(self) -> io::Result<Inherited> {
+        match self {
+            Self::Tcp(listener) => listener.into_std().map(Inherited::Tcp),
+            Self::Unix(listener) => listener.into_std().map(Inherited::Unix),
+        }
+    }
+}
+
+fn accept_now(socket: &Inherited) -> io::Result<Accepted> {
+    match socket {
+        Inherited::Tcp(listener) => {
+            let (stream, peer) = listener.accept()?;
+            Ok(Accepted::Tcp(stream, peer))
+        }
+        Inherited::Unix(listener) => {
+            let (stream, _) = listener.accept()?;
+            Ok(Accepted::Unix(stream))
+        }
+    }
+}
+
+/// The peer left between its handshake and `accept(2)`; the next one is fine.
+fn concerns_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted
+    )
+}

@@ -1,0 +1,87 @@
+//! Sockets towards clients: listen, accept, serve one connection, drain.
+//!
+//! | file | what |
+//! |---|---|
+//! | [`listen`] | binding, and accepting for ever |
+//! | [`worker`] | one thread per core with its own runtime, listeners and connections |
+//! | `open` | from a socket to a protocol: TLS handshake, ALPN, HTTP/2's preface |
+//! | `h1` | HTTP/1.1: one connection, its requests one after the other, its sleep |
+//! | `h2` | HTTP/2: one connection and its streams |
+//! | [`permits`], `seats` | how many connections are open; which of them makes room for another |
+//! | `response` | what a connection knows of a response and the service can't |
+//! | `stall`, `linger`, `stop` | what a connection waits for; closing while the client sends; the stages of stopping |
+//! | [`service`] | one request: route, answer, finish exactly once |
+//!
+//! Must not know: what a request means.
+
+pub mod h1;
+pub mod h2;
+mod linger;
+pub mod listen;
+mod open;
+pub mod permits;
+mod response;
+mod seats;
+pub mod service;
+pub mod stall;
+pub mod stop;
+pub mod worker;
+
+/// Told what happens on the public port; called from every worker, so it must not block or allocate.
+pub trait Observer: Send + Sync + 'static {
+    /// Something happened on the listener at this position in `server.listen`.
+    fn observe(&self, listener: usize, event: Event);
+}
+
+/// What happens to connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Event {
+    /// A connection was accepted.
+    Opened,
+    /// A connection is over.
+    Closed,
+    /// `accept(2)` failed.
+    AcceptFailed,
+    /// A request was refused before anybody saw it.
+    ParseFailed(ParseError),
+    /// A TLS handshake failed for a fault of either side; a peer that just left is no event.
+    HandshakeFailed,
+    /// A TLS handshake took too long.
+    HandshakeTimedOut,
+    /// A deadline cut the connection, or the stream of one.
+    TimedOut(stall::Cause),
+    /// A quiet connection gave its memory back until it is spoken to again.
+    Slept,
+    /// An upgrade succeeded.
+    TunnelOpened,
+    /// A tunnel is over.
+    TunnelClosed,
+}
+
+/// Why a request was refused by the parser; `kind` of `renewd_http_parse_errors_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ParseError {
+    /// Answered 431 or 414: the header section or the target is too long.
+    TooLarge,
+    /// An HTTP/2 preface on an HTTP/1.1 listener.
+    Http2,
+    /// HTTP/2 used to make work: floods of resets, or of frames that bring nothing.
+    Abuse,
+    /// Answered 400: anything else that isn't HTTP/1.
+    Malformed,
+}
+
+impl ParseError {
+    /// Every kind, in order of declaration.
+    pub const ALL: [Self; 4] = [Self::TooLarge, Self::Http2, Self::Abuse, Self::Malformed];
+
+    /// The label's value.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::TooLarge => "too_large",
+            Self::Http2 => "http2",
+            Self::Abuse => "abuse",
+            Self::Malformed => "malformed",
+        }
+    }
+}

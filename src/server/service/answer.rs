@@ -1,0 +1,28 @@
+//! A backend's response, made fit to travel on.
+//!
+//! Must not know: what is in its body.
+
+use http::Response;
+
+use crate::exchange::response_body::Body;
+use crate::http::hop::{self, X_REQUEST_ID};
+use crate::terms::context::RequestId;
+
+/// Leaves what is for the client, and adds our `x-request-id`; see [`hop::response_headers`]. Of lines, only those that
+/// travel were written.
+pub fn finish(response: &mut Response<Body>, id: &RequestId, switched: bool) {
+    if let Some(lines) = response.body_mut().lines_mut() {
+        lines.push(X_REQUEST_ID.as_str().as_bytes(), id.value().as_bytes());
+        return;
+    }
+    let headers = std::mem::take(response.headers_mut());
+    *response.headers_mut() = hop::response_headers(headers, id.header(), switched);
+}
+
+/// The same response with all its fields in its map, to be looked at.
+pub fn mapped(mut response: Response<Body>) -> Response<Body> {
+    if let Some(lines) = response.body_mut().lines_mut().take() {
+        *response.headers_mut() = lines.into_map();
+    }
+    response
+}

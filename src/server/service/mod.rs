@@ -1,0 +1,455 @@
+//! One request on the public port: context → sanity → route → answer or forward → finished exactly once.
+//!
+//! Keeps true: the snapshot is taken once a request; an owned path is never forwarded while enforcing, whatever its
+//! spelling; every request is counted once, when its response is over, however it ended.
+//! Must not know: how connections are kept, how a token is decided.
+
+mod answer;
+mod date;
+mod ownership;
+mod refusals;
+mod tally;
+
+use std::cell::Cell;
+use std::future::pending;
+use std::net::{IpAddr, Ipv4Addr};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::header::DATE;
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
+use rustls::ServerConfig;
+
+use crate::config::model::{BelowOwned, DecisionMode, Limits, Timeouts};
+use crate::decision;
+use crate::exchange::respond;
+use crate::exchange::response_body::{Body, RequestBody};
+use crate::exchange::{Answer, Connection};
+use crate::forward::{self, Forwarder};
+use crate::http::forwarded::{self, Claims, Origin, Peer};
+use crate::http::hop::{self, RequestChanges, X_REQUEST_ID};
+use crate::http::readings::Readings;
+use crate::http::target::{Match, Route};
+use crate::http::{cors, sanity};
+use crate::io::descriptors::Claimant;
+use crate::reissue::{self, Plan};
+use crate::snapshot::{Shared, Snapshot};
+use crate::telemetry::labels::{Endpoint, Handler};
+use crate::telemetry::metrics::ListenerMetrics;
+use crate::telemetry::traffic_labels::{ParseErrorKind, UpstreamOutcome};
+use crate::terms::context::{RequestContext, RequestId};
+use crate::terms::proxy_error::Kind;
+use date::DateField;
+use refusals::{closing, failed, not_found, parse_error_kind, refused};
+use tally::Tally;
+
+/// Serves the requests of one worker.
+pub struct Service {
+    shared: Arc<Shared>,
+    forwarder: Forwarder,
+    listeners: Vec<Arc<ListenerMetrics>>,
+    /// Request ids are this worker's random half and a count: unique without a system call a request.
+    id_prefix: u64,
+    id_count: Cell<u64>,
+    date: DateField,
+}
+
+impl Service {
+    /// `listeners` in the order of `server.listen`; `seed` is random, another for each worker.
+    pub fn new(
+        shared: Arc<Shared>,
+        forwarder: Forwarder,
+        listeners: Vec<Arc<ListenerMetrics>>,
+        seed: [u64; 2],
+    ) -> Self {
+        let [id_prefix, id_count] = seed;
+        Self {
+            shared,
+            forwarder,
+            listeners,
+            id_prefix,
+            id_count: Cell::new(id_count),
+            date: DateField::default(),
+        }
+    }
+}
+
+impl Answer for Service {
+    fn timeouts(&self) -> Timeouts {
+        self.shared.current.load().config.server.timeouts.clone()
+    }
+
+    fn limits(&self) -> Limits {
+        self.shared.current.load().config.server.limits.clone()
+    }
+
+    fn tls(&self, listener: usize) -> Option<Arc<ServerConfig>> {
+        let snapshot = self.shared.current.load();
+        let identity = snapshot.config.server.tls_for(listener)?;
+        Some(Arc::clone(identity.config()))
+    }
+
+    fn h2c(&self) -> bool {
+        self.shared.current.load().config.server.h2c
+    }
+
+    fn refuse(&self, status: StatusCode) -> Response<Body> {
+        let id = self.next_id();
+        tracing::debug!(request_id = id.as_str(), %status, "not a request");
+        self.dated(&id, refusals::unparsed(status))
+    }
+
+    async fn answer(
+        self: Rc<Self>,
+        connection: Connection,
+        request: Box<Request<RequestBody>>,
+    ) -> Response<Body> {
+        let snapshot = self.shared.current.load_full();
+        let host = sanity::effective_host(request.uri(), request.headers());
+        let peer = Peer {
+            address: connection.peer.map(|peer| peer.ip()),
+            tls: connection.tls,
+        };
+        let trusted = &snapshot.config.server.trusted_proxies;
+        let origin = forwarded::resolve(peer, trusted, request.headers(), host.as_ref());
+        if origin.claims == (Claims::Dropped { private_peer: true }) {
+            self.claims_dropped(connection);
+        }
+        let context = RequestContext {
+            id: self.request_id(peer.is_trusted(trusted), &request),
+            started: self.shared.clock.elapsed(),
+            peer: peer.address,
+            client_ip: origin.client_ip,
+        };
+        let tally = Tally::new(&self.shared, &snapshot.config.log, &context, &request);
+        let asked = Asked {
+            snapshot: &snapshot,
+            context: &context,
+            origin: &origin,
+            claimant: Claimant {
+                address: origin.telling_address(trusted),
+                connection: connection.number,
+            },
+            host,
+            browser_origin: snapshot
+                .config
+                .cors
+                .as_ref()
+                .and_then(|_| cors::origin(request.headers())),
+        };
+        let (handler, response) = self.route(asked, request).await;
+        tally.attach(handler, response)
+    }
+}
+
+/// One request's surroundings, taken once.
+struct Asked<'a> {
+    snapshot: &'a Snapshot,
+    context: &'a RequestContext,
+    origin: &'a Origin,
+    /// Whose turn it is where sockets to the backend are short.
+    claimant: Claimant,
+    host: Option<HeaderValue>,
+    /// The `Origin` header; read only where `[cors]` asks for it.
+    browser_origin: Option<HeaderValue>,
+}
+
+/// What the client gets of a forwarded request, and what the backend itself said.
+struct Forwarded {
+    response: Response<Body>,
+    /// The status of the backend's answer; `None` where it gave none and the response stands in for it.
+    backend: Option<StatusCode>,
+}
+
+impl Forwarded {
+    fn in_place(response: Response<Body>) -> Self {
+        Self {
+            response,
+            backend: None,
+        }
+    }
+}
+
+// === impl Service ===
+
+impl Service {
+    async fn route(
+        &self,
+        asked: Asked<'_>,
+        mut request: Box<Request<RequestBody>>,
+    ) -> (Handler, Response<Body>) {
+        if let Some(response) = self.refuse_malformed(&asked, &request) {
+            return (Handler::Reject, self.ours(&asked, response));
+        }
+        let config = &asked.snapshot.config;
+        let target = request.uri();
+        if config.server.health_path.as_deref() == Some(target.path())
+            && (target.authority().is_none() || request.version() == Version::HTTP_2)
+        {
+            let response = self.health(asked.snapshot);
+            return (Handler::Health, self.signed(asked.context, response));
+        }
+        let readings = Readings::of(target.path());
+        let client = asked.context.client_ip;
+        let routes = &config.routes;
+        let overridden = || routes.method_override.applies(target, request.headers());
+        let mut rules = routes.block.iter();
+        if rules.any(|rule| rule.refuses(request.method(), &readings, client, overridden)) {
+            return (Handler::Reject, self.ours(&asked, not_found()));
+        }
+        let enforcing = config.decision.is_enforcing();
+        let (found, noted) = ownership::of(asked.snapshot, &request, &readings);
+        drop(readings); // a hostile target's are large, and what follows waits
+        if let Some(noted) = noted {
+            request.extensions_mut().insert(noted);
+        }
+        let kept = enforcing && found.is_kept(routes.below == BelowOwned::Refuse);
+        // What is forwarded all the same must not become a POST behind us.
+        let refused = kept
+            && !routes
+                .method_override
+                .leaves_preflight(request.method(), request.uri());
+        match found {
+            Match::Served(route)
+                if *request.method() == Method::POST
+                    && (config.decision.mode != DecisionMode::Off
+                        || decision::may_drain(asked.snapshot)) =>
+            {
+                let endpoint = match route {
+                    Route::Token => Endpoint::Token,
+                    Route::Refresh => Endpoint::Refresh,
+                };
+                // Boxed, for it is large, and most requests are forwarded.
+                Box::pin(self.serve_token(asked, endpoint, *request)).await
+            }
+            Match::Served(_) if refused => {
+                let response = respond::method_not_allowed("POST, OPTIONS");
+                (Handler::Live, self.ours(&asked, response))
+            }
+            Match::Guarded if kept => (Handler::Live, self.ours(&asked, not_found())),
+            Match::Below { .. } if refused => (Handler::Live, self.ours(&asked, not_found())),
+            _ => {
+                let forwarded = self.forward(&asked, request, kept).await;
+                (Handler::Forward, forwarded.response)
+            }
+        }
+    }
+
+    async fn serve_token(
+        &self,
+        asked: Asked<'_>,
+        endpoint: Endpoint,
+        request: Request<RequestBody>,
+    ) -> (Handler, Response<Body>) {
+        match decision::answer(
+            &self.shared,
+            asked.snapshot,
+            asked.context,
+            endpoint,
+            request,
+        )
+        .await
+        {
+            decision::Answer::Ours(response) => (Handler::Live, self.ours(&asked, response)),
+            decision::Answer::Backends { request, outcome } => {
+                let forwarded = self.forward(&asked, Box::new(request), false).await;
+                if let Some(outcome) = outcome {
+                    let metrics = &self.shared.metrics;
+                    metrics.shadow_decision(outcome, forwarded.backend);
+                }
+                (Handler::Forward, forwarded.response)
+            }
+            decision::Answer::ClientGone => {
+                let response = respond::failure(
+                    StatusCode::BAD_REQUEST,
+                    "invalid_request",
+                    "The body is incomplete",
+                );
+                (Handler::Live, self.ours(&asked, closing(response)))
+            }
+        }
+    }
+
+    async fn forward(
+        &self,
+        asked: &Asked<'_>,
+        mut request: Box<Request<RequestBody>>,
+        keeps_method: bool,
+    ) -> Forwarded {
+        if *request.method() == Method::OPTIONS && !hop::may_go_on(request.headers_mut()) {
+            // Asked of whoever is this far away: of us.
+            return Forwarded::in_place(self.ours(asked, respond::no_content()));
+        }
+        let began = self.shared.clock.elapsed();
+        let plan = self.plan(asked, &mut request);
+        let Snapshot {
+            config, backends, ..
+        } = asked.snapshot;
+        let host = asked.host.clone();
+        let host = host.unwrap_or_else(|| config.upstream.host());
+        let exchange = Rc::clone(request.body().exchange());
+        let (method, headers) = (request.method(), request.headers());
+        let changes = RequestChanges {
+            host: &host,
+            origin: asked.origin,
+            request_id: asked.context.id.value(),
+            upgrade: hop::is_websocket_upgrade(method, request.version(), headers),
+            chunked: request.body().is_unannounced(headers),
+            keeps_method,
+        };
+        let sending = self.forwarder.forward(
+            &config.upstream,
+            backends,
+            request,
+            &changes,
+            asked.claimant,
+        );
+        let forward::Forwarded { server, result } = sending.await;
+        let backends = asked.snapshot.backends.all();
+        if let Some(backend) = server.and_then(|server| backends.get(server)) {
+            let outcome = match &result {
+                Ok(response) => UpstreamOutcome::of(response.status()),
+                Err(error) => UpstreamOutcome::from(error.kind),
+            };
+            let elapsed = self.shared.clock.elapsed().saturating_sub(began);
+            backend.metrics.request(outcome, elapsed);
+        }
+        match result {
+            Ok(mut response) => {
+                let status = response.status();
+                let switched = status == StatusCode::SWITCHING_PROTOCOLS;
+                answer::finish(&mut response, &asked.context.id, switched);
+                let backend = Some(status);
+                let response = match plan {
+                    Some(plan) => plan.response(answer::mapped(response)),
+                    None => Ok(response),
+                };
+                match response {
+                    Ok(response) => Forwarded { response, backend },
+                    Err(error) => Forwarded {
+                        response: self.ours(asked, failed(asked.context, &error)),
+                        backend,
+                    },
+                }
+            }
+            Err(error) if error.kind == Kind::ClientGone && exchange.client_closed() => {
+                // As without us: whoever stops listening to clients that have stopped talking says nothing.
+                exchange.mark_unanswered();
+                pending().await
+            }
+            Err(error) => Forwarded::in_place(self.ours(asked, failed(asked.context, &error))),
+        }
+    }
+
+    /// What is done with the answer, where a rule means it.
+    fn plan(&self, asked: &Asked<'_>, request: &mut Request<RequestBody>) -> Option<Box<Plan>> {
+        let enforced = |subject: Option<&str>| decision::is_enforced(asked.snapshot, subject);
+        let Asked {
+            snapshot, context, ..
+        } = asked;
+        reissue::plan(&self.shared, snapshot, context, request, enforced)
+    }
+
+    fn refuse_malformed(
+        &self,
+        asked: &Asked<'_>,
+        request: &Request<RequestBody>,
+    ) -> Option<Response<Body>> {
+        let target = request.uri();
+        let length = target
+            .path_and_query()
+            .map_or(0, |path| path.as_str().len());
+        if length > asked.snapshot.config.server.limits.target_bytes {
+            self.shared
+                .metrics
+                .parse_error(ParseErrorKind::TargetTooLong);
+            let message = "The request target is too long";
+            return Some(respond::failure(
+                StatusCode::URI_TOO_LONG,
+                "invalid_request",
+                message,
+            ));
+        }
+        let refusal = sanity::check(
+            request.method(),
+            target,
+            request.version(),
+            request.headers(),
+        )
+        .err()?;
+        self.shared.metrics.parse_error(parse_error_kind(refusal));
+        let response = refused(refusal);
+        Some(if refusal.closes() {
+            closing(response)
+        } else {
+            response
+        })
+    }
+
+    /// What the backend didn't answer but might have: with the headers that browsers want for another site's page.
+    fn ours(&self, asked: &Asked<'_>, response: Response<Body>) -> Response<Body> {
+        let mut response = self.signed(asked.context, response);
+        if let Some(policy) = &asked.snapshot.config.cors {
+            policy.apply(asked.browser_origin.as_ref(), response.headers_mut());
+        }
+        response
+    }
+
+    /// An answer of ours carries the request's id, so that a report leads to the log line, and the time, as an origin
+    /// server's must (RFC 9110 §6.6.1).
+    fn signed(&self, context: &RequestContext, response: Response<Body>) -> Response<Body> {
+        self.dated(&context.id, response)
+    }
+
+    fn dated(&self, id: &RequestId, mut response: Response<Body>) -> Response<Body> {
+        let headers = response.headers_mut();
+        headers.insert(X_REQUEST_ID, id.header());
+        headers.insert(DATE, self.date.now(&self.shared.clock));
+        response
+    }
+
+    /// `server.health_path`: the bare readiness, for load balancers that reach only the public port.
+    fn health(&self, snapshot: &Snapshot) -> Response<Body> {
+        if self.shared.readiness.is_ready() && snapshot.backends.reachable() {
+            respond::json(StatusCode::OK, r#"{"status":"ready"}"#)
+        } else {
+            respond::json(StatusCode::SERVICE_UNAVAILABLE, r#"{"status":"not ready"}"#)
+        }
+    }
+
+    fn request_id(&self, trusted: bool, request: &Request<RequestBody>) -> RequestId {
+        let given = if trusted {
+            request.headers().get(X_REQUEST_ID)
+        } else {
+            None
+        };
+        given
+            .and_then(RequestId::from_peer)
+            .unwrap_or_else(|| self.next_id())
+    }
+
+    fn next_id(&self) -> RequestId {
+        let count = self.id_count.get().wrapping_add(1);
+        self.id_count.set(count);
+        RequestId::from_bits(self.id_prefix, count)
+    }
+
+    /// Of private peers alone: what some client on the internet claims is nobody's missing configuration.
+    fn claims_dropped(&self, connection: Connection) {
+        if let Some(listener) = self.listeners.get(connection.listener) {
+            listener.forwarded_headers_dropped();
+        }
+        if self.shared.untrusted_proxy_seen.set(()).is_ok() {
+            // A unix socket's peer has no address to list: it is trusted as soon as any is.
+            let loopback = IpAddr::from(Ipv4Addr::LOCALHOST);
+            let peer = connection
+                .peer
+                .map_or(loopback, |peer| peer.ip().to_canonical());
+            tracing::warn!(
+                %peer,
+                "a private address sends X-Forwarded-* headers, which are dropped: if it is your load balancer, add \
+                 trusted_proxies = [\"{peer}\"] to [server], or all its users count as one address"
+            );
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! What a client is told when there is no answer of the backend's to pass on.
+//!
+//! Keeps true: statuses and codes are the contract's; the cause goes into the log, not into the answer.
+
+use http::header::CONNECTION;
+use http::{HeaderValue, Response, StatusCode};
+
+use crate::exchange::respond;
+use crate::exchange::response_body::Body;
+use crate::http::sanity;
+use crate::telemetry::traffic_labels::ParseErrorKind;
+use crate::terms::context::RequestContext;
+use crate::terms::proxy_error::{Kind, ProxyError};
+
+/// With `Connection: close`.
+pub fn closing(mut response: Response<Body>) -> Response<Body> {
+    response
+        .headers_mut()
+        .insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+/// A request that isn't acceptable HTTP.
+pub fn refused(refusal: sanity::Refusal) -> Response<Body> {
+    respond::failure(refusal.status(), "invalid_request", refusal.message())
+}
+
+/// What such a request counts as.
+pub fn parse_error_kind(refusal: sanity::Refusal) -> ParseErrorKind {
+    match refusal {
+        sanity::Refusal::Method => ParseErrorKind::Method,
+        sanity::Refusal::Target => ParseErrorKind::Malformed,
+        sanity::Refusal::HostMissing
+        | sanity::Refusal::HostDuplicate
+        | sanity::Refusal::HostInvalid => ParseErrorKind::Host,
+        sanity::Refusal::TransferEncoding | sanity::Refusal::LengthAndEncoding => {
+            ParseErrorKind::TransferEncoding
+        }
+    }
+}
+
+/// Bytes that are no request; the parser says only how they were refused.
+pub fn unparsed(status: StatusCode) -> Response<Body> {
+    let message = match status {
+        StatusCode::URI_TOO_LONG => "The request target is too long",
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => "The header section is too large",
+        _ => "The request is malformed",
+    };
+    respond::failure(status, "invalid_request", message)
+}
+
+/// As the current app answers an unknown route.
+pub fn not_found() -> Response<Body> {
+    respond::failure(StatusCode::NOT_FOUND, "not_found", "Route not found")
+}
+
+/// No backend took the request.
+fn unreachable() -> Response<Body> {
+    respond::failure(
+        StatusCode::BAD_GATEWAY,
+        "upstream_unreachable",
+        "The backend can't be reached",
+    )
+}
+
+/// What became of a request that could not be forwarded, and a log line for the operator.
+pub fn failed(context: &RequestContext, error: &ProxyError) -> Response<Body> {
+    let id = context.id.as_str();
+    match error.kind {
+        Kind::ConnectFailed | Kind::ConnectionLost => {
+            tracing::warn!(request_id = id, %error, "502");
+            unreachable()
+        }
+        Kind::BadResponse => {
+            tracing::warn!(request_id = id, %error, "502");
+            let message = "The backend's answer can't be passed on";
+            respond::failure(StatusCode::BAD_GATEWAY, "upstream_invalid", message)
+        }
+        Kind::ResponseTimeout => {
+            tracing::warn!(request_id = id, %error, "504");
+            let message = "The backend did not answer in time";
+            respond::failure(StatusCode::GATEWAY_TIMEOUT, "upstream_timeout", message)
+        }
+        Kind::BadRequest | Kind::ClientGone => {
+            tracing::debug!(request_id = id, %error, "400");
+            let message = "The request could not be passed on";
+            closing(respond::failure(
+                StatusCode::BAD_REQUEST,
+                "invalid_request",
+                message,
+            ))
+        }
+        Kind::Overloaded => {
+            tracing::debug!(request_id = id, %error, "503");
+            respond::overloaded()
+        }
+    }
+}

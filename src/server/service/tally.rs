@@ -1,0 +1,110 @@
+//! What one request adds to metrics and access log: exactly once, when its response is over or the request is dropped.
+//!
+//! Keeps true: holds metric handles and the clock, never the snapshot (a thousand reloads would pin a thousand).
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Method, Request, Response, StatusCode, Uri};
+
+use crate::config::model::Log;
+use crate::exchange::response_body::{Body, Ending, RequestBody};
+use crate::snapshot::Shared;
+use crate::telemetry::access_log::{self, Ended};
+use crate::telemetry::labels::Handler;
+use crate::terms::context::{RequestContext, RequestId};
+
+/// Counts on [`Tally::attach`]'s body, or on drop where there never was a response.
+pub struct Tally(Option<Record>);
+
+struct Record {
+    shared: Arc<Shared>,
+    started: Duration,
+    method: Method,
+    handler: Handler,
+    status: Option<StatusCode>,
+    /// Boxed, for the log is mostly off, and a record is moved a few times.
+    access: Option<Box<Access>>,
+}
+
+struct Access {
+    id: RequestId,
+    client: Option<IpAddr>,
+    target: Uri,
+}
+
+impl Tally {
+    /// Begins with the request.
+    pub fn new(
+        shared: &Arc<Shared>,
+        log: &Log,
+        context: &RequestContext,
+        request: &Request<RequestBody>,
+    ) -> Self {
+        Self(Some(Record {
+            shared: Arc::clone(shared),
+            started: context.started,
+            method: request.method().clone(),
+            handler: Handler::Forward,
+            status: None,
+            access: log.access.then(|| {
+                Box::new(Access {
+                    id: context.id.clone(),
+                    client: context.client_ip,
+                    target: request.uri().clone(),
+                })
+            }),
+        }))
+    }
+
+    /// Hands over to the response's body: it counts when it is over.
+    pub fn attach(mut self, handler: Handler, mut response: Response<Body>) -> Response<Body> {
+        let Some(mut record) = self.0.take() else {
+            return response;
+        };
+        record.handler = handler;
+        record.status = Some(response.status());
+        let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        response.body_mut().on_finish(Box::new(move |finished| {
+            let ended = match finished.ending {
+                Ending::Complete if switched => Ended::Tunnel,
+                Ending::Complete => Ended::Complete,
+                Ending::Abandoned => Ended::ClientGone,
+                Ending::Broken => Ended::UpstreamBroke,
+            };
+            record.finish(finished.bytes, ended);
+        }));
+        response
+    }
+}
+
+impl Drop for Tally {
+    fn drop(&mut self) {
+        if let Some(record) = self.0.take() {
+            record.finish(0, Ended::ClientGone);
+        }
+    }
+}
+
+impl Record {
+    fn finish(self, bytes: u64, ended: Ended) {
+        let elapsed = self.shared.clock.elapsed().saturating_sub(self.started);
+        self.shared
+            .metrics
+            .http_request(self.handler, &self.method, self.status, elapsed);
+        if let Some(access) = &self.access {
+            access_log::record(&access_log::Entry {
+                request_id: &access.id,
+                client: access.client,
+                method: &self.method,
+                target: &access.target.to_string(),
+                status: self.status,
+                bytes,
+                duration: elapsed,
+                handler: self.handler,
+                ended,
+            });
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! What a connection waits for, and for how long.
+//!
+//! Keeps true: the clock is asked when a wait begins, never per byte.
+//! Must not know: sockets, HTTP beyond "a request is in flight"; what happens when a deadline has passed.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::config::model::Timeouts;
+
+/// A connection without a request goes to sleep after this. Long enough that the next request of a page load finds it
+/// awake (waking costs an allocation or two), short enough that memory follows the load.
+pub const QUIET: Duration = Duration::from_millis(500);
+
+/// Which deadline passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// A header section was begun and not finished.
+    Header,
+    /// A request's body brought no byte.
+    Body,
+    /// The client took no byte of a response.
+    Write,
+    /// The client closed its sending side and the response made no progress since.
+    HalfClosed,
+    /// No request for [`QUIET`]: not a fault, the connection goes to sleep.
+    Quiet,
+}
+
+/// What a connection waits for after a poll, and what has happened since the last.
+#[derive(Clone, Copy, Debug, Default)]
+#[allow(clippy::struct_excessive_bools)] // independent of each other, each with a wait of its own
+pub struct Standing {
+    /// Requests seen so far.
+    pub requests: u64,
+    /// No request is in flight and everything is written.
+    pub idle: bool,
+    /// And some of the next one's head has come.
+    pub begun: bool,
+    /// Somebody waits for more of a request's body.
+    pub awaited: bool,
+    /// Some of it came.
+    pub received: bool,
+    /// The client takes no more for now.
+    pub write_blocked: bool,
+    /// It took something.
+    pub sent: bool,
+    /// It has closed its sending side, and is being answered.
+    pub half_closed: bool,
+}
+
+/// When each wait of one connection began.
+#[derive(Debug, Default)]
+pub struct Waits {
+    requests: u64,
+    header: Option<Instant>,
+    body: Option<Instant>,
+    write: Option<Instant>,
+    half_closed: Option<Instant>,
+    quiet: Option<Instant>,
+}
+
+impl Waits {
+    /// Notes after a poll which waits have begun, gone on or ended.
+    pub fn note(&mut self, standing: Standing, now: impl Fn() -> Instant) {
+        if self.requests != standing.requests {
+            // What is waited for now is another request's head.
+            self.requests = standing.requests;
+            self.header = None;
+            self.quiet = None;
+        }
+        let Standing {
+            idle,
+            begun,
+            received,
+            sent,
+            ..
+        } = standing;
+        keep(&mut self.write, standing.write_blocked, sent, &now);
+        keep(&mut self.header, begun, false, &now);
+        keep(&mut self.quiet, idle && !begun, false, &now);
+        keep(&mut self.body, standing.awaited, received, &now);
+        keep(&mut self.half_closed, standing.half_closed, sent, &now);
+    }
+
+    /// The deadline that comes first.
+    pub fn next(&self, timeouts: &Timeouts) -> Option<(Instant, Cause)> {
+        [
+            (self.header, timeouts.header, Cause::Header),
+            (self.body, timeouts.body_stall, Cause::Body),
+            (self.write, timeouts.write_stall, Cause::Write),
+            (self.half_closed, timeouts.write_stall, Cause::HalfClosed),
+            (self.quiet, QUIET.min(timeouts.idle), Cause::Quiet),
+        ]
+        .into_iter()
+        .filter_map(|(since, limit, cause)| Some((since?.checked_add(limit)?, cause)))
+        .min_by_key(|(due, _)| *due)
+    }
+}
+
+/// Starts, restarts or ends one wait.
+fn keep(since: &mut Option<Instant>, waiting: bool, progress: bool, now: &impl Fn() -> Instant) {
+    if !waiting {
+        *since = None;
+    } else if since.is_none() || progress {
+        *since = Some(now());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::terms::clock::timer_now;
+
+    const TIMEOUTS: Timeouts = Timeouts {
+        header: Duration::from_secs(10),
+        idle: Duration::from_secs(75),
+        body_stall: Duration::from_secs(30),
+        write_stall: Duration::from_mins(1),
+        tunnel_idle: Duration::from_hours(1),
+        tls_handshake: Duration::from_secs(10),
+    };
+
+    const IDLE: Standing = Standing {
+        requests: 0,
+        idle: true,
+        begun: false,
+        awaited: false,
+        received: false,
+        write_blocked: false,
+        sent: false,
+        half_closed: false,
+    };
+
+    const BEGUN: Standing = Standing {
+        begun: true,
+        ..IDLE
+    };
+
+    const ANSWERING: Standing = Standing {
+        requests: 1,
+        idle: false,
+        ..IDLE
+    };
+
+    /// The deadline that comes first, in milliseconds from the start.
+    type Next = Option<(u128, Cause)>;
+
+    /// What comes next after each standing, in seconds from the start.
+    fn assert_waits(table: &[(u64, Standing, Next)]) {
+        let start = timer_now();
+        let mut waits = Waits::default();
+        for (seconds, standing, expected) in table {
+            waits.note(*standing, || start + Duration::from_secs(*seconds));
+            let next = waits.next(&TIMEOUTS);
+            let next = next.map(|(due, cause)| ((due - start).as_millis(), cause));
+            assert_eq!(next, *expected, "{standing:?}");
+        }
+    }
+
+    #[test]
+    fn each_state_of_a_connection_has_its_deadline() {
+        let awaited = Standing {
+            awaited: true,
+            ..ANSWERING
+        };
+        let received = Standing {
+            received: true,
+            ..awaited
+        };
+        let blocked = Standing {
+            write_blocked: true,
+            ..ANSWERING
+        };
+        let sent = Standing {
+            sent: true,
+            ..blocked
+        };
+        let half_closed = Standing {
+            half_closed: true,
+            ..ANSWERING
+        };
+        let over = Standing {
+            requests: 1,
+            ..IDLE
+        };
+        assert_waits(&[
+            (0, IDLE, Some((500, Cause::Quiet))),
+            (1, BEGUN, Some((11_000, Cause::Header))),
+            (5, BEGUN, Some((11_000, Cause::Header))),
+            (6, awaited, Some((36_000, Cause::Body))),
+            (7, awaited, Some((36_000, Cause::Body))),
+            (8, received, Some((38_000, Cause::Body))),
+            // A complete request is being answered: nothing is waited for.
+            (9, ANSWERING, None),
+            (10, blocked, Some((70_000, Cause::Write))),
+            (20, sent, Some((80_000, Cause::Write))),
+            (21, half_closed, Some((81_000, Cause::HalfClosed))),
+            (22, over, Some((22_500, Cause::Quiet))),
+        ]);
+    }
+
+    #[test]
+    fn the_time_of_a_head_begins_when_the_request_before_it_is_over() {
+        let next = Standing {
+            requests: 1,
+            ..BEGUN
+        };
+        assert_waits(&[
+            (0, BEGUN, Some((10_000, Cause::Header))),
+            // All of one and some of the next came at once.
+            (5, next, Some((15_000, Cause::Header))),
+        ]);
+    }
+}

@@ -1,0 +1,354 @@
+//! One thread per core, each with its own runtime, listeners and connections.
+//!
+//! Keeps true: a connection lives and dies on the worker that got it; workers share nothing but the count of
+//! connections and the stage of a stop.
+//! Must not know: what a request means, when a stop's stages come.
+
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::sync_channel;
+use std::thread::JoinHandle;
+
+use tokio::runtime::{Builder, Handle, LocalOptions, LocalRuntime};
+use tokio::sync::{mpsc, watch};
+use tokio::task::spawn_local;
+
+use super::h1::connection::serve;
+use super::listen::{Accepted, Acceptor, Listeners};
+use super::permits::{Permit, Permits, Running};
+use super::stop::{Stage, Stop};
+use super::{Event, Observer};
+use crate::exchange::{Answer, Connection};
+
+/// The running workers; dropping them ends everything at once.
+#[derive(Debug)]
+pub struct Workers {
+    stage: watch::Sender<Stage>,
+    permits: Arc<Permits>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// A connection on its way from a shared listener to a worker.
+struct Handoff {
+    accepted: Accepted,
+    listener: usize,
+    permit: Permit,
+}
+
+/// A worker as shared listeners see it.
+#[derive(Clone)]
+struct Destination {
+    handoffs: mpsc::UnboundedSender<Handoff>,
+    load: Arc<AtomicUsize>,
+}
+
+/// What every worker has in common.
+#[derive(Clone)]
+struct Common {
+    stage: watch::Receiver<Stage>,
+    permits: Arc<Permits>,
+    observer: Arc<dyn Observer>,
+    /// Connections so far.
+    numbers: Arc<AtomicU64>,
+}
+
+impl Workers {
+    /// Starts one worker for each that `listeners` were bound for. `make_service` is called on each worker's thread,
+    /// with its number. Listeners that exist once are accepted from on `control`.
+    pub fn start<S: Answer>(
+        listeners: Listeners,
+        max_connections: usize,
+        control: &Handle,
+        observer: Arc<dyn Observer>,
+        make_service: impl Fn(usize) -> Rc<S> + Send + Sync + 'static,
+    ) -> io::Result<Self> {
+        let (stage, receiver) = watch::channel(Stage::Serving);
+        let permits = Permits::new(max_connections);
+        let common = Common {
+            stage: receiver,
+            permits: permits.clone(),
+            observer,
+            numbers: Arc::default(),
+        };
+        let make_service = Arc::new(make_service);
+        let mut threads = Vec::new();
+        let mut destinations = Vec::new();
+        for (index, own) in listeners.own.into_iter().enumerate() {
+            let (handoffs, receiver) = mpsc::unbounded_channel();
+            let load = Arc::new(AtomicUsize::new(0));
+            destinations.push(Destination {
+                handoffs,
+                load: load.clone(),
+            });
+            // Counted here, so that a stop before the threads have started waits for them.
+            let own = own
+                .into_iter()
+                .map(|(listener, acceptor)| (listener, acceptor, permits.acceptor()))
+                .collect();
+            let common = common.clone();
+            let make_service = make_service.clone();
+            let (built, building) = sync_channel(1);
+            let thread = std::thread::Builder::new()
+                .name(format!("worker-{index}"))
+                .spawn(move || match runtime() {
+                    Ok(runtime) => {
+                        // Whoever started us waits for this.
+                        let _ = built.send(Ok(()));
+                        run(&runtime, own, receiver, load, common, || {
+                            make_service(index)
+                        });
+                    }
+                    Err(error) => {
+                        let _ = built.send(Err(error));
+                    }
+                })?;
+            threads.push(thread);
+            building.recv().map_err(io::Error::other)??;
+        }
+        for (listener, acceptor) in listeners.shared {
+            control.spawn(share(
+                listener,
+                (acceptor, permits.acceptor()),
+                destinations.clone(),
+                common.clone(),
+            ));
+        }
+        Ok(Self {
+            stage,
+            permits,
+            threads,
+        })
+    }
+
+    /// Open client connections, sleeping ones and tunnels included.
+    pub fn connections(&self) -> usize {
+        self.permits.used()
+    }
+
+    /// Changes `server.max_connections` for connections to come.
+    pub fn set_max_connections(&self, limit: usize) {
+        self.permits.set_limit(limit);
+    }
+
+    /// Stops accepting, closes idle connections, lets requests finish.
+    pub fn begin_drain(&self) {
+        self.advance(Stage::Draining);
+    }
+
+    /// Ends tunnels and event streams, which would not end by themselves.
+    pub fn end_tunnels(&self) {
+        self.advance(Stage::EndingTunnels);
+    }
+
+    /// Ready when every connection has ended after [`Workers::begin_drain`].
+    pub async fn drained(&self) {
+        self.permits.empty().await;
+    }
+
+    /// Cuts what is left and waits for the threads, which takes no longer than dropping their connections.
+    pub fn stop(mut self) {
+        self.advance(Stage::Aborting);
+        for thread in self.threads.drain(..) {
+            // A worker that panicked has nothing left to cut.
+            let _ = thread.join();
+        }
+    }
+
+    fn advance(&self, stage: Stage) {
+        self.stage.send_if_modified(|current| {
+            let forward = stage > *current;
+            if forward {
+                *current = stage;
+            }
+            forward
+        });
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        self.advance(Stage::Aborting);
+    }
+}
+
+/// A worker's runtime, to be made on its thread. Local from the start: tasks in a `LocalSet` within another runtime are
+/// queued twice, which costs a tenth of a forwarded request.
+fn runtime() -> io::Result<LocalRuntime> {
+    Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default())
+}
+
+/// A worker's thread.
+fn run<S: Answer>(
+    runtime: &LocalRuntime,
+    own: Vec<(usize, Acceptor, Running)>,
+    mut handoffs: mpsc::UnboundedReceiver<Handoff>,
+    load: Arc<AtomicUsize>,
+    common: Common,
+    make_service: impl FnOnce() -> Rc<S>,
+) {
+    runtime.block_on(async move {
+        let worker = Rc::new(Worker {
+            service: make_service(),
+            stop: Rc::default(),
+            load,
+            common,
+        });
+        for (listener, acceptor, running) in own {
+            spawn_local(worker.clone().accept(listener, acceptor, running));
+        }
+        let receiving = worker.clone();
+        spawn_local(async move {
+            while let Some(handoff) = handoffs.recv().await {
+                receiving.open(handoff);
+            }
+        });
+        let mut stage = worker.common.stage.clone();
+        loop {
+            let current = *stage.borrow_and_update();
+            worker.stop.advance(current);
+            if current == Stage::Aborting || stage.changed().await.is_err() {
+                return;
+            }
+        }
+    });
+    // Dropping the runtime drops every task that is left, and with it every socket.
+}
+
+struct Worker<S> {
+    service: Rc<S>,
+    stop: Rc<Stop>,
+    load: Arc<AtomicUsize>,
+    common: Common,
+}
+
+impl<S: Answer> Worker<S> {
+    async fn accept(self: Rc<Self>, listener: usize, acceptor: Acceptor, _running: Running) {
+        let Common {
+            stage,
+            permits,
+            observer,
+            ..
+        } = self.common.clone();
+        let deliver = |accepted, permit| {
+            self.open(Handoff {
+                accepted,
+                listener,
+                permit,
+            });
+        };
+        let failed = || observer.observe(listener, Event::AcceptFailed);
+        if acceptor
+            .run(&permits, stage, deliver, failed)
+            .await
+            .is_err()
+        {
+            failed();
+        }
+    }
+
+    fn open(&self, handoff: Handoff) {
+        let Handoff {
+            accepted,
+            listener,
+            permit,
+        } = handoff;
+        let observer = self.common.observer.clone();
+        let Ok((transport, peer)) = accepted.into_transport() else {
+            // The runtime couldn't take the socket; it is closed.
+            observer.observe(listener, Event::AcceptFailed);
+            return;
+        };
+        let connection = Connection {
+            number: self.common.numbers.fetch_add(1, Ordering::Relaxed),
+            peer,
+            listener,
+            tls: false,
+        };
+        let open = Open::new(self.load.clone(), observer.clone(), listener, permit);
+        let (service, stop) = (self.service.clone(), self.stop.clone());
+        spawn_local(serve(transport, connection, service, stop, observer, open));
+    }
+}
+
+/// Accepts from a listener that exists once, and gives each connection to the worker with the fewest.
+async fn share(
+    listener: usize,
+    (acceptor, _running): (Acceptor, Running),
+    destinations: Vec<Destination>,
+    common: Common,
+) {
+    let Common {
+        stage,
+        permits,
+        observer,
+        ..
+    } = common;
+    let failed = || observer.observe(listener, Event::AcceptFailed);
+    let deliver = |accepted: Accepted, permit| {
+        let Ok(accepted) = accepted.unbound() else {
+            failed();
+            return;
+        };
+        let idlest = destinations
+            .iter()
+            .min_by_key(|destination| destination.load.load(Ordering::Relaxed));
+        if let Some(destination) = idlest {
+            // Fails only when that worker is gone, and everything with it.
+            let _ = destination.handoffs.send(Handoff {
+                accepted,
+                listener,
+                permit,
+            });
+        }
+    };
+    if acceptor
+        .run(&permits, stage, deliver, failed)
+        .await
+        .is_err()
+    {
+        failed();
+    }
+}
+
+/// Counts a connection while it is open.
+struct Open {
+    load: Arc<AtomicUsize>,
+    observer: Arc<dyn Observer>,
+    listener: usize,
+    permit: Permit,
+}
+
+impl Open {
+    fn new(
+        load: Arc<AtomicUsize>,
+        observer: Arc<dyn Observer>,
+        listener: usize,
+        permit: Permit,
+    ) -> Self {
+        load.fetch_add(1, Ordering::Relaxed);
+        observer.observe(listener, Event::Opened);
+        Self {
+            load,
+            observer,
+            listener,
+            permit,
+        }
+    }
+}
+
+impl AsRef<Permit> for Open {
+    fn as_ref(&self) -> &Permit {
+        &self.permit
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.load.fetch_sub(1, Ordering::Relaxed);
+        self.observer.observe(self.listener, Event::Closed);
+    }
+}

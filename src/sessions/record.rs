@@ -1,0 +1,439 @@
+//! What is written down of sessions and logins, as bytes, and back. Pure.
+//!
+//! Keeps true: the binary before this one reads all that is written here, and takes from it what it knows; this one reads
+//! what the next one writes in the same manner: kinds, marks and trailing bytes that it doesn't know are no damage.
+//! What it knows is read as it was written or refused, not guessed at.
+
+use std::num::NonZeroU64;
+
+use super::{Grounds, Identity, Kept, User};
+use crate::logins::remembered::{Login, RefusedLogin};
+use crate::terms::role::Role;
+
+/// What is written down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// A session is as it says.
+    Session(Kept),
+    /// A session was taken away before it expired.
+    Forgotten(Identity),
+    /// A login or a subject was refused, or is no longer.
+    Refused(RefusedLogin),
+    /// Something that a later binary knows.
+    Unknown,
+}
+
+/// Writes records, and reads them again in the order they were written in.
+#[derive(Debug)]
+pub struct Records {
+    /// Tells hashes of the key in use from those of another: [`crate::logins::remembered::Logins::key_name`].
+    key: u32,
+    /// What the next record is to have, if it is the one that this was written for.
+    addition: Option<Addition>,
+}
+
+/// What a session's own record has no room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Addition {
+    /// CRC-32 of the session's record.
+    of: u32,
+    lacks: Grounds,
+    login: Option<Login>,
+}
+
+const SESSION: u8 = 1;
+const FORGOTTEN: u8 = 2;
+const UID: u8 = 0;
+const ACCOUNT: u8 = 1;
+const REFUSED: u8 = 1;
+const ENDED: u8 = 2;
+/// A source has said no since the last grant; which one stands in the addition.
+const DENIED: u8 = 4;
+
+/// What came later than the format rides in records that the first binary takes for the striking out of a session that
+/// nobody has: without channel and subject, of an account that begins so. Then a letter for what it is, and hexadecimal
+/// digits.
+const RIDER: char = '\0';
+const ADDITION: char = 'g';
+const REFUSAL: char = 'r';
+
+impl Records {
+    /// With hashes of the key of this name; those of another key mean nothing.
+    pub fn new(key: u32) -> Self {
+        Self {
+            key,
+            addition: None,
+        }
+    }
+
+    /// A record's bytes, in as many pieces as are to be written after one another: numbers little-endian, texts after
+    /// their lengths. None for a text above 65 535 bytes, and for what isn't known.
+    pub fn encode(&self, record: &Record) -> Vec<Vec<u8>> {
+        let pieces = match record {
+            Record::Session(kept) => session(kept).map(|bytes| {
+                let plain = !kept.is_denied() && kept.login.is_none();
+                let addition = (!plain).then(|| self.addition(kept, &bytes));
+                addition.into_iter().flatten().chain([bytes]).collect()
+            }),
+            Record::Forgotten(identity) => forgotten(identity).map(|bytes| vec![bytes]),
+            Record::Refused(RefusedLogin { login, until }) => {
+                let Login(login) = login;
+                let digits = format!("{:08x}{login:016x}{until:08x}", self.key);
+                rider(REFUSAL, &digits).map(|bytes| vec![bytes])
+            }
+            Record::Unknown => None,
+        };
+        pieces.unwrap_or_default()
+    }
+
+    fn addition(&self, kept: &Kept, session: &[u8]) -> Option<Vec<u8>> {
+        let of = crc32fast::hash(session);
+        let login = kept.login.map_or(0, |Login(login)| login.get());
+        let lacks = kept.lacks.bits();
+        rider(
+            ADDITION,
+            &format!("{of:08x}{:08x}{login:016x}{lacks:02x}", self.key),
+        )
+    }
+
+    /// The record that these bytes are; `None` where they are none.
+    pub fn decode(&mut self, bytes: &[u8]) -> Option<Record> {
+        let addition = self.addition.take();
+        let mut rest = Rest(bytes);
+        match rest.byte()? {
+            SESSION => {
+                let role = *Role::ALL.get(usize::from(rest.byte()?))?;
+                let marks = rest.byte()?;
+                let first_issued = rest.number()?;
+                let expires = [rest.number()?, rest.number()?];
+                let refreshes = u16::from_le_bytes(rest.take()?);
+                let identity = rest.identity()?;
+                let addition = addition.filter(|addition| addition.of == crc32fast::hash(bytes));
+                let lacks = match addition {
+                    Some(addition) => addition.lacks,
+                    // Any of them: whoever wrote it knew one mark for all.
+                    None if marks & DENIED != 0 => Grounds::ALL,
+                    None => Grounds::NONE,
+                };
+                Some(Record::Session(Kept {
+                    role,
+                    first_issued,
+                    expires,
+                    refreshes,
+                    refused: marks & REFUSED != 0,
+                    ended: marks & ENDED != 0,
+                    lacks,
+                    login: addition.and_then(|addition| addition.login),
+                    account_refused: false,
+                    identity,
+                }))
+            }
+            FORGOTTEN => {
+                let identity = rest.identity()?;
+                let nobodys = identity.channel.is_empty() && identity.subject.is_empty();
+                match &identity.user {
+                    User::Account(text) if nobodys && text.starts_with(RIDER) => self.ridden(text),
+                    _ => Some(Record::Forgotten(identity)),
+                }
+            }
+            _ => Some(Record::Unknown),
+        }
+    }
+
+    /// What rides in such a record.
+    fn ridden(&mut self, text: &str) -> Option<Record> {
+        let mut characters = text.chars();
+        let (_rider, kind) = (characters.next()?, characters.next()?);
+        let mut digits = Digits(characters.as_str());
+        match kind {
+            ADDITION => {
+                let of = digits.number(8)?;
+                let same_key = digits.number(8)? == u64::from(self.key);
+                let login = NonZeroU64::new(digits.number(16)?).map(Login);
+                let lacks = u8::try_from(digits.number(2)?).ok()?;
+                self.addition = Some(Addition {
+                    of: u32::try_from(of).ok()?,
+                    lacks: Grounds::from_bits(lacks),
+                    login: login.filter(|_| same_key),
+                });
+                Some(Record::Unknown)
+            }
+            REFUSAL => {
+                let same_key = digits.number(8)? == u64::from(self.key);
+                let login = Login(NonZeroU64::new(digits.number(16)?)?);
+                let until = u32::try_from(digits.number(8)?).ok()?;
+                Some(if same_key {
+                    Record::Refused(RefusedLogin { login, until })
+                } else {
+                    Record::Unknown
+                })
+            }
+            _ => Some(Record::Unknown),
+        }
+    }
+}
+
+fn session(kept: &Kept) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(128);
+    bytes.push(SESSION);
+    bytes.push(u8::try_from(kept.role.index()).ok()?);
+    let refused = if kept.refused { REFUSED } else { 0 };
+    let ended = if kept.ended { ENDED } else { 0 };
+    let denied = if kept.is_denied() { DENIED } else { 0 };
+    bytes.push(refused | ended | denied);
+    for time in [kept.first_issued, kept.expires[0], kept.expires[1]] {
+        bytes.extend_from_slice(&time.to_le_bytes());
+    }
+    bytes.extend_from_slice(&kept.refreshes.to_le_bytes());
+    identity(&kept.identity, &mut bytes)?;
+    Some(bytes)
+}
+
+fn forgotten(of: &Identity) -> Option<Vec<u8>> {
+    let mut bytes = vec![FORGOTTEN];
+    identity(of, &mut bytes)?;
+    Some(bytes)
+}
+
+fn rider(kind: char, digits: &str) -> Option<Vec<u8>> {
+    forgotten(&Identity {
+        channel: String::new(),
+        subject: String::new(),
+        user: User::Account(format!("{RIDER}{kind}{digits}").into()),
+    })
+}
+
+fn identity(identity: &Identity, bytes: &mut Vec<u8>) -> Option<()> {
+    text(&identity.channel, bytes)?;
+    text(&identity.subject, bytes)?;
+    match &identity.user {
+        User::Uid(uid) => {
+            bytes.push(UID);
+            bytes.extend_from_slice(&uid.to_le_bytes());
+        }
+        User::Account(account) => {
+            bytes.push(ACCOUNT);
+            text(account, bytes)?;
+        }
+    }
+    Some(())
+}
+
+fn text(text: &str, into: &mut Vec<u8>) -> Option<()> {
+    let length = u16::try_from(text.len()).ok()?;
+    into.extend_from_slice(&length.to_le_bytes());
+    into.extend_from_slice(text.as_bytes());
+    Some(())
+}
+
+/// What is not read yet.
+struct Rest<'a>(&'a [u8]);
+
+impl Rest<'_> {
+    fn take<const LENGTH: usize>(&mut self) -> Option<[u8; LENGTH]> {
+        let (taken, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(*taken)
+    }
+
+    fn byte(&mut self) -> Option<u8> {
+        self.take().map(|[byte]| byte)
+    }
+
+    fn number(&mut self) -> Option<u32> {
+        self.take().map(u32::from_le_bytes)
+    }
+
+    fn text(&mut self) -> Option<String> {
+        let length = usize::from(u16::from_le_bytes(self.take()?));
+        let (text, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        String::from_utf8(text.to_vec()).ok()
+    }
+
+    fn identity(&mut self) -> Option<Identity> {
+        let (channel, subject) = (self.text()?, self.text()?);
+        let user = match self.byte()? {
+            UID => User::Uid(self.number()?),
+            ACCOUNT => User::Account(self.text()?.into_boxed_str()),
+            _ => return None,
+        };
+        Some(Identity {
+            channel,
+            subject,
+            user,
+        })
+    }
+}
+
+/// Hexadecimal digits that are not read yet.
+struct Digits<'a>(&'a str);
+
+impl Digits<'_> {
+    fn number(&mut self, digits: usize) -> Option<u64> {
+        let (number, rest) = self.0.split_at_checked(digits)?;
+        self.0 = rest;
+        u64::from_str_radix(number, 16).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn identities() -> impl Strategy<Value = Identity> {
+        let users = prop_oneof![
+            any::<u32>().prop_map(User::Uid),
+            ".{1,40}".prop_map(|account| User::Account(account.into())),
+        ];
+        (".{0,64}", ".{1,300}", users).prop_map(|(channel, subject, user)| Identity {
+            channel,
+            subject,
+            user,
+        })
+    }
+
+    fn logins() -> impl Strategy<Value = Login> {
+        (1..=u64::MAX).prop_map(|hash| Login(NonZeroU64::new(hash).unwrap()))
+    }
+
+    fn records() -> impl Strategy<Value = Record> {
+        let numbers = any::<(bool, [bool; 2], u32, [u32; 2], u16)>();
+        let resting = (0..8_u8, prop::option::of(logins()));
+        prop_oneof![
+            identities().prop_map(Record::Forgotten),
+            (logins(), any::<u32>())
+                .prop_map(|(login, until)| Record::Refused(RefusedLogin { login, until })),
+            (identities(), numbers, resting).prop_map(|(identity, numbers, (lacks, login))| {
+                let (publisher, [refused, ended], first_issued, expires, refreshes) = numbers;
+                Record::Session(Kept {
+                    identity,
+                    role: if publisher {
+                        Role::Publisher
+                    } else {
+                        Role::Subscriber
+                    },
+                    first_issued,
+                    expires,
+                    refreshes,
+                    refused,
+                    ended,
+                    lacks: Grounds::from_bits(lacks),
+                    login,
+                    account_refused: false,
+                })
+            }),
+        ]
+    }
+
+    const KEY: u32 = 0x1234_5678;
+
+    fn decoded(pieces: &[Vec<u8>], key: u32) -> Vec<Option<Record>> {
+        let mut records = Records::new(key);
+        pieces.iter().map(|bytes| records.decode(bytes)).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_as_it_was_and_nothing_shorter_is(record in records()) {
+            let pieces = Records::new(KEY).encode(&record);
+            let read = decoded(&pieces, KEY);
+            prop_assert_eq!(read.last(), Some(&Some(record)));
+            let last = pieces.last().unwrap();
+            // A record with fewer digits may be one that a later binary wrote.
+            for length in 0..last.len() {
+                let read = Records::new(KEY).decode(&last[..length]);
+                prop_assert!(matches!(read, None | Some(Record::Unknown)), "{:?}", read);
+            }
+        }
+
+        #[test]
+        fn what_a_later_binary_adds_is_passed_over(record in records(), more in prop::collection::vec(any::<u8>(), 1..20), kind in 3..=255_u8) {
+            let pieces = Records::new(KEY).encode(&record);
+            let mut longer = pieces.clone();
+            longer.last_mut().unwrap().extend(&more);
+            let read = decoded(&longer, KEY).pop().flatten();
+            // An addition is of the very bytes that it was written for.
+            let plain = decoded(&longer[longer.len() - 1..], KEY).pop().flatten();
+            prop_assert!(read.is_some());
+            prop_assert_eq!(read, plain);
+            let unknown = [&[kind][..], &more].concat();
+            prop_assert_eq!(Records::new(KEY).decode(&unknown), Some(Record::Unknown));
+            if let Record::Session(kept) = record {
+                let mut marked = pieces.last().unwrap().clone();
+                marked[2] |= 0xf8;
+                let Some(Record::Session(read)) = Records::new(KEY).decode(&marked) else {
+                    panic!("no session");
+                };
+                prop_assert_eq!(read.identity, kept.identity);
+            }
+        }
+
+        #[test]
+        fn hashes_of_another_key_are_none(record in records()) {
+            let pieces = Records::new(KEY).encode(&record);
+            let read = decoded(&pieces, KEY + 1).pop().flatten();
+            let expected = match record {
+                Record::Session(kept) => Record::Session(Kept { login: None, ..kept }),
+                Record::Refused(_) => Record::Unknown,
+                other => other,
+            };
+            prop_assert_eq!(read, Some(expected));
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 1..3)) {
+            decoded(&pieces, KEY);
+        }
+    }
+
+    #[test]
+    fn an_addition_is_for_the_record_behind_it_alone() {
+        let kept = |subject: &str, login| Kept {
+            identity: Identity {
+                channel: "show".to_owned(),
+                subject: subject.to_owned(),
+                user: User::Uid(7),
+            },
+            role: Role::Publisher,
+            first_issued: 100,
+            expires: [200, 0],
+            refreshes: 0,
+            refused: false,
+            ended: false,
+            lacks: Grounds::NONE,
+            login,
+            account_refused: false,
+        };
+        let login = NonZeroU64::new(77).map(Login);
+        let records = Records::new(KEY);
+        let of_ann = records.encode(&Record::Session(kept("ann", login)));
+        let of_bob = records.encode(&Record::Session(kept("bob", None)));
+        assert_eq!((of_ann.len(), of_bob.len()), (2, 1));
+        // The record that it was written for is lost to damage, or stands elsewhere.
+        let read = decoded(
+            &[of_ann[0].clone(), of_bob[0].clone(), of_ann[1].clone()],
+            KEY,
+        );
+        let expected = [
+            Record::Unknown,
+            Record::Session(kept("bob", None)),
+            Record::Session(kept("ann", None)),
+        ];
+        assert_eq!(read, expected.map(Some));
+    }
+
+    #[test]
+    fn a_text_too_long_to_be_written_down_is_not() {
+        let identity = |length: usize| Identity {
+            channel: "show".to_owned(),
+            subject: "x".repeat(length),
+            user: User::Uid(7),
+        };
+        let written = |length| Records::new(KEY).encode(&Record::Forgotten(identity(length)));
+        assert_eq!(written(65_535).len(), 1);
+        assert!(written(65_536).is_empty());
+    }
+}

@@ -1,0 +1,56 @@
+//! What a renewal may rest on while a source gives no answer: its yes at the last grant, unless it has said no since.
+//!
+//! Must not know: which source is silent, and for how long.
+
+use super::session::Session;
+use super::{Ground, Resting, Sessions, seconds};
+use crate::terms::role::Role;
+
+impl Sessions {
+    /// The role, as [`Self::held`] has it, that this source has said yes to and hasn't said no to since: what a renewal may
+    /// rest on while it gives no answer.
+    pub fn stands(
+        &self,
+        channel: &str,
+        subject: &str,
+        role: Option<Role>,
+        (ground, who): (Ground, Resting),
+        now: u64,
+    ) -> Option<Role> {
+        let stands = |session: &Session| session.stands(ground, who);
+        self.holding(channel, subject, role, now, stands)
+    }
+
+    /// Whether this source said no to what the subject holds in this role, and has said nothing else since.
+    pub fn is_refused(
+        &self,
+        channel: &str,
+        subject: &str,
+        role: Role,
+        ground: Ground,
+        now: u64,
+    ) -> bool {
+        let role = Some(role);
+        let anyone = (ground, Resting::Anyone);
+        self.held(channel, subject, role, now).is_some()
+            && self.stands(channel, subject, role, anyone, now).is_none()
+    }
+
+    /// A source said no to what the subject holds in a channel (in this role; in any for `None`): until the next decision in
+    /// their favour, nothing of it [`Self::stands`] on that source's word.
+    pub fn denied(
+        &self,
+        channel: &str,
+        subject: &str,
+        ground: Ground,
+        role: Option<Role>,
+        now: u64,
+    ) {
+        self.lists.refuse(channel, subject);
+        let key = self.key(channel, subject);
+        if let Some(mut bucket) = self.bucket(key) {
+            let found = bucket.find(key, channel, subject);
+            bucket.deny(&found, ground, role, seconds(now));
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! Everything hot, immutable, swapped whole on reload; and the few things that outlive every reload.
+//!
+//! Keeps true: a request takes the snapshot once and sees one configuration from start to end. What must survive a
+//! reload (debts, sessions, replaced keys, the last valid streams) is carried from the previous snapshot when one is built.
+//! What can fail comes before anything is made, and what outlives a reload is told of a configuration when that is in force.
+//! Must not know: files, sockets, who reloads.
+
+mod source_builders;
+
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, OnceLock};
+
+use arc_swap::ArcSwap;
+use source_builders::Sources;
+use tokio::runtime::Handle;
+
+use crate::agora::reissue::Project;
+use crate::agora::{BuildError, Signer};
+use crate::config::model::Config;
+use crate::forward::servers::Backends;
+use crate::http::target::OwnedPaths;
+use crate::io::descriptors::Budgets;
+use crate::io::fetch::Fetcher;
+use crate::limit::Limiter;
+use crate::logins::jwt::{KeySet, Verifier};
+use crate::logins::remembered::Logins;
+use crate::sessions::{Rules, Sessions};
+use crate::sources::accounts::Accounts;
+use crate::sources::authorize::Authorizer;
+use crate::sources::mongodb;
+use crate::sources::mongodb::Database;
+use crate::sources::proven::Proven;
+use crate::sources::streams::{Stream, Streams};
+use crate::telemetry::audit::Audit;
+use crate::telemetry::metrics::{Metrics, ReissueMetrics};
+use crate::terms::clock::{Clock, Entropy};
+use crate::terms::readiness::Readiness;
+
+/// One configuration and all that is derived from it.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// As validated.
+    pub config: Config,
+    /// `[routes]`, keyed for matching.
+    pub owned: OwnedPaths,
+    /// `[auth.jwt]`, keyed for verifying.
+    pub verifier: Verifier,
+    /// `[mongodb]`, where something asks for it.
+    pub database: Option<Arc<Database>>,
+    /// What sources have shown of their configuration.
+    pub proven: Arc<Proven>,
+    /// `[accounts]`: the source, and what it said lately.
+    pub accounts: Arc<Accounts>,
+    /// `[streams]`: the source, and what it said lately.
+    pub streams: Arc<Streams>,
+    /// `[authorize]`: the hook, and how it stands.
+    pub authorizer: Option<Authorizer>,
+    /// `[rate_limit]`, with everybody's debts.
+    pub limiter: Limiter,
+    /// The live tokens.
+    pub sessions: Arc<Sessions>,
+    /// The logins that the accounts source refused.
+    pub logins: Arc<Logins>,
+    /// `[agora]`, keyed for signing.
+    pub signer: Arc<Signer>,
+    /// `[agora]`, for tokens that the backend minted.
+    pub project: Arc<Project>,
+    /// The series of `reissue.rule`, in its order.
+    pub reissue_metrics: Vec<Arc<ReissueMetrics>>,
+    /// `log.audit`, open.
+    pub audit: Arc<Audit>,
+    /// `upstream.servers`, and what is known of them; a removed server's series go with its last snapshot.
+    pub backends: Backends,
+}
+
+/// What reading `streams.file` came to; `Table` of nothing where streams aren't read from a file.
+#[derive(Debug)]
+pub enum StreamsRead {
+    /// Valid.
+    Table(Vec<(Box<str>, Stream)>),
+    /// There, but not valid.
+    Invalid,
+    /// Not there, or not readable.
+    Unreadable,
+}
+
+impl Snapshot {
+    /// Derives a snapshot. Fails only where the app id or certificate are not what validation promises, and then has
+    /// changed nothing of what runs.
+    pub fn build(
+        config: Config,
+        streams: StreamsRead,
+        audit: Arc<Audit>,
+        previous: Option<&Self>,
+        metrics: &Metrics,
+        clock: &Clock,
+        control: &Control,
+    ) -> Result<Self, BuildError> {
+        // First what can fail: what comes after it makes series and tasks, and shows in what is carried over.
+        let certificate = &config.agora.app_certificate;
+        let signer = Arc::new(Signer::new(&config.agora.app_id, certificate)?);
+        let verifier = previous.map(|previous| &previous.verifier);
+        let key_set = KeySet::of(
+            &config.jwt,
+            verifier.and_then(Verifier::key_set),
+            &control.fetcher,
+            metrics,
+            clock,
+        );
+        let database = mongodb::carried(
+            config.mongodb.as_ref(),
+            previous.and_then(|previous| previous.database.as_ref()),
+        );
+        let proven = previous.map(|previous| Arc::clone(&previous.proven));
+        let proven = proven.unwrap_or_default();
+        let sources = Sources {
+            config: &config,
+            database: database.as_ref(),
+            proven: &proven,
+            previous,
+            metrics,
+            clock,
+            control,
+        };
+        let accounts = sources.accounts();
+        let authorizer = sources.authorizer();
+        let streams = sources.streams(streams);
+        let sessions = previous.map_or_else(
+            || Arc::new(Sessions::new(config.sessions.max)),
+            |previous| Arc::clone(&previous.sessions),
+        );
+        let logins = previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.logins));
+        let rules = config.reissue.rules.iter();
+        Ok(Self {
+            owned: OwnedPaths::new(&config.routes.token, &config.routes.refresh),
+            verifier: Verifier::new(&config.jwt, verifier, clock).with_key_set(
+                key_set,
+                verifier,
+                config.jwt.key_grace,
+                clock,
+            ),
+            proven,
+            accounts: Arc::new(accounts),
+            streams: Arc::new(streams),
+            authorizer,
+            limiter: Limiter::new(
+                &config.rate_limit,
+                clock.clone(),
+                previous.map(|previous| &previous.limiter),
+            ),
+            database,
+            sessions,
+            logins,
+            audit,
+            project: Arc::new(Project::new(
+                Arc::clone(&signer),
+                certificate,
+                config.agora.previous_certificate.as_ref(),
+                config.agora.backend_certificate.as_ref(),
+            )),
+            reissue_metrics: rules.map(|rule| metrics.reissue(&rule.route)).collect(),
+            signer,
+            backends: Backends::new(
+                &config.upstream,
+                previous.map(|previous| &previous.backends),
+                metrics,
+            ),
+            config,
+        })
+    }
+
+    /// The rules a session must pass under this configuration.
+    pub fn session_rules(&self) -> Rules {
+        let policy = &self.config.policy;
+        Rules {
+            bind_uid: policy.bind_uid,
+            max_streams_per_publisher: policy.max_streams_per_publisher,
+            max_session: policy.max_session,
+        }
+    }
+}
+
+/// The control plane: what sources are asked on and with.
+#[derive(Clone, Debug)]
+pub struct Control {
+    /// Its runtime.
+    pub runtime: Handle,
+    /// Requests of our own.
+    pub fetcher: Fetcher,
+}
+
+impl Control {
+    /// Sources are asked on this runtime.
+    pub fn on(runtime: Handle) -> Self {
+        Self {
+            fetcher: Fetcher::new(runtime.clone(), None),
+            runtime,
+        }
+    }
+}
+
+/// What every worker shares for the life of the process.
+#[derive(Debug)]
+pub struct Shared {
+    /// The snapshot in force; take it once a request.
+    pub current: ArcSwap<Snapshot>,
+    /// Time.
+    pub clock: Clock,
+    /// Randomness.
+    pub entropy: Entropy,
+    /// Every metric.
+    pub metrics: Arc<Metrics>,
+    /// Where sources are asked.
+    pub control: Control,
+    /// Whether this process should get traffic.
+    pub readiness: Readiness,
+    /// The sockets to the backend.
+    pub sockets: Budgets,
+    /// Open client connections.
+    pub connections: AtomicUsize,
+    /// Set with the one warning about an untrusted private peer that speaks for others.
+    pub untrusted_proxy_seen: OnceLock<()>,
+}
+
+impl Shared {
+    /// Puts a snapshot in force: the next request is decided by it.
+    pub fn put_in_force(&self, snapshot: Snapshot) {
+        snapshot.sessions.set_max(snapshot.config.sessions.max);
+        self.current.store(Arc::new(snapshot));
+    }
+}

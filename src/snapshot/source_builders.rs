@@ -1,0 +1,330 @@
+//! The sources of one configuration: carried over from the previous snapshot where their own part of it is equal, so
+//! that a reload forgets no answer and no outage.
+//!
+//! Must not know: what is asked.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Control, Snapshot, StreamsRead};
+use crate::config::model::{
+    AccountsCollection, AccountsSource, Config, HTTP_PATIENCE, StreamsCollection, StreamsHttp,
+    StreamsSource,
+};
+use crate::sources::accounts::{Account, Accounts, SessionCheck};
+use crate::sources::authorize::Authorizer;
+use crate::sources::http::{HttpAccounts, HttpStreams};
+use crate::sources::lookup::{Lookups, Question, Source, Terms};
+use crate::sources::mongodb;
+use crate::sources::mongodb::{Database, MongoAccounts, MongoStreams, follow};
+use crate::sources::observed_fields::Fields;
+use crate::sources::outage::Failure;
+use crate::sources::proven::{Proof, Proven};
+use crate::sources::streams::{Owners, StreamSource, Streams, Table};
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::traffic_labels;
+use crate::terms::clock::Clock;
+
+/// A source that isn't configured: no answer.
+struct Nowhere;
+
+impl Source<Account> for Nowhere {
+    fn ask(&self, _subject: &str) -> Question<Account> {
+        let failure = Failure::Wrong("[mongodb] is missing".to_owned());
+        Box::pin(std::future::ready(Err(failure)))
+    }
+}
+
+/// A collection with its database, for the log.
+fn place(database: &Database, collection: &str) -> String {
+    format!("{}.{collection}", database.config().database)
+}
+
+/// What sources are made of.
+pub(super) struct Sources<'a> {
+    pub(super) config: &'a Config,
+    pub(super) database: Option<&'a Arc<Database>>,
+    pub(super) proven: &'a Arc<Proven>,
+    pub(super) previous: Option<&'a Snapshot>,
+    pub(super) metrics: &'a Metrics,
+    pub(super) clock: &'a Clock,
+    pub(super) control: &'a Control,
+}
+
+impl Sources<'_> {
+    pub(super) fn accounts(&self) -> Accounts {
+        let accounts = &self.config.accounts;
+        let carried = self
+            .previous
+            .filter(|previous| {
+                previous.config.accounts.source == accounts.source
+                    && previous.config.cookie == self.config.cookie
+                    && previous.config.jwt.subject_claim == self.config.jwt.subject_claim
+                    && previous.config.accounts.cache_ttl == accounts.cache_ttl
+                    && self.same_database(previous)
+            })
+            .and_then(|previous| previous.accounts.lookups())
+            .map(Arc::clone);
+        match (&accounts.source, self.database) {
+            (AccountsSource::None, _) => Accounts::None,
+            // Validation asks for `[mongodb]`; without it nobody's account would be looked at.
+            (AccountsSource::Mongodb(_), None) => Accounts::BySubject {
+                session: None,
+                lookups: self.account_lookups(HTTP_PATIENCE, Box::new(Nowhere)),
+            },
+            (AccountsSource::Mongodb(collection), Some(database)) => Accounts::BySubject {
+                session: self.session_check(database, collection),
+                lookups: carried.unwrap_or_else(|| {
+                    let source = MongoAccounts::new(
+                        Arc::clone(database),
+                        collection.clone(),
+                        self.accounts_found(database, collection, &[]),
+                        self.accounts_fields(database, collection),
+                        self.clock.clone(),
+                    );
+                    let lookups = self.account_lookups(database.config().timeout, Box::new(source));
+                    self.control.runtime.spawn(follow(
+                        Arc::clone(database),
+                        collection.collection.clone(),
+                        collection.id_field.clone(),
+                        Arc::downgrade(&lookups),
+                    ));
+                    lookups
+                }),
+            },
+            (AccountsSource::Http(url), _) => {
+                Accounts::ByCredentials(carried.unwrap_or_else(|| {
+                    let fetcher = self.control.fetcher.clone();
+                    let cookie = self.config.cookie.clone();
+                    let source = HttpAccounts::new(fetcher, url.clone(), cookie);
+                    self.account_lookups(HTTP_PATIENCE, Box::new(source))
+                }))
+            }
+        }
+    }
+
+    pub(super) fn authorizer(&self) -> Option<Authorizer> {
+        let hook = self.config.authorize.as_ref()?;
+        let previous = self
+            .previous
+            .and_then(|previous| previous.authorizer.as_ref());
+        let metrics = self.metrics.source(traffic_labels::Source::Authorize);
+        let fetcher = &self.control.fetcher;
+        Some(Authorizer::new(
+            hook, previous, fetcher, metrics, self.clock,
+        ))
+    }
+
+    pub(super) fn streams(&self, read: StreamsRead) -> Streams {
+        let streams = &self.config.streams;
+        let metrics = self.metrics.source(traffic_labels::Source::Streams);
+        let carried = self
+            .previous
+            .filter(|previous| {
+                previous.config.streams.source == streams.source
+                    && previous.config.streams.cache_ttl == streams.cache_ttl
+                    && self.same_database(previous)
+            })
+            .and_then(|previous| match previous.streams.source() {
+                StreamSource::Asked(lookups) => Some(Arc::clone(lookups)),
+                StreamSource::Table(_) => None,
+            });
+        let source = match (&streams.source, self.database) {
+            (StreamsSource::Mongodb(collection), Some(database)) => {
+                StreamSource::Asked(carried.unwrap_or_else(|| {
+                    let source = MongoStreams::new(
+                        Arc::clone(database),
+                        collection.clone(),
+                        self.streams_found(database, collection),
+                        self.streams_read(database, collection),
+                        self.clock.clone(),
+                    );
+                    let terms = Terms {
+                        name: "streams",
+                        deadline: database.config().timeout,
+                        ttl: streams.cache_ttl,
+                    };
+                    let lookups = self.lookups(&terms, Box::new(source), Arc::clone(&metrics));
+                    self.control.runtime.spawn(follow(
+                        Arc::clone(database),
+                        collection.collection.clone(),
+                        collection.channel_field.clone(),
+                        Arc::downgrade(&lookups),
+                    ));
+                    lookups
+                }))
+            }
+            (StreamsSource::Http(http), _) => StreamSource::Asked(carried.unwrap_or_else(|| {
+                let source = HttpStreams::new(
+                    self.control.fetcher.clone(),
+                    http.clone(),
+                    self.owners_told(http),
+                );
+                let terms = Terms {
+                    name: "streams",
+                    deadline: HTTP_PATIENCE,
+                    ttl: streams.cache_ttl,
+                };
+                self.lookups(&terms, Box::new(source), Arc::clone(&metrics))
+            })),
+            (StreamsSource::File(_) | StreamsSource::Mongodb(_), _) => {
+                StreamSource::Table(self.table(read))
+            }
+        };
+        Streams::new(source, metrics)
+    }
+
+    /// That an account is found; or, with `more`, what goes beyond it.
+    fn accounts_found(
+        &self,
+        database: &Database,
+        collection: &AccountsCollection,
+        more: &[&str],
+    ) -> Proof {
+        let parts = [
+            "accounts",
+            &database.hosts(),
+            &database.config().database,
+            &collection.collection,
+            &collection.id_field,
+            &self.config.jwt.subject_claim,
+        ];
+        self.proven.proof(&[&parts[..], more].concat())
+    }
+
+    fn session_check(
+        &self,
+        database: &Database,
+        collection: &AccountsCollection,
+    ) -> Option<SessionCheck> {
+        let field = collection.session_field.as_deref()?;
+        let claim = &self.config.jwt.session_claim;
+        Some(SessionCheck {
+            place: format!("{}: {field}", place(database, &collection.collection)),
+            matched: self.accounts_found(database, collection, &[field, claim]),
+        })
+    }
+
+    fn streams_found(&self, database: &Database, collection: &StreamsCollection) -> Proof {
+        self.proven.proof(&[
+            "streams",
+            &database.hosts(),
+            &database.config().database,
+            &collection.collection,
+            &collection.channel_field,
+            &collection.live_field,
+        ])
+    }
+
+    /// What the documents show of their fields.
+    fn streams_read(
+        &self,
+        database: &Database,
+        collection: &StreamsCollection,
+    ) -> mongodb::StreamsRead {
+        let place = place(database, &collection.collection);
+        let shown = |field: &str| self.shown("streams field", database, &place, field);
+        let mut optional = Fields::new("streams", place.clone(), self.clock.clone());
+        for (key, field) in [
+            ("streams.banned_field", &collection.banned_field),
+            (
+                "streams.banned_viewers_field",
+                &collection.banned_viewers_field,
+            ),
+            ("streams.cohosts_field", &collection.cohosts_field),
+        ] {
+            if let Some(field) = field {
+                optional.add(key, field, shown(field));
+            }
+        }
+        let owner = &collection.owner_field;
+        let named = self.shown("streams owner", database, &place, owner);
+        let owners = Owners::new(
+            "streams.owner_field",
+            format!("{place}: {owner}"),
+            named,
+            self.clock.clone(),
+        );
+        mongodb::StreamsRead { owners, optional }
+    }
+
+    fn owners_told(&self, http: &StreamsHttp) -> Owners {
+        let (before, after) = &http.url;
+        let named = ["http streams owner", before, after, &http.owner_pointer];
+        Owners::new(
+            "streams.owner_pointer",
+            http.owner_pointer.clone(),
+            self.proven.proof(&named),
+            self.clock.clone(),
+        )
+    }
+
+    fn accounts_fields(&self, database: &Database, collection: &AccountsCollection) -> Fields {
+        let place = place(database, &collection.collection);
+        let mut fields = Fields::new("accounts", place.clone(), self.clock.clone());
+        for rule in &collection.deny_when {
+            let seen = self.shown("accounts field", database, &place, &rule.field);
+            fields.add("accounts.deny_when", &rule.field, seen);
+        }
+        fields
+    }
+
+    /// That a document has a field.
+    fn shown(&self, what: &str, database: &Database, place: &str, field: &str) -> Proof {
+        let parts = [what, &database.hosts(), place, field];
+        self.proven.proof(&parts)
+    }
+
+    fn table(&self, read: StreamsRead) -> Table {
+        let now = self.clock.elapsed();
+        let known = self
+            .previous
+            .and_then(|previous| match previous.streams.source() {
+                StreamSource::Table(table) => Some(table),
+                StreamSource::Asked(_) => None,
+            });
+        match read {
+            StreamsRead::Table(entries) => Table::new(entries),
+            StreamsRead::Invalid => Table::invalid(known, now),
+            StreamsRead::Unreadable => Table::unreadable(known, now),
+        }
+    }
+
+    fn account_lookups(
+        &self,
+        deadline: Duration,
+        source: Box<dyn Source<Account>>,
+    ) -> Arc<Lookups<Account>> {
+        let terms = Terms {
+            name: "accounts",
+            deadline,
+            ttl: self.config.accounts.cache_ttl,
+        };
+        let metrics = self.metrics.source(traffic_labels::Source::Accounts);
+        self.lookups(&terms, source, metrics)
+    }
+
+    fn lookups<T: Send + Sync + 'static>(
+        &self,
+        terms: &Terms,
+        source: Box<dyn Source<T>>,
+        metrics: Arc<crate::telemetry::metrics::SourceMetrics>,
+    ) -> Arc<Lookups<T>> {
+        Arc::new(Lookups::new(
+            terms,
+            source,
+            self.control.runtime.clone(),
+            self.clock.clone(),
+            metrics,
+        ))
+    }
+
+    /// Whether what was asked of the previous database may be asked of this one.
+    fn same_database(&self, previous: &Snapshot) -> bool {
+        match (self.database, &previous.database) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (None, None) => true,
+            _ => false,
+        }
+    }
+}

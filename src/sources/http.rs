@@ -1,0 +1,365 @@
+//! Endpoints of the backend that tell of streams and accounts, asked over HTTP.
+//!
+//! Keeps true: only a status that says yes or no is an answer; redirects, errors, garbage and what is too large are none.
+//! A channel's name is one segment of the URL, whatever is in it.
+//! Must not know: who asks, or what an answer leads to.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use http::header::{ACCEPT, AUTHORIZATION, COOKIE};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use serde_json::Value;
+
+use super::accounts::{Account, Denial};
+use super::lookup::{Question, Source};
+use super::outage::Failure;
+use super::streams::{Owners, Stream};
+use crate::config::model::{HTTP_PATIENCE, StreamsHttp};
+use crate::http::url::Url;
+use crate::io::fetch::{Answer, FetchError, Fetcher, Limits};
+use crate::telemetry::escape::deceives;
+use crate::terms::outcome::Outcome;
+
+/// A stream with ten thousand banned viewers, twice.
+const LARGEST_ANSWER: usize = 1024 * 1024;
+
+/// A message's greatest length in characters: it is shown to people.
+const LONGEST_MESSAGE: usize = 200;
+
+/// `streams.source = "http"`.
+#[derive(Debug)]
+pub struct HttpStreams {
+    fetcher: Fetcher,
+    endpoint: Arc<StreamsHttp>,
+    owners: Arc<Owners>,
+}
+
+/// `accounts.source = "http"`: each question carries the caller's own credentials.
+#[derive(Debug)]
+pub struct HttpAccounts {
+    fetcher: Fetcher,
+    url: Url,
+    cookie: Option<String>,
+}
+
+// === impl HttpStreams ===
+
+impl HttpStreams {
+    /// Contacts nothing. `owners` is what its answers show of whose streams are.
+    pub fn new(fetcher: Fetcher, endpoint: StreamsHttp, owners: Owners) -> Self {
+        Self {
+            fetcher,
+            endpoint: Arc::new(endpoint),
+            owners: Arc::new(owners),
+        }
+    }
+}
+
+impl Source<Option<Arc<Stream>>> for HttpStreams {
+    fn ask(&self, channel: &str) -> Question<Option<Arc<Stream>>> {
+        let (fetcher, endpoint) = (self.fetcher.clone(), Arc::clone(&self.endpoint));
+        let owners = Arc::clone(&self.owners);
+        let (before, after) = &endpoint.url;
+        let url = format!("{before}{}{after}", Segment(channel));
+        Box::pin(async move {
+            let url = Url::parse(&url).map_err(|error| Failure::Wrong(error.to_string()))?;
+            let mut headers = accepting_json();
+            headers.extend(endpoint.headers.iter().cloned());
+            let answer = fetcher.get(&url, headers, limits()).await;
+            let answer = answer.map_err(|error| failed(&error))?;
+            match answer.status {
+                StatusCode::NOT_FOUND => Ok(None),
+                StatusCode::OK => {
+                    let json = serde_json::from_slice(&answer.body)
+                        .map_err(|_| Failure::Wrong("its answer isn't JSON".to_owned()))?;
+                    let mut stream = stream(&json, &endpoint)?;
+                    owners.see(&mut stream);
+                    Ok(Some(Arc::new(stream)))
+                }
+                status => Err(Failure::Wrong(format!("it answered {}", status.as_u16()))),
+            }
+        })
+    }
+
+    fn doubt(&self) -> Option<String> {
+        self.owners.doubt()
+    }
+}
+
+/// Reads a stream where the pointers lead. Whether it is live must be said; an owner may be missing.
+fn stream(json: &Value, endpoint: &StreamsHttp) -> Result<Stream, Failure> {
+    let at = |pointer: &Option<String>| json.pointer(pointer.as_deref()?);
+    let live = json
+        .pointer(&endpoint.live_pointer)
+        .and_then(Value::as_bool)
+        .ok_or_else(|| {
+            Failure::Wrong(format!(
+                "its answer has no true or false at {}",
+                endpoint.live_pointer
+            ))
+        })?;
+    let listed = |pointer: &Option<String>| -> Result<Vec<Box<str>>, Failure> {
+        match (at(pointer), pointer) {
+            (Some(Value::Array(elements)), _) => {
+                Ok(elements.iter().filter_map(identifier).collect())
+            }
+            (None | Some(Value::Null), _) | (_, None) => Ok(Vec::new()),
+            // Somebody may be in it.
+            (_, Some(pointer)) => Err(Failure::Wrong(format!(
+                "what its answer has at {pointer} is no list"
+            ))),
+        }
+    };
+    Ok(Stream {
+        live,
+        // What can't be read forbids.
+        banned: at(&endpoint.banned_pointer)
+            .is_some_and(|value| !value.is_null() && value.as_bool() != Some(false)),
+        owner: json.pointer(&endpoint.owner_pointer).and_then(identifier),
+        owner_unknown_since: None,
+        cohosts: listed(&endpoint.cohosts_pointer)?,
+        banned_viewers: listed(&endpoint.banned_viewers_pointer)?,
+    })
+}
+
+/// A string or a whole number, as the JWT's subject is written; of an object its `userId`, `_id` or `id`, which may be the
+/// whole user, as mongoose populates it.
+fn identifier(value: &Value) -> Option<Box<str>> {
+    plain_identifier(value)
+        .or_else(|| plain_identifier(inner(value)?))
+        .or_else(|| plain_identifier(inner(inner(value)?)?))
+}
+
+fn inner(value: &Value) -> Option<&Value> {
+    let members = value.as_object()?;
+    let mut names = ["userId", "_id", "id"].into_iter();
+    names.find_map(|name| members.get(name))
+}
+
+fn plain_identifier(value: &Value) -> Option<Box<str>> {
+    match value {
+        Value::String(text) if !text.is_empty() => Some(text.as_str().into()),
+        Value::Number(number) if !number.is_f64() => Some(number.to_string().into()),
+        _ => None,
+    }
+}
+
+// === impl HttpAccounts ===
+
+impl HttpAccounts {
+    /// Contacts nothing. With `cookie`, the credentials go in a cookie of that name too: where logins may come in one, the
+    /// backend looks for them there.
+    pub fn new(fetcher: Fetcher, url: Url, cookie: Option<String>) -> Self {
+        Self {
+            fetcher,
+            url,
+            cookie,
+        }
+    }
+
+    fn headers(&self, credentials: &str) -> HeaderMap {
+        let bearer = (AUTHORIZATION, format!("Bearer {credentials}"));
+        let cookie = self.cookie.as_ref();
+        let cookie = cookie.map(|name| (COOKIE, format!("{name}={credentials}")));
+        let mut headers = accepting_json();
+        for (name, text) in std::iter::once(bearer).chain(cookie) {
+            if let Ok(mut value) = HeaderValue::try_from(text) {
+                value.set_sensitive(true);
+                headers.insert(name, value);
+            }
+        }
+        headers
+    }
+}
+
+impl Source<Account> for HttpAccounts {
+    fn ask(&self, credentials: &str) -> Question<Account> {
+        let (fetcher, url) = (self.fetcher.clone(), self.url.clone());
+        let headers = self.headers(credentials);
+        Box::pin(async move {
+            let answer = fetcher.get(&url, headers, limits()).await;
+            account(&answer.map_err(|error| failed(&error))?)
+        })
+    }
+}
+
+/// 2xx is yes; 401 and 403 are relayed.
+fn account(answer: &Answer) -> Result<Account, Failure> {
+    let denial = match answer.status {
+        status if status.is_success() => return Ok(Account::Good { session: None }),
+        StatusCode::UNAUTHORIZED => Denial::new(Outcome::Unauthenticated, "Sign in again"),
+        StatusCode::FORBIDDEN => Denial::new(
+            Outcome::AccountSuspended,
+            "This account is not allowed to do this",
+        ),
+        status => {
+            return Err(Failure::Wrong(format!("it answered {}", status.as_u16())));
+        }
+    };
+    let said = serde_json::from_slice::<Value>(&answer.body).unwrap_or(Value::Null);
+    let text = |name: &str| said.get(name).and_then(Value::as_str).and_then(shown);
+    Ok(Account::Denied(Denial {
+        message: text("message").unwrap_or(denial.message),
+        reason: text("reason"),
+        suspended_at: text("suspendedAt"),
+        outcome: denial.outcome,
+    }))
+}
+
+/// Somebody else's words, short and on one line.
+pub(crate) fn shown(text: &str) -> Option<Box<str>> {
+    cleaned(text, LONGEST_MESSAGE)
+}
+
+/// So many characters of somebody else's words, on one line; `None` where nothing is left.
+pub(crate) fn cleaned(text: &str, most: usize) -> Option<Box<str>> {
+    // Two of the invisible ones join letters in many scripts, Hindi's among them.
+    let joins = |character| matches!(character, '\u{200c}' | '\u{200d}');
+    let harmless = |character: char| match character {
+        _ if joins(character) || !deceives(character) => character,
+        _ => ' ',
+    };
+    let cleaned: String = text.chars().map(harmless).take(most).collect();
+    let cleaned = cleaned.trim();
+    (!cleaned.is_empty()).then(|| cleaned.into())
+}
+
+fn accepting_json() -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+    headers
+}
+
+fn limits() -> Limits {
+    Limits {
+        time: HTTP_PATIENCE,
+        body: LARGEST_ANSWER,
+    }
+}
+
+pub(crate) fn failed(error: &FetchError) -> Failure {
+    match error {
+        FetchError::Connect(_)
+        | FetchError::Slow(_)
+        | FetchError::Broken
+        | FetchError::Stopping => Failure::Silent(error.to_string()),
+        FetchError::Garbled | FetchError::TooLarge(_) => Failure::Wrong(error.to_string()),
+    }
+}
+
+/// Percent-encodes everything but unreserved characters (RFC 3986 §2.3). Dots too where they would be a dot segment.
+struct Segment<'s>(&'s str);
+
+impl std::fmt::Display for Segment<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let dots = self.0.bytes().all(|byte| byte == b'.');
+        for byte in self.0.bytes() {
+            match byte {
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'~' => {
+                    formatter.write_char(char::from(byte))?;
+                }
+                b'.' if !dots => formatter.write_char('.')?,
+                _ => write!(formatter, "%{byte:02X}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use serde_json::json;
+
+    use super::*;
+
+    fn endpoint() -> StreamsHttp {
+        StreamsHttp {
+            url: ("http://h/streams/".into(), String::new()),
+            live_pointer: "/data/isLive".into(),
+            owner_pointer: "/data/owner".into(),
+            banned_pointer: Some("/data/banned".into()),
+            banned_viewers_pointer: Some("/data/bannedViewers".into()),
+            cohosts_pointer: None,
+            headers: Vec::new(),
+        }
+    }
+
+    fn answer(status: u16, body: &'static str) -> Answer {
+        Answer {
+            status: StatusCode::from_u16(status).unwrap(),
+            headers: HeaderMap::new(),
+            body: Bytes::from_static(body.as_bytes()),
+        }
+    }
+
+    #[test]
+    fn a_channel_is_one_segment_whatever_is_in_it() {
+        for (channel, encoded) in [
+            ("live_65f", "live_65f"),
+            ("a/b?c#d", "a%2Fb%3Fc%23d"),
+            ("..", "%2E%2E"),
+            ("a.b", "a.b"),
+            ("50% {x}", "50%25%20%7Bx%7D"),
+        ] {
+            assert_eq!(Segment(channel).to_string(), encoded);
+        }
+    }
+
+    #[test]
+    fn a_stream_is_read_where_the_pointers_lead() {
+        let said =
+            json!({"data": {"isLive": true, "owner": 12, "bannedViewers": ["a", {"userId": "b"}]}});
+        let stream = stream(&said, &endpoint()).unwrap();
+        assert!(stream.live && !stream.banned);
+        assert_eq!(stream.owner.as_deref(), Some("12"));
+        assert_eq!(*stream.banned_viewers, ["a".into(), "b".into()]);
+    }
+
+    #[test]
+    fn who_is_banned_is_found_in_every_shape_and_what_is_no_list_is_no_answer() {
+        let banned = |list: Value| {
+            let said = json!({"data": {"isLive": true, "bannedViewers": list}});
+            stream(&said, &endpoint()).map(|stream| stream.banned_viewers)
+        };
+        let user = json!({"_id": "b", "name": "Bo"});
+        let all =
+            banned(json!(["a", user, {"userId": user}, {"userId": 7}, {"id": "c"}, null, {}]));
+        let found = ["a", "b", "b", "7", "c"].map(Into::into);
+        assert_eq!(all.unwrap(), found);
+        assert!(banned(Value::Null).unwrap().is_empty());
+        for odd in [json!("a"), json!({"a": true}), json!(true), json!(7)] {
+            assert!(banned(odd.clone()).is_err(), "{odd}");
+        }
+    }
+
+    #[test]
+    fn an_answer_that_does_not_say_whether_it_is_live_is_none() {
+        for said in [json!({}), json!({"data": {"isLive": "yes"}}), json!([])] {
+            assert!(stream(&said, &endpoint()).is_err(), "{said}");
+        }
+    }
+
+    #[test]
+    fn what_the_backend_says_of_an_account_is_relayed() {
+        assert!(matches!(
+            account(&answer(204, "")),
+            Ok(Account::Good { .. })
+        ));
+        let Ok(Account::Denied(denial)) = account(&answer(
+            403,
+            r#"{"message":"Account\nsuspended","reason":"spam","suspendedAt":"2026-11-01T00:00:00.000Z"}"#,
+        )) else {
+            panic!("not denied");
+        };
+        assert_eq!(denial.outcome, Outcome::AccountSuspended);
+        assert_eq!(&*denial.message, "Account suspended");
+        assert_eq!(denial.reason.as_deref(), Some("spam"));
+        let at = denial.suspended_at.as_deref();
+        assert_eq!(at, Some("2026-11-01T00:00:00.000Z"));
+        for status in [302, 404, 429, 500] {
+            assert!(account(&answer(status, "{}")).is_err(), "{status}");
+        }
+    }
+}

@@ -1,0 +1,457 @@
+//! Questions to a source that is asked over the network: one in flight per key, answers kept for a moment.
+//!
+//! Keeps true: however many ask, on whichever worker, a key is asked for once at a time; who wants an answer from no
+//! earlier than some moment gets one that was asked for at or after it; a question that was begun is never dropped, only
+//! no longer waited for. Bounded: keys are swept, questions in flight are counted.
+//! Must not know: what is asked, or what follows from an answer.
+
+mod known;
+
+use std::collections::HashMap;
+use std::collections::hash_map::{Entry, RandomState};
+use std::fmt;
+use std::future::Future;
+use std::hash::BuildHasher;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{sleep, timeout};
+
+use super::outage::{Admission, Failure, Outage, PROBE};
+use crate::telemetry::metrics::SourceMetrics;
+use crate::terms::clock::Clock;
+use crate::terms::outcome::LookupOutcome;
+use known::{Flight, Kept, Known, Landing, make_room};
+
+/// Shards: enough that workers seldom meet.
+const SHARDS: usize = 32;
+
+/// Questions at once. More wait: a database that gets more than this doesn't answer sooner.
+const MOST_IN_FLIGHT: usize = 128;
+
+/// From one question for a key to the next, where what is known is fresh and somebody wants it fresher, or where what came
+/// is no answer.
+const SPACING: Duration = Duration::from_millis(100);
+
+/// Keys remembered per shard; beyond, an answer is given and not kept.
+const MOST_KEYS: usize = 8192;
+
+/// What a source is asked with; made anew for each question, and run on the control plane.
+pub type Question<T> = Pin<Box<dyn Future<Output = Result<T, Failure>> + Send>>;
+
+/// Somebody who answers.
+pub trait Source<T>: Send + Sync {
+    /// Asks. No deadline of its own is needed.
+    fn ask(&self, key: &str) -> Question<T>;
+
+    /// A question had no reply in time.
+    fn silent(&self) {}
+
+    /// What it answers with, and may only look for in the wrong place. Holds no secret.
+    fn doubt(&self) -> Option<String> {
+        None
+    }
+}
+
+/// An answer, and when it was asked for.
+#[derive(Debug)]
+pub struct Answer<T> {
+    /// What the source said.
+    pub value: Arc<T>,
+    /// When the question was begun, on the clock's monotonic scale.
+    pub asked_at: Duration,
+    /// [`LookupOutcome::Hit`] from memory, [`LookupOutcome::Miss`] from the source.
+    pub outcome: LookupOutcome,
+}
+
+/// The source gives no answer; never a yes, never a 403.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoAnswer {
+    /// The first lookup that failed, on the clock's monotonic scale.
+    pub since: Duration,
+}
+
+/// One source and what it said lately. Share it as an `Arc`; it outlives reloads that don't change it.
+pub struct Lookups<T> {
+    name: &'static str,
+    source: Box<dyn Source<T>>,
+    /// The control plane's.
+    runtime: Handle,
+    clock: Clock,
+    deadline: Duration,
+    ttl: Duration,
+    outage: Outage,
+    metrics: Arc<SourceMetrics>,
+    permits: Semaphore,
+    shards: Vec<Mutex<HashMap<Box<str>, Known<T>>>>,
+    hasher: RandomState,
+}
+
+/// What a look at the table came to.
+enum Next<T> {
+    Have(Arc<T>, Duration),
+    Wait(Flight<T>),
+    Begin(Landing<T>, Flight<T>),
+    /// A question whose answer nobody waits for.
+    Probe(Landing<T>, Duration, NoAnswer),
+    None(NoAnswer),
+}
+
+/// How a source is asked.
+pub struct Terms {
+    /// For the log.
+    pub name: &'static str,
+    /// How long one question may take.
+    pub deadline: Duration,
+    /// How long an answer is good for.
+    pub ttl: Duration,
+}
+
+impl<T: Send + Sync + 'static> Lookups<T> {
+    /// A source of which nothing is known. `runtime` is where questions run.
+    pub fn new(
+        terms: &Terms,
+        source: Box<dyn Source<T>>,
+        runtime: Handle,
+        clock: Clock,
+        metrics: Arc<SourceMetrics>,
+    ) -> Self {
+        metrics.up(true);
+        Self {
+            name: terms.name,
+            source,
+            runtime,
+            clock,
+            deadline: terms.deadline,
+            ttl: terms.ttl,
+            outage: Outage::default(),
+            metrics,
+            permits: Semaphore::new(MOST_IN_FLIGHT),
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            hasher: RandomState::new(),
+        }
+    }
+
+    /// Its series.
+    pub fn metrics(&self) -> &SourceMetrics {
+        &self.metrics
+    }
+
+    /// Why it gives no answer; `None` while it does.
+    pub fn error(&self) -> Option<String> {
+        self.outage.error()
+    }
+
+    /// Why its answers may not be gone by in part, where that may be.
+    pub fn doubt(&self) -> Option<String> {
+        self.source.doubt()
+    }
+
+    /// When its first lookup failed since the last one that was answered, on the clock's monotonic scale.
+    pub fn down_since(&self) -> Option<Duration> {
+        self.outage.since()
+    }
+
+    /// The source's answer for `key`: with `since`, one that was asked for at or after it; else one as old as the time to
+    /// live allows. Waits at most `patience`.
+    pub async fn get(
+        self: &Arc<Self>,
+        key: &str,
+        since: Option<Duration>,
+        patience: Duration,
+    ) -> Result<Answer<T>, NoAnswer> {
+        match timeout(patience, self.wait(key, since)).await {
+            Ok(result) => result,
+            Err(_) => Err(NoAnswer {
+                since: self
+                    .outage
+                    .since()
+                    .unwrap_or_else(|| self.clock.elapsed().saturating_sub(patience)),
+            }),
+        }
+    }
+
+    async fn wait(
+        self: &Arc<Self>,
+        key: &str,
+        since: Option<Duration>,
+    ) -> Result<Answer<T>, NoAnswer> {
+        let mut outcome = LookupOutcome::Hit;
+        if let Some(pause) = since.and_then(|since| self.pause(key, since)) {
+            sleep(pause).await;
+        }
+        loop {
+            let mut flight = match self.next(key, since) {
+                Next::Have(value, asked_at) => {
+                    return Ok(Answer {
+                        value,
+                        asked_at,
+                        outcome,
+                    });
+                }
+                Next::None(no_answer) => return Err(no_answer),
+                Next::Probe(landing, asked_at, no_answer) => {
+                    self.begin(key, asked_at, landing);
+                    return Err(no_answer);
+                }
+                Next::Wait(flight) => flight,
+                Next::Begin(landing, flight) => {
+                    self.begin(key, flight.asked_at, landing);
+                    flight
+                }
+            };
+            outcome = LookupOutcome::Miss;
+            let landed = match flight.landed.wait_for(Option::is_some).await {
+                Ok(landed) => landed.clone(),
+                // The control plane is shutting down.
+                Err(_) => None,
+            };
+            let value = landed.unwrap_or(Err(NoAnswer {
+                since: flight.asked_at,
+            }))?;
+            if since.is_none_or(|since| flight.asked_at >= since) {
+                return Ok(Answer {
+                    value,
+                    asked_at: flight.asked_at,
+                    outcome,
+                });
+            }
+        }
+    }
+
+    /// How long to wait before a key is asked for anew, so that all who want that at once get it by one question: a channel
+    /// whose stream ended has thousands of them. `None` where nothing is asked, or the last question is long ago.
+    fn pause(&self, key: &str, since: Duration) -> Option<Duration> {
+        let shard = self.shard(key);
+        let kept = shard.get(key)?.answer.as_ref()?;
+        if kept.asked_at >= since {
+            return None;
+        }
+        let due = kept.asked_at + SPACING;
+        due.checked_sub(self.clock.elapsed())
+    }
+
+    fn next(&self, key: &str, since: Option<Duration>) -> Next<T> {
+        let now = self.clock.elapsed();
+        let mut shard = self.shard(key);
+        let full = shard.len() >= MOST_KEYS;
+        let known = match shard.entry(key.into()) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            // A flight must be found by those who come after: what is full makes room first.
+            Entry::Vacant(_) if full => {
+                make_room(&mut shard);
+                shard.entry(key.into()).or_default()
+            }
+            Entry::Vacant(entry) => entry.insert(Known::default()),
+        };
+        known.touched = now;
+        if let Some(kept) = &known.answer {
+            let acceptable = match since {
+                // From the question on: what was true then may not be by the time that a slow answer comes.
+                None => now.saturating_sub(kept.asked_at) < self.ttl,
+                Some(since) => kept.asked_at >= since,
+            };
+            if acceptable {
+                return Next::Have(Arc::clone(&kept.value), kept.asked_at);
+            }
+        }
+        let failing_since = known.failing_since;
+        let no_answer = |outage: Duration| NoAnswer {
+            since: failing_since.map_or(outage, |key| key.min(outage)),
+        };
+        if let Some(flight) = &known.flight {
+            return match self.outage.silent_since() {
+                Some(since) => Next::None(no_answer(since)),
+                None => Next::Wait(flight.clone()),
+            };
+        }
+        // A source that is in trouble isn't helped by a question from everybody who asks.
+        let just_failed = known
+            .failed_at
+            .filter(|at| now.saturating_sub(*at) < SPACING);
+        if let Some(at) = just_failed {
+            return Next::None(no_answer(self.outage.since().unwrap_or(at)));
+        }
+        let admission = self.outage.admit(now);
+        if let Admission::Refused(since) = admission {
+            return Next::None(no_answer(since));
+        }
+        let (landing, landed) = watch::channel(None);
+        let flight = Flight {
+            asked_at: now,
+            landed,
+            keep: true,
+        };
+        known.flight = Some(flight.clone());
+        match admission {
+            Admission::Probe(since) => Next::Probe(landing, now, no_answer(since)),
+            Admission::Ask | Admission::Refused(_) => Next::Begin(landing, flight),
+        }
+    }
+
+    /// Asks on the control plane. The question itself runs in a task of its own, which is never cut short: a driver's
+    /// future that is dropped in the middle leaves its connection useless.
+    fn begin(self: &Arc<Self>, key: &str, asked_at: Duration, landing: Landing<T>) {
+        let this = Arc::clone(self);
+        let key: Box<str> = key.into();
+        self.runtime.spawn(async move {
+            let asked = async {
+                // Never closed. Given back at the deadline: what is asked in vain must not keep others from asking.
+                let _permit = this.permits.acquire().await;
+                tokio::spawn(this.source.ask(&key)).await
+            };
+            let result = match timeout(this.deadline, asked).await {
+                Ok(Ok(result)) => result,
+                Ok(Err(_panicked)) => Err(Failure::Wrong("the lookup failed".to_owned())),
+                Err(_) => Err(Failure::Silent(format!(
+                    "no reply within {}",
+                    humantime::format_duration(this.deadline)
+                ))),
+            };
+            if matches!(result, Err(Failure::Silent(_))) {
+                this.source.silent();
+            }
+            let landed = this.land(&key, asked_at, result);
+            landing.send_replace(Some(landed));
+            if this.outage.silent_since().is_some() {
+                let lookups = Arc::downgrade(&this);
+                drop(this);
+                sleep(PROBE).await;
+                if let Some(this) = lookups.upgrade() {
+                    this.probe(&key);
+                }
+            }
+        });
+    }
+
+    /// Asks a silent source again though nobody wants to know: it is found to be back before the next one asks.
+    fn probe(self: &Arc<Self>, key: &str) {
+        if self.outage.silent_since().is_none() {
+            return;
+        }
+        if let Next::Probe(landing, asked_at, _) = self.next(key, Some(self.clock.elapsed())) {
+            self.begin(key, asked_at, landing);
+        }
+    }
+
+    fn land(
+        &self,
+        key: &str,
+        asked_at: Duration,
+        result: Result<T, Failure>,
+    ) -> Result<Arc<T>, NoAnswer> {
+        let now = self.clock.elapsed();
+        match &result {
+            Ok(_) => {
+                if self.outage.answered() {
+                    self.metrics.up(true);
+                    tracing::info!(source = self.name, "the source answers again");
+                }
+            }
+            Err(failure) => {
+                if self.outage.failed(failure, now).1 {
+                    self.metrics.up(false);
+                    tracing::error!(
+                        source = self.name,
+                        error = %failure,
+                        "the source gives no answer: only holders' tokens are renewed"
+                    );
+                }
+            }
+        }
+        let mut shard = self.shard(key);
+        let Some(known) = shard.get_mut(key) else {
+            // Swept or cleared meanwhile.
+            return result
+                .map(Arc::new)
+                .map_err(|_| NoAnswer { since: asked_at });
+        };
+        let keep = known.flight.take().is_none_or(|flight| flight.keep);
+        let value = result.map_err(|failure| {
+            // Who says nothing is asked less by the breaker.
+            known.failed_at = matches!(failure, Failure::Wrong(_)).then_some(now);
+            let own = *known.failing_since.get_or_insert(asked_at);
+            let since = self.outage.since().map_or(own, |outage| outage.min(own));
+            NoAnswer { since }
+        })?;
+        let value = Arc::new(value);
+        (known.failing_since, known.failed_at) = (None, None);
+        known.answer = keep.then(|| Kept {
+            value: Arc::clone(&value),
+            asked_at,
+        });
+        Ok(value)
+    }
+
+    /// What is known of `key` is out of date; of all keys for `None`.
+    pub fn invalidate(&self, key: Option<&str>) {
+        let forget = |known: &mut Known<T>| {
+            known.answer = None;
+            if let Some(flight) = &mut known.flight {
+                flight.keep = false;
+            }
+        };
+        match key {
+            Some(key) => {
+                if let Some(known) = self.shard(key).get_mut(key) {
+                    forget(known);
+                }
+            }
+            None => {
+                for index in 0..SHARDS {
+                    if let Some(mut shard) = self.locked(index) {
+                        shard.values_mut().for_each(forget);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Forgets what is too old to be given, in one shard: call with a counter.
+    pub fn sweep(&self, turn: usize) {
+        let now = self.clock.elapsed();
+        // What fails is remembered as long as anybody asks now and then: its holders' time runs.
+        let remembered = self.ttl.max(Duration::from_mins(2));
+        if let Some(mut shard) = self.locked(turn % SHARDS) {
+            shard.retain(|_, known| {
+                let age = now.saturating_sub(known.touched);
+                let failing = known.failing_since.is_some() && age < Duration::from_hours(2);
+                known.flight.is_some() || failing || age < remembered
+            });
+        }
+    }
+
+    fn shard(&self, key: &str) -> MutexGuard<'_, HashMap<Box<str>, Known<T>>> {
+        let index = usize::try_from(self.hasher.hash_one(key) % SHARDS as u64).unwrap_or(0);
+        self.shards[index]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn locked(&self, index: usize) -> Option<MutexGuard<'_, HashMap<Box<str>, Known<T>>>> {
+        let shard = self.shards.get(index)?;
+        Some(shard.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl<T: Send + Sync + 'static> super::mongodb::Changed for Lookups<T> {
+    fn changed(&self, key: Option<&str>) {
+        self.invalidate(key);
+    }
+}
+
+impl<T> fmt::Debug for Lookups<T> {
+    /// Shows no key: some are credentials.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Lookups")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

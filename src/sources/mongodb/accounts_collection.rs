@@ -1,0 +1,335 @@
+//! `accounts.source = "mongodb"`: the document of the JWT's subject.
+//!
+//! Must not know: who asks.
+
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use mongodb::bson::oid::ObjectId;
+use mongodb::bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc};
+
+use super::presence::Presence;
+use super::{Database, document, failure};
+use crate::config::model::{AccountsCollection, DenyRule};
+use crate::sources::accounts::{Account, Denial};
+use crate::sources::http::cleaned;
+use crate::sources::lookup::{Question, Source};
+use crate::sources::observed_fields::Fields;
+use crate::sources::outage::Failure;
+use crate::sources::proven::Proof;
+use crate::terms::clock::Clock;
+use crate::terms::outcome::Outcome;
+
+/// A reason's greatest length in characters: it is shown to people.
+const LONGEST_REASON: usize = 500;
+
+/// Where the current app's documents say since when they are suspended.
+const SUSPENDED_AT: &str = "suspendedAt";
+
+/// A time's greatest length in characters, where it is kept as text.
+const LONGEST_TIME: usize = 64;
+
+/// 10000-01-01, in milliseconds since the Unix epoch: what has no four digits for its year isn't written.
+const YEAR_10000: u64 = 253_402_300_800_000;
+
+/// A collection of accounts.
+#[derive(Debug)]
+pub struct MongoAccounts {
+    database: Arc<Database>,
+    fields: Arc<AccountsCollection>,
+    presence: Arc<Presence>,
+    optional: Arc<Fields>,
+}
+
+impl MongoAccounts {
+    /// Contacts nothing. `found` is what it shows that an account is found; `optional` are fields that may be missing by
+    /// right.
+    pub fn new(
+        database: Arc<Database>,
+        fields: AccountsCollection,
+        found: Proof,
+        optional: Fields,
+        clock: Clock,
+    ) -> Self {
+        let presence = Presence::new(
+            &database,
+            &fields.collection,
+            &fields.id_field,
+            found,
+            clock,
+        );
+        Self {
+            database,
+            fields: Arc::new(fields),
+            presence: Arc::new(presence),
+            optional: Arc::new(optional),
+        }
+    }
+}
+
+impl Source<Account> for MongoAccounts {
+    fn ask(&self, subject: &str) -> Question<Account> {
+        let (database, fields) = (Arc::clone(&self.database), Arc::clone(&self.fields));
+        let (presence, optional) = (Arc::clone(&self.presence), Arc::clone(&self.optional));
+        let subject = subject.to_owned();
+        Box::pin(async move {
+            let found = of_subject(&database, &fields, &subject).await;
+            if found.is_ok() {
+                database.spoke();
+            }
+            if let Some(document) = found? {
+                presence.found();
+                optional.read(|field| document::has(&document, field));
+                return account(&document, &fields);
+            }
+            presence.not_found(&database).await?;
+            Ok(Account::Unknown)
+        })
+    }
+
+    fn silent(&self) {
+        self.database.silent();
+    }
+
+    fn doubt(&self) -> Option<String> {
+        self.optional.doubt()
+    }
+}
+
+async fn of_subject(
+    database: &Database,
+    fields: &AccountsCollection,
+    subject: &str,
+) -> Result<Option<RawDocumentBuf>, Failure> {
+    let collection = database.collection(&fields.collection).await?;
+    let mut filter = Document::new();
+    filter.insert(&fields.id_field, doc! { "$in": spellings(subject) });
+    collection
+        .find_one(filter)
+        .projection(projection(fields))
+        .max_time(database.patience())
+        .await
+        .map_err(|error| failure(&error))
+}
+
+/// What a subject may be in a document: an `ObjectId`, a number, or itself. Always a plain value, never an operator.
+fn spellings(subject: &str) -> Vec<Bson> {
+    let id = ObjectId::parse_str(subject).ok().map(Bson::ObjectId);
+    let number = subject.parse::<i64>().ok();
+    // "007" is nobody's number.
+    let number = number.filter(|number| number.to_string() == subject);
+    let number = number.map(Bson::Int64);
+    let text = Bson::String(subject.to_owned());
+    id.into_iter().chain(number).chain([text]).collect()
+}
+
+/// Whole fields, not what is inside: MongoDB takes no path beside one inside it, and some servers lose those in lists.
+fn projection(fields: &AccountsCollection) -> Document {
+    let rules = fields
+        .deny_when
+        .iter()
+        .flat_map(|rule| std::iter::once(&rule.field).chain(&rule.reason_field));
+    let paths = rules.chain(&fields.session_field).map(String::as_str);
+    let suspends = fields.deny_when.iter().any(|rule| rule.suspends);
+    document::projection(paths.chain(suspends.then_some(SUSPENDED_AT)))
+}
+
+/// What cannot be read of an account is no answer: it is neither suspended nor in good standing.
+fn account(found: &RawDocument, fields: &AccountsCollection) -> Result<Account, Failure> {
+    let unreadable =
+        |field: &str| Failure::Wrong(format!("an account's {field} is of an unknown type"));
+    if !document::is_sound(found) {
+        return Err(Failure::Wrong(
+            "an account's document is damaged".to_owned(),
+        ));
+    }
+    let mut doubt = None;
+    for rule in &fields.deny_when {
+        match document::any_equals(found, &rule.field, &rule.equals) {
+            Some(true) => return Ok(Account::Denied(denial(found, rule))),
+            Some(false) => {}
+            None => doubt = Some(unreadable(&rule.field)),
+        }
+    }
+    if let Some(doubt) = doubt {
+        return Err(doubt);
+    }
+    let Some(field) = &fields.session_field else {
+        return Ok(Account::Good { session: None });
+    };
+    let session = match document::first(found, field) {
+        None | Some(RawBsonRef::Null | RawBsonRef::Undefined | RawBsonRef::String("")) => None,
+        Some(value) => Some(document::identifier(value).ok_or_else(|| unreadable(field))?),
+    };
+    Ok(Account::Good { session })
+}
+
+fn denial(found: &RawDocument, rule: &DenyRule) -> Denial {
+    let denial = if rule.suspends {
+        Denial::new(Outcome::AccountSuspended, "Account suspended")
+    } else {
+        Denial::new(Outcome::Unauthenticated, "This account can't sign in")
+    };
+    let reason = rule
+        .reason_field
+        .as_deref()
+        .and_then(|field| document::identifier(document::first(found, field)?));
+    let suspended_at = rule
+        .suspends
+        .then(|| time(document::first(found, SUSPENDED_AT)?))
+        .flatten();
+    Denial {
+        reason: reason.and_then(|reason| cleaned(&reason, LONGEST_REASON)),
+        suspended_at,
+        ..denial
+    }
+}
+
+/// A date as JavaScript writes it into JSON, or the text that stands in its place.
+fn time(value: RawBsonRef<'_>) -> Option<Box<str>> {
+    match value {
+        RawBsonRef::DateTime(time) => {
+            let millis = u64::try_from(time.timestamp_millis()).ok();
+            let millis = millis.filter(|millis| *millis < YEAR_10000)?;
+            let time = UNIX_EPOCH + Duration::from_millis(millis);
+            Some(humantime::format_rfc3339_millis(time).to_string().into())
+        }
+        RawBsonRef::String(text) => cleaned(text, LONGEST_TIME),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mongodb::bson::{DateTime, rawdoc};
+
+    use super::*;
+
+    fn fields() -> AccountsCollection {
+        AccountsCollection {
+            collection: "astrologers".into(),
+            id_field: "_id".into(),
+            deny_when: vec![DenyRule {
+                field: "isSuspended".into(),
+                equals: "true".into(),
+                suspends: true,
+                reason_field: Some("suspensionReason".into()),
+            }],
+            session_field: Some("activeSession.sessionId".into()),
+        }
+    }
+
+    #[test]
+    fn a_suspended_account_is_denied_with_its_reason() {
+        let found = rawdoc! { "isSuspended": true, "suspensionReason": "spam" };
+        let Ok(Account::Denied(denial)) = account(&found, &fields()) else {
+            panic!("not denied");
+        };
+        assert_eq!(denial.outcome, Outcome::AccountSuspended);
+        assert!(
+            denial.message.contains("suspend"),
+            "installed clients look for it"
+        );
+        assert_eq!(denial.reason.as_deref(), Some("spam"));
+    }
+
+    #[test]
+    fn a_suspension_says_since_when_where_the_document_does() {
+        for (at, said) in [
+            (
+                Bson::DateTime(DateTime::from_millis(1_793_491_200_123)),
+                Some("2026-11-01T00:00:00.123Z"),
+            ),
+            (Bson::String("last\nweek".into()), Some("last week")),
+            (Bson::DateTime(DateTime::MAX), None),
+            (Bson::DateTime(DateTime::from_millis(-1)), None),
+            (Bson::Null, None),
+            (Bson::Boolean(true), None),
+        ] {
+            let found = doc! { "isSuspended": true, "suspendedAt": at };
+            let found = RawDocumentBuf::try_from(&found).unwrap();
+            let Ok(Account::Denied(denial)) = account(&found, &fields()) else {
+                panic!("not denied");
+            };
+            assert_eq!(denial.suspended_at.as_deref(), said);
+        }
+    }
+
+    #[test]
+    fn an_account_in_good_standing_has_its_session() {
+        let found = rawdoc! { "isSuspended": false, "activeSession": { "sessionId": "one" } };
+        let session = Some("one".into());
+        assert_eq!(account(&found, &fields()), Ok(Account::Good { session }));
+        let signed_out = rawdoc! { "activeSession": null };
+        let session = None;
+        assert_eq!(
+            account(&signed_out, &fields()),
+            Ok(Account::Good { session })
+        );
+    }
+
+    #[test]
+    fn a_subject_is_looked_for_as_what_it_may_be() {
+        assert_eq!(spellings("65f0a1b2c3d4e5f6a7b8c9d0").len(), 2);
+        assert_eq!(spellings("12").len(), 2);
+        for text in ["+12", "012", "-0", " 12", "1e3"] {
+            assert_eq!(spellings(text).len(), 1, "{text}");
+        }
+        assert_eq!(spellings("{\"$ne\":null}").len(), 1);
+    }
+
+    #[test]
+    fn a_field_is_asked_for_once_and_whole() {
+        let mut fields = fields();
+        fields.session_field = Some("isSuspended.inner".into());
+        fields.deny_when[0].reason_field = Some("a.b".into());
+        fields.deny_when.push(DenyRule {
+            field: "a".into(),
+            ..fields.deny_when[0].clone()
+        });
+        let asked: Vec<String> = projection(&fields).keys().cloned().collect();
+        assert_eq!(asked, ["_id", "isSuspended", "a", "suspendedAt"]);
+    }
+
+    #[test]
+    fn an_account_that_can_not_be_read_is_neither_suspended_nor_in_good_standing() {
+        let date = DateTime::from_millis(0);
+        for found in [
+            rawdoc! { "isSuspended": date },
+            rawdoc! { "isSuspended": "perhaps" },
+            rawdoc! { "isSuspended": f64::NAN },
+            rawdoc! { "isSuspended": { "since": date } },
+            rawdoc! { "isSuspended": [ false, date ] },
+            rawdoc! { "isSuspended": false, "activeSession": { "sessionId": date } },
+            rawdoc! { "isSuspended": false, "activeSession": { "sessionId": true } },
+        ] {
+            let answer = account(&found, &fields());
+            assert!(answer.is_err(), "{found:?}: {answer:?}");
+        }
+        // What denies beyond doubt does, whatever else can't be read.
+        let mut fields = fields();
+        fields.deny_when.push(DenyRule {
+            field: "state".into(),
+            equals: "closed".into(),
+            suspends: false,
+            reason_field: None,
+        });
+        let found = rawdoc! { "isSuspended": date, "state": "closed" };
+        assert!(matches!(account(&found, &fields), Ok(Account::Denied(_))));
+    }
+
+    #[test]
+    fn no_session_is_told_from_one_that_can_not_be_read() {
+        for found in [
+            rawdoc! {},
+            rawdoc! { "activeSession": {} },
+            rawdoc! { "activeSession": { "sessionId": null } },
+            rawdoc! { "activeSession": { "sessionId": "" } },
+            rawdoc! { "activeSession": [] },
+            rawdoc! { "activeSession": "text" },
+        ] {
+            let signed_out = Account::Good { session: None };
+            assert_eq!(account(&found, &fields()), Ok(signed_out), "{found:?}");
+        }
+    }
+}

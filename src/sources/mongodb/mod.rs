@@ -1,0 +1,182 @@
+//! The database that the backend writes, read with its own records: streams and accounts.
+//!
+//! Keeps true: reads only, from the primary; made without a connection, so that a database that is down or a name that
+//! doesn't resolve delays no start; a client that stays silent is replaced, since its pool may be full of questions
+//! that nobody will answer.
+//! Must not know: what an answer leads to.
+
+mod accounts_collection;
+mod changes;
+mod document;
+mod presence;
+mod streams_collection;
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use mongodb::bson::RawDocumentBuf;
+use mongodb::options::{ClientOptions, ConnectionString, ReadPreference, SelectionCriteria};
+use mongodb::{Client, Collection};
+
+use super::outage::Failure;
+use crate::config::model::Mongodb;
+pub use accounts_collection::MongoAccounts;
+pub use changes::{Changed, follow};
+pub use streams_collection::{MongoStreams, Read as StreamsRead};
+
+/// How many silences in a row a client may have. The breaker asks a silent database once a second.
+const MOST_SILENCES: u32 = 8;
+
+/// What is left of a question's time when the driver gives up choosing a server and the server gives up working: time to
+/// say why, before who asked stops listening. A tenth of the time at most.
+const TO_SAY_WHY: Duration = Duration::from_millis(250);
+
+/// What a server answers whose time for a question is over (`MaxTimeMSExpired`).
+const TIME_IS_OVER: i32 = 50;
+
+/// Connections to each server at most; single flight and short caches need few.
+const POOL: u32 = 32;
+
+/// One database. Share it as an `Arc`: its pool is.
+pub struct Database {
+    config: Mongodb,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    client: Option<Client>,
+    silences: u32,
+}
+
+impl Database {
+    /// Contacts nothing.
+    pub fn new(config: Mongodb) -> Self {
+        Self {
+            config,
+            state: Mutex::default(),
+        }
+    }
+
+    /// Which servers, without who asks them: a password that is changed makes no other database of it.
+    pub fn hosts(&self) -> String {
+        let uri = String::from_utf8_lossy(self.config.uri.expose());
+        let (_scheme, rest) = uri.split_once("://").unwrap_or(("", &uri));
+        let authority = rest.split(['/', '?']).next().unwrap_or_default();
+        let (_user, hosts) = authority.rsplit_once('@').unwrap_or(("", authority));
+        hosts.to_owned()
+    }
+
+    /// As configured.
+    pub fn config(&self) -> &Mongodb {
+        &self.config
+    }
+
+    /// A collection, by a client that is made when it is first needed.
+    pub(crate) async fn collection(
+        &self,
+        name: &str,
+    ) -> Result<Collection<RawDocumentBuf>, Failure> {
+        let known = self.lock().client.clone();
+        let client = if let Some(client) = known {
+            client
+        } else {
+            let made = self.connect().await?;
+            self.lock().client.get_or_insert(made).clone()
+        };
+        Ok(client.database(&self.config.database).collection(name))
+    }
+
+    /// Resolves `mongodb+srv://`; connections come with the first question.
+    async fn connect(&self) -> Result<Client, Failure> {
+        let uri = String::from_utf8_lossy(self.config.uri.expose());
+        // Errors of the driver may quote the string: they are not passed on.
+        let string = ConnectionString::parse(uri.as_ref())
+            .map_err(|_| Failure::Wrong("the connection string isn't valid".to_owned()))?;
+        let mut options = ClientOptions::parse(string).await.map_err(|error| {
+            Failure::Silent(format!("its name can't be resolved: {}", kind(&error)))
+        })?;
+        let timeout = self.config.timeout;
+        options.app_name.get_or_insert_with(|| "renewd".to_owned());
+        options.server_selection_timeout = Some(self.patience());
+        options.connect_timeout.get_or_insert(timeout);
+        options.max_pool_size = Some(options.max_pool_size.unwrap_or(POOL).clamp(1, POOL));
+        // The app writes to the primary; what a secondary says may be of a moment ago.
+        options.selection_criteria =
+            Some(SelectionCriteria::ReadPreference(ReadPreference::Primary));
+        Client::with_options(options)
+            .map_err(|error| Failure::Wrong(format!("no client can be made: {}", kind(&error))))
+    }
+
+    /// Nothing came back in time.
+    pub(crate) fn silent(&self) {
+        let mut state = self.lock();
+        state.silences += 1;
+        if state.silences >= MOST_SILENCES {
+            // What still waits on it ends by itself, or never; the next question has a client of its own.
+            *state = State::default();
+        }
+    }
+
+    /// Something came back.
+    pub(crate) fn spoke(&self) {
+        self.lock().silences = 0;
+    }
+
+    /// How long the driver may look for a server, and the server work on one question.
+    pub(crate) fn patience(&self) -> Duration {
+        let timeout = self.config.timeout;
+        timeout.saturating_sub(TO_SAY_WHY.min(timeout / 10))
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Database {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Database").finish_non_exhaustive()
+    }
+}
+
+/// Whether nothing came, or something that is no answer.
+fn failure(error: &mongodb::error::Error) -> Failure {
+    use mongodb::error::ErrorKind;
+    match &*error.kind {
+        ErrorKind::Command(refused) if refused.code == TIME_IS_OVER => Failure::Silent(kind(error)),
+        ErrorKind::Command(_)
+        | ErrorKind::BsonDeserialization(_)
+        | ErrorKind::InvalidResponse { .. } => Failure::Wrong(kind(error)),
+        _ => Failure::Silent(kind(error)),
+    }
+}
+
+/// The driver's words, without line breaks and not too many.
+fn kind(error: &mongodb::error::Error) -> String {
+    const MOST: usize = 300;
+    let said = error.kind.to_string();
+    said.chars()
+        .map(|character| {
+            if character.is_control() {
+                ' '
+            } else {
+                character
+            }
+        })
+        .take(MOST)
+        .collect()
+}
+
+/// The same database as before, where its configuration is.
+pub fn carried(
+    config: Option<&Mongodb>,
+    previous: Option<&Arc<Database>>,
+) -> Option<Arc<Database>> {
+    let config = config?;
+    Some(match previous {
+        Some(previous) if previous.config == *config => Arc::clone(previous),
+        _ => Arc::new(Database::new(config.clone())),
+    })
+}

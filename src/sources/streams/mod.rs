@@ -1,0 +1,207 @@
+//! Streams: which channels are live, whose they are, who is banned from them.
+//!
+//! Keeps true: whatever the source, no answer is told from "no such stream"; an answer says when it was asked for.
+//! Must not know: who asks, or what an answer leads to.
+
+mod owners;
+mod table;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::lookup::{Lookups, NoAnswer};
+use crate::telemetry::metrics::SourceMetrics;
+use crate::terms::outcome::LookupOutcome;
+pub use owners::Owners;
+pub use table::Table;
+
+/// What the source says of one channel's stream.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Stream {
+    /// On air now.
+    pub live: bool,
+    /// Taken down by the platform.
+    pub banned: bool,
+    /// The subject who may publish; an absent owner matches nobody.
+    pub owner: Option<Box<str>>,
+    /// Where none of the source's streams has ever had an owner: since when that is missed, on the clock's monotonic scale.
+    pub owner_unknown_since: Option<Duration>,
+    /// Further subjects who may publish.
+    pub cohosts: Vec<Box<str>>,
+    /// Subjects who may not join.
+    pub banned_viewers: Vec<Box<str>>,
+}
+
+impl Stream {
+    /// Whether this subject may publish: the owner or a listed co-host.
+    pub fn may_publish(&self, subject: &str) -> bool {
+        self.owner.as_deref() == Some(subject)
+            || self.cohosts.iter().any(|cohost| **cohost == *subject)
+    }
+
+    /// Since when it can't be told whether this subject may publish; `None` where it can.
+    pub fn doubts(&self, subject: &str) -> Option<Duration> {
+        self.owner_unknown_since
+            .filter(|_| !self.may_publish(subject))
+    }
+
+    /// Whether this subject is banned from the stream.
+    pub fn bans(&self, subject: &str) -> bool {
+        self.banned_viewers
+            .iter()
+            .any(|viewer| **viewer == *subject)
+    }
+
+    /// Whether anyone may have a token for it.
+    pub fn is_open(&self) -> bool {
+        self.live && !self.banned
+    }
+}
+
+/// A source's answer for one channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lookup {
+    /// The stream that counts for the channel.
+    Found(Arc<Stream>),
+    /// The source knows no such channel.
+    NotFound,
+    /// The source can't be asked; never a yes, never a 403.
+    NoAnswer {
+        /// On the clock's monotonic scale: the first lookup (or read) that failed.
+        since: Duration,
+    },
+}
+
+/// An answer with its circumstances.
+#[derive(Clone, Debug)]
+pub struct Looked {
+    /// The answer.
+    pub lookup: Lookup,
+    /// From memory, or from the source.
+    pub outcome: LookupOutcome,
+    /// When it was asked for, on the clock's monotonic scale; `None` for a table that is always current.
+    pub asked_at: Option<Duration>,
+}
+
+impl Looked {
+    /// Whether the answer may be older than what changed before `moment`.
+    pub fn may_predate(&self, moment: Duration) -> bool {
+        self.asked_at.is_some_and(|asked_at| asked_at < moment)
+    }
+}
+
+/// `[streams]`: the configured source.
+#[derive(Debug)]
+pub struct Streams {
+    source: StreamSource,
+    metrics: Arc<SourceMetrics>,
+}
+
+/// Where streams are looked up.
+#[derive(Debug)]
+pub enum StreamSource {
+    /// In a file, as last read.
+    Table(Table),
+    /// In a database or a backend. `None` is a channel without a stream.
+    Asked(Arc<Lookups<Option<Arc<Stream>>>>),
+}
+
+/// How long somebody waits who has no deadline of their own.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+// === impl Streams ===
+
+impl Streams {
+    /// A source with its series.
+    pub fn new(source: StreamSource, metrics: Arc<SourceMetrics>) -> Self {
+        if let StreamSource::Table(table) = &source {
+            metrics.up(table.is_up());
+        }
+        Self { source, metrics }
+    }
+
+    /// The source itself.
+    pub fn source(&self) -> &StreamSource {
+        &self.source
+    }
+
+    /// Its series.
+    pub fn metrics(&self) -> &SourceMetrics {
+        &self.metrics
+    }
+
+    /// Whether the source answers, as far as anybody knows: `renewd_source_up`.
+    pub fn is_up(&self) -> bool {
+        match &self.source {
+            StreamSource::Table(table) => table.is_up(),
+            StreamSource::Asked(lookups) => lookups.error().is_none(),
+        }
+    }
+
+    /// Why it gives no answer; `None` while it does. Holds no secret.
+    pub fn error(&self) -> Option<String> {
+        match &self.source {
+            StreamSource::Table(table) => {
+                (!table.is_up()).then(|| "its file can't be used; the log says why".to_owned())
+            }
+            StreamSource::Asked(lookups) => lookups.error(),
+        }
+    }
+
+    /// Why its answers may not be gone by in part, where that may be.
+    pub fn doubt(&self) -> Option<String> {
+        match &self.source {
+            StreamSource::Table(_) => None,
+            StreamSource::Asked(lookups) => lookups.doubt(),
+        }
+    }
+
+    /// Looks a channel up; an answer may be as old as `streams.cache_ttl`.
+    pub async fn lookup(&self, channel: &str) -> Lookup {
+        self.look(channel, None, PATIENCE).await.lookup
+    }
+
+    /// Looks a channel up: with `since`, the answer was asked for at or after it. Waits at most `patience`.
+    pub async fn look(&self, channel: &str, since: Option<Duration>, patience: Duration) -> Looked {
+        let lookups = match &self.source {
+            StreamSource::Table(table) => {
+                return Looked {
+                    lookup: table.lookup(channel),
+                    outcome: LookupOutcome::Hit,
+                    asked_at: None,
+                };
+            }
+            StreamSource::Asked(lookups) => lookups,
+        };
+        match lookups.get(channel, since, patience).await {
+            Ok(answer) => Looked {
+                lookup: match &*answer.value {
+                    Some(stream) => Lookup::Found(Arc::clone(stream)),
+                    None => Lookup::NotFound,
+                },
+                outcome: answer.outcome,
+                asked_at: Some(answer.asked_at),
+            },
+            Err(NoAnswer { since }) => Looked {
+                lookup: Lookup::NoAnswer { since },
+                outcome: LookupOutcome::Error,
+                asked_at: None,
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_absent_owner_matches_nobody() {
+        let ownerless = Stream {
+            live: true,
+            ..Stream::default()
+        };
+        assert!(!ownerless.may_publish(""));
+        assert!(!ownerless.may_publish("anyone"));
+    }
+}

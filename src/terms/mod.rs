@@ -1,0 +1,11 @@
+//! Words that all modules share: time, roles, a request's identity, what can go wrong with it, the process's phase.
+//!
+//! Keeps true: each is a value, or a handle to one; nothing here does IO but reading the clock.
+//! Must not know: any other module.
+
+pub mod clock;
+pub mod context;
+pub mod outcome;
+pub mod proxy_error;
+pub mod readiness;
+pub mod role;
