@@ -30,7 +30,7 @@ use renewd::exchange::response_body::RequestBody;
 use renewd::io::descriptors::{Budgets, Shares};
 use renewd::limit::Charge;
 use renewd::snapshot::{Control, Shared, Snapshot, StreamsRead};
-use renewd::sources::streams::Stream;
+use renewd::sources::streams::StreamState;
 use renewd::telemetry::audit::Audit;
 use renewd::telemetry::labels::Endpoint;
 use renewd::telemetry::line_writer::DropCounter;
@@ -94,10 +94,10 @@ fn shared() -> Shared {
     let (clock, dropped) = (Clock::system(), DropCounter::default());
     let metrics = Metrics::new(&clock, dropped.clone());
     let audit = Audit::open(&config.log.audit, clock.clone(), dropped).unwrap();
-    let stream = Stream {
+    let stream = StreamState {
         live: true,
         owner: Some(SUBJECT.into()),
-        ..Stream::default()
+        ..StreamState::default()
     };
     let streams = StreamsRead::Table(vec![(CHANNEL.into(), stream)]);
     // Nothing is asked on it: the streams are in a file.
@@ -188,7 +188,7 @@ fn whole(criterion: &mut Criterion) {
     let answer = |request| {
         let answering = decision::answer(&shared, &snapshot, &context, Endpoint::Token, request);
         match runtime.block_on(answering) {
-            decision::Answer::Ours(response) => response,
+            decision::TokenReply::Ours(response) => response,
             other => panic!("{other:?}"),
         }
     };

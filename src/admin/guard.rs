@@ -27,7 +27,7 @@ pub enum Entrance {
 
 /// Why a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum GuardRefusal {
     /// Its `Host` is not ours.
     UnknownHost,
     /// It comes from another site's page.
@@ -41,7 +41,7 @@ pub enum Refusal {
 /// Refuses what a browser may have been tricked into.
 ///
 /// `allowed` are names that nobody else can point here, `admin.allowed_hosts`.
-pub fn same_site(entrance: Entrance, head: &Parts, allowed: &[String]) -> Result<(), Refusal> {
+pub fn same_site(entrance: Entrance, head: &Parts, allowed: &[String]) -> Result<(), GuardRefusal> {
     let (uri, headers) = (&head.uri, &head.headers);
     let host = sole(headers, &HOST).and_then(|host| host.to_str().ok());
     if let Entrance::Tcp(listening) = entrance {
@@ -53,7 +53,7 @@ pub fn same_site(entrance: Entrance, head: &Parts, allowed: &[String]) -> Result
             .authority()
             .is_none_or(|authority| is_known(authority, listening, allowed));
         if !(known || probe) || !target_known {
-            return Err(Refusal::UnknownHost);
+            return Err(GuardRefusal::UnknownHost);
         }
     }
     if headers.contains_key(ORIGIN) {
@@ -65,7 +65,7 @@ pub fn same_site(entrance: Entrance, head: &Parts, allowed: &[String]) -> Result
         });
         match (authority, host) {
             (Some(authority), Some(host)) if authority.eq_ignore_ascii_case(host) => {}
-            _ => return Err(Refusal::CrossSite),
+            _ => return Err(GuardRefusal::CrossSite),
         }
     }
     // `same-site` too is another program's page: sites ignore ports.
@@ -74,7 +74,7 @@ pub fn same_site(entrance: Entrance, head: &Parts, allowed: &[String]) -> Result
         .iter()
         .any(|site| !matches!(site.as_bytes(), b"same-origin" | b"none"));
     if elsewhere {
-        return Err(Refusal::CrossSite);
+        return Err(GuardRefusal::CrossSite);
     }
     Ok(())
 }
@@ -84,12 +84,12 @@ pub fn authorized(
     entrance: Entrance,
     headers: &HeaderMap,
     token: Option<&Secret>,
-) -> Result<(), Refusal> {
+) -> Result<(), GuardRefusal> {
     if entrance == Entrance::Unix {
         return Ok(());
     }
     let Some(token) = token else {
-        return Err(Refusal::NoTokenConfigured);
+        return Err(GuardRefusal::NoTokenConfigured);
     };
     let given = sole(headers, &AUTHORIZATION)
         .and_then(|value| value.as_bytes().split_at_checked(7))
@@ -98,7 +98,7 @@ pub fn authorized(
     // Secrets compare in constant time. An empty token opens nothing, should one ever be configured.
     match given {
         Some(given) if !given.expose().is_empty() && given == *token => Ok(()),
-        _ => Err(Refusal::Unauthenticated),
+        _ => Err(GuardRefusal::Unauthenticated),
     }
 }
 
@@ -148,7 +148,10 @@ mod tests {
             .collect()
     }
 
-    fn verdict(entrance: Entrance, lines: &[(&'static str, &'static str)]) -> Result<(), Refusal> {
+    fn verdict(
+        entrance: Entrance,
+        lines: &[(&'static str, &'static str)],
+    ) -> Result<(), GuardRefusal> {
         same_site(entrance, &head("/", headers(lines)), &[])
     }
 
@@ -177,16 +180,16 @@ mod tests {
             "10.0.0.1",
             "",
         ] {
-            let refused = Err(Refusal::UnknownHost);
+            let refused = Err(GuardRefusal::UnknownHost);
             assert_eq!(verdict(LOOPBACK, &[("host", host)]), refused, "{host}");
         }
-        assert_eq!(verdict(LOOPBACK, &[]), Err(Refusal::UnknownHost));
+        assert_eq!(verdict(LOOPBACK, &[]), Err(GuardRefusal::UnknownHost));
     }
 
     #[test]
     fn only_http_1_0_may_come_without_a_host() {
         let mut probe = head("/healthz", HeaderMap::new());
-        let refused = Err(Refusal::UnknownHost);
+        let refused = Err(GuardRefusal::UnknownHost);
         assert_eq!(same_site(LOOPBACK, &probe, &[]), refused);
         probe.version = Version::HTTP_10;
         assert_eq!(same_site(LOOPBACK, &probe, &[]), Ok(()));
@@ -200,14 +203,14 @@ mod tests {
         both.append(HOST, HeaderValue::from_static("localhost"));
         assert_eq!(
             same_site(LOOPBACK, &head("/", both), &[]),
-            Err(Refusal::UnknownHost)
+            Err(GuardRefusal::UnknownHost)
         );
     }
 
     #[test]
     fn an_absolute_target_must_be_known_too() {
         let strange = head("http://evil.example/", headers(&[("host", "localhost")]));
-        let refused = Err(Refusal::UnknownHost);
+        let refused = Err(GuardRefusal::UnknownHost);
         assert_eq!(same_site(LOOPBACK, &strange, &[]), refused);
     }
 
@@ -217,13 +220,13 @@ mod tests {
         assert_eq!(verdict(ours, &[("host", "10.0.0.5:9464")]), Ok(()));
         assert_eq!(
             verdict(ours, &[("host", "10.0.0.6")]),
-            Err(Refusal::UnknownHost)
+            Err(GuardRefusal::UnknownHost)
         );
         let wildcard = Entrance::Tcp("::".parse().unwrap());
         assert_eq!(verdict(wildcard, &[("host", "10.0.0.6")]), Ok(()));
         assert_eq!(
             verdict(wildcard, &[("host", "x.example")]),
-            Err(Refusal::UnknownHost)
+            Err(GuardRefusal::UnknownHost)
         );
     }
 
@@ -247,13 +250,13 @@ mod tests {
             "renewd.monitoring.svc.evil.example",
             "x@renewd.monitoring.svc",
         ] {
-            let refused = Err(Refusal::UnknownHost);
+            let refused = Err(GuardRefusal::UnknownHost);
             assert_eq!(verdict(&[("host", host)]), refused, "{host}");
         }
         let host = ("host", "renewd.monitoring.svc");
         assert_eq!(
             verdict(&[host, ("origin", "http://evil.example")]),
-            Err(Refusal::CrossSite)
+            Err(GuardRefusal::CrossSite)
         );
         let own = ("origin", "http://renewd.monitoring.svc");
         assert_eq!(verdict(&[host, own]), Ok(()));
@@ -268,7 +271,7 @@ mod tests {
             "null",
             "localhost:9464",
         ] {
-            let refused = Err(Refusal::CrossSite);
+            let refused = Err(GuardRefusal::CrossSite);
             assert_eq!(
                 verdict(LOOPBACK, &[host, ("origin", origin)]),
                 refused,
@@ -281,7 +284,7 @@ mod tests {
             );
         }
         for site in ["cross-site", "same-site", "", "CROSS"] {
-            let refused = Err(Refusal::CrossSite);
+            let refused = Err(GuardRefusal::CrossSite);
             assert_eq!(
                 verdict(LOOPBACK, &[host, ("sec-fetch-site", site)]),
                 refused,
@@ -316,20 +319,20 @@ mod tests {
             "correct",
             "",
         ] {
-            let refused = Err(Refusal::Unauthenticated);
+            let refused = Err(GuardRefusal::Unauthenticated);
             assert_eq!(check(&[("authorization", wrong)]), refused, "{wrong}");
         }
-        assert_eq!(check(&[]), Err(Refusal::Unauthenticated));
+        assert_eq!(check(&[]), Err(GuardRefusal::Unauthenticated));
     }
 
     #[test]
     fn without_a_configured_token_only_the_unix_socket_opens() {
         let lines = headers(&[("authorization", "Bearer ")]);
-        let refused = Err(Refusal::NoTokenConfigured);
+        let refused = Err(GuardRefusal::NoTokenConfigured);
         assert_eq!(authorized(LOOPBACK, &lines, None), refused);
         assert_eq!(authorized(Entrance::Unix, &HeaderMap::new(), None), Ok(()));
         let empty = Secret::new(Vec::new());
-        let refused = Err(Refusal::Unauthenticated);
+        let refused = Err(GuardRefusal::Unauthenticated);
         assert_eq!(authorized(LOOPBACK, &lines, Some(&empty)), refused);
     }
 }

@@ -26,8 +26,8 @@ use tokio::time::{sleep, timeout};
 
 use super::guard::Entrance;
 use super::io::Socket;
-use super::respond::{self, Answer};
-use super::{Daemon, routes};
+use super::respond::{self, AdminResponse};
+use super::{DaemonView, routes};
 use crate::config::model::Listen;
 
 /// Requests at once. A scraper and an operator use a handful.
@@ -53,10 +53,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A bound admin socket, not yet serving.
 #[derive(Debug)]
-pub struct AdminListener(Bound);
+pub struct AdminListener(AdminSocket);
 
 #[derive(Debug)]
-enum Bound {
+enum AdminSocket {
     Tcp(TcpListener, SocketAddr),
     Unix {
         listener: UnixListener,
@@ -73,12 +73,12 @@ pub fn bind(listen: &Listen) -> io::Result<AdminListener> {
             listener.set_nonblocking(true)?;
             let listener = TcpListener::from_std(listener)?;
             let address = listener.local_addr()?;
-            Ok(AdminListener(Bound::Tcp(listener, address)))
+            Ok(AdminListener(AdminSocket::Tcp(listener, address)))
         }
         Listen::Unix(path) => {
             let (listener, file) = SocketFile::bind(path)?;
             let listener = UnixListener::from_std(listener)?;
-            Ok(AdminListener(Bound::Unix {
+            Ok(AdminListener(AdminSocket::Unix {
                 listener,
                 _file: file,
             }))
@@ -94,13 +94,13 @@ impl AdminListener {
     /// Where it listens, with the port that port 0 became; `None` for a unix socket.
     pub fn address(&self) -> Option<SocketAddr> {
         match &self.0 {
-            Bound::Tcp(_, address) => Some(*address),
-            Bound::Unix { .. } => None,
+            AdminSocket::Tcp(_, address) => Some(*address),
+            AdminSocket::Unix { .. } => None,
         }
     }
 
     /// Serves until `stop` is ready, then finishes the answers under way.
-    pub async fn serve(self, daemon: Arc<dyn Daemon>, stop: impl Future<Output = ()>) {
+    pub async fn serve(self, daemon: Arc<dyn DaemonView>, stop: impl Future<Output = ()>) {
         let requests = Arc::new(Semaphore::new(MAX_REQUESTS));
         let mut connections = JoinSet::new();
         let mut guests = Guests::default();
@@ -118,18 +118,18 @@ impl AdminListener {
                 () = &mut stop => break,
                 accepted = next => accepted,
             };
-            let place = Place {
+            let place = AdminPlace {
                 daemon: Arc::clone(&daemon),
                 requests: Arc::clone(&requests),
                 taken: Arc::default(),
             };
             let taken = Arc::clone(&place.taken);
             match accepted {
-                Ok(Accepted::Tcp(stream, entrance)) => {
+                Ok(AdminClient::Tcp(stream, entrance)) => {
                     let task = connections.spawn(connection(stream, entrance, place));
                     guests.come(task, taken);
                 }
-                Ok(Accepted::Unix(stream)) => {
+                Ok(AdminClient::Unix(stream)) => {
                     let task = connections.spawn(connection(stream, Entrance::Unix, place));
                     guests.come(task, taken);
                 }
@@ -145,19 +145,19 @@ impl AdminListener {
     }
 }
 
-enum Accepted {
+enum AdminClient {
     Tcp(tokio::net::TcpStream, Entrance),
     Unix(tokio::net::UnixStream),
 }
 
-impl Bound {
-    async fn accept(&self) -> io::Result<Accepted> {
+impl AdminSocket {
+    async fn accept(&self) -> io::Result<AdminClient> {
         match self {
             Self::Tcp(listener, address) => {
                 let (stream, _) = listener.accept().await?;
-                Ok(Accepted::Tcp(stream, Entrance::Tcp(address.ip())))
+                Ok(AdminClient::Tcp(stream, Entrance::Tcp(address.ip())))
             }
-            Self::Unix { listener, .. } => Ok(Accepted::Unix(listener.accept().await?.0)),
+            Self::Unix { listener, .. } => Ok(AdminClient::Unix(listener.accept().await?.0)),
         }
     }
 }
@@ -195,14 +195,14 @@ impl Guests {
 }
 
 /// What a connection is given.
-struct Place {
-    daemon: Arc<dyn Daemon>,
+struct AdminPlace {
+    daemon: Arc<dyn DaemonView>,
     requests: Arc<Semaphore>,
     taken: Arc<Taken>,
 }
 
-impl Place {
-    async fn answer(&self, entrance: Entrance, request: Request<Incoming>) -> Answer {
+impl AdminPlace {
+    async fn answer(&self, entrance: Entrance, request: Request<Incoming>) -> AdminResponse {
         let permit = if routes::is_probe(request.uri().path()) {
             None
         } else {
@@ -225,7 +225,7 @@ impl Place {
     }
 }
 
-async fn connection<T>(stream: T, entrance: Entrance, place: Place)
+async fn connection<T>(stream: T, entrance: Entrance, place: AdminPlace)
 where
     T: AsyncRead + AsyncWrite + Unpin,
 {

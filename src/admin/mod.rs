@@ -2,7 +2,7 @@
 //!
 //! Keeps true: what changes or reveals anything needs the bearer token or the unix socket; a web page elsewhere can
 //! do nothing with it (DNS rebinding, cross-site requests); everything about a connection is bounded.
-//! Must not know: how the daemon does what it is asked; [`Daemon`] is all it sees.
+//! Must not know: how the daemon does what it is asked; [`DaemonView`] is all it sees.
 
 mod guard;
 mod io;
@@ -19,23 +19,23 @@ use std::pin::Pin;
 pub use listen::{AdminListener, bind};
 pub use sessions::{SessionEntry, SessionPage, SessionQuery, UnknownCursor};
 pub use status::{
-    ConditionStatus, ConfigStatus, Phase, Problem, Readiness, Reloaded, SessionStatus,
-    SourceStatus, Status, UpstreamStatus,
+    ConditionStatus, ConfigProblem, ConfigStatus, ReadinessReport, Reloaded, ReportedPhase,
+    SessionStatus, SourceStatus, Status, UpstreamStatus,
 };
 
 use crate::config::secret::Secret;
-use crate::decision::explain::{Explanation, Question};
+use crate::decision::explain::{ExplainQuestion, Explanation};
 
 /// What a reload came to: what it did, or every problem of the configuration.
-pub type ReloadResult = Result<Reloaded, Vec<Problem>>;
+pub type ReloadResult = Result<Reloaded, Vec<ConfigProblem>>;
 
 /// A page of sessions, or a cursor that nobody here gave.
 pub type SessionsResult = Result<SessionPage, UnknownCursor>;
 
 /// What the admin listener asks of the daemon it belongs to. All but what gives a future must answer at once.
-pub trait Daemon: Send + Sync + 'static {
+pub trait DaemonView: Send + Sync + 'static {
     /// For `/readyz`.
-    fn readiness(&self) -> Readiness;
+    fn readiness(&self) -> ReadinessReport;
 
     /// For `/v1/status`.
     fn status(&self) -> Status;
@@ -47,8 +47,10 @@ pub trait Daemon: Send + Sync + 'static {
     ) -> Pin<Box<dyn Future<Output = SessionsResult> + Send + '_>>;
 
     /// For `/v1/explain`.
-    fn explain(&self, question: Question)
-    -> Pin<Box<dyn Future<Output = Explanation> + Send + '_>>;
+    fn explain(
+        &self,
+        question: ExplainQuestion,
+    ) -> Pin<Box<dyn Future<Output = Explanation> + Send + '_>>;
 
     /// For `/metrics`: Prometheus' text format.
     fn metrics(&self) -> String;

@@ -11,7 +11,7 @@ use http::header::CONTENT_SECURITY_POLICY;
 use http::{HeaderValue, StatusCode};
 use sha2::{Digest as _, Sha256};
 
-use super::respond::{self, Answer};
+use super::respond::{self, AdminResponse};
 
 const DOCUMENT: &str = include_str!("page.html");
 const SCRIPT: &str = include_str!("page.js");
@@ -36,7 +36,7 @@ static POLICY: LazyLock<Option<HeaderValue>> = LazyLock::new(|| {
 });
 
 /// The page.
-pub fn answer() -> Answer {
+pub fn answer() -> AdminResponse {
     let mut answer = respond::answer(StatusCode::OK, "text/html; charset=utf-8", PAGE.clone());
     if let Some(policy) = POLICY.as_ref() {
         answer

@@ -9,12 +9,16 @@ use http::{HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 use serde::Serialize;
 
-use super::guard::Refusal;
+use super::guard::GuardRefusal;
 
-pub type Answer = Response<Full<Bytes>>;
+pub type AdminResponse = Response<Full<Bytes>>;
 
 /// An answer with a body of this type, never cached, never sniffed, never framed.
-pub fn answer(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
+pub fn answer(
+    status: StatusCode,
+    content_type: &'static str,
+    body: impl Into<Bytes>,
+) -> AdminResponse {
     let mut answer = Response::new(Full::new(body.into()));
     *answer.status_mut() = status;
     let headers = answer.headers_mut();
@@ -35,7 +39,7 @@ pub fn answer(status: StatusCode, content_type: &'static str, body: impl Into<By
 }
 
 /// A JSON answer.
-pub fn json(status: StatusCode, body: &impl Serialize) -> Answer {
+pub fn json(status: StatusCode, body: &impl Serialize) -> AdminResponse {
     match serde_json::to_vec(body) {
         Ok(bytes) => answer(status, "application/json", bytes),
         Err(error) => {
@@ -46,16 +50,16 @@ pub fn json(status: StatusCode, body: &impl Serialize) -> Answer {
 }
 
 /// An error, in the form of the public side's.
-pub fn error(status: StatusCode, code: &'static str, message: &str) -> Answer {
+pub fn error(status: StatusCode, code: &'static str, message: &str) -> AdminResponse {
     #[derive(Serialize)]
-    struct Body<'a> {
+    struct AdminBody<'a> {
         success: bool,
         code: &'static str,
         message: &'a str,
     }
     json(
         status,
-        &Body {
+        &AdminBody {
             success: false,
             code,
             message,
@@ -64,7 +68,7 @@ pub fn error(status: StatusCode, code: &'static str, message: &str) -> Answer {
 }
 
 /// 503: as many requests as may be are being answered.
-pub fn overloaded() -> Answer {
+pub fn overloaded() -> AdminResponse {
     error(
         StatusCode::SERVICE_UNAVAILABLE,
         "overloaded",
@@ -73,7 +77,7 @@ pub fn overloaded() -> Answer {
 }
 
 /// 405, with the methods that would do.
-pub fn method_not_allowed(allow: &'static str) -> Answer {
+pub fn method_not_allowed(allow: &'static str) -> AdminResponse {
     let mut answer = error(
         StatusCode::METHOD_NOT_ALLOWED,
         "method_not_allowed",
@@ -86,24 +90,24 @@ pub fn method_not_allowed(allow: &'static str) -> Answer {
 }
 
 /// The answer to a refused request, with what to do about it.
-pub fn refused(refusal: Refusal) -> Answer {
+pub fn refused(refusal: GuardRefusal) -> AdminResponse {
     match refusal {
-        Refusal::UnknownHost => error(
+        GuardRefusal::UnknownHost => error(
             StatusCode::FORBIDDEN,
             "unknown_host",
             "ask by the address in admin.listen, a loopback address, localhost, or a name in admin.allowed_hosts",
         ),
-        Refusal::CrossSite => error(
+        GuardRefusal::CrossSite => error(
             StatusCode::FORBIDDEN,
             "cross_site",
             "requests from other sites' pages are refused",
         ),
-        Refusal::NoTokenConfigured => error(
+        GuardRefusal::NoTokenConfigured => error(
             StatusCode::FORBIDDEN,
             "no_admin_token",
             "set admin.token_file in the configuration and send its content as a bearer token, or listen on a unix socket",
         ),
-        Refusal::Unauthenticated => {
+        GuardRefusal::Unauthenticated => {
             let mut answer = error(
                 StatusCode::UNAUTHORIZED,
                 "unauthenticated",

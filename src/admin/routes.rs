@@ -11,9 +11,9 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::Serialize;
 
 use super::guard::{self, Entrance};
-use super::respond::{self, Answer, answer, error, json};
-use super::{Daemon, Phase, Problem, Readiness, Reloaded, page, sessions};
-use crate::decision::explain::Question;
+use super::respond::{self, AdminResponse, answer, error, json};
+use super::{ConfigProblem, DaemonView, ReadinessReport, Reloaded, ReportedPhase, page, sessions};
+use crate::decision::explain::ExplainQuestion;
 
 /// No change needs a body anywhere near this.
 const BODY_LIMIT: usize = 16 * 1024;
@@ -21,7 +21,7 @@ const BODY_LIMIT: usize = 16 * 1024;
 /// The version that Prometheus' text format has had since 2014.
 const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-enum Route {
+enum AdminRoute {
     Page,
     Metrics,
     Health,
@@ -34,7 +34,7 @@ enum Route {
     UnknownVersioned,
 }
 
-impl Route {
+impl AdminRoute {
     fn of(path: &str) -> Option<Self> {
         Some(match path {
             "/" => Self::Page,
@@ -61,11 +61,18 @@ impl Route {
 
 /// Whether this is asked to learn whether the daemon lives or should get traffic: quickly answered, and never refused.
 pub fn is_probe(path: &str) -> bool {
-    matches!(Route::of(path), Some(Route::Health | Route::Readiness))
+    matches!(
+        AdminRoute::of(path),
+        Some(AdminRoute::Health | AdminRoute::Readiness)
+    )
 }
 
 /// Answers one request.
-pub async fn handle<B>(daemon: Arc<dyn Daemon>, entrance: Entrance, request: Request<B>) -> Answer
+pub async fn handle<B>(
+    daemon: Arc<dyn DaemonView>,
+    entrance: Entrance,
+    request: Request<B>,
+) -> AdminResponse
 where
     B: Body,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -74,13 +81,15 @@ where
     if let Err(refusal) = guard::same_site(entrance, &head, &daemon.allowed_hosts()) {
         return respond::refused(refusal);
     }
-    let Some(route) = Route::of(head.uri.path()) else {
+    let Some(route) = AdminRoute::of(head.uri.path()) else {
         return not_found();
     };
     let reads = matches!(head.method, Method::GET | Method::HEAD);
     match route {
-        Route::Reload if head.method != Method::POST => return respond::method_not_allowed("POST"),
-        Route::Reload | Route::UnknownVersioned => {}
+        AdminRoute::Reload if head.method != Method::POST => {
+            return respond::method_not_allowed("POST");
+        }
+        AdminRoute::Reload | AdminRoute::UnknownVersioned => {}
         _ if !reads => return respond::method_not_allowed("GET, HEAD"),
         _ => {}
     }
@@ -90,30 +99,30 @@ where
         return respond::refused(refusal);
     }
     match route {
-        Route::Page => page::answer(),
-        Route::Metrics => answer(StatusCode::OK, PROMETHEUS_TEXT, daemon.metrics()),
-        Route::Health => answer(StatusCode::OK, "text/plain; charset=utf-8", "ok\n"),
-        Route::Readiness => readiness(&daemon.readiness(), asks_for_tokens(head.uri.query())),
-        Route::Status => json(StatusCode::OK, &daemon.status()),
-        Route::Sessions => sessions::answer(&*daemon, head.uri.query()).await,
-        Route::Explain => explain(&*daemon, head.uri.query()).await,
-        Route::Reload => match json_body(&head.headers, body).await {
+        AdminRoute::Page => page::answer(),
+        AdminRoute::Metrics => answer(StatusCode::OK, PROMETHEUS_TEXT, daemon.metrics()),
+        AdminRoute::Health => answer(StatusCode::OK, "text/plain; charset=utf-8", "ok\n"),
+        AdminRoute::Readiness => readiness(&daemon.readiness(), asks_for_tokens(head.uri.query())),
+        AdminRoute::Status => json(StatusCode::OK, &daemon.status()),
+        AdminRoute::Sessions => sessions::answer(&*daemon, head.uri.query()).await,
+        AdminRoute::Explain => explain(&*daemon, head.uri.query()).await,
+        AdminRoute::Reload => match json_body(&head.headers, body).await {
             Ok(()) => reload(daemon).await,
             Err(refused) => *refused,
         },
-        Route::UnknownVersioned => not_found(),
+        AdminRoute::UnknownVersioned => not_found(),
     }
 }
 
 /// Who gets a token, step by step.
-async fn explain(daemon: &dyn Daemon, query: Option<&str>) -> Answer {
-    match Question::from_query(query.unwrap_or_default()) {
+async fn explain(daemon: &dyn DaemonView, query: Option<&str>) -> AdminResponse {
+    match ExplainQuestion::from_query(query.unwrap_or_default()) {
         Ok(question) => json(StatusCode::OK, &daemon.explain(question).await),
         Err(message) => error(StatusCode::BAD_REQUEST, "invalid_request", &message),
     }
 }
 
-fn not_found() -> Answer {
+fn not_found() -> AdminResponse {
     error(
         StatusCode::NOT_FOUND,
         "not_found",
@@ -131,9 +140,9 @@ fn asks_for_tokens(query: Option<&str>) -> bool {
 
 /// 503 only where no request should be sent here. A source that is down is named, and fails only who asks for tokens:
 /// failing everybody would take a site away that still works.
-fn readiness(readiness: &Readiness, tokens: bool) -> Answer {
+fn readiness(readiness: &ReadinessReport, tokens: bool) -> AdminResponse {
     #[derive(Serialize)]
-    struct Body<'a> {
+    struct RevocationBody<'a> {
         ready: bool,
         reason: &'static str,
         degraded: &'a [&'static str],
@@ -144,11 +153,11 @@ fn readiness(readiness: &Readiness, tokens: bool) -> Answer {
         draining_publishers: u64,
     }
     let (ready, reason) = match readiness.phase {
-        Phase::Starting => (false, "starting"),
-        Phase::Draining => (false, "draining"),
-        Phase::Running if !readiness.upstream_reachable => (false, "no upstream reachable"),
-        Phase::Running if readiness.degraded.is_empty() => (true, "ok"),
-        Phase::Running => (!tokens, "degraded"),
+        ReportedPhase::Starting => (false, "starting"),
+        ReportedPhase::Draining => (false, "draining"),
+        ReportedPhase::Running if !readiness.upstream_reachable => (false, "no upstream reachable"),
+        ReportedPhase::Running if readiness.degraded.is_empty() => (true, "ok"),
+        ReportedPhase::Running => (!tokens, "degraded"),
     };
     let status = if ready {
         StatusCode::OK
@@ -157,7 +166,7 @@ fn readiness(readiness: &Readiness, tokens: bool) -> Answer {
     };
     json(
         status,
-        &Body {
+        &RevocationBody {
             ready,
             reason,
             degraded: &readiness.degraded,
@@ -174,7 +183,7 @@ fn is_zero(count: &u64) -> bool {
 }
 
 /// A page elsewhere can post a form without asking, but not JSON: so a change is said in JSON, if only `{}`.
-async fn json_body<B>(headers: &HeaderMap, body: B) -> Result<(), Box<Answer>>
+async fn json_body<B>(headers: &HeaderMap, body: B) -> Result<(), Box<AdminResponse>>
 where
     B: Body,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -223,7 +232,7 @@ where
     }
 }
 
-async fn reload(daemon: Arc<dyn Daemon>) -> Answer {
+async fn reload(daemon: Arc<dyn DaemonView>) -> AdminResponse {
     #[derive(Serialize)]
     struct Done {
         success: bool,
@@ -231,11 +240,11 @@ async fn reload(daemon: Arc<dyn Daemon>) -> Answer {
         reloaded: Reloaded,
     }
     #[derive(Serialize)]
-    struct Failed {
+    struct BodyFailure {
         success: bool,
         code: &'static str,
         message: &'static str,
-        errors: Vec<Problem>,
+        errors: Vec<ConfigProblem>,
     }
     // On a task of its own: a caller who hangs up must not leave a reload half done.
     let task = tokio::spawn(async move { daemon.reload().await });
@@ -249,7 +258,7 @@ async fn reload(daemon: Arc<dyn Daemon>) -> Answer {
         ),
         Ok(Err(errors)) => json(
             StatusCode::UNPROCESSABLE_ENTITY,
-            &Failed {
+            &BodyFailure {
                 success: false,
                 code: "invalid_config",
                 message: "the configuration is invalid; the former one stays in force",

@@ -7,8 +7,8 @@
 use http::StatusCode;
 use serde::Serialize;
 
-use super::Daemon;
-use super::respond::{Answer, error, json};
+use super::DaemonView;
+use super::respond::{AdminResponse, error, json};
 
 /// Sessions on a page where nobody says how many.
 const DEFAULT_LIMIT: usize = 100;
@@ -66,7 +66,7 @@ pub struct SessionEntry {
 pub struct UnknownCursor;
 
 /// Answers with a page.
-pub async fn answer(daemon: &dyn Daemon, query: Option<&str>) -> Answer {
+pub async fn answer(daemon: &dyn DaemonView, query: Option<&str>) -> AdminResponse {
     let query = match parse(query.unwrap_or_default()) {
         Ok(query) => query,
         Err(message) => return invalid(&message),
@@ -79,7 +79,7 @@ pub async fn answer(daemon: &dyn Daemon, query: Option<&str>) -> Answer {
     }
 }
 
-fn invalid(message: &str) -> Answer {
+fn invalid(message: &str) -> AdminResponse {
     error(StatusCode::BAD_REQUEST, "invalid_request", message)
 }
 

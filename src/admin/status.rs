@@ -4,9 +4,9 @@ use serde::Serialize;
 
 /// Whether requests should be sent here.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Readiness {
+pub struct ReadinessReport {
     /// How far the process is.
-    pub phase: Phase,
+    pub phase: ReportedPhase,
     /// Whether at least one upstream takes connections.
     pub upstream_reachable: bool,
     /// Sources and stores that give no answer: `streams`.
@@ -22,7 +22,7 @@ pub struct Readiness {
 /// How far the process is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Phase {
+pub enum ReportedPhase {
     /// Not all listeners are bound.
     Starting,
     /// Serving.
@@ -41,7 +41,7 @@ pub struct Status {
     /// What an operator has to know now, the worst first.
     pub conditions: Vec<ConditionStatus>,
     /// How far the process is.
-    pub phase: Phase,
+    pub phase: ReportedPhase,
     /// RFC 3339.
     pub started_at: String,
     /// Whole seconds since then.
@@ -89,7 +89,7 @@ pub struct ConfigStatus {
     /// When the last attempt was, RFC 3339.
     pub last_reload_at: String,
     /// What was wrong in the last attempt.
-    pub problems: Vec<Problem>,
+    pub problems: Vec<ConfigProblem>,
     /// Keys whose change waits for a restart.
     pub restart_required: Vec<String>,
     /// Running on the last valid configuration because the file was invalid at start.
@@ -146,7 +146,7 @@ pub struct Reloaded {
 
 /// One thing wrong with the configuration. Shows no secret.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Problem {
+pub struct ConfigProblem {
     /// What is wrong.
     pub message: String,
     /// The key path: `token.lifetime`.

@@ -10,8 +10,8 @@ use base64::engine::general_purpose::STANDARD;
 use base64::write::EncoderStringWriter;
 
 use super::packing::{put_bytes, put_count, put_privileges, put_u16, put_u32};
-use super::service::Service;
-use super::signer::{Digest, Signer, hmac};
+use super::service::AgoraService;
+use super::signer::{HmacDigest, Signer, hmac};
 use super::{BuildError, RtcGrant, rtc_privileges, service};
 
 /// What the token starts with.
@@ -27,7 +27,7 @@ pub struct AccessToken2 {
     /// Any number.
     pub salt: u32,
     /// At least one; built in ascending order of type, those of one type in this order.
-    pub services: Vec<Service>,
+    pub services: Vec<AgoraService>,
 }
 
 impl AccessToken2 {
@@ -39,7 +39,7 @@ impl AccessToken2 {
         let mut message = Vec::with_capacity(256);
         put_header(&mut message, signer, self.issued_at, self.expire, self.salt)?;
         put_count(&mut message, self.services.len())?;
-        let mut services: Vec<&Service> = self.services.iter().collect();
+        let mut services: Vec<&AgoraService> = self.services.iter().collect();
         services.sort_by_key(|service| service.kind.number());
         for service in services {
             service.pack(&mut message)?;
@@ -103,7 +103,7 @@ const STORED_BLOCK: usize = 65_535;
 const SIGNATURE: usize = 2 + 32;
 
 /// Signs, wraps in a zlib stream of stored blocks (RFC 1950, RFC 1951) and encodes. One block holds every ordinary token.
-fn seal(signing_key: &Digest, signed: &[u8]) -> String {
+fn seal(signing_key: &HmacDigest, signed: &[u8]) -> String {
     let signature = hmac(signing_key, signed);
     let mut content = [0; SIGNATURE];
     let (length, digest) = content.split_at_mut(2);

@@ -1,14 +1,14 @@
 //! The combinations of services that Agora's own builders make, by their names.
 //!
 //! Keeps true: `AccessToken2` with these services equals what the builder of that name in `agora-token` 2.0.6 returns.
-//! Builders of a single service are constructors of [`Service`].
+//! Builders of a single service are constructors of [`AgoraService`].
 
 use std::fmt::Write as _;
 
 use md5::{Digest as _, Md5};
 
 use super::User;
-use super::service::{Kind, Privileges, RtcLifetimes, Service};
+use super::service::{AgoraService, Privileges, RtcLifetimes, ServiceKind};
 use crate::terms::role::Role;
 
 /// `RtcTokenBuilder.buildTokenWithRtm`: the RTM login lives as long as the token, whatever `privilege_expire` says.
@@ -18,11 +18,11 @@ pub fn rtc_and_rtm(
     role: Role,
     token_expire: u32,
     privilege_expire: u32,
-) -> Vec<Service> {
+) -> Vec<AgoraService> {
     let user = User::Account(account);
     vec![
-        Service::rtc(channel, user, role, privilege_expire),
-        Service::rtm(account, token_expire),
+        AgoraService::rtc(channel, user, role, privilege_expire),
+        AgoraService::rtm(account, token_expire),
     ]
 }
 
@@ -44,26 +44,26 @@ pub struct RtcAndRtm<'a> {
 }
 
 /// `RtcTokenBuilder.buildTokenWithRtm2`.
-pub fn rtc_and_rtm2(of: &RtcAndRtm<'_>) -> Vec<Service> {
+pub fn rtc_and_rtm2(of: &RtcAndRtm<'_>) -> Vec<AgoraService> {
     vec![
-        Service::rtc_with_lifetimes(of.channel, of.rtc_user, of.role, of.lifetimes),
-        Service::rtm(of.rtm_user, of.rtm_expire),
+        AgoraService::rtc_with_lifetimes(of.channel, of.rtc_user, of.role, of.lifetimes),
+        AgoraService::rtm(of.rtm_user, of.rtm_expire),
     ]
 }
 
 /// `ConvoAITokenBuilder.buildToken`.
-pub fn convo_ai(of: &RtcAndRtm<'_>) -> Vec<Service> {
-    with_bare(of, Kind::ConvoAi)
+pub fn convo_ai(of: &RtcAndRtm<'_>) -> Vec<AgoraService> {
+    with_bare(of, ServiceKind::ConvoAi)
 }
 
 /// `SttTokenBuilder.buildToken`.
-pub fn speech_to_text(of: &RtcAndRtm<'_>) -> Vec<Service> {
-    with_bare(of, Kind::Stt)
+pub fn speech_to_text(of: &RtcAndRtm<'_>) -> Vec<AgoraService> {
+    with_bare(of, ServiceKind::Stt)
 }
 
-fn with_bare(of: &RtcAndRtm<'_>, kind: Kind) -> Vec<Service> {
+fn with_bare(of: &RtcAndRtm<'_>, kind: ServiceKind) -> Vec<AgoraService> {
     let mut services = rtc_and_rtm2(of);
-    services.push(Service {
+    services.push(AgoraService {
         privileges: Privileges::new(),
         kind,
     });
@@ -71,16 +71,16 @@ fn with_bare(of: &RtcAndRtm<'_>, kind: Kind) -> Vec<Service> {
 }
 
 /// `ApaasTokenBuilder.buildRoomUserToken`, and `EducationTokenBuilder`'s: the classroom, signaling and chat.
-pub fn classroom_room_user(room: &str, user: &str, role: i16, expire: u32) -> Vec<Service> {
+pub fn classroom_room_user(room: &str, user: &str, role: i16, expire: u32) -> Vec<AgoraService> {
     vec![
         classroom(room, user, role, Privileges::new()),
-        Service::rtm(user, expire),
-        Service::chat_user(&classroom_chat_id(user), expire),
+        AgoraService::rtm(user, expire),
+        AgoraService::chat_user(&classroom_chat_id(user), expire),
     ]
 }
 
 /// `ApaasTokenBuilder.buildUserToken`, and `EducationTokenBuilder`'s.
-pub fn classroom_user(user: &str, expire: u32) -> Vec<Service> {
+pub fn classroom_user(user: &str, expire: u32) -> Vec<AgoraService> {
     vec![classroom(
         "",
         user,
@@ -90,17 +90,17 @@ pub fn classroom_user(user: &str, expire: u32) -> Vec<Service> {
 }
 
 /// `ApaasTokenBuilder.buildAppToken`, and `EducationTokenBuilder`'s.
-pub fn classroom_app(expire: u32) -> Vec<Service> {
+pub fn classroom_app(expire: u32) -> Vec<AgoraService> {
     vec![classroom("", "", NO_ROLE, Privileges::from([(3, expire)]))]
 }
 
 /// What Agora's package writes where no role is given; a role of 0 counts as none there.
 const NO_ROLE: i16 = -1;
 
-fn classroom(room: &str, user: &str, role: i16, privileges: Privileges) -> Service {
-    Service {
+fn classroom(room: &str, user: &str, role: i16, privileges: Privileges) -> AgoraService {
+    AgoraService {
         privileges,
-        kind: Kind::Apaas {
+        kind: ServiceKind::Apaas {
             room: room.into(),
             user: user.into(),
             role: if role == 0 { NO_ROLE } else { role },

@@ -46,11 +46,11 @@ pub(super) struct Truncated;
 
 /// Reads from the front of a slice.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Reader<'a> {
+pub(super) struct SliceReader<'a> {
     rest: &'a [u8],
 }
 
-impl<'a> Reader<'a> {
+impl<'a> SliceReader<'a> {
     /// Starts at the front.
     pub(super) fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes }

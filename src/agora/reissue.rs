@@ -12,7 +12,7 @@ use super::access_token::{self, AccessToken};
 use super::access_token2::AccessToken2;
 use super::legacy_user::numeric_users;
 use super::parse::{Parsed, Parsed006, Parsed007, parse_beginning};
-use super::service::{Kind, Privileges};
+use super::service::{Privileges, ServiceKind};
 use super::signer::Signer;
 use super::{BuildError, JOIN_CHANNEL, LONGEST_LIFETIME};
 use crate::config::secret::Secret;
@@ -41,7 +41,7 @@ pub enum Recognised {
     /// The text has the project's App ID, but none of our certificates signed it, or it isn't whole.
     Alike,
     /// A token that one of our certificates signed.
-    Ours(Token),
+    Ours(VerifiedToken),
     /// A 006 token of this App ID: only with its channel and user can its signature be checked.
     Nameless(Nameless),
 }
@@ -52,13 +52,13 @@ pub struct Nameless(Box<Parsed006>);
 
 /// A verified token.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Token {
-    content: Content,
+pub struct VerifiedToken {
+    content: TokenContent,
     signed_by: SignedBy,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Content {
+enum TokenContent {
     V007(Box<Parsed007>),
     V006(AccessToken),
 }
@@ -105,8 +105,8 @@ impl Project {
         let recognised = match parsed {
             Parsed::V007(parsed) => {
                 match self.signed_by(|certificate| parsed.verify(certificate)) {
-                    Some(signed_by) => Recognised::Ours(Token {
-                        content: Content::V007(Box::new(parsed)),
+                    Some(signed_by) => Recognised::Ours(VerifiedToken {
+                        content: TokenContent::V007(Box::new(parsed)),
                         signed_by,
                     }),
                     None => Recognised::Alike,
@@ -148,8 +148,8 @@ impl Project {
                         expires_at: parsed.expires_at,
                         privileges: parsed.privileges.clone(),
                     };
-                    return Some(Recognised::Ours(Token {
-                        content: Content::V006(token),
+                    return Some(Recognised::Ours(VerifiedToken {
+                        content: TokenContent::V006(token),
                         signed_by,
                     }));
                 }
@@ -169,17 +169,17 @@ impl Project {
     /// still do; those that have ended are left out. `Ok(None)`: it holds a service that this build can't write.
     pub fn reissue(
         &self,
-        token: &Token,
+        token: &VerifiedToken,
         now: u64,
         expires: u64,
         salt: u32,
     ) -> Result<Option<String>, BuildError> {
         match &token.content {
-            Content::V007(parsed) if parsed.unknown_service.is_some() => Ok(None),
-            Content::V007(parsed) => shortened_007(&parsed.token, now, expires, salt)
+            TokenContent::V007(parsed) if parsed.unknown_service.is_some() => Ok(None),
+            TokenContent::V007(parsed) => shortened_007(&parsed.token, now, expires, salt)
                 .build(&self.signer)
                 .map(Some),
-            Content::V006(old) => shortened_006(old, expires, salt)
+            TokenContent::V006(old) => shortened_006(old, expires, salt)
                 .build(&self.signer)
                 .map(Some),
         }
@@ -239,7 +239,7 @@ fn shortened_006(old: &AccessToken, expires: u64, salt: u32) -> AccessToken {
 
 // === impl Token ===
 
-impl Token {
+impl VerifiedToken {
     /// What is to become of it at `now` where tokens live `lifetime` seconds. A decoy's token is signed anew however
     /// short it is: nobody can use it otherwise.
     pub fn fate(&self, now: u64, lifetime: u32) -> Fate {
@@ -261,11 +261,11 @@ impl Token {
     /// the latest when its last privilege ends; its issue time isn't in it.
     pub fn expires_at(&self) -> u64 {
         match &self.content {
-            Content::V007(parsed) => {
+            TokenContent::V007(parsed) => {
                 let token = &parsed.token;
                 u64::from(token.issued_at) + u64::from(token.expire.min(LONGEST_LIFETIME))
             }
-            Content::V006(token) => {
+            TokenContent::V006(token) => {
                 let ends = token.privileges.values();
                 let last = ends
                     .map(|end| if *end == 0 { u32::MAX } else { *end })
@@ -288,25 +288,26 @@ impl Token {
     /// Channel and user of its first service for a channel, else of its first service for a user.
     fn names(&self) -> (Option<&[u8]>, &[u8]) {
         match &self.content {
-            Content::V006(token) if token.privileges.contains_key(&access_token::RTM_LOGIN) => {
+            TokenContent::V006(token)
+                if token.privileges.contains_key(&access_token::RTM_LOGIN) =>
+            {
                 (None, token.channel.as_bytes())
             }
-            Content::V006(token) => (Some(token.channel.as_bytes()), token.uid.as_bytes()),
-            Content::V007(parsed) => {
+            TokenContent::V006(token) => (Some(token.channel.as_bytes()), token.uid.as_bytes()),
+            TokenContent::V007(parsed) => {
                 let kinds = || parsed.token.services.iter().map(|service| &service.kind);
                 let with_channel = kinds().find_map(|kind| match kind {
-                    Kind::Rtc { channel, uid } => Some((channel, uid)),
-                    Kind::Streaming { channel, account } | Kind::Fcdn { channel, account } => {
-                        Some((channel, account))
-                    }
+                    ServiceKind::Rtc { channel, uid } => Some((channel, uid)),
+                    ServiceKind::Streaming { channel, account }
+                    | ServiceKind::Fcdn { channel, account } => Some((channel, account)),
                     _ => None,
                 });
                 let with_user = || {
                     kinds().find_map(|kind| match kind {
-                        Kind::Rtm { user }
-                        | Kind::Chat { user }
-                        | Kind::Apaas { user, .. }
-                        | Kind::Rtm2 { user, .. } => Some(user),
+                        ServiceKind::Rtm { user }
+                        | ServiceKind::Chat { user }
+                        | ServiceKind::Apaas { user, .. }
+                        | ServiceKind::Rtm2 { user, .. } => Some(user),
                         _ => None,
                     })
                 };
@@ -331,26 +332,26 @@ impl Token {
         let opens_all = |name: &[u8]| name.is_empty() || has_star(name);
         match &self.content {
             // An RTM token has its account in the channel's place.
-            Content::V006(token) => {
+            TokenContent::V006(token) => {
                 opens_all(token.channel.as_bytes()) || has_star(token.uid.as_bytes())
             }
-            Content::V007(parsed) => {
+            TokenContent::V007(parsed) => {
                 let mut services = parsed.token.services.iter();
                 services.any(|service| match &service.kind {
-                    Kind::Rtc { channel, uid: user }
-                    | Kind::Streaming {
+                    ServiceKind::Rtc { channel, uid: user }
+                    | ServiceKind::Streaming {
                         channel,
                         account: user,
                     }
-                    | Kind::Fcdn {
+                    | ServiceKind::Fcdn {
                         channel,
                         account: user,
                     } => opens_all(channel) || has_star(user),
-                    Kind::Rtm { user }
-                    | Kind::Chat { user }
-                    | Kind::Apaas { user, .. }
-                    | Kind::Rtm2 { user, .. } => opens_all(user),
-                    Kind::Fpa | Kind::ConvoAi | Kind::Stt => false,
+                    ServiceKind::Rtm { user }
+                    | ServiceKind::Chat { user }
+                    | ServiceKind::Apaas { user, .. }
+                    | ServiceKind::Rtm2 { user, .. } => opens_all(user),
+                    ServiceKind::Fpa | ServiceKind::ConvoAi | ServiceKind::Stt => false,
                 })
             }
         }
@@ -365,10 +366,10 @@ impl Token {
         };
         let mut subscriber = self.clone();
         match &mut subscriber.content {
-            Content::V006(token) => joins_alone(&mut token.privileges),
-            Content::V007(parsed) => {
+            TokenContent::V006(token) => joins_alone(&mut token.privileges),
+            TokenContent::V007(parsed) => {
                 let services = &mut parsed.token.services;
-                services.retain(|service| matches!(service.kind, Kind::Rtc { .. }));
+                services.retain(|service| matches!(service.kind, ServiceKind::Rtc { .. }));
                 for service in services {
                     joins_alone(&mut service.privileges);
                 }
@@ -384,9 +385,9 @@ impl Token {
             publishing.any(|number| privileges.contains_key(&number))
         };
         let may = match &self.content {
-            Content::V006(token) => publishes(&token.privileges),
-            Content::V007(parsed) => parsed.token.services.iter().any(|service| {
-                matches!(service.kind, Kind::Rtc { .. }) && publishes(&service.privileges)
+            TokenContent::V006(token) => publishes(&token.privileges),
+            TokenContent::V007(parsed) => parsed.token.services.iter().any(|service| {
+                matches!(service.kind, ServiceKind::Rtc { .. }) && publishes(&service.privileges)
             }),
         };
         if may {
@@ -399,8 +400,8 @@ impl Token {
     /// Which bytes.
     pub fn format(&self) -> TokenFormat {
         match self.content {
-            Content::V007(_) => TokenFormat::V007,
-            Content::V006(_) => TokenFormat::V006,
+            TokenContent::V007(_) => TokenFormat::V007,
+            TokenContent::V006(_) => TokenFormat::V006,
         }
     }
 }
@@ -408,7 +409,7 @@ impl Token {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agora::service::{Permissions, RtcLifetimes, Service};
+    use crate::agora::service::{AgoraService, Permissions, RtcLifetimes};
     use crate::agora::{RtcGrant, User, rtc_token};
 
     const APP_ID: &str = "970ca35de60c44645bbae8a215061b33";
@@ -452,7 +453,7 @@ mod tests {
         rtc_token(format, &signer(certificate), &grant(issued_at, lifetime)).unwrap()
     }
 
-    fn ours(token: &str) -> Token {
+    fn ours(token: &str) -> VerifiedToken {
         let named = match project().recognise(token).0 {
             Recognised::Nameless(token) => {
                 let channels = ["other", "live_1", "ann"].into_iter();
@@ -468,7 +469,7 @@ mod tests {
         }
     }
 
-    fn reissued(token: &Token, lifetime: u32) -> Option<Token> {
+    fn reissued(token: &VerifiedToken, lifetime: u32) -> Option<VerifiedToken> {
         match token.fate(NOW, lifetime) {
             Fate::Stays => None,
             Fate::Shortened { expires } => {
@@ -478,10 +479,10 @@ mod tests {
         }
     }
 
-    fn services(token: &Token) -> &[Service] {
+    fn services(token: &VerifiedToken) -> &[AgoraService] {
         match &token.content {
-            Content::V007(parsed) => &parsed.token.services,
-            Content::V006(_) => panic!("006"),
+            TokenContent::V007(parsed) => &parsed.token.services,
+            TokenContent::V006(_) => panic!("006"),
         }
     }
 
@@ -619,32 +620,33 @@ mod tests {
             video: DAY,
             data: 30,
         };
-        let rtc = Service::rtc_with_lifetimes("live_1", User::Uid(7), Role::Publisher, lifetimes);
+        let rtc =
+            AgoraService::rtc_with_lifetimes("live_1", User::Uid(7), Role::Publisher, lifetimes);
         let mut services_given = vec![
             rtc,
-            Service::rtm("ann", DAY),
-            Service::fpa(),
-            Service::chat_user("ann", HOUR),
-            Service::rtm2("ann", permissions, DAY),
+            AgoraService::rtm("ann", DAY),
+            AgoraService::fpa(),
+            AgoraService::chat_user("ann", HOUR),
+            AgoraService::rtm2("ann", permissions, DAY),
         ];
         let bare = [
-            Kind::Streaming {
+            ServiceKind::Streaming {
                 channel: b"live_1".to_vec(),
                 account: b"ann".to_vec(),
             },
-            Kind::Fcdn {
+            ServiceKind::Fcdn {
                 channel: b"live_1".to_vec(),
                 account: b"ann".to_vec(),
             },
-            Kind::Apaas {
+            ServiceKind::Apaas {
                 room: b"room".to_vec(),
                 user: b"ann".to_vec(),
                 role: -1,
             },
-            Kind::ConvoAi,
-            Kind::Stt,
+            ServiceKind::ConvoAi,
+            ServiceKind::Stt,
         ];
-        services_given.extend(bare.map(|kind| Service {
+        services_given.extend(bare.map(|kind| AgoraService {
             privileges: Privileges::new(),
             kind,
         }));
@@ -681,7 +683,7 @@ mod tests {
         assert_eq!((token.channel(), token.user()), (None, &b"ann"[..]));
         let new = reissued(&token, HOUR).unwrap();
         assert_eq!(new.expires_at(), NOW + 3600);
-        let Content::V006(new) = new.content else {
+        let TokenContent::V006(new) = new.content else {
             panic!("another format");
         };
         assert_eq!(new.privileges[&access_token::RTM_LOGIN], at(3600));

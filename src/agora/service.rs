@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::packing::{Reader, Truncated, put_bytes, put_count, put_privileges, put_u16};
+use super::packing::{SliceReader, Truncated, put_bytes, put_count, put_privileges, put_u16};
 use super::{BuildError, User, rtc_privileges};
 use crate::terms::role::Role;
 
@@ -15,21 +15,21 @@ pub type Privileges = BTreeMap<u16, u32>;
 /// RTC's type number.
 pub(super) const RTC: u16 = 1;
 
-/// The type numbers of [`Kind`].
+/// The type numbers of [`ServiceKind`].
 const KNOWN_TYPES: std::ops::RangeInclusive<u16> = RTC..=10;
 
 /// One service with its privileges.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Service {
+pub struct AgoraService {
     /// May be empty.
     pub privileges: Privileges,
     /// Which service, for whom.
-    pub kind: Kind,
+    pub kind: ServiceKind,
 }
 
 /// A service type and what it is bound to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum ServiceKind {
     /// 1: audio and video.
     Rtc {
         /// Empty or with `*`: any channel.
@@ -101,7 +101,7 @@ pub struct RtcLifetimes {
     pub data: u32,
 }
 
-impl Service {
+impl AgoraService {
     /// RTC with the privileges of a role, all ending together.
     pub fn rtc(channel: &str, user: User<'_>, role: Role, expire: u32) -> Self {
         let privileges = rtc_privileges(role).iter().map(|number| (*number, expire));
@@ -131,7 +131,7 @@ impl Service {
     fn rtc_with(channel: &str, user: User<'_>, privileges: Privileges) -> Self {
         Self {
             privileges,
-            kind: Kind::Rtc {
+            kind: ServiceKind::Rtc {
                 channel: channel.into(),
                 uid: user.spelled(&mut [0; 10]).to_vec(),
             },
@@ -142,7 +142,7 @@ impl Service {
     pub fn rtm(user: &str, expire: u32) -> Self {
         Self {
             privileges: Privileges::from([(1, expire)]),
-            kind: Kind::Rtm { user: user.into() },
+            kind: ServiceKind::Rtm { user: user.into() },
         }
     }
 
@@ -150,7 +150,7 @@ impl Service {
     pub fn rtm2(user: &str, permissions: Permissions, expire: u32) -> Self {
         Self {
             privileges: Privileges::from([(1, expire)]),
-            kind: Kind::Rtm2 {
+            kind: ServiceKind::Rtm2 {
                 user: user.into(),
                 permissions,
             },
@@ -161,7 +161,7 @@ impl Service {
     pub fn chat_user(user: &str, expire: u32) -> Self {
         Self {
             privileges: Privileges::from([(1, expire)]),
-            kind: Kind::Chat { user: user.into() },
+            kind: ServiceKind::Chat { user: user.into() },
         }
     }
 
@@ -169,7 +169,7 @@ impl Service {
     pub fn chat_app(expire: u32) -> Self {
         Self {
             privileges: Privileges::from([(2, expire)]),
-            kind: Kind::Chat { user: Vec::new() },
+            kind: ServiceKind::Chat { user: Vec::new() },
         }
     }
 
@@ -177,7 +177,7 @@ impl Service {
     pub fn fpa() -> Self {
         Self {
             privileges: Privileges::from([(1, 0)]),
-            kind: Kind::Fpa,
+            kind: ServiceKind::Fpa,
         }
     }
 
@@ -190,45 +190,46 @@ impl Service {
             .map(|(number, expire)| (*number, *expire));
         put_privileges(out, privileges)?;
         match &self.kind {
-            Kind::Rtc {
+            ServiceKind::Rtc {
                 channel: first,
                 uid: second,
             }
-            | Kind::Streaming {
+            | ServiceKind::Streaming {
                 channel: first,
                 account: second,
             }
-            | Kind::Fcdn {
+            | ServiceKind::Fcdn {
                 channel: first,
                 account: second,
             } => {
                 put_bytes(out, first)?;
                 put_bytes(out, second)?;
             }
-            Kind::Rtm { user } | Kind::Chat { user } => put_bytes(out, user)?,
-            Kind::Apaas { room, user, role } => {
+            ServiceKind::Rtm { user } | ServiceKind::Chat { user } => put_bytes(out, user)?,
+            ServiceKind::Apaas { room, user, role } => {
                 put_bytes(out, room)?;
                 put_bytes(out, user)?;
                 out.extend_from_slice(&role.to_le_bytes());
             }
-            Kind::Rtm2 { user, permissions } => {
+            ServiceKind::Rtm2 { user, permissions } => {
                 put_bytes(out, user)?;
                 pack_permissions(out, permissions)?;
             }
-            Kind::Fpa | Kind::ConvoAi | Kind::Stt => {}
+            ServiceKind::Fpa | ServiceKind::ConvoAi | ServiceKind::Stt => {}
         }
         Ok(())
     }
 
     /// Reads one service. `None`, with nothing read: a type this build doesn't know, whose length therefore can't be known either.
-    pub(super) fn unpack(reader: &mut Reader<'_>) -> Result<Option<Self>, Truncated> {
+    pub(super) fn unpack(reader: &mut SliceReader<'_>) -> Result<Option<Self>, Truncated> {
         let mut ahead = *reader;
         let number = ahead.u16()?;
         if !KNOWN_TYPES.contains(&number) {
             return Ok(None);
         }
         let privileges = ahead.privileges()?;
-        let service = Kind::unpack(number, &mut ahead)?.map(|kind| Self { privileges, kind });
+        let service =
+            ServiceKind::unpack(number, &mut ahead)?.map(|kind| Self { privileges, kind });
         *reader = ahead;
         Ok(service)
     }
@@ -250,7 +251,7 @@ fn pack_permissions(out: &mut Vec<u8>, permissions: &Permissions) -> Result<(), 
     Ok(())
 }
 
-fn unpack_permissions(reader: &mut Reader<'_>) -> Result<Permissions, Truncated> {
+fn unpack_permissions(reader: &mut SliceReader<'_>) -> Result<Permissions, Truncated> {
     let mut permissions = Permissions::new();
     for _ in 0..reader.u16()? {
         let resource_type = reader.u16()?;
@@ -266,7 +267,7 @@ fn unpack_permissions(reader: &mut Reader<'_>) -> Result<Permissions, Truncated>
     Ok(permissions)
 }
 
-impl Kind {
+impl ServiceKind {
     /// The type number in the token.
     pub fn number(&self) -> u16 {
         match self {
@@ -299,7 +300,7 @@ impl Kind {
         }
     }
 
-    fn unpack(number: u16, reader: &mut Reader<'_>) -> Result<Option<Self>, Truncated> {
+    fn unpack(number: u16, reader: &mut SliceReader<'_>) -> Result<Option<Self>, Truncated> {
         let mut text = || reader.bytes().map(<[u8]>::to_vec);
         Ok(Some(match number {
             RTC => Self::Rtc {

@@ -15,7 +15,7 @@ use super::{BuildError, is_hex_id};
 use crate::config::secret::Secret;
 
 /// An HMAC-SHA-256.
-pub(super) type Digest = [u8; 32];
+pub(super) type HmacDigest = [u8; 32];
 
 /// HMAC-SHA-256 with its key in place.
 pub(super) type KeyedHmac = Hmac<Sha256>;
@@ -28,7 +28,7 @@ pub(super) fn keyed(key: &[u8]) -> KeyedHmac {
 }
 
 /// The HMAC of one message.
-pub(super) fn hmac(key: &[u8], message: &[u8]) -> Digest {
+pub(super) fn hmac(key: &[u8], message: &[u8]) -> HmacDigest {
     keyed(key)
         .chain_update(message)
         .finalize()
@@ -37,18 +37,18 @@ pub(super) fn hmac(key: &[u8], message: &[u8]) -> Digest {
 }
 
 /// The key that signs a 007 token: the certificate, hashed under the issue time and then under the salt.
-pub(super) fn signing_key(certificate: &[u8], issued_at: u32, salt: u32) -> Zeroizing<Digest> {
+pub(super) fn signing_key(certificate: &[u8], issued_at: u32, salt: u32) -> Zeroizing<HmacDigest> {
     salted(&hmac(&issued_at.to_le_bytes(), certificate), salt)
 }
 
-fn salted(issue_key: &Digest, salt: u32) -> Zeroizing<Digest> {
+fn salted(issue_key: &HmacDigest, salt: u32) -> Zeroizing<HmacDigest> {
     Zeroizing::new(hmac(&salt.to_le_bytes(), issue_key))
 }
 
 /// The first of the two steps to a 007 signing key, kept for the second it belongs to.
 struct IssueKey {
     issued_at: u32,
-    key: Zeroizing<Digest>,
+    key: Zeroizing<HmacDigest>,
 }
 
 /// A project's App ID and certificate. Shared by all workers; signing takes no lock.
@@ -85,7 +85,7 @@ impl Signer {
     }
 
     /// The key that signs a 007 token. Tokens of one second share its first step, a third of the whole work.
-    pub(super) fn signing_key(&self, issued_at: u32, salt: u32) -> Zeroizing<Digest> {
+    pub(super) fn signing_key(&self, issued_at: u32, salt: u32) -> Zeroizing<HmacDigest> {
         let latest = self.latest.load();
         if latest.issued_at == issued_at {
             return salted(&latest.key, salt);

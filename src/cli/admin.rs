@@ -15,7 +15,7 @@ use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
 
 use crate::config::environment::SystemEnvironment;
-use crate::config::model::{Admin, Listen, Scheme, UpstreamServer};
+use crate::config::model::{Admin, Listen, UpstreamScheme, UpstreamServer};
 use crate::config::{self, ConfigErrors};
 use crate::io::connect::connect;
 
@@ -107,9 +107,13 @@ fn server(listen: &Listen) -> io::Result<UpstreamServer> {
                 ip if ip.is_ipv4() => "127.0.0.1".to_owned(),
                 _ => "::1".to_owned(),
             };
-            (Scheme::Http, host, address.port())
+            (UpstreamScheme::Http, host, address.port())
         }
-        Listen::Unix(path) => (Scheme::Unix(path.clone()), "localhost".to_owned(), 0),
+        Listen::Unix(path) => (
+            UpstreamScheme::Unix(path.clone()),
+            "localhost".to_owned(),
+            0,
+        ),
         Listen::Systemd(_) => return Err(io::ErrorKind::Unsupported.into()),
     };
     Ok(UpstreamServer {

@@ -47,7 +47,7 @@ pub fn run(arguments: &CheckArguments, stdout: &mut impl Write, stderr: &mut imp
     }
 }
 
-struct Verdict {
+struct CheckReport {
     errors: Vec<Diagnostic>,
     warnings: Vec<Diagnostic>,
     notes: Vec<Diagnostic>,
@@ -56,19 +56,19 @@ struct Verdict {
     strict: bool,
 }
 
-impl Verdict {
+impl CheckReport {
     fn valid(&self) -> bool {
         self.errors.is_empty() && (!self.strict || self.warnings.is_empty())
     }
 }
 
-fn verdict(result: Result<Checked, ConfigErrors>, strict: bool) -> Verdict {
+fn verdict(result: Result<Checked, ConfigErrors>, strict: bool) -> CheckReport {
     let most = result.as_ref().ok().map(|checked| checked.max_connections);
     let (errors, warnings, notes) = match result {
         Ok(checked) => (Vec::new(), checked.warnings, checked.notes),
         Err(errors) => (errors.errors, errors.warnings, Vec::new()),
     };
-    Verdict {
+    CheckReport {
         errors,
         warnings,
         notes,
@@ -79,7 +79,7 @@ fn verdict(result: Result<Checked, ConfigErrors>, strict: bool) -> Verdict {
 }
 
 fn print_for_people(
-    verdict: &Verdict,
+    verdict: &CheckReport,
     stdout: &mut impl Write,
     stderr: &mut impl Write,
 ) -> io::Result<()> {
@@ -94,7 +94,7 @@ fn print_for_people(
     writeln!(stderr, "{}", summary(verdict))
 }
 
-fn summary(verdict: &Verdict) -> String {
+fn summary(verdict: &CheckReport) -> String {
     let plural = |count: usize, what: &str| match count {
         1 => format!("1 {what}"),
         _ => format!("{count} {what}s"),
@@ -119,7 +119,7 @@ fn shares(shares: &Shares) -> Value {
     })
 }
 
-fn as_json(file: &Path, verdict: &Verdict) -> Value {
+fn as_json(file: &Path, verdict: &CheckReport) -> Value {
     let list =
         |findings: &[Diagnostic]| findings.iter().map(Diagnostic::to_json).collect::<Value>();
     json!({

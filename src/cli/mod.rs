@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::daemon::systemd::Listeners;
+use crate::daemon::systemd::PassedSockets;
 use crate::terms::clock::{Clock, Entropy};
 
 /// `EX_USAGE` of sysexits.h.
@@ -27,7 +27,7 @@ Exit status: 0, 64 for wrong arguments, 78 for an invalid configuration file, 1 
 /// Answers Agora token requests for a live-streaming backend and forwards everything else.
 #[derive(Debug, Parser)]
 #[command(name = "renewd", version, max_term_width = 100, after_help = AFTER_HELP)]
-struct Arguments {
+struct CliArguments {
     #[command(subcommand)]
     command: Command,
 }
@@ -35,21 +35,21 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve: the daemon that systemd starts
-    Run(run::Arguments),
+    Run(run::RunArguments),
     /// Check a configuration file and report every error in it at once
     Check(check::CheckArguments),
     /// Try it out: sidecar, backend and a live stream on free ports, with lines to paste
-    Demo(demo::Arguments),
+    Demo(demo::DemoArguments),
     /// Say why somebody gets a token, or none: each step of the decision
-    Explain(explain::Arguments),
+    Explain(explain::ExplainArguments),
     /// Make or explain a token, offline
     #[command(subcommand)]
     Token(token::TokenCommand),
 }
 
 /// Runs the command that the arguments name. `inherited` are the sockets the service manager passed.
-pub fn main(inherited: Listeners) -> ExitCode {
-    let arguments = match Arguments::try_parse() {
+pub fn main(inherited: PassedSockets) -> ExitCode {
+    let arguments = match CliArguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
             // Nothing is left to do where even this can't be printed.

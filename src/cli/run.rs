@@ -8,7 +8,7 @@ use super::check;
 use crate::config::environment::SystemEnvironment;
 use crate::config::model::{AuditSink, Log, LogFormat, LogLevel};
 use crate::config::{self, write_report};
-use crate::daemon::systemd::Listeners;
+use crate::daemon::systemd::PassedSockets;
 use crate::daemon::{self, Options, RunError};
 use crate::telemetry::journal;
 use crate::telemetry::line_writer::DropCounter;
@@ -22,7 +22,7 @@ a second one stops at once.";
 /// `run`'s arguments.
 #[derive(Debug, clap::Args)]
 #[command(after_help = SIGNALS)]
-pub struct Arguments {
+pub struct RunArguments {
     /// The configuration file
     #[arg(long, value_name = "FILE", default_value = "/etc/renewd/config.toml")]
     config: PathBuf,
@@ -41,7 +41,7 @@ pub struct Arguments {
 const FLUSH: Duration = Duration::from_secs(2);
 
 /// Serves until told to stop.
-pub fn run(arguments: Arguments, inherited: Listeners) -> ExitCode {
+pub fn run(arguments: RunArguments, inherited: PassedSockets) -> ExitCode {
     let file = arguments.config.clone();
     let options = Options {
         config: arguments.config,

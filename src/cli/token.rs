@@ -14,7 +14,7 @@ use crate::agora::TokenFormat;
 use crate::agora::access_token2::AccessToken2;
 use crate::agora::charset::{self, NameError};
 use crate::agora::inspect::{Expected, inspect};
-use crate::agora::service::Service;
+use crate::agora::service::AgoraService;
 use crate::agora::{self, BuildError, LONGEST_LIFETIME, Signer, User, access_token, is_hex_id};
 use crate::config::secret::Secret;
 use crate::terms::clock::{Clock, Entropy, EntropyError};
@@ -24,7 +24,7 @@ use crate::terms::role::Role;
 #[derive(Clone, Debug, Subcommand)]
 pub enum TokenCommand {
     /// Mints a token and prints it alone on stdout.
-    Mint(Mint),
+    Mint(MintCommand),
     /// Explains a token as JSON: what it opens, for whom, until when, and whether Agora would take it.
     ///
     /// Exits 1 if something that was checked makes Agora refuse it, else 0; `accepted` is null where nothing does and the
@@ -45,7 +45,7 @@ is signed for a channel and uid, or for the account that logs in to RTM: give th
 /// `token mint`.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = MINT_EXAMPLE)]
-pub struct Mint {
+pub struct MintCommand {
     /// The project's App ID: 32 hexadecimal digits.
     #[arg(long, value_name = "HEX")]
     app_id: String,
@@ -231,7 +231,7 @@ pub fn run(
     }
 }
 
-impl Mint {
+impl MintCommand {
     fn token(
         &self,
         clock: &Clock,
@@ -294,7 +294,7 @@ impl Mint {
         user: User<'_>,
         lifetime: u32,
         privilege_lifetime: u32,
-    ) -> Result<Vec<Service>, TokenError> {
+    ) -> Result<Vec<AgoraService>, TokenError> {
         let mut names = self.services.clone();
         names.sort_unstable();
         names.dedup();
@@ -302,9 +302,11 @@ impl Mint {
             return Err(TokenError::NobodyToLogIn);
         }
         let services = names.into_iter().map(|name| match name {
-            ServiceName::Rtc => Service::rtc(&self.channel, user, self.role, privilege_lifetime),
-            ServiceName::Rtm => Service::rtm(&user.to_text(), lifetime),
-            ServiceName::Chat => Service::chat_user(&user.to_text(), lifetime),
+            ServiceName::Rtc => {
+                AgoraService::rtc(&self.channel, user, self.role, privilege_lifetime)
+            }
+            ServiceName::Rtm => AgoraService::rtm(&user.to_text(), lifetime),
+            ServiceName::Chat => AgoraService::chat_user(&user.to_text(), lifetime),
         });
         Ok(services.collect())
     }

@@ -8,12 +8,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::environment::Environment;
-use super::raw::{Item, Table};
+use super::raw::{RawItem, RawTable};
 use super::secret::Secret;
 use super::validate::Strictness;
 
 /// Reads secrets for one configuration, and remembers the files it looked at.
-pub(super) struct Secrets<'e> {
+pub(super) struct SecretReader<'e> {
     pub(super) environment: &'e dyn Environment,
     pub(super) origin: &'e Path,
     pub(super) strictness: Strictness,
@@ -21,21 +21,21 @@ pub(super) struct Secrets<'e> {
 }
 
 /// What became of a key that may hold a secret.
-pub(super) enum Found<'r> {
+pub(super) enum SecretLookup<'r> {
     /// Neither the key nor its `_file` is there.
     Absent,
     /// Reported, or noted as not checked: there is no value.
     Unknown,
     /// The secret, never empty, and the value that gave it.
-    Secret(Secret, Item<'r>),
+    Secret(Secret, RawItem<'r>),
 }
 
-impl Secrets<'_> {
+impl SecretReader<'_> {
     /// The secret under `name` or `name_file`.
-    pub(super) fn read<'r>(&self, table: &Table<'r>, name: &str) -> Found<'r> {
+    pub(super) fn read<'r>(&self, table: &RawTable<'r>, name: &str) -> SecretLookup<'r> {
         let file_name = format!("{name}_file");
         let (item, from_file) = match (table.item(name), table.item(&file_name)) {
-            (None, None) => return Found::Absent,
+            (None, None) => return SecretLookup::Absent,
             (Some(item), None) => (item, false),
             (None, Some(item)) => (item, true),
             (Some(_), Some(item)) => {
@@ -43,11 +43,11 @@ impl Secrets<'_> {
                     format!("`{name}` is given too"),
                     format!("keep one of `{name}` and `{file_name}`"),
                 );
-                return Found::Unknown;
+                return SecretLookup::Unknown;
             }
         };
         let Some(text) = item.text() else {
-            return Found::Unknown;
+            return SecretLookup::Unknown;
         };
         let bytes = if from_file {
             self.warn_of_readers(&item);
@@ -61,20 +61,20 @@ impl Secrets<'_> {
             self.literal(&item, text)
         };
         match bytes {
-            None => Found::Unknown,
+            None => SecretLookup::Unknown,
             Some(secret) if secret.expose().is_empty() => {
                 item.error("the secret is empty", "an empty secret protects nothing");
-                Found::Unknown
+                SecretLookup::Unknown
             }
             Some(secret) => {
                 warn_of_pasting(&secret, &item);
-                Found::Secret(secret, item)
+                SecretLookup::Secret(secret, item)
             }
         }
     }
 
     /// The token in a file that a key names.
-    pub(super) fn named_file(&self, item: &Item<'_>) -> Option<Secret> {
+    pub(super) fn named_file(&self, item: &RawItem<'_>) -> Option<Secret> {
         let secret = self.file(item, &self.resolve(item.text()?))?;
         if secret.expose().is_empty() {
             item.error("the file is empty", "put the secret in it, on one line");
@@ -84,7 +84,7 @@ impl Secrets<'_> {
     }
 
     /// Says that others may read a file with a secret. Only `check` does: Kubernetes mounts secrets like that, and they work.
-    pub(super) fn warn_of_readers(&self, item: &Item<'_>) {
+    pub(super) fn warn_of_readers(&self, item: &RawItem<'_>) {
         let open = |path: &Path| self.environment.world_readable(path);
         self.warn_of(
             item,
@@ -94,7 +94,7 @@ impl Secrets<'_> {
     }
 
     /// Says that others may write a file that decides who is believed.
-    pub(super) fn warn_of_writers(&self, item: &Item<'_>) {
+    pub(super) fn warn_of_writers(&self, item: &RawItem<'_>) {
         let open = |path: &Path| self.environment.world_writable(path);
         self.warn_of(
             item,
@@ -103,7 +103,7 @@ impl Secrets<'_> {
         );
     }
 
-    fn warn_of(&self, item: &Item<'_>, open: impl Fn(&Path) -> Option<bool>, what: &str) {
+    fn warn_of(&self, item: &RawItem<'_>, open: impl Fn(&Path) -> Option<bool>, what: &str) {
         if self.strictness == Strictness::Check
             && let Some(text) = item.if_text().filter(|text| !text.is_empty())
             && open(&self.resolve(text)) == Some(true)
@@ -122,7 +122,7 @@ impl Secrets<'_> {
             .map_or_else(|| PathBuf::from(path), |directory| directory.join(path))
     }
 
-    fn file(&self, item: &Item<'_>, path: &Path) -> Option<Secret> {
+    fn file(&self, item: &RawItem<'_>, path: &Path) -> Option<Secret> {
         self.content(item, path, |shown, error| {
             (
                 format!("{shown} can't be read: {error}"),
@@ -134,7 +134,7 @@ impl Secrets<'_> {
     /// A file's content; `complaint` makes message and hint of the path, where it may be shown, and of the error.
     fn content(
         &self,
-        item: &Item<'_>,
+        item: &RawItem<'_>,
         path: &Path,
         complaint: impl Fn(&str, &io::Error) -> (String, String),
     ) -> Option<Secret> {
@@ -158,7 +158,7 @@ impl Secrets<'_> {
         }
     }
 
-    fn variable(&self, item: &Item<'_>, name: &str) -> Option<Secret> {
+    fn variable(&self, item: &RawItem<'_>, name: &str) -> Option<Secret> {
         if !could_be_a_variable(name) {
             item.error("no environment variable is named", "write env:NAME");
             return None;
@@ -180,7 +180,7 @@ impl Secrets<'_> {
         value.map(|value| Secret::new(value.into_bytes()))
     }
 
-    fn credential(&self, item: &Item<'_>, name: &str) -> Option<Secret> {
+    fn credential(&self, item: &RawItem<'_>, name: &str) -> Option<Secret> {
         if name.is_empty() || name.starts_with('.') || name.contains('/') {
             item.error(
                 "not a credential's name",
@@ -207,7 +207,7 @@ impl Secrets<'_> {
         })
     }
 
-    fn literal(&self, item: &Item<'_>, text: &str) -> Option<Secret> {
+    fn literal(&self, item: &RawItem<'_>, text: &str) -> Option<Secret> {
         if self.environment.world_readable(self.origin) == Some(true) {
             item.error(
                 "a literal secret in a file that everybody may read",
@@ -219,7 +219,7 @@ impl Secrets<'_> {
     }
 
     /// Something only the unit has.
-    fn not_here(&self, item: &Item<'_>, what: &str, hint: &str) {
+    fn not_here(&self, item: &RawItem<'_>, what: &str, hint: &str) {
         match self.strictness {
             Strictness::Run => item.error(what, hint),
             Strictness::Check => item.note(format!("not checked: {what}")),
@@ -228,7 +228,7 @@ impl Secrets<'_> {
 }
 
 /// Says that a secret may have been copied with what stood around it, or not at all. It works as it stands.
-pub(super) fn warn_of_pasting(secret: &Secret, item: &Item<'_>) {
+pub(super) fn warn_of_pasting(secret: &Secret, item: &RawItem<'_>) {
     const PLACEHOLDERS: [&str; 5] = ["your-", "your_", "changeme", "change-me", "<"];
     /// In the connection strings that MongoDB Atlas shows.
     const ATLAS: [&str; 2] = ["<password>", "<db_password>"];

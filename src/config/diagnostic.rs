@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Severity {
+pub enum FindingSeverity {
     /// The configuration can't be used.
     Error,
     /// It can, but somebody should know; an error under `check --strict`.
@@ -20,7 +20,7 @@ pub enum Severity {
     Note,
 }
 
-impl Severity {
+impl FindingSeverity {
     /// `error`, `warning` or `note`.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -33,7 +33,7 @@ impl Severity {
 
 /// Where in a file; both count from 1, columns in characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
+pub struct Position {
     /// Line.
     pub line: usize,
     /// Column.
@@ -51,11 +51,11 @@ pub struct Excerpt {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
     /// How bad.
-    pub severity: Severity,
+    pub severity: FindingSeverity,
     /// The file as it was named.
     pub file: PathBuf,
     /// Where; `None` when the file as a whole is meant.
-    pub place: Option<Place>,
+    pub place: Option<Position>,
     /// Dotted key path, list positions in brackets: `server.listen[1]`; empty for syntax errors.
     pub key: String,
     /// What is wrong.
@@ -75,7 +75,7 @@ impl Diagnostic {
     /// The same, as something to know.
     pub(super) fn into_warning(self) -> Self {
         Self {
-            severity: Severity::Warning,
+            severity: FindingSeverity::Warning,
             ..self
         }
     }
@@ -174,7 +174,7 @@ impl ConfigErrors {
     pub fn of_file(file: &Path, message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self {
             errors: vec![Diagnostic {
-                severity: Severity::Error,
+                severity: FindingSeverity::Error,
                 file: file.to_path_buf(),
                 place: None,
                 key: String::new(),
@@ -207,17 +207,17 @@ const LONGEST_EXCERPT: usize = 160;
 
 /// A file's text, for turning byte offsets into places and excerpts.
 #[derive(Debug)]
-pub(super) struct Source<'t> {
+pub(super) struct SourceText<'t> {
     pub(super) file: &'t Path,
     pub(super) text: &'t str,
 }
 
-impl Source<'_> {
+impl SourceText<'_> {
     /// The place of a byte offset; past the end it is the end.
-    pub(super) fn place(&self, offset: usize) -> Place {
+    pub(super) fn place(&self, offset: usize) -> Position {
         let before = self.before(offset);
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        Place {
+        Position {
             line: before.matches('\n').count() + 1,
             column: before[line_start..].chars().count() + 1,
         }
@@ -286,8 +286,8 @@ pub(super) fn quoted(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn source(text: &str) -> Source<'_> {
-        Source {
+    fn source(text: &str) -> SourceText<'_> {
+        SourceText {
             file: Path::new("f.toml"),
             text,
         }
@@ -297,12 +297,12 @@ mod tests {
     fn columns_count_characters_not_bytes() {
         let text = "a = 1\né = \"ü\" x";
         let offset = text.find('x').unwrap();
-        assert_eq!(source(text).place(offset), Place { line: 2, column: 9 });
+        assert_eq!(source(text).place(offset), Position { line: 2, column: 9 });
     }
 
     #[test]
     fn an_offset_past_the_end_is_the_end() {
-        assert_eq!(source("ab").place(99), Place { line: 1, column: 3 });
+        assert_eq!(source("ab").place(99), Position { line: 1, column: 3 });
     }
 
     #[test]
@@ -311,7 +311,7 @@ mod tests {
         let source = source(text);
         let start = text.find("-1").unwrap();
         let shown = Diagnostic {
-            severity: Severity::Error,
+            severity: FindingSeverity::Error,
             file: source.file.to_path_buf(),
             place: Some(source.place(start)),
             key: "server.workers".into(),
@@ -327,9 +327,9 @@ mod tests {
     #[test]
     fn a_finding_fits_one_line_of_a_log() {
         let finding = Diagnostic {
-            severity: Severity::Error,
+            severity: FindingSeverity::Error,
             file: "f.toml".into(),
-            place: Some(Place {
+            place: Some(Position {
                 line: 2,
                 column: 11,
             }),

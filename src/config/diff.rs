@@ -8,7 +8,7 @@ use super::model::Config;
 
 /// What is different between two configurations.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Changes {
+pub struct ConfigChanges {
     /// Tables with values that take effect at once; empty when there are none.
     pub changed: Vec<&'static str>,
     /// Key paths whose new value waits for a restart.
@@ -16,7 +16,7 @@ pub struct Changes {
 }
 
 /// Compares what runs with what was read.
-pub fn changes(running: &Config, read: &Config) -> Changes {
+pub fn changes(running: &Config, read: &Config) -> ConfigChanges {
     let hot = effective(running, read.clone());
     // No `..`: a table that nobody compares doesn't compile.
     let Config {
@@ -72,7 +72,7 @@ pub fn changes(running: &Config, read: &Config) -> Changes {
         ("log", *log != hot.log),
     ];
     let differing = |(name, differs): (&'static str, bool)| differs.then_some(name);
-    Changes {
+    ConfigChanges {
         changed: tables.into_iter().filter_map(differing).collect(),
         restart_required: waiting.into_iter().filter_map(differing).collect(),
     }

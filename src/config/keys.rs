@@ -241,7 +241,7 @@ pub(super) const LISTS_OF_TABLES: &[&str] = &[
 
 /// What a dotted path is.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Known {
+pub(super) enum KnownKey {
     /// Read by this build.
     Built(BuiltKey),
     /// Known, not built.
@@ -251,19 +251,19 @@ pub(super) enum Known {
 }
 
 /// Looks a dotted path up; list positions are left out of it.
-pub(super) fn look_up(path: &str) -> Option<Known> {
+pub(super) fn look_up(path: &str) -> Option<KnownKey> {
     if let Some(built) = BUILT.iter().find(|key| key.path == path) {
-        return Some(Known::Built(*built));
+        return Some(KnownKey::Built(*built));
     }
     if let Some(unbuilt) = UNBUILT.iter().find(|key| key.path == path) {
-        return Some(Known::Unbuilt(*unbuilt));
+        return Some(KnownKey::Unbuilt(*unbuilt));
     }
     let inside = |known: &str| {
         known
             .strip_prefix(path)
             .is_some_and(|rest| rest.starts_with('.'))
     };
-    all_paths().any(inside).then_some(Known::Section)
+    all_paths().any(inside).then_some(KnownKey::Section)
 }
 
 /// What was probably meant by an unknown key: a near name in the same table, else the same name in another one.
@@ -320,9 +320,12 @@ mod tests {
 
     #[test]
     fn a_table_is_known_by_the_keys_in_it() {
-        assert!(matches!(look_up("server.timeouts"), Some(Known::Section)));
+        assert!(matches!(
+            look_up("server.timeouts"),
+            Some(KnownKey::Section)
+        ));
         assert!(look_up("server.time").is_none());
-        assert!(matches!(look_up("redis"), Some(Known::Unbuilt(_))));
+        assert!(matches!(look_up("redis"), Some(KnownKey::Unbuilt(_))));
     }
 
     #[test]

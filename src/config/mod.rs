@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-pub use diagnostic::{ConfigErrors, Diagnostic, Excerpt, Place, Severity, write_report};
+pub use diagnostic::{ConfigErrors, Diagnostic, Excerpt, FindingSeverity, Position, write_report};
 use environment::Environment;
 use model::{Admin, Config, LogFormat};
 use validate::Strictness;

@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use super::diagnostic::ConfigErrors;
-use super::raw::{self, Item, Reader, Table};
+use super::raw::{self, ConfigReader, RawItem, RawTable};
 
 const KEYS: [&str; 6] = [
     "channel",
@@ -41,7 +41,7 @@ pub struct StreamEntry {
 /// Reads the file's text, in its order; every error at once. `origin` names the file in them.
 pub fn parse(text: &str, origin: &Path) -> Result<Vec<StreamEntry>, ConfigErrors> {
     let tree = raw::parse(text, origin, EMPTY_HINT)?;
-    let reader = Reader::new(text, origin, &tree);
+    let reader = ConfigReader::new(text, origin, &tree);
     let root = reader.root();
     root.refuse_others(&["stream"]);
     let entries = root.item("stream").and_then(|item| item.list());
@@ -51,7 +51,7 @@ pub fn parse(text: &str, origin: &Path) -> Result<Vec<StreamEntry>, ConfigErrors
     Ok(streams)
 }
 
-fn stream(item: &Item<'_>) -> Option<StreamEntry> {
+fn stream(item: &RawItem<'_>) -> Option<StreamEntry> {
     let table = item.as_table()?;
     table.refuse_others(&KEYS);
     let channel = match table.item("channel") {
@@ -79,13 +79,13 @@ fn stream(item: &Item<'_>) -> Option<StreamEntry> {
     })
 }
 
-fn names(table: &Table<'_>, key: &str) -> Vec<String> {
+fn names(table: &RawTable<'_>, key: &str) -> Vec<String> {
     let entries = table.item(key).and_then(|item| item.list());
     let entries = entries.unwrap_or_default();
     entries.iter().filter_map(name).collect()
 }
 
-fn name(item: &Item<'_>) -> Option<String> {
+fn name(item: &RawItem<'_>) -> Option<String> {
     let text = item.text()?;
     if text.is_empty() {
         item.error("empty", "write a name, or leave the key out");

@@ -12,16 +12,16 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
 
-use super::observer::{Listeners as ListenerEvents, Upstreams};
-use super::systemd::{Heartbeats, Listener, Listeners as Inheritance};
-use super::{Bound, RunError, files, reload};
+use super::observer::{PublicObserver as ListenerEvents, Upstreams};
+use super::systemd::{Heartbeats, Listener, PassedSockets as Inheritance};
+use super::{BoundAddresses, RunError, files, reload};
 use crate::admin::{self, AdminListener};
 use crate::config::ConfigErrors;
 use crate::config::model::Config;
 use crate::forward::Forwarder;
 use crate::io::descriptors::{Budgets, Shares};
-use crate::server::listen::{Address, Inherited, Listeners};
-use crate::server::service::Service;
+use crate::server::listen::{BoundListeners, Inherited, ListenAddress};
+use crate::server::service::WorkerService;
 use crate::server::worker::Workers;
 use crate::snapshot::{Control, Shared, Snapshot};
 use crate::telemetry::audit::Audit;
@@ -76,11 +76,11 @@ pub fn shared(
 #[derive(Debug)]
 pub struct Sockets {
     /// `server.listen`.
-    pub public: Listeners,
+    pub public: BoundListeners,
     /// `admin.listen`.
     pub admin: AdminListener,
     /// Where they can be reached.
-    pub bound: Bound,
+    pub bound: BoundAddresses,
 }
 
 /// Binds `server.listen` and `admin.listen`, and logs where.
@@ -94,7 +94,7 @@ pub fn bind(config: &Config, inherited: Inheritance) -> Result<Sockets, RunError
             (name.clone(), listener)
         })
     });
-    let public = Listeners::bind(
+    let public = BoundListeners::bind(
         &config.server.listen,
         config.server.workers,
         inherited.collect(),
@@ -117,7 +117,7 @@ pub fn bind(config: &Config, inherited: Inheritance) -> Result<Sockets, RunError
     } else {
         tracing::info!(listener = %config.admin.listen, "admin listening");
     }
-    let bound = Bound {
+    let bound = BoundAddresses {
         public: public.addresses().iter().filter_map(tcp).collect(),
         admin: admin.address(),
     };
@@ -131,7 +131,7 @@ pub fn bind(config: &Config, inherited: Inheritance) -> Result<Sockets, RunError
 /// Starts the workers on the bound sockets; each beats for the watchdog every `beat`.
 pub fn workers(
     config: &Config,
-    sockets: Listeners,
+    sockets: BoundListeners,
     shared: &Arc<Shared>,
     heartbeats: &Heartbeats,
     beat: Duration,
@@ -150,7 +150,7 @@ pub fn workers(
         let observer = Rc::new(Upstreams::new(Arc::clone(&shared)));
         let forwarder = Forwarder::new(shared.sockets.clone(), observer);
         let seed = seeds.get(index).copied().unwrap_or_default();
-        Rc::new(Service::new(
+        Rc::new(WorkerService::new(
             Arc::clone(&shared),
             forwarder,
             listeners.clone(),
@@ -172,16 +172,16 @@ fn seeds(workers: usize) -> Result<Vec<[u64; 2]>, std::io::Error> {
     (0..workers).map(|_| Ok([number()?, number()?])).collect()
 }
 
-fn tcp(address: &Address) -> Option<SocketAddr> {
+fn tcp(address: &ListenAddress) -> Option<SocketAddr> {
     match address {
-        Address::Tcp(address) => Some(*address),
-        Address::Unix(_) => None,
+        ListenAddress::Tcp(address) => Some(*address),
+        ListenAddress::Unix(_) => None,
     }
 }
 
-fn shown(address: &Address) -> String {
+fn shown(address: &ListenAddress) -> String {
     match address {
-        Address::Tcp(address) => address.to_string(),
-        Address::Unix(path) => format!("unix:{}", path.display()),
+        ListenAddress::Tcp(address) => address.to_string(),
+        ListenAddress::Unix(path) => format!("unix:{}", path.display()),
     }
 }

@@ -12,7 +12,7 @@ use crate::config::environment::{Environment, SystemEnvironment};
 use crate::config::model::Config;
 use crate::config::{self, ConfigErrors, Loaded};
 use crate::snapshot::StreamsRead;
-use crate::sources::streams::Stream;
+use crate::sources::streams::StreamState;
 use crate::state::directory::StateDirectory;
 
 /// The last configuration that loaded, in the state directory.
@@ -134,7 +134,7 @@ pub fn streams(config: &Config) -> StreamsRead {
             entries
                 .into_iter()
                 .map(|entry| {
-                    let stream = Stream {
+                    let stream = StreamState {
                         owner_unknown_since: None,
                         live: entry.live,
                         banned: entry.banned,

@@ -28,19 +28,19 @@ use tokio::time::{sleep, timeout};
 
 use self::build::Sockets;
 use self::conditions::History;
-use self::reload::{Reloader, Standing};
+use self::reload::{ConfigStanding, Reloader};
 use self::signals::{Request, Signals};
 use self::start::Start;
-use self::state::State;
+use self::state::DaemonState;
 use self::status::AdminView;
-use self::systemd::{Heartbeats, Listeners, Notifier};
-use self::tasks::session_journal::{Keeper, Keeping};
+use self::systemd::{Heartbeats, Notifier, PassedSockets};
+use self::tasks::session_journal::{JournalTask, SessionJournal};
 use self::watch::{Timing, Watcher};
 use crate::config::model::Listen;
 use crate::config::{ConfigErrors, Loaded};
 use crate::io::descriptors;
 use crate::io::descriptors::Shares;
-use crate::io::tls::Identity;
+use crate::io::tls::ServerIdentity;
 use crate::server::listen::BindError;
 use crate::server::worker::Workers;
 use crate::snapshot::Shared;
@@ -73,12 +73,12 @@ pub struct Options {
     /// Where it was kept, as told from outside the file.
     pub state_directory: Option<PathBuf>,
     /// Sockets that the service manager passed.
-    pub inherited: Listeners,
+    pub inherited: PassedSockets,
 }
 
 /// Where the daemon can be reached.
 #[derive(Clone, Debug)]
-pub struct Bound {
+pub struct BoundAddresses {
     /// Public TCP addresses, in the order of `server.listen`.
     pub public: Vec<SocketAddr>,
     /// The admin listener's address; `None` for a unix socket.
@@ -111,7 +111,7 @@ pub enum RunError {
 }
 
 /// Serves until told to stop. `announce` is called once, when every listener is bound.
-pub fn run(options: Options, announce: impl FnOnce(&Bound)) -> Result<(), RunError> {
+pub fn run(options: Options, announce: impl FnOnce(&BoundAddresses)) -> Result<(), RunError> {
     let start = start::read(&options)?;
     let clock = Clock::system();
     let dropped = DropCounter::default();
@@ -137,7 +137,12 @@ pub fn run(options: Options, announce: impl FnOnce(&Bound)) -> Result<(), RunErr
 }
 
 /// Starts what nobody waits for: sweeps and gauges, the backend's health, its exposure.
-fn look_after(shared: &Arc<Shared>, bound: &Bound, reloader: &Reloader, history: &Arc<History>) {
+fn spawn_tasks(
+    shared: &Arc<Shared>,
+    bound: &BoundAddresses,
+    reloader: &Reloader,
+    history: &Arc<History>,
+) {
     tokio::spawn(conditions::run(Arc::clone(shared), Arc::clone(history)));
     tokio::spawn(tasks::upkeep::run(Arc::clone(shared)));
     tokio::spawn(tasks::health::run(Arc::clone(shared)));
@@ -150,7 +155,7 @@ fn look_after(shared: &Arc<Shared>, bound: &Bound, reloader: &Reloader, history:
 
 /// A daemon that serves.
 struct Daemon {
-    bound: Bound,
+    bound: BoundAddresses,
     workers: Workers,
     reloader: Arc<Reloader>,
     watched: tokio::sync::watch::Receiver<Vec<PathBuf>>,
@@ -159,7 +164,7 @@ struct Daemon {
     notifier: Notifier,
     descriptors: u64,
     /// `None` where nothing is to survive a restart.
-    keeping: Option<Keeping>,
+    keeping: Option<JournalTask>,
     stop_admin: oneshot::Sender<()>,
     admin: tokio::task::JoinHandle<()>,
 }
@@ -196,11 +201,11 @@ impl Daemon {
         let metrics = Metrics::new(clock, dropped.clone());
         metrics.config_hash(hash);
         metrics.decision(&config.decision);
-        metrics.certificate_expiry(config.server.tls.as_ref().map(Identity::expires));
+        metrics.certificate_expiry(config.server.tls.as_ref().map(ServerIdentity::expires));
         let fallback = start.errors.is_some();
         metrics.config_fallback(fallback);
         metrics.config_reload(start.errors.is_none());
-        let state = State::new(config.state_directory.clone(), state, &metrics);
+        let state = DaemonState::new(config.state_directory.clone(), state, &metrics);
         if let Some(read) = &start.configuration {
             state.keep(files::kept_text(&options.config, read));
         }
@@ -210,7 +215,7 @@ impl Daemon {
         metrics.descriptor_shares(&shares);
         tracing::info!("{shares}");
         let shared = build::shared(&config, &options.config, &metrics, clock, &dropped, &shares)?;
-        let keeper = Keeper::load(&state, &shared);
+        let keeper = SessionJournal::load(&state, &shared);
         let Sockets {
             public,
             admin,
@@ -232,7 +237,7 @@ impl Daemon {
             log,
             dropped,
             watched: watched_files,
-            standing: Mutex::new(Standing {
+            standing: Mutex::new(ConfigStanding {
                 hash,
                 loaded_at: clock.unix_seconds(),
                 attempted_at: clock.unix_seconds(),
@@ -258,8 +263,8 @@ impl Daemon {
                 .feed_watchdog(|| heartbeats.all_within(beat * 3))
                 .await;
         });
-        let keeping = keeper.map(Keeping::start);
-        look_after(&shared, &bound, &reloader, &history);
+        let keeping = keeper.map(JournalTask::start);
+        spawn_tasks(&shared, &bound, &reloader, &history);
 
         shared.readiness.advance(Phase::Ready);
         start::announce_ready(&notifier, &config.decision, fallback);
@@ -281,7 +286,7 @@ impl Daemon {
     /// Follows signals and files until told to stop, then drains.
     async fn serve(mut self) {
         let shared = Arc::clone(&self.reloader.shared);
-        self.catch_up().await;
+        self.reload_if_stale().await;
         loop {
             tokio::select! {
                 request = self.signals.next() => match request {
@@ -291,11 +296,11 @@ impl Daemon {
                     }
                     Request::Reopen => shared.current.load().audit.reopen(),
                 },
-                changed = self.watcher.changed() => self.follow(&changed).await,
+                changed = self.watcher.changed() => self.on_files_changed(&changed).await,
                 Ok(()) = self.watched.changed() => {
                     let files = self.watched.borrow_and_update().clone();
                     self.watcher.set_files(files).await;
-                    self.catch_up().await;
+                    self.reload_if_stale().await;
                     let most = shared.current.load().config.server.max_connections;
                     let shares = Shares::of(self.descriptors, most);
                     shared.metrics.descriptor_shares(&shares);
@@ -303,7 +308,7 @@ impl Daemon {
                     self.workers.set_max_connections(shares.clients);
                 },
                 () = sleep(SECOND_LOOK) => {
-                    self.reconsider().await;
+                    self.retry_refused().await;
                     let state = Arc::clone(&self.reloader.state);
                     // A panic in there costs this look alone.
                     let _ = tokio::task::spawn_blocking(move || state.keep_again()).await;
@@ -327,13 +332,13 @@ impl Daemon {
     }
 
     /// Takes what changed between the last reading and the watching.
-    async fn catch_up(&self) {
+    async fn reload_if_stale(&self) {
         self.reload_if(Reloader::is_behind).await;
     }
 
     /// Reads again what was refused, if it isn't what it was: a file that was put back before the watching looked at it
     /// hasn't changed, as far as the watching knows.
-    async fn reconsider(&self) {
+    async fn retry_refused(&self) {
         let is_refused = |reloader: &Reloader| reloader.standing().errors.is_some();
         self.reload_if(move |reloader| is_refused(reloader) && reloader.is_behind())
             .await;
@@ -349,7 +354,7 @@ impl Daemon {
 
     /// Reads again what changed. The streams count on their own: they change in the middle of a show, and must not wait
     /// for whoever mends the configuration.
-    async fn follow(&self, changed: &[PathBuf]) {
+    async fn on_files_changed(&self, changed: &[PathBuf]) {
         let (streams, others) = self.reloader.split(changed);
         let reloaded = others && self.reload("file").await;
         if streams && !reloaded {

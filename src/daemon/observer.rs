@@ -7,19 +7,19 @@ use crate::config::model::UpstreamServer;
 use crate::forward;
 use crate::server;
 use crate::server::stall::Cause;
-use crate::server::{Event, ParseError};
+use crate::server::{Event, HttpParseError};
 use crate::snapshot::Shared;
 use crate::telemetry::metrics::ListenerMetrics;
 use crate::telemetry::traffic_labels::ParseErrorKind;
 
 /// The public listeners'.
 #[derive(Debug)]
-pub struct Listeners {
+pub struct PublicObserver {
     listeners: Vec<Arc<ListenerMetrics>>,
     shared: Arc<Shared>,
 }
 
-impl Listeners {
+impl PublicObserver {
     /// `listeners` in the order of `server.listen`.
     pub fn new(listeners: Vec<Arc<ListenerMetrics>>, shared: Arc<Shared>) -> Self {
         Self { listeners, shared }
@@ -30,7 +30,7 @@ impl Listeners {
     }
 }
 
-impl server::Observer for Listeners {
+impl server::ServerObserver for PublicObserver {
     fn observe(&self, listener: usize, event: Event) {
         let Some(listener) = self.listeners.get(listener) else {
             return;
@@ -47,14 +47,16 @@ impl server::Observer for Listeners {
             Event::AcceptFailed => listener.accept_error(),
             Event::TunnelOpened => listener.tunnel_opened(),
             Event::TunnelClosed => listener.tunnel_closed(),
-            Event::ParseFailed(ParseError::TooLarge) => {
+            Event::ParseFailed(HttpParseError::TooLarge) => {
                 self.refused(ParseErrorKind::HeadersTooLarge);
             }
-            Event::ParseFailed(ParseError::Http2) => self.refused(ParseErrorKind::Version),
-            Event::ParseFailed(ParseError::Abuse) => self.refused(ParseErrorKind::Http2Abuse),
+            Event::ParseFailed(HttpParseError::Http2) => self.refused(ParseErrorKind::Version),
+            Event::ParseFailed(HttpParseError::Abuse) => self.refused(ParseErrorKind::Http2Abuse),
             Event::HandshakeFailed => self.refused(ParseErrorKind::TlsHandshake),
             Event::HandshakeTimedOut => self.refused(ParseErrorKind::TlsHandshakeTimeout),
-            Event::ParseFailed(ParseError::Malformed) => self.refused(ParseErrorKind::Malformed),
+            Event::ParseFailed(HttpParseError::Malformed) => {
+                self.refused(ParseErrorKind::Malformed)
+            }
             Event::TimedOut(Cause::Header) => self.refused(ParseErrorKind::HeaderTimeout),
             // An idle connection's end is no event for anybody; a stalled body or reader ends a request, which is counted.
             Event::TimedOut(_) | Event::Slept => {}
@@ -75,7 +77,7 @@ impl Upstreams {
     }
 }
 
-impl forward::Observer for Upstreams {
+impl forward::ForwardObserver for Upstreams {
     fn retried(&self, server: &UpstreamServer) {
         self.shared.metrics.upstream(&server.name).retry();
     }

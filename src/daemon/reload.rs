@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::files::{self, Configuration};
-use super::state::State;
+use super::state::DaemonState;
 use super::systemd::Notifier;
 use crate::config::diff;
-use crate::config::model::Decision;
+use crate::config::model::DecisionConfig;
 use crate::config::{ConfigErrors, Loaded};
-use crate::io::tls::Identity;
+use crate::io::tls::ServerIdentity;
 use crate::snapshot::{Shared, Snapshot, StreamsRead};
 use crate::sources::streams::StreamSource;
 use crate::telemetry::audit::{Audit, Reload};
@@ -22,7 +22,7 @@ use crate::telemetry::log::LogControl;
 
 /// What came of a reload that worked.
 #[derive(Clone, Debug, Default)]
-pub struct Report {
+pub struct ReloadReport {
     /// Tables whose values differ now.
     pub changed: Vec<&'static str>,
     /// Who answers the token endpoints now, where that changed: `decision.mode: observe -> enforce`.
@@ -35,7 +35,7 @@ pub struct Report {
 
 /// Where the configuration stands, for the status page.
 #[derive(Clone, Debug)]
-pub struct Standing {
+pub struct ConfigStanding {
     /// Of the configuration in force.
     pub hash: u64,
     /// When it was loaded, in Unix seconds.
@@ -58,7 +58,7 @@ pub struct Reloader {
     /// What the workers serve from.
     pub shared: Arc<Shared>,
     /// Where the last valid configuration is kept.
-    pub state: Arc<State>,
+    pub state: Arc<DaemonState>,
     /// The service manager.
     pub notifier: Notifier,
     /// The log, whose level and format are hot.
@@ -68,12 +68,12 @@ pub struct Reloader {
     /// The files to watch, renewed by each reload.
     pub watched: tokio::sync::watch::Sender<Vec<PathBuf>>,
     /// Its lock makes reloads one at a time.
-    pub standing: Mutex<Standing>,
+    pub standing: Mutex<ConfigStanding>,
 }
 
 impl Reloader {
     /// Reads everything again. Blocks on file IO: call it off the workers.
-    pub fn reload(&self, trigger: &'static str) -> Result<Report, ConfigErrors> {
+    pub fn reload(&self, trigger: &'static str) -> Result<ReloadReport, ConfigErrors> {
         let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
         let reloading = self.notifier.reloading();
         let result = files::configuration(&self.path)
@@ -157,7 +157,7 @@ impl Reloader {
     }
 
     /// Where the configuration stands.
-    pub fn standing(&self) -> Standing {
+    pub fn standing(&self) -> ConfigStanding {
         self.standing
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -167,8 +167,8 @@ impl Reloader {
     fn apply(
         &self,
         configuration: &Configuration,
-        standing: &mut Standing,
-    ) -> Result<Report, ConfigErrors> {
+        standing: &mut ConfigStanding,
+    ) -> Result<ReloadReport, ConfigErrors> {
         let Loaded {
             config,
             warnings,
@@ -191,7 +191,7 @@ impl Reloader {
         let streams = files::streams(&config);
         let log = config.log.clone();
         let decision = config.decision.clone();
-        let expires = config.server.tls.as_ref().map(Identity::expires);
+        let expires = config.server.tls.as_ref().map(ServerIdentity::expires);
         self.swap(config, streams, audit)?;
         self.log.apply(&log);
         self.watched
@@ -210,7 +210,7 @@ impl Reloader {
         standing
             .restart_required
             .clone_from(&changes.restart_required);
-        Ok(Report {
+        Ok(ReloadReport {
             changed: changes.changed,
             decision: decision_changes(&running.config.decision, &decision),
             restart_required: changes.restart_required,
@@ -258,7 +258,7 @@ pub fn audit_errors(path: &Path, error: &std::io::Error) -> ConfigErrors {
 }
 
 /// The old and the new value of each key that says who answers the token endpoints.
-fn decision_changes(running: &Decision, read: &Decision) -> Vec<String> {
+fn decision_changes(running: &DecisionConfig, read: &DecisionConfig) -> Vec<String> {
     let (was, is) = (running.mode.as_str(), read.mode.as_str());
     let mode = (was != is).then(|| format!("decision.mode: {was} -> {is}"));
     let (was, is) = (running.enforce_percent, read.enforce_percent);
@@ -266,7 +266,7 @@ fn decision_changes(running: &Decision, read: &Decision) -> Vec<String> {
     mode.into_iter().chain(percent).collect()
 }
 
-fn applied(report: &Report) -> String {
+fn applied(report: &ReloadReport) -> String {
     let changed = if report.changed.is_empty() {
         "nothing changed".to_owned()
     } else {

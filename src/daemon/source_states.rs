@@ -10,14 +10,14 @@ use crate::logins::jwt;
 use crate::snapshot::Snapshot;
 use crate::sources::streams::StreamSource;
 use crate::telemetry::metrics::Metrics;
-use crate::telemetry::traffic_labels::Source;
+use crate::telemetry::traffic_labels::SourceLabel;
 use crate::terms::clock::Clock;
 
 /// One source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceState {
     /// Which one.
-    pub source: Source,
+    pub source: SourceLabel,
     /// Why it gives no answer; `None` while it does. Holds no secret.
     pub error: Option<String>,
     /// What it answers with, and may only look for in the wrong place. Holds no secret.
@@ -42,9 +42,9 @@ pub fn source_states(snapshot: &Snapshot, clock: &Clock) -> Vec<SourceState> {
         source,
         error,
         doubt: match source {
-            Source::Streams => snapshot.streams.doubt(),
-            Source::Accounts => snapshot.accounts.doubt(),
-            Source::Authorize | Source::Jwks => None,
+            SourceLabel::Streams => snapshot.streams.doubt(),
+            SourceLabel::Accounts => snapshot.accounts.doubt(),
+            SourceLabel::Authorize | SourceLabel::Jwks => None,
         },
         outage: down_since.map(|since| outage(clock, since, rest(config, source))),
     };
@@ -55,20 +55,20 @@ pub fn source_states(snapshot: &Snapshot, clock: &Clock) -> Vec<SourceState> {
                 let file = file.map_or_else(String::new, |file| file.display().to_string());
                 format!("{file} can't be used; the log says why")
             });
-            state(Source::Streams, error, table.down_since())
+            state(SourceLabel::Streams, error, table.down_since())
         }
         StreamSource::Asked(lookups) => {
-            state(Source::Streams, lookups.error(), lookups.down_since())
+            state(SourceLabel::Streams, lookups.error(), lookups.down_since())
         }
     };
     let accounts = snapshot.accounts.lookups();
     let accounts =
-        accounts.map(|lookups| state(Source::Accounts, lookups.error(), lookups.down_since()));
+        accounts.map(|lookups| state(SourceLabel::Accounts, lookups.error(), lookups.down_since()));
     let authorizer = snapshot.authorizer.as_ref();
     let authorizer =
-        authorizer.map(|hook| state(Source::Authorize, hook.error(), hook.down_since()));
+        authorizer.map(|hook| state(SourceLabel::Authorize, hook.error(), hook.down_since()));
     let key_set = snapshot.verifier.key_set();
-    let key_set = key_set.map(|set| state(Source::Jwks, set.error(), set.down_since()));
+    let key_set = key_set.map(|set| state(SourceLabel::Jwks, set.error(), set.down_since()));
     std::iter::once(streams)
         .chain(accounts)
         .chain(authorizer)
@@ -87,15 +87,15 @@ pub fn export(states: &[SourceState], metrics: &Metrics) {
 }
 
 /// How long holders can do without a source's answer.
-fn rest(config: &Config, source: Source) -> Duration {
+fn rest(config: &Config, source: SourceLabel) -> Duration {
     match source {
-        Source::Streams => config.streams.stale_if_error,
-        Source::Accounts => config.accounts.stale_if_error,
-        Source::Authorize => config
+        SourceLabel::Streams => config.streams.stale_if_error,
+        SourceLabel::Accounts => config.accounts.stale_if_error,
+        SourceLabel::Authorize => config
             .authorize
             .as_ref()
             .map_or(Duration::ZERO, |authorize| authorize.stale_if_error),
-        Source::Jwks => jwt::OLDEST,
+        SourceLabel::Jwks => jwt::OLDEST,
     }
 }
 

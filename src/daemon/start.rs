@@ -5,7 +5,7 @@
 use super::files::{self, Configuration};
 use super::systemd::Notifier;
 use super::{Options, RunError};
-use crate::config::model::{Config, Decision};
+use crate::config::model::{Config, DecisionConfig};
 use crate::config::{ConfigErrors, Diagnostic, Loaded};
 use crate::state::directory::{StateDirectory, StateError};
 
@@ -93,7 +93,7 @@ pub fn log_findings(warnings: &[Diagnostic], errors: Option<&ConfigErrors>) {
 }
 
 /// Tells the service manager and the log that requests are served, and who answers the token endpoints.
-pub fn announce_ready(notifier: &Notifier, decision: &Decision, fallback: bool) {
+pub fn announce_ready(notifier: &Notifier, decision: &DecisionConfig, fallback: bool) {
     notifier.ready(if fallback {
         "serving the last valid configuration: the file is invalid"
     } else {

@@ -15,7 +15,7 @@ use crate::telemetry::metrics::Metrics;
 
 /// The daemon's state directory.
 #[derive(Debug)]
-pub struct State {
+pub struct DaemonState {
     /// As configured; `None`: memory only.
     path: Option<PathBuf>,
     directory: OnceLock<Arc<StateDirectory>>,
@@ -25,7 +25,7 @@ pub struct State {
     metrics: Arc<Metrics>,
 }
 
-impl State {
+impl DaemonState {
     /// The directory of `state.directory` as it was opened at the start; one that couldn't be is tried again later.
     pub fn new(
         path: Option<PathBuf>,

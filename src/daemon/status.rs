@@ -6,20 +6,20 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, UNIX_EPOCH};
 
-use super::conditions::{Condition, History, Severity, conditions};
+use super::conditions::{AlertSeverity, Condition, History, conditions};
 use super::reload::Reloader;
 use super::source_states::{SourceState, source_states};
 use crate::admin::{
-    ConditionStatus, ConfigStatus, Phase, Problem, Readiness, ReloadResult, Reloaded, SessionEntry,
-    SessionPage, SessionQuery, SessionStatus, SessionsResult, SourceStatus, Status, UnknownCursor,
-    UpstreamStatus,
+    ConditionStatus, ConfigProblem, ConfigStatus, ReadinessReport, ReloadResult, Reloaded,
+    ReportedPhase, SessionEntry, SessionPage, SessionQuery, SessionStatus, SessionsResult,
+    SourceStatus, Status, UnknownCursor, UpstreamStatus,
 };
 use crate::config::secret::Secret;
 use crate::config::{ConfigErrors, Diagnostic};
 use crate::decision;
-use crate::decision::explain::{Explanation, Question, explain};
-use crate::forward::servers::Standing;
-use crate::sessions::{Filter, Held, Sessions, User};
+use crate::decision::explain::{ExplainQuestion, Explanation, explain};
+use crate::forward::servers::ServerStanding;
+use crate::sessions::{Filter, Held, SessionUser, Sessions};
 use crate::snapshot::{Shared, Snapshot};
 use crate::terms::clock::{Clock, is_plausible};
 use crate::terms::readiness;
@@ -37,19 +37,19 @@ pub struct AdminView {
 }
 
 impl AdminView {
-    fn phase(&self) -> Phase {
+    fn phase(&self) -> ReportedPhase {
         match self.shared.readiness.phase() {
-            readiness::Phase::Starting => Phase::Starting,
-            readiness::Phase::Ready => Phase::Running,
-            readiness::Phase::Draining => Phase::Draining,
+            readiness::Phase::Starting => ReportedPhase::Starting,
+            readiness::Phase::Ready => ReportedPhase::Running,
+            readiness::Phase::Draining => ReportedPhase::Draining,
         }
     }
 }
 
-impl crate::admin::Daemon for AdminView {
-    fn readiness(&self) -> Readiness {
+impl crate::admin::DaemonView for AdminView {
+    fn readiness(&self) -> ReadinessReport {
         let snapshot = self.shared.current.load();
-        Readiness {
+        ReadinessReport {
             phase: self.phase(),
             upstream_reachable: snapshot.backends.reachable(),
             degraded: sources(&snapshot, &self.shared.clock)
@@ -105,7 +105,7 @@ impl crate::admin::Daemon for AdminView {
 
     fn explain(
         &self,
-        question: Question,
+        question: ExplainQuestion,
     ) -> Pin<Box<dyn Future<Output = Explanation> + Send + '_>> {
         Box::pin(async move {
             let snapshot = self.shared.current.load_full();
@@ -142,9 +142,9 @@ impl crate::admin::Daemon for AdminView {
                     warnings: report.warnings,
                 }),
                 Ok(Err(errors)) => Err(problems(&errors)),
-                Err(_panicked) => Err(vec![Problem {
+                Err(_panicked) => Err(vec![ConfigProblem {
                     message: "the reload failed; the log says why".to_owned(),
-                    ..Problem::default()
+                    ..ConfigProblem::default()
                 }]),
             }
         })
@@ -159,7 +159,7 @@ impl AdminView {
         // Every request fails while there is no time, before any has come to say so.
         let unset = unset_clock(now).map(|message| Condition {
             alert: "RenewdTokenRequestsFailing",
-            severity: Severity::Critical,
+            severity: AlertSeverity::Critical,
             message,
         });
         let page = self.shared.metrics.render();
@@ -209,8 +209,8 @@ fn page(sessions: &Sessions, query: &SessionQuery, now: u64) -> SessionsResult {
 
 fn entry(held: Held) -> SessionEntry {
     let (uid, account) = match held.user {
-        User::Uid(uid) => (Some(uid), None),
-        User::Account(account) => (None, Some(account.into_string())),
+        SessionUser::Uid(uid) => (Some(uid), None),
+        SessionUser::Account(account) => (None, Some(account.into_string())),
     };
     SessionEntry {
         subject: held.subject,
@@ -229,7 +229,7 @@ fn upstreams(snapshot: &Snapshot) -> Vec<UpstreamStatus> {
     backends
         .map(|backend| UpstreamStatus {
             server: backend.server.name.clone(),
-            up: backend.standing() == Standing::Up,
+            up: backend.standing() == ServerStanding::Up,
         })
         .collect()
 }
@@ -283,12 +283,12 @@ fn condition(condition: Condition) -> ConditionStatus {
     }
 }
 
-fn problems(errors: &ConfigErrors) -> Vec<Problem> {
+fn problems(errors: &ConfigErrors) -> Vec<ConfigProblem> {
     errors.errors.iter().map(problem).collect()
 }
 
-fn problem(error: &Diagnostic) -> Problem {
-    Problem {
+fn problem(error: &Diagnostic) -> ConfigProblem {
+    ConfigProblem {
         message: error.message.clone(),
         key: (!error.key.is_empty()).then(|| error.key.clone()),
         file: Some(error.file.display().to_string()),

@@ -22,7 +22,7 @@ use socket2::{Domain, Socket, Type};
 use crate::terms::clock::Clock;
 
 /// Sockets by their `FileDescriptorName=`; several `ListenStream=` lines of one unit share a name.
-pub type Listeners = HashMap<String, Vec<Listener>>;
+pub type PassedSockets = HashMap<String, Vec<Listener>>;
 
 /// One inherited listening socket: nonblocking, not passed on to children.
 #[derive(Debug)]
@@ -56,13 +56,13 @@ pub enum ListenersError {
 ///
 /// The variables stay: `LISTEN_PID` keeps a child from believing them its own, and editing the environment is unsound
 /// as soon as there are threads.
-pub fn take_listeners() -> Result<Listeners, ListenersError> {
+pub fn take_listeners() -> Result<PassedSockets, ListenersError> {
     static TAKEN: AtomicBool = AtomicBool::new(false);
     if TAKEN.swap(true, Ordering::SeqCst) {
-        return Ok(Listeners::new());
+        return Ok(PassedSockets::new());
     }
     let passed = sd_notify::listen_fds_with_names().map_err(ListenersError::Environment);
-    let mut listeners = Listeners::new();
+    let mut listeners = PassedSockets::new();
     for (descriptor, name) in passed? {
         // SAFETY: `LISTEN_PID` names this process, so by sd_listen_fds(3) the descriptor is open and ours alone; it
         // was just seen open (setting close-on-exec succeeded), and `TAKEN` lets it be owned only once.

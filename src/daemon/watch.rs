@@ -61,12 +61,12 @@ impl Watcher {
     /// time of the call, read here once: start watching a file before using it, and no change is lost.
     pub fn start(files: Vec<PathBuf>, timing: Timing) -> Self {
         let events = Arc::new(Notify::new());
-        let eyes = Eyes::open(Arc::clone(&events));
+        let eyes = InotifyReader::open(Arc::clone(&events));
         Self::start_with(eyes, events, files, timing)
     }
 
     fn start_with(
-        mut eyes: Eyes,
+        mut eyes: InotifyReader,
         events: Arc<Notify>,
         files: Vec<PathBuf>,
         timing: Timing,
@@ -112,7 +112,7 @@ impl Watcher {
 type Contents = BTreeMap<PathBuf, Option<[u8; 32]>>;
 
 struct Task {
-    eyes: Eyes,
+    eyes: InotifyReader,
     files: Vec<PathBuf>,
     contents: Contents,
     /// Changed, not yet taken by [`Watcher::changed`].
@@ -183,16 +183,16 @@ fn differing(before: &Contents, now: &Contents) -> Vec<PathBuf> {
 }
 
 /// Which directory a path led to when it was watched.
-type Identity = (u64, u64);
+type DirectoryIdentity = (u64, u64);
 
 /// inotify on the directories that matter, and the reading of files.
-struct Eyes {
+struct InotifyReader {
     inotify: Option<INotifyWatcher>,
-    watched: BTreeMap<PathBuf, Identity>,
+    watched: BTreeMap<PathBuf, DirectoryIdentity>,
     refused: BTreeSet<PathBuf>,
 }
 
-impl Eyes {
+impl InotifyReader {
     fn open(events: Arc<Notify>) -> Self {
         let on_event = move |event: notify::Result<notify::Event>| {
             if event.is_ok_and(|event| is_only_reading(event.kind)) {
@@ -223,7 +223,7 @@ impl Eyes {
         let Some(inotify) = &mut self.inotify else {
             return;
         };
-        let gone = |path: &PathBuf, identity: Identity| {
+        let gone = |path: &PathBuf, identity: DirectoryIdentity| {
             !wanted.contains(path) || directory_identity(path) != Some(identity)
         };
         self.watched.retain(|path, identity| {
@@ -283,7 +283,7 @@ fn directories(files: &[PathBuf]) -> BTreeSet<PathBuf> {
     written.chain(resolved).collect()
 }
 
-fn directory_identity(path: &Path) -> Option<Identity> {
+fn directory_identity(path: &Path) -> Option<DirectoryIdentity> {
     let metadata = std::fs::metadata(path).ok()?;
     metadata.is_dir().then(|| (metadata.dev(), metadata.ino()))
 }
@@ -335,9 +335,9 @@ mod tests {
         let file = directory.path().join("config.toml");
         std::fs::write(&file, "one").unwrap();
         let events = Arc::new(Notify::new());
-        let blind = Eyes {
+        let blind = InotifyReader {
             inotify: None,
-            ..Eyes::open(Arc::clone(&events))
+            ..InotifyReader::open(Arc::clone(&events))
         };
         let timing = Timing {
             poll: Duration::from_millis(20),

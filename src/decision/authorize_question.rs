@@ -12,10 +12,10 @@ use serde_json::value::RawValue;
 
 use super::order::answers::rides_through;
 use super::order::holder::Holder;
-use super::order::{Now, Refusal};
+use super::order::{DecisionRefusal, Now};
 use super::request::TokenRequest;
 use crate::config::model::OnError;
-use crate::sessions::{Ground, User};
+use crate::sessions::{Ground, SessionUser};
 use crate::sources::authorize::Opinion;
 use crate::terms::outcome::LookupOutcome;
 use crate::terms::outcome::Outcome;
@@ -23,7 +23,7 @@ use crate::terms::role::Role;
 
 /// The body that is posted.
 #[derive(Serialize)]
-struct Question<'a> {
+struct AuthorizeRequest<'a> {
     subject: &'a str,
     /// As signed.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -42,16 +42,16 @@ pub(super) async fn ask(
     request: &TokenRequest,
     role: Role,
     now: Now,
-) -> Result<Option<Duration>, Refusal> {
+) -> Result<Option<Duration>, DecisionRefusal> {
     let (snapshot, claims) = (holder.snapshot, holder.claims);
     let (Some(authorizer), Some(hook)) = (&snapshot.authorizer, &snapshot.config.authorize) else {
         return Ok(None);
     };
     let (uid, account) = match &request.user {
-        User::Uid(uid) => (Some(*uid), None),
-        User::Account(account) => (None, Some(&**account)),
+        SessionUser::Uid(uid) => (Some(*uid), None),
+        SessionUser::Account(account) => (None, Some(&**account)),
     };
-    let question = serde_json::to_vec(&Question {
+    let question = serde_json::to_vec(&AuthorizeRequest {
         subject: &claims.subject,
         claims: serde_json::from_str(&claims.all).ok(),
         channel: &request.channel,
@@ -64,7 +64,10 @@ pub(super) async fn ask(
         Ok(Opinion::Yes(at_most)) => (LookupOutcome::Miss, Ok(at_most)),
         Ok(Opinion::No(message)) => (
             LookupOutcome::Miss,
-            Err(Refusal::new(Outcome::PolicyDenied, String::from(message))),
+            Err(DecisionRefusal::new(
+                Outcome::PolicyDenied,
+                String::from(message),
+            )),
         ),
         Err(no_answer)
             if rides_through(no_answer, hook.stale_if_error, now)
@@ -84,6 +87,6 @@ pub(super) async fn ask(
     verdict
 }
 
-fn unavailable() -> Refusal {
-    Refusal::unavailable("Whether this is allowed can't be said right now")
+fn unavailable() -> DecisionRefusal {
+    DecisionRefusal::unavailable("Whether this is allowed can't be said right now")
 }

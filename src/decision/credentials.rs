@@ -7,12 +7,12 @@
 use http::HeaderMap;
 use http::header::{AUTHORIZATION, HOST};
 
-use super::order::{Now, Refusal};
+use super::order::{DecisionRefusal, Now};
 use crate::config::model::Config;
-use crate::http::cors::{self, Origins, Policy};
+use crate::http::cors::{self, CorsPolicy, Origins};
 use crate::http::media::{self, Media};
 use crate::logins::jwt;
-use crate::logins::jwt::{Claims, JwtError};
+use crate::logins::jwt::{JwtClaims, JwtError};
 use crate::snapshot::Snapshot;
 use crate::terms::clock::Clock;
 
@@ -22,7 +22,7 @@ pub(super) async fn authenticate(
     clock: &Clock,
     headers: &HeaderMap,
     now: Now,
-) -> Result<Claims, Refusal> {
+) -> Result<JwtClaims, DecisionRefusal> {
     let claims = match credentials(&snapshot.config, headers) {
         Ok(token) => {
             // A key set may be slow.
@@ -31,13 +31,15 @@ pub(super) async fn authenticate(
         Err(error) => Err(error),
     };
     claims.map_err(|error| match error {
-        JwtError::KeyUnknown => Refusal::unverified("This login can't be verified right now"),
-        JwtError::NoKeys | JwtError::NoTime => {
-            Refusal::unavailable("Logins can't be verified right now")
+        JwtError::KeyUnknown => {
+            DecisionRefusal::unverified("This login can't be verified right now")
         }
-        _ => Refusal {
+        JwtError::NoKeys | JwtError::NoTime => {
+            DecisionRefusal::unavailable("Logins can't be verified right now")
+        }
+        _ => DecisionRefusal {
             unauthenticated: error.reason(),
-            ..Refusal::new(error.outcome(), error.to_string())
+            ..DecisionRefusal::new(error.outcome(), error.to_string())
         },
     })
 }
@@ -62,7 +64,7 @@ pub(super) fn credentials<'h>(
 }
 
 /// Whether the request comes from a page of this very host, or of one that `[cors]` lists. `"*"` lists nobody here.
-fn is_from_us(policy: Option<&Policy>, headers: &HeaderMap) -> bool {
+fn is_from_us(policy: Option<&CorsPolicy>, headers: &HeaderMap) -> bool {
     let Some(origin) = cors::origin(headers) else {
         return false;
     };
@@ -105,7 +107,7 @@ mod tests {
     use super::*;
     use crate::http::cors::OriginPattern;
 
-    fn from_us(origins: &[&'static str], host: &'static str, policy: Option<&Policy>) -> bool {
+    fn from_us(origins: &[&'static str], host: &'static str, policy: Option<&CorsPolicy>) -> bool {
         let mut headers = HeaderMap::new();
         for origin in origins {
             headers.append(ORIGIN, HeaderValue::from_static(origin));
@@ -114,8 +116,8 @@ mod tests {
         is_from_us(policy, &headers)
     }
 
-    fn policy(origins: Origins) -> Policy {
-        Policy {
+    fn policy(origins: Origins) -> CorsPolicy {
+        CorsPolicy {
             origins,
             credentials: false,
             expose: None,

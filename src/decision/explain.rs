@@ -11,22 +11,22 @@ use serde::Serialize;
 use super::order;
 use super::order::{Now, answers};
 use super::request::{self, TokenRequest};
-use super::request_fields::{Fields, Value};
+use super::request_fields::{BodyFields, Value};
 use super::wire_format;
 use crate::config::model::{AccountsSource, DecisionMode, StreamsSource};
 use crate::limit::Charge;
-use crate::sessions::{Claim, Ground, Resting, User};
+use crate::sessions::{Ground, Resting, SeatRequest, SessionUser};
 use crate::snapshot::Snapshot;
-use crate::sources::accounts::{Account, Accounts};
+use crate::sources::accounts::{Account, ConfiguredAccounts};
 use crate::sources::lookup::NoAnswer;
-use crate::sources::streams::{Lookup, Stream};
+use crate::sources::streams::{Lookup, StreamState};
 use crate::terms::clock::{Clock, timer_now};
 use crate::terms::outcome::Outcome;
 use crate::terms::role::Role;
 
 /// What is asked: would this subject get a token?
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Question {
+pub struct ExplainQuestion {
     /// As the login names it.
     pub subject: String,
     /// The channel's name.
@@ -34,10 +34,10 @@ pub struct Question {
     /// `None`: what the stream gives.
     pub role: Option<Role>,
     /// `None` leaves the uid unchecked.
-    pub user: Option<User>,
+    pub user: Option<SessionUser>,
 }
 
-impl Question {
+impl ExplainQuestion {
     /// From `subject=…&channelName=…` and the other fields of a token request, by all their names, form-encoded. The
     /// error says which is wrong, and why.
     pub fn from_query(query: &str) -> Result<Self, String> {
@@ -49,7 +49,7 @@ impl Question {
                 ));
             }
         }
-        let fields = Fields::from_form(query.as_bytes())?;
+        let fields = BodyFields::from_form(query.as_bytes())?;
         let subject = match fields.get(SUBJECT) {
             Some(Value::Text(subject)) if !subject.is_empty() => subject.clone(),
             _ => return Err("subject: required, whose login it is about".to_owned()),
@@ -59,7 +59,7 @@ impl Question {
             subject,
             channel: request.channel,
             role: request.role,
-            user: Some(request.user).filter(|user| *user != User::Uid(0)),
+            user: Some(request.user).filter(|user| *user != SessionUser::Uid(0)),
         })
     }
 }
@@ -75,16 +75,16 @@ pub struct Explanation {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub role: Option<&'static str>,
     /// In the decision's order.
-    pub steps: Vec<Step>,
+    pub steps: Vec<ExplainedRow>,
 }
 
 /// One row of the decision.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Step {
+pub struct ExplainedRow {
     /// Which row.
     pub step: &'static str,
     /// What it says.
-    pub verdict: Verdict,
+    pub verdict: RowVerdict,
     /// Why, for people.
     pub detail: String,
     /// Who says so: a source of the configuration, or renewd's own tables.
@@ -97,7 +97,7 @@ pub struct Step {
 /// What a row says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Verdict {
+pub enum RowVerdict {
     /// The next row is asked.
     Passes,
     /// Here it ends.
@@ -112,28 +112,28 @@ pub enum Verdict {
 
 /// Collects the rows; the first refusal is the answer.
 struct Rows {
-    steps: Vec<Step>,
+    steps: Vec<ExplainedRow>,
     outcome: Outcome,
 }
 
 impl Rows {
     fn add(&mut self, step: &'static str, source: &'static str, age: Option<Duration>, says: Says) {
         let (verdict, detail) = match says {
-            Says::Passes(detail) => (Verdict::Passes, detail),
-            Says::NotChecked(detail) => (Verdict::NotChecked, detail),
-            Says::RidesThrough(detail) => (Verdict::RidesThrough, detail),
+            Says::Passes(detail) => (RowVerdict::Passes, detail),
+            Says::NotChecked(detail) => (RowVerdict::NotChecked, detail),
+            Says::RidesThrough(detail) => (RowVerdict::RidesThrough, detail),
             Says::Refuses(outcome, detail) => {
                 if self.outcome == Outcome::Ok {
                     self.outcome = outcome;
                 }
                 let verdict = match outcome {
-                    Outcome::Unavailable => Verdict::NoAnswer,
-                    _ => Verdict::Refuses,
+                    Outcome::Unavailable => RowVerdict::NoAnswer,
+                    _ => RowVerdict::Refuses,
                 };
                 (verdict, detail)
             }
         };
-        self.steps.push(Step {
+        self.steps.push(ExplainedRow {
             step,
             verdict,
             detail,
@@ -151,7 +151,11 @@ enum Says {
 }
 
 /// Goes through the rows.
-pub async fn explain(snapshot: &Snapshot, clock: &Clock, question: &Question) -> Explanation {
+pub async fn explain(
+    snapshot: &Snapshot,
+    clock: &Clock,
+    question: &ExplainQuestion,
+) -> Explanation {
     let now = Now {
         unix_millis: clock.unix_millis(),
         elapsed: clock.elapsed(),
@@ -164,7 +168,7 @@ pub async fn explain(snapshot: &Snapshot, clock: &Clock, question: &Question) ->
     };
     let request = TokenRequest {
         channel: question.channel.clone(),
-        user: question.user.clone().unwrap_or(User::Uid(0)),
+        user: question.user.clone().unwrap_or(SessionUser::Uid(0)),
         role: question.role,
     };
     let (subject, channel) = (question.subject.as_str(), question.channel.as_str());
@@ -246,7 +250,7 @@ fn limits(snapshot: &Snapshot, subject: &str, channel: &str, held: Option<Role>)
     match limiter.check_shared(subject, channel, held.is_some(), Charge::Peek) {
         Ok(()) => Says::Passes("within the limits of subject, channel and all".to_owned()),
         Err(refusal) => {
-            let refused = order::Refusal::limited(refusal);
+            let refused = order::DecisionRefusal::limited(refusal);
             let detail = format!(
                 "over the {} limit, for {} more",
                 refusal.scope.as_str(),
@@ -270,9 +274,9 @@ async fn account(
         AccountsSource::Http(_) => "http",
     };
     let not_checked = match &*snapshot.accounts {
-        Accounts::None => Some("accounts.source = \"none\": a valid login is enough"),
-        Accounts::ByCredentials(_) => Some("asked with the caller's own login"),
-        Accounts::BySubject { .. } => None,
+        ConfiguredAccounts::None => Some("accounts.source = \"none\": a valid login is enough"),
+        ConfiguredAccounts::ByCredentials(_) => Some("asked with the caller's own login"),
+        ConfiguredAccounts::BySubject { .. } => None,
     };
     if let Some(detail) = not_checked {
         rows.add("account", source, None, Says::NotChecked(detail.to_owned()));
@@ -405,7 +409,7 @@ async fn stream(
     Some(role)
 }
 
-fn on_air(stream: &Stream) -> Says {
+fn on_air(stream: &StreamState) -> Says {
     if stream.is_open() {
         return Says::Passes("live".to_owned());
     }
@@ -416,13 +420,13 @@ fn on_air(stream: &Stream) -> Says {
 /// Row 10, and what renewd's own tables say for row 11.
 fn sessions(
     snapshot: &Snapshot,
-    question: &Question,
+    question: &ExplainQuestion,
     request: &TokenRequest,
     role: Option<Role>,
     now: Now,
     rows: &mut Rows,
 ) {
-    let claim = Claim {
+    let claim = SeatRequest {
         channel: &request.channel,
         subject: &question.subject,
         user: &request.user,
@@ -435,7 +439,7 @@ fn sessions(
         }
         Ok(_) => Says::Passes("the uid is free or theirs; no limit is reached".to_owned()),
         Err(refused) => {
-            let refusal = order::Refusal::of_session(refused);
+            let refusal = order::DecisionRefusal::of_session(refused);
             Says::Refuses(refusal.outcome, refusal.message.into_owned())
         }
     };
@@ -457,12 +461,13 @@ mod tests {
 
     #[test]
     fn a_question_is_a_token_request_with_a_subject() {
-        let question = Question::from_query("subject=ann&channel=live_a%2Bb&role=host&uid=7");
-        let expected = Question {
+        let question =
+            ExplainQuestion::from_query("subject=ann&channel=live_a%2Bb&role=host&uid=7");
+        let expected = ExplainQuestion {
             subject: "ann".into(),
             channel: "live_a+b".into(),
             role: Some(Role::Publisher),
-            user: Some(User::Uid(7)),
+            user: Some(SessionUser::Uid(7)),
         };
         assert_eq!(question, Ok(expected));
     }
@@ -476,7 +481,7 @@ mod tests {
             ("subject=a&chanel=c", "chanel: unknown"),
             ("subject=a&channel=c&role=boss", "role: must be"),
         ] {
-            let refused = Question::from_query(query).unwrap_err();
+            let refused = ExplainQuestion::from_query(query).unwrap_err();
             assert!(refused.starts_with(named), "{query}: {refused}");
         }
     }

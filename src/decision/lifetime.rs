@@ -6,15 +6,15 @@
 
 use std::time::Duration;
 
-use crate::config::model::{Config, Tier, Token};
-use crate::logins::jwt::Claims;
+use crate::config::model::{Config, Tier, TokenConfig};
+use crate::logins::jwt::JwtClaims;
 
 /// Chance shortens no token below this: Agora's SDK announces an expiry 30 s before it.
 const SHORTEST: u32 = 60;
 
 /// The times that hold for one login.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Plan {
+pub struct LifetimePlan {
     /// Of a token: the tier's, else `token.lifetime`.
     pub lifetime: Duration,
     /// Of a session: the tier's, else `policy.max_session`; zero is no limit.
@@ -49,9 +49,9 @@ impl Lifetimes {
 }
 
 /// The plan of a login: that of the first tier that takes it.
-pub fn plan(config: &Config, claims: &Claims) -> Plan {
+pub fn plan(config: &Config, claims: &JwtClaims) -> LifetimePlan {
     let tier = tier(&config.token.tiers, claims);
-    Plan {
+    LifetimePlan {
         lifetime: tier
             .and_then(|tier| tier.lifetime)
             .unwrap_or(config.token.lifetime),
@@ -61,7 +61,7 @@ pub fn plan(config: &Config, claims: &Claims) -> Plan {
     }
 }
 
-fn tier<'t>(tiers: &'t [Tier], claims: &Claims) -> Option<&'t Tier> {
+fn tier<'t>(tiers: &'t [Tier], claims: &JwtClaims) -> Option<&'t Tier> {
     // Tiers mostly ask for one claim: it is looked for once.
     let mut last = None;
     tiers.iter().find(|tier| {
@@ -75,7 +75,7 @@ fn tier<'t>(tiers: &'t [Tier], claims: &Claims) -> Option<&'t Tier> {
 }
 
 /// The times of a grant. `chance` is any number, evenly spread: it chooses within `token.jitter`.
-pub fn lifetimes(token: &Token, bounds: Bounds, chance: u64) -> Lifetimes {
+pub fn lifetimes(token: &TokenConfig, bounds: Bounds, chance: u64) -> Lifetimes {
     let most = bounds.at_most.map_or(u32::MAX, whole_seconds);
     let full = whole_seconds(bounds.lifetime);
     // A tier may be so short that the jitter would be most of it.
@@ -112,8 +112,8 @@ mod tests {
 
     const DAY: u64 = 86_400;
 
-    fn token(lifetime: u64, refresh_before: u64, jitter: u64, backup: u64) -> Token {
-        Token {
+    fn token(lifetime: u64, refresh_before: u64, jitter: u64, backup: u64) -> TokenConfig {
+        TokenConfig {
             lifetime: Duration::from_secs(lifetime),
             refresh_before: Duration::from_secs(refresh_before),
             jitter: Duration::from_secs(jitter),
@@ -200,7 +200,7 @@ mod tests {
             tier("roles", "vip", Some(600)),
         ];
         let taken = |all: &str| {
-            let claims = Claims {
+            let claims = JwtClaims {
                 subject: "ada".into(),
                 expires_at: None,
                 session: None,

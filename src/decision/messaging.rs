@@ -4,15 +4,15 @@
 //! wildcard.
 
 use crate::agora::charset;
-use crate::config::model::Token;
-use crate::logins::jwt::{ClaimValue, Claims};
+use crate::config::model::TokenConfig;
+use crate::logins::jwt::{ClaimValue, JwtClaims};
 
 /// A login without an id that Agora's messaging services would take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoMessagingId;
 
 /// The caller's id; `None` where tokens are for RTC alone.
-pub fn id(token: &Token, claims: &Claims) -> Result<Option<Box<str>>, NoMessagingId> {
+pub fn id(token: &TokenConfig, claims: &JwtClaims) -> Result<Option<Box<str>>, NoMessagingId> {
     if !token.services.any() {
         return Ok(None);
     }

@@ -3,16 +3,16 @@
 use super::order::Grant;
 use super::request::TokenRequest;
 use crate::agora::access_token2::AccessToken2;
-use crate::agora::service::Service;
+use crate::agora::service::AgoraService;
 use crate::agora::{self, BuildError, RtcGrant, Signer};
-use crate::config::model::Token;
+use crate::config::model::TokenConfig;
 use crate::sessions;
 
 /// What the tokens of one grant have in common.
 #[derive(Debug)]
-pub struct Mint<'a> {
+pub struct GrantTerms<'a> {
     /// Format and services.
-    pub config: &'a Token,
+    pub config: &'a TokenConfig,
     /// Signs.
     pub signer: &'a Signer,
     /// Channel and user.
@@ -23,12 +23,12 @@ pub struct Mint<'a> {
     pub issued_at: u64,
 }
 
-impl Mint<'_> {
+impl GrantTerms<'_> {
     /// A token for `lifetime` seconds, all its privileges with it. `salt`: another for each token.
     pub fn token(&self, lifetime: u32, salt: u32) -> Result<String, BuildError> {
         let user = match &self.request.user {
-            sessions::User::Uid(uid) => agora::User::Uid(*uid),
-            sessions::User::Account(account) => agora::User::Account(account),
+            sessions::SessionUser::Uid(uid) => agora::User::Uid(*uid),
+            sessions::SessionUser::Account(account) => agora::User::Account(account),
         };
         let channel = self.request.channel.as_str();
         // Agora's format ends in 2106.
@@ -45,12 +45,12 @@ impl Mint<'_> {
             };
             return agora::rtc_token(self.config.format, self.signer, &grant);
         };
-        let mut services = vec![Service::rtc(channel, user, role, lifetime)];
+        let mut services = vec![AgoraService::rtc(channel, user, role, lifetime)];
         if self.config.services.rtm {
-            services.push(Service::rtm(id, lifetime));
+            services.push(AgoraService::rtm(id, lifetime));
         }
         if self.config.services.chat {
-            services.push(Service::chat_user(id, lifetime));
+            services.push(AgoraService::chat_user(id, lifetime));
         }
         let token = AccessToken2 {
             issued_at,

@@ -20,8 +20,8 @@ use http::{HeaderValue, Request, Response};
 
 pub use order::{draining_publishers, is_enforced, may_drain};
 
-use crate::exchange::response_body::{Body, RequestBody};
-use crate::sessions::{Basis, Claim, Ground, User};
+use crate::exchange::response_body::{RequestBody, ResponseBody};
+use crate::sessions::{Basis, Ground, SeatRequest, SessionUser};
 use crate::snapshot::{Shared, Snapshot};
 use crate::telemetry::audit;
 use crate::telemetry::labels::Endpoint;
@@ -31,18 +31,18 @@ use crate::terms::outcome::LookupOutcome;
 use crate::terms::outcome::Outcome;
 use crate::terms::role::Role;
 use lifetime::Lifetimes;
-use mint::Mint;
-use order::{Asked, Decision, Now, Refusal, Retry};
+use mint::GrantTerms;
+use order::{Decision, DecisionRefusal, Now, RetryAfter, TokenQuestion};
 use request_content::Collected;
 use wire_format::Minted;
 
 /// What became of a token request.
 #[derive(Debug)]
-pub enum Answer {
+pub enum TokenReply {
     /// Ours.
-    Ours(Response<Body>),
+    Ours(Response<ResponseBody>),
     /// Decided but not enforced: the backend answers, and its status is counted beside our outcome.
-    Backends {
+    Forward {
         /// The request as it came.
         request: Request<RequestBody>,
         /// What we would have said; `None` where nothing was decided.
@@ -59,19 +59,19 @@ pub async fn answer(
     context: &RequestContext,
     path: Endpoint,
     request: Request<RequestBody>,
-) -> Answer {
+) -> TokenReply {
     let (head, mut body) = request.into_parts();
     let collected = request_content::collect(&mut body).await;
     if let Collected::Broken(error) = &collected {
         tracing::debug!(request_id = context.id.as_str(), %error, "the client went away before its body was read");
-        return Answer::ClientGone;
+        return TokenReply::ClientGone;
     }
     let now = Now {
         unix_millis: shared.clock.unix_millis(),
         elapsed: shared.clock.elapsed(),
         due: timer_now() + snapshot.config.decision.timeout,
     };
-    let asked = Asked {
+    let asked = TokenQuestion {
         path,
         headers: &head.headers,
         body: collected.whole(),
@@ -79,7 +79,7 @@ pub async fn answer(
     };
     let decision = order::decide(snapshot, &shared.clock, &asked, now).await;
     let Some(mut decision) = decision else {
-        return Answer::Backends {
+        return TokenReply::Forward {
             request: Request::from_parts(head, collected.put_back(body)),
             outcome: None,
         };
@@ -101,9 +101,9 @@ pub async fn answer(
     remember(snapshot, &decision, now);
     report(shared, snapshot, context, &decision, issued, now);
     if decision.enforced {
-        return Answer::Ours(response);
+        return TokenReply::Ours(response);
     }
-    Answer::Backends {
+    TokenReply::Forward {
         request: Request::from_parts(head, collected.put_back(body)),
         outcome: Some(decision.outcome()),
     }
@@ -115,13 +115,13 @@ fn conclude(
     snapshot: &Snapshot,
     decision: &Decision,
     now: Now,
-) -> Result<(Response<Body>, Lifetimes), Refusal> {
-    let grant = decision.verdict.as_ref().map_err(Refusal::clone)?;
+) -> Result<(Response<ResponseBody>, Lifetimes), DecisionRefusal> {
+    let grant = decision.verdict.as_ref().map_err(DecisionRefusal::clone)?;
     let (Some(claims), Some(request)) = (&decision.claims, &decision.request) else {
-        return Err(Refusal::unavailable("The decision is incomplete"));
+        return Err(DecisionRefusal::unavailable("The decision is incomplete"));
     };
     let config = &snapshot.config.token;
-    let no_randomness = |_| Refusal::unavailable("No randomness for a token right now");
+    let no_randomness = |_| DecisionRefusal::unavailable("No randomness for a token right now");
     let chance = if config.jitter.is_zero() {
         0
     } else {
@@ -130,9 +130,11 @@ fn conclude(
     let lifetimes = lifetime::lifetimes(config, grant.bounds, chance);
     let issued_at = now.unix_seconds();
     if !is_plausible(issued_at) {
-        return Err(Refusal::unavailable("No token can be dated right now"));
+        return Err(DecisionRefusal::unavailable(
+            "No token can be dated right now",
+        ));
     }
-    let mint = Mint {
+    let mint = GrantTerms {
         config,
         signer: &snapshot.signer,
         request,
@@ -142,7 +144,7 @@ fn conclude(
     let token = |lifetime| {
         let salt = shared.entropy.salt().map_err(no_randomness)?;
         mint.token(lifetime, salt)
-            .map_err(|_| Refusal::unavailable("No token can be made for this request"))
+            .map_err(|_| DecisionRefusal::unavailable("No token can be made for this request"))
     };
     let backup = lifetimes.backup.map(token).transpose()?;
     let response = wire_format::success(&Minted {
@@ -156,7 +158,7 @@ fn conclude(
         lifetimes,
     });
     if decision.enforced {
-        let claim = Claim {
+        let claim = SeatRequest {
             channel: &request.channel,
             subject: &claims.subject,
             user: &request.user,
@@ -170,7 +172,7 @@ fn conclude(
         snapshot
             .sessions
             .grant(claim, basis, grant.rules, issued_at, expires)
-            .map_err(Refusal::of_session)?;
+            .map_err(DecisionRefusal::of_session)?;
     }
     Ok((response, lifetimes))
 }
@@ -195,7 +197,7 @@ fn remember(snapshot: &Snapshot, decision: &Decision, now: Now) {
         return;
     };
     let (channel, subject) = (&*request.channel, &*claims.subject);
-    snapshot.sessions.refused(Claim {
+    snapshot.sessions.refused(SeatRequest {
         channel,
         subject,
         user: &request.user,
@@ -250,10 +252,10 @@ fn report(
                 decision.endpoint,
                 grant.role,
                 snapshot.config.token.format,
-                user == Some(&User::Uid(0)),
+                user == Some(&SessionUser::Uid(0)),
             ),
-            Err(Refusal {
-                retry: Some(Retry::Limited(limited)),
+            Err(DecisionRefusal {
+                retry: Some(RetryAfter::Limited(limited)),
                 ..
             }) => {
                 shared.metrics.rate_limited(limited.scope);
@@ -261,7 +263,7 @@ fn report(
             Err(_) => {}
         }
     }
-    snapshot.audit.decision(&audit::Decision {
+    snapshot.audit.decision(&audit::DecisionEvent {
         request_id: &context.id,
         client: context.client_ip,
         endpoint: decision.endpoint,
@@ -274,8 +276,8 @@ fn report(
             .as_ref()
             .map(|request| request.channel.as_str()),
         user: user.map(|user| match user {
-            User::Uid(uid) => audit::User::Uid(*uid),
-            User::Account(account) => audit::User::Account(account),
+            SessionUser::Uid(uid) => audit::AuditUser::Uid(*uid),
+            SessionUser::Account(account) => audit::AuditUser::Account(account),
         }),
         role: decision.role,
         expires: issued.map(|issued| expiry(issued.token)),

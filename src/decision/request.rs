@@ -7,10 +7,10 @@
 use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 
-use super::request_fields::{Fields, Value};
+use super::request_fields::{BodyFields, Value};
 use crate::agora::charset;
 use crate::http::media::{self, Media};
-use crate::sessions::User;
+use crate::sessions::SessionUser;
 use crate::terms::role::Role;
 
 /// Every field, by all its names.
@@ -36,7 +36,7 @@ pub struct TokenRequest {
     /// 1 to 64 bytes out of Agora's characters.
     pub channel: String,
     /// A uid (0 when none was given) or an account.
-    pub user: User,
+    pub user: SessionUser,
     /// `None`: `token.default_role` decides.
     pub role: Option<Role>,
 }
@@ -53,8 +53,8 @@ pub enum BadBody {
 /// Reads a whole body under its headers.
 pub fn read(headers: &HeaderMap, body: &[u8]) -> Result<TokenRequest, BadBody> {
     let fields = match media_type(headers, body)? {
-        Media::Json => Fields::from_json(body),
-        Media::Form => Fields::from_form(body),
+        Media::Json => BodyFields::from_json(body),
+        Media::Form => BodyFields::from_form(body),
     };
     fields
         .and_then(|fields| interpret(&fields))
@@ -79,7 +79,7 @@ fn media_type(headers: &HeaderMap, body: &[u8]) -> Result<Media, BadBody> {
 }
 
 /// A token request out of its fields; the error names one and says what would be right.
-pub(super) fn interpret(fields: &Fields) -> Result<TokenRequest, String> {
+pub(super) fn interpret(fields: &BodyFields) -> Result<TokenRequest, String> {
     let channel = text(fields, &CHANNEL)?.ok_or("channelName: required, the channel to join")?;
     charset::channel_name(channel).map_err(|error| format!("channelName: {error}"))?;
     Ok(TokenRequest {
@@ -90,7 +90,7 @@ pub(super) fn interpret(fields: &Fields) -> Result<TokenRequest, String> {
 }
 
 /// The one value of a field and its aliases.
-fn text<'a>(fields: &'a Fields, names: &[&str]) -> Result<Option<&'a str>, String> {
+fn text<'a>(fields: &'a BodyFields, names: &[&str]) -> Result<Option<&'a str>, String> {
     let mut agreed: Option<(&str, &'a str)> = None;
     for name in names {
         match (fields.get(name), agreed) {
@@ -108,19 +108,19 @@ fn disagree(one: &str, other: &str) -> String {
     format!("{one}: disagrees with {other}; send one of them")
 }
 
-fn user(fields: &Fields) -> Result<User, String> {
+fn user(fields: &BodyFields) -> Result<SessionUser, String> {
     let account = text(fields, &ACCOUNT)?;
     let uid = fields.get("uid");
     match (account, uid) {
         (Some(_), Some(_)) => Err("account: send either account or uid, not both".to_owned()),
         (Some(account), None) => {
             charset::user_account(account).map_err(|error| format!("account: {error}"))?;
-            Ok(User::Account(account.into()))
+            Ok(SessionUser::Account(account.into()))
         }
-        (None, None) => Ok(User::Uid(0)),
+        (None, None) => Ok(SessionUser::Uid(0)),
         (None, Some(value)) => number(value)
             .and_then(unsigned)
-            .map(User::Uid)
+            .map(SessionUser::Uid)
             .ok_or_else(|| {
                 "uid: must be an integer from 0 to 4294967295, as a number or in digits".to_owned()
             }),
@@ -147,7 +147,7 @@ fn unsigned(number: i64) -> Option<u32> {
         .or_else(|| i32::try_from(number).ok().map(i32::cast_unsigned))
 }
 
-fn role(fields: &Fields) -> Result<Option<Role>, String> {
+fn role(fields: &BodyFields) -> Result<Option<Role>, String> {
     let mut agreed = None;
     if let Some(value) = fields.get("role") {
         let role = named_role(value).ok_or(
@@ -211,7 +211,7 @@ mod tests {
         }
     }
 
-    fn uid(written: &str) -> Option<User> {
+    fn uid(written: &str) -> Option<SessionUser> {
         json(&format!(r#"{{"channelName":"a","uid":{written}}}"#))
             .ok()
             .map(|request| request.user)
@@ -223,7 +223,7 @@ mod tests {
             json(r#"{"channelName":"live_65f","uid":77,"role":"publisher"}"#),
             Ok(TokenRequest {
                 channel: "live_65f".to_owned(),
-                user: User::Uid(77),
+                user: SessionUser::Uid(77),
                 role: Some(Role::Publisher)
             })
         );
@@ -231,7 +231,7 @@ mod tests {
             json(r#"{"channelName":"live_65f","isBroadcaster":false,"extra":{"a":[1]}}"#),
             Ok(TokenRequest {
                 channel: "live_65f".to_owned(),
-                user: User::Uid(0),
+                user: SessionUser::Uid(0),
                 role: Some(Role::Subscriber)
             })
         );
@@ -246,7 +246,7 @@ mod tests {
             ),
             Ok(TokenRequest {
                 channel: "live x".to_owned(),
-                user: User::Uid(77),
+                user: SessionUser::Uid(77),
                 role: Some(Role::Publisher)
             })
         );
@@ -268,7 +268,7 @@ mod tests {
             ("-2147483648", 1 << 31),
             ("\"-1\"", u32::MAX),
         ] {
-            assert_eq!(uid(written), Some(User::Uid(read)), "{written}");
+            assert_eq!(uid(written), Some(SessionUser::Uid(read)), "{written}");
         }
         for written in [
             "4294967296",
@@ -335,7 +335,7 @@ mod tests {
             json(r#"{"channelName":"a","userAccount":"ann"}"#)
                 .unwrap()
                 .user,
-            User::Account("ann".into())
+            SessionUser::Account("ann".into())
         );
         assert_eq!(
             invalid(r#"{"channelName":"a","account":"ann","uid":7}"#),

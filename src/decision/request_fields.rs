@@ -27,9 +27,9 @@ pub enum Value {
 
 /// The body's fields in their order; `null` counts as absent.
 #[derive(Debug, Default, PartialEq)]
-pub struct Fields(Vec<(String, Option<Value>)>);
+pub struct BodyFields(Vec<(String, Option<Value>)>);
 
-impl Fields {
+impl BodyFields {
     /// From a JSON object (RFC 8259).
     pub fn from_json(body: &[u8]) -> Result<Self, String> {
         // body-parser takes a byte order mark off, too.
@@ -104,19 +104,19 @@ fn without_position(error: &serde_json::Error) -> String {
 
 // === impl Deserialize ===
 
-impl<'de> Deserialize<'de> for Fields {
+impl<'de> Deserialize<'de> for BodyFields {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Body;
+        struct FieldMap;
 
-        impl<'de> Visitor<'de> for Body {
-            type Value = Fields;
+        impl<'de> Visitor<'de> for FieldMap {
+            type Value = BodyFields;
 
             fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
                 formatter.write_str("the body to be a JSON object")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
-                let mut fields = Fields::default();
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<BodyFields, A::Error> {
+                let mut fields = BodyFields::default();
                 while let Some(name) = map.next_key::<String>()? {
                     let value = map.next_value::<Option<Value>>()?;
                     fields
@@ -127,7 +127,7 @@ impl<'de> Deserialize<'de> for Fields {
             }
         }
 
-        deserializer.deserialize_map(Body)
+        deserializer.deserialize_map(FieldMap)
     }
 }
 
@@ -196,7 +196,7 @@ mod tests {
 
     #[test]
     fn json_values_keep_their_types() {
-        let fields = Fields::from_json(
+        let fields = BodyFields::from_json(
             br#"{"a":"x","b":7,"c":7.0,"d":7.5,"e":null,"f":[1],"g":{"$ne":null},"h":true}"#,
         )
         .unwrap();
@@ -215,19 +215,19 @@ mod tests {
     fn duplicate_keys_are_refused_however_they_are_spelled() {
         let duplicate = br#"{"uid":1,"u\u0069d":2}"#;
         assert_eq!(
-            Fields::from_json(duplicate),
+            BodyFields::from_json(duplicate),
             Err("uid: given twice".to_owned())
         );
         assert_eq!(
-            Fields::from_json(br#"{"x":1,"x":1}"#),
+            BodyFields::from_json(br#"{"x":1,"x":1}"#),
             Err("x: given twice".to_owned())
         );
         assert_eq!(
-            Fields::from_form(b"uid=1&u%69d=1"),
+            BodyFields::from_form(b"uid=1&u%69d=1"),
             Err("uid: given twice".to_owned())
         );
         assert_eq!(
-            Fields::from_json(br#"{"uid":null,"uid":2}"#),
+            BodyFields::from_json(br#"{"uid":null,"uid":2}"#),
             Err("uid: given twice".to_owned())
         );
     }
@@ -246,15 +246,15 @@ mod tests {
             "{\"a\":1e999}",
             "\u{feff}{",
         ] {
-            assert!(Fields::from_json(body.as_bytes()).is_err(), "{body}");
+            assert!(BodyFields::from_json(body.as_bytes()).is_err(), "{body}");
         }
-        assert!(Fields::from_json(b"{\"a\":\"\xff\"}").is_err());
+        assert!(BodyFields::from_json(b"{\"a\":\"\xff\"}").is_err());
     }
 
     #[test]
     fn depth_costs_no_stack() {
         let deep = format!("{{\"a\":{}{}}}", "[".repeat(8000), "]".repeat(8000));
-        let fields = Fields::from_json(deep.as_bytes()).unwrap();
+        let fields = BodyFields::from_json(deep.as_bytes()).unwrap();
         assert_eq!(fields.get("a"), Some(&Value::Compound));
     }
 
@@ -262,7 +262,7 @@ mod tests {
     fn what_was_sent_instead_of_an_object_is_not_quoted() {
         for body in ["\"secret\"", " secret", "7777777", "[\"secret\"]"] {
             assert_eq!(
-                Fields::from_json(body.as_bytes()),
+                BodyFields::from_json(body.as_bytes()),
                 Err("the body must be a JSON object".to_owned())
             );
         }
@@ -275,7 +275,7 @@ mod tests {
             .collect::<Vec<_>>()
             .join("&");
         assert_eq!(
-            Fields::from_form(many.as_bytes()),
+            BodyFields::from_form(many.as_bytes()),
             Err("more than 64 fields".to_owned())
         );
     }

@@ -10,12 +10,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use serde::Serialize;
 
 use super::lifetime::Lifetimes;
-use super::order::{Refusal, Retry};
+use super::order::{DecisionRefusal, RetryAfter};
 use crate::exchange::respond;
 use crate::exchange::respond::Because;
-use crate::exchange::response_body::Body;
+use crate::exchange::response_body::ResponseBody;
 use crate::limit;
-use crate::sessions::User;
+use crate::sessions::SessionUser;
 use crate::terms::outcome::Outcome;
 use crate::terms::role::Role;
 
@@ -29,7 +29,7 @@ pub struct Minted<'a> {
     /// Which channel.
     pub channel: &'a str,
     /// Who in it.
-    pub user: &'a User,
+    pub user: &'a SessionUser,
     /// What they may do.
     pub role: Role,
     /// Agora's app id, 32 hexadecimal digits.
@@ -72,10 +72,10 @@ struct Backup<'a> {
 }
 
 /// 200 with the token.
-pub fn success(minted: &Minted<'_>) -> Response<Body> {
+pub fn success(minted: &Minted<'_>) -> Response<ResponseBody> {
     let (uid, account) = match minted.user {
-        User::Uid(uid) => (Some(*uid), None),
-        User::Account(account) => (None, Some(&**account)),
+        SessionUser::Uid(uid) => (Some(*uid), None),
+        SessionUser::Account(account) => (None, Some(&**account)),
     };
     let lifetimes = minted.lifetimes;
     let after = |lifetime: u32| timestamp(minted.issued_at + u64::from(lifetime));
@@ -102,12 +102,14 @@ pub fn success(minted: &Minted<'_>) -> Response<Body> {
     };
     match serde_json::to_vec(&body) {
         Ok(body) => respond::json(StatusCode::OK, body),
-        Err(_) => refusal(&Refusal::unavailable("The answer could not be written")),
+        Err(_) => refusal(&DecisionRefusal::unavailable(
+            "The answer could not be written",
+        )),
     }
 }
 
 /// The refusal's status, code and message, and when to come back.
-pub fn refusal(refusal: &Refusal) -> Response<Body> {
+pub fn refusal(refusal: &DecisionRefusal) -> Response<ResponseBody> {
     let mut response = respond::failure_because(
         status(refusal.outcome),
         refusal.outcome.code(),
@@ -118,10 +120,10 @@ pub fn refusal(refusal: &Refusal) -> Response<Body> {
         },
     );
     match &refusal.retry {
-        Some(Retry::After(wait)) => {
+        Some(RetryAfter::After(wait)) => {
             insert(response.headers_mut(), RETRY_AFTER, whole_seconds(*wait));
         }
-        Some(Retry::Limited(limited)) => rate_limit_headers(response.headers_mut(), limited),
+        Some(RetryAfter::Limited(limited)) => rate_limit_headers(response.headers_mut(), limited),
         None => {}
     }
     response
@@ -152,7 +154,7 @@ pub fn status(outcome: Outcome) -> StatusCode {
 }
 
 /// draft-ietf-httpapi-ratelimit-headers-06, as express-rate-limit's "standard headers" write them.
-fn rate_limit_headers(headers: &mut HeaderMap, limited: &limit::Refusal) {
+fn rate_limit_headers(headers: &mut HeaderMap, limited: &limit::LimitExceeded) {
     insert(headers, RETRY_AFTER, whole_seconds(limited.retry_after));
     insert(
         headers,

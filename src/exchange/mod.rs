@@ -21,9 +21,9 @@ use std::task::{Context, Waker};
 use http::{Request, Response, StatusCode};
 use rustls::ServerConfig;
 
-use crate::config::model::{Limits, Timeouts};
+use crate::config::model::{ServerLimits, Timeouts};
 use pace::Paces;
-use response_body::{Body, RequestBody};
+use response_body::{RequestBody, ResponseBody};
 
 /// What is known of a client connection before its first byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,12 +39,12 @@ pub struct Connection {
 }
 
 /// What a connection asks of the service: the rules it lives by, and an answer to each request.
-pub trait Answer: 'static {
+pub trait PublicService: 'static {
     /// The deadlines in force; read at each request, so that a reload reaches open connections.
     fn timeouts(&self) -> Timeouts;
 
     /// The sizes in force; read each time a connection wakes.
-    fn limits(&self) -> Limits;
+    fn limits(&self) -> ServerLimits;
 
     /// What to show to clients of the listener at this position, if it is TLS; read for each new connection.
     fn tls(&self, listener: usize) -> Option<Arc<ServerConfig>>;
@@ -53,7 +53,7 @@ pub trait Answer: 'static {
     fn h2c(&self) -> bool;
 
     /// The answer to bytes that were refused with this status before they became a request.
-    fn refuse(&self, status: StatusCode) -> Response<Body>;
+    fn refuse(&self, status: StatusCode) -> Response<ResponseBody>;
 
     /// Answers one request. Dropped in the middle when the client is gone.
     ///
@@ -62,7 +62,7 @@ pub trait Answer: 'static {
         self: Rc<Self>,
         connection: Connection,
         request: Box<Request<RequestBody>>,
-    ) -> impl Future<Output = Response<Body>> + 'static;
+    ) -> impl Future<Output = Response<ResponseBody>> + 'static;
 }
 
 /// How far one request and its response have come.

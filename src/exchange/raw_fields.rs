@@ -8,13 +8,13 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// The lines, each with its line end.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Lines {
+pub struct RawFieldLines {
     text: Vec<u8>,
     length: Option<u64>,
     event_stream: bool,
 }
 
-impl Lines {
+impl RawFieldLines {
     /// None yet, with room for so many bytes.
     pub fn with_capacity(bytes: usize) -> Self {
         Self {
@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn lines_are_what_is_sent_and_what_a_map_is_made_of() {
-        let mut lines = Lines::with_capacity(0);
+        let mut lines = RawFieldLines::with_capacity(0);
         lines.push(b"Set-Cookie", b"a=b: c");
         lines.push_length(b"Content-Length", b"05", 5);
         lines.push(b"set-cookie", b"");
@@ -110,7 +110,7 @@ mod tests {
             ("Text/Event-Stream; charset=utf-8", true),
             ("text/html", false),
         ] {
-            let mut lines = Lines::default();
+            let mut lines = RawFieldLines::default();
             lines.push(b"Content-Type", value.as_bytes());
             assert_eq!(lines.event_stream(), expected, "{value}");
         }

@@ -9,11 +9,11 @@ use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 use serde::Serialize;
 
-use super::response_body::Body;
+use super::response_body::ResponseBody;
 
 /// A JSON answer that no cache may keep.
-pub fn json(status: StatusCode, body: impl Into<Bytes>) -> Response<Body> {
-    let mut response = Response::new(Body::full(body));
+pub fn json(status: StatusCode, body: impl Into<Bytes>) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::full(body));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(
@@ -25,7 +25,7 @@ pub fn json(status: StatusCode, body: impl Into<Bytes>) -> Response<Body> {
 }
 
 /// `{"success":false,"code":…,"message":…}`.
-pub fn failure(status: StatusCode, code: &str, message: &str) -> Response<Body> {
+pub fn failure(status: StatusCode, code: &str, message: &str) -> Response<ResponseBody> {
     failure_because(status, code, message, Because::default())
 }
 
@@ -44,9 +44,9 @@ pub fn failure_because(
     code: &str,
     message: &str,
     because: Because<'_>,
-) -> Response<Body> {
+) -> Response<ResponseBody> {
     #[derive(Serialize)]
-    struct Failure<'a> {
+    struct FailureBody<'a> {
         success: bool,
         code: &'a str,
         message: &'a str,
@@ -55,7 +55,7 @@ pub fn failure_because(
         #[serde(rename = "suspendedAt", skip_serializing_if = "Option::is_none")]
         suspended_at: Option<&'a str>,
     }
-    let failure = Failure {
+    let failure = FailureBody {
         success: false,
         code,
         message,
@@ -67,14 +67,14 @@ pub fn failure_because(
 }
 
 /// 204, to an `OPTIONS` that may go no further.
-pub fn no_content() -> Response<Body> {
-    let mut response = Response::new(Body::empty());
+pub fn no_content() -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
     response
 }
 
 /// 503 for one request too many, to be made again in a second.
-pub fn overloaded() -> Response<Body> {
+pub fn overloaded() -> Response<ResponseBody> {
     let mut response = failure(
         StatusCode::SERVICE_UNAVAILABLE,
         "overloaded",
@@ -87,7 +87,7 @@ pub fn overloaded() -> Response<Body> {
 }
 
 /// 405 with the methods that are taken.
-pub fn method_not_allowed(allow: &'static str) -> Response<Body> {
+pub fn method_not_allowed(allow: &'static str) -> Response<ResponseBody> {
     let mut response = failure(
         StatusCode::METHOD_NOT_ALLOWED,
         "method_not_allowed",

@@ -2,7 +2,7 @@
 //!
 //! Keeps true: frames pass through uncopied and one at a time; a response body calls its finish hook exactly once,
 //! at its end or when it is dropped; both bodies mark their [`Exchange`].
-//! Must not know: where a forwarded body comes from, beyond a [`Source`] to give back.
+//! Must not know: where a forwarded body comes from, beyond a [`BodySource`] to give back.
 
 use std::fmt;
 use std::io;
@@ -14,7 +14,7 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use super::Exchange;
-use super::raw_fields::Lines;
+use super::raw_fields::RawFieldLines;
 pub use super::request_body::{Inlet, RequestBody};
 use super::rewrite::{Rewrite, Rewritten};
 use crate::http::hop;
@@ -52,7 +52,7 @@ pub struct Finished {
 pub type Finish = Box<dyn FnOnce(Finished)>;
 
 /// Where a forwarded body comes from; told once when nobody reads it any more.
-pub trait Source: fmt::Debug {
+pub trait BodySource: fmt::Debug {
     /// The next frame.
     fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>>;
 
@@ -67,30 +67,30 @@ pub trait Source: fmt::Debug {
 }
 
 /// A response's body.
-pub struct Body {
-    content: Content,
+pub struct ResponseBody {
+    content: BodyContent,
     bytes: u64,
     ended: Option<Ending>,
     /// An error waits here for one turn, so that what came before it is flushed.
     error: Option<io::Error>,
     finish: Option<Finish>,
     exchange: Option<Rc<Exchange>>,
-    lines: Option<Lines>,
+    lines: Option<RawFieldLines>,
 }
 
 #[derive(Debug)]
-enum Content {
+enum BodyContent {
     Empty,
     Full(Bytes),
     /// `None` when it is over.
-    Forwarded(Option<Box<dyn Source>>),
+    Forwarded(Option<Box<dyn BodySource>>),
     Upgrade(Option<Box<Upgraded>>),
 }
 
-impl Body {
+impl ResponseBody {
     /// No bytes.
     pub fn empty() -> Self {
-        Self::new(Content::Empty)
+        Self::new(BodyContent::Empty)
     }
 
     /// These bytes.
@@ -99,23 +99,23 @@ impl Body {
         if bytes.is_empty() {
             return Self::empty();
         }
-        Self::new(Content::Full(bytes))
+        Self::new(BodyContent::Full(bytes))
     }
 
     /// The backend's body.
-    pub fn forwarded(source: Box<dyn Source>) -> Self {
-        Self::new(Content::Forwarded(Some(source)))
+    pub fn forwarded(source: Box<dyn BodySource>) -> Self {
+        Self::new(BodyContent::Forwarded(Some(source)))
     }
 
     /// The body of a 101: the backend's socket.
     pub fn upgrade(upstream: Upgraded) -> Self {
-        Self::new(Content::Upgrade(Some(Box::new(upstream))))
+        Self::new(BodyContent::Upgrade(Some(Box::new(upstream))))
     }
 
     /// Changes the backend's body on its way. A body that has no bytes, or isn't the backend's, stays as it is.
     #[must_use]
     pub fn rewritten(mut self, rewrite: Box<dyn Rewrite>) -> Self {
-        if let Content::Forwarded(source) = &mut self.content
+        if let BodyContent::Forwarded(source) = &mut self.content
             && let Some(incoming) = source.take_if(|source| !source.is_end_stream())
         {
             *source = Some(Box::new(Rewritten::new(incoming, rewrite)));
@@ -123,7 +123,7 @@ impl Body {
         self
     }
 
-    fn new(content: Content) -> Self {
+    fn new(content: BodyContent) -> Self {
         Self {
             content,
             bytes: 0,
@@ -137,18 +137,18 @@ impl Body {
 
     /// Fields that go before this body, as lines; the response's map has the others.
     #[must_use]
-    pub fn behind(mut self, lines: Option<Lines>) -> Self {
+    pub fn with_raw_fields(mut self, lines: Option<RawFieldLines>) -> Self {
         self.lines = lines;
         self
     }
 
     /// The fields that go before this body as lines.
-    pub fn lines(&self) -> Option<&Lines> {
+    pub fn lines(&self) -> Option<&RawFieldLines> {
         self.lines.as_ref()
     }
 
     /// The same, to add to or to take.
-    pub fn lines_mut(&mut self) -> &mut Option<Lines> {
+    pub fn lines_mut(&mut self) -> &mut Option<RawFieldLines> {
         &mut self.lines
     }
 
@@ -165,7 +165,7 @@ impl Body {
     /// The tunnel that a 101 leads to, and the hook that its end must call; `None` for every other body.
     pub fn take_upgrade(&mut self) -> Option<(Box<Upgraded>, Option<Finish>)> {
         match &mut self.content {
-            Content::Upgrade(upstream) => upstream
+            BodyContent::Upgrade(upstream) => upstream
                 .take()
                 .map(|upstream| (upstream, self.finish.take())),
             _ => None,
@@ -174,8 +174,8 @@ impl Body {
 
     /// For a response that has no body on the wire (HEAD, 204, 304): drops the bytes and counts as complete.
     pub fn withhold(&mut self) {
-        if let Content::Full(_) = self.content {
-            self.content = Content::Empty;
+        if let BodyContent::Full(_) = self.content {
+            self.content = BodyContent::Empty;
         }
     }
 
@@ -184,7 +184,7 @@ impl Body {
             return;
         }
         self.ended = Some(ending);
-        if let Content::Forwarded(source) = &mut self.content
+        if let BodyContent::Forwarded(source) = &mut self.content
             && let Some(source) = source.take()
         {
             source.release(ending == Ending::Complete);
@@ -201,7 +201,7 @@ impl Body {
     }
 }
 
-impl HttpBody for Body {
+impl HttpBody for ResponseBody {
     type Data = Bytes;
     type Error = io::Error;
 
@@ -215,13 +215,13 @@ impl HttpBody for Body {
             return Poll::Ready(Some(Err(error)));
         }
         let frame = match &mut this.content {
-            Content::Empty | Content::Upgrade(_) | Content::Forwarded(None) => None,
-            Content::Full(bytes) => {
+            BodyContent::Empty | BodyContent::Upgrade(_) | BodyContent::Forwarded(None) => None,
+            BodyContent::Full(bytes) => {
                 let bytes = std::mem::take(bytes);
-                this.content = Content::Empty;
+                this.content = BodyContent::Empty;
                 Some(Ok(Frame::data(bytes)))
             }
-            Content::Forwarded(Some(source)) => ready!(source.poll_frame(context)),
+            BodyContent::Forwarded(Some(source)) => ready!(source.poll_frame(context)),
         };
         match frame {
             None => {
@@ -247,24 +247,24 @@ impl HttpBody for Body {
 
     fn is_end_stream(&self) -> bool {
         match &self.content {
-            Content::Empty | Content::Upgrade(_) | Content::Forwarded(None) => true,
-            Content::Full(_) => false,
-            Content::Forwarded(Some(source)) => self.error.is_none() && source.is_end_stream(),
+            BodyContent::Empty | BodyContent::Upgrade(_) | BodyContent::Forwarded(None) => true,
+            BodyContent::Full(_) => false,
+            BodyContent::Forwarded(Some(source)) => self.error.is_none() && source.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.content {
-            Content::Empty | Content::Upgrade(_) | Content::Forwarded(None) => {
+            BodyContent::Empty | BodyContent::Upgrade(_) | BodyContent::Forwarded(None) => {
                 SizeHint::with_exact(0)
             }
-            Content::Full(bytes) => SizeHint::with_exact(length(bytes)),
-            Content::Forwarded(Some(source)) => source.size_hint(),
+            BodyContent::Full(bytes) => SizeHint::with_exact(length(bytes)),
+            BodyContent::Forwarded(Some(source)) => source.size_hint(),
         }
     }
 }
 
-impl Drop for Body {
+impl Drop for ResponseBody {
     fn drop(&mut self) {
         let ending = if self.error.is_some() {
             Ending::Broken
@@ -277,7 +277,7 @@ impl Drop for Body {
     }
 }
 
-impl fmt::Debug for Body {
+impl fmt::Debug for ResponseBody {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_struct("Body")
@@ -299,7 +299,7 @@ mod tests {
 
     type Calls = Rc<RefCell<Vec<Finished>>>;
 
-    fn recorded(mut body: Body) -> (Body, Calls) {
+    fn recorded(mut body: ResponseBody) -> (ResponseBody, Calls) {
         let calls: Calls = Rc::default();
         let sink = calls.clone();
         body.on_finish(Box::new(move |finished| sink.borrow_mut().push(finished)));
@@ -308,7 +308,7 @@ mod tests {
 
     #[test]
     fn a_body_read_to_its_end_finishes_once_with_its_bytes() {
-        let (mut body, calls) = recorded(Body::full("hello"));
+        let (mut body, calls) = recorded(ResponseBody::full("hello"));
         let mut context = Context::from_waker(std::task::Waker::noop());
         assert!(matches!(
             Pin::new(&mut body).poll_frame(&mut context),
@@ -327,7 +327,7 @@ mod tests {
 
     #[test]
     fn a_body_dropped_before_its_end_is_abandoned() {
-        let (body, calls) = recorded(Body::full("hello"));
+        let (body, calls) = recorded(ResponseBody::full("hello"));
         drop(body);
         assert_eq!(
             *calls.borrow(),
@@ -340,7 +340,7 @@ mod tests {
 
     #[test]
     fn a_withheld_body_is_complete_with_no_bytes() {
-        let (mut body, calls) = recorded(Body::full("hello"));
+        let (mut body, calls) = recorded(ResponseBody::full("hello"));
         body.withhold();
         drop(body);
         assert_eq!(

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 
-use super::response_body::Source;
+use super::response_body::BodySource;
 
 /// What changes a body.
 pub trait Rewrite {
@@ -34,7 +34,7 @@ pub trait Rewrite {
 
 /// The backend's body and what changes it.
 pub(crate) struct Rewritten {
-    incoming: Box<dyn Source>,
+    incoming: Box<dyn BodySource>,
     rewrite: Box<dyn Rewrite>,
     trailers: Option<HeaderMap>,
     /// The backend's last frame was read.
@@ -44,7 +44,7 @@ pub(crate) struct Rewritten {
 }
 
 impl Rewritten {
-    pub(crate) fn new(incoming: Box<dyn Source>, rewrite: Box<dyn Rewrite>) -> Self {
+    pub(crate) fn new(incoming: Box<dyn BodySource>, rewrite: Box<dyn Rewrite>) -> Self {
         Self {
             incoming,
             rewrite,
@@ -60,7 +60,7 @@ impl Rewritten {
     }
 }
 
-impl Source for Rewritten {
+impl BodySource for Rewritten {
     fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         loop {
             if let Some(data) = ready!(self.rewrite.poll_data(context)) {

@@ -68,7 +68,7 @@ pub async fn run(
     ended: impl Fn() -> bool,
     traffic: &mut Traffic,
 ) {
-    let mut tunnel = Tunnel {
+    let mut tunnel = TunnelCopy {
         down: Direction::new(upstream.read_ahead),
         up: Direction::new(client.read_ahead),
         client: client.transport,
@@ -103,14 +103,14 @@ pub async fn run(
     .await;
 }
 
-struct Tunnel {
+struct TunnelCopy {
     client: Transport,
     upstream: Transport,
     up: Direction,
     down: Direction,
 }
 
-impl Tunnel {
+impl TunnelCopy {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let up = self
             .up

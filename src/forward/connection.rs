@@ -14,18 +14,18 @@ use http::{HeaderMap, Request};
 use http_body::{Body as _, Frame};
 use tokio::io::{AsyncWrite as _, ReadBuf};
 
-use super::retry::Progress;
+use super::retry::AttemptProgress;
 use crate::exchange::Exchange;
 use crate::exchange::response_body::RequestBody;
 use crate::http::hop::RequestChanges;
 use crate::http1::Malformed;
-use crate::http1::decode::{Decoder, Next};
+use crate::http1::decode::{Decoder, NextPart};
 use crate::http1::encode::{Encoder, OtherLength};
 use crate::http1::input::Input;
 use crate::http1::output::Output;
-use crate::http1::parse_response::{Asked, Head, take_head};
+use crate::http1::parse_response::{RequestFacts, ResponseHead, take_head};
 use crate::http1::write_request::write_head;
-use crate::io::descriptors::Slot;
+use crate::io::descriptors::SocketSlot;
 use crate::io::transport::{Transport, Upgraded};
 
 /// What can go wrong on a connection.
@@ -63,7 +63,7 @@ enum Upload {
 
 /// A connection to a backend.
 #[derive(Debug)]
-pub(super) struct Wire {
+pub(super) struct BackendConnection {
     transport: Transport,
     input: Input,
     output: Output,
@@ -73,10 +73,10 @@ pub(super) struct Wire {
     /// A frame of the request's body was taken.
     body_begun: bool,
     upload: Upload,
-    progress: Progress,
+    progress: AttemptProgress,
     /// Bytes of the response's head that were looked at.
     known: usize,
-    asked: Asked,
+    asked: RequestFacts,
     receiving: Decoder,
     keep_alive: bool,
     exchange: Option<Rc<Exchange>>,
@@ -86,7 +86,7 @@ pub(super) struct Wire {
     failed: Option<Fault>,
 }
 
-impl Wire {
+impl BackendConnection {
     pub(super) fn new(transport: Transport) -> Self {
         Self {
             transport,
@@ -96,9 +96,9 @@ impl Wire {
             sending: Encoder::Over,
             body_begun: false,
             upload: Upload::Sent,
-            progress: Progress::NotWritten,
+            progress: AttemptProgress::NotWritten,
             known: 0,
-            asked: Asked {
+            asked: RequestFacts {
                 by_head: false,
                 for_http1: false,
             },
@@ -120,9 +120,9 @@ impl Wire {
         self.sending = write_head(&request, changes, self.output.gathered());
         self.body_begun = false;
         self.upload = Upload::UnderWay;
-        self.progress = Progress::NotWritten;
+        self.progress = AttemptProgress::NotWritten;
         self.known = 0;
-        self.asked = Asked {
+        self.asked = RequestFacts {
             by_head: request.method() == http::Method::HEAD,
             for_http1: request.version() <= http::Version::HTTP_11,
         };
@@ -137,7 +137,7 @@ impl Wire {
     }
 
     /// How far the exchange has come.
-    pub(super) fn progress(&self) -> Progress {
+    pub(super) fn progress(&self) -> AttemptProgress {
         self.progress
     }
 
@@ -219,15 +219,18 @@ impl Wire {
             if ready!(poll)? == 0 {
                 break;
             }
-            if self.progress == Progress::NotWritten {
-                self.progress = Progress::NoResponse;
+            if self.progress == AttemptProgress::NotWritten {
+                self.progress = AttemptProgress::NoResponse;
             }
         }
         Pin::new(&mut self.transport).poll_flush(context)
     }
 
     /// Reads the head of the response.
-    pub(super) fn poll_head(&mut self, context: &mut Context<'_>) -> Poll<Result<Head, Fault>> {
+    pub(super) fn poll_head(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<ResponseHead, Fault>> {
         loop {
             if self.input.len() > self.known {
                 let mut fields = self.recycled_fields();
@@ -264,12 +267,12 @@ impl Wire {
     ) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
         loop {
             match self.receiving.next(self.input.bytes()) {
-                Ok(Next::Data(data)) => return Poll::Ready(Some(Ok(Frame::data(data)))),
-                Ok(Next::Trailers(trailers)) => {
+                Ok(NextPart::Data(data)) => return Poll::Ready(Some(Ok(Frame::data(data)))),
+                Ok(NextPart::Trailers(trailers)) => {
                     return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
                 }
-                Ok(Next::End) => return Poll::Ready(None),
-                Ok(Next::Starved) => {}
+                Ok(NextPart::End) => return Poll::Ready(None),
+                Ok(NextPart::Starved) => {}
                 Err(malformed) => return self.give_up(malformed.into()),
             }
             if let Some(fault) = self.failed.take() {
@@ -351,7 +354,7 @@ impl Wire {
             .poll_fill(&mut self.transport, context, rest, ahead);
         let read = ready!(fill)?;
         if read > 0 {
-            self.progress = Progress::Responding;
+            self.progress = AttemptProgress::Responding;
         }
         Poll::Ready(Ok(read))
     }
@@ -378,7 +381,7 @@ impl Wire {
     }
 
     /// The socket, after a 101, with its place.
-    pub(super) fn into_upgraded(self, slot: Option<Slot>) -> Upgraded {
+    pub(super) fn into_upgraded(self, slot: Option<SocketSlot>) -> Upgraded {
         Upgraded {
             transport: self.transport,
             read_ahead: self.input.into_bytes().freeze(),

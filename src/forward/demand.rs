@@ -6,7 +6,7 @@
 
 /// The requests that one worker has in flight at one server, and had lately.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Demand {
+pub(super) struct ServerDemand {
     in_flight: usize,
     /// The most at once in this period.
     peak: usize,
@@ -14,7 +14,7 @@ pub(super) struct Demand {
     before: usize,
 }
 
-impl Demand {
+impl ServerDemand {
     /// One request more.
     pub(super) fn begin(&mut self) {
         self.in_flight += 1;
@@ -43,8 +43,8 @@ impl Demand {
 mod tests {
     use super::*;
 
-    fn after(steps: &str) -> Demand {
-        let mut demand = Demand::default();
+    fn after(steps: &str) -> ServerDemand {
+        let mut demand = ServerDemand::default();
         for step in steps.chars() {
             match step {
                 '+' => demand.begin(),
@@ -83,7 +83,7 @@ mod tests {
     #[test]
     fn a_steady_load_of_any_size_never_loses_a_connection() {
         for size in [1, 255, 256, 257, 1024] {
-            let mut demand = Demand::default();
+            let mut demand = ServerDemand::default();
             for _ in 0..3 {
                 (0..size).for_each(|_| demand.begin());
                 for idle in 0..size {

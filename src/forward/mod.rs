@@ -26,12 +26,12 @@ use http_body::Body as _;
 use tokio::time::{Instant, sleep};
 
 use crate::config::model::{Upstream, UpstreamServer};
-use crate::exchange::response_body::{Body, RequestBody};
+use crate::exchange::response_body::{RequestBody, ResponseBody};
 use crate::http::hop::RequestChanges;
-use crate::http1::parse_response::Head;
-use crate::io::descriptors::{Budget, Budgets, Claimant, Slot};
+use crate::http1::parse_response::ResponseHead;
+use crate::io::descriptors::{Budget, Budgets, Claimant, SocketSlot};
 use crate::terms::clock::timer_now;
-use crate::terms::proxy_error::{Kind, ProxyError, Retry, Side};
+use crate::terms::proxy_error::{AnotherAttempt, ProxyError, ProxyErrorKind, Side};
 use servers::{Backend, Backends, Preference, Tried};
 
 mod affinity;
@@ -41,30 +41,30 @@ pub mod pool;
 pub mod retry;
 pub mod servers;
 
-use pool::{Lent, Pool};
-use retry::{Candidate, Left, Next};
+use pool::{ConnectionPool, PooledConnection};
+use retry::{Candidate, Left, NextAttempt};
 
 /// Between two attempts to find a server for a request that waits for one.
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// Told what happens towards the backend; must not block.
-pub trait Observer {
+pub trait ForwardObserver {
     /// A request that failed at this server is made once more, there or elsewhere.
     fn retried(&self, server: &UpstreamServer);
 }
 
 /// One worker's way to the backend.
 pub struct Forwarder {
-    pools: RefCell<Vec<Rc<Pool>>>,
+    pools: RefCell<Vec<Rc<ConnectionPool>>>,
     /// Requests so far: the servers take turns.
     turns: Cell<usize>,
     sockets: Budgets,
-    observer: Rc<dyn Observer>,
+    observer: Rc<dyn ForwardObserver>,
 }
 
 impl Forwarder {
     /// No connections yet; there may be as many as `sockets` allows, all workers together.
-    pub fn new(sockets: Budgets, observer: Rc<dyn Observer>) -> Self {
+    pub fn new(sockets: Budgets, observer: Rc<dyn ForwardObserver>) -> Self {
         Self {
             sockets,
             pools: RefCell::default(),
@@ -85,17 +85,17 @@ impl Forwarder {
         mut request: Box<Request<RequestBody>>,
         changes: &RequestChanges<'_>,
         claimant: Claimant,
-    ) -> Forwarded {
+    ) -> ForwardOutcome {
         let upgrade = changes.upgrade;
         let Some(admission) = backends.admit(upstream.max_requests) else {
-            return Forwarded::nowhere(Kind::Overloaded);
+            return ForwardOutcome::nowhere(ProxyErrorKind::Overloaded);
         };
         let mut course = Course::new(backends, self.preference(upstream, &request, changes));
         let candidate = Candidate::new(request.method(), request.body().is_end_stream());
         while let Some(server) = course.server
             && let Some(backend) = backends.all().get(server)
         {
-            let asked = |result| Forwarded {
+            let asked = |result| ForwardOutcome {
                 server: Some(server),
                 result,
             };
@@ -119,7 +119,7 @@ impl Forwarder {
                 let patience = upstream.connect_timeout;
                 match connect(&pool, backend, budget, claimant, patience).await {
                     Some(connected) => connected,
-                    None => return Forwarded::nowhere(Kind::Overloaded),
+                    None => return ForwardOutcome::nowhere(ProxyErrorKind::Overloaded),
                 }
             };
             let (error, reused) = match connection {
@@ -135,7 +135,9 @@ impl Forwarder {
                                 let patience = upstream.connect_timeout;
                                 match place(streams, claimant, patience).await {
                                     Some(slot) => connection.move_to(slot),
-                                    None => return Forwarded::nowhere(Kind::Overloaded),
+                                    None => {
+                                        return ForwardOutcome::nowhere(ProxyErrorKind::Overloaded);
+                                    }
                                 }
                             }
                             let keep = upstream.idle_timeout;
@@ -153,13 +155,13 @@ impl Forwarder {
             };
             let left = course.left(upstream, reused, error.kind);
             let next = retry::next(error.retry, candidate, left);
-            if next == Next::Nowhere {
+            if next == NextAttempt::Nowhere {
                 return asked(Err(error));
             }
             self.observer.retried(&backend.server);
             course.turn_to(next).await;
         }
-        Forwarded::nowhere(Kind::ConnectFailed)
+        ForwardOutcome::nowhere(ProxyErrorKind::ConnectFailed)
     }
 
     /// Idle connections to all servers.
@@ -182,13 +184,13 @@ impl Forwarder {
         })
     }
 
-    fn pool(&self, backend: &Arc<Backend>) -> Rc<Pool> {
+    fn pool(&self, backend: &Arc<Backend>) -> Rc<ConnectionPool> {
         let mut pools = self.pools.borrow_mut();
         if let Some(pool) = pools.iter().find(|pool| pool.is_for(backend)) {
             return pool.clone();
         }
         pools.retain(|pool| pool.is_wanted());
-        let pool = Pool::new(backend, &self.sockets.requests);
+        let pool = ConnectionPool::new(backend, &self.sockets.requests);
         pools.push(pool.clone());
         pool
     }
@@ -196,21 +198,21 @@ impl Forwarder {
 
 /// What became of a request.
 #[derive(Debug)]
-pub struct Forwarded {
+pub struct ForwardOutcome {
     /// The position of the server that was asked last; `None` where none was.
     pub server: Option<usize>,
     /// The head of its response, the body to follow.
-    pub result: Result<Response<Body>, ProxyError>,
+    pub result: Result<Response<ResponseBody>, ProxyError>,
 }
 
-impl Forwarded {
-    fn nowhere(kind: Kind) -> Self {
+impl ForwardOutcome {
+    fn nowhere(kind: ProxyErrorKind) -> Self {
         Self {
             server: None,
             result: Err(ProxyError {
                 kind,
                 side: Side::Internal,
-                retry: Retry::Never,
+                retry: AnotherAttempt::Never,
                 source: None,
             }),
         }
@@ -243,13 +245,14 @@ impl<'a> Course<'a> {
     }
 
     /// What can be done about a failure. A request that belongs on a server leaves it only if that takes no connection.
-    fn left(&mut self, upstream: &Upstream, reused: bool, why: Kind) -> Left {
+    fn left(&mut self, upstream: &Upstream, reused: bool, why: ProxyErrorKind) -> Left {
         if let Some(server) = self.server {
             self.tried = self.tried.and(server);
         }
         let now = timer_now();
         let until = *self.until.get_or_insert(now + upstream.try_duration);
-        let stays = matches!(self.preference, Preference::Key(_)) && why != Kind::ConnectFailed;
+        let stays =
+            matches!(self.preference, Preference::Key(_)) && why != ProxyErrorKind::ConnectFailed;
         Left {
             reused,
             others: !stays && self.choose().is_some(),
@@ -261,19 +264,19 @@ impl<'a> Course<'a> {
         self.backends.choose(self.preference, self.tried)
     }
 
-    async fn turn_to(&mut self, next: Next) {
+    async fn turn_to(&mut self, next: NextAttempt) {
         match next {
-            Next::Nowhere => self.server = None,
-            Next::NewConnection => {}
-            Next::OtherServer => self.server = self.choose(),
-            Next::Later => {
+            NextAttempt::Nowhere => self.server = None,
+            NextAttempt::NewConnection => {}
+            NextAttempt::OtherServer => self.server = self.choose(),
+            NextAttempt::Later => {
                 // Boxed like connecting: rare, and large.
                 Box::pin(sleep(PAUSE)).await;
                 self.tried = Tried::default();
                 self.server = self.choose();
             }
         }
-        self.reconnect = next == Next::NewConnection;
+        self.reconnect = next == NextAttempt::NewConnection;
     }
 }
 
@@ -283,12 +286,12 @@ type Boxed<T> = Pin<Box<dyn Future<Output = T>>>;
 ///
 /// Boxed, for it is rare and large: inlined, it would make every request's future as large.
 fn connect(
-    pool: &Rc<Pool>,
+    pool: &Rc<ConnectionPool>,
     backend: &Arc<Backend>,
     budget: &Arc<Budget>,
     claimant: Claimant,
     limit: Duration,
-) -> Boxed<Option<Result<Box<Lent>, ProxyError>>> {
+) -> Boxed<Option<Result<Box<PooledConnection>, ProxyError>>> {
     let (pool, backend, budget) = (pool.clone(), backend.clone(), budget.clone());
     Box::pin(async move {
         let slot = budget.acquire(claimant, limit).await?;
@@ -297,18 +300,18 @@ fn connect(
 }
 
 /// A place for an event stream, which has begun without one.
-fn place(budget: &Arc<Budget>, claimant: Claimant, limit: Duration) -> Boxed<Option<Slot>> {
+fn place(budget: &Arc<Budget>, claimant: Claimant, limit: Duration) -> Boxed<Option<SocketSlot>> {
     let budget = budget.clone();
     Box::pin(async move { budget.acquire(claimant, limit).await })
 }
 
 /// Checks that a response can be passed on, and binds its connection to its body.
 fn accepted(
-    head: Head,
-    mut connection: Box<Lent>,
+    head: ResponseHead,
+    mut connection: Box<PooledConnection>,
     keep: Duration,
     upgrade: bool,
-) -> Result<Response<Body>, ProxyError> {
+) -> Result<Response<ResponseBody>, ProxyError> {
     let mut parts = head.parts;
     parts.version = Version::HTTP_11;
     if parts.status == StatusCode::SWITCHING_PROTOCOLS {
@@ -318,7 +321,7 @@ fn accepted(
         let upgraded = connection
             .into_upgraded()
             .ok_or_else(|| bad_response("101 before the end of the request"))?;
-        return Ok(Response::from_parts(parts, Body::upgrade(upgraded)));
+        return Ok(Response::from_parts(parts, ResponseBody::upgrade(upgraded)));
     }
     // A server hands the socket of an upgrade to whoever decides on it, for good (Node does): what it would do with another
     // request on it is no longer HTTP's to say. The places of event streams are not for connections that wait.
@@ -330,15 +333,15 @@ fn accepted(
                 .map_or(keep, |announced| keep.min(announced)),
         );
     }
-    let body = Body::forwarded(connection).behind(head.lines);
+    let body = ResponseBody::forwarded(connection).with_raw_fields(head.lines);
     Ok(Response::from_parts(parts, body))
 }
 
 fn bad_response(what: &'static str) -> ProxyError {
     ProxyError {
-        kind: Kind::BadResponse,
+        kind: ProxyErrorKind::BadResponse,
         side: Side::Upstream,
-        retry: Retry::Never,
+        retry: AnotherAttempt::Never,
         source: Some(what.into()),
     }
 }

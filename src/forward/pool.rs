@@ -22,31 +22,31 @@ use http_body::{Frame, SizeHint};
 use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::Instant;
 
-use super::connection::{Fault, Wire};
-use super::demand::Demand;
-use super::retry::{self, Progress};
-use super::servers::{Admission, Backend};
-use crate::exchange::response_body::{RequestBody, Source};
+use super::connection::{BackendConnection, Fault};
+use super::demand::ServerDemand;
+use super::retry::{self, AttemptProgress};
+use super::servers::{Backend, ServerAdmission};
+use crate::exchange::response_body::{BodySource, RequestBody};
 use crate::http::hop::RequestChanges;
-use crate::http1::parse_response::Head;
+use crate::http1::parse_response::ResponseHead;
 use crate::io::connect::connect;
 use crate::io::deadline::Deadline;
-use crate::io::descriptors::{Budget, Slot};
+use crate::io::descriptors::{Budget, SocketSlot};
 use crate::io::transport::Upgraded;
 use crate::terms::clock::timer_now;
-use crate::terms::proxy_error::{Kind, ProxyError, Retry, Side};
+use crate::terms::proxy_error::{AnotherAttempt, ProxyError, ProxyErrorKind, Side};
 
 /// How often expired connections are looked for; the only cost of being late is a refused request being made again.
 const SWEEP: Duration = Duration::from_secs(1);
 
 /// The connections of one worker to one server.
 #[derive(Debug)]
-pub struct Pool {
+pub struct ConnectionPool {
     /// Weak: a server that a reload removed must go with its last snapshot, and its series with it.
     backend: Weak<Backend>,
     budget: Arc<Budget>,
     idle: RefCell<VecDeque<Idle>>,
-    demand: Cell<Demand>,
+    demand: Cell<ServerDemand>,
     /// When the present period of `demand` ends, which is as long as connections are kept.
     period_ends: Cell<Option<Instant>>,
     swept: Cell<bool>,
@@ -56,11 +56,11 @@ pub struct Pool {
 
 #[derive(Debug)]
 struct Idle {
-    connection: Box<Lent>,
+    connection: Box<PooledConnection>,
     expires: Instant,
 }
 
-impl Pool {
+impl ConnectionPool {
     /// No connections yet. `budget` is what those that wait for a request count in.
     pub fn new(backend: &Arc<Backend>, budget: &Arc<Budget>) -> Rc<Self> {
         Rc::new(Self {
@@ -91,18 +91,18 @@ impl Pool {
 
     /// Counts a request to this server until the place is dropped.
     pub fn begin(self: &Rc<Self>) -> InFlight {
-        self.change(Demand::begin);
+        self.change(ServerDemand::begin);
         InFlight(self.clone())
     }
 
-    fn change(&self, change: impl FnOnce(&mut Demand)) {
+    fn change(&self, change: impl FnOnce(&mut ServerDemand)) {
         let mut demand = self.demand.get();
         change(&mut demand);
         self.demand.set(demand);
     }
 
     /// An idle connection that still looks alive.
-    pub fn take(&self) -> Option<Box<Lent>> {
+    pub fn take(&self) -> Option<Box<PooledConnection>> {
         let mut idle = self.idle.borrow_mut();
         let mut now = None;
         while let Some(Idle {
@@ -123,9 +123,9 @@ impl Pool {
     pub async fn connect(
         self: &Rc<Self>,
         backend: &Backend,
-        slot: Slot,
+        slot: SocketSlot,
         limit: Duration,
-    ) -> Result<Box<Lent>, ProxyError> {
+    ) -> Result<Box<PooledConnection>, ProxyError> {
         let transport = match connect(&backend.server, backend.trust.as_ref(), limit).await {
             Ok(transport) => transport,
             Err(error) => {
@@ -134,8 +134,8 @@ impl Pool {
             }
         };
         backend.connected();
-        Ok(Box::new(Lent {
-            wire: Rc::new(RefCell::new(Wire::new(transport))),
+        Ok(Box::new(PooledConnection {
+            wire: Rc::new(RefCell::new(BackendConnection::new(transport))),
             upload: None,
             home: Rc::downgrade(self),
             slot: Some(slot),
@@ -147,7 +147,7 @@ impl Pool {
         }))
     }
 
-    fn put(self: &Rc<Self>, mut connection: Box<Lent>) {
+    fn put(self: &Rc<Self>, mut connection: Box<PooledConnection>) {
         if self.budget.is_short() {
             return;
         }
@@ -158,7 +158,7 @@ impl Pool {
         let expires = now + connection.keep;
         if self.period_ends.get().is_none_or(|end| now >= end) {
             self.period_ends.set(Some(expires));
-            self.change(Demand::turn);
+            self.change(ServerDemand::turn);
         }
         let sweeper = self.sweeper.borrow();
         if !connection.is_open(sweeper.as_ref().unwrap_or(Waker::noop())) {
@@ -199,7 +199,7 @@ impl Pool {
 }
 
 /// Drops connections that expire or are closed while they are idle, or whose sockets are wanted, until none is left.
-async fn sweep(pool: rc::Weak<Pool>) {
+async fn sweep(pool: rc::Weak<ConnectionPool>) {
     let Some(budget) = pool.upgrade().map(|pool| Arc::clone(&pool.budget)) else {
         return;
     };
@@ -228,33 +228,33 @@ async fn sweep(pool: rc::Weak<Pool>) {
 
 fn not_connected(error: io::Error) -> ProxyError {
     ProxyError {
-        kind: Kind::ConnectFailed,
+        kind: ProxyErrorKind::ConnectFailed,
         side: Side::Upstream,
-        retry: retry::allowed(Progress::NotConnected),
+        retry: retry::allowed(AttemptProgress::NotConnected),
         source: Some(Box::new(error)),
     }
 }
 
 /// A request's place among those that its worker has in flight at a server.
 #[derive(Debug)]
-pub struct InFlight(Rc<Pool>);
+pub struct InFlight(Rc<ConnectionPool>);
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.change(Demand::end);
+        self.0.change(ServerDemand::end);
     }
 }
 
-/// A connection lent to one request; dropping it closes it, [`Source::release`] may give it back.
+/// A connection lent to one request; dropping it closes it, [`BodySource::release`] may give it back.
 #[derive(Debug)]
-pub struct Lent {
+pub struct PooledConnection {
     /// Shared only with the task that sends what is left of a request when its response has begun.
-    wire: Rc<RefCell<Wire>>,
+    wire: Rc<RefCell<BackendConnection>>,
     upload: Option<AbortHandle>,
-    home: rc::Weak<Pool>,
+    home: rc::Weak<ConnectionPool>,
     /// `None` where the socket has left with it.
-    slot: Option<Slot>,
-    admission: Option<Admission>,
+    slot: Option<SocketSlot>,
+    admission: Option<ServerAdmission>,
     /// `None` while it is idle: it would keep its own pool.
     place: Option<InFlight>,
     deadline: Deadline,
@@ -264,14 +264,14 @@ pub struct Lent {
 
 /// A request that got no response.
 #[derive(Debug)]
-pub struct Failed {
+pub struct FailedAttempt {
     /// Why.
     pub error: ProxyError,
     /// The request, if it was never begun.
     pub request: Option<Box<Request<RequestBody>>>,
 }
 
-impl Lent {
+impl PooledConnection {
     /// Whether it has served a request before.
     pub fn reused(&self) -> bool {
         self.reused
@@ -288,12 +288,12 @@ impl Lent {
     }
 
     /// Holds the request's place until its response is over.
-    pub fn admit(&mut self, admission: Admission) {
+    pub fn admit(&mut self, admission: ServerAdmission) {
         self.admission = Some(admission);
     }
 
     /// Gives it another place than those of connections that are kept.
-    pub fn move_to(&mut self, slot: Slot) {
+    pub fn move_to(&mut self, slot: SocketSlot) {
         self.slot = Some(slot);
     }
 
@@ -325,7 +325,7 @@ impl Lent {
         request: Box<Request<RequestBody>>,
         changes: &RequestChanges<'_>,
         limit: Duration,
-    ) -> Result<Head, Failed> {
+    ) -> Result<ResponseHead, FailedAttempt> {
         let exchange = request.body().exchange().clone();
         self.wire.borrow_mut().begin(request, changes);
         let (wire, deadline) = (&*self.wire, &mut self.deadline);
@@ -357,16 +357,16 @@ impl Lent {
             }
             Some(Err(fault)) => {
                 let mut wire = self.wire.borrow_mut();
-                Err(Failed {
+                Err(FailedAttempt {
                     error: failure(fault, &wire),
                     request: wire.take_back(),
                 })
             }
-            None => Err(Failed {
+            None => Err(FailedAttempt {
                 error: ProxyError {
-                    kind: Kind::ResponseTimeout,
+                    kind: ProxyErrorKind::ResponseTimeout,
                     side: Side::Upstream,
-                    retry: Retry::Never,
+                    retry: AnotherAttempt::Never,
                     source: None,
                 },
                 request: None,
@@ -388,24 +388,41 @@ impl Lent {
 }
 
 /// Sends while there is something to send, and reads the head of the response meanwhile.
-fn poll_exchange(wire: &mut Wire, context: &mut Context<'_>) -> Poll<Result<Head, Fault>> {
+fn poll_exchange(
+    wire: &mut BackendConnection,
+    context: &mut Context<'_>,
+) -> Poll<Result<ResponseHead, Fault>> {
     if let Poll::Ready(Err(fault)) = wire.poll_send(context) {
         return Poll::Ready(Err(fault));
     }
     wire.poll_head(context)
 }
 
-fn failure(fault: Fault, wire: &Wire) -> ProxyError {
+fn failure(fault: Fault, wire: &BackendConnection) -> ProxyError {
     let (kind, side, retry) = match fault {
-        Fault::Connection(_) if wire.closed() => (Kind::ClientGone, Side::Downstream, Retry::Never),
-        Fault::Request(_) | Fault::RequestCut => (Kind::ClientGone, Side::Downstream, Retry::Never),
-        Fault::Response(_) => (Kind::BadResponse, Side::Upstream, Retry::Never),
+        Fault::Connection(_) if wire.closed() => (
+            ProxyErrorKind::ClientGone,
+            Side::Downstream,
+            AnotherAttempt::Never,
+        ),
+        Fault::Request(_) | Fault::RequestCut => (
+            ProxyErrorKind::ClientGone,
+            Side::Downstream,
+            AnotherAttempt::Never,
+        ),
+        Fault::Response(_) => (
+            ProxyErrorKind::BadResponse,
+            Side::Upstream,
+            AnotherAttempt::Never,
+        ),
         // What began to come isn't an answer, and never will be one.
-        Fault::Connection(_) if wire.progress() == Progress::Responding => {
-            (Kind::BadResponse, Side::Upstream, Retry::Never)
-        }
+        Fault::Connection(_) if wire.progress() == AttemptProgress::Responding => (
+            ProxyErrorKind::BadResponse,
+            Side::Upstream,
+            AnotherAttempt::Never,
+        ),
         Fault::Connection(_) => (
-            Kind::ConnectionLost,
+            ProxyErrorKind::ConnectionLost,
             Side::Upstream,
             retry::allowed(wire.progress()),
         ),
@@ -418,7 +435,7 @@ fn failure(fault: Fault, wire: &Wire) -> ProxyError {
     }
 }
 
-impl Source for Lent {
+impl BodySource for PooledConnection {
     fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let frame = self.wire.borrow_mut().poll_frame(context);
         frame.map(|frame| frame.map(|frame| frame.map_err(io::Error::other)))
@@ -447,7 +464,7 @@ impl Source for Lent {
     }
 }
 
-impl Drop for Lent {
+impl Drop for PooledConnection {
     fn drop(&mut self) {
         if let Some(upload) = &self.upload {
             upload.abort();

@@ -5,11 +5,11 @@
 
 use http::Method;
 
-use crate::terms::proxy_error::Retry;
+use crate::terms::proxy_error::AnotherAttempt;
 
 /// How far a failed attempt had come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
+pub enum AttemptProgress {
     /// No connection: refused, unreachable, too slow.
     NotConnected,
     /// Connected, and not a byte of the request was written.
@@ -45,11 +45,11 @@ impl Candidate {
 }
 
 /// What an attempt that came this far allows, for [`crate::terms::proxy_error::ProxyError::retry`].
-pub fn allowed(progress: Progress) -> Retry {
+pub fn allowed(progress: AttemptProgress) -> AnotherAttempt {
     match progress {
-        Progress::NotConnected | Progress::NotWritten => Retry::Always,
-        Progress::NoResponse => Retry::IfHarmless,
-        Progress::Responding => Retry::Never,
+        AttemptProgress::NotConnected | AttemptProgress::NotWritten => AnotherAttempt::Always,
+        AttemptProgress::NoResponse => AnotherAttempt::IfHarmless,
+        AttemptProgress::Responding => AnotherAttempt::Never,
     }
 }
 
@@ -66,7 +66,7 @@ pub struct Left {
 
 /// Where a failed request goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
+pub enum NextAttempt {
     /// Nowhere: the client is told.
     Nowhere,
     /// To the same server, on a new connection.
@@ -81,17 +81,21 @@ pub enum Next {
 ///
 /// One that may have been read is made once more at most, on a new connection, unless `upstream.try_duration` runs: a
 /// backend that goes down accepts connections that it never reads from, and nobody can tell them from those it did.
-pub fn next(retry: Retry, candidate: Candidate, left: Left) -> Next {
+pub fn next(retry: AnotherAttempt, candidate: Candidate, left: Left) -> NextAttempt {
     let harmless = candidate.is_harmless();
     match retry {
-        Retry::Always if left.reused => Next::NewConnection,
-        Retry::IfHarmless if harmless && left.reused => Next::NewConnection,
+        AnotherAttempt::Always if left.reused => NextAttempt::NewConnection,
+        AnotherAttempt::IfHarmless if harmless && left.reused => NextAttempt::NewConnection,
         // A new connection on which nothing could be written won't do better a second time.
-        Retry::Always if left.others => Next::OtherServer,
-        Retry::Always if left.time => Next::Later,
-        Retry::IfHarmless if harmless && left.time && left.others => Next::OtherServer,
-        Retry::IfHarmless if harmless && left.time => Next::Later,
-        Retry::Never | Retry::IfHarmless | Retry::Always => Next::Nowhere,
+        AnotherAttempt::Always if left.others => NextAttempt::OtherServer,
+        AnotherAttempt::Always if left.time => NextAttempt::Later,
+        AnotherAttempt::IfHarmless if harmless && left.time && left.others => {
+            NextAttempt::OtherServer
+        }
+        AnotherAttempt::IfHarmless if harmless && left.time => NextAttempt::Later,
+        AnotherAttempt::Never | AnotherAttempt::IfHarmless | AnotherAttempt::Always => {
+            NextAttempt::Nowhere
+        }
     }
 }
 
@@ -101,8 +105,8 @@ mod tests {
 
     #[test]
     fn only_what_the_backend_cannot_have_acted_on_is_repeated() {
-        use Next::{Later, NewConnection, Nowhere, OtherServer};
-        use Progress::{NoResponse, NotConnected, NotWritten, Responding};
+        use AttemptProgress::{NoResponse, NotConnected, NotWritten, Responding};
+        use NextAttempt::{Later, NewConnection, Nowhere, OtherServer};
         // progress, method, bodyless, reused connection; then where it goes with time and other servers, with time
         // alone, with other servers alone, with neither
         let table = [

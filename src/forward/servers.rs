@@ -9,7 +9,7 @@ use std::cell::LazyCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use crate::config::model::{Scheme, Upstream, UpstreamServer};
+use crate::config::model::{Upstream, UpstreamScheme, UpstreamServer};
 use crate::io::tls::Trust;
 use crate::telemetry::metrics::{Metrics, UpstreamMetrics};
 
@@ -35,7 +35,7 @@ pub struct Backend {
 
 /// What is known of a server, the best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Standing {
+pub enum ServerStanding {
     /// As far as anybody knows, it serves.
     Up,
     /// It takes connections, and fails its health checks.
@@ -69,13 +69,13 @@ impl Backend {
     }
 
     /// What is known of it.
-    pub fn standing(&self) -> Standing {
+    pub fn standing(&self) -> ServerStanding {
         if !self.reachable() {
-            Standing::Unreachable
+            ServerStanding::Unreachable
         } else if !self.healthy.load(Ordering::Relaxed) {
-            Standing::Unhealthy
+            ServerStanding::Unhealthy
         } else {
-            Standing::Up
+            ServerStanding::Up
         }
     }
 
@@ -91,7 +91,7 @@ impl Backend {
             self.arrivals.fetch_add(1, Ordering::Relaxed);
         }
         if back {
-            self.metrics.up(self.standing() == Standing::Up);
+            self.metrics.up(self.standing() == ServerStanding::Up);
             tracing::info!(server = self.server.name, "the backend is reachable again");
         }
     }
@@ -113,7 +113,7 @@ impl Backend {
         if !news(&self.healthy, result.is_ok()) {
             return;
         }
-        self.metrics.up(self.standing() == Standing::Up);
+        self.metrics.up(self.standing() == ServerStanding::Up);
         let server = &self.server.name;
         match result {
             Ok(()) => tracing::info!(server, "the backend passes its health check again"),
@@ -154,7 +154,7 @@ impl Backends {
         let all = upstream.servers.iter().map(|server| {
             carried(server).unwrap_or_else(|| {
                 let metrics = metrics.upstream(&server.name);
-                let trust = (server.scheme == Scheme::Https)
+                let trust = (server.scheme == UpstreamScheme::Https)
                     .then(|| trust.clone())
                     .flatten();
                 Arc::new(Backend::new(server.clone(), metrics, trust, optimism))
@@ -187,9 +187,9 @@ impl Backends {
     }
 
     /// Room for one more request; `None` where `most` are in flight. 0 is no limit, and nothing is counted.
-    pub fn admit(&self, most: usize) -> Option<Admission> {
+    pub fn admit(&self, most: usize) -> Option<ServerAdmission> {
         if most == 0 {
-            return Some(Admission(None));
+            return Some(ServerAdmission(None));
         }
         let admitted = self
             .in_flight
@@ -198,15 +198,15 @@ impl Backends {
             });
         admitted
             .is_ok()
-            .then(|| Admission(Some(self.in_flight.clone())))
+            .then(|| ServerAdmission(Some(self.in_flight.clone())))
     }
 }
 
 /// A request's place among those in flight; dropping it makes room.
 #[derive(Debug)]
-pub struct Admission(Option<Arc<AtomicUsize>>);
+pub struct ServerAdmission(Option<Arc<AtomicUsize>>);
 
-impl Drop for Admission {
+impl Drop for ServerAdmission {
     fn drop(&mut self) {
         if let Some(in_flight) = &self.0 {
             in_flight.fetch_sub(1, Ordering::Relaxed);
@@ -266,7 +266,7 @@ fn bit(server: usize) -> u64 {
 /// Goes by the preference among the best of the servers that weren't tried, so that who fails leaves its share to all
 /// others. A server is its standing and its fingerprint.
 fn choose(
-    servers: impl Iterator<Item = (Standing, u64)> + Clone,
+    servers: impl Iterator<Item = (ServerStanding, u64)> + Clone,
     preference: Preference,
     tried: Tried,
 ) -> Option<usize> {
@@ -290,7 +290,7 @@ fn choose(
 
 #[cfg(test)]
 mod tests {
-    use super::Standing::{Unhealthy, Unreachable, Up};
+    use super::ServerStanding::{Unhealthy, Unreachable, Up};
     use super::*;
 
     fn tried(servers: &[usize]) -> Tried {
@@ -302,7 +302,7 @@ mod tests {
     #[test]
     fn the_best_take_turns_and_the_worst_are_the_last_resort() {
         /// Standings, those tried, and the choice of four turns.
-        type Row<'a> = (&'a [Standing], &'a [usize], [Option<usize>; 4]);
+        type Row<'a> = (&'a [ServerStanding], &'a [usize], [Option<usize>; 4]);
         let table: [Row<'_>; 11] = [
             (&[Up], &[], [Some(0); 4]),
             (&[Unreachable], &[], [Some(0); 4]),
@@ -344,7 +344,7 @@ mod tests {
     fn a_key_stays_on_its_server_whatever_becomes_of_the_others() {
         let names = ["http://a:1", "http://b:1", "http://c:1", "http://d:1"];
         let all = names.map(|name| (Up, fingerprint(name.as_bytes())));
-        let on = |servers: &[(Standing, u64)], key: u64, tried| {
+        let on = |servers: &[(ServerStanding, u64)], key: u64, tried| {
             let chosen = choose(servers.iter().copied(), Preference::Key(key), tried);
             chosen.map(|server| servers[server].1)
         };

@@ -14,13 +14,13 @@ use super::readings::Readings;
 
 /// One rule: these methods of these paths, for everybody but these clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rule {
+pub struct BlockRule {
     path: Pattern,
     methods: Vec<Method>,
     allow: Vec<IpNet>,
 }
 
-impl Rule {
+impl BlockRule {
     /// `path` starts with `/` and is written plainly: no escapes, no doubled slashes, no dot segments. A segment
     /// `{name}` stands for one or more (an encoded slash decodes to more), a last segment `*` for everything below,
     /// the path above it included. No `methods` are all of them; clients inside `allow` pass.
@@ -57,12 +57,12 @@ impl Rule {
 mod tests {
     use super::*;
 
-    fn refuses(rule: &Rule, method: &Method, path: &str, client: Option<IpAddr>) -> bool {
+    fn refuses(rule: &BlockRule, method: &Method, path: &str, client: Option<IpAddr>) -> bool {
         rule.refuses(method, &Readings::of(path), client, || false)
     }
 
     fn refused(path: &str, target: &str) -> bool {
-        let rule = Rule::new(path, Vec::new(), Vec::new());
+        let rule = BlockRule::new(path, Vec::new(), Vec::new());
         refuses(&rule, &Method::GET, target, None)
     }
 
@@ -154,15 +154,15 @@ mod tests {
 
     #[test]
     fn a_path_of_many_segments_costs_no_more_than_its_length() {
-        let rule = Rule::new("/{a}/x/{b}/x/{c}/x/{d}/y", Vec::new(), Vec::new());
+        let rule = BlockRule::new("/{a}/x/{b}/x/{c}/x/{d}/y", Vec::new(), Vec::new());
         // Four nested tries over 4000 segments would not end in a lifetime.
         assert!(!refuses(&rule, &Method::GET, &"/x".repeat(4000), None));
     }
 
     #[test]
     fn methods_are_as_listed_and_get_includes_head() {
-        let rule = |methods: &[Method]| Rule::new("/a", methods.to_vec(), Vec::new());
-        let refuses = |rule: &Rule, method| refuses(rule, &method, "/a", None);
+        let rule = |methods: &[Method]| BlockRule::new("/a", methods.to_vec(), Vec::new());
+        let refuses = |rule: &BlockRule, method| refuses(rule, &method, "/a", None);
         let get = rule(&[Method::GET]);
         assert!(refuses(&get, Method::GET) && refuses(&get, Method::HEAD));
         assert!(!refuses(&get, Method::POST));
@@ -176,7 +176,7 @@ mod tests {
     #[test]
     fn clients_inside_the_allowed_networks_pass() {
         let allow = ["10.0.0.0/8", "2001:db8::/32"].map(|net| net.parse().unwrap());
-        let rule = Rule::new("/a", Vec::new(), allow.to_vec());
+        let rule = BlockRule::new("/a", Vec::new(), allow.to_vec());
         let passes = |client: Option<&str>| {
             let client = client.map(|client| client.parse().unwrap());
             !refuses(&rule, &Method::GET, "/a", client)

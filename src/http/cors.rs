@@ -11,7 +11,7 @@ use http::header::{
 
 /// What is said to which origins.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Policy {
+pub struct CorsPolicy {
     /// Whose pages may read.
     pub origins: Origins,
     /// Whether they may when the request carried cookies; never with [`Origins::Any`].
@@ -29,7 +29,7 @@ pub enum Origins {
     Listed(Vec<OriginPattern>),
 }
 
-impl Policy {
+impl CorsPolicy {
     /// Adds the headers for a request with this `Origin` (see [`origin`]).
     pub fn apply(&self, origin: Option<&HeaderValue>, headers: &mut HeaderMap) {
         match &self.origins {

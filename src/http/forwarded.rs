@@ -25,9 +25,9 @@ pub struct Origin {
     /// For `X-Forwarded-Host`: what the client asked for; `None` if it said nothing.
     pub host: Option<HeaderValue>,
     /// For `X-Forwarded-Proto`.
-    pub scheme: Scheme,
+    pub scheme: ClientScheme,
     /// What became of the forwarding headers that the peer sent.
-    pub claims: Claims,
+    pub claims: ForwardingClaims,
 }
 
 impl Origin {
@@ -41,14 +41,14 @@ impl Origin {
 
 /// The client's scheme.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scheme {
+pub enum ClientScheme {
     /// Plain.
     Http,
     /// TLS, here or at a trusted proxy.
     Https,
 }
 
-impl Scheme {
+impl ClientScheme {
     /// `http` or `https`.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -60,7 +60,7 @@ impl Scheme {
 
 /// What became of the forwarding headers that the peer sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Claims {
+pub enum ForwardingClaims {
     /// It sent none.
     None,
     /// It is trusted.
@@ -107,11 +107,11 @@ pub fn resolve(
         client_ip: address,
         host: host.cloned(),
         scheme: if peer.tls {
-            Scheme::Https
+            ClientScheme::Https
         } else {
-            Scheme::Http
+            ClientScheme::Http
         },
-        claims: Claims::None,
+        claims: ForwardingClaims::None,
     };
     if !headers.keys().any(is_claim) {
         return own;
@@ -119,7 +119,7 @@ pub fn resolve(
     if !peer.is_trusted(trusted) {
         let private_peer = address.is_none_or(is_private);
         return Origin {
-            claims: Claims::Dropped { private_peer },
+            claims: ForwardingClaims::Dropped { private_peer },
             ..own
         };
     }
@@ -130,11 +130,11 @@ pub fn resolve(
             .and_then(|host| HeaderValue::from_str(host).ok())
             .or(own.host),
         scheme: match rightmost(headers, &X_FORWARDED_PROTO) {
-            Some(scheme) if is_one_of(scheme, ["https", "wss"]) => Scheme::Https,
-            Some(scheme) if is_one_of(scheme, ["http", "ws"]) => Scheme::Http,
+            Some(scheme) if is_one_of(scheme, ["https", "wss"]) => ClientScheme::Https,
+            Some(scheme) if is_one_of(scheme, ["http", "ws"]) => ClientScheme::Http,
             _ => own.scheme,
         },
-        claims: Claims::Believed,
+        claims: ForwardingClaims::Believed,
     }
 }
 
@@ -339,14 +339,17 @@ mod tests {
             &claims,
             Some(&host),
         );
-        assert_eq!(believed.scheme, Scheme::Https);
+        assert_eq!(believed.scheme, ClientScheme::Https);
         assert_eq!(believed.host.unwrap(), "live.example:8443");
-        assert_eq!(believed.claims, Claims::Believed);
+        assert_eq!(believed.claims, ForwardingClaims::Believed);
 
         let refused = resolve(peer("10.0.0.1"), &[], &claims, Some(&host));
-        assert_eq!(refused.scheme, Scheme::Http);
+        assert_eq!(refused.scheme, ClientScheme::Http);
         assert_eq!(refused.host.unwrap(), "own.example");
-        assert_eq!(refused.claims, Claims::Dropped { private_peer: true });
+        assert_eq!(
+            refused.claims,
+            ForwardingClaims::Dropped { private_peer: true }
+        );
     }
 
     #[test]
@@ -358,7 +361,10 @@ mod tests {
             ..peer("10.0.0.1")
         };
         let origin = resolve(tls, &nets(&["10.0.0.0/8"]), &claims, Some(&host));
-        assert_eq!((origin.scheme, origin.host.unwrap()), (Scheme::Https, host));
+        assert_eq!(
+            (origin.scheme, origin.host.unwrap()),
+            (ClientScheme::Https, host)
+        );
     }
 
     #[test]
@@ -381,7 +387,11 @@ mod tests {
                 &headers(&[("x_forwarded_for", "1.2.3.4")]),
                 None,
             );
-            assert_eq!(origin.claims, Claims::Dropped { private_peer }, "{address}");
+            assert_eq!(
+                origin.claims,
+                ForwardingClaims::Dropped { private_peer },
+                "{address}"
+            );
         }
     }
 

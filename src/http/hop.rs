@@ -14,7 +14,7 @@ use http::header::{
 use http::{Method, Version};
 
 use super::forwarded::{
-    Claims, Origin, X_FORWARDED_HOST, X_FORWARDED_PROTO, is_claim, is_same_name,
+    ForwardingClaims, Origin, X_FORWARDED_HOST, X_FORWARDED_PROTO, is_claim, is_same_name,
 };
 
 /// The header that names a request in every log.
@@ -295,9 +295,9 @@ fn is_method_override(name: &HeaderName) -> bool {
 }
 
 /// Whether a forwarding header is replaced by ours, comes from a peer who has no say, or only looks like one.
-fn is_void_claim(name: &HeaderName, claims: Claims) -> bool {
+fn is_void_claim(name: &HeaderName, claims: ForwardingClaims) -> bool {
     is_claim(name)
-        && (claims != Claims::Believed
+        && (claims != ForwardingClaims::Believed
             || name.as_str().contains('_')
             || matches!(
                 name.as_str(),
@@ -381,7 +381,7 @@ fn elements_of(line: &HeaderValue) -> impl Iterator<Item = &[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::forwarded::Scheme;
+    use crate::http::forwarded::ClientScheme;
 
     static NAMED: HeaderValue = HeaderValue::from_static("live.example");
     static ID: HeaderValue = HeaderValue::from_static("id-1");
@@ -401,11 +401,11 @@ mod tests {
             .collect()
     }
 
-    fn origin(claims: Claims) -> Origin {
+    fn origin(claims: ForwardingClaims) -> Origin {
         Origin {
             client_ip: Some("192.0.2.1".parse().unwrap()),
             host: Some(HeaderValue::from_static("asked.example")),
-            scheme: Scheme::Http,
+            scheme: ClientScheme::Http,
             claims,
         }
     }
@@ -431,7 +431,7 @@ mod tests {
 
     /// What is forwarded before our own four fields.
     fn forwarded(pairs: &[(&'static str, &str)]) -> Vec<String> {
-        let mut lines = written(&map(pairs), &changes(&origin(Claims::None)));
+        let mut lines = written(&map(pairs), &changes(&origin(ForwardingClaims::None)));
         let own = lines.split_off(lines.len() - 4);
         assert_eq!(
             own,
@@ -584,7 +584,7 @@ mod tests {
             ("x_real_ip", "1.1.1.1"),
             ("x-real-ip", "2.2.2.2"),
         ]);
-        let lines = written(&incoming, &changes(&origin(Claims::Believed)));
+        let lines = written(&incoming, &changes(&origin(ForwardingClaims::Believed)));
         assert_eq!(
             lines[..3],
             [
@@ -599,7 +599,7 @@ mod tests {
 
     #[test]
     fn a_body_of_unknown_length_is_chunked() {
-        let origin = origin(Claims::None);
+        let origin = origin(ForwardingClaims::None);
         let chunked = RequestChanges {
             chunked: true,
             ..changes(&origin)
@@ -642,7 +642,7 @@ mod tests {
             &not_nominated
         ));
 
-        let origin = origin(Claims::None);
+        let origin = origin(ForwardingClaims::None);
         let upgrade = RequestChanges {
             upgrade: true,
             ..changes(&origin)
@@ -664,7 +664,7 @@ mod tests {
             ("x_http_method", "POST"),
             ("x-method-override", "POST"),
         ]);
-        let origin = origin(Claims::None);
+        let origin = origin(ForwardingClaims::None);
         let preflight = RequestChanges {
             keeps_method: true,
             ..changes(&origin)

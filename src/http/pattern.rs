@@ -54,13 +54,13 @@ pub enum Breadth {
 /// A path with wildcards, compared with readings segment by segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern {
-    segments: Vec<Segment>,
+    segments: Vec<PatternSegment>,
     /// Whether more segments may follow.
     below: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Segment {
+enum PatternSegment {
     /// In lower case.
     Literal(Box<[u8]>),
     /// Exactly one.
@@ -84,11 +84,11 @@ impl Pattern {
         let segment = |text: &str| {
             if text.starts_with('{') && text.ends_with('}') {
                 match named {
-                    Breadth::One => Segment::Any,
-                    Breadth::Several => Segment::Some,
+                    Breadth::One => PatternSegment::Any,
+                    Breadth::Several => PatternSegment::Some,
                 }
             } else {
-                Segment::Literal(text.as_bytes().into())
+                PatternSegment::Literal(text.as_bytes().into())
             }
         };
         Self {
@@ -112,18 +112,18 @@ impl Pattern {
             match (self.segments.get(at), rest) {
                 (None, None) => return true,
                 (None, Some(_)) if self.below => return true,
-                (Some(Segment::Literal(expected)), Some(path)) => {
+                (Some(PatternSegment::Literal(expected)), Some(path)) => {
                     let (segment, next) = first_segment(path);
                     if segment.eq_ignore_ascii_case(expected) {
                         (at, rest) = (at + 1, next);
                         continue;
                     }
                 }
-                (Some(Segment::Any), Some(path)) => {
+                (Some(PatternSegment::Any), Some(path)) => {
                     (at, rest) = (at + 1, first_segment(path).1);
                     continue;
                 }
-                (Some(Segment::Some), Some(path)) => {
+                (Some(PatternSegment::Some), Some(path)) => {
                     let (_, next) = first_segment(path);
                     (at, rest) = (at + 1, next);
                     widen = Some((at, next));

@@ -10,7 +10,7 @@ use http::{Method, StatusCode, Uri, Version};
 
 /// Why a request goes no further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Refusal {
+pub enum SanityRefusal {
     /// `CONNECT` and `TRACE`: nobody's proxy, and nobody's mirror of cookies.
     Method,
     /// Neither origin form, absolute form, nor `OPTIONS *` (RFC 9112 section 3.2).
@@ -27,7 +27,7 @@ pub enum Refusal {
     LengthAndEncoding,
 }
 
-impl Refusal {
+impl SanityRefusal {
     /// Every refusal, in order of declaration, for series that exist from the start.
     pub const ALL: [Self; 7] = [
         Self::Method,
@@ -85,11 +85,11 @@ pub fn check(
     target: &Uri,
     version: Version,
     headers: &HeaderMap,
-) -> Result<(), Refusal> {
+) -> Result<(), SanityRefusal> {
     // Framing first: a request whose end is in doubt must not be answered as if the next one could follow it.
     check_framing(version, headers)?;
     if matches!(*method, Method::CONNECT | Method::TRACE) {
-        return Err(Refusal::Method);
+        return Err(SanityRefusal::Method);
     }
     check_target(method, target)?;
     check_host(target, version, headers)
@@ -117,7 +117,7 @@ pub fn is_authority(authority: &[u8]) -> bool {
     (is_registered_name(host) || is_ipv6_literal(host)) && is_port_suffix(port)
 }
 
-fn check_framing(version: Version, headers: &HeaderMap) -> Result<(), Refusal> {
+fn check_framing(version: Version, headers: &HeaderMap) -> Result<(), SanityRefusal> {
     let mut encodings = headers.get_all(TRANSFER_ENCODING).iter();
     let Some(encoding) = encodings.next() else {
         return Ok(());
@@ -127,30 +127,30 @@ fn check_framing(version: Version, headers: &HeaderMap) -> Result<(), Refusal> {
         .trim_ascii()
         .eq_ignore_ascii_case(b"chunked");
     if !chunked || encodings.next().is_some() || version < Version::HTTP_11 {
-        return Err(Refusal::TransferEncoding);
+        return Err(SanityRefusal::TransferEncoding);
     }
     if headers.contains_key(CONTENT_LENGTH) {
-        return Err(Refusal::LengthAndEncoding);
+        return Err(SanityRefusal::LengthAndEncoding);
     }
     Ok(())
 }
 
-fn check_target(method: &Method, target: &Uri) -> Result<(), Refusal> {
+fn check_target(method: &Method, target: &Uri) -> Result<(), SanityRefusal> {
     match target.path_and_query() {
-        None => Err(Refusal::Target),
-        Some(_) if target.path() == "*" && *method != Method::OPTIONS => Err(Refusal::Target),
+        None => Err(SanityRefusal::Target),
+        Some(_) if target.path() == "*" && *method != Method::OPTIONS => Err(SanityRefusal::Target),
         Some(_) => Ok(()),
     }
 }
 
-fn check_host(target: &Uri, version: Version, headers: &HeaderMap) -> Result<(), Refusal> {
+fn check_host(target: &Uri, version: Version, headers: &HeaderMap) -> Result<(), SanityRefusal> {
     let authority = authority_of(target);
     if authority.is_some_and(|authority| !is_authority(authority.as_bytes())) {
-        return Err(Refusal::HostInvalid);
+        return Err(SanityRefusal::HostInvalid);
     }
     let mut hosts = headers.get_all(HOST).iter();
     match (hosts.next(), hosts.next()) {
-        (Some(_), Some(_)) => Err(Refusal::HostDuplicate),
+        (Some(_), Some(_)) => Err(SanityRefusal::HostDuplicate),
         // An empty field says that the target has no authority, as RFC 9112 section 3.2 has it. With an absolute-form target
         // that is merely overridden; with a path alone the target is an `http:` URI without a host, which section 4.2.1 of
         // RFC 9110 has everybody reject.
@@ -159,7 +159,7 @@ fn check_host(target: &Uri, version: Version, headers: &HeaderMap) -> Result<(),
         {
             Ok(())
         }
-        (Some(host), None) if !is_authority(host.as_bytes()) => Err(Refusal::HostInvalid),
+        (Some(host), None) if !is_authority(host.as_bytes()) => Err(SanityRefusal::HostInvalid),
         // A field that contradicts the pseudo-header (RFC 9113 section 8.3.1); in HTTP/1.1 it is merely overridden.
         (Some(host), None)
             if version > Version::HTTP_11
@@ -167,11 +167,13 @@ fn check_host(target: &Uri, version: Version, headers: &HeaderMap) -> Result<(),
                     !host.as_bytes().eq_ignore_ascii_case(authority.as_bytes())
                 }) =>
         {
-            Err(Refusal::HostDuplicate)
+            Err(SanityRefusal::HostDuplicate)
         }
         // From HTTP/2 on the authority is a pseudo-header, and part of the target.
-        (None, _) if version == Version::HTTP_11 => Err(Refusal::HostMissing),
-        (None, _) if version > Version::HTTP_11 && authority.is_none() => Err(Refusal::HostMissing),
+        (None, _) if version == Version::HTTP_11 => Err(SanityRefusal::HostMissing),
+        (None, _) if version > Version::HTTP_11 && authority.is_none() => {
+            Err(SanityRefusal::HostMissing)
+        }
         _ => Ok(()),
     }
 }
@@ -236,7 +238,7 @@ mod tests {
         target: &str,
         version: Version,
         pairs: &[(&'static str, &'static str)],
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), SanityRefusal> {
         let mut headers = HeaderMap::new();
         for (name, value) in pairs {
             headers.append(*name, HeaderValue::from_static(value));
@@ -249,7 +251,7 @@ mod tests {
         )
     }
 
-    fn get(pairs: &[(&'static str, &'static str)]) -> Result<(), Refusal> {
+    fn get(pairs: &[(&'static str, &'static str)]) -> Result<(), SanityRefusal> {
         run("GET", "/", Version::HTTP_11, pairs)
     }
 
@@ -288,7 +290,11 @@ mod tests {
         for version in [Version::HTTP_10, Version::HTTP_11, Version::HTTP_2] {
             for (method, target) in [("GET", "/"), ("OPTIONS", "*")] {
                 let refusal = run(method, target, version, &empty);
-                assert_eq!(refusal, Err(Refusal::HostInvalid), "{version:?} {target}");
+                assert_eq!(
+                    refusal,
+                    Err(SanityRefusal::HostInvalid),
+                    "{version:?} {target}"
+                );
             }
         }
     }
@@ -297,7 +303,10 @@ mod tests {
     fn connect_and_trace_are_refused() {
         for (method, target) in [("CONNECT", "x:443"), ("TRACE", "/")] {
             let refusal = run(method, target, Version::HTTP_11, &[("host", "x")]).unwrap_err();
-            assert_eq!((refusal, refusal.status().as_u16()), (Refusal::Method, 405));
+            assert_eq!(
+                (refusal, refusal.status().as_u16()),
+                (SanityRefusal::Method, 405)
+            );
         }
     }
 
@@ -305,24 +314,24 @@ mod tests {
     fn targets_must_be_paths_or_absolute() {
         assert_eq!(
             run("POST", "*", Version::HTTP_11, &[("host", "x")]),
-            Err(Refusal::Target)
+            Err(SanityRefusal::Target)
         );
         assert_eq!(
             run("GET", "x:80", Version::HTTP_11, &[("host", "x")]),
-            Err(Refusal::Target)
+            Err(SanityRefusal::Target)
         );
         assert_eq!(
             run("GET", "refresh-token", Version::HTTP_11, &[("host", "x")]),
-            Err(Refusal::Target)
+            Err(SanityRefusal::Target)
         );
     }
 
     #[test]
     fn exactly_one_host_is_needed() {
-        assert_eq!(get(&[]), Err(Refusal::HostMissing));
+        assert_eq!(get(&[]), Err(SanityRefusal::HostMissing));
         assert_eq!(
             get(&[("host", "x"), ("host", "x")]),
-            Err(Refusal::HostDuplicate)
+            Err(SanityRefusal::HostDuplicate)
         );
         assert_eq!(
             run(
@@ -331,15 +340,15 @@ mod tests {
                 Version::HTTP_10,
                 &[("host", "x"), ("host", "y")]
             ),
-            Err(Refusal::HostDuplicate)
+            Err(SanityRefusal::HostDuplicate)
         );
         assert_eq!(
             run("GET", "http://x/", Version::HTTP_11, &[]),
-            Err(Refusal::HostMissing)
+            Err(SanityRefusal::HostMissing)
         );
         assert_eq!(
             run("GET", "/", Version::HTTP_2, &[]),
-            Err(Refusal::HostMissing)
+            Err(SanityRefusal::HostMissing)
         );
     }
 
@@ -363,10 +372,10 @@ mod tests {
         ] {
             assert!(is_authority(host.as_bytes()), "{host}");
         }
-        assert_eq!(get(&[("host", "x/../y")]), Err(Refusal::HostInvalid));
+        assert_eq!(get(&[("host", "x/../y")]), Err(SanityRefusal::HostInvalid));
         assert_eq!(
             run("GET", "http://x:99999/", Version::HTTP_11, &[("host", "x")]),
-            Err(Refusal::HostInvalid)
+            Err(SanityRefusal::HostInvalid)
         );
     }
 
@@ -382,7 +391,7 @@ mod tests {
         ] {
             assert_eq!(
                 get(&[("host", "x"), ("transfer-encoding", encoding)]),
-                Err(Refusal::TransferEncoding),
+                Err(SanityRefusal::TransferEncoding),
                 "{encoding}"
             );
         }
@@ -392,7 +401,7 @@ mod tests {
                 ("transfer-encoding", "chunked"),
                 ("transfer-encoding", "chunked")
             ]),
-            Err(Refusal::TransferEncoding)
+            Err(SanityRefusal::TransferEncoding)
         );
         assert_eq!(
             run(
@@ -401,14 +410,14 @@ mod tests {
                 Version::HTTP_10,
                 &[("transfer-encoding", "chunked")]
             ),
-            Err(Refusal::TransferEncoding)
+            Err(SanityRefusal::TransferEncoding)
         );
         let both = get(&[
             ("host", "x"),
             ("transfer-encoding", "chunked"),
             ("content-length", "3"),
         ]);
-        assert_eq!(both, Err(Refusal::LengthAndEncoding));
+        assert_eq!(both, Err(SanityRefusal::LengthAndEncoding));
         assert!(both.unwrap_err().closes());
     }
 
@@ -427,8 +436,10 @@ mod tests {
 
     #[test]
     fn every_refusal_has_a_kind_of_its_own() {
-        let kinds: std::collections::BTreeSet<_> =
-            Refusal::ALL.iter().map(|refusal| refusal.kind()).collect();
-        assert_eq!(kinds.len(), Refusal::ALL.len());
+        let kinds: std::collections::BTreeSet<_> = SanityRefusal::ALL
+            .iter()
+            .map(|refusal| refusal.kind())
+            .collect();
+        assert_eq!(kinds.len(), SanityRefusal::ALL.len());
     }
 }

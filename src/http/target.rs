@@ -12,7 +12,7 @@ use super::readings::{Readings, guard_key};
 
 /// Which list of the configuration an owned path is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Route {
+pub enum OwnedRoute {
     /// `routes.token`.
     Token,
     /// `routes.refresh`.
@@ -23,7 +23,7 @@ pub enum Route {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Match {
     /// A spelling that Express routes: answer it.
-    Served(Route),
+    Served(OwnedRoute),
     /// Not a served spelling, but read as an owned path: 404, never forwarded.
     Guarded,
     /// Read as a path below an owned one, which the backend may have mounted with all that is below.
@@ -59,12 +59,12 @@ struct Owned {
     spelling: Box<[u8]>,
     /// [`guard_key`] of the configured path.
     key: Box<[u8]>,
-    route: Route,
+    route: OwnedRoute,
 }
 
 /// Where a reading is, seen from the owned paths.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum OwnedPlace {
     Owned,
     Below,
     Elsewhere,
@@ -74,8 +74,10 @@ impl OwnedPaths {
     /// Prepares the paths of `routes.token` and `routes.refresh`, each as configured: any letter case, with or without a
     /// trailing slash. A path on both lists counts as a token route.
     pub fn new(token: &[String], refresh: &[String]) -> Self {
-        let token = token.iter().map(|path| Owned::new(path, Route::Token));
-        let refresh = refresh.iter().map(|path| Owned::new(path, Route::Refresh));
+        let token = token.iter().map(|path| Owned::new(path, OwnedRoute::Token));
+        let refresh = refresh
+            .iter()
+            .map(|path| Owned::new(path, OwnedRoute::Refresh));
         Self {
             paths: token.chain(refresh).collect(),
         }
@@ -91,9 +93,9 @@ impl OwnedPaths {
         let mut below = false;
         for reading in readings.iter() {
             match self.place(reading) {
-                Place::Owned => return Match::Guarded,
-                Place::Below => below = true,
-                Place::Elsewhere => {}
+                OwnedPlace::Owned => return Match::Guarded,
+                OwnedPlace::Below => below = true,
+                OwnedPlace::Elsewhere => {}
             }
         }
         if below {
@@ -103,13 +105,13 @@ impl OwnedPaths {
         Match::Foreign
     }
 
-    fn place(&self, reading: &[u8]) -> Place {
-        let mut place = Place::Elsewhere;
+    fn place(&self, reading: &[u8]) -> OwnedPlace {
+        let mut place = OwnedPlace::Elsewhere;
         for owned in &self.paths {
             match owned.place(reading) {
-                Place::Owned => return Place::Owned,
-                Place::Below => place = Place::Below,
-                Place::Elsewhere => {}
+                OwnedPlace::Owned => return OwnedPlace::Owned,
+                OwnedPlace::Below => place = OwnedPlace::Below,
+                OwnedPlace::Elsewhere => {}
             }
         }
         place
@@ -117,7 +119,7 @@ impl OwnedPaths {
 }
 
 impl Owned {
-    fn new(path: &str, route: Route) -> Self {
+    fn new(path: &str, route: OwnedRoute) -> Self {
         let mut spelling = path.to_ascii_lowercase().into_bytes();
         spelling.dedup_by(|next, previous| *next == b'/' && *previous == b'/');
         if spelling.last() == Some(&b'/') {
@@ -131,19 +133,19 @@ impl Owned {
     }
 
     /// Nothing is below an owned `/`: everything would be.
-    fn place(&self, reading: &[u8]) -> Place {
+    fn place(&self, reading: &[u8]) -> OwnedPlace {
         let Some((head, tail)) = reading.split_at_checked(self.key.len()) else {
-            return Place::Elsewhere;
+            return OwnedPlace::Elsewhere;
         };
         let place = match tail {
-            [] => Place::Owned,
-            [b'/', ..] => Place::Below,
-            _ => return Place::Elsewhere,
+            [] => OwnedPlace::Owned,
+            [b'/', ..] => OwnedPlace::Below,
+            _ => return OwnedPlace::Elsewhere,
         };
         if head.eq_ignore_ascii_case(&self.key) {
             place
         } else {
-            Place::Elsewhere
+            OwnedPlace::Elsewhere
         }
     }
 
@@ -236,14 +238,22 @@ mod tests {
             "http://example.com/api/live/token",
             "ws+weird://user:pass%40word@example.com:1/api/live/AGORA-token/?a#b",
         ] {
-            assert_eq!(classify(target), Match::Served(Route::Token), "{target}");
+            assert_eq!(
+                classify(target),
+                Match::Served(OwnedRoute::Token),
+                "{target}"
+            );
         }
         for target in [
             "/refresh-token",
             "/Refresh-Token/",
             "/api/live//refresh-token?",
         ] {
-            assert_eq!(classify(target), Match::Served(Route::Refresh), "{target}");
+            assert_eq!(
+                classify(target),
+                Match::Served(OwnedRoute::Refresh),
+                "{target}"
+            );
         }
     }
 
@@ -329,11 +339,11 @@ mod tests {
         let (token, refresh) = (strings(&["/Api/Token/", "/a%62c"]), strings(&["/"]));
         let owned = OwnedPaths::new(&token, &refresh);
         let classify = |target: &str| place(&owned, target);
-        assert_eq!(classify("/api/token"), Match::Served(Route::Token));
-        assert_eq!(classify("/API/TOKEN/"), Match::Served(Route::Token));
-        assert_eq!(classify("/A%62C"), Match::Served(Route::Token));
+        assert_eq!(classify("/api/token"), Match::Served(OwnedRoute::Token));
+        assert_eq!(classify("/API/TOKEN/"), Match::Served(OwnedRoute::Token));
+        assert_eq!(classify("/A%62C"), Match::Served(OwnedRoute::Token));
         assert_eq!(classify("/abc"), Match::Guarded);
-        assert_eq!(classify("/"), Match::Served(Route::Refresh));
+        assert_eq!(classify("/"), Match::Served(OwnedRoute::Refresh));
         assert_eq!(classify("//"), Match::Guarded);
         assert_eq!(classify("/x/.."), Match::Guarded);
         // Everything is below `/`, and so nothing is.

@@ -47,7 +47,7 @@ pub(crate) enum Chunk {
 
 /// What is next in a body.
 #[derive(Debug)]
-pub(crate) enum Next {
+pub(crate) enum NextPart {
     Data(Bytes),
     /// Always the last.
     Trailers(HeaderMap),
@@ -69,23 +69,23 @@ impl Decoder {
     }
 
     /// Takes what is next from the front of `input`.
-    pub(crate) fn next(&mut self, input: &mut BytesMut) -> Result<Next, Malformed> {
+    pub(crate) fn next(&mut self, input: &mut BytesMut) -> Result<NextPart, Malformed> {
         match self {
-            Self::Over => Ok(Next::End),
-            Self::UntilClose if input.is_empty() => Ok(Next::Starved),
-            Self::UntilClose => Ok(Next::Data(input.split().freeze())),
+            Self::Over => Ok(NextPart::End),
+            Self::UntilClose if input.is_empty() => Ok(NextPart::Starved),
+            Self::UntilClose => Ok(NextPart::Data(input.split().freeze())),
             Self::Sized(rest) => {
                 let Some(data) = take(rest, input) else {
-                    return Ok(Next::Starved);
+                    return Ok(NextPart::Starved);
                 };
                 if *rest == 0 {
                     *self = Self::Over;
                 }
-                Ok(Next::Data(data))
+                Ok(NextPart::Data(data))
             }
             Self::Chunked(chunk, extensions) => {
                 let next = chunk.next(input, extensions)?;
-                if matches!(next, Next::End | Next::Trailers(_)) {
+                if matches!(next, NextPart::End | NextPart::Trailers(_)) {
                     *self = Self::Over;
                 }
                 Ok(next)
@@ -114,29 +114,33 @@ impl Decoder {
 }
 
 impl Chunk {
-    fn next(&mut self, input: &mut BytesMut, extensions: &mut usize) -> Result<Next, Malformed> {
+    fn next(
+        &mut self,
+        input: &mut BytesMut,
+        extensions: &mut usize,
+    ) -> Result<NextPart, Malformed> {
         loop {
             match self {
                 Self::Size => {
                     if !self.take_size(input, extensions)? {
-                        return Ok(Next::Starved);
+                        return Ok(NextPart::Starved);
                     }
                 }
                 Self::Data(rest) => {
                     let Some(data) = take(rest, input) else {
-                        return Ok(Next::Starved);
+                        return Ok(NextPart::Starved);
                     };
                     if *rest == 0 {
                         *self = Self::DataEnd;
                         // Most chunks come with their end: what follows is then known without another look.
                         self.take_data_end(input)?;
                     }
-                    return Ok(Next::Data(data));
+                    return Ok(NextPart::Data(data));
                 }
                 Self::DataEnd => {
                     self.take_data_end(input)?;
                     if *self == Self::DataEnd {
-                        return Ok(Next::Starved);
+                        return Ok(NextPart::Starved);
                     }
                 }
                 Self::Trailers => return take_trailers(input),
@@ -236,10 +240,10 @@ fn is_extension(text: &[u8]) -> bool {
     !quoted
 }
 
-fn take_trailers(input: &mut BytesMut) -> Result<Next, Malformed> {
+fn take_trailers(input: &mut BytesMut) -> Result<NextPart, Malformed> {
     if input.starts_with(b"\r\n") {
         input.advance(2);
-        return Ok(Next::End);
+        return Ok(NextPart::End);
     }
     let mut fields = [httparse::EMPTY_HEADER; MAX_TRAILER_FIELDS];
     let malformed = Malformed("trailers that can't be read");
@@ -250,7 +254,7 @@ fn take_trailers(input: &mut BytesMut) -> Result<Next, Malformed> {
         return if input.len() > MAX_TRAILERS {
             Err(malformed)
         } else {
-            Ok(Next::Starved)
+            Ok(NextPart::Starved)
         };
     };
     let mut trailers = HeaderMap::with_capacity(fields.len());
@@ -263,7 +267,7 @@ fn take_trailers(input: &mut BytesMut) -> Result<Next, Malformed> {
         trailers.append(name, value);
     }
     input.advance(length);
-    Ok(Next::Trailers(trailers))
+    Ok(NextPart::Trailers(trailers))
 }
 
 #[cfg(test)]
@@ -281,13 +285,13 @@ mod tests {
             input.extend_from_slice(piece);
             while !ended {
                 match decoder.next(&mut input)? {
-                    Next::Data(data) => {
+                    NextPart::Data(data) => {
                         assert!(!data.is_empty());
                         body.extend_from_slice(&data);
                     }
-                    Next::Trailers(read) => (trailers, ended) = (read, true),
-                    Next::End => ended = true,
-                    Next::Starved => break,
+                    NextPart::Trailers(read) => (trailers, ended) = (read, true),
+                    NextPart::End => ended = true,
+                    NextPart::Starved => break,
                 }
             }
         }

@@ -27,12 +27,12 @@ impl Range {
 
 /// Where a field's name and value lie in the head.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Place {
+pub(super) struct FieldSpan {
     name: Range,
     value: Range,
 }
 
-impl Place {
+impl FieldSpan {
     /// Of a field that was found in `input`.
     pub(super) fn of(field: &httparse::Header<'_>, input: &[u8]) -> Self {
         Self {

@@ -37,8 +37,8 @@ mod tests {
     use proptest::collection::vec;
     use proptest::prelude::*;
 
-    use super::decode::Next;
-    use super::parse_request::{Limits, begun, take_head};
+    use super::decode::NextPart;
+    use super::parse_request::{HeadLimits, begun, take_head};
 
     /// A request's target and body, and how it is framed.
     #[derive(Clone, Debug)]
@@ -83,7 +83,7 @@ mod tests {
 
     /// What is read out of pieces as they come.
     fn read(pieces: &[&[u8]]) -> Vec<(String, Vec<u8>)> {
-        let limits = Limits {
+        let limits = HeadLimits {
             bytes: 1000,
             fields: 100,
         };
@@ -108,9 +108,9 @@ mod tests {
                     continue;
                 };
                 match current.next(&mut input).unwrap() {
-                    Next::Data(data) => read.last_mut().unwrap().1.extend(data),
-                    Next::Trailers(_) | Next::End => decoder = None,
-                    Next::Starved => break,
+                    NextPart::Data(data) => read.last_mut().unwrap().1.extend(data),
+                    NextPart::Trailers(_) | NextPart::End => decoder = None,
+                    NextPart::Starved => break,
                 }
             }
         }

@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderName, Method, Request, Uri, Version, request};
 
 use super::decode::Decoder;
 use super::field_lines::{
-    Place, Range, USUAL_FIELDS, blank, elements, length, lists, lower_version, may_be_complete,
+    FieldSpan, Range, USUAL_FIELDS, blank, elements, length, lists, lower_version, may_be_complete,
     without,
 };
 use crate::http::hop::expects_continue;
@@ -25,7 +25,7 @@ const HTTP2: &[u8] = b"PRI * HTTP/2.0\r\n";
 
 /// What a head may be at most.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
+pub(crate) struct HeadLimits {
     /// Bytes of all of it.
     pub(crate) bytes: usize,
     /// Fields.
@@ -34,7 +34,7 @@ pub(crate) struct Limits {
 
 /// A request up to its body.
 #[derive(Debug)]
-pub(crate) struct Head {
+pub(crate) struct RequestHead {
     pub(crate) parts: request::Parts,
     pub(crate) decoder: Decoder,
     /// The client wants to use the connection once more, and may.
@@ -47,7 +47,7 @@ pub(crate) struct Head {
 
 /// Why bytes are no request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refusal {
+pub(crate) enum RequestParseError {
     /// Not HTTP/1, or its end is in doubt.
     Malformed,
     /// The header section is larger than allowed.
@@ -73,13 +73,13 @@ pub(crate) fn begun(input: &mut BytesMut) -> bool {
 pub(crate) fn take_head(
     input: &mut BytesMut,
     known: usize,
-    limits: Limits,
+    limits: HeadLimits,
     spare: &mut HeaderMap,
-) -> Result<Option<Head>, Refusal> {
+) -> Result<Option<RequestHead>, RequestParseError> {
     if known > 0 && !may_be_complete(input, known) {
         return incomplete(input, limits);
     }
-    let mut places = [Place::default(); USUAL_FIELDS];
+    let mut places = [FieldSpan::default(); USUAL_FIELDS];
     let mut fields = [const { MaybeUninit::uninit() }; USUAL_FIELDS];
     let usual = limits.fields.min(USUAL_FIELDS);
     let parsed = parse(
@@ -91,7 +91,7 @@ pub(crate) fn take_head(
         Ok(Some(line)) => take(input, &line, &places, limits, spare).map(Some),
         Ok(None) => incomplete(input, limits),
         Err(httparse::Error::TooManyHeaders) if limits.fields > usual => {
-            let mut places = vec![Place::default(); limits.fields];
+            let mut places = vec![FieldSpan::default(); limits.fields];
             let mut fields = vec![MaybeUninit::uninit(); limits.fields];
             match parse(input, &mut fields, &mut places) {
                 Ok(Some(line)) => take(input, &line, &places, limits, spare).map(Some),
@@ -112,18 +112,21 @@ fn version(input: &mut [u8]) -> &mut [u8] {
     parts.nth(2).unwrap_or_default()
 }
 
-fn incomplete(input: &BytesMut, limits: Limits) -> Result<Option<Head>, Refusal> {
+fn incomplete(
+    input: &BytesMut,
+    limits: HeadLimits,
+) -> Result<Option<RequestHead>, RequestParseError> {
     if input.len() >= limits.bytes {
-        return Err(Refusal::TooLarge);
+        return Err(RequestParseError::TooLarge);
     }
     Ok(None)
 }
 
-fn refusal(error: httparse::Error, input: &[u8]) -> Refusal {
+fn refusal(error: httparse::Error, input: &[u8]) -> RequestParseError {
     match error {
-        httparse::Error::TooManyHeaders => Refusal::TooLarge,
-        _ if input.starts_with(HTTP2) => Refusal::Http2,
-        _ => Refusal::Malformed,
+        httparse::Error::TooManyHeaders => RequestParseError::TooLarge,
+        _ if input.starts_with(HTTP2) => RequestParseError::Http2,
+        _ => RequestParseError::Malformed,
     }
 }
 
@@ -138,7 +141,7 @@ struct RequestLine {
 fn parse<'input>(
     input: &'input [u8],
     fields: &mut [MaybeUninit<httparse::Header<'input>>],
-    places: &mut [Place],
+    places: &mut [FieldSpan],
 ) -> Result<Option<RequestLine>, httparse::Error> {
     let mut request = httparse::Request::new(&mut []);
     let parsed = httparse::ParserConfig::default().parse_request_with_uninit_headers(
@@ -151,7 +154,7 @@ fn parse<'input>(
     };
     let method = request.method.unwrap_or_default();
     for (field, place) in request.headers.iter().zip(places.iter_mut()) {
-        *place = Place::of(field, input);
+        *place = FieldSpan::of(field, input);
     }
     Ok(Some(RequestLine {
         length,
@@ -169,27 +172,28 @@ fn parse<'input>(
 fn take(
     input: &mut BytesMut,
     line: &RequestLine,
-    places: &[Place],
-    limits: Limits,
+    places: &[FieldSpan],
+    limits: HeadLimits,
     spare: &mut HeaderMap,
-) -> Result<Head, Refusal> {
+) -> Result<RequestHead, RequestParseError> {
     if line.length > limits.bytes {
-        return Err(Refusal::TooLarge);
+        return Err(RequestParseError::TooLarge);
     }
     let target = line.target.indices();
     if target.len() > MAX_TARGET {
-        return Err(Refusal::TargetTooLong);
+        return Err(RequestParseError::TargetTooLong);
     }
     let bytes = input.split_to(line.length).freeze();
-    let target = Uri::from_maybe_shared(bytes.slice(target)).map_err(|_| Refusal::Malformed)?;
+    let target =
+        Uri::from_maybe_shared(bytes.slice(target)).map_err(|_| RequestParseError::Malformed)?;
     let mut headers = std::mem::take(spare);
     headers.reserve(line.fields);
-    let mut said = Fields::default();
+    let mut said = RequestFraming::default();
     for place in places.get(..line.fields).unwrap_or_default() {
-        let (name, value) = place.take(&bytes).ok_or(Refusal::Malformed)?;
+        let (name, value) = place.take(&bytes).ok_or(RequestParseError::Malformed)?;
         if said.note(&name, value.as_bytes())? {
             let kept = headers.try_append(name, value);
-            kept.map_err(|_| Refusal::TooLarge)?;
+            kept.map_err(|_| RequestParseError::TooLarge)?;
         }
     }
     let decoder = said.decoder(line.version)?;
@@ -204,7 +208,7 @@ fn take(
     parts.uri = target;
     parts.version = line.version;
     parts.headers = headers;
-    Ok(Head {
+    Ok(RequestHead {
         parts,
         expects_continue: said.expects_continue
             && line.version == Version::HTTP_11
@@ -218,7 +222,7 @@ fn take(
 /// What the fields say of framing and connection.
 #[derive(Default)]
 #[allow(clippy::struct_excessive_bools)] // each is a field's own answer
-struct Fields {
+struct RequestFraming {
     close: bool,
     keep_alive: bool,
     coded: bool,
@@ -228,9 +232,9 @@ struct Fields {
     takes_trailers: bool,
 }
 
-impl Fields {
+impl RequestFraming {
     /// Whether the field adds to those before it.
-    fn note(&mut self, name: &HeaderName, value: &[u8]) -> Result<bool, Refusal> {
+    fn note(&mut self, name: &HeaderName, value: &[u8]) -> Result<bool, RequestParseError> {
         match *name {
             CONNECTION => {
                 self.close |= lists(value, b"close");
@@ -242,11 +246,11 @@ impl Fields {
                 self.chunked = last.eq_ignore_ascii_case(b"chunked");
             }
             CONTENT_LENGTH => {
-                let length = length(value).ok_or(Refusal::Malformed)?;
+                let length = length(value).ok_or(RequestParseError::Malformed)?;
                 match self.length.replace(length) {
                     None => {}
                     Some(other) if other == length => return Ok(false),
-                    Some(_) => return Err(Refusal::Malformed),
+                    Some(_) => return Err(RequestParseError::Malformed),
                 }
             }
             EXPECT => self.expects_continue |= expects_continue(value),
@@ -257,12 +261,12 @@ impl Fields {
     }
 
     /// RFC 9112 §6.3.
-    fn decoder(&self, version: Version) -> Result<Decoder, Refusal> {
+    fn decoder(&self, version: Version) -> Result<Decoder, RequestParseError> {
         if !self.coded {
             return Ok(Decoder::sized(self.length.unwrap_or(0)));
         }
         if !self.chunked || version == Version::HTTP_10 {
-            return Err(Refusal::Malformed);
+            return Err(RequestParseError::Malformed);
         }
         Ok(Decoder::chunked())
     }
@@ -272,16 +276,16 @@ impl Fields {
 mod tests {
     use super::*;
 
-    const LIMITS: Limits = Limits {
+    const LIMITS: HeadLimits = HeadLimits {
         bytes: 1024,
         fields: 100,
     };
 
-    fn head(text: &str) -> Result<Option<Head>, Refusal> {
+    fn head(text: &str) -> Result<Option<RequestHead>, RequestParseError> {
         take_head(&mut text.into(), 0, LIMITS, &mut HeaderMap::new())
     }
 
-    fn complete(text: &str) -> Head {
+    fn complete(text: &str) -> RequestHead {
         head(text).unwrap().unwrap()
     }
 
@@ -335,7 +339,11 @@ mod tests {
             assert_eq!(&input[..], left.as_bytes());
         }
         for text in ["\rGET / HTTP/1.1\r\n\r\n", "\r\r\nGET / HTTP/1.1\r\n\r\n"] {
-            assert_eq!(head(text).err(), Some(Refusal::Malformed), "{text:?}");
+            assert_eq!(
+                head(text).err(),
+                Some(RequestParseError::Malformed),
+                "{text:?}"
+            );
         }
     }
 
@@ -463,18 +471,22 @@ mod tests {
             "GET /` HTTP/1.1\r\n\r\n",
             "nonsense\r\n\r\n",
         ] {
-            assert_eq!(head(text).err(), Some(Refusal::Malformed), "{text:?}");
+            assert_eq!(
+                head(text).err(),
+                Some(RequestParseError::Malformed),
+                "{text:?}"
+            );
         }
         assert_eq!(
             head("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").err(),
-            Some(Refusal::Http2)
+            Some(RequestParseError::Http2)
         );
     }
 
     #[test]
     fn heads_are_bounded_in_fields_bytes_and_target() {
         let with = |fields: usize, most: usize| {
-            let limits = Limits {
+            let limits = HeadLimits {
                 bytes: 100_000,
                 fields: most,
             };
@@ -483,7 +495,10 @@ mod tests {
         };
         for most in [1, USUAL_FIELDS, 200] {
             assert_eq!(with(most, most).unwrap().unwrap().parts.headers.len(), most);
-            assert_eq!(with(most + 1, most).err(), Some(Refusal::TooLarge));
+            assert_eq!(
+                with(most + 1, most).err(),
+                Some(RequestParseError::TooLarge)
+            );
         }
         let with = |bytes: usize, end: &str| {
             head(&format!(
@@ -494,16 +509,19 @@ mod tests {
         assert!(with(LIMITS.bytes - 4, "\r\n\r\n").unwrap().is_some());
         assert_eq!(
             with(LIMITS.bytes - 3, "\r\n\r\n").err(),
-            Some(Refusal::TooLarge)
+            Some(RequestParseError::TooLarge)
         );
         assert!(with(LIMITS.bytes - 1, "").unwrap().is_none());
-        assert_eq!(with(LIMITS.bytes, "").err(), Some(Refusal::TooLarge));
-        let limits = Limits {
+        assert_eq!(
+            with(LIMITS.bytes, "").err(),
+            Some(RequestParseError::TooLarge)
+        );
+        let limits = HeadLimits {
             bytes: 1_000_000,
             ..LIMITS
         };
         let text = format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(MAX_TARGET));
         let head = take_head(&mut text.as_str().into(), 0, limits, &mut HeaderMap::new());
-        assert_eq!(head.err(), Some(Refusal::TargetTooLong));
+        assert_eq!(head.err(), Some(RequestParseError::TargetTooLong));
     }
 }

@@ -15,10 +15,10 @@ use hyper::ext::ReasonPhrase;
 use super::Malformed;
 use super::decode::Decoder;
 use super::field_lines::{
-    Place, USUAL_FIELDS, blank, elements, length, lower_version, may_be_complete, without,
+    FieldSpan, USUAL_FIELDS, blank, elements, length, lower_version, may_be_complete, without,
 };
 use super::write_response::is_bodyless;
-use crate::exchange::raw_fields::{Lines, is_event_stream};
+use crate::exchange::raw_fields::{RawFieldLines, is_event_stream};
 
 /// Bytes of a head: more than any server sends, and what one connection may be made to hold.
 const MAX_HEAD: usize = 256 * 1024;
@@ -36,10 +36,10 @@ const KEEP_ALIVE_MARGIN: Duration = Duration::from_secs(1);
 
 /// A response up to its body.
 #[derive(Debug)]
-pub(crate) struct Head {
+pub(crate) struct ResponseHead {
     pub(crate) parts: response::Parts,
     /// Its fields, where they are not in `parts`: those that travel on.
-    pub(crate) lines: Option<Lines>,
+    pub(crate) lines: Option<RawFieldLines>,
     pub(crate) decoder: Decoder,
     /// The connection can be used once more.
     pub(crate) keep_alive: bool,
@@ -47,7 +47,7 @@ pub(crate) struct Head {
     pub(crate) keep_alive_for: Option<Duration>,
 }
 
-impl Head {
+impl ResponseHead {
     /// Whether the body is `text/event-stream`: endless.
     pub(crate) fn is_event_stream(&self) -> bool {
         if let Some(lines) = &self.lines {
@@ -60,7 +60,7 @@ impl Head {
 
 /// What of a request the reading of its response depends on.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Asked {
+pub(crate) struct RequestFacts {
     /// It was HEAD.
     pub(crate) by_head: bool,
     /// Its client speaks HTTP/1: the fields are wanted as lines, where none of them needs to be looked at.
@@ -74,9 +74,9 @@ pub(crate) struct Asked {
 pub(crate) fn take_head(
     input: &mut BytesMut,
     mut known: usize,
-    asked: Asked,
+    asked: RequestFacts,
     spare: &mut HeaderMap,
-) -> Result<Option<Head>, Malformed> {
+) -> Result<Option<ResponseHead>, Malformed> {
     loop {
         // Servers of long ago ended bodies with an empty line too many.
         input.advance(blank(input));
@@ -94,7 +94,7 @@ pub(crate) fn take_head(
     }
 }
 
-fn incomplete(input: &BytesMut) -> Result<Option<Head>, Malformed> {
+fn incomplete(input: &BytesMut) -> Result<Option<ResponseHead>, Malformed> {
     if input.len() > MAX_HEAD {
         return Err(Malformed("a header section without end"));
     }
@@ -112,16 +112,16 @@ struct StatusLine {
 
 fn take_any(
     input: &mut BytesMut,
-    asked: Asked,
+    asked: RequestFacts,
     spare: &mut HeaderMap,
-) -> Result<Option<Head>, Malformed> {
-    let mut places = [Place::default(); USUAL_FIELDS];
+) -> Result<Option<ResponseHead>, Malformed> {
+    let mut places = [FieldSpan::default(); USUAL_FIELDS];
     let mut fields = [const { MaybeUninit::uninit() }; USUAL_FIELDS];
     match parse(input, &mut fields, &mut places) {
         Ok(Some(line)) => take(input, line, &places, asked, spare).map(Some),
         Ok(None) => Ok(None),
         Err(httparse::Error::TooManyHeaders) => {
-            let mut places = vec![Place::default(); MAX_FIELDS];
+            let mut places = vec![FieldSpan::default(); MAX_FIELDS];
             let mut fields = vec![MaybeUninit::uninit(); MAX_FIELDS];
             match parse(input, &mut fields, &mut places).map_err(unreadable)? {
                 Some(line) => take(input, line, &places, asked, spare).map(Some),
@@ -136,7 +136,7 @@ fn take_any(
 fn parse<'input>(
     input: &'input [u8],
     fields: &mut [MaybeUninit<httparse::Header<'input>>],
-    places: &mut [Place],
+    places: &mut [FieldSpan],
 ) -> Result<Option<StatusLine>, httparse::Error> {
     let mut response = httparse::Response::new(&mut []);
     let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(
@@ -156,7 +156,7 @@ fn parse<'input>(
         .filter(|reason| Some(*reason) != status.canonical_reason())
         .and_then(|reason| ReasonPhrase::try_from(reason.as_bytes()).ok());
     for (field, place) in response.headers.iter().zip(places.iter_mut()) {
-        *place = Place::of(field, input);
+        *place = FieldSpan::of(field, input);
     }
     Ok(Some(StatusLine {
         length,
@@ -184,7 +184,7 @@ fn unreadable(error: httparse::Error) -> Malformed {
 
 /// What the fields say of framing and connection.
 #[derive(Default)]
-struct Fields {
+struct ResponseFraming {
     close: bool,
     keep_alive: bool,
     keep_alive_for: Option<Duration>,
@@ -196,10 +196,10 @@ struct Fields {
 fn take(
     input: &mut BytesMut,
     line: StatusLine,
-    places: &[Place],
-    asked: Asked,
+    places: &[FieldSpan],
+    asked: RequestFacts,
     spare: &mut HeaderMap,
-) -> Result<Head, Malformed> {
+) -> Result<ResponseHead, Malformed> {
     let bytes = input.split_to(line.length).freeze();
     let places = places.get(..line.fields).unwrap_or_default();
     let mut headers = std::mem::take(spare);
@@ -223,7 +223,7 @@ fn take(
     if let Some(reason) = line.reason {
         parts.extensions.insert(reason);
     }
-    Ok(Head {
+    Ok(ResponseHead {
         parts,
         lines,
         decoder,
@@ -236,15 +236,15 @@ fn take(
 fn map(
     bytes: &Bytes,
     line: &StatusLine,
-    places: &[Place],
+    places: &[FieldSpan],
     headers: &mut HeaderMap,
-) -> Result<Fields, Malformed> {
+) -> Result<ResponseFraming, Malformed> {
     headers.reserve(line.fields + 1);
     let switching = line.status == StatusCode::SWITCHING_PROTOCOLS;
-    let mut said = Fields::default();
+    let mut said = ResponseFraming::default();
     for place in places {
         let (name, value) = place.take(bytes).ok_or(NO_FIELD)?;
-        if said.note(Meaning::of(name.as_str().as_bytes()), value.as_bytes())? || switching {
+        if said.note(FieldMeaning::of(name.as_str().as_bytes()), value.as_bytes())? || switching {
             let kept = headers.try_append(name, value);
             kept.map_err(|_| Malformed("too many header fields"))?;
         }
@@ -256,37 +256,37 @@ fn map(
 fn lines(
     bytes: &Bytes,
     line: &StatusLine,
-    places: &[Place],
-    asked: Asked,
-) -> Result<Option<(Lines, Fields)>, Malformed> {
+    places: &[FieldSpan],
+    asked: RequestFacts,
+) -> Result<Option<(RawFieldLines, ResponseFraming)>, Malformed> {
     let bodyless = is_bodyless(line.status) && line.status != StatusCode::NOT_MODIFIED;
     if !asked.for_http1 || line.status == StatusCode::SWITCHING_PROTOCOLS {
         return Ok(None);
     }
-    let mut said = Fields::default();
-    let mut lines = Lines::with_capacity(line.length + ROOM);
+    let mut said = ResponseFraming::default();
+    let mut lines = RawFieldLines::with_capacity(line.length + ROOM);
     for place in places {
         let (name, value) = place.parts(bytes).ok_or(NO_FIELD)?;
-        let meaning = Meaning::of(name);
+        let meaning = FieldMeaning::of(name);
         let before = said.length;
         let adds = said.note(meaning, value)?;
         match meaning {
-            Meaning::EndToEnd => lines.push(name, value),
-            Meaning::ContentLength => {
+            FieldMeaning::EndToEnd => lines.push(name, value),
+            FieldMeaning::ContentLength => {
                 let plain = before.is_none() && !bodyless && !value.contains(&b',');
                 let Some(length) = said.length.filter(|_| plain) else {
                     return Ok(None);
                 };
                 lines.push_length(name, value, length);
             }
-            Meaning::Trailer => return Ok(None),
+            FieldMeaning::Trailer => return Ok(None),
             // It names others.
-            Meaning::Connection if adds => return Ok(None),
-            Meaning::Connection
-            | Meaning::KeepAlive
-            | Meaning::TransferEncoding
-            | Meaning::OtherHop
-            | Meaning::RequestId => {}
+            FieldMeaning::Connection if adds => return Ok(None),
+            FieldMeaning::Connection
+            | FieldMeaning::KeepAlive
+            | FieldMeaning::TransferEncoding
+            | FieldMeaning::OtherHop
+            | FieldMeaning::RequestId => {}
         }
     }
     let void = said.codings > 0 && said.length.is_some();
@@ -295,7 +295,7 @@ fn lines(
 
 /// What a field's name says of it.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Meaning {
+enum FieldMeaning {
     Connection,
     KeepAlive,
     TransferEncoding,
@@ -308,7 +308,7 @@ enum Meaning {
     EndToEnd,
 }
 
-impl Meaning {
+impl FieldMeaning {
     /// In any letter case. Few names are as long as one of these.
     fn of(name: &[u8]) -> Self {
         let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
@@ -329,11 +329,11 @@ impl Meaning {
     }
 }
 
-impl Fields {
+impl ResponseFraming {
     /// Whether the field is for others too.
-    fn note(&mut self, meaning: Meaning, value: &[u8]) -> Result<bool, Malformed> {
+    fn note(&mut self, meaning: FieldMeaning, value: &[u8]) -> Result<bool, Malformed> {
         match meaning {
-            Meaning::Connection => {
+            FieldMeaning::Connection => {
                 let mut nominates = false;
                 for option in elements(value) {
                     if option.eq_ignore_ascii_case(b"close") {
@@ -346,16 +346,16 @@ impl Fields {
                 }
                 Ok(nominates)
             }
-            Meaning::KeepAlive => {
+            FieldMeaning::KeepAlive => {
                 self.keep_alive_for = self.keep_alive_for.or(announced(value));
                 Ok(false)
             }
-            Meaning::TransferEncoding => {
+            FieldMeaning::TransferEncoding => {
                 self.codings += 1;
                 self.chunked = value.trim_ascii().eq_ignore_ascii_case(b"chunked");
                 Ok(false)
             }
-            Meaning::ContentLength => {
+            FieldMeaning::ContentLength => {
                 for element in elements(value) {
                     let length =
                         length(element).ok_or(Malformed("a Content-Length that isn't one"))?;
@@ -403,21 +403,21 @@ fn announced(value: &[u8]) -> Option<Duration> {
 mod tests {
     use super::*;
 
-    const MAPPED: Asked = Asked {
+    const MAPPED: RequestFacts = RequestFacts {
         by_head: false,
         for_http1: false,
     };
 
-    const HEAD: Asked = Asked {
+    const HEAD: RequestFacts = RequestFacts {
         by_head: true,
         for_http1: false,
     };
 
-    fn head(text: &str) -> Result<Option<Head>, Malformed> {
+    fn head(text: &str) -> Result<Option<ResponseHead>, Malformed> {
         take_head(&mut BytesMut::from(text), 0, MAPPED, &mut HeaderMap::new())
     }
 
-    fn complete(text: &str) -> Head {
+    fn complete(text: &str) -> ResponseHead {
         head(text).unwrap().unwrap()
     }
 
@@ -599,7 +599,7 @@ mod tests {
     #[test]
     fn fields_that_nobody_looks_at_are_lines_as_they_were_written() {
         let lines = |text: &str| {
-            let asked = Asked {
+            let asked = RequestFacts {
                 for_http1: true,
                 ..MAPPED
             };

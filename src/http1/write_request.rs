@@ -41,7 +41,7 @@ mod tests {
 
     use super::*;
     use crate::exchange::Exchange;
-    use crate::http::forwarded::{Claims, Origin, Scheme};
+    use crate::http::forwarded::{ClientScheme, ForwardingClaims, Origin};
 
     fn written(
         target: &str,
@@ -59,8 +59,8 @@ mod tests {
         let origin = Origin {
             client_ip: None,
             host: None,
-            scheme: Scheme::Http,
-            claims: Claims::None,
+            scheme: ClientScheme::Http,
+            claims: ForwardingClaims::None,
         };
         let changes = RequestChanges {
             host: &HeaderValue::from_static("live.example"),

@@ -12,12 +12,12 @@ use hyper::ext::ReasonPhrase;
 
 use super::encode::Encoder;
 use super::field_lines::{length, lists};
-use crate::exchange::raw_fields::Lines;
+use crate::exchange::raw_fields::RawFieldLines;
 use crate::http::hop::write_field;
 
 /// What a response's head depends on besides itself.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Terms {
+pub(crate) struct ResponseHeadTerms {
     /// The request's.
     pub(crate) version: Version,
     /// Whether the request was HEAD.
@@ -30,7 +30,7 @@ pub(crate) struct Terms {
 
 /// What was announced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Announced {
+pub(crate) struct AnnouncedFraming {
     pub(crate) encoder: Encoder,
     /// Another request may follow.
     pub(crate) keep_alive: bool,
@@ -39,10 +39,10 @@ pub(crate) struct Announced {
 /// Appends the head of a response: its `lines` as they are, then its other fields.
 pub(crate) fn write_head(
     head: &response::Parts,
-    lines: Option<&Lines>,
-    terms: Terms,
+    lines: Option<&RawFieldLines>,
+    terms: ResponseHeadTerms,
     out: &mut Vec<u8>,
-) -> Announced {
+) -> AnnouncedFraming {
     let old = terms.version == Version::HTTP_10;
     write_status_line(head, old, out);
     let switching = head.status == StatusCode::SWITCHING_PROTOCOLS;
@@ -98,7 +98,7 @@ pub(crate) fn write_head(
         write_field(&CONNECTION, value.as_bytes(), out);
     }
     out.extend_from_slice(b"\r\n");
-    Announced {
+    AnnouncedFraming {
         encoder,
         keep_alive,
     }
@@ -137,7 +137,7 @@ mod tests {
 
     use super::*;
 
-    const TERMS: Terms = Terms {
+    const TERMS: ResponseHeadTerms = ResponseHeadTerms {
         version: Version::HTTP_11,
         to_head_request: false,
         length: Some(5),
@@ -147,8 +147,8 @@ mod tests {
     fn written(
         status: u16,
         fields: &[(&'static str, &'static str)],
-        terms: Terms,
-    ) -> (String, Announced) {
+        terms: ResponseHeadTerms,
+    ) -> (String, AnnouncedFraming) {
         let mut headers = HeaderMap::new();
         for (name, value) in fields {
             headers.append(*name, HeaderValue::from_static(value));
@@ -164,7 +164,7 @@ mod tests {
     fn lines(
         status: u16,
         fields: &[(&'static str, &'static str)],
-        terms: Terms,
+        terms: ResponseHeadTerms,
     ) -> (String, Encoder, bool) {
         let (text, announced) = written(status, fields, terms);
         let lines = text.strip_suffix("\r\n\r\n").unwrap();
@@ -189,7 +189,7 @@ mod tests {
             text,
             "HTTP/1.1 200 OK\r\nset-cookie: a\r\nset-cookie: b\r\ncontent-length: 5\r\nx-a: \r\n\r\n"
         );
-        let expected = Announced {
+        let expected = AnnouncedFraming {
             encoder: Encoder::Sized(5),
             keep_alive: true,
         };
@@ -199,11 +199,11 @@ mod tests {
 
     #[test]
     fn the_body_is_framed_as_its_length_is_known() {
-        let unknown = Terms {
+        let unknown = ResponseHeadTerms {
             length: None,
             ..TERMS
         };
-        let empty = Terms {
+        let empty = ResponseHeadTerms {
             length: Some(0),
             ..TERMS
         };
@@ -256,12 +256,12 @@ mod tests {
 
     #[test]
     fn what_has_no_body_says_at_most_how_long_it_would_have_been() {
-        let head = Terms {
+        let head = ResponseHeadTerms {
             to_head_request: true,
             length: Some(0),
             ..TERMS
         };
-        let none = Terms {
+        let none = ResponseHeadTerms {
             length: Some(0),
             ..TERMS
         };
@@ -290,15 +290,15 @@ mod tests {
 
     #[test]
     fn the_end_of_a_connection_is_said_to_new_clients_and_its_going_on_to_old_ones() {
-        let old = Terms {
+        let old = ResponseHeadTerms {
             version: Version::HTTP_10,
             ..TERMS
         };
-        let unknown = Terms {
+        let unknown = ResponseHeadTerms {
             length: None,
             ..old
         };
-        let last = |terms| Terms {
+        let last = |terms| ResponseHeadTerms {
             keep_alive: false,
             ..terms
         };

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use super::tls::Trust;
 use super::transport::Transport;
-use crate::config::model::{Scheme, UpstreamServer};
+use crate::config::model::{UpstreamScheme, UpstreamServer};
 use crate::terms::clock::timer_now;
 
 /// Connects within `limit`. `trust` is for https:// servers, who have to be believed.
@@ -23,9 +23,9 @@ pub async fn connect(
 ) -> io::Result<Transport> {
     let connected = timeout(limit, async {
         match &server.scheme {
-            Scheme::Unix(path) => UnixStream::connect(path).await.map(Transport::Unix),
-            Scheme::Http => tcp(server, limit).await.map(Transport::Tcp),
-            Scheme::Https => {
+            UpstreamScheme::Unix(path) => UnixStream::connect(path).await.map(Transport::Unix),
+            UpstreamScheme::Http => tcp(server, limit).await.map(Transport::Tcp),
+            UpstreamScheme::Https => {
                 let trust = trust.ok_or(io::ErrorKind::Unsupported)?;
                 let stream = tcp(server, limit).await?;
                 trust.connect(&server.host, Transport::Tcp(stream)).await

@@ -36,7 +36,7 @@ use tower_service::Service;
 use super::connect::connect;
 use super::tls::Trust;
 use super::transport::Transport;
-use crate::config::model::{Scheme, UpstreamServer};
+use crate::config::model::{UpstreamScheme, UpstreamServer};
 use crate::http::url::Url;
 
 /// Idle connections are dropped after this: Node closes them at 5 s.
@@ -54,7 +54,7 @@ const HEADER_FIELDS: usize = 256;
 
 /// How much one request may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct FetchLimits {
     /// From the call to the last byte of the answer.
     pub time: Duration,
     /// Bytes of the answer's body.
@@ -63,7 +63,7 @@ pub struct Limits {
 
 /// What a server answered, whatever its status.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct FetchedResponse {
     /// Also 3xx.
     pub status: StatusCode,
     /// As received.
@@ -95,12 +95,12 @@ pub enum FetchError {
     Stopping,
 }
 
-type Pool = Client<Connector, Full<Bytes>>;
+type FetchPool = Client<Connector, Full<Bytes>>;
 
 /// Asks servers; all clones share their connections.
 #[derive(Clone)]
 pub struct Fetcher {
-    pool: Pool,
+    pool: FetchPool,
     runtime: Handle,
 }
 
@@ -126,8 +126,8 @@ impl Fetcher {
         &self,
         url: &Url,
         headers: HeaderMap,
-        limits: Limits,
-    ) -> Result<Answer, FetchError> {
+        limits: FetchLimits,
+    ) -> Result<FetchedResponse, FetchError> {
         self.send(Method::GET, url, headers, Bytes::new(), limits)
             .await
     }
@@ -138,8 +138,8 @@ impl Fetcher {
         url: &Url,
         headers: HeaderMap,
         body: Bytes,
-        limits: Limits,
-    ) -> Result<Answer, FetchError> {
+        limits: FetchLimits,
+    ) -> Result<FetchedResponse, FetchError> {
         self.send(Method::POST, url, headers, body, limits).await
     }
 
@@ -154,8 +154,8 @@ impl Fetcher {
         url: &Url,
         headers: HeaderMap,
         body: Bytes,
-        limits: Limits,
-    ) -> Result<Answer, FetchError> {
+        limits: FetchLimits,
+    ) -> Result<FetchedResponse, FetchError> {
         let request = request(method, url.uri().clone(), headers, body);
         let exchange = exchange(self.pool.clone(), request, limits.body);
         // Not on the caller's runtime: connections are driven where they are made, and a worker's runtime has its own to do.
@@ -192,10 +192,10 @@ fn request(method: Method, uri: Uri, mut headers: HeaderMap, body: Bytes) -> Req
 }
 
 async fn exchange(
-    pool: Pool,
+    pool: FetchPool,
     request: Request<Full<Bytes>>,
     most: usize,
-) -> Result<Answer, FetchError> {
+) -> Result<FetchedResponse, FetchError> {
     let response = respond(&pool, request).await?;
     let (head, mut body) = response.into_parts();
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
@@ -214,7 +214,7 @@ async fn exchange(
         }
         collected.extend_from_slice(&data);
     }
-    Ok(Answer {
+    Ok(FetchedResponse {
         status: head.status,
         headers: head.headers,
         body: collected.freeze(),
@@ -225,7 +225,7 @@ async fn exchange(
 /// connection just as a request is written to it would otherwise fail that request, though it never saw it (RFC 9112,
 /// 9.3.1). A `POST` is not repeated: what asks by `POST` may count how often it is asked.
 async fn respond(
-    pool: &Pool,
+    pool: &FetchPool,
     request: Request<Full<Bytes>>,
 ) -> Result<Response<Incoming>, FetchError> {
     loop {
@@ -294,9 +294,9 @@ impl Connector {
         let server = UpstreamServer {
             name: String::new(),
             scheme: if url.is_secure() {
-                Scheme::Https
+                UpstreamScheme::Https
             } else {
-                Scheme::Http
+                UpstreamScheme::Http
             },
             host: url.host().to_owned(),
             port: url.port(),

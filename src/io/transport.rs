@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsStream;
 
-use super::descriptors::Slot;
+use super::descriptors::SocketSlot;
 
 /// What is read at once of a connection that was asleep: a request's head, mostly.
 const WAKING: usize = 2048;
@@ -40,7 +40,7 @@ pub struct Upgraded {
     /// Bytes that were read with the last HTTP message and belong to the new protocol.
     pub read_ahead: Bytes,
     /// The backend's socket's place among all of them, given back when the tunnel ends.
-    pub slot: Option<Slot>,
+    pub slot: Option<SocketSlot>,
 }
 
 impl Transport {

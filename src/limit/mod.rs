@@ -16,7 +16,7 @@ use std::time::Duration;
 use crate::config::model::RateLimit;
 use crate::terms::clock::Clock;
 use crate::terms::outcome::Scope;
-use rate::{Admission, Rate};
+use rate::{Rate, RateAdmission};
 use store::Store;
 
 /// All rate limits under one configuration. Cheap to make anew at each reload: who owes what lives in stores that are shared
@@ -42,7 +42,7 @@ pub enum Charge {
 /// A request over its limit, with what `Retry-After` and the three `RateLimit-*` fields say
 /// (draft-ietf-httpapi-ratelimit-headers-03; there in whole seconds, to be rounded up).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub struct LimitExceeded {
     /// Whose limit.
     pub scope: Scope,
     /// Until one request would pass; above zero.
@@ -105,7 +105,7 @@ impl Limiter {
         channel: &str,
         renewal: bool,
         charge: Charge,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), LimitExceeded> {
         let now = self.clock.elapsed();
         let hash = |text: &str| self.stores.hasher.hash_one(text);
         // Every scope's entry stays locked until all have agreed.
@@ -128,13 +128,13 @@ impl Limiter {
 
     /// The refusal that an address gets where it would be answered 400, 401, 413 or 415; `None` while it isn't in debt.
     /// Charges nothing.
-    pub fn address_in_debt(&self, address: IpAddr) -> Option<Refusal> {
+    pub fn address_in_debt(&self, address: IpAddr) -> Option<LimitExceeded> {
         self.admit_address(address).err()
     }
 
     /// Charges an address for an answer 400, 401, 413 or 415. An address in debt isn't charged but refused: it gets 429 in
     /// that answer's place.
-    pub fn charge_address(&self, address: IpAddr) -> Result<(), Refusal> {
+    pub fn charge_address(&self, address: IpAddr) -> Result<(), LimitExceeded> {
         if let Some(admission) = self.admit_address(address)? {
             admission.take();
         }
@@ -159,7 +159,7 @@ impl Limiter {
         scopes.map(|store| store.sweep_slice(now)).sum()
     }
 
-    fn admit_address(&self, address: IpAddr) -> Result<Option<Admission<'_>>, Refusal> {
+    fn admit_address(&self, address: IpAddr) -> Result<Option<RateAdmission<'_>>, LimitExceeded> {
         let now = self.clock.elapsed();
         self.admit(Scope::Address, now, || {
             self.stores.hasher.hash_one(bucket(address))
@@ -172,7 +172,7 @@ impl Limiter {
         scope: Scope,
         now: Duration,
         key: impl FnOnce() -> u64,
-    ) -> Result<Option<Admission<'_>>, Refusal> {
+    ) -> Result<Option<RateAdmission<'_>>, LimitExceeded> {
         let index = scope_index(scope);
         let Some(rate) = &self.rates[index] else {
             return Ok(None);

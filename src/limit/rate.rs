@@ -15,8 +15,8 @@ use governor::nanos::Nanos;
 use governor::state::{NotKeyed, StateStore};
 use governor::{Quota, RateLimiter};
 
-use super::Refusal;
-use super::store::{Entry, Stored};
+use super::LimitExceeded;
+use super::store::{LimitEntry, Stored};
 use crate::config::model;
 use crate::terms::outcome::Scope;
 
@@ -36,7 +36,7 @@ pub(super) struct Rate {
 
 /// A request that may pass, not charged yet. Holds its entry's lock.
 #[must_use = "charges nothing unless taken"]
-pub(super) struct Admission<'store>(Slot<'store>);
+pub(super) struct RateAdmission<'store>(RateSlot<'store>);
 
 impl Rate {
     /// Limits that no clock could tell from others are cut to what can be counted: an interval to 1 ns … 100 years, the
@@ -63,12 +63,12 @@ impl Rate {
     pub(super) fn admit<'store>(
         &self,
         scope: Scope,
-        entry: Entry<'store>,
+        entry: LimitEntry<'store>,
         now: Duration,
-    ) -> Result<Admission<'store>, Refusal> {
+    ) -> Result<RateAdmission<'store>, LimitExceeded> {
         let now = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
         let now = Nanos::new(now.min(LONGEST_DEBT));
-        let slot = Slot {
+        let slot = RateSlot {
             arrival: entry.stored().map(|stored| self.arrival(stored, now)),
             next: Cell::new(None),
             interval: self.interval,
@@ -80,10 +80,10 @@ impl Rate {
         };
         let limiter = RateLimiter::<_, _, _, NoOpMiddleware<Nanos>>::new(self.quota, slot, clock);
         match limiter.check() {
-            Ok(()) => Ok(Admission(limiter.into_state_store())),
+            Ok(()) => Ok(RateAdmission(limiter.into_state_store())),
             Err(refused) => {
                 let retry_after = refused.wait_time_from(now);
-                Err(Refusal {
+                Err(LimitExceeded {
                     scope,
                     retry_after,
                     limit: self.quota.burst_size().get(),
@@ -108,10 +108,10 @@ impl Rate {
     }
 }
 
-impl Admission<'_> {
+impl RateAdmission<'_> {
     /// Charges the request.
     pub(super) fn take(self) {
-        let Slot {
+        let RateSlot {
             next,
             interval,
             entry,
@@ -128,14 +128,14 @@ impl Admission<'_> {
 
 /// `governor`'s state store for one locked entry: it measures at once and replaces when the admission is taken, so that
 /// several limits can agree first.
-struct Slot<'store> {
+struct RateSlot<'store> {
     arrival: Option<Nanos>,
     next: Cell<Option<Nanos>>,
     interval: u64,
-    entry: Entry<'store>,
+    entry: LimitEntry<'store>,
 }
 
-impl StateStore for Slot<'_> {
+impl StateStore for RateSlot<'_> {
     type Key = NotKeyed;
 
     fn measure_and_replace<T, F, E>(&self, _: &NotKeyed, measure: F) -> Result<T, E>

@@ -28,27 +28,27 @@ pub(super) struct Stored {
 /// One scope's entries.
 #[derive(Debug)]
 pub(super) struct Store {
-    shards: Box<[Mutex<Shard>]>,
-    /// Entries in all shards, and those that a locked [`Entry`] may still add.
+    shards: Box<[Mutex<LimitShard>]>,
+    /// Entries in all shards, and those that a locked [`LimitEntry`] may still add.
     count: AtomicUsize,
     overflow: Mutex<Option<Stored>>,
     overflowed: AtomicU64,
     next_slice: AtomicUsize,
 }
 
-type Shard = HashMap<u64, Stored, BuildHasherDefault<AlreadyHashed>>;
+type LimitShard = HashMap<u64, Stored, BuildHasherDefault<AlreadyHashed>>;
 
-/// One key's entry, locked. Dropped without [`Entry::store`] it leaves the table as it was.
-pub(super) struct Entry<'store> {
+/// One key's entry, locked. Dropped without [`LimitEntry::store`] it leaves the table as it was.
+pub(super) struct LimitEntry<'store> {
     store: &'store Store,
-    place: Place<'store>,
+    place: EntryPlace<'store>,
     /// Counted, but not in the table yet.
     reserved: bool,
 }
 
-enum Place<'store> {
+enum EntryPlace<'store> {
     /// In its shard, or with room kept for it there.
-    Shard(MutexGuard<'store, Shard>, u64),
+    Shard(MutexGuard<'store, LimitShard>, u64),
     /// The table is full.
     Overflow(MutexGuard<'store, Option<Stored>>),
 }
@@ -73,17 +73,17 @@ impl Default for Store {
 
 impl Store {
     /// Locks the entry of a key, which must be evenly distributed. `max_keys` may change from call to call.
-    pub(super) fn entry(&self, key: u64, max_keys: usize) -> Entry<'_> {
+    pub(super) fn entry(&self, key: u64, max_keys: usize) -> LimitEntry<'_> {
         let shard = lock(self.shard(key));
         let known = shard.contains_key(&key);
         let reserved = !known && self.reserve(max_keys);
         let place = if known || reserved {
-            Place::Shard(shard, key)
+            EntryPlace::Shard(shard, key)
         } else {
             drop(shard);
-            Place::Overflow(lock(&self.overflow))
+            EntryPlace::Overflow(lock(&self.overflow))
         };
-        Entry {
+        LimitEntry {
             store: self,
             place,
             reserved,
@@ -126,7 +126,7 @@ impl Store {
             .is_ok()
     }
 
-    fn shard(&self, key: u64) -> &Mutex<Shard> {
+    fn shard(&self, key: u64) -> &Mutex<LimitShard> {
         // Hash tables use the lowest and the highest bits; these are neither.
         let bits = usize::try_from(key >> 40 & 0xff).unwrap_or(0);
         &self.shards[bits % SHARDS]
@@ -140,23 +140,23 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 // === impl Entry ===
 
-impl Entry<'_> {
+impl LimitEntry<'_> {
     /// The debt, if one is known.
     pub(super) fn stored(&self) -> Option<Stored> {
         match &self.place {
-            Place::Shard(shard, key) => shard.get(key).copied(),
-            Place::Overflow(overflow) => **overflow,
+            EntryPlace::Shard(shard, key) => shard.get(key).copied(),
+            EntryPlace::Overflow(overflow) => **overflow,
         }
     }
 
     /// Replaces the debt.
     pub(super) fn store(mut self, stored: Stored) {
         match &mut self.place {
-            Place::Shard(shard, key) => {
+            EntryPlace::Shard(shard, key) => {
                 shard.insert(*key, stored);
                 self.reserved = false;
             }
-            Place::Overflow(overflow) => {
+            EntryPlace::Overflow(overflow) => {
                 **overflow = Some(stored);
                 self.store.overflowed.fetch_add(1, Ordering::Relaxed);
             }
@@ -164,7 +164,7 @@ impl Entry<'_> {
     }
 }
 
-impl Drop for Entry<'_> {
+impl Drop for LimitEntry<'_> {
     fn drop(&mut self) {
         if self.reserved {
             self.store.count.fetch_sub(1, Ordering::Relaxed);

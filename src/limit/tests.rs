@@ -41,7 +41,7 @@ fn clock() -> Clock {
     Clock::manual(1_700_000_000)
 }
 
-fn take(limiter: &Limiter, subject: &str) -> Result<(), Refusal> {
+fn take(limiter: &Limiter, subject: &str) -> Result<(), LimitExceeded> {
     limiter.check_shared(subject, "channel", false, Charge::Take)
 }
 
@@ -85,7 +85,7 @@ fn a_refusal_says_when_one_request_and_when_all_would_pass() {
     clock.advance(Duration::from_millis(250));
     assert_eq!(
         take(&limiter, "a"),
-        Err(Refusal {
+        Err(LimitExceeded {
             scope: Scope::Subject,
             retry_after: Duration::from_millis(750),
             limit: 20,

@@ -16,7 +16,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use super::jwt::Claims;
+use super::jwt::JwtClaims;
 
 /// Refusals remembered at once, in some 6 MiB: a site whose people change devices ten thousand times a day fills that in
 /// a month. Beyond, those go first that end first.
@@ -63,21 +63,21 @@ pub struct RefusedLogin {
 /// See the module.
 #[derive(Debug)]
 pub struct Logins {
-    key: ArcSwap<Key>,
+    key: ArcSwap<LoginKey>,
     shards: [Mutex<HashMap<Login, u32>>; SHARDS],
     /// Refusals in all shards: most of the time there is none to look for.
     count: AtomicUsize,
-    changes: Mutex<Changes>,
+    changes: Mutex<LoginChanges>,
 }
 
-struct Key {
+struct LoginKey {
     bytes: Zeroizing<[u8; KEY]>,
     keyed: Hmac<Sha256>,
 }
 
 /// What is to be written down.
 #[derive(Debug, Default)]
-struct Changes {
+struct LoginChanges {
     /// Whether somebody writes.
     kept: bool,
     waiting: Vec<RefusedLogin>,
@@ -86,7 +86,7 @@ struct Changes {
 
 // === impl Key ===
 
-impl Key {
+impl LoginKey {
     fn new(bytes: [u8; KEY]) -> Self {
         // A key shorter than HMAC's block counts as if zeros followed it (RFC 2104).
         let mut block = Zeroizing::new([0; 64]);
@@ -124,7 +124,7 @@ impl Key {
     }
 }
 
-impl std::fmt::Debug for Key {
+impl std::fmt::Debug for LoginKey {
     /// Shows nothing of it.
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.debug_struct("Key").finish_non_exhaustive()
@@ -137,7 +137,7 @@ impl Default for Logins {
     /// With a key of this process.
     fn default() -> Self {
         Self {
-            key: ArcSwap::from_pointee(Key::drawn()),
+            key: ArcSwap::from_pointee(LoginKey::drawn()),
             shards: Default::default(),
             count: AtomicUsize::new(0),
             changes: Mutex::default(),
@@ -147,13 +147,13 @@ impl Default for Logins {
 
 impl Logins {
     /// The session that a login says it belongs to; `None` where it says none.
-    pub fn session(&self, claims: &Claims) -> Option<Login> {
+    pub fn session(&self, claims: &JwtClaims) -> Option<Login> {
         let session = claims.session.as_deref()?;
         Some(self.key.load().hash(b's', [&claims.subject, session]))
     }
 
     /// Whether the accounts source refused this login, or its subject, and has said nothing else since.
-    pub fn refuses(&self, claims: &Claims, now: u64) -> bool {
+    pub fn refuses(&self, claims: &JwtClaims, now: u64) -> bool {
         !self.is_empty()
             && Whom::ALL
                 .into_iter()
@@ -166,7 +166,7 @@ impl Logins {
     }
 
     /// The accounts source says no to a login, or to its subject.
-    pub fn refuse(&self, claims: &Claims, whom: Whom, now: u64) {
+    pub fn refuse(&self, claims: &JwtClaims, whom: Whom, now: u64) {
         let refused = RefusedLogin {
             login: self.name(claims, whom),
             until: until(claims, whom, now),
@@ -177,7 +177,7 @@ impl Logins {
     }
 
     /// The accounts source says yes to a login, and so to its subject.
-    pub fn accept(&self, claims: &Claims) {
+    pub fn accept(&self, claims: &JwtClaims) {
         if self.is_empty() {
             return;
         }
@@ -203,7 +203,7 @@ impl Logins {
 
     /// Goes on with a key that was written down. Hashes made until now mean nothing any more: refusals are forgotten.
     pub fn adopt(&self, key: [u8; KEY]) {
-        self.key.store(Key::new(key).into());
+        self.key.store(LoginKey::new(key).into());
         for shard in &self.shards {
             let mut shard = lock(shard);
             self.count.fetch_sub(shard.len(), Ordering::Relaxed);
@@ -274,7 +274,7 @@ impl Logins {
 
     /// A login without a session goes by all that it says, which is what its signature protects: the token's own text has
     /// other spellings.
-    fn name(&self, claims: &Claims, whom: Whom) -> Login {
+    fn name(&self, claims: &JwtClaims, whom: Whom) -> Login {
         match whom {
             Whom::Subject => self.subject(&claims.subject),
             Whom::Login => self
@@ -311,7 +311,7 @@ impl Whom {
 }
 
 /// How long a refusal means anything.
-fn until(claims: &Claims, whom: Whom, now: u64) -> u32 {
+fn until(claims: &JwtClaims, whom: Whom, now: u64) -> u32 {
     let ends = match whom {
         Whom::Login => claims.expires_at.filter(|ends| *ends < f64::from(u32::MAX)),
         Whom::Subject => None,
@@ -349,8 +349,8 @@ mod tests {
 
     const NOW: u64 = 1_800_000_000;
 
-    fn claims(subject: &str, session: Option<&str>, all: &str) -> Claims {
-        Claims {
+    fn claims(subject: &str, session: Option<&str>, all: &str) -> JwtClaims {
+        JwtClaims {
             subject: subject.into(),
             session: session.map(Into::into),
             expires_at: Some(1_800_100_000.0),
@@ -405,7 +405,7 @@ mod tests {
     fn a_refusal_is_remembered_as_long_as_the_login_may_last() {
         let logins = Logins::default();
         let ends = claims("ann", Some("1"), "a");
-        let endless = Claims {
+        let endless = JwtClaims {
             expires_at: None,
             ..claims("bob", Some("1"), "a")
         };

@@ -13,7 +13,7 @@ use crate::http::readings::Readings;
 
 /// The terms on which one answer's tokens are issued anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Terms {
+pub struct ReissueTerms {
     /// The first of the rules that they come from, whose series counts.
     pub position: usize,
     /// Without a verifying JWT, tokens are withheld: if any rule says so.
@@ -31,14 +31,14 @@ pub struct Terms {
 /// What the rules say of a request whose target isn't plainly spelled, kept with it: a hostile target's readings take
 /// long to find, and whose the request is was to be told by them before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Noted(pub(super) Option<Terms>);
+pub struct Noted(pub(super) Option<ReissueTerms>);
 
 impl Noted {
     /// What was kept with a request, or else what its readings say.
     pub(super) fn of<B>(
         request: &Request<B>,
-        otherwise: impl FnOnce(&Readings<'_>) -> Option<Terms>,
-    ) -> Option<Terms> {
+        otherwise: impl FnOnce(&Readings<'_>) -> Option<ReissueTerms>,
+    ) -> Option<ReissueTerms> {
         match request.extensions().get() {
             Some(Self(terms)) => *terms,
             None => otherwise(&Readings::of(request.uri().path())),
@@ -46,7 +46,7 @@ impl Noted {
     }
 }
 
-impl Terms {
+impl ReissueTerms {
     /// The terms for a request with these readings; `None` where no rule means it, or all that do except it. `lifetime` is
     /// that of rules without one. `overridden` says whether the backend may take the request for another method.
     pub fn of(
@@ -133,11 +133,11 @@ mod tests {
         [rule("/api/live/active"), stricter]
     }
 
-    fn terms(path: &str) -> Option<Terms> {
-        Terms::of(&rules(), HOUR, &Method::GET, &Readings::of(path), || false)
+    fn terms(path: &str) -> Option<ReissueTerms> {
+        ReissueTerms::of(&rules(), HOUR, &Method::GET, &Readings::of(path), || false)
     }
 
-    const OWN: Terms = Terms {
+    const OWN: ReissueTerms = ReissueTerms {
         position: 0,
         require_auth: false,
         lifetime: HOUR,
@@ -146,7 +146,7 @@ mod tests {
         withheld: Withheld::Empty,
     };
 
-    const STRICTER: Terms = Terms {
+    const STRICTER: ReissueTerms = ReissueTerms {
         position: 1,
         require_auth: true,
         lifetime: Duration::from_mins(10),
@@ -166,7 +166,7 @@ mod tests {
 
     #[test]
     fn where_readings_lead_to_different_rules_the_strictest_terms_hold() {
-        let both = Some(Terms {
+        let both = Some(ReissueTerms {
             position: 0,
             withheld: OWN.withheld,
             ..STRICTER
@@ -186,8 +186,9 @@ mod tests {
     #[test]
     fn what_is_kept_with_a_request_is_not_found_again() {
         let mut request = Request::get("/api/live/x%2f..%2factive").body(()).unwrap();
-        let find =
-            |readings: &Readings<'_>| Terms::of(&rules(), HOUR, &Method::GET, readings, || false);
+        let find = |readings: &Readings<'_>| {
+            ReissueTerms::of(&rules(), HOUR, &Method::GET, readings, || false)
+        };
         let terms = Noted::of(&request, find);
         assert!(terms.is_some());
         for kept in [terms, None] {
@@ -218,8 +219,9 @@ mod tests {
     #[test]
     fn an_overridden_method_fits_every_rule() {
         let readings = Readings::of("/api/live/active");
-        let terms =
-            |overridden: bool| Terms::of(&rules(), HOUR, &Method::POST, &readings, || overridden);
+        let terms = |overridden: bool| {
+            ReissueTerms::of(&rules(), HOUR, &Method::POST, &readings, || overridden)
+        };
         assert_eq!(terms(false), None);
         assert_eq!(terms(true), Some(OWN));
     }

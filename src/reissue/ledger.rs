@@ -4,14 +4,16 @@
 //! there is nothing but the count.
 //! Must not know: how it was decided.
 
-use super::tally::{Entry, Tally};
+use super::tally::{TokenFate, TokenTally};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::agora::reissue::Token;
+use crate::agora::reissue::VerifiedToken;
 use crate::logins::remembered::Login;
-use crate::sessions::{Basis, Claim, Ground, Grounds, Handed, Listed, Rules, Sessions, User};
+use crate::sessions::{
+    Basis, Ground, Grounds, Handed, Listed, Rules, SeatRequest, SessionUser, Sessions,
+};
 use crate::telemetry::audit::Audit;
 use crate::telemetry::escape::bounded;
 use crate::telemetry::labels::Endpoint;
@@ -24,7 +26,7 @@ use crate::terms::role::Role;
 
 /// Where one answer's tokens are written down.
 #[derive(Debug)]
-pub struct Ledger {
+pub struct TokenLedger {
     /// Time.
     pub clock: Clock,
     /// Randomness.
@@ -52,7 +54,7 @@ pub struct Ledger {
     /// Whether outcomes are only counted.
     pub observing: bool,
     /// What the next audit event will say: one an answer.
-    pub tally: Mutex<Option<Tally>>,
+    pub tally: Mutex<Option<TokenTally>>,
 }
 
 /// Bytes kept of a channel: above every one that Agora has.
@@ -73,7 +75,7 @@ pub struct Handing {
 #[derive(Clone, Copy, Debug)]
 pub struct Reissued<'a> {
     /// The token that was found.
-    pub token: &'a Token,
+    pub token: &'a VerifiedToken,
     /// Whose session a publisher's token is.
     pub holder: Option<&'a str>,
     /// What that is opened on.
@@ -86,7 +88,7 @@ pub struct Reissued<'a> {
     pub found: Duration,
 }
 
-impl Ledger {
+impl TokenLedger {
     /// A token stays as it is.
     pub fn short(&self) {
         self.route.token(ReissueOutcome::Short);
@@ -130,7 +132,7 @@ impl Ledger {
         if role == Role::Publisher
             && let (Some(subject), Some(channel)) = (holder, token.channel())
         {
-            let claim = Claim {
+            let claim = SeatRequest {
                 channel: &String::from_utf8_lossy(channel),
                 subject,
                 user: &user(token),
@@ -179,7 +181,7 @@ impl Ledger {
     }
 
     /// A token is withheld.
-    pub fn withheld(&self, token: &Token, found: Duration, outcome: Outcome) {
+    pub fn withheld(&self, token: &VerifiedToken, found: Duration, outcome: Outcome) {
         self.route.token(ReissueOutcome::Withheld);
         self.decided(token, found, outcome, None);
         // The streams source has said no, whatever is asked for next.
@@ -195,12 +197,18 @@ impl Ledger {
     }
 
     /// A token is withheld because nobody could say.
-    pub fn failed(&self, token: &Token, found: Duration) {
+    pub fn failed(&self, token: &VerifiedToken, found: Duration) {
         self.route.token(ReissueOutcome::Error);
         self.decided(token, found, Outcome::Unavailable, None);
     }
 
-    fn decided(&self, token: &Token, found: Duration, outcome: Outcome, expires: Option<u64>) {
+    fn decided(
+        &self,
+        token: &VerifiedToken,
+        found: Duration,
+        outcome: Outcome,
+        expires: Option<u64>,
+    ) {
         if self.observing {
             return;
         }
@@ -209,7 +217,7 @@ impl Ledger {
         self.metrics
             .token_request(Endpoint::Reissue, Some(role), outcome, held);
         let channel = token.channel().map(String::from_utf8_lossy);
-        let entry = Entry {
+        let entry = TokenFate {
             channel: channel.map(|channel| bounded(&channel, AUDITED).0.into()),
             user,
             role,
@@ -224,12 +232,12 @@ impl Ledger {
                 if let Some(due) = due {
                     self.write(due);
                 }
-                *due = Some(Tally::new(entry, now));
+                *due = Some(TokenTally::new(entry, now));
             }
         }
     }
 
-    fn write(&self, tally: &Tally) {
+    fn write(&self, tally: &TokenTally) {
         let subject = self.subject.as_deref();
         let tokens = tally.told();
         self.audit
@@ -237,7 +245,7 @@ impl Ledger {
     }
 }
 
-impl Drop for Ledger {
+impl Drop for TokenLedger {
     /// The answer is over, or broken off.
     fn drop(&mut self) {
         self.hand();
@@ -249,13 +257,13 @@ impl Drop for Ledger {
 }
 
 /// Whom a token is for, in Agora's terms: digits are a uid, and nothing is anyone.
-fn user(token: &Token) -> User {
+fn user(token: &VerifiedToken) -> SessionUser {
     let text = String::from_utf8_lossy(token.user());
     if text.is_empty() {
-        return User::Uid(0);
+        return SessionUser::Uid(0);
     }
     match text.parse::<u32>() {
-        Ok(uid) if uid.to_string() == *text => User::Uid(uid),
-        _ => User::Account(text.into()),
+        Ok(uid) if uid.to_string() == *text => SessionUser::Uid(uid),
+        _ => SessionUser::Account(text.into()),
     }
 }

@@ -35,22 +35,22 @@ use http::header::AUTHORIZATION;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body::Body as _;
 
-use self::judge::{Caller, Judge};
-use self::ledger::Ledger;
+use self::judge::{Judge, NamedCaller};
+use self::ledger::TokenLedger;
 use self::rewriter::{Parts, Rewriter};
 use crate::config::model::{DecisionMode, ReissueMode, Withheld};
-use crate::exchange::response_body::Body;
+use crate::exchange::response_body::ResponseBody;
 use crate::http::readings::Readings;
 use crate::logins::jwt;
 use crate::snapshot::{Shared, Snapshot};
 use crate::telemetry::traffic_labels::ReissueOutcome;
 use crate::terms::context::RequestContext;
-use crate::terms::proxy_error::{Kind, ProxyError, Retry, Side};
+use crate::terms::proxy_error::{AnotherAttempt, ProxyError, ProxyErrorKind, Side};
 pub use applying_rule::Noted;
-use applying_rule::Terms;
+use applying_rule::ReissueTerms;
 
 /// What is done with the answer to one request. Holds the parts that it needs, never the snapshot.
-pub struct Plan {
+pub struct ReissuePlan {
     parts: Parts,
     /// The answer has no content, and the head of one that has (RFC 9110 §9.3.2).
     is_head: bool,
@@ -80,9 +80,13 @@ fn looks(snapshot: &Snapshot) -> bool {
         && decision.mode != DecisionMode::Off
 }
 
-fn terms<B>(snapshot: &Snapshot, request: &Request<B>, readings: &Readings<'_>) -> Option<Terms> {
+fn terms<B>(
+    snapshot: &Snapshot,
+    request: &Request<B>,
+    readings: &Readings<'_>,
+) -> Option<ReissueTerms> {
     let config = &snapshot.config;
-    Terms::of(
+    ReissueTerms::of(
         &config.reissue.rules,
         config.token.lifetime,
         request.method(),
@@ -101,7 +105,7 @@ pub fn plan<B>(
     context: &RequestContext,
     request: &mut Request<B>,
     is_enforced: impl FnOnce(Option<&str>) -> bool,
-) -> Option<Box<Plan>> {
+) -> Option<Box<ReissuePlan>> {
     if !looks(snapshot) {
         return None;
     }
@@ -129,7 +133,7 @@ pub fn plan<B>(
         patience: config.decision.timeout,
         since: context.started,
     };
-    let ledger = Ledger {
+    let ledger = TokenLedger {
         clock: shared.clock.clone(),
         entropy: shared.entropy,
         metrics: Arc::clone(&shared.metrics),
@@ -163,7 +167,7 @@ pub fn plan<B>(
         let headers = std::mem::take(request.headers_mut());
         *request.headers_mut() = body_fields::request(headers);
     }
-    Some(Box::new(Plan {
+    Some(Box::new(ReissuePlan {
         parts,
         is_head: *request.method() == Method::HEAD,
     }))
@@ -171,27 +175,30 @@ pub fn plan<B>(
 
 /// Who asks, if the request carries a JWT that verifies with a key at hand. A cookie counts whoever wrote the page: the
 /// name it gives can only take something away, and the answer is the backend's to show or not to show to that page.
-fn caller(shared: &Shared, snapshot: &Snapshot, headers: &HeaderMap) -> Option<Caller> {
+fn caller(shared: &Shared, snapshot: &Snapshot, headers: &HeaderMap) -> Option<NamedCaller> {
     let credentials = match snapshot.config.cookie.as_deref() {
         Some(name) if !headers.contains_key(AUTHORIZATION) => jwt::cookie(headers, name),
         _ => jwt::authorization(headers),
     };
     let credentials = credentials.ok()?;
     let claims = snapshot.verifier.verify(credentials, &shared.clock).ok()?;
-    Some(Caller {
+    Some(NamedCaller {
         claims,
         credentials: credentials.into(),
     })
 }
 
-impl Plan {
+impl ReissuePlan {
     /// The answer to hand on: to be re-framed, since its length isn't known.
-    pub fn response(self, response: Response<Body>) -> Result<Response<Body>, ProxyError> {
+    pub fn response(
+        self,
+        response: Response<ResponseBody>,
+    ) -> Result<Response<ResponseBody>, ProxyError> {
         let (mut head, body) = response.into_parts();
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             return Ok(Response::from_parts(head, body));
         }
-        let Plan { mut parts, is_head } = self;
+        let ReissuePlan { mut parts, is_head } = self;
         parts.nulls &= body_fields::is_json(&head.headers);
         let observing = parts.ledger.observing;
         let has_content = !body.is_end_stream() || (is_head && body_fields::tell_of_content(&head));
@@ -201,9 +208,9 @@ impl Plan {
                 return Ok(Response::from_parts(head, body));
             }
             return Err(ProxyError {
-                kind: Kind::BadResponse,
+                kind: ProxyErrorKind::BadResponse,
                 side: Side::Upstream,
-                retry: Retry::Never,
+                retry: AnotherAttempt::Never,
                 source: Some(why.into()),
             });
         }

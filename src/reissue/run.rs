@@ -79,7 +79,7 @@ impl Spelling {
         characters: Range<usize>,
         token: &str,
     ) -> (Range<usize>, Self) {
-        let mut reading = Reading::of_known(written.first() == Some(&b'"'));
+        let mut reading = RunReading::of_known(written.first() == Some(&b'"'));
         let mut spelling = Self {
             is_unpadded: is_unpadded(token.as_bytes()),
             ..Self::default()
@@ -87,15 +87,15 @@ impl Spelling {
         let (mut number, mut place) = (0, reading.read..reading.read);
         for (end, byte) in (1..).zip(written).skip(place.start) {
             match reading.step(*byte) {
-                Step::Reads => {}
-                Step::Takes(..) if number < characters.start => {
+                RunStep::Reads => {}
+                RunStep::Takes(..) if number < characters.start => {
                     (number, place) = (number + 1, end..end);
                 }
-                Step::Takes(character, percent) if number < characters.end => {
+                RunStep::Takes(character, percent) if number < characters.end => {
                     spelling.note(character, percent);
                     (number, place.end) = (number + 1, end);
                 }
-                Step::Takes(..) | Step::Ends => break,
+                RunStep::Takes(..) | RunStep::Ends => break,
             }
         }
         (place, spelling)
@@ -135,7 +135,7 @@ pub(super) fn beginning(token: &[u8], from: usize) -> Option<usize> {
 
 /// A run as far as it has been read.
 #[derive(Debug)]
-pub(super) struct Reading {
+pub(super) struct RunReading {
     /// What it says.
     pub(super) token: Vec<u8>,
     pub(super) spelling: Spelling,
@@ -188,7 +188,7 @@ pub(super) enum Read {
     Nothing { resume: usize },
 }
 
-impl Reading {
+impl RunReading {
     /// `quoted`: the first byte is the quote before it.
     pub(super) fn new(quoted: bool) -> Self {
         Self {
@@ -224,8 +224,8 @@ impl Reading {
             }
             let step = self.step(*byte);
             match step {
-                Step::Reads => {}
-                Step::Takes(character, percent) if self.takes(character) => {
+                RunStep::Reads => {}
+                RunStep::Takes(character, percent) if self.takes(character) => {
                     self.spelling.note(character, percent);
                     let bytes = self.read - self.accepted;
                     self.accepted = self.read;
@@ -233,9 +233,9 @@ impl Reading {
                         self.look_for_next(bytes);
                     }
                 }
-                Step::Takes(..) if self.token.len() >= LONGEST_TOKEN => return self.cut(),
-                Step::Takes(..) => return Read::Nothing { resume: 1 },
-                Step::Ends => {
+                RunStep::Takes(..) if self.token.len() >= LONGEST_TOKEN => return self.cut(),
+                RunStep::Takes(..) => return Read::Nothing { resume: 1 },
+                RunStep::Ends => {
                     self.spelling.is_string =
                         self.quoted && *byte == b'"' && self.escape == Escape::None;
                     if self.spelling.is_string {
@@ -291,7 +291,7 @@ impl Reading {
         }
     }
 
-    fn step(&mut self, byte: u8) -> Step {
+    fn step(&mut self, byte: u8) -> RunStep {
         let digit_of = |radix: u8| {
             char::from(byte)
                 .to_digit(radix.into())
@@ -310,7 +310,7 @@ impl Reading {
             }),
             (Escape::None, b'&') if behind_version => self.reads(Escape::Ampersand),
             (Escape::None, byte) => self.takes_or_ends(byte, 0),
-            (Escape::Backslash, b'\\') if behind_version => Step::Reads,
+            (Escape::Backslash, b'\\') if behind_version => RunStep::Reads,
             (Escape::Backslash, b'/') => self.takes_or_ends(b'/', 0),
             (Escape::Backslash, b'u') => self.reads(Escape::Code {
                 digits: 0,
@@ -318,7 +318,7 @@ impl Reading {
             }),
             (Escape::Code { digits, value }, _) => {
                 let Some(digit) = digit() else {
-                    return Step::Ends;
+                    return RunStep::Ends;
                 };
                 let value = value << 4 | u16::from(digit);
                 if digits < 3 {
@@ -327,7 +327,7 @@ impl Reading {
                 }
                 match u8::try_from(value) {
                     Ok(character) => self.takes_or_ends(character, 0),
-                    Err(_) => Step::Ends,
+                    Err(_) => RunStep::Ends,
                 }
             }
             (Escape::Percent { depth, high }, _) => match (high, digit()) {
@@ -340,14 +340,14 @@ impl Reading {
                     high: None,
                 }),
                 (Some(high), Some(low)) => self.takes_or_ends(high << 4 | low, depth),
-                (_, None) => Step::Ends,
+                (_, None) => RunStep::Ends,
             },
             (Escape::Ampersand, b'#') => self.reads(Escape::Number {
                 radix: 10,
                 digits: 0,
                 value: 0,
             }),
-            (Escape::Backslash | Escape::Ampersand, _) => Step::Ends,
+            (Escape::Backslash | Escape::Ampersand, _) => RunStep::Ends,
             (
                 Escape::Number {
                     radix: 10,
@@ -367,7 +367,7 @@ impl Reading {
                 b';',
             ) => match u8::try_from(value) {
                 Ok(character) => self.takes_or_ends(character, 0),
-                Err(_) => Step::Ends,
+                Err(_) => RunStep::Ends,
             },
             (
                 Escape::Number {
@@ -384,22 +384,22 @@ impl Reading {
                         .saturating_mul(radix.into())
                         .saturating_add(digit.into()),
                 }),
-                _ => Step::Ends,
+                _ => RunStep::Ends,
             },
         }
     }
 
-    fn reads(&mut self, escape: Escape) -> Step {
+    fn reads(&mut self, escape: Escape) -> RunStep {
         self.escape = escape;
-        Step::Reads
+        RunStep::Reads
     }
 
-    fn takes_or_ends(&mut self, character: u8, percent: u8) -> Step {
+    fn takes_or_ends(&mut self, character: u8, percent: u8) -> RunStep {
         if !character.is_ascii_alphanumeric() && !ESCAPED_IN_URLS.contains(&character) {
-            return Step::Ends;
+            return RunStep::Ends;
         }
         self.escape = Escape::None;
-        Step::Takes(character, percent)
+        RunStep::Takes(character, percent)
     }
 
     /// Whether a token may go on like this: `006`, an App ID and base64, or `007` and the base64 of a zlib stream.
@@ -418,7 +418,7 @@ impl Reading {
 }
 
 /// What a byte is to a run.
-enum Step {
+enum RunStep {
     /// Part of an escape sequence.
     Reads,
     /// The end of a character's writing, which percent-encodes it so often.

@@ -15,7 +15,7 @@ use std::sync::LazyLock;
 use aho_corasick::packed::Searcher;
 use bytes::Bytes;
 
-use super::run::{Read, Reading, Spelling};
+use super::run::{Read, RunReading, Spelling};
 use crate::agora::parse::INFLATED_LIMIT;
 
 /// The longest token that can be read: base64 of a zlib stream that didn't become smaller.
@@ -37,14 +37,14 @@ const OPENING_TAIL: usize = ESCAPED.len() - 1;
 
 /// What a body is made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Piece {
+pub enum ScannedPiece {
     /// To be passed on.
     Text(Bytes),
     /// What looks like a token.
     Suspect(Suspect),
 }
 
-impl Piece {
+impl ScannedPiece {
     /// As it came.
     pub fn written(&self) -> &Bytes {
         match self {
@@ -69,7 +69,7 @@ pub struct Suspect {
 #[derive(Debug, Default)]
 pub struct Scanner {
     /// A run that was begun in an earlier chunk, with what came of it so far.
-    begun: Option<(Vec<u8>, Reading)>,
+    begun: Option<(Vec<u8>, RunReading)>,
     /// Whether the last byte was a backslash: a `"` behind one begins nothing.
     after_backslash: bool,
 }
@@ -78,7 +78,7 @@ pub struct Scanner {
 
 impl Scanner {
     /// Takes the next chunk; appends what is certain by now.
-    pub fn feed(&mut self, chunk: &Bytes, pieces: &mut VecDeque<Piece>) {
+    pub fn feed(&mut self, chunk: &Bytes, pieces: &mut VecDeque<ScannedPiece>) {
         let Some((mut written, mut reading)) = self.begun.take() else {
             self.scan(chunk, pieces);
             return;
@@ -110,7 +110,7 @@ impl Scanner {
     }
 
     /// Says that no more will come.
-    pub fn finish(&mut self, pieces: &mut VecDeque<Piece>) {
+    pub fn finish(&mut self, pieces: &mut VecDeque<ScannedPiece>) {
         let Some((written, mut reading)) = self.begun.take() else {
             return;
         };
@@ -124,14 +124,14 @@ impl Scanner {
         }
     }
 
-    fn scan(&mut self, chunk: &Bytes, pieces: &mut VecDeque<Piece>) {
+    fn scan(&mut self, chunk: &Bytes, pieces: &mut VecDeque<ScannedPiece>) {
         let openings = Openings {
             chunk,
             after_backslash: self.after_backslash,
         };
         let (mut text, mut from) = (0, 0);
         while let Some((start, quoted)) = openings.next(from) {
-            let mut reading = Reading::new(quoted);
+            let mut reading = RunReading::new(quoted);
             match reading.go_on(chunk.get(start..).unwrap_or_default()) {
                 Read::Nothing { resume } => from = start + resume,
                 read @ Read::Run { end, .. } => {
@@ -154,20 +154,20 @@ impl Scanner {
     }
 }
 
-fn push_text(text: Bytes, pieces: &mut VecDeque<Piece>) {
+fn push_text(text: Bytes, pieces: &mut VecDeque<ScannedPiece>) {
     if !text.is_empty() {
-        pieces.push_back(Piece::Text(text));
+        pieces.push_back(ScannedPiece::Text(text));
     }
 }
 
 /// What came of a reading, all of it in `written`.
-fn push(written: Bytes, read: &Read, reading: Reading, pieces: &mut VecDeque<Piece>) {
+fn push(written: Bytes, read: &Read, reading: RunReading, pieces: &mut VecDeque<ScannedPiece>) {
     let Read::Run { start, .. } = *read else {
         push_text(written, pieces);
         return;
     };
     push_text(written.slice(..start), pieces);
-    pieces.push_back(Piece::Suspect(Suspect {
+    pieces.push_back(ScannedPiece::Suspect(Suspect {
         written: written.slice(start..),
         // Reading took nothing but ASCII.
         token: String::from_utf8(reading.token).unwrap_or_default(),
@@ -226,7 +226,7 @@ impl Openings<'_> {
             let quoted = self.is_quote(at);
             let begins = quoted || self.chunk.get(at) == Some(&b'0');
             let rest = self.chunk.get(at..)?;
-            let may_go_on = begins && Reading::new(quoted).go_on(rest) == Read::More;
+            let may_go_on = begins && RunReading::new(quoted).go_on(rest) == Read::More;
             may_go_on.then_some((at, quoted))
         })
     }
@@ -243,7 +243,7 @@ mod tests {
     /// How a 006 token begins.
     const V006: &str = "006970CA35de60c44645bbae8a215061b33";
 
-    fn scanned(chunks: &[&[u8]]) -> Vec<Piece> {
+    fn scanned(chunks: &[&[u8]]) -> Vec<ScannedPiece> {
         let mut scanner = Scanner::default();
         let mut pieces = VecDeque::new();
         for chunk in chunks {
@@ -254,11 +254,11 @@ mod tests {
     }
 
     /// Adjacent texts joined: how a text was cut says nothing.
-    fn joined(pieces: Vec<Piece>) -> Vec<Piece> {
-        let mut joined: Vec<Piece> = Vec::new();
+    fn joined(pieces: Vec<ScannedPiece>) -> Vec<ScannedPiece> {
+        let mut joined: Vec<ScannedPiece> = Vec::new();
         for piece in pieces {
             match (joined.last_mut(), piece) {
-                (Some(Piece::Text(before)), Piece::Text(text)) => {
+                (Some(ScannedPiece::Text(before)), ScannedPiece::Text(text)) => {
                     *before = [before.clone(), text].concat().into();
                 }
                 (_, piece) => joined.push(piece),
@@ -270,8 +270,8 @@ mod tests {
     fn suspects(body: &str) -> Vec<Suspect> {
         let pieces = scanned(&[body.as_bytes()]);
         let suspects = pieces.into_iter().filter_map(|piece| match piece {
-            Piece::Suspect(suspect) => Some(suspect),
-            Piece::Text(_) => None,
+            ScannedPiece::Suspect(suspect) => Some(suspect),
+            ScannedPiece::Text(_) => None,
         });
         suspects.collect()
     }
@@ -388,10 +388,10 @@ mod tests {
         pieces
     }
 
-    fn told(pieces: Vec<Piece>) -> Vec<Told> {
+    fn told(pieces: Vec<ScannedPiece>) -> Vec<Told> {
         let told = joined(pieces).into_iter().map(|piece| match piece {
-            Piece::Text(text) => (text.to_vec(), None),
-            Piece::Suspect(suspect) => {
+            ScannedPiece::Text(text) => (text.to_vec(), None),
+            ScannedPiece::Suspect(suspect) => {
                 let is_string = suspect.spelling.is_string;
                 (suspect.written.to_vec(), Some((suspect.token, is_string)))
             }
@@ -556,8 +556,8 @@ mod tests {
                         .collect();
                     assert!(written == body.as_bytes());
                     let found = pieces.into_iter().filter_map(|piece| match piece {
-                        Piece::Suspect(suspect) => Some(suspect.token),
-                        Piece::Text(_) => None,
+                        ScannedPiece::Suspect(suspect) => Some(suspect.token),
+                        ScannedPiece::Text(_) => None,
                     });
                     let found: Vec<String> = found.collect();
                     assert!(
@@ -608,7 +608,7 @@ mod tests {
         let chunk = Bytes::from(vec![b'x'; 1000]);
         let mut pieces = VecDeque::new();
         Scanner::default().feed(&chunk, &mut pieces);
-        let [Piece::Text(text)] = pieces.make_contiguous() else {
+        let [ScannedPiece::Text(text)] = pieces.make_contiguous() else {
             panic!("{pieces:?}");
         };
         assert_eq!(text.as_ptr(), chunk.as_ptr());

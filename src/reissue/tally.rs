@@ -7,7 +7,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use crate::sessions::User;
+use crate::sessions::SessionUser;
 use crate::telemetry::audit;
 use crate::terms::outcome::Outcome;
 use crate::terms::role::Role;
@@ -20,11 +20,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// One token's fate.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct TokenFate {
     /// The channel, if it opens one.
     pub channel: Option<Box<str>>,
     /// For whom it is.
-    pub user: User,
+    pub user: SessionUser,
     /// What it lets them do.
     pub role: Role,
     /// Given, or why not.
@@ -35,11 +35,11 @@ pub struct Entry {
 
 /// The tokens of an answer so far.
 #[derive(Debug)]
-pub struct Tally {
+pub struct TokenTally {
     count: u32,
     /// What all of them have in common; `None` where they differ.
     channel: Option<Box<str>>,
-    user: Option<User>,
+    user: Option<SessionUser>,
     role: Option<Role>,
     outcome: Option<Outcome>,
     /// The last.
@@ -49,9 +49,9 @@ pub struct Tally {
     began: Duration,
 }
 
-impl Tally {
+impl TokenTally {
     /// Of the first token.
-    pub fn new(first: Entry, now: Duration) -> Self {
+    pub fn new(first: TokenFate, now: Duration) -> Self {
         let mut list = String::new();
         add(&mut list, &first);
         Self {
@@ -72,7 +72,7 @@ impl Tally {
     }
 
     /// One more.
-    pub fn add(&mut self, entry: &Entry) {
+    pub fn add(&mut self, entry: &TokenFate) {
         self.channel
             .take_if(|channel| Some(&**channel) != entry.channel.as_deref());
         self.user.take_if(|user| *user != entry.user);
@@ -86,8 +86,8 @@ impl Tally {
     /// What the audit trail is told.
     pub fn told(&self) -> audit::Tokens<'_> {
         let user = self.user.as_ref().map(|user| match user {
-            User::Uid(uid) => audit::User::Uid(*uid),
-            User::Account(account) => audit::User::Account(account),
+            SessionUser::Uid(uid) => audit::AuditUser::Uid(*uid),
+            SessionUser::Account(account) => audit::AuditUser::Account(account),
         });
         audit::Tokens {
             count: self.count,
@@ -102,7 +102,7 @@ impl Tally {
 }
 
 /// `channel user role outcome`, and `; ` between two of them.
-fn add(list: &mut String, entry: &Entry) {
+fn add(list: &mut String, entry: &TokenFate) {
     const MORE: &str = "; …";
     if list.ends_with(MORE) {
         return;
@@ -113,8 +113,8 @@ fn add(list: &mut String, entry: &Entry) {
     }
     let channel = entry.channel.as_deref().unwrap_or("-");
     let _ = match &entry.user {
-        User::Uid(uid) => write!(list, "{channel} {uid}"),
-        User::Account(account) => write!(list, "{channel} {account}"),
+        SessionUser::Uid(uid) => write!(list, "{channel} {uid}"),
+        SessionUser::Account(account) => write!(list, "{channel} {account}"),
     };
     let _ = write!(list, " {} {}", entry.role.as_str(), entry.outcome.code());
     if list.len() > LIST {
@@ -127,10 +127,10 @@ fn add(list: &mut String, entry: &Entry) {
 mod tests {
     use super::*;
 
-    fn entry(channel: &str, uid: u32, outcome: Outcome, expires: Option<u64>) -> Entry {
-        Entry {
+    fn entry(channel: &str, uid: u32, outcome: Outcome, expires: Option<u64>) -> TokenFate {
+        TokenFate {
             channel: Some(channel.into()),
-            user: User::Uid(uid),
+            user: SessionUser::Uid(uid),
             role: Role::Subscriber,
             outcome,
             expires,
@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn what_all_have_in_common_is_said_once_and_the_rest_in_a_list() {
-        let mut tally = Tally::new(entry("a", 7, Outcome::Ok, Some(5)), Duration::ZERO);
+        let mut tally = TokenTally::new(entry("a", 7, Outcome::Ok, Some(5)), Duration::ZERO);
         assert_eq!(tally.told().list, "");
         assert_eq!(tally.told().channel, Some("a"));
         tally.add(&entry("b", 7, Outcome::ViewerBanned, None));
@@ -147,7 +147,7 @@ mod tests {
         let told = tally.told();
         assert_eq!((told.count, told.expires), (3, Some(9)));
         assert_eq!((told.channel, told.outcome), (None, None));
-        assert_eq!(told.user, Some(audit::User::Uid(7)));
+        assert_eq!(told.user, Some(audit::AuditUser::Uid(7)));
         assert_eq!(told.role, Some(Role::Subscriber));
         assert_eq!(
             told.list,
@@ -157,7 +157,7 @@ mod tests {
 
     #[test]
     fn a_long_list_is_cut_and_still_counted() {
-        let mut tally = Tally::new(entry("a", 7, Outcome::Ok, None), Duration::ZERO);
+        let mut tally = TokenTally::new(entry("a", 7, Outcome::Ok, None), Duration::ZERO);
         for uid in 0..10_000 {
             tally.add(&entry("a", uid, Outcome::Ok, None));
         }

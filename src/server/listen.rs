@@ -46,7 +46,7 @@ pub enum Inherited {
 
 /// Where a listener can be reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Address {
+pub enum ListenAddress {
     /// With the port that the kernel chose, should 0 have been asked for.
     Tcp(SocketAddr),
     /// The socket's path; empty for an unnamed inherited one.
@@ -65,15 +65,15 @@ pub struct BindError {
 
 /// Bound listeners, ready to be handed to workers.
 #[derive(Debug)]
-pub struct Listeners {
+pub struct BoundListeners {
     /// For each worker, its own socket of each TCP listener, with the listener's position.
     pub(super) own: Vec<Vec<(usize, Acceptor)>>,
     /// Sockets that exist once, with the listener's position.
     pub(super) shared: Vec<(usize, Acceptor)>,
-    addresses: Vec<Address>,
+    addresses: Vec<ListenAddress>,
 }
 
-impl Listeners {
+impl BoundListeners {
     /// Binds everything, or nothing. Inherited sockets are taken by name; several may bear the same.
     pub fn bind(
         listen: &[Listen],
@@ -110,7 +110,7 @@ impl Listeners {
     }
 
     /// Where the listeners can be reached, in the order of `server.listen`.
-    pub fn addresses(&self) -> &[Address] {
+    pub fn addresses(&self) -> &[ListenAddress] {
         &self.addresses
     }
 
@@ -122,7 +122,7 @@ impl Listeners {
             address = listener.local_addr()?;
             own.push((position, Acceptor::tcp(listener, true)));
         }
-        self.addresses.push(Address::Tcp(address));
+        self.addresses.push(ListenAddress::Tcp(address));
         Ok(())
     }
 
@@ -133,7 +133,7 @@ impl Listeners {
         let inode = std::fs::metadata(path)?.ino();
         let own = Some((path.to_owned(), inode));
         self.shared.push((position, Acceptor::unix(listener, own)));
-        self.addresses.push(Address::Unix(path.to_owned()));
+        self.addresses.push(ListenAddress::Unix(path.to_owned()));
         Ok(())
     }
 
@@ -142,12 +142,14 @@ impl Listeners {
             match socket {
                 Inherited::Tcp(listener) => {
                     tune(&listener)?;
-                    self.addresses.push(Address::Tcp(listener.local_addr()?));
+                    self.addresses
+                        .push(ListenAddress::Tcp(listener.local_addr()?));
                     self.shared.push((position, Acceptor::tcp(listener, false)));
                 }
                 Inherited::Unix(listener) => {
                     let path = listener.local_addr()?.as_pathname().map(Path::to_owned);
-                    self.addresses.push(Address::Unix(path.unwrap_or_default()));
+                    self.addresses
+                        .push(ListenAddress::Unix(path.unwrap_or_default()));
                     self.shared.push((position, Acceptor::unix(listener, None)));
                 }
             }
@@ -228,14 +230,14 @@ pub(super) struct Acceptor {
 
 /// A connection that was accepted.
 #[derive(Debug)]
-pub(super) enum Accepted {
+pub(super) enum AcceptedClient {
     /// On the runtime that accepted it.
     Bound(Transport, Option<SocketAddr>),
     Tcp(std::net::TcpStream, SocketAddr),
     Unix(std::os::unix::net::UnixStream),
 }
 
-impl Accepted {
+impl AcceptedClient {
     /// The peer's address; `None` on a unix socket.
     fn peer(&self) -> Option<IpAddr> {
         match self {
@@ -295,7 +297,7 @@ impl Acceptor {
         self,
         permits: &Arc<Permits>,
         mut stage: watch::Receiver<Stage>,
-        mut deliver: impl FnMut(Accepted, Permit),
+        mut deliver: impl FnMut(AcceptedClient, Permit),
         failed: impl Fn(),
     ) -> io::Result<()> {
         let listening = Listening::new(self.socket)?;
@@ -360,15 +362,15 @@ impl Listening {
         }
     }
 
-    async fn accept(&self) -> io::Result<Accepted> {
+    async fn accept(&self) -> io::Result<AcceptedClient> {
         match self {
             Self::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
-                Ok(Accepted::Bound(Transport::Tcp(stream), Some(peer)))
+                Ok(AcceptedClient::Bound(Transport::Tcp(stream), Some(peer)))
             }
             Self::Unix(listener) => {
                 let (stream, _) = listener.accept().await?;
-                Ok(Accepted::Bound(Transport::Unix(stream), None))
+                Ok(AcceptedClient::Bound(Transport::Unix(stream), None))
             }
         }
     }
@@ -381,15 +383,15 @@ impl Listening {
     }
 }
 
-fn accept_now(socket: &Inherited) -> io::Result<Accepted> {
+fn accept_now(socket: &Inherited) -> io::Result<AcceptedClient> {
     match socket {
         Inherited::Tcp(listener) => {
             let (stream, peer) = listener.accept()?;
-            Ok(Accepted::Tcp(stream, peer))
+            Ok(AcceptedClient::Tcp(stream, peer))
         }
         Inherited::Unix(listener) => {
             let (stream, _) = listener.accept()?;
-            Ok(Accepted::Unix(stream))
+            Ok(AcceptedClient::Unix(stream))
         }
     }
 }

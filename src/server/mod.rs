@@ -28,7 +28,7 @@ pub mod stop;
 pub mod worker;
 
 /// Told what happens on the public port; called from every worker, so it must not block or allocate.
-pub trait Observer: Send + Sync + 'static {
+pub trait ServerObserver: Send + Sync + 'static {
     /// Something happened on the listener at this position in `server.listen`.
     fn observe(&self, listener: usize, event: Event);
 }
@@ -43,7 +43,7 @@ pub enum Event {
     /// `accept(2)` failed.
     AcceptFailed,
     /// A request was refused before anybody saw it.
-    ParseFailed(ParseError),
+    ParseFailed(HttpParseError),
     /// A TLS handshake failed for a fault of either side; a peer that just left is no event.
     HandshakeFailed,
     /// A TLS handshake took too long.
@@ -60,7 +60,7 @@ pub enum Event {
 
 /// Why a request was refused by the parser; `kind` of `renewd_http_parse_errors_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ParseError {
+pub enum HttpParseError {
     /// Answered 431 or 414: the header section or the target is too long.
     TooLarge,
     /// An HTTP/2 preface on an HTTP/1.1 listener.
@@ -71,7 +71,7 @@ pub enum ParseError {
     Malformed,
 }
 
-impl ParseError {
+impl HttpParseError {
     /// Every kind, in order of declaration.
     pub const ALL: [Self; 4] = [Self::TooLarge, Self::Http2, Self::Abuse, Self::Malformed];
 

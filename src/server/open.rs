@@ -27,7 +27,7 @@ use crate::io::transport::Transport;
 use crate::terms::clock::timer_now;
 
 /// A connection taken out of the accept queue at the start of a stop has its request on the way: it gets this long.
-pub(super) const FRESH: Duration = Duration::from_secs(1);
+pub(super) const NEW_CONNECTION_DRAIN_GRACE: Duration = Duration::from_secs(1);
 
 /// What an HTTP/2 client sends first (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -168,7 +168,7 @@ fn poll_patience(
 ) -> Poll<()> {
     let limit = match stop.stage() {
         Stage::Serving => limit,
-        Stage::Draining | Stage::EndingTunnels => limit.min(FRESH),
+        Stage::Draining | Stage::EndingTunnels => limit.min(NEW_CONNECTION_DRAIN_GRACE),
         Stage::Aborting => Duration::ZERO,
     };
     deadline.poll_until(since + limit, context)

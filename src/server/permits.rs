@@ -135,7 +135,7 @@ impl Permit {
     /// Has the calling task woken when the connection must leave.
     pub(super) async fn register(&self) {
         poll_fn(|context| {
-            self.place.belongs_to(context.waker());
+            self.place.set_owner(context.waker());
             Poll::Ready(())
         })
         .await;

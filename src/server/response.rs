@@ -6,11 +6,11 @@ use http::header::CONTENT_LENGTH;
 use http::{HeaderValue, Response};
 use http_body::Body as _;
 
-use crate::exchange::response_body::Body;
+use crate::exchange::response_body::ResponseBody;
 use crate::http1::write_response::is_bodyless;
 
 /// Takes the body of a response that has none on the wire; HEAD still tells its length.
-pub(super) fn withhold(response: &mut Response<Body>, head: bool) {
+pub(super) fn withhold(response: &mut Response<ResponseBody>, head: bool) {
     if head || is_bodyless(response.status()) {
         let length = response
             .body()

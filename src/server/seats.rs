@@ -238,7 +238,7 @@ impl Chosen {
 
 impl Seated {
     /// Names the task that is woken when the connection is asked to leave; the first stays.
-    pub(super) fn belongs_to(&self, task: &Waker) {
+    pub(super) fn set_owner(&self, task: &Waker) {
         self.seat.task.get_or_init(|| task.clone());
     }
 

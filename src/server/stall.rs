@@ -31,7 +31,7 @@ pub enum Cause {
 /// What a connection waits for after a poll, and what has happened since the last.
 #[derive(Clone, Copy, Debug, Default)]
 #[allow(clippy::struct_excessive_bools)] // independent of each other, each with a wait of its own
-pub struct Standing {
+pub struct ConnectionWait {
     /// Requests seen so far.
     pub requests: u64,
     /// No request is in flight and everything is written.
@@ -52,7 +52,7 @@ pub struct Standing {
 
 /// When each wait of one connection began.
 #[derive(Debug, Default)]
-pub struct Waits {
+pub struct ConnectionWaits {
     requests: u64,
     header: Option<Instant>,
     body: Option<Instant>,
@@ -61,16 +61,16 @@ pub struct Waits {
     quiet: Option<Instant>,
 }
 
-impl Waits {
+impl ConnectionWaits {
     /// Notes after a poll which waits have begun, gone on or ended.
-    pub fn note(&mut self, standing: Standing, now: impl Fn() -> Instant) {
+    pub fn note(&mut self, standing: ConnectionWait, now: impl Fn() -> Instant) {
         if self.requests != standing.requests {
             // What is waited for now is another request's head.
             self.requests = standing.requests;
             self.header = None;
             self.quiet = None;
         }
-        let Standing {
+        let ConnectionWait {
             idle,
             begun,
             received,
@@ -122,7 +122,7 @@ mod tests {
         tls_handshake: Duration::from_secs(10),
     };
 
-    const IDLE: Standing = Standing {
+    const IDLE: ConnectionWait = ConnectionWait {
         requests: 0,
         idle: true,
         begun: false,
@@ -133,12 +133,12 @@ mod tests {
         half_closed: false,
     };
 
-    const BEGUN: Standing = Standing {
+    const BEGUN: ConnectionWait = ConnectionWait {
         begun: true,
         ..IDLE
     };
 
-    const ANSWERING: Standing = Standing {
+    const ANSWERING: ConnectionWait = ConnectionWait {
         requests: 1,
         idle: false,
         ..IDLE
@@ -148,9 +148,9 @@ mod tests {
     type Next = Option<(u128, Cause)>;
 
     /// What comes next after each standing, in seconds from the start.
-    fn assert_waits(table: &[(u64, Standing, Next)]) {
+    fn assert_waits(table: &[(u64, ConnectionWait, Next)]) {
         let start = timer_now();
-        let mut waits = Waits::default();
+        let mut waits = ConnectionWaits::default();
         for (seconds, standing, expected) in table {
             waits.note(*standing, || start + Duration::from_secs(*seconds));
             let next = waits.next(&TIMEOUTS);
@@ -161,27 +161,27 @@ mod tests {
 
     #[test]
     fn each_state_of_a_connection_has_its_deadline() {
-        let awaited = Standing {
+        let awaited = ConnectionWait {
             awaited: true,
             ..ANSWERING
         };
-        let received = Standing {
+        let received = ConnectionWait {
             received: true,
             ..awaited
         };
-        let blocked = Standing {
+        let blocked = ConnectionWait {
             write_blocked: true,
             ..ANSWERING
         };
-        let sent = Standing {
+        let sent = ConnectionWait {
             sent: true,
             ..blocked
         };
-        let half_closed = Standing {
+        let half_closed = ConnectionWait {
             half_closed: true,
             ..ANSWERING
         };
-        let over = Standing {
+        let over = ConnectionWait {
             requests: 1,
             ..IDLE
         };
@@ -203,7 +203,7 @@ mod tests {
 
     #[test]
     fn the_time_of_a_head_begins_when_the_request_before_it_is_over() {
-        let next = Standing {
+        let next = ConnectionWait {
             requests: 1,
             ..BEGUN
         };

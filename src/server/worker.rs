@@ -16,11 +16,11 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_local;
 
 use super::h1::connection::serve;
-use super::listen::{Accepted, Acceptor, Listeners};
+use super::listen::{AcceptedClient, Acceptor, BoundListeners};
 use super::permits::{Permit, Permits, Running};
 use super::stop::{Stage, Stop};
-use super::{Event, Observer};
-use crate::exchange::{Answer, Connection};
+use super::{Event, ServerObserver};
+use crate::exchange::{Connection, PublicService};
 
 /// The running workers; dropping them ends everything at once.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ pub struct Workers {
 
 /// A connection on its way from a shared listener to a worker.
 struct Handoff {
-    accepted: Accepted,
+    accepted: AcceptedClient,
     listener: usize,
     permit: Permit,
 }
@@ -49,7 +49,7 @@ struct Destination {
 struct Common {
     stage: watch::Receiver<Stage>,
     permits: Arc<Permits>,
-    observer: Arc<dyn Observer>,
+    observer: Arc<dyn ServerObserver>,
     /// Connections so far.
     numbers: Arc<AtomicU64>,
 }
@@ -57,11 +57,11 @@ struct Common {
 impl Workers {
     /// Starts one worker for each that `listeners` were bound for. `make_service` is called on each worker's thread,
     /// with its number. Listeners that exist once are accepted from on `control`.
-    pub fn start<S: Answer>(
-        listeners: Listeners,
+    pub fn start<S: PublicService>(
+        listeners: BoundListeners,
         max_connections: usize,
         control: &Handle,
-        observer: Arc<dyn Observer>,
+        observer: Arc<dyn ServerObserver>,
         make_service: impl Fn(usize) -> Rc<S> + Send + Sync + 'static,
     ) -> io::Result<Self> {
         let (stage, receiver) = watch::channel(Stage::Serving);
@@ -182,7 +182,7 @@ fn runtime() -> io::Result<LocalRuntime> {
 }
 
 /// A worker's thread.
-fn run<S: Answer>(
+fn run<S: PublicService>(
     runtime: &LocalRuntime,
     own: Vec<(usize, Acceptor, Running)>,
     mut handoffs: mpsc::UnboundedReceiver<Handoff>,
@@ -225,7 +225,7 @@ struct Worker<S> {
     common: Common,
 }
 
-impl<S: Answer> Worker<S> {
+impl<S: PublicService> Worker<S> {
     async fn accept(self: Rc<Self>, listener: usize, acceptor: Acceptor, _running: Running) {
         let Common {
             stage,
@@ -268,7 +268,7 @@ impl<S: Answer> Worker<S> {
             listener,
             tls: false,
         };
-        let open = Open::new(self.load.clone(), observer.clone(), listener, permit);
+        let open = OpenConnection::new(self.load.clone(), observer.clone(), listener, permit);
         let (service, stop) = (self.service.clone(), self.stop.clone());
         spawn_local(serve(transport, connection, service, stop, observer, open));
     }
@@ -288,7 +288,7 @@ async fn share(
         ..
     } = common;
     let failed = || observer.observe(listener, Event::AcceptFailed);
-    let deliver = |accepted: Accepted, permit| {
+    let deliver = |accepted: AcceptedClient, permit| {
         let Ok(accepted) = accepted.unbound() else {
             failed();
             return;
@@ -315,17 +315,17 @@ async fn share(
 }
 
 /// Counts a connection while it is open.
-struct Open {
+struct OpenConnection {
     load: Arc<AtomicUsize>,
-    observer: Arc<dyn Observer>,
+    observer: Arc<dyn ServerObserver>,
     listener: usize,
     permit: Permit,
 }
 
-impl Open {
+impl OpenConnection {
     fn new(
         load: Arc<AtomicUsize>,
-        observer: Arc<dyn Observer>,
+        observer: Arc<dyn ServerObserver>,
         listener: usize,
         permit: Permit,
     ) -> Self {
@@ -340,13 +340,13 @@ impl Open {
     }
 }
 
-impl AsRef<Permit> for Open {
+impl AsRef<Permit> for OpenConnection {
     fn as_ref(&self) -> &Permit {
         &self.permit
     }
 }
 
-impl Drop for Open {
+impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.load.fetch_sub(1, Ordering::Relaxed);
         self.observer.observe(self.listener, Event::Closed);

@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use super::column::Column;
 use super::session::{CHANGED, COUNTED, ENDED, LACKS, REFUSED, Session};
-use super::{Allowed, Basis, Claim, Counts, Ground, Grounds, Key, Refused, User};
+use super::{
+    Allowed, Basis, BucketKey, ClaimRefused, Ground, Grounds, SeatRequest, SessionCounts,
+    SessionUser,
+};
 use crate::logins::remembered::Login;
 use crate::terms::role::Role;
 
@@ -46,13 +49,13 @@ pub(super) struct Swept {
 
 /// The sessions of a subject in a channel, by their places in the bucket; good until it changes.
 #[derive(Debug)]
-pub(super) struct Found(Vec<usize>);
+pub(super) struct SubjectSessions(Vec<usize>);
 
 impl Bucket {
     /// The sessions of a subject in a channel.
     pub(super) fn of(
         &self,
-        key: Key,
+        key: BucketKey,
         channel: &str,
         subject: &str,
     ) -> impl Iterator<Item = &Session> {
@@ -61,7 +64,7 @@ impl Bucket {
     }
 
     /// The sessions of a key that somebody else kept: their names are compared where it matters.
-    pub(super) fn tagged(&self, key: Key) -> impl Iterator<Item = &Session> {
+    pub(super) fn tagged(&self, key: BucketKey) -> impl Iterator<Item = &Session> {
         self.places(key)
             .filter_map(|index| self.sessions.get(index))
     }
@@ -72,7 +75,7 @@ impl Bucket {
     }
 
     /// Where the sessions with this key's tag are.
-    fn places(&self, key: Key) -> impl Iterator<Item = usize> {
+    fn places(&self, key: BucketKey) -> impl Iterator<Item = usize> {
         let tag = key.tag();
         let tags = self.tags.iter().enumerate();
         tags.filter(move |(_, known)| **known == tag)
@@ -80,20 +83,20 @@ impl Bucket {
     }
 
     /// Looks a subject's sessions in a channel up.
-    pub(super) fn find(&self, key: Key, channel: &str, subject: &str) -> Found {
+    pub(super) fn find(&self, key: BucketKey, channel: &str, subject: &str) -> SubjectSessions {
         let places = self.places(key).filter(|index| {
             self.sessions
                 .get(*index)
                 .is_some_and(|session| session.channel.is(channel) && session.subject.is(subject))
         });
-        Found(places.collect())
+        SubjectSessions(places.collect())
     }
 
-    fn found(&self, found: &Found) -> impl Iterator<Item = &Session> {
+    fn found(&self, found: &SubjectSessions) -> impl Iterator<Item = &Session> {
         found.0.iter().filter_map(|index| self.sessions.get(*index))
     }
 
-    fn exact(&self, found: &Found, user: &User) -> Option<usize> {
+    fn exact(&self, found: &SubjectSessions, user: &SessionUser) -> Option<usize> {
         let mut places = found.0.iter().copied();
         places.find(|index| {
             let session = self.sessions.get(*index);
@@ -103,25 +106,25 @@ impl Bucket {
 
     /// The session that a grant for this user renews. Clients join with uid 0 and renew with the uid that the SDK
     /// assigned: that is the uid-0 session under its real name.
-    fn renewed(&self, found: &Found, user: &User) -> Option<usize> {
+    fn renewed(&self, found: &SubjectSessions, user: &SessionUser) -> Option<usize> {
         self.exact(found, user).or_else(|| match user {
-            User::Uid(_) => self.exact(found, &User::Uid(0)),
-            User::Account(_) => None,
+            SessionUser::Uid(_) => self.exact(found, &SessionUser::Uid(0)),
+            SessionUser::Account(_) => None,
         })
     }
 
     /// Whether recording a claim to this user changes a session rather than adding one.
-    pub(super) fn knows(&self, found: &Found, user: &User) -> bool {
+    pub(super) fn knows(&self, found: &SubjectSessions, user: &SessionUser) -> bool {
         self.renewed(found, user).is_some()
     }
 
     /// Whether the session may go on, and how long.
     pub(super) fn length_left(
         &self,
-        found: &Found,
+        found: &SubjectSessions,
         max_session: Duration,
         now: u32,
-    ) -> Result<Allowed, Refused> {
+    ) -> Result<Allowed, ClaimRefused> {
         if max_session.is_zero() {
             return Ok(Allowed { at_most: None });
         }
@@ -129,7 +132,7 @@ impl Bucket {
         let lasted = Duration::from_secs(now.saturating_sub(first).into());
         let left = max_session.saturating_sub(lasted);
         if left < SHORTEST {
-            return Err(Refused::SessionTooLong);
+            return Err(ClaimRefused::SessionTooLong);
         }
         Ok(Allowed {
             at_most: Some(left),
@@ -137,7 +140,7 @@ impl Bucket {
     }
 
     /// When the oldest of the subject's sessions that aren't over began.
-    fn first_issued(&self, found: &Found, now: u32) -> Option<u32> {
+    fn first_issued(&self, found: &SubjectSessions, now: u32) -> Option<u32> {
         self.found(found)
             .filter(|session| !session.is_over(now))
             .map(|session| session.first_issued)
@@ -147,12 +150,12 @@ impl Bucket {
     /// Records a claim that passed.
     pub(super) fn record(
         &mut self,
-        key: Key,
-        found: &Found,
-        claim: Claim<'_>,
+        key: BucketKey,
+        found: &SubjectSessions,
+        claim: SeatRequest<'_>,
         basis: Basis,
         (now, expires): (u32, u32),
-        counts: &Counts,
+        counts: &SessionCounts,
     ) -> Displaced {
         self.changed = true;
         let first_issued = self.first_issued(found, now).unwrap_or(now);
@@ -194,7 +197,7 @@ impl Bucket {
     /// Makes the login of a grant the latest of all the subject's sessions in the channel: another of theirs may be that of
     /// a device that was stolen. So may one be that nobody vouched for: that is the latest only where there was none. Gives
     /// the login that the session granted is of.
-    fn settle(&mut self, found: &Found, basis: Basis) -> Option<Login> {
+    fn settle(&mut self, found: &SubjectSessions, basis: Basis) -> Option<Login> {
         let (Basis::Decided { login } | Basis::HandedOn { login, .. }) = basis;
         let stays = match basis {
             Basis::Decided { .. } => false,
@@ -216,7 +219,7 @@ impl Bucket {
     }
 
     /// Takes the subject's session that ends soonest, if it has as many as it may.
-    fn make_room(&mut self, found: &Found, counts: &Counts) -> Option<Session> {
+    fn make_room(&mut self, found: &SubjectSessions, counts: &SessionCounts) -> Option<Session> {
         if found.0.len() < USERS_PER_SUBJECT {
             return None;
         }
@@ -228,10 +231,10 @@ impl Bucket {
     /// Takes the session out that a link's key and a user name.
     pub(super) fn remove(
         &mut self,
-        key: Key,
+        key: BucketKey,
         channel: &str,
-        user: &User,
-        counts: &Counts,
+        user: &SessionUser,
+        counts: &SessionCounts,
     ) -> Option<Session> {
         let index = self.places(key).find(|index| {
             self.sessions
@@ -242,13 +245,18 @@ impl Bucket {
     }
 
     /// Takes exactly this session out.
-    pub(super) fn forget(&mut self, found: &Found, user: &User, counts: &Counts) {
+    pub(super) fn forget(
+        &mut self,
+        found: &SubjectSessions,
+        user: &SessionUser,
+        counts: &SessionCounts,
+    ) {
         if let Some(index) = self.exact(found, user) {
             self.take(index, counts);
         }
     }
 
-    fn push(&mut self, key: Key, session: Session, counts: &Counts) {
+    fn push(&mut self, key: BucketKey, session: Session, counts: &SessionCounts) {
         if self.tags.len() == self.tags.capacity() {
             self.tags.reserve_exact((self.tags.len() / 8).max(4));
         }
@@ -257,7 +265,7 @@ impl Bucket {
         counts.added();
     }
 
-    fn take(&mut self, index: usize, counts: &Counts) -> Option<Session> {
+    fn take(&mut self, index: usize, counts: &SessionCounts) -> Option<Session> {
         let session = self.sessions.swap_remove(index)?;
         if index < self.tags.len() {
             self.tags.swap_remove(index);
@@ -273,29 +281,35 @@ impl Bucket {
     }
 
     /// A renewal was refused: of this user's session, or, where there is none, of the subject's.
-    pub(super) fn refuse(&mut self, found: Found, user: &User) {
+    pub(super) fn refuse(&mut self, found: SubjectSessions, user: &SessionUser) {
         let found = match self.renewed(&found, user) {
-            Some(index) => Found(vec![index]),
+            Some(index) => SubjectSessions(vec![index]),
             None => found,
         };
         self.mark(&found, REFUSED);
     }
 
     /// A source said no to the subject, in this role or in any.
-    pub(super) fn deny(&mut self, found: &Found, ground: Ground, role: Option<Role>, now: u32) {
+    pub(super) fn deny(
+        &mut self,
+        found: &SubjectSessions,
+        ground: Ground,
+        role: Option<Role>,
+        now: u32,
+    ) {
         let holds = |session: &Session| role.is_none_or(|role| session.expires[role.index()] > now);
         let places = found.0.iter().copied();
         let meant = places.filter(|index| self.sessions.get(*index).is_some_and(holds));
-        let meant = Found(meant.collect());
+        let meant = SubjectSessions(meant.collect());
         self.mark(&meant, Grounds::of(ground).bits() << LACKS);
     }
 
     /// The subject's stream in the channel is over.
-    pub(super) fn end(&mut self, found: &Found) {
+    pub(super) fn end(&mut self, found: &SubjectSessions) {
         self.mark(found, ENDED);
     }
 
-    fn mark(&mut self, found: &Found, mark: u8) {
+    fn mark(&mut self, found: &SubjectSessions, mark: u8) {
         for index in &found.0 {
             if let Some(session) = self.sessions.get_mut(*index)
                 && session.marks & mark == 0
@@ -307,7 +321,7 @@ impl Bucket {
     }
 
     /// Counts no more what has expired, and takes out what nobody renewed for [`GRACE`] after that.
-    pub(super) fn sweep(&mut self, now: u32, counts: &Counts) -> Swept {
+    pub(super) fn sweep(&mut self, now: u32, counts: &SessionCounts) -> Swept {
         let mut due = Vec::new();
         for (index, session) in self.sessions.iter_mut().enumerate() {
             if session.is_live(now) {
@@ -369,7 +383,13 @@ impl Bucket {
     }
 
     /// Puts back a session as it was written down.
-    pub(super) fn put_back(&mut self, key: Key, mut session: Session, now: u32, counts: &Counts) {
+    pub(super) fn put_back(
+        &mut self,
+        key: BucketKey,
+        mut session: Session,
+        now: u32,
+        counts: &SessionCounts,
+    ) {
         if session.is_live(now) {
             session.marks |= COUNTED;
             counts.live(session.role);

@@ -7,7 +7,9 @@
 use std::sync::atomic::Ordering;
 
 use super::session::Session;
-use super::{BUCKETS, Claim, GRACE, Grounds, Key, Sessions, User, lock, seconds};
+use super::{
+    BUCKETS, BucketKey, GRACE, Grounds, SeatRequest, SessionUser, Sessions, lock, seconds,
+};
 use crate::logins::remembered::Login;
 use crate::terms::role::Role;
 
@@ -17,20 +19,20 @@ const FORGOTTEN_LIMIT: usize = 65_536;
 
 /// Which session.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Identity {
+pub struct SessionIdentity {
     /// The channel's name.
     pub channel: String,
     /// The JWT's subject.
     pub subject: String,
     /// Who in the channel.
-    pub user: User,
+    pub user: SessionUser,
 }
 
 /// A session as it is written down. Times are Unix seconds, until 2106.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Kept {
+pub struct StoredSession {
     /// Which.
-    pub identity: Identity,
+    pub identity: SessionIdentity,
     /// The last token's.
     pub role: Role,
     /// The subject's first token for the channel in an unbroken row.
@@ -55,15 +57,15 @@ pub struct Kept {
 /// Sessions that were taken away before they expired, to be struck out where they are written down.
 #[derive(Debug, Default)]
 pub(super) struct Forgotten {
-    names: Vec<Identity>,
+    names: Vec<SessionIdentity>,
     /// There were more than are remembered.
     overflowed: bool,
 }
 
 // === impl Identity ===
 
-impl Identity {
-    pub(super) fn new(channel: &str, subject: &str, user: &User) -> Self {
+impl SessionIdentity {
+    pub(super) fn new(channel: &str, subject: &str, user: &SessionUser) -> Self {
         Self {
             channel: channel.to_owned(),
             subject: subject.to_owned(),
@@ -82,10 +84,10 @@ impl Identity {
 
 // === impl Kept ===
 
-impl Kept {
+impl StoredSession {
     fn of(session: &Session) -> Self {
         Self {
-            identity: Identity::of(session),
+            identity: SessionIdentity::of(session),
             role: session.role,
             first_issued: session.first_issued,
             expires: session.expires,
@@ -123,24 +125,24 @@ impl Sessions {
 
     /// The sessions taken away since the last time, to be struck out before what [`Self::write_down`] gives is written.
     /// `None` where there were too many to remember: the whole table has to be written anew.
-    pub fn take_forgotten(&self) -> Option<Vec<Identity>> {
+    pub fn take_forgotten(&self) -> Option<Vec<SessionIdentity>> {
         let forgotten = std::mem::take(&mut *lock(&self.forgotten));
         (!forgotten.overflowed).then_some(forgotten.names)
     }
 
     /// The sessions of a part that have changed since they were last given, or all of them.
-    pub fn write_down(&self, part: usize, whole: bool) -> Vec<Kept> {
+    pub fn write_down(&self, part: usize, whole: bool) -> Vec<StoredSession> {
         let mut written = Vec::new();
         if let Some(bucket) = self.buckets.get(part) {
-            lock(bucket).written_down(whole, |session| written.push(Kept::of(session)));
+            lock(bucket).written_down(whole, |session| written.push(StoredSession::of(session)));
         }
         written
     }
 
     /// Puts back a session that was written down, in the place of what is known of it. Gives whether there was room.
     /// Who holds which user counts from [`Self::put_back_links`] on.
-    pub fn put_back(&self, kept: &Kept, now: u64) -> bool {
-        let Identity {
+    pub fn put_back(&self, kept: &StoredSession, now: u64) -> bool {
+        let SessionIdentity {
             channel,
             subject,
             user,
@@ -149,7 +151,7 @@ impl Sessions {
         let Some(mut bucket) = self.bucket(key) else {
             return false;
         };
-        let claim = Claim {
+        let claim = SeatRequest {
             channel,
             subject,
             user,
@@ -177,8 +179,8 @@ impl Sessions {
     }
 
     /// Strikes out a session that was put back.
-    pub fn strike_out(&self, identity: &Identity) {
-        let Identity {
+    pub fn strike_out(&self, identity: &SessionIdentity) {
+        let SessionIdentity {
             channel,
             subject,
             user,
@@ -195,10 +197,12 @@ impl Sessions {
     pub fn put_back_links(&self) {
         for role in Role::ALL {
             for bucket in &self.buckets {
-                let sessions: Vec<Kept> = {
+                let sessions: Vec<StoredSession> = {
                     let bucket = lock(bucket);
                     let of_role = bucket.all().filter(|(_, session)| session.role == role);
-                    of_role.map(|(_, session)| Kept::of(session)).collect()
+                    of_role
+                        .map(|(_, session)| StoredSession::of(session))
+                        .collect()
                 };
                 for kept in sessions {
                     self.put_back_link(&kept);
@@ -207,13 +211,13 @@ impl Sessions {
         }
     }
 
-    fn put_back_link(&self, kept: &Kept) {
-        let Identity {
+    fn put_back_link(&self, kept: &StoredSession) {
+        let SessionIdentity {
             channel,
             subject,
             user,
         } = &kept.identity;
-        let Key(key) = self.key(channel, subject);
+        let BucketKey(key) = self.key(channel, subject);
         if let Some(user) = self.user(channel, user)
             && let Some(mut bound) = self.bound.lock(user)
             && bound.from(user).next().is_none()
@@ -229,7 +233,7 @@ impl Sessions {
     }
 
     /// Remembers that a session was taken away, if somebody writes the table down.
-    pub(super) fn forgot(&self, identity: impl FnOnce() -> Identity) {
+    pub(super) fn forgot(&self, identity: impl FnOnce() -> SessionIdentity) {
         if !self.kept.load(Ordering::Relaxed) {
             return;
         }

@@ -14,11 +14,11 @@ const SHARDS: u64 = 8192;
 
 /// Links by where they come from.
 #[derive(Debug)]
-pub(super) struct Links(Vec<Mutex<Shard>>);
+pub(super) struct Links(Vec<Mutex<LinkShard>>);
 
 /// The links of some origins; locked as long as what they say must stay true.
 #[derive(Debug, Default)]
-pub(super) struct Shard(Column<Link>);
+pub(super) struct LinkShard(Column<Link>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Link {
@@ -34,7 +34,7 @@ impl Links {
     }
 
     /// The links from here, locked. `None` never happens: the index is within the shards.
-    pub(super) fn lock(&self, from: u64) -> Option<MutexGuard<'_, Shard>> {
+    pub(super) fn lock(&self, from: u64) -> Option<MutexGuard<'_, LinkShard>> {
         let index = usize::try_from(from % SHARDS).ok()?;
         let shard = self.0.get(index)?;
         // Each change is a single write: a panic while it was locked leaves it whole.
@@ -44,7 +44,7 @@ impl Links {
 
 // === impl Shard ===
 
-impl Shard {
+impl LinkShard {
     /// Where the links from here lead.
     pub(super) fn from(&self, from: u64) -> impl Iterator<Item = u64> {
         let links = self.0.iter().filter(move |link| link.from == from);

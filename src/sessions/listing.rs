@@ -10,7 +10,7 @@ use std::hash::BuildHasher as _;
 
 use super::bucket::Bucket;
 use super::session::Session;
-use super::{Sessions, User, lock, seconds};
+use super::{SessionUser, Sessions, lock, seconds};
 use crate::terms::role::Role;
 
 /// Which sessions to list.
@@ -30,7 +30,7 @@ pub struct Held {
     /// The JWT's subject.
     pub subject: String,
     /// Who in the channel.
-    pub user: User,
+    pub user: SessionUser,
     /// The last token's.
     pub role: Role,
     /// The subject's first token for the channel in an unbroken row.
@@ -43,7 +43,7 @@ pub struct Held {
 
 /// Some of the sessions.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Page {
+pub struct ListedSessions {
     /// At most as many as were asked for, in no order that means anything.
     pub sessions: Vec<Held>,
     /// Where the next page starts; `None` on the last one.
@@ -110,7 +110,13 @@ impl Sessions {
     }
 
     /// At most `limit` of the sessions that the filter takes, after a cursor or from the beginning.
-    pub fn page(&self, filter: Filter<'_>, after: Option<Cursor>, limit: usize, now: u64) -> Page {
+    pub fn page(
+        &self,
+        filter: Filter<'_>,
+        after: Option<Cursor>,
+        limit: usize,
+        now: u64,
+    ) -> ListedSessions {
         let now = seconds(now);
         let sole = match filter {
             Filter {
@@ -119,7 +125,7 @@ impl Sessions {
             } => Some(self.key(channel, subject).bucket()),
             _ => None,
         };
-        let mut page = Page {
+        let mut page = ListedSessions {
             sessions: Vec::new(),
             next: None,
         };

@@ -56,7 +56,7 @@ pub struct Handed<'a> {
 #[derive(Debug)]
 pub(super) struct Lists {
     shards: Vec<Mutex<Column<Subject>>>,
-    kept: Mutex<Kept>,
+    kept: Mutex<StoredLists>,
     subjects: AtomicUsize,
     hasher: RandomState,
 }
@@ -82,7 +82,7 @@ struct Reference {
 
 /// Each list once.
 #[derive(Debug, Default)]
-struct Kept {
+struct StoredLists {
     by_hash: HashMap<u64, u32>,
     lists: Vec<List>,
     free: Vec<u32>,
@@ -123,7 +123,7 @@ impl Reference {
 
 // === impl Kept ===
 
-impl Kept {
+impl StoredLists {
     /// The place of a list, referred to once more; `None` where there is no room.
     fn take(&mut self, hash: u64, channels: &[Listed]) -> Option<u32> {
         if let Some(place) = self.by_hash.get(&hash).copied() {

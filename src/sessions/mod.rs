@@ -28,13 +28,16 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::terms::role::Role;
 use bucket::Bucket;
 use keeping::Forgotten;
-pub use keeping::{Identity, Kept};
-use links::{Links, Shard};
-pub use listing::{Cursor, Filter, Held, Page};
+pub use keeping::{SessionIdentity, StoredSession};
+use links::{LinkShard, Links};
+pub use listing::{Cursor, Filter, Held, ListedSessions};
 use lists::Lists;
 pub use lists::{Handed, Listed};
-pub use record::{Record, Records};
-pub use requests::{Allowed, Basis, Claim, Ground, Grounds, Lapse, Refused, Resting, Rules, User};
+pub use record::{Records, SessionRecord};
+pub use requests::{
+    Allowed, Basis, ClaimRefused, Ground, Grounds, LapsedSession, Resting, Rules, SeatRequest,
+    SessionUser,
+};
 use session::Session;
 
 /// Buckets: enough that one holds some 120 of a million sessions, few enough that an idle table is small. A power of
@@ -61,7 +64,7 @@ pub struct Sessions {
     /// Subscribers' tokens that were handed on in lists; no sessions are opened by them.
     lists: Lists,
     hasher: RandomState,
-    counts: Counts,
+    counts: SessionCounts,
     max: AtomicUsize,
     /// Whether somebody writes the table down.
     kept: AtomicBool,
@@ -70,18 +73,18 @@ pub struct Sessions {
 
 /// How many sessions there are.
 #[derive(Debug, Default)]
-struct Counts {
+struct SessionCounts {
     total: AtomicUsize,
     live: [AtomicUsize; 2],
 }
 
 /// Where the sessions of a subject in a channel are: keyed, so that nobody can aim at a bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Key(u64);
+struct BucketKey(u64);
 
 // === impl Key ===
 
-impl Key {
+impl BucketKey {
     fn bucket(self) -> usize {
         usize::try_from(self.0 >> (u64::BITS - BUCKET_BITS)).unwrap_or(0)
     }
@@ -94,7 +97,7 @@ impl Key {
 
 // === impl Counts ===
 
-impl Counts {
+impl SessionCounts {
     fn added(&self) {
         self.total.fetch_add(1, Ordering::Relaxed);
     }
@@ -130,7 +133,7 @@ impl Sessions {
             publishing: Links::new(),
             lists: Lists::new(),
             hasher: RandomState::new(),
-            counts: Counts::default(),
+            counts: SessionCounts::default(),
             max: AtomicUsize::new(max),
             kept: AtomicBool::new(false),
             forgotten: Mutex::default(),
@@ -184,7 +187,12 @@ impl Sessions {
     }
 
     /// Whether the claim would pass now; changes nothing.
-    pub fn check(&self, claim: Claim<'_>, rules: Rules, now: u64) -> Result<Allowed, Refused> {
+    pub fn check(
+        &self,
+        claim: SeatRequest<'_>,
+        rules: Rules,
+        now: u64,
+    ) -> Result<Allowed, ClaimRefused> {
         let (now, key) = (seconds(now), self.key(claim.channel, claim.subject));
         if let Some(user) = self.binding(claim, rules)
             && let Some(bound) = self.bound.lock(user)
@@ -207,12 +215,12 @@ impl Sessions {
     /// Records a grant whose last token expires at `expires`, checked again under the locks: another worker may have been faster.
     pub fn grant(
         &self,
-        claim: Claim<'_>,
+        claim: SeatRequest<'_>,
         basis: Basis,
         rules: Rules,
         now: u64,
         expires: u64,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), ClaimRefused> {
         let (now, expires) = (seconds(now), seconds(expires));
         let key = self.key(claim.channel, claim.subject);
         if let Basis::Decided { login: Some(login) } = basis {
@@ -245,23 +253,25 @@ impl Sessions {
         };
         let taken = bound.and_then(|(user, mut bound)| {
             let former = bound.set(user, key.0).filter(|former| *former != key.0)?;
-            self.take_from(Key(former), claim)
+            self.take_from(BucketKey(former), claim)
         });
         if let Some((subject, mut publishing)) = publishing {
             publishing.add(subject, key.0);
         }
         if displaced.renamed {
-            self.forgot(|| Identity::new(claim.channel, claim.subject, &User::Uid(0)));
+            self.forgot(|| {
+                SessionIdentity::new(claim.channel, claim.subject, &SessionUser::Uid(0))
+            });
         }
         for gone in taken.iter().chain(&displaced.dropped) {
             self.unlink(gone);
-            self.forgot(|| Identity::of(gone));
+            self.forgot(|| SessionIdentity::of(gone));
         }
         Ok(())
     }
 
     /// A renewal that its holder asked for was refused: if they don't get another, that is why.
-    pub fn refused(&self, claim: Claim<'_>) {
+    pub fn refused(&self, claim: SeatRequest<'_>) {
         let key = self.key(claim.channel, claim.subject);
         if let Some(mut bucket) = self.bucket(key) {
             let found = bucket.find(key, claim.channel, claim.subject);
@@ -270,7 +280,7 @@ impl Sessions {
     }
 
     /// The other channels that a publisher holds tokens for: those whose streams are over are to be [`Self::ended`].
-    pub fn publishing_elsewhere(&self, claim: Claim<'_>, now: u64) -> Vec<Box<str>> {
+    pub fn publishing_elsewhere(&self, claim: SeatRequest<'_>, now: u64) -> Vec<Box<str>> {
         let Some((subject, publishing)) = self.publishing_of(claim) else {
             return Vec::new();
         };
@@ -289,7 +299,7 @@ impl Sessions {
 
     /// Forgets what expired and wasn't renewed in time, in one of [`SWEEPS`] parts of the table; call with a counter.
     /// Gives the sessions that have lapsed, if their streams are live.
-    pub fn sweep(&self, turn: usize, now: u64) -> Vec<Lapse> {
+    pub fn sweep(&self, turn: usize, now: u64) -> Vec<LapsedSession> {
         let now = seconds(now);
         self.lists.sweep(turn, SWEEPS, now);
         let part = BUCKETS / SWEEPS;
@@ -300,24 +310,24 @@ impl Sessions {
             for (session, lapsed) in swept.gone {
                 self.unlink(&session);
                 if lapsed {
-                    lapses.push(Lapse::of(&session));
+                    lapses.push(LapsedSession::of(&session));
                 }
             }
         }
         lapses
     }
 
-    fn key(&self, channel: &str, subject: &str) -> Key {
-        Key(self.hasher.hash_one((channel, subject)))
+    fn key(&self, channel: &str, subject: &str) -> BucketKey {
+        BucketKey(self.hasher.hash_one((channel, subject)))
     }
 
     /// A bucket, locked. `None` never happens: the index is within the table.
-    fn bucket(&self, key: Key) -> Option<MutexGuard<'_, Bucket>> {
+    fn bucket(&self, key: BucketKey) -> Option<MutexGuard<'_, Bucket>> {
         self.buckets.get(key.bucket()).map(lock)
     }
 
     /// Where a user's link starts; `None` for one that is never bound.
-    fn user(&self, channel: &str, user: &User) -> Option<u64> {
+    fn user(&self, channel: &str, user: &SessionUser) -> Option<u64> {
         user.is_bindable()
             .then(|| self.hasher.hash_one((channel, user)))
     }
@@ -327,7 +337,7 @@ impl Sessions {
         self.hasher.hash_one(subject)
     }
 
-    fn binding(&self, claim: Claim<'_>, rules: Rules) -> Option<u64> {
+    fn binding(&self, claim: SeatRequest<'_>, rules: Rules) -> Option<u64> {
         rules
             .bind_uid
             .then(|| self.user(claim.channel, claim.user))
@@ -337,13 +347,13 @@ impl Sessions {
     /// Refuses a subscriber's claim to a user that somebody else holds.
     fn check_user(
         &self,
-        bound: &Shard,
+        bound: &LinkShard,
         user: u64,
-        claim: Claim<'_>,
-        key: Key,
+        claim: SeatRequest<'_>,
+        key: BucketKey,
         now: u32,
-    ) -> Result<(), Refused> {
-        let Some(holder) = bound.from(user).next().map(Key) else {
+    ) -> Result<(), ClaimRefused> {
+        let Some(holder) = bound.from(user).next().map(BucketKey) else {
             return Ok(());
         };
         if claim.role == Role::Publisher || holder == key {
@@ -355,19 +365,19 @@ impl Sessions {
                 .any(|session| session.user == *claim.user && session.is_live(now))
         });
         if taken {
-            return Err(Refused::UidTaken);
+            return Err(ClaimRefused::UidTaken);
         }
         Ok(())
     }
 
     /// Takes the claim's user from who held it.
-    fn take_from(&self, former: Key, claim: Claim<'_>) -> Option<Session> {
+    fn take_from(&self, former: BucketKey, claim: SeatRequest<'_>) -> Option<Session> {
         let mut bucket = self.bucket(former)?;
         bucket.remove(former, claim.channel, claim.user, &self.counts)
     }
 
     /// The channels of a claim's publisher, locked; `None` for a claim that publishes nothing.
-    fn publishing_of(&self, claim: Claim<'_>) -> Option<(u64, MutexGuard<'_, Shard>)> {
+    fn publishing_of(&self, claim: SeatRequest<'_>) -> Option<(u64, MutexGuard<'_, LinkShard>)> {
         if claim.role != Role::Publisher {
             return None;
         }
@@ -378,13 +388,16 @@ impl Sessions {
     /// The channels other than the claim's where its subject publishes.
     fn publishes_in(
         &self,
-        publishing: &Shard,
+        publishing: &LinkShard,
         subject: u64,
-        claim: Claim<'_>,
+        claim: SeatRequest<'_>,
         now: u32,
     ) -> Vec<Box<str>> {
         let own = self.key(claim.channel, claim.subject);
-        let others = publishing.from(subject).map(Key).filter(|key| *key != own);
+        let others = publishing
+            .from(subject)
+            .map(BucketKey)
+            .filter(|key| *key != own);
         others
             .filter_map(|key| {
                 let bucket = self.bucket(key)?;
@@ -398,18 +411,18 @@ impl Sessions {
 
     fn check_streams(
         &self,
-        publishing: &Shard,
+        publishing: &LinkShard,
         subject: u64,
-        claim: Claim<'_>,
+        claim: SeatRequest<'_>,
         rules: Rules,
         now: u32,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), ClaimRefused> {
         if rules.max_streams_per_publisher == 0 {
             return Ok(());
         }
         let others = self.publishes_in(publishing, subject, claim, now).len();
         if u32::try_from(others).unwrap_or(u32::MAX) >= rules.max_streams_per_publisher {
-            return Err(Refused::TooManyStreams);
+            return Err(ClaimRefused::TooManyStreams);
         }
         Ok(())
     }

@@ -6,17 +6,17 @@
 
 use std::num::NonZeroU64;
 
-use super::{Grounds, Identity, Kept, User};
+use super::{Grounds, SessionIdentity, SessionUser, StoredSession};
 use crate::logins::remembered::{Login, RefusedLogin};
 use crate::terms::role::Role;
 
 /// What is written down.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Record {
+pub enum SessionRecord {
     /// A session is as it says.
-    Session(Kept),
+    Session(StoredSession),
     /// A session was taken away before it expired.
-    Forgotten(Identity),
+    Forgotten(SessionIdentity),
     /// A login or a subject was refused, or is no longer.
     Refused(RefusedLogin),
     /// Something that a later binary knows.
@@ -68,25 +68,25 @@ impl Records {
 
     /// A record's bytes, in as many pieces as are to be written after one another: numbers little-endian, texts after
     /// their lengths. None for a text above 65 535 bytes, and for what isn't known.
-    pub fn encode(&self, record: &Record) -> Vec<Vec<u8>> {
+    pub fn encode(&self, record: &SessionRecord) -> Vec<Vec<u8>> {
         let pieces = match record {
-            Record::Session(kept) => session(kept).map(|bytes| {
+            SessionRecord::Session(kept) => session(kept).map(|bytes| {
                 let plain = !kept.is_denied() && kept.login.is_none();
                 let addition = (!plain).then(|| self.addition(kept, &bytes));
                 addition.into_iter().flatten().chain([bytes]).collect()
             }),
-            Record::Forgotten(identity) => forgotten(identity).map(|bytes| vec![bytes]),
-            Record::Refused(RefusedLogin { login, until }) => {
+            SessionRecord::Forgotten(identity) => forgotten(identity).map(|bytes| vec![bytes]),
+            SessionRecord::Refused(RefusedLogin { login, until }) => {
                 let Login(login) = login;
                 let digits = format!("{:08x}{login:016x}{until:08x}", self.key);
                 rider(REFUSAL, &digits).map(|bytes| vec![bytes])
             }
-            Record::Unknown => None,
+            SessionRecord::Unknown => None,
         };
         pieces.unwrap_or_default()
     }
 
-    fn addition(&self, kept: &Kept, session: &[u8]) -> Option<Vec<u8>> {
+    fn addition(&self, kept: &StoredSession, session: &[u8]) -> Option<Vec<u8>> {
         let of = crc32fast::hash(session);
         let login = kept.login.map_or(0, |Login(login)| login.get());
         let lacks = kept.lacks.bits();
@@ -97,7 +97,7 @@ impl Records {
     }
 
     /// The record that these bytes are; `None` where they are none.
-    pub fn decode(&mut self, bytes: &[u8]) -> Option<Record> {
+    pub fn decode(&mut self, bytes: &[u8]) -> Option<SessionRecord> {
         let addition = self.addition.take();
         let mut rest = Rest(bytes);
         match rest.byte()? {
@@ -115,7 +115,7 @@ impl Records {
                     None if marks & DENIED != 0 => Grounds::ALL,
                     None => Grounds::NONE,
                 };
-                Some(Record::Session(Kept {
+                Some(SessionRecord::Session(StoredSession {
                     role,
                     first_issued,
                     expires,
@@ -132,16 +132,18 @@ impl Records {
                 let identity = rest.identity()?;
                 let nobodys = identity.channel.is_empty() && identity.subject.is_empty();
                 match &identity.user {
-                    User::Account(text) if nobodys && text.starts_with(RIDER) => self.ridden(text),
-                    _ => Some(Record::Forgotten(identity)),
+                    SessionUser::Account(text) if nobodys && text.starts_with(RIDER) => {
+                        self.ridden(text)
+                    }
+                    _ => Some(SessionRecord::Forgotten(identity)),
                 }
             }
-            _ => Some(Record::Unknown),
+            _ => Some(SessionRecord::Unknown),
         }
     }
 
     /// What rides in such a record.
-    fn ridden(&mut self, text: &str) -> Option<Record> {
+    fn ridden(&mut self, text: &str) -> Option<SessionRecord> {
         let mut characters = text.chars();
         let (_rider, kind) = (characters.next()?, characters.next()?);
         let mut digits = Digits(characters.as_str());
@@ -156,24 +158,24 @@ impl Records {
                     lacks: Grounds::from_bits(lacks),
                     login: login.filter(|_| same_key),
                 });
-                Some(Record::Unknown)
+                Some(SessionRecord::Unknown)
             }
             REFUSAL => {
                 let same_key = digits.number(8)? == u64::from(self.key);
                 let login = Login(NonZeroU64::new(digits.number(16)?)?);
                 let until = u32::try_from(digits.number(8)?).ok()?;
                 Some(if same_key {
-                    Record::Refused(RefusedLogin { login, until })
+                    SessionRecord::Refused(RefusedLogin { login, until })
                 } else {
-                    Record::Unknown
+                    SessionRecord::Unknown
                 })
             }
-            _ => Some(Record::Unknown),
+            _ => Some(SessionRecord::Unknown),
         }
     }
 }
 
-fn session(kept: &Kept) -> Option<Vec<u8>> {
+fn session(kept: &StoredSession) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(128);
     bytes.push(SESSION);
     bytes.push(u8::try_from(kept.role.index()).ok()?);
@@ -189,29 +191,29 @@ fn session(kept: &Kept) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-fn forgotten(of: &Identity) -> Option<Vec<u8>> {
+fn forgotten(of: &SessionIdentity) -> Option<Vec<u8>> {
     let mut bytes = vec![FORGOTTEN];
     identity(of, &mut bytes)?;
     Some(bytes)
 }
 
 fn rider(kind: char, digits: &str) -> Option<Vec<u8>> {
-    forgotten(&Identity {
+    forgotten(&SessionIdentity {
         channel: String::new(),
         subject: String::new(),
-        user: User::Account(format!("{RIDER}{kind}{digits}").into()),
+        user: SessionUser::Account(format!("{RIDER}{kind}{digits}").into()),
     })
 }
 
-fn identity(identity: &Identity, bytes: &mut Vec<u8>) -> Option<()> {
+fn identity(identity: &SessionIdentity, bytes: &mut Vec<u8>) -> Option<()> {
     text(&identity.channel, bytes)?;
     text(&identity.subject, bytes)?;
     match &identity.user {
-        User::Uid(uid) => {
+        SessionUser::Uid(uid) => {
             bytes.push(UID);
             bytes.extend_from_slice(&uid.to_le_bytes());
         }
-        User::Account(account) => {
+        SessionUser::Account(account) => {
             bytes.push(ACCOUNT);
             text(account, bytes)?;
         }
@@ -251,14 +253,14 @@ impl Rest<'_> {
         String::from_utf8(text.to_vec()).ok()
     }
 
-    fn identity(&mut self) -> Option<Identity> {
+    fn identity(&mut self) -> Option<SessionIdentity> {
         let (channel, subject) = (self.text()?, self.text()?);
         let user = match self.byte()? {
-            UID => User::Uid(self.number()?),
-            ACCOUNT => User::Account(self.text()?.into_boxed_str()),
+            UID => SessionUser::Uid(self.number()?),
+            ACCOUNT => SessionUser::Account(self.text()?.into_boxed_str()),
             _ => return None,
         };
-        Some(Identity {
+        Some(SessionIdentity {
             channel,
             subject,
             user,
@@ -283,12 +285,12 @@ mod tests {
 
     use super::*;
 
-    fn identities() -> impl Strategy<Value = Identity> {
+    fn identities() -> impl Strategy<Value = SessionIdentity> {
         let users = prop_oneof![
-            any::<u32>().prop_map(User::Uid),
-            ".{1,40}".prop_map(|account| User::Account(account.into())),
+            any::<u32>().prop_map(SessionUser::Uid),
+            ".{1,40}".prop_map(|account| SessionUser::Account(account.into())),
         ];
-        (".{0,64}", ".{1,300}", users).prop_map(|(channel, subject, user)| Identity {
+        (".{0,64}", ".{1,300}", users).prop_map(|(channel, subject, user)| SessionIdentity {
             channel,
             subject,
             user,
@@ -299,16 +301,16 @@ mod tests {
         (1..=u64::MAX).prop_map(|hash| Login(NonZeroU64::new(hash).unwrap()))
     }
 
-    fn records() -> impl Strategy<Value = Record> {
+    fn records() -> impl Strategy<Value = SessionRecord> {
         let numbers = any::<(bool, [bool; 2], u32, [u32; 2], u16)>();
         let resting = (0..8_u8, prop::option::of(logins()));
         prop_oneof![
-            identities().prop_map(Record::Forgotten),
+            identities().prop_map(SessionRecord::Forgotten),
             (logins(), any::<u32>())
-                .prop_map(|(login, until)| Record::Refused(RefusedLogin { login, until })),
+                .prop_map(|(login, until)| SessionRecord::Refused(RefusedLogin { login, until })),
             (identities(), numbers, resting).prop_map(|(identity, numbers, (lacks, login))| {
                 let (publisher, [refused, ended], first_issued, expires, refreshes) = numbers;
-                Record::Session(Kept {
+                SessionRecord::Session(StoredSession {
                     identity,
                     role: if publisher {
                         Role::Publisher
@@ -330,7 +332,7 @@ mod tests {
 
     const KEY: u32 = 0x1234_5678;
 
-    fn decoded(pieces: &[Vec<u8>], key: u32) -> Vec<Option<Record>> {
+    fn decoded(pieces: &[Vec<u8>], key: u32) -> Vec<Option<SessionRecord>> {
         let mut records = Records::new(key);
         pieces.iter().map(|bytes| records.decode(bytes)).collect()
     }
@@ -345,7 +347,7 @@ mod tests {
             // A record with fewer digits may be one that a later binary wrote.
             for length in 0..last.len() {
                 let read = Records::new(KEY).decode(&last[..length]);
-                prop_assert!(matches!(read, None | Some(Record::Unknown)), "{:?}", read);
+                prop_assert!(matches!(read, None | Some(SessionRecord::Unknown)), "{:?}", read);
             }
         }
 
@@ -360,11 +362,11 @@ mod tests {
             prop_assert!(read.is_some());
             prop_assert_eq!(read, plain);
             let unknown = [&[kind][..], &more].concat();
-            prop_assert_eq!(Records::new(KEY).decode(&unknown), Some(Record::Unknown));
-            if let Record::Session(kept) = record {
+            prop_assert_eq!(Records::new(KEY).decode(&unknown), Some(SessionRecord::Unknown));
+            if let SessionRecord::Session(kept) = record {
                 let mut marked = pieces.last().unwrap().clone();
                 marked[2] |= 0xf8;
-                let Some(Record::Session(read)) = Records::new(KEY).decode(&marked) else {
+                let Some(SessionRecord::Session(read)) = Records::new(KEY).decode(&marked) else {
                     panic!("no session");
                 };
                 prop_assert_eq!(read.identity, kept.identity);
@@ -376,8 +378,8 @@ mod tests {
             let pieces = Records::new(KEY).encode(&record);
             let read = decoded(&pieces, KEY + 1).pop().flatten();
             let expected = match record {
-                Record::Session(kept) => Record::Session(Kept { login: None, ..kept }),
-                Record::Refused(_) => Record::Unknown,
+                SessionRecord::Session(kept) => SessionRecord::Session(StoredSession { login: None, ..kept }),
+                SessionRecord::Refused(_) => SessionRecord::Unknown,
                 other => other,
             };
             prop_assert_eq!(read, Some(expected));
@@ -391,11 +393,11 @@ mod tests {
 
     #[test]
     fn an_addition_is_for_the_record_behind_it_alone() {
-        let kept = |subject: &str, login| Kept {
-            identity: Identity {
+        let kept = |subject: &str, login| StoredSession {
+            identity: SessionIdentity {
                 channel: "show".to_owned(),
                 subject: subject.to_owned(),
-                user: User::Uid(7),
+                user: SessionUser::Uid(7),
             },
             role: Role::Publisher,
             first_issued: 100,
@@ -409,8 +411,8 @@ mod tests {
         };
         let login = NonZeroU64::new(77).map(Login);
         let records = Records::new(KEY);
-        let of_ann = records.encode(&Record::Session(kept("ann", login)));
-        let of_bob = records.encode(&Record::Session(kept("bob", None)));
+        let of_ann = records.encode(&SessionRecord::Session(kept("ann", login)));
+        let of_bob = records.encode(&SessionRecord::Session(kept("bob", None)));
         assert_eq!((of_ann.len(), of_bob.len()), (2, 1));
         // The record that it was written for is lost to damage, or stands elsewhere.
         let read = decoded(
@@ -418,21 +420,22 @@ mod tests {
             KEY,
         );
         let expected = [
-            Record::Unknown,
-            Record::Session(kept("bob", None)),
-            Record::Session(kept("ann", None)),
+            SessionRecord::Unknown,
+            SessionRecord::Session(kept("bob", None)),
+            SessionRecord::Session(kept("ann", None)),
         ];
         assert_eq!(read, expected.map(Some));
     }
 
     #[test]
     fn a_text_too_long_to_be_written_down_is_not() {
-        let identity = |length: usize| Identity {
+        let identity = |length: usize| SessionIdentity {
             channel: "show".to_owned(),
             subject: "x".repeat(length),
-            user: User::Uid(7),
+            user: SessionUser::Uid(7),
         };
-        let written = |length| Records::new(KEY).encode(&Record::Forgotten(identity(length)));
+        let written =
+            |length| Records::new(KEY).encode(&SessionRecord::Forgotten(identity(length)));
         assert_eq!(written(65_535).len(), 1);
         assert!(written(65_536).is_empty());
     }

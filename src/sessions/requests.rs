@@ -9,14 +9,14 @@ use crate::terms::role::Role;
 
 /// Who a token is for, in Agora's terms.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum User {
+pub enum SessionUser {
     /// A numeric user id; 0 lets anyone use the token and is never bound.
     Uid(u32),
     /// A string user account.
     Account(Box<str>),
 }
 
-impl User {
+impl SessionUser {
     pub(super) fn is_bindable(&self) -> bool {
         *self != Self::Uid(0)
     }
@@ -24,13 +24,13 @@ impl User {
 
 /// What a grant asks for.
 #[derive(Clone, Copy, Debug)]
-pub struct Claim<'a> {
+pub struct SeatRequest<'a> {
     /// The channel's name.
     pub channel: &'a str,
     /// The JWT's subject.
     pub subject: &'a str,
     /// Who in the channel.
-    pub user: &'a User,
+    pub user: &'a SessionUser,
     /// What they may do there.
     pub role: Role,
 }
@@ -92,7 +92,7 @@ pub enum Resting {
 
 /// Why a claim was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refused {
+pub enum ClaimRefused {
     /// Someone else holds the user.
     UidTaken,
     /// The publisher holds too many channels.
@@ -145,13 +145,13 @@ pub struct Allowed {
 
 /// A session that nobody renewed in time. A lapse, if its stream is live.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lapse {
+pub struct LapsedSession {
     /// The channel's name.
     pub channel: String,
     /// Who held it.
     pub subject: String,
     /// Who they were in the channel.
-    pub user: User,
+    pub user: SessionUser,
     /// What their last token let them do.
     pub role: Role,
     /// Whether they asked in vain or not at all.
@@ -160,7 +160,7 @@ pub struct Lapse {
     pub expired: u64,
 }
 
-impl Lapse {
+impl LapsedSession {
     pub(super) fn of(session: &Session) -> Self {
         Self {
             channel: session.channel.text(),

@@ -4,7 +4,7 @@
 //! Must not know: where it is kept, how it is found.
 
 use super::packed::Packed;
-use super::{Claim, Counts, GRACE, Ground, Grounds, Resting, User};
+use super::{GRACE, Ground, Grounds, Resting, SeatRequest, SessionCounts, SessionUser};
 use crate::logins::remembered::Login;
 use crate::terms::role::Role;
 
@@ -24,7 +24,7 @@ pub(super) const LACKS: u8 = 4;
 pub(super) struct Session {
     pub(super) channel: Packed,
     pub(super) subject: Packed,
-    pub(super) user: User,
+    pub(super) user: SessionUser,
     /// The session of the login that the subject's latest grant in the channel was for; `None` where that had none, or it
     /// isn't known.
     pub(super) login: Option<Login>,
@@ -40,7 +40,7 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(claim: Claim<'_>, first_issued: u32) -> Self {
+    pub(super) fn new(claim: SeatRequest<'_>, first_issued: u32) -> Self {
         Self {
             channel: Packed::new(claim.channel),
             subject: Packed::new(claim.subject),
@@ -113,11 +113,11 @@ impl Session {
     /// A further token.
     pub(super) fn renew(
         &mut self,
-        claim: Claim<'_>,
+        claim: SeatRequest<'_>,
         first_issued: u32,
         now: u32,
         expires: u32,
-        counts: &Counts,
+        counts: &SessionCounts,
     ) {
         if self.marks & COUNTED == 0 {
             counts.live(claim.role);

@@ -14,11 +14,11 @@ const RULES: Rules = Rules {
     max_session: Duration::ZERO,
 };
 const DECIDED: Basis = Basis::Decided { login: None };
-const SEVEN: User = User::Uid(7);
-const ZERO: User = User::Uid(0);
+const SEVEN: SessionUser = SessionUser::Uid(7);
+const ZERO: SessionUser = SessionUser::Uid(0);
 
-fn claim<'a>(subject: &'a str, user: &'a User, role: Role) -> Claim<'a> {
-    Claim {
+fn claim<'a>(subject: &'a str, user: &'a SessionUser, role: Role) -> SeatRequest<'a> {
+    SeatRequest {
         channel: "show",
         subject,
         user,
@@ -26,23 +26,23 @@ fn claim<'a>(subject: &'a str, user: &'a User, role: Role) -> Claim<'a> {
     }
 }
 
-fn viewer<'a>(subject: &'a str, user: &'a User) -> Claim<'a> {
+fn viewer<'a>(subject: &'a str, user: &'a SessionUser) -> SeatRequest<'a> {
     claim(subject, user, Role::Subscriber)
 }
 
-fn host<'a>(subject: &'a str, user: &'a User) -> Claim<'a> {
+fn host<'a>(subject: &'a str, user: &'a SessionUser) -> SeatRequest<'a> {
     claim(subject, user, Role::Publisher)
 }
 
 /// Once round the table.
-fn sweep(sessions: &Sessions, now: u64) -> Vec<Lapse> {
+fn sweep(sessions: &Sessions, now: u64) -> Vec<LapsedSession> {
     (0..SWEEPS)
         .flat_map(|turn| sessions.sweep(turn, now))
         .collect()
 }
 
-fn lapse(subject: &str, user: User, role: Role, cause: LapseCause) -> Lapse {
-    Lapse {
+fn lapse(subject: &str, user: SessionUser, role: Role, cause: LapseCause) -> LapsedSession {
+    LapsedSession {
         channel: "show".to_owned(),
         subject: subject.to_owned(),
         user,
@@ -104,11 +104,11 @@ fn a_uid_belongs_to_its_subscriber_while_their_token_lives() {
         .unwrap();
     assert_eq!(
         sessions.check(viewer("bob", &SEVEN), RULES, 199),
-        Err(Refused::UidTaken)
+        Err(ClaimRefused::UidTaken)
     );
     assert_eq!(
         sessions.grant(viewer("bob", &SEVEN), DECIDED, RULES, 199, 300),
-        Err(Refused::UidTaken)
+        Err(ClaimRefused::UidTaken)
     );
     assert!(sessions.check(viewer("ann", &SEVEN), RULES, 199).is_ok());
     assert!(sessions.check(viewer("bob", &SEVEN), RULES, 200).is_ok());
@@ -130,7 +130,7 @@ fn a_publisher_takes_a_uid_over_and_the_former_holder_holds_nothing() {
     );
     assert_eq!(
         sessions.check(viewer("ann", &SEVEN), RULES, 120),
-        Err(Refused::UidTaken)
+        Err(ClaimRefused::UidTaken)
     );
     assert_eq!(
         (
@@ -183,7 +183,7 @@ fn the_first_refresh_with_a_uid_takes_over_the_zero_uid_session() {
     assert_eq!(sessions.count(Role::Subscriber), 1);
     assert_eq!(
         sessions.check(viewer("bob", &SEVEN), RULES, 160),
-        Err(Refused::UidTaken)
+        Err(ClaimRefused::UidTaken)
     );
 }
 
@@ -191,7 +191,7 @@ fn the_first_refresh_with_a_uid_takes_over_the_zero_uid_session() {
 fn a_subject_changes_devices_freely_but_cannot_take_every_uid() {
     let sessions = Sessions::new(100);
     for uid in 1..=20 {
-        let user = User::Uid(uid);
+        let user = SessionUser::Uid(uid);
         sessions
             .grant(
                 viewer("ann", &user),
@@ -205,12 +205,12 @@ fn a_subject_changes_devices_freely_but_cannot_take_every_uid() {
     assert_eq!(sessions.count(Role::Subscriber), USERS_PER_SUBJECT);
     assert!(
         sessions
-            .check(viewer("bob", &User::Uid(1)), RULES, 150)
+            .check(viewer("bob", &SessionUser::Uid(1)), RULES, 150)
             .is_ok()
     );
     assert_eq!(
-        sessions.check(viewer("bob", &User::Uid(20)), RULES, 150),
-        Err(Refused::UidTaken)
+        sessions.check(viewer("bob", &SessionUser::Uid(20)), RULES, 150),
+        Err(ClaimRefused::UidTaken)
     );
 }
 
@@ -221,7 +221,7 @@ fn a_publisher_holds_only_so_many_channels() {
         max_streams_per_publisher: 1,
         ..RULES
     };
-    let second = Claim {
+    let second = SeatRequest {
         channel: "second",
         ..host("owner", &SEVEN)
     };
@@ -231,7 +231,7 @@ fn a_publisher_holds_only_so_many_channels() {
     assert!(sessions.check(host("owner", &SEVEN), rules, 150).is_ok());
     assert_eq!(
         sessions.check(second, rules, 150),
-        Err(Refused::TooManyStreams)
+        Err(ClaimRefused::TooManyStreams)
     );
     assert!(sessions.check(second, rules, 200).is_ok());
 }
@@ -255,7 +255,7 @@ fn a_session_has_a_full_length_across_uids() {
     sessions
         .grant(viewer("ann", &SEVEN), DECIDED, rules, 100, 700)
         .unwrap();
-    let other = User::Uid(8);
+    let other = SessionUser::Uid(8);
     assert_eq!(
         sessions.check(viewer("ann", &other), rules, 500),
         at_most(200)
@@ -265,7 +265,7 @@ fn a_session_has_a_full_length_across_uids() {
         .unwrap();
     assert_eq!(
         sessions.check(viewer("ann", &other), rules, 650),
-        Err(Refused::SessionTooLong)
+        Err(ClaimRefused::SessionTooLong)
     );
 }
 
@@ -276,7 +276,13 @@ fn a_sweep_forgets_what_has_expired_and_nothing_else() {
         .grant(viewer("ann", &SEVEN), DECIDED, RULES, 100, 200)
         .unwrap();
     sessions
-        .grant(host("owner", &User::Uid(1)), DECIDED, RULES, 100, 300)
+        .grant(
+            host("owner", &SessionUser::Uid(1)),
+            DECIDED,
+            RULES,
+            100,
+            300,
+        )
         .unwrap();
     sweep(&sessions, 290);
     assert_eq!(
@@ -297,7 +303,13 @@ fn a_full_table_still_grants_and_renews() {
         .unwrap();
     assert!(
         sessions
-            .grant(viewer("bob", &User::Uid(8)), DECIDED, RULES, 100, 200)
+            .grant(
+                viewer("bob", &SessionUser::Uid(8)),
+                DECIDED,
+                RULES,
+                100,
+                200
+            )
             .is_ok()
     );
     assert_eq!(sessions.held("show", "bob", None, 150), None);
@@ -323,9 +335,15 @@ fn a_session_that_has_reached_its_length_is_not_begun_anew_as_soon_as_its_token_
     // As the installed clients do: half a minute before the end, at the end, and again and again.
     for now in [670, 700, 701, 760, 789] {
         let checked = sessions.check(viewer("ann", &SEVEN), rules, now);
-        assert_eq!(checked, Err(Refused::SessionTooLong), "{now}");
-        let granted = sessions.grant(viewer("ann", &User::Uid(8)), DECIDED, rules, now, now + 600);
-        assert_eq!(granted, Err(Refused::SessionTooLong), "{now}");
+        assert_eq!(checked, Err(ClaimRefused::SessionTooLong), "{now}");
+        let granted = sessions.grant(
+            viewer("ann", &SessionUser::Uid(8)),
+            DECIDED,
+            rules,
+            now,
+            now + 600,
+        );
+        assert_eq!(granted, Err(ClaimRefused::SessionTooLong), "{now}");
         assert_eq!(sessions.held("show", "ann", None, now).is_some(), now < 700);
     }
 }
@@ -383,7 +401,7 @@ fn login(number: u64) -> Option<Login> {
 #[test]
 fn what_a_source_says_against_a_holder_counts_until_the_next_decision_in_their_favour() {
     let sessions = Sessions::new(10);
-    let (one, two) = (User::Uid(1), User::Uid(2));
+    let (one, two) = (SessionUser::Uid(1), SessionUser::Uid(2));
     let stands = |table: &Sessions, role| rests(table, role, Ground::Stream, Resting::Anyone);
     sessions
         .grant(viewer("ann", &one), DECIDED, RULES, 100, 200)
@@ -439,7 +457,7 @@ fn a_token_that_is_handed_on_clears_nothing_and_is_the_first_one_only_of_what_wa
     for (user, basis) in [
         (&SEVEN, vouched),
         (&ZERO, vouched),
-        (&User::Uid(8), elsewhere),
+        (&SessionUser::Uid(8), elsewhere),
     ] {
         let sessions = Sessions::new(10);
         let stands = |ground| rests(&sessions, None, ground, Resting::Anyone).is_some();
@@ -456,7 +474,7 @@ fn a_token_that_is_handed_on_clears_nothing_and_is_the_first_one_only_of_what_wa
         // The session remembers a no of another source too.
         sessions.denied("show", "ann", Ground::Hook, None, 140);
         sessions
-            .grant(host("ann", &User::Uid(9)), vouched, RULES, 145, 245)
+            .grant(host("ann", &SessionUser::Uid(9)), vouched, RULES, 145, 245)
             .unwrap();
         assert!(!stands(Ground::Stream) && !stands(Ground::Hook), "{user:?}");
         sessions
@@ -482,7 +500,7 @@ fn only_the_session_of_the_latest_grant_rests_whichever_uid_it_was_for() {
     let rests = |table: &Sessions, who| rests(table, None, Ground::Account, who).is_some();
     let (old, new) = (Resting::Session(login(1)), Resting::Session(login(2)));
     let nameless = Resting::Session(None);
-    let grant = |user: &User, login| {
+    let grant = |user: &SessionUser, login| {
         let basis = Basis::Decided { login };
         sessions
             .grant(host("ann", user), basis, RULES, 100, 200)
@@ -494,13 +512,13 @@ fn only_the_session_of_the_latest_grant_rests_whichever_uid_it_was_for() {
     grant(&SEVEN, login(1));
     assert!(rests(&sessions, old) && !rests(&sessions, new) && !rests(&sessions, nameless));
     // Another phone; the first one's own session is the person's all the same.
-    grant(&User::Uid(8), login(2));
+    grant(&SessionUser::Uid(8), login(2));
     for table in [&sessions, &restarted(&sessions, 150)] {
         assert!(!rests(table, old) && rests(table, new) && !rests(table, nameless));
         assert!(rests(table, Resting::Anyone));
     }
     // A token that was handed on to nobody in particular leaves it so, and one of a session that counts is the latest.
-    let handed_on = |user: &User, login| {
+    let handed_on = |user: &SessionUser, login| {
         let basis = Basis::HandedOn {
             login,
             vouched: true,
@@ -510,7 +528,7 @@ fn only_the_session_of_the_latest_grant_rests_whichever_uid_it_was_for() {
             .grant(host("ann", user), basis, RULES, 100, 200)
             .unwrap();
     };
-    handed_on(&User::Uid(9), None);
+    handed_on(&SessionUser::Uid(9), None);
     assert!(!rests(&sessions, old) && rests(&sessions, new));
     handed_on(&SEVEN, login(1));
     assert!(rests(&sessions, old) && !rests(&sessions, new));
@@ -520,7 +538,7 @@ fn only_the_session_of_the_latest_grant_rests_whichever_uid_it_was_for() {
 
 #[test]
 fn what_nobody_vouches_for_is_the_latest_only_where_nothing_was_held() {
-    let unvouched = |sessions: &Sessions, user: &User, login| {
+    let unvouched = |sessions: &Sessions, user: &SessionUser, login| {
         let basis = Basis::HandedOn {
             login,
             vouched: false,
@@ -534,7 +552,7 @@ fn what_nobody_vouches_for_is_the_latest_only_where_nothing_was_held() {
         let who = Resting::Session(login(number));
         rests(table, None, Ground::Account, who).is_some()
     };
-    for user in [&SEVEN, &ZERO, &User::Uid(8)] {
+    for user in [&SEVEN, &ZERO, &SessionUser::Uid(8)] {
         let sessions = Sessions::new(10);
         let basis = Basis::Decided { login: login(2) };
         sessions
@@ -551,7 +569,7 @@ fn what_nobody_vouches_for_is_the_latest_only_where_nothing_was_held() {
     sessions
         .grant(host("ann", &SEVEN), basis, RULES, 100, 200)
         .unwrap();
-    unvouched(&sessions, &User::Uid(8), login(1));
+    unvouched(&sessions, &SessionUser::Uid(8), login(1));
     assert!(rests(&sessions, 1) && rests(&sessions, 2));
     // Where nothing was held, the session is of the login that asked.
     let sessions = Sessions::new(10);
@@ -568,14 +586,14 @@ fn only_what_a_grant_changes_of_other_sessions_is_written_down_again() {
             .map(|part| sessions.write_down(part, false).len())
             .sum()
     };
-    let grant = |user: &User, login| {
+    let grant = |user: &SessionUser, login| {
         let basis = Basis::Decided { login };
         sessions
             .grant(viewer("ann", user), basis, RULES, 100, 200)
             .unwrap();
     };
     grant(&SEVEN, login(1));
-    grant(&User::Uid(8), login(1));
+    grant(&SessionUser::Uid(8), login(1));
     assert_eq!(changed(), 2);
     grant(&SEVEN, login(1));
     assert_eq!(changed(), 1);
@@ -586,7 +604,7 @@ fn only_what_a_grant_changes_of_other_sessions_is_written_down_again() {
 #[test]
 fn an_account_is_not_the_zero_uid_under_another_name() {
     let sessions = Sessions::new(10);
-    let account = User::Account("ann".into());
+    let account = SessionUser::Account("ann".into());
     sessions
         .grant(viewer("ann", &ZERO), DECIDED, RULES, 100, 200)
         .unwrap();
@@ -600,7 +618,7 @@ fn an_account_is_not_the_zero_uid_under_another_name() {
 fn the_newest_of_too_many_users_is_kept_however_short() {
     let sessions = Sessions::new(100);
     for uid in 1..=20 {
-        let user = User::Uid(uid);
+        let user = SessionUser::Uid(uid);
         sessions
             .grant(
                 viewer("ann", &user),
@@ -612,7 +630,7 @@ fn the_newest_of_too_many_users_is_kept_however_short() {
             .unwrap();
         assert_eq!(
             sessions.check(viewer("bob", &user), RULES, 150),
-            Err(Refused::UidTaken)
+            Err(ClaimRefused::UidTaken)
         );
     }
 }
@@ -631,14 +649,14 @@ fn a_dropped_session_frees_no_uid_that_is_somebody_elses() {
         .grant(viewer("ann", &SEVEN), DECIDED, unbound, 100, 101)
         .unwrap();
     for uid in 11..=20 {
-        let user = User::Uid(uid);
+        let user = SessionUser::Uid(uid);
         sessions
             .grant(viewer("ann", &user), DECIDED, RULES, 100, 300)
             .unwrap();
     }
     assert_eq!(
         sessions.check(viewer("eve", &SEVEN), RULES, 150),
-        Err(Refused::UidTaken)
+        Err(ClaimRefused::UidTaken)
     );
 }
 
@@ -652,7 +670,7 @@ fn two_workers_cannot_give_a_publisher_two_streams_at_once() {
         let sessions = Sessions::new(10);
         let granted = std::thread::scope(|scope| {
             let ask = |channel| {
-                let claim = Claim {
+                let claim = SeatRequest {
                     channel,
                     ..host("owner", &SEVEN)
                 };
@@ -673,7 +691,7 @@ fn a_stream_that_ended_counts_no_more() {
         max_streams_per_publisher: 1,
         ..RULES
     };
-    let second = Claim {
+    let second = SeatRequest {
         channel: "second",
         ..host("owner", &SEVEN)
     };
@@ -795,20 +813,20 @@ fn a_refusal_since_the_last_grant_is_why_it_lapsed() {
 fn what_ended_was_taken_over_or_goes_on_under_another_uid_does_not_lapse() {
     let sessions = Sessions::new(100);
     let grant = |claim, expires| sessions.grant(claim, DECIDED, RULES, 100, expires).unwrap();
-    grant(host("over", &User::Uid(1)), 200);
+    grant(host("over", &SessionUser::Uid(1)), 200);
     sessions.ended("over", "show");
     grant(viewer("robbed", &SEVEN), 200);
     grant(host("owner", &SEVEN), 1000);
-    grant(viewer("moved", &User::Uid(20)), 200);
-    grant(viewer("moved", &User::Uid(21)), 1000);
+    grant(viewer("moved", &SessionUser::Uid(20)), 200);
+    grant(viewer("moved", &SessionUser::Uid(21)), 1000);
     // Another role is another thing.
-    grant(host("stepped-down", &User::Uid(30)), 200);
-    grant(viewer("stepped-down", &User::Uid(31)), 1000);
+    grant(host("stepped-down", &SessionUser::Uid(30)), 200);
+    grant(viewer("stepped-down", &SessionUser::Uid(31)), 1000);
     assert_eq!(
         sweep(&sessions, 290),
         [lapse(
             "stepped-down",
-            User::Uid(30),
+            SessionUser::Uid(30),
             Role::Publisher,
             LapseCause::Silent
         )]
@@ -836,7 +854,7 @@ fn what_is_swept_leaves_nothing_behind() {
     let sessions = Sessions::new(100_000);
     let subjects: Vec<String> = (0..2000).map(|number| format!("viewer-{number}")).collect();
     for (uid, subject) in (1..).zip(&subjects) {
-        let user = User::Uid(uid);
+        let user = SessionUser::Uid(uid);
         sessions
             .grant(viewer(subject, &user), DECIDED, RULES, 100, 200)
             .unwrap();
@@ -848,7 +866,7 @@ fn what_is_swept_leaves_nothing_behind() {
     assert_eq!(sweep(&sessions, 290).len(), 2000);
     assert_eq!(sessions.counts.total.load(Ordering::Relaxed), 0);
     for (uid, subject) in (1..).zip(&subjects) {
-        let user = sessions.user("show", &User::Uid(uid)).unwrap();
+        let user = sessions.user("show", &SessionUser::Uid(uid)).unwrap();
         assert_eq!(sessions.bound.lock(user).unwrap().from(user).count(), 0);
         let publisher = sessions.publisher(subject);
         let links = sessions.publishing.lock(publisher).unwrap();
@@ -859,8 +877,8 @@ fn what_is_swept_leaves_nothing_behind() {
 #[test]
 fn a_publisher_with_several_uids_and_channels_is_one_person() {
     let sessions = Sessions::new(100);
-    let (seven, eight) = (User::Uid(7), User::Uid(8));
-    let other = Claim {
+    let (seven, eight) = (SessionUser::Uid(7), SessionUser::Uid(8));
+    let other = SeatRequest {
         channel: "other",
         ..host("ann", &seven)
     };
@@ -869,7 +887,7 @@ fn a_publisher_with_several_uids_and_channels_is_one_person() {
         host("ann", &eight),
         other,
         host("bob", &ZERO),
-        viewer("cleo", &User::Uid(9)),
+        viewer("cleo", &SessionUser::Uid(9)),
     ] {
         sessions.grant(claim, DECIDED, RULES, 100, 200).unwrap();
     }
@@ -883,7 +901,7 @@ fn pages_hold_every_session_once_whatever_comes_and_goes_between_them() {
     let sessions = Sessions::new(10_000);
     let grant = |number: u32, until| {
         let subject = format!("viewer-{number}");
-        let user = User::Uid(number);
+        let user = SessionUser::Uid(number);
         sessions
             .grant(viewer(&subject, &user), DECIDED, RULES, 100, until)
             .unwrap();
@@ -919,11 +937,11 @@ fn pages_hold_every_session_once_whatever_comes_and_goes_between_them() {
 #[test]
 fn a_list_is_filtered_by_channel_and_subject_and_shows_what_lives() {
     let sessions = Sessions::new(1000);
-    let devices: Vec<User> = (1..=5).map(User::Uid).collect();
+    let devices: Vec<SessionUser> = (1..=5).map(SessionUser::Uid).collect();
     for channel in ["first", "second"] {
         for subject in ["ann", "bob"] {
             for user in &devices {
-                let claim = Claim {
+                let claim = SeatRequest {
                     channel,
                     ..viewer(subject, user)
                 };
@@ -952,7 +970,13 @@ fn a_cursor_is_taken_by_the_table_that_gave_it_alone() {
     let sessions = Sessions::new(10);
     for uid in 1..=2 {
         sessions
-            .grant(viewer("ann", &User::Uid(uid)), DECIDED, RULES, 100, 200)
+            .grant(
+                viewer("ann", &SessionUser::Uid(uid)),
+                DECIDED,
+                RULES,
+                100,
+                200,
+            )
             .unwrap();
     }
     let next = sessions.page(Filter::default(), None, 1, 150).next.unwrap();
@@ -976,10 +1000,10 @@ fn a_restart_changes_nothing_of_who_holds_what() {
         max_session: Duration::from_mins(10),
         ..RULES
     };
-    let account = User::Account("ann's phone".into());
-    let elsewhere = Claim {
+    let account = SessionUser::Account("ann's phone".into());
+    let elsewhere = SeatRequest {
         channel: "elsewhere",
-        ..host("owner", &User::Uid(50))
+        ..host("owner", &SessionUser::Uid(50))
     };
     sessions
         .grant(viewer("ann", &account), DECIDED, limited, 100, 300)
@@ -994,9 +1018,15 @@ fn a_restart_changes_nothing_of_who_holds_what() {
         .grant(host("owner", &SEVEN), DECIDED, limited, 100, 300)
         .unwrap();
     sessions
-        .grant(viewer("gone", &User::Uid(9)), DECIDED, limited, 100, 150)
+        .grant(
+            viewer("gone", &SessionUser::Uid(9)),
+            DECIDED,
+            limited,
+            100,
+            150,
+        )
         .unwrap();
-    sessions.refused(viewer("gone", &User::Uid(9)));
+    sessions.refused(viewer("gone", &SessionUser::Uid(9)));
 
     let after = restarted(&sessions, 200);
     let both = |question: &dyn Fn(&Sessions)| {
@@ -1006,12 +1036,12 @@ fn a_restart_changes_nothing_of_who_holds_what() {
     both(&|table| assert_eq!(table.held("show", "ann", None, 200), Some(Role::Subscriber)));
     both(&|table| assert_eq!(table.held("show", "robbed", None, 200), None));
     both(&|table| {
-        let refused = Err(Refused::UidTaken);
+        let refused = Err(ClaimRefused::UidTaken);
         assert_eq!(table.check(viewer("bob", &account), limited, 200), refused);
         assert_eq!(table.check(viewer("robbed", &SEVEN), limited, 200), refused);
         assert_eq!(
             table.check(elsewhere, limited, 200),
-            Err(Refused::TooManyStreams)
+            Err(ClaimRefused::TooManyStreams)
         );
         assert_eq!(
             table.check(viewer("ann", &account), limited, 340),
@@ -1055,7 +1085,13 @@ fn only_changes_are_written_down_and_what_was_taken_away_is_named() {
     assert_eq!(written(false), [""; 0]);
     assert_eq!(sessions.take_forgotten(), Some(Vec::new()));
     sessions
-        .grant(viewer("ann", &User::Uid(8)), DECIDED, RULES, 110, 210)
+        .grant(
+            viewer("ann", &SessionUser::Uid(8)),
+            DECIDED,
+            RULES,
+            110,
+            210,
+        )
         .unwrap();
     sessions
         .grant(host("owner", &SEVEN), DECIDED, RULES, 110, 210)
@@ -1063,13 +1099,13 @@ fn only_changes_are_written_down_and_what_was_taken_away_is_named() {
     assert_eq!(
         sessions.take_forgotten(),
         Some(vec![
-            Identity::new("show", "ann", &ZERO),
-            Identity::new("show", "bob", &SEVEN)
+            SessionIdentity::new("show", "ann", &ZERO),
+            SessionIdentity::new("show", "bob", &SEVEN)
         ])
     );
     assert_eq!(written(false), ["ann", "owner"]);
-    sessions.refused(viewer("ann", &User::Uid(8)));
-    sessions.refused(viewer("ann", &User::Uid(8)));
+    sessions.refused(viewer("ann", &SessionUser::Uid(8)));
+    sessions.refused(viewer("ann", &SessionUser::Uid(8)));
     assert_eq!(written(false), ["ann"]);
     assert_eq!(written(true), ["ann", "owner"]);
     assert_eq!(written(false), [""; 0]);
@@ -1080,7 +1116,13 @@ fn what_is_struck_out_is_not_put_back_and_a_full_table_takes_no_more() {
     let sessions = Sessions::new(100);
     for (uid, subject) in (1..).zip(["ann", "bob", "eve"]) {
         sessions
-            .grant(viewer(subject, &User::Uid(uid)), DECIDED, RULES, 100, 200)
+            .grant(
+                viewer(subject, &SessionUser::Uid(uid)),
+                DECIDED,
+                RULES,
+                100,
+                200,
+            )
             .unwrap();
     }
     let kept: Vec<_> = (0..Sessions::PARTS)
@@ -1091,7 +1133,7 @@ fn what_is_struck_out_is_not_put_back_and_a_full_table_takes_no_more() {
     assert_eq!(room, [true, true, false]);
     assert!(after.put_back(&kept[0], 150), "it has its place");
     after.strike_out(&kept[0].identity);
-    let held = |kept: &Kept| after.held("show", &kept.identity.subject, None, 150);
+    let held = |kept: &StoredSession| after.held("show", &kept.identity.subject, None, 150);
     assert_eq!(held(&kept[0]), None);
     assert_eq!(held(&kept[1]), Some(Role::Subscriber));
     assert_eq!(after.count(Role::Subscriber), 1);

@@ -25,12 +25,12 @@ use crate::limit::Limiter;
 use crate::logins::jwt::{KeySet, Verifier};
 use crate::logins::remembered::Logins;
 use crate::sessions::{Rules, Sessions};
-use crate::sources::accounts::Accounts;
+use crate::sources::accounts::ConfiguredAccounts;
 use crate::sources::authorize::Authorizer;
 use crate::sources::mongodb;
 use crate::sources::mongodb::Database;
 use crate::sources::proven::Proven;
-use crate::sources::streams::{Stream, Streams};
+use crate::sources::streams::{ConfiguredStreams, StreamState};
 use crate::telemetry::audit::Audit;
 use crate::telemetry::metrics::{Metrics, ReissueMetrics};
 use crate::terms::clock::{Clock, Entropy};
@@ -50,9 +50,9 @@ pub struct Snapshot {
     /// What sources have shown of their configuration.
     pub proven: Arc<Proven>,
     /// `[accounts]`: the source, and what it said lately.
-    pub accounts: Arc<Accounts>,
+    pub accounts: Arc<ConfiguredAccounts>,
     /// `[streams]`: the source, and what it said lately.
-    pub streams: Arc<Streams>,
+    pub streams: Arc<ConfiguredStreams>,
     /// `[authorize]`: the hook, and how it stands.
     pub authorizer: Option<Authorizer>,
     /// `[rate_limit]`, with everybody's debts.
@@ -77,7 +77,7 @@ pub struct Snapshot {
 #[derive(Debug)]
 pub enum StreamsRead {
     /// Valid.
-    Table(Vec<(Box<str>, Stream)>),
+    Table(Vec<(Box<str>, StreamState)>),
     /// There, but not valid.
     Invalid,
     /// Not there, or not readable.

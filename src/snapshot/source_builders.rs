@@ -11,16 +11,16 @@ use crate::config::model::{
     AccountsCollection, AccountsSource, Config, HTTP_PATIENCE, StreamsCollection, StreamsHttp,
     StreamsSource,
 };
-use crate::sources::accounts::{Account, Accounts, SessionCheck};
+use crate::sources::accounts::{Account, ConfiguredAccounts, SessionCheck};
 use crate::sources::authorize::Authorizer;
 use crate::sources::http::{HttpAccounts, HttpStreams};
-use crate::sources::lookup::{Lookups, Question, Source, Terms};
+use crate::sources::lookup::{LookupQuestion, LookupSource, LookupTerms, Lookups};
 use crate::sources::mongodb;
 use crate::sources::mongodb::{Database, MongoAccounts, MongoStreams, follow};
 use crate::sources::observed_fields::Fields;
-use crate::sources::outage::Failure;
+use crate::sources::outage::NoAnswerReason;
 use crate::sources::proven::{Proof, Proven};
-use crate::sources::streams::{Owners, StreamSource, Streams, Table};
+use crate::sources::streams::{ConfiguredStreams, Owners, StreamSource, StreamTable};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::traffic_labels;
 use crate::terms::clock::Clock;
@@ -28,9 +28,9 @@ use crate::terms::clock::Clock;
 /// A source that isn't configured: no answer.
 struct Nowhere;
 
-impl Source<Account> for Nowhere {
-    fn ask(&self, _subject: &str) -> Question<Account> {
-        let failure = Failure::Wrong("[mongodb] is missing".to_owned());
+impl LookupSource<Account> for Nowhere {
+    fn ask(&self, _subject: &str) -> LookupQuestion<Account> {
+        let failure = NoAnswerReason::Wrong("[mongodb] is missing".to_owned());
         Box::pin(std::future::ready(Err(failure)))
     }
 }
@@ -52,7 +52,7 @@ pub(super) struct Sources<'a> {
 }
 
 impl Sources<'_> {
-    pub(super) fn accounts(&self) -> Accounts {
+    pub(super) fn accounts(&self) -> ConfiguredAccounts {
         let accounts = &self.config.accounts;
         let carried = self
             .previous
@@ -66,34 +66,37 @@ impl Sources<'_> {
             .and_then(|previous| previous.accounts.lookups())
             .map(Arc::clone);
         match (&accounts.source, self.database) {
-            (AccountsSource::None, _) => Accounts::None,
+            (AccountsSource::None, _) => ConfiguredAccounts::None,
             // Validation asks for `[mongodb]`; without it nobody's account would be looked at.
-            (AccountsSource::Mongodb(_), None) => Accounts::BySubject {
+            (AccountsSource::Mongodb(_), None) => ConfiguredAccounts::BySubject {
                 session: None,
                 lookups: self.account_lookups(HTTP_PATIENCE, Box::new(Nowhere)),
             },
-            (AccountsSource::Mongodb(collection), Some(database)) => Accounts::BySubject {
-                session: self.session_check(database, collection),
-                lookups: carried.unwrap_or_else(|| {
-                    let source = MongoAccounts::new(
-                        Arc::clone(database),
-                        collection.clone(),
-                        self.accounts_found(database, collection, &[]),
-                        self.accounts_fields(database, collection),
-                        self.clock.clone(),
-                    );
-                    let lookups = self.account_lookups(database.config().timeout, Box::new(source));
-                    self.control.runtime.spawn(follow(
-                        Arc::clone(database),
-                        collection.collection.clone(),
-                        collection.id_field.clone(),
-                        Arc::downgrade(&lookups),
-                    ));
-                    lookups
-                }),
-            },
+            (AccountsSource::Mongodb(collection), Some(database)) => {
+                ConfiguredAccounts::BySubject {
+                    session: self.session_check(database, collection),
+                    lookups: carried.unwrap_or_else(|| {
+                        let source = MongoAccounts::new(
+                            Arc::clone(database),
+                            collection.clone(),
+                            self.accounts_found(database, collection, &[]),
+                            self.accounts_fields(database, collection),
+                            self.clock.clone(),
+                        );
+                        let lookups =
+                            self.account_lookups(database.config().timeout, Box::new(source));
+                        self.control.runtime.spawn(follow(
+                            Arc::clone(database),
+                            collection.collection.clone(),
+                            collection.id_field.clone(),
+                            Arc::downgrade(&lookups),
+                        ));
+                        lookups
+                    }),
+                }
+            }
             (AccountsSource::Http(url), _) => {
-                Accounts::ByCredentials(carried.unwrap_or_else(|| {
+                ConfiguredAccounts::ByCredentials(carried.unwrap_or_else(|| {
                     let fetcher = self.control.fetcher.clone();
                     let cookie = self.config.cookie.clone();
                     let source = HttpAccounts::new(fetcher, url.clone(), cookie);
@@ -108,16 +111,16 @@ impl Sources<'_> {
         let previous = self
             .previous
             .and_then(|previous| previous.authorizer.as_ref());
-        let metrics = self.metrics.source(traffic_labels::Source::Authorize);
+        let metrics = self.metrics.source(traffic_labels::SourceLabel::Authorize);
         let fetcher = &self.control.fetcher;
         Some(Authorizer::new(
             hook, previous, fetcher, metrics, self.clock,
         ))
     }
 
-    pub(super) fn streams(&self, read: StreamsRead) -> Streams {
+    pub(super) fn streams(&self, read: StreamsRead) -> ConfiguredStreams {
         let streams = &self.config.streams;
-        let metrics = self.metrics.source(traffic_labels::Source::Streams);
+        let metrics = self.metrics.source(traffic_labels::SourceLabel::Streams);
         let carried = self
             .previous
             .filter(|previous| {
@@ -139,7 +142,7 @@ impl Sources<'_> {
                         self.streams_read(database, collection),
                         self.clock.clone(),
                     );
-                    let terms = Terms {
+                    let terms = LookupTerms {
                         name: "streams",
                         deadline: database.config().timeout,
                         ttl: streams.cache_ttl,
@@ -160,7 +163,7 @@ impl Sources<'_> {
                     http.clone(),
                     self.owners_told(http),
                 );
-                let terms = Terms {
+                let terms = LookupTerms {
                     name: "streams",
                     deadline: HTTP_PATIENCE,
                     ttl: streams.cache_ttl,
@@ -171,7 +174,7 @@ impl Sources<'_> {
                 StreamSource::Table(self.table(read))
             }
         };
-        Streams::new(source, metrics)
+        ConfiguredStreams::new(source, metrics)
     }
 
     /// That an account is found; or, with `more`, what goes beyond it.
@@ -275,7 +278,7 @@ impl Sources<'_> {
         self.proven.proof(&parts)
     }
 
-    fn table(&self, read: StreamsRead) -> Table {
+    fn table(&self, read: StreamsRead) -> StreamTable {
         let now = self.clock.elapsed();
         let known = self
             .previous
@@ -284,30 +287,30 @@ impl Sources<'_> {
                 StreamSource::Asked(_) => None,
             });
         match read {
-            StreamsRead::Table(entries) => Table::new(entries),
-            StreamsRead::Invalid => Table::invalid(known, now),
-            StreamsRead::Unreadable => Table::unreadable(known, now),
+            StreamsRead::Table(entries) => StreamTable::new(entries),
+            StreamsRead::Invalid => StreamTable::invalid(known, now),
+            StreamsRead::Unreadable => StreamTable::unreadable(known, now),
         }
     }
 
     fn account_lookups(
         &self,
         deadline: Duration,
-        source: Box<dyn Source<Account>>,
+        source: Box<dyn LookupSource<Account>>,
     ) -> Arc<Lookups<Account>> {
-        let terms = Terms {
+        let terms = LookupTerms {
             name: "accounts",
             deadline,
             ttl: self.config.accounts.cache_ttl,
         };
-        let metrics = self.metrics.source(traffic_labels::Source::Accounts);
+        let metrics = self.metrics.source(traffic_labels::SourceLabel::Accounts);
         self.lookups(&terms, source, metrics)
     }
 
     fn lookups<T: Send + Sync + 'static>(
         &self,
-        terms: &Terms,
-        source: Box<dyn Source<T>>,
+        terms: &LookupTerms,
+        source: Box<dyn LookupSource<T>>,
         metrics: Arc<crate::telemetry::metrics::SourceMetrics>,
     ) -> Arc<Lookups<T>> {
         Arc::new(Lookups::new(

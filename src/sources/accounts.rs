@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::lookup::{Answer, Lookups, NoAnswer};
+use super::lookup::{LookupAnswer, Lookups, NoAnswer};
 use super::proven::Proof;
 use crate::logins::remembered::Whom;
 use crate::telemetry::metrics::SourceMetrics;
@@ -64,7 +64,7 @@ pub struct SessionCheck {
 
 /// `[accounts]`: the configured source.
 #[derive(Debug)]
-pub enum Accounts {
+pub enum ConfiguredAccounts {
     /// `source = "none"`: whoever has a valid JWT is in good standing.
     None,
     /// `source = "mongodb"`: asked by subject.
@@ -78,7 +78,7 @@ pub enum Accounts {
     ByCredentials(Arc<Lookups<Account>>),
 }
 
-impl Accounts {
+impl ConfiguredAccounts {
     /// The lookups, unless there are none to make.
     pub fn lookups(&self) -> Option<&Arc<Lookups<Account>>> {
         match self {
@@ -114,7 +114,7 @@ impl Accounts {
         credentials: &str,
         since: Option<Duration>,
         patience: Duration,
-    ) -> Option<Result<Answer<Account>, NoAnswer>> {
+    ) -> Option<Result<LookupAnswer<Account>, NoAnswer>> {
         let (lookups, key) = match self {
             Self::None => return None,
             Self::BySubject { lookups, .. } => (lookups, subject),

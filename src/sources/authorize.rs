@@ -14,9 +14,9 @@ use serde_json::Value;
 
 use super::http::{failed, shown};
 use super::lookup::NoAnswer;
-use super::outage::{Admission, Failure, Outage};
+use super::outage::{NoAnswerReason, Outage, OutageAdmission};
 use crate::config::model::Authorize;
-use crate::io::fetch::{Answer, Fetcher, Limits};
+use crate::io::fetch::{FetchLimits, FetchedResponse, Fetcher};
 use crate::telemetry::metrics::SourceMetrics;
 use crate::terms::clock::Clock;
 use crate::terms::outcome::LookupOutcome;
@@ -84,10 +84,10 @@ impl Authorizer {
     /// Asks, within `patience` and the hook's own timeout.
     pub async fn ask(&self, question: Bytes, patience: Duration) -> Result<Opinion, NoAnswer> {
         let asked_at = self.clock.elapsed();
-        if let Admission::Refused(since) = self.outage.admit(asked_at) {
+        if let OutageAdmission::Refused(since) = self.outage.admit(asked_at) {
             return Err(NoAnswer { since });
         }
-        let limits = Limits {
+        let limits = FetchLimits {
             time: self.hook.timeout.min(patience),
             body: LARGEST_ANSWER,
         };
@@ -128,7 +128,7 @@ impl Authorizer {
     }
 }
 
-fn opinion(answer: &Answer) -> Result<Opinion, Failure> {
+fn opinion(answer: &FetchedResponse) -> Result<Opinion, NoAnswerReason> {
     let said = serde_json::from_slice::<Value>(&answer.body).unwrap_or(Value::Null);
     match answer.status {
         status if status.is_success() => lifetime(said.get("lifetime")).map(Opinion::Yes),
@@ -140,12 +140,15 @@ fn opinion(answer: &Answer) -> Result<Opinion, Failure> {
                 .filter(|message| !message.to_lowercase().contains("suspend"));
             Ok(Opinion::No(message.unwrap_or_else(|| NO.into())))
         }
-        status => Err(Failure::Wrong(format!("it answered {}", status.as_u16()))),
+        status => Err(NoAnswerReason::Wrong(format!(
+            "it answered {}",
+            status.as_u16()
+        ))),
     }
 }
 
 /// Seconds as a number, or a duration such as `"30m"`. What can't be read isn't a yes without an end.
-fn lifetime(value: Option<&Value>) -> Result<Option<Duration>, Failure> {
+fn lifetime(value: Option<&Value>) -> Result<Option<Duration>, NoAnswerReason> {
     let lifetime = match value {
         None | Some(Value::Null) => return Ok(None),
         Some(Value::Number(seconds)) => seconds
@@ -156,7 +159,7 @@ fn lifetime(value: Option<&Value>) -> Result<Option<Duration>, Failure> {
     };
     match lifetime {
         Some(lifetime) => Ok(Some(lifetime.max(LEAST_LIFETIME))),
-        None => Err(Failure::Wrong(
+        None => Err(NoAnswerReason::Wrong(
             "its answer has a lifetime that is neither seconds nor a duration".to_owned(),
         )),
     }
@@ -166,8 +169,8 @@ fn lifetime(value: Option<&Value>) -> Result<Option<Duration>, Failure> {
 mod tests {
     use super::*;
 
-    fn said(status: u16, body: &str) -> Result<Opinion, Failure> {
-        opinion(&Answer {
+    fn said(status: u16, body: &str) -> Result<Opinion, NoAnswerReason> {
+        opinion(&FetchedResponse {
             status: StatusCode::from_u16(status).unwrap(),
             headers: HeaderMap::new(),
             body: Bytes::copy_from_slice(body.as_bytes()),

@@ -12,12 +12,12 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::Value;
 
 use super::accounts::{Account, Denial};
-use super::lookup::{Question, Source};
-use super::outage::Failure;
-use super::streams::{Owners, Stream};
+use super::lookup::{LookupQuestion, LookupSource};
+use super::outage::NoAnswerReason;
+use super::streams::{Owners, StreamState};
 use crate::config::model::{HTTP_PATIENCE, StreamsHttp};
 use crate::http::url::Url;
-use crate::io::fetch::{Answer, FetchError, Fetcher, Limits};
+use crate::io::fetch::{FetchError, FetchLimits, FetchedResponse, Fetcher};
 use crate::telemetry::escape::deceives;
 use crate::terms::outcome::Outcome;
 
@@ -56,14 +56,14 @@ impl HttpStreams {
     }
 }
 
-impl Source<Option<Arc<Stream>>> for HttpStreams {
-    fn ask(&self, channel: &str) -> Question<Option<Arc<Stream>>> {
+impl LookupSource<Option<Arc<StreamState>>> for HttpStreams {
+    fn ask(&self, channel: &str) -> LookupQuestion<Option<Arc<StreamState>>> {
         let (fetcher, endpoint) = (self.fetcher.clone(), Arc::clone(&self.endpoint));
         let owners = Arc::clone(&self.owners);
         let (before, after) = &endpoint.url;
-        let url = format!("{before}{}{after}", Segment(channel));
+        let url = format!("{before}{}{after}", EncodedSegment(channel));
         Box::pin(async move {
-            let url = Url::parse(&url).map_err(|error| Failure::Wrong(error.to_string()))?;
+            let url = Url::parse(&url).map_err(|error| NoAnswerReason::Wrong(error.to_string()))?;
             let mut headers = accepting_json();
             headers.extend(endpoint.headers.iter().cloned());
             let answer = fetcher.get(&url, headers, limits()).await;
@@ -72,12 +72,15 @@ impl Source<Option<Arc<Stream>>> for HttpStreams {
                 StatusCode::NOT_FOUND => Ok(None),
                 StatusCode::OK => {
                     let json = serde_json::from_slice(&answer.body)
-                        .map_err(|_| Failure::Wrong("its answer isn't JSON".to_owned()))?;
+                        .map_err(|_| NoAnswerReason::Wrong("its answer isn't JSON".to_owned()))?;
                     let mut stream = stream(&json, &endpoint)?;
                     owners.see(&mut stream);
                     Ok(Some(Arc::new(stream)))
                 }
-                status => Err(Failure::Wrong(format!("it answered {}", status.as_u16()))),
+                status => Err(NoAnswerReason::Wrong(format!(
+                    "it answered {}",
+                    status.as_u16()
+                ))),
             }
         })
     }
@@ -88,30 +91,30 @@ impl Source<Option<Arc<Stream>>> for HttpStreams {
 }
 
 /// Reads a stream where the pointers lead. Whether it is live must be said; an owner may be missing.
-fn stream(json: &Value, endpoint: &StreamsHttp) -> Result<Stream, Failure> {
+fn stream(json: &Value, endpoint: &StreamsHttp) -> Result<StreamState, NoAnswerReason> {
     let at = |pointer: &Option<String>| json.pointer(pointer.as_deref()?);
     let live = json
         .pointer(&endpoint.live_pointer)
         .and_then(Value::as_bool)
         .ok_or_else(|| {
-            Failure::Wrong(format!(
+            NoAnswerReason::Wrong(format!(
                 "its answer has no true or false at {}",
                 endpoint.live_pointer
             ))
         })?;
-    let listed = |pointer: &Option<String>| -> Result<Vec<Box<str>>, Failure> {
+    let listed = |pointer: &Option<String>| -> Result<Vec<Box<str>>, NoAnswerReason> {
         match (at(pointer), pointer) {
             (Some(Value::Array(elements)), _) => {
                 Ok(elements.iter().filter_map(identifier).collect())
             }
             (None | Some(Value::Null), _) | (_, None) => Ok(Vec::new()),
             // Somebody may be in it.
-            (_, Some(pointer)) => Err(Failure::Wrong(format!(
+            (_, Some(pointer)) => Err(NoAnswerReason::Wrong(format!(
                 "what its answer has at {pointer} is no list"
             ))),
         }
     };
-    Ok(Stream {
+    Ok(StreamState {
         live,
         // What can't be read forbids.
         banned: at(&endpoint.banned_pointer)
@@ -173,8 +176,8 @@ impl HttpAccounts {
     }
 }
 
-impl Source<Account> for HttpAccounts {
-    fn ask(&self, credentials: &str) -> Question<Account> {
+impl LookupSource<Account> for HttpAccounts {
+    fn ask(&self, credentials: &str) -> LookupQuestion<Account> {
         let (fetcher, url) = (self.fetcher.clone(), self.url.clone());
         let headers = self.headers(credentials);
         Box::pin(async move {
@@ -185,7 +188,7 @@ impl Source<Account> for HttpAccounts {
 }
 
 /// 2xx is yes; 401 and 403 are relayed.
-fn account(answer: &Answer) -> Result<Account, Failure> {
+fn account(answer: &FetchedResponse) -> Result<Account, NoAnswerReason> {
     let denial = match answer.status {
         status if status.is_success() => return Ok(Account::Good { session: None }),
         StatusCode::UNAUTHORIZED => Denial::new(Outcome::Unauthenticated, "Sign in again"),
@@ -194,7 +197,10 @@ fn account(answer: &Answer) -> Result<Account, Failure> {
             "This account is not allowed to do this",
         ),
         status => {
-            return Err(Failure::Wrong(format!("it answered {}", status.as_u16())));
+            return Err(NoAnswerReason::Wrong(format!(
+                "it answered {}",
+                status.as_u16()
+            )));
         }
     };
     let said = serde_json::from_slice::<Value>(&answer.body).unwrap_or(Value::Null);
@@ -231,27 +237,27 @@ fn accepting_json() -> HeaderMap {
     headers
 }
 
-fn limits() -> Limits {
-    Limits {
+fn limits() -> FetchLimits {
+    FetchLimits {
         time: HTTP_PATIENCE,
         body: LARGEST_ANSWER,
     }
 }
 
-pub(crate) fn failed(error: &FetchError) -> Failure {
+pub(crate) fn failed(error: &FetchError) -> NoAnswerReason {
     match error {
         FetchError::Connect(_)
         | FetchError::Slow(_)
         | FetchError::Broken
-        | FetchError::Stopping => Failure::Silent(error.to_string()),
-        FetchError::Garbled | FetchError::TooLarge(_) => Failure::Wrong(error.to_string()),
+        | FetchError::Stopping => NoAnswerReason::Silent(error.to_string()),
+        FetchError::Garbled | FetchError::TooLarge(_) => NoAnswerReason::Wrong(error.to_string()),
     }
 }
 
 /// Percent-encodes everything but unreserved characters (RFC 3986 §2.3). Dots too where they would be a dot segment.
-struct Segment<'s>(&'s str);
+struct EncodedSegment<'s>(&'s str);
 
-impl std::fmt::Display for Segment<'_> {
+impl std::fmt::Display for EncodedSegment<'_> {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let dots = self.0.bytes().all(|byte| byte == b'.');
         for byte in self.0.bytes() {
@@ -286,8 +292,8 @@ mod tests {
         }
     }
 
-    fn answer(status: u16, body: &'static str) -> Answer {
-        Answer {
+    fn answer(status: u16, body: &'static str) -> FetchedResponse {
+        FetchedResponse {
             status: StatusCode::from_u16(status).unwrap(),
             headers: HeaderMap::new(),
             body: Bytes::from_static(body.as_bytes()),
@@ -303,7 +309,7 @@ mod tests {
             ("a.b", "a.b"),
             ("50% {x}", "50%25%20%7Bx%7D"),
         ] {
-            assert_eq!(Segment(channel).to_string(), encoded);
+            assert_eq!(EncodedSegment(channel).to_string(), encoded);
         }
     }
 

@@ -15,7 +15,7 @@ pub const PROBE: Duration = Duration::from_secs(1);
 
 /// Whether to ask a source just now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Admission {
+pub enum OutageAdmission {
     /// Ask, and wait for the answer.
     Ask,
     /// Ask, but don't wait: there has been no answer since then.
@@ -26,14 +26,14 @@ pub enum Admission {
 
 /// Why a question has no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Failure {
+pub enum NoAnswerReason {
     /// Nothing came: no connection, or no reply in time. The next question would wait as long.
     Silent(String),
     /// Something came that is no answer: an error, garbage.
     Wrong(String),
 }
 
-impl std::fmt::Display for Failure {
+impl std::fmt::Display for NoAnswerReason {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (Self::Silent(why) | Self::Wrong(why)) = self;
         formatter.write_str(why)
@@ -42,10 +42,10 @@ impl std::fmt::Display for Failure {
 
 /// One source's standing. Times are on the clock's monotonic scale.
 #[derive(Debug, Default)]
-pub struct Outage(Mutex<State>);
+pub struct Outage(Mutex<OutageState>);
 
 #[derive(Clone, Debug, Default)]
-struct State {
+struct OutageState {
     since: Option<Duration>,
     silences: u32,
     probe_at: Duration,
@@ -64,17 +64,17 @@ impl Outage {
     }
 
     /// Whether to ask now.
-    pub fn admit(&self, now: Duration) -> Admission {
+    pub fn admit(&self, now: Duration) -> OutageAdmission {
         let mut state = self.lock();
         match state.since {
             Some(since) if state.silences >= SILENCES => {
                 if now < state.probe_at {
-                    return Admission::Refused(since);
+                    return OutageAdmission::Refused(since);
                 }
                 state.probe_at = now + PROBE;
-                Admission::Probe(since)
+                OutageAdmission::Probe(since)
             }
-            _ => Admission::Ask,
+            _ => OutageAdmission::Ask,
         }
     }
 
@@ -89,29 +89,29 @@ impl Outage {
         let mut state = self.lock();
         let news = state.since.is_some();
         if news {
-            *state = State::default();
+            *state = OutageState::default();
         }
         news
     }
 
     /// A question failed: since when they do, and whether that is news.
-    pub fn failed(&self, failure: &Failure, now: Duration) -> (Duration, bool) {
+    pub fn failed(&self, failure: &NoAnswerReason, now: Duration) -> (Duration, bool) {
         let mut state = self.lock();
         let news = state.since.is_none();
         let since = *state.since.get_or_insert(now);
         match failure {
-            Failure::Silent(_) => {
+            NoAnswerReason::Silent(_) => {
                 state.silences = state.silences.saturating_add(1);
                 state.probe_at = now + PROBE;
             }
             // It speaks: it may have something to say to the next one.
-            Failure::Wrong(_) => state.silences = 0,
+            NoAnswerReason::Wrong(_) => state.silences = 0,
         }
         state.error = Some(failure.to_string());
         (since, news)
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, OutageState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -124,8 +124,8 @@ mod tests {
         Duration::from_secs(count)
     }
 
-    fn silent() -> Failure {
-        Failure::Silent("no reply".into())
+    fn silent() -> NoAnswerReason {
+        NoAnswerReason::Silent("no reply".into())
     }
 
     #[test]
@@ -144,25 +144,25 @@ mod tests {
     fn a_silent_source_is_asked_once_a_second() {
         let outage = Outage::default();
         for _ in 0..SILENCES {
-            assert_eq!(outage.admit(seconds(5)), Admission::Ask);
+            assert_eq!(outage.admit(seconds(5)), OutageAdmission::Ask);
             outage.failed(&silent(), seconds(5));
         }
         let since = seconds(5);
         assert_eq!(outage.silent_since(), Some(since));
-        assert_eq!(outage.admit(seconds(5)), Admission::Refused(since));
-        assert_eq!(outage.admit(seconds(6)), Admission::Probe(since));
-        assert_eq!(outage.admit(seconds(6)), Admission::Refused(since));
+        assert_eq!(outage.admit(seconds(5)), OutageAdmission::Refused(since));
+        assert_eq!(outage.admit(seconds(6)), OutageAdmission::Probe(since));
+        assert_eq!(outage.admit(seconds(6)), OutageAdmission::Refused(since));
         outage.answered();
         assert_eq!(outage.silent_since(), None);
-        assert_eq!(outage.admit(seconds(6)), Admission::Ask);
+        assert_eq!(outage.admit(seconds(6)), OutageAdmission::Ask);
     }
 
     #[test]
     fn a_source_that_answers_wrongly_is_asked_on() {
         let outage = Outage::default();
         for second in 0..10 {
-            assert_eq!(outage.admit(seconds(second)), Admission::Ask);
-            outage.failed(&Failure::Wrong("500".into()), seconds(second));
+            assert_eq!(outage.admit(seconds(second)), OutageAdmission::Ask);
+            outage.failed(&NoAnswerReason::Wrong("500".into()), seconds(second));
         }
         assert_eq!(outage.error().as_deref(), Some("500"));
     }

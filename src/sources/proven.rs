@@ -16,16 +16,16 @@ use sha2::{Digest as _, Sha256};
 const MOST: usize = 256;
 
 /// A configuration, as 128 bits of a hash.
-type Digest = [u8; 16];
+type ConfigDigest = [u8; 16];
 
 /// All that was shown.
 #[derive(Debug, Default)]
-pub struct Proven(Mutex<State>);
+pub struct Proven(Mutex<ProvenState>);
 
 #[derive(Debug, Default)]
-struct State {
+struct ProvenState {
     /// The oldest first.
-    shown: Vec<Digest>,
+    shown: Vec<ConfigDigest>,
     /// Something was shown that isn't written down.
     changed: bool,
 }
@@ -34,7 +34,7 @@ struct State {
 #[derive(Debug)]
 pub struct Proof {
     proven: Arc<Proven>,
-    digest: Digest,
+    digest: ConfigDigest,
     /// Given by this very object: the others needn't be looked through.
     given: AtomicBool,
     doubted_since: Mutex<Option<Duration>>,
@@ -93,14 +93,14 @@ impl Proven {
         self.lock().changed = true;
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, ProvenState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl ProvenState {
     /// Whether that is news.
-    fn add(&mut self, digest: Digest) -> bool {
+    fn add(&mut self, digest: ConfigDigest) -> bool {
         let news = !self.shown.contains(&digest);
         if news {
             if self.shown.len() >= MOST {
@@ -112,7 +112,7 @@ impl State {
     }
 }
 
-fn parse(line: &str) -> Option<Digest> {
+fn parse(line: &str) -> Option<ConfigDigest> {
     let mut digest = [0; 16];
     if line.len() != 32 || !line.is_ascii() {
         return None;

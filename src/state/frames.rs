@@ -36,7 +36,7 @@ fn checksum(length: [u8; 2], record: &[u8]) -> u32 {
 
 /// Reads records one after another.
 #[derive(Debug)]
-pub(super) struct Frames<R> {
+pub(super) struct RecordReader<R> {
     source: R,
     buffer: Vec<u8>,
     /// Of the buffer, what is done with.
@@ -45,7 +45,7 @@ pub(super) struct Frames<R> {
     skipped: u64,
 }
 
-impl<R: Read> Frames<R> {
+impl<R: Read> RecordReader<R> {
     pub(super) fn new(source: R) -> Self {
         Self {
             source,
@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     fn read(bytes: &[u8]) -> (Vec<Vec<u8>>, u64) {
-        let mut frames = Frames::new(bytes);
+        let mut frames = RecordReader::new(bytes);
         let mut records = Vec::new();
         while let Some(record) = frames.next().unwrap() {
             records.push(record.to_vec());

@@ -11,7 +11,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 
 use super::directory::StateDirectory;
-use super::frames::{self, Frames};
+use super::frames::{self, RecordReader};
 
 /// Written at once.
 const CHUNK: usize = 256 * 1024;
@@ -33,7 +33,7 @@ pub struct Journal {
 
 /// What reading came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Reading {
+pub struct JournalReading {
     /// Intact records.
     pub records: u64,
     /// Bytes that belong to none: damage, or a batch that a crash cut short.
@@ -45,14 +45,14 @@ pub fn read(
     directory: &StateDirectory,
     name: &str,
     mut each: impl FnMut(&[u8]),
-) -> (Reading, io::Result<()>) {
-    let mut reading = Reading::default();
+) -> (JournalReading, io::Result<()>) {
+    let mut reading = JournalReading::default();
     let file = match directory.open_file(name) {
         Ok(Some(file)) => file,
         Ok(None) => return (reading, Ok(())),
         Err(error) => return (reading, Err(error)),
     };
-    let mut frames = Frames::new(file);
+    let mut frames = RecordReader::new(file);
     let result = loop {
         match frames.next() {
             Ok(Some(record)) => {
@@ -173,7 +173,7 @@ mod tests {
 
     const NAME: &str = "things.journal";
 
-    fn all(directory: &StateDirectory) -> (Vec<String>, Reading) {
+    fn all(directory: &StateDirectory) -> (Vec<String>, JournalReading) {
         let mut records = Vec::new();
         let (reading, result) = read(directory, NAME, |record| {
             records.push(String::from_utf8(record.to_vec()).unwrap());
@@ -195,7 +195,7 @@ mod tests {
     fn batches_follow_each_other_and_the_first_replaces_what_was_there() {
         let parent = tempfile::tempdir().unwrap();
         let directory = Arc::new(StateDirectory::open(parent.path()).unwrap());
-        assert_eq!(all(&directory), (Vec::new(), Reading::default()));
+        assert_eq!(all(&directory), (Vec::new(), JournalReading::default()));
         for round in ["first", "second"] {
             let mut journal = Journal::new(Arc::clone(&directory), NAME);
             batch(&mut journal, &[round, "b"]).unwrap();

@@ -45,7 +45,7 @@ impl Ended {
 
 /// One finished request.
 #[derive(Clone, Copy, Debug)]
-pub struct Entry<'a> {
+pub struct AccessLogEntry<'a> {
     /// The `x-request-id`.
     pub request_id: &'a RequestId,
     /// The client, where known.
@@ -67,7 +67,7 @@ pub struct Entry<'a> {
 }
 
 /// Writes the line.
-pub fn record(entry: &Entry<'_>) {
+pub fn record(entry: &AccessLogEntry<'_>) {
     tracing::info!(
         target: ACCESS,
         request_id = entry.request_id.as_str(),

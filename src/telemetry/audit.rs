@@ -29,7 +29,7 @@ const QUEUE_EVENTS: usize = 16_384;
 
 /// Who a token is for, in the channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum User<'a> {
+pub enum AuditUser<'a> {
     /// A number; 0 is anyone.
     Uid(u32),
     /// A string user account.
@@ -38,7 +38,7 @@ pub enum User<'a> {
 
 /// One decision on a token request. What was not known when it fell is `None`.
 #[derive(Clone, Copy, Debug)]
-pub struct Decision<'a> {
+pub struct DecisionEvent<'a> {
     /// The `x-request-id`.
     pub request_id: &'a RequestId,
     /// The client's address.
@@ -56,7 +56,7 @@ pub struct Decision<'a> {
     /// The channel asked for.
     pub channel: Option<&'a str>,
     /// The uid or account asked for.
-    pub user: Option<User<'a>>,
+    pub user: Option<AuditUser<'a>>,
     /// The role decided on.
     pub role: Option<Role>,
     /// The token's expiry in seconds since the Unix epoch, where one was minted.
@@ -75,7 +75,7 @@ pub struct Tokens<'a> {
     /// Their channel.
     pub channel: Option<&'a str>,
     /// For whom they are.
-    pub user: Option<User<'a>>,
+    pub user: Option<AuditUser<'a>>,
     /// What they let them do.
     pub role: Option<Role>,
     /// When the last of the new ones expires, in seconds since the Unix epoch.
@@ -97,13 +97,13 @@ pub struct Reload<'a> {
 
 /// One token that was not renewed although its stream goes on.
 #[derive(Clone, Copy, Debug)]
-pub struct Lapse<'a> {
+pub struct LapseEvent<'a> {
     /// Who held it.
     pub subject: &'a str,
     /// For which channel.
     pub channel: &'a str,
     /// Who they were there.
-    pub user: User<'a>,
+    pub user: AuditUser<'a>,
     /// What it let them do.
     pub role: Role,
     /// Whether they asked for another.
@@ -152,12 +152,12 @@ impl Audit {
     }
 
     /// Records a decision.
-    pub fn decision(&self, decision: &Decision<'_>) {
+    pub fn decision(&self, decision: &DecisionEvent<'_>) {
         let subject = decision.subject.map(cut);
         let channel = decision.channel.map(cut);
         let (uid, account) = match decision.user {
-            Some(User::Uid(uid)) => (Some(uid), None),
-            Some(User::Account(account)) => (None, Some(cut(account))),
+            Some(AuditUser::Uid(uid)) => (Some(uid), None),
+            Some(AuditUser::Account(account)) => (None, Some(cut(account))),
             None => (None, None),
         };
         let role = decision.role.map(Role::as_str);
@@ -228,8 +228,8 @@ impl Audit {
     ) {
         let (subject, channel) = (subject.map(cut), tokens.channel.map(cut));
         let (uid, account) = match tokens.user {
-            Some(User::Uid(uid)) => (Some(uid), None),
-            Some(User::Account(account)) => (None, Some(cut(account))),
+            Some(AuditUser::Uid(uid)) => (Some(uid), None),
+            Some(AuditUser::Account(account)) => (None, Some(cut(account))),
             None => (None, None),
         };
         let endpoint = Endpoint::Reissue.as_str();
@@ -292,11 +292,11 @@ impl Audit {
     }
 
     /// Records a lapse.
-    pub fn lapse(&self, lapse: &Lapse<'_>) {
+    pub fn lapse(&self, lapse: &LapseEvent<'_>) {
         let (subject, channel) = (cut(lapse.subject), cut(lapse.channel));
         let (uid, account) = match lapse.user {
-            User::Uid(uid) => (Some(uid), None),
-            User::Account(account) => (None, Some(cut(account))),
+            AuditUser::Uid(uid) => (Some(uid), None),
+            AuditUser::Account(account) => (None, Some(cut(account))),
         };
         let (role, cause) = (lapse.role.as_str(), lapse.cause.as_str());
         let expired = unix_seconds(lapse.expired);

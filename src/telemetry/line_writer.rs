@@ -27,7 +27,7 @@ impl DropCounter {
 }
 
 /// Opens the destination: at start, and again on [`LineWriter::reopen`].
-pub type Open = Box<dyn FnMut() -> std::io::Result<Box<dyn Write + Send>> + Send>;
+pub type OpenDestination = Box<dyn FnMut() -> std::io::Result<Box<dyn Write + Send>> + Send>;
 
 /// A bounded queue in front of a writing thread. Clones share it; the thread ends when all are gone.
 #[derive(Clone, Debug)]
@@ -48,7 +48,7 @@ impl LineWriter {
     pub fn start(
         name: &str,
         capacity: usize,
-        mut open: Open,
+        mut open: OpenDestination,
         dropped: DropCounter,
     ) -> std::io::Result<Self> {
         let sink = open()?;
@@ -111,7 +111,7 @@ struct Thread {
     /// A part of it was.
     cut: bool,
     sink: Box<dyn Write + Send>,
-    open: Open,
+    open: OpenDestination,
     dropped: DropCounter,
 }
 

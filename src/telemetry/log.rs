@@ -42,7 +42,7 @@ pub struct LogControl {
 
 /// Who reads the lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reader {
+pub enum LogReader {
     /// A person: what `auto` asks.
     Terminal,
     /// systemd's journal, which takes a priority and has a time of its own.
@@ -77,11 +77,11 @@ pub fn to_stderr(
     let open = Box::new(|| Ok(Box::new(io::stderr()) as Box<dyn io::Write + Send>));
     let writer = LineWriter::start("log", QUEUE_LINES, open, dropped)?;
     let reader = if io::IsTerminal::is_terminal(&io::stderr()) {
-        Reader::Terminal
+        LogReader::Terminal
     } else if journal::takes_stderr() {
-        Reader::Journal
+        LogReader::Journal
     } else {
-        Reader::Stream
+        LogReader::Stream
     };
     Ok(to_writer(settings, clock, writer, reader))
 }
@@ -91,15 +91,15 @@ pub fn to_writer(
     settings: &Log,
     clock: Clock,
     writer: LineWriter,
-    reader: Reader,
+    reader: LogReader,
 ) -> (impl Subscriber + Send + Sync + use<>, LogControl) {
-    let terminal = reader == Reader::Terminal;
+    let terminal = reader == LogReader::Terminal;
     let shape = Arc::new(AtomicU8::new(shape(settings.format, terminal) as u8));
     let (filter, level) = reload::Layer::new(targets(settings.level));
-    let lines = Lines {
+    let lines = LogLines {
         clock,
         shape: Arc::clone(&shape),
-        to_journal: reader == Reader::Journal,
+        to_journal: reader == LogReader::Journal,
         writer: writer.clone(),
     };
     let control = LogControl {
@@ -135,14 +135,14 @@ fn targets(level: LogLevel) -> Targets {
         .with_target(ACCESS, LevelFilter::INFO)
 }
 
-struct Lines {
+struct LogLines {
     clock: Clock,
     shape: Arc<AtomicU8>,
     to_journal: bool,
     writer: LineWriter,
 }
 
-impl<S: Subscriber> Layer<S> for Lines {
+impl<S: Subscriber> Layer<S> for LogLines {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         const LOGFMT: u8 = Shape::Logfmt as u8;
         const JSON: u8 = Shape::Json as u8;
@@ -156,7 +156,7 @@ impl<S: Subscriber> Layer<S> for Lines {
             line.text("time", &rfc3339(&self.clock));
         }
         line.level(level);
-        event.record(&mut Fields(&mut line));
+        event.record(&mut LogFields(&mut line));
         line.text("target", event.metadata().target());
         let mut line = line.finish();
         if self.to_journal {
@@ -173,9 +173,9 @@ pub(super) fn rfc3339(clock: &Clock) -> String {
     humantime::format_rfc3339_millis(UNIX_EPOCH + now).to_string()
 }
 
-struct Fields<'a>(&'a mut Line);
+struct LogFields<'a>(&'a mut Line);
 
-impl Visit for Fields<'_> {
+impl Visit for LogFields<'_> {
     fn record_str(&mut self, field: &Field, value: &str) {
         self.0.text(key(field), value);
     }

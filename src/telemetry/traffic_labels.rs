@@ -4,11 +4,11 @@
 
 use http::{Method, StatusCode};
 
-use crate::terms::proxy_error::Kind;
+use crate::terms::proxy_error::ProxyErrorKind;
 
 /// A source of answers that decisions need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Source {
+pub enum SourceLabel {
     /// `[streams]`.
     Streams,
     /// `[accounts]`.
@@ -19,7 +19,7 @@ pub enum Source {
     Jwks,
 }
 
-impl Source {
+impl SourceLabel {
     /// Every source of this build, in order of declaration.
     pub const ALL: [Self; 4] = [Self::Streams, Self::Accounts, Self::Authorize, Self::Jwks];
 
@@ -307,16 +307,16 @@ impl UpstreamOutcome {
     }
 }
 
-impl From<Kind> for UpstreamOutcome {
-    fn from(kind: Kind) -> Self {
+impl From<ProxyErrorKind> for UpstreamOutcome {
+    fn from(kind: ProxyErrorKind) -> Self {
         match kind {
             // No server is asked where there is no room.
-            Kind::ConnectFailed | Kind::Overloaded => Self::ConnectFailed,
-            Kind::ConnectionLost => Self::ConnectionLost,
-            Kind::BadResponse => Self::BadResponse,
-            Kind::ResponseTimeout => Self::Timeout,
-            Kind::BadRequest => Self::BadRequest,
-            Kind::ClientGone => Self::ClientGone,
+            ProxyErrorKind::ConnectFailed | ProxyErrorKind::Overloaded => Self::ConnectFailed,
+            ProxyErrorKind::ConnectionLost => Self::ConnectionLost,
+            ProxyErrorKind::BadResponse => Self::BadResponse,
+            ProxyErrorKind::ResponseTimeout => Self::Timeout,
+            ProxyErrorKind::BadRequest => Self::BadRequest,
+            ProxyErrorKind::ClientGone => Self::ClientGone,
         }
     }
 }
@@ -349,7 +349,7 @@ mod tests {
                 assert_eq!(index(*label), position);
             }
         }
-        holds(&Source::ALL, |label| label as usize);
+        holds(&SourceLabel::ALL, |label| label as usize);
         holds(&LookupOutcome::ALL, |label| label as usize);
         holds(&MethodLabel::ALL, |label| label as usize);
         holds(&StatusClass::ALL, |label| label as usize);

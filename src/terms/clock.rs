@@ -20,10 +20,10 @@ pub fn is_plausible(unix_seconds: u64) -> bool {
 
 /// The time of day and the time since the process started.
 #[derive(Clone, Debug)]
-pub struct Clock(Source);
+pub struct Clock(TimeSource);
 
 #[derive(Clone, Debug)]
-enum Source {
+enum TimeSource {
     System { start: Instant },
     Manual(Arc<ManualTime>),
 }
@@ -39,14 +39,14 @@ impl Clock {
     /// The machine's clocks.
     #[allow(clippy::disallowed_methods)] // this file is the one place
     pub fn system() -> Self {
-        Self(Source::System {
+        Self(TimeSource::System {
             start: Instant::now(),
         })
     }
 
     /// A clock that stands still until [`Clock::advance`] moves it: for tests that travel in time.
     pub fn manual(start_unix_seconds: u64) -> Self {
-        Self(Source::Manual(Arc::new(ManualTime {
+        Self(TimeSource::Manual(Arc::new(ManualTime {
             start_unix_millis: AtomicI64::new(signed_millis(start_unix_seconds)),
             elapsed_millis: AtomicU64::new(0),
         })))
@@ -54,7 +54,7 @@ impl Clock {
 
     /// Moves a manual clock forward; the system's clock ignores it.
     pub fn advance(&self, by: Duration) {
-        if let Source::Manual(time) = &self.0 {
+        if let TimeSource::Manual(time) = &self.0 {
             time.elapsed_millis.fetch_add(millis(by), Ordering::SeqCst);
         }
     }
@@ -62,7 +62,7 @@ impl Clock {
     /// Sets the time of day of a manual clock, forward or back; the time since the start goes on as before. The system's
     /// clock ignores it.
     pub fn set(&self, unix_seconds: u64) {
-        if let Source::Manual(time) = &self.0 {
+        if let TimeSource::Manual(time) = &self.0 {
             let elapsed = time.elapsed_millis.load(Ordering::SeqCst);
             let elapsed = i64::try_from(elapsed).unwrap_or(i64::MAX);
             let start = signed_millis(unix_seconds).saturating_sub(elapsed);
@@ -79,10 +79,10 @@ impl Clock {
     #[allow(clippy::disallowed_methods)] // this file is the one place
     pub fn unix_millis(&self) -> u64 {
         match &self.0 {
-            Source::System { .. } => SystemTime::now()
+            TimeSource::System { .. } => SystemTime::now()
                 .duration_since(UNIX_EPOCH)
                 .map_or(0, millis),
-            Source::Manual(time) => {
+            TimeSource::Manual(time) => {
                 let start = time.start_unix_millis.load(Ordering::SeqCst);
                 let now = start.saturating_add_unsigned(time.elapsed_millis.load(Ordering::SeqCst));
                 u64::try_from(now).unwrap_or(0)
@@ -98,8 +98,8 @@ impl Clock {
     /// Time since this clock was made; monotonic.
     pub fn elapsed(&self) -> Duration {
         match &self.0 {
-            Source::System { start } => start.elapsed(),
-            Source::Manual(time) => {
+            TimeSource::System { start } => start.elapsed(),
+            TimeSource::Manual(time) => {
                 Duration::from_millis(time.elapsed_millis.load(Ordering::SeqCst))
             }
         }

@@ -8,18 +8,18 @@ use std::fmt;
 #[derive(Debug)]
 pub struct ProxyError {
     /// What happened.
-    pub kind: Kind,
+    pub kind: ProxyErrorKind,
     /// Whose side it happened on.
     pub side: Side,
     /// Whether another attempt may be made.
-    pub retry: Retry,
+    pub retry: AnotherAttempt,
     /// The cause, for the log.
     pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Kind {
+pub enum ProxyErrorKind {
     /// No connection to the backend: refused, unreachable, unresolved or too slow.
     ConnectFailed,
     /// The backend closed or broke the connection before a byte of a response.
@@ -49,7 +49,7 @@ pub enum Side {
 
 /// Whether another attempt may be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Retry {
+pub enum AnotherAttempt {
     /// No.
     Never,
     /// Only if the request is idempotent and bodyless: on a new connection where it died on a used one (a keep-alive race),
@@ -62,13 +62,15 @@ pub enum Retry {
 impl fmt::Display for ProxyError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let what = match self.kind {
-            Kind::ConnectFailed => "no connection to the backend",
-            Kind::ConnectionLost => "the backend closed the connection before its response",
-            Kind::BadResponse => "the backend's response can't be passed on",
-            Kind::ResponseTimeout => "the backend sent no response in time",
-            Kind::BadRequest => "the request can't be passed on",
-            Kind::ClientGone => "the client went away",
-            Kind::Overloaded => {
+            ProxyErrorKind::ConnectFailed => "no connection to the backend",
+            ProxyErrorKind::ConnectionLost => {
+                "the backend closed the connection before its response"
+            }
+            ProxyErrorKind::BadResponse => "the backend's response can't be passed on",
+            ProxyErrorKind::ResponseTimeout => "the backend sent no response in time",
+            ProxyErrorKind::BadRequest => "the request can't be passed on",
+            ProxyErrorKind::ClientGone => "the client went away",
+            ProxyErrorKind::Overloaded => {
                 "upstream.max_requests are in flight, or no socket to the backend became free"
             }
         };

@@ -10,7 +10,7 @@ use http::Method;
 use renewd::config;
 use renewd::config::keys::BUILT;
 use renewd::config::model::{Config, ZeroUid};
-use renewd::http::cors::{Origins, Policy};
+use renewd::http::cors::{CorsPolicy, Origins};
 use renewd::http::readings::Readings;
 
 const EXAMPLE: &str = include_str!("../../config.example.toml");
@@ -102,7 +102,7 @@ fn the_example_as_shipped_is_a_configuration_for_the_current_app() {
 fn the_example_is_the_drop_in_for_the_current_app_and_its_pages() {
     let config = load(EXAMPLE);
     assert_eq!(config.upstream.try_duration, Duration::from_secs(20));
-    let Some(Policy {
+    let Some(CorsPolicy {
         origins: Origins::Listed(patterns),
         ..
     }) = config.cors

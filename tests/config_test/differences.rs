@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
-use renewd::config::diff::{Changes, changes};
+use renewd::config::diff::{ConfigChanges, changes};
 use renewd::config::keys::BUILT;
 use renewd::config::model::Config;
 
@@ -48,7 +48,7 @@ const CANDIDATES: [&str; 32] = [
 ];
 
 /// Tables that a change in `[table]` may show in; the last ones are only heard of after a restart.
-fn names(changes: &Changes) -> Vec<&'static str> {
+fn names(changes: &ConfigChanges) -> Vec<&'static str> {
     let hot = changes.changed.iter();
     hot.chain(&changes.restart_required).copied().collect()
 }

@@ -6,7 +6,7 @@ use crate::support::ask::{Ask, counted};
 use crate::support::renewd::{APP_CERTIFICATE, APP_ID, Renewd, Settings, now};
 use renewd::agora::User;
 use renewd::agora::parse::{self, Parsed};
-use renewd::agora::service::Service;
+use renewd::agora::service::AgoraService;
 use renewd::config::secret::Secret;
 use renewd::terms::role::Role;
 use serde_json::{Value, json};
@@ -62,7 +62,7 @@ fn is_for(data: &Value, user: User<'_>) {
     let channel = data["channelName"].as_str().unwrap();
     assert_eq!(
         parsed.token.services,
-        [Service::rtc(channel, user, role, lifetime)]
+        [AgoraService::rtc(channel, user, role, lifetime)]
     );
     assert_eq!(parsed.token.expire, lifetime);
     let expires = u64::from(parsed.token.issued_at) + u64::from(lifetime);

@@ -8,7 +8,7 @@ use crate::support::raw::{Client, Response};
 use crate::support::renewd::{Renewd, Settings, configuration, login, private_file};
 use crate::support::targets::spelled;
 use http::{Method, Uri};
-use renewd::http::block::Rule;
+use renewd::http::block::BlockRule;
 use renewd::http::readings::Readings;
 use renewd::http::target::origin_form;
 use rustix::process::Signal;
@@ -261,7 +261,8 @@ fn no_target_that_express_brings_to_a_closed_handler_passes() {
         runs.map(|run| run.join().expect("a run"))
     });
 
-    let rules = HANDLERS.map(|(name, path, _)| (name, Rule::new(path, Vec::new(), Vec::new())));
+    let rules =
+        HANDLERS.map(|(name, path, _)| (name, BlockRule::new(path, Vec::new(), Vec::new())));
     let mut reached = vec![0; rules.len()];
     let mut passed = Vec::new();
     let mut for_nothing: Vec<(&str, &String)> = Vec::new();

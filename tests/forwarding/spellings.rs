@@ -12,7 +12,7 @@ use crate::support::spellings::{all_targets, owned_paths};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use renewd::http::readings::Readings;
-use renewd::http::target::{Match, Route, origin_form};
+use renewd::http::target::{Match, OwnedRoute, origin_form};
 
 /// How the app attaches its live router; the first is the current app's way.
 const MOUNTS: [&str; 4] = ["router", "nested", "leaf", "prefix"];
@@ -163,19 +163,19 @@ fn classified(target: &str) -> Match {
 fn spellings_named_by_the_contract_are_served_and_routed_by_express_4() {
     let mut app = App::start(Version::Four, "router");
     for (target, route) in [
-        ("/api/live/token", Route::Token),
-        ("/API/live/TOKEN", Route::Token),
-        ("/api/live/token/", Route::Token),
-        ("/api/live/token?a=b", Route::Token),
-        ("/api/live/token#f", Route::Token),
-        ("http://example.com/api/live/token", Route::Token),
+        ("/api/live/token", OwnedRoute::Token),
+        ("/API/live/TOKEN", OwnedRoute::Token),
+        ("/api/live/token/", OwnedRoute::Token),
+        ("/api/live/token?a=b", OwnedRoute::Token),
+        ("/api/live/token#f", OwnedRoute::Token),
+        ("http://example.com/api/live/token", OwnedRoute::Token),
         (
             "gopher://user:word@example.com:70/api/live/agora-token/",
-            Route::Token,
+            OwnedRoute::Token,
         ),
-        ("/api/live//token", Route::Token),
-        ("/api/live//refresh-token", Route::Refresh),
-        ("/refresh-token/?", Route::Refresh),
+        ("/api/live//token", OwnedRoute::Token),
+        ("/api/live//refresh-token", OwnedRoute::Refresh),
+        ("/refresh-token/?", OwnedRoute::Refresh),
     ] {
         assert_eq!(classified(target), Match::Served(route), "{target}");
         assert!(app.routes(target.as_bytes()), "{target}");

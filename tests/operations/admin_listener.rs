@@ -12,13 +12,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use renewd::admin::{
-    self, ConfigStatus, Daemon, Phase, Problem, Readiness, ReloadResult, Reloaded, SessionPage,
-    SessionQuery, SessionStatus, SessionsResult, SourceStatus, Status, UnknownCursor,
-    UpstreamStatus,
+    self, ConfigProblem, ConfigStatus, DaemonView, ReadinessReport, ReloadResult, Reloaded,
+    ReportedPhase, SessionPage, SessionQuery, SessionStatus, SessionsResult, SourceStatus, Status,
+    UnknownCursor, UpstreamStatus,
 };
 use renewd::config::model::Listen;
 use renewd::config::secret::Secret;
-use renewd::decision::explain::{Explanation, Question};
+use renewd::decision::explain::{ExplainQuestion, Explanation};
 use renewd::telemetry::line_writer::DropCounter;
 use renewd::telemetry::metrics::Metrics;
 use renewd::terms::clock::Clock;
@@ -33,9 +33,9 @@ const TOKEN: &str = "correct horse battery staple";
 
 /// A daemon that does as it is told.
 struct Told {
-    readiness: Mutex<Readiness>,
+    readiness: Mutex<ReadinessReport>,
     token: Option<&'static str>,
-    problems: Vec<Problem>,
+    problems: Vec<ConfigProblem>,
     reloads: AtomicUsize,
     /// A reload has begun.
     reloading: Notify,
@@ -48,8 +48,8 @@ struct Told {
 impl Told {
     fn new(token: Option<&'static str>) -> Self {
         Self {
-            readiness: Mutex::new(Readiness {
-                phase: Phase::Running,
+            readiness: Mutex::new(ReadinessReport {
+                phase: ReportedPhase::Running,
                 upstream_reachable: true,
                 degraded: Vec::new(),
                 mode: "observe",
@@ -67,8 +67,8 @@ impl Told {
     }
 }
 
-impl Daemon for Told {
-    fn readiness(&self) -> Readiness {
+impl DaemonView for Told {
+    fn readiness(&self) -> ReadinessReport {
         self.readiness.lock().unwrap().clone()
     }
 
@@ -77,7 +77,7 @@ impl Daemon for Told {
             version: "0.1.0",
             as_of: "2027-01-15T08:01:01Z".to_owned(),
             conditions: Vec::new(),
-            phase: Phase::Running,
+            phase: ReportedPhase::Running,
             started_at: "2027-01-15T08:00:00Z".to_owned(),
             uptime_seconds: 61,
             mode: "enforce",
@@ -127,7 +127,7 @@ impl Daemon for Told {
 
     fn explain(
         &self,
-        question: Question,
+        question: ExplainQuestion,
     ) -> Pin<Box<dyn Future<Output = Explanation> + Send + '_>> {
         let role = question.role.map(Role::as_str);
         Box::pin(async move {
@@ -287,20 +287,20 @@ async fn readiness_fails_only_while_starting_draining_or_without_an_upstream() {
     let up = vec![];
     let down = vec!["streams"];
     for (phase, upstream_reachable, degraded, plain, tokens, reason) in [
-        (Phase::Running, true, &up, 200, 200, "ok"),
-        (Phase::Running, true, &down, 200, 503, "degraded"),
+        (ReportedPhase::Running, true, &up, 200, 200, "ok"),
+        (ReportedPhase::Running, true, &down, 200, 503, "degraded"),
         (
-            Phase::Running,
+            ReportedPhase::Running,
             false,
             &up,
             503,
             503,
             "no upstream reachable",
         ),
-        (Phase::Starting, true, &up, 503, 503, "starting"),
-        (Phase::Draining, true, &down, 503, 503, "draining"),
+        (ReportedPhase::Starting, true, &up, 503, 503, "starting"),
+        (ReportedPhase::Draining, true, &down, 503, 503, "draining"),
     ] {
-        *daemon.readiness.lock().unwrap() = Readiness {
+        *daemon.readiness.lock().unwrap() = ReadinessReport {
             phase,
             upstream_reachable,
             degraded: degraded.clone(),
@@ -382,11 +382,11 @@ async fn a_reload_says_what_changed_or_everything_that_is_wrong() {
     assert_eq!(daemon.reloads.load(Ordering::SeqCst), 1);
 
     let mut failing = Told::new(Some(TOKEN));
-    failing.problems = vec![Problem {
+    failing.problems = vec![ConfigProblem {
         message: "unknown key".to_owned(),
         key: Some("token.lifetme".to_owned()),
         line: Some(7),
-        ..Problem::default()
+        ..ConfigProblem::default()
     }];
     let (_running, address) = start_tcp(Arc::new(failing));
     let answer = ask(address, "POST /-/reload", &[AUTHORIZED, JSON], "{}").await;

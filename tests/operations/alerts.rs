@@ -7,7 +7,7 @@ use std::process::Command;
 
 use renewd::telemetry::line_writer::DropCounter;
 use renewd::telemetry::metrics::Metrics;
-use renewd::telemetry::traffic_labels::Source;
+use renewd::telemetry::traffic_labels::SourceLabel;
 use renewd::terms::clock::Clock;
 
 fn monitoring(file: &str) -> PathBuf {
@@ -116,7 +116,7 @@ fn every_series_in_the_rules_exists_from_the_start() {
     let parts = (
         metrics.upstream("http://127.0.0.1:3001"),
         metrics.listener("[::]:3000"),
-        metrics.source(Source::Streams),
+        metrics.source(SourceLabel::Streams),
     );
     let page = metrics.render();
     drop(parts);

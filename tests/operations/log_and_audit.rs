@@ -11,7 +11,7 @@ use std::time::Duration;
 use http::Method;
 use renewd::config::model::{AuditSink, Log, LogFormat, LogLevel};
 use renewd::telemetry::access_log::{self, Ended};
-use renewd::telemetry::audit::{Audit, Decision, Reload, User};
+use renewd::telemetry::audit::{Audit, AuditUser, DecisionEvent, Reload};
 use renewd::telemetry::labels::{Endpoint, Handler};
 use renewd::telemetry::line_writer::{DropCounter, LineWriter};
 use renewd::telemetry::log::{self, LogControl};
@@ -62,13 +62,17 @@ fn log_to_test(
         settings,
         Clock::manual(1_800_000_000),
         writer,
-        log::Reader::Stream,
+        log::LogReader::Stream,
     );
     (subscriber, control, lines)
 }
 
-fn decision<'a>(request_id: &'a RequestId, subject: &'a str, channel: &'a str) -> Decision<'a> {
-    Decision {
+fn decision<'a>(
+    request_id: &'a RequestId,
+    subject: &'a str,
+    channel: &'a str,
+) -> DecisionEvent<'a> {
+    DecisionEvent {
         request_id,
         client: "2001:db8::1".parse().ok(),
         endpoint: Endpoint::Refresh,
@@ -77,7 +81,7 @@ fn decision<'a>(request_id: &'a RequestId, subject: &'a str, channel: &'a str) -
         enforced: true,
         subject: Some(subject),
         channel: Some(channel),
-        user: Some(User::Uid(77)),
+        user: Some(AuditUser::Uid(77)),
         role: Some(Role::Publisher),
         expires: None,
         backup_expires: None,
@@ -147,7 +151,7 @@ fn an_access_line_has_no_query() {
     let (subscriber, _control, lines) = log_to_test(&settings(LogFormat::Logfmt, LogLevel::Error));
     let request_id = RequestId::from_bits(0, 1);
     tracing::subscriber::with_default(subscriber, || {
-        access_log::record(&access_log::Entry {
+        access_log::record(&access_log::AccessLogEntry {
             request_id: &request_id,
             client: None,
             method: &Method::GET,
@@ -179,13 +183,13 @@ fn the_audit_file_holds_one_json_object_an_event() {
     let request_id = RequestId::from_bits(1, 2);
     let long = "é".repeat(10_000);
     audit.decision(&decision(&request_id, HOSTILE, &long));
-    audit.decision(&Decision {
+    audit.decision(&DecisionEvent {
         client: None,
         outcome: Outcome::Ok,
         enforced: false,
         subject: None,
         channel: None,
-        user: Some(User::Account("account")),
+        user: Some(AuditUser::Account("account")),
         role: None,
         expires: Some(1_800_003_600),
         backup_expires: Some(1_800_004_500),

@@ -14,7 +14,9 @@ use renewd::io::descriptors::Shares;
 use renewd::telemetry::labels::{Endpoint, Handler};
 use renewd::telemetry::line_writer::DropCounter;
 use renewd::telemetry::metrics::{Metrics, families};
-use renewd::telemetry::traffic_labels::{ParseErrorKind, ReissueOutcome, Source, UpstreamOutcome};
+use renewd::telemetry::traffic_labels::{
+    ParseErrorKind, ReissueOutcome, SourceLabel, UpstreamOutcome,
+};
 use renewd::terms::clock::Clock;
 use renewd::terms::outcome::LookupOutcome;
 use renewd::terms::outcome::{LapseCause, Outcome, Scope};
@@ -214,7 +216,7 @@ fn recorded_everything() -> String {
     metrics.sessions(Role::Publisher, 3);
     metrics.rate_limit_keys(Scope::Address, 4);
     metrics.rate_limit_overflow(Scope::Address, 5);
-    let source = metrics.source(Source::Streams);
+    let source = metrics.source(SourceLabel::Streams);
     source.lookup(LookupOutcome::Miss, MILLISECOND);
     source.up(false);
     metrics.parse_error(ParseErrorKind::Host);

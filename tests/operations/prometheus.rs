@@ -17,7 +17,9 @@ use crate::support::renewd::{
     DEADLINE, Renewd, Settings, configuration, login, now, private_file, write_files,
 };
 use crate::support::tls::Authority;
-use renewd::sessions::{Grounds, Identity, Kept, Record, Records, User};
+use renewd::sessions::{
+    Grounds, Records, SessionIdentity, SessionRecord, SessionUser, StoredSession,
+};
 use renewd::state::directory::StateDirectory;
 use renewd::state::journal::Journal;
 use renewd::terms::role::Role;
@@ -346,13 +348,13 @@ fn a_start_on_what_was_left_over_is_alerted_and_shown_alike() {
 }
 
 /// What a process before left of sessions.
-fn leave(state: &Path, sessions: impl IntoIterator<Item = Kept>) {
+fn leave(state: &Path, sessions: impl IntoIterator<Item = StoredSession>) {
     let directory = Arc::new(StateDirectory::open(state).unwrap());
     let mut journal = Journal::new(directory, "sessions.journal");
     let records = Records::new(0);
     let mut batch = journal.begin(true).unwrap();
     for kept in sessions {
-        for piece in records.encode(&Record::Session(kept)) {
+        for piece in records.encode(&SessionRecord::Session(kept)) {
             batch.write(&piece).unwrap();
         }
     }
@@ -368,11 +370,11 @@ fn publishers_and_viewers_who_lose_their_stream_are_alerted_and_shown_alike() {
     std::fs::remove_file(&streams).unwrap();
     // They ran out 70 s ago: at 90 s they are lost, unless somebody renews them.
     let expired = u32::try_from(now() - 70).unwrap();
-    let session = |role: Role, uid: u32, refused: bool| Kept {
-        identity: Identity {
+    let session = |role: Role, uid: u32, refused: bool| StoredSession {
+        identity: SessionIdentity {
             channel: "live_show".to_owned(),
             subject: format!("{}-{uid}", role.as_str()),
-            user: User::Uid(uid),
+            user: SessionUser::Uid(uid),
         },
         role,
         first_issued: expired - 60,

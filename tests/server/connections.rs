@@ -5,9 +5,9 @@ use crate::support::plane;
 use std::time::Duration;
 
 use crate::support::plane::{Backend, PATIENCE, Proxy, Setup, get, ok};
-use renewd::config::model::{Limits, Timeouts};
+use renewd::config::model::{ServerLimits, Timeouts};
 use renewd::server::stall::Cause;
-use renewd::server::{Event, ParseError};
+use renewd::server::{Event, HttpParseError};
 use tokio::io::AsyncWriteExt as _;
 
 const SHORT: Duration = Duration::from_millis(200);
@@ -263,51 +263,51 @@ async fn what_the_parser_refuses_is_answered_counted_and_never_forwarded() {
         (
             "GET  / HTTP/1.1\r\nHost: x\r\n\r\n",
             "400",
-            ParseError::Malformed,
+            HttpParseError::Malformed,
         ),
         (
             "GET / HTTP/1.1\r\nHost : x\r\n\r\n",
             "400",
-            ParseError::Malformed,
+            HttpParseError::Malformed,
         ),
         (
             "GET / HTTP/1.1\r\nA: b\r\n c\r\n\r\n",
             "400",
-            ParseError::Malformed,
+            HttpParseError::Malformed,
         ),
         (
             "GET /<a> HTTP/1.1\r\nHost: x\r\n\r\n",
             "400",
-            ParseError::Malformed,
+            HttpParseError::Malformed,
         ),
         (
             "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\na",
             "400",
-            ParseError::Malformed,
+            HttpParseError::Malformed,
         ),
         (
             "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: +1\r\n\r\na",
             "400",
-            ParseError::Malformed,
+            HttpParseError::Malformed,
         ),
         (
             "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\na",
             "400",
-            ParseError::Malformed,
+            HttpParseError::Malformed,
         ),
         (
             "POST / HTTP/1.0\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
             "400",
-            ParseError::Malformed,
+            HttpParseError::Malformed,
         ),
         (
             "\u{16}\u{3}\u{1}\u{2}\0\u{1}\0\u{1}\u{fc}",
             "400",
-            ParseError::Malformed,
+            HttpParseError::Malformed,
         ),
-        (&long_target, "431", ParseError::TooLarge),
-        (&long_field, "431", ParseError::TooLarge),
-        (&many_fields, "431", ParseError::TooLarge),
+        (&long_target, "431", HttpParseError::TooLarge),
+        (&long_field, "431", HttpParseError::TooLarge),
+        (&many_fields, "431", HttpParseError::TooLarge),
     ];
     let backend = Backend::start().await;
     let proxy = Proxy::start(backend.address(), Setup::default());
@@ -335,7 +335,10 @@ async fn what_the_parser_refuses_is_answered_counted_and_never_forwarded() {
     let mut client = proxy.connect().await;
     client.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
     client.rest().await;
-    assert_eq!(proxy.log.count(Event::ParseFailed(ParseError::Http2)), 1);
+    assert_eq!(
+        proxy.log.count(Event::ParseFailed(HttpParseError::Http2)),
+        1
+    );
     assert!(backend.is_untouched().await);
 }
 
@@ -369,7 +372,7 @@ async fn what_the_parser_refuses_behind_a_request_is_answered_after_it() {
 async fn limits_of_other_sizes_are_kept() {
     let backend = Backend::start().await;
     let setup = Setup {
-        limits: Limits {
+        limits: ServerLimits {
             header_bytes: 1024,
             header_fields: 3,
             target_bytes: 512,

@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use crate::support::plane::{Backend, Proxy, Setup, Wire, get, ok, within};
 use renewd::config::model::Listen;
 use renewd::server::Event;
-use renewd::server::listen::{Address, Inherited, Listeners};
+use renewd::server::listen::{BoundListeners, Inherited, ListenAddress};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -268,7 +268,7 @@ async fn a_unix_socket_is_served_by_all_workers_and_removed_at_a_stop() {
         ..Setup::default()
     };
     let proxy = Proxy::start(backend.address(), setup);
-    assert_eq!(proxy.address, Address::Unix(path.clone()));
+    assert_eq!(proxy.address, ListenAddress::Unix(path.clone()));
     let mode = std::fs::metadata(&path).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o666);
     let mut clients = Vec::new();
@@ -285,7 +285,7 @@ async fn a_unix_socket_is_served_by_all_workers_and_removed_at_a_stop() {
             .unwrap();
         clients.push((client, server));
     }
-    let second = Listeners::bind(&[Listen::Unix(path.clone())], 1, Vec::new());
+    let second = BoundListeners::bind(&[Listen::Unix(path.clone())], 1, Vec::new());
     assert!(second.is_err(), "somebody listens there");
     proxy.workers.begin_drain();
     drop(clients);
@@ -337,6 +337,6 @@ async fn an_inherited_socket_is_taken_by_name_and_lives_on() {
 #[test]
 fn an_inherited_socket_that_was_not_passed_is_an_error_that_names_it() {
     let error =
-        Listeners::bind(&[Listen::Systemd("public".to_owned())], 1, Vec::new()).unwrap_err();
+        BoundListeners::bind(&[Listen::Systemd("public".to_owned())], 1, Vec::new()).unwrap_err();
     assert!(error.to_string().contains("public"), "{error}");
 }

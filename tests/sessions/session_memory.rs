@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use mimalloc::MiMalloc;
 use renewd::logins::remembered::Login;
-use renewd::sessions::{Basis, Claim, Handed, Rules, SWEEPS, Sessions, User};
+use renewd::sessions::{Basis, Handed, Rules, SWEEPS, SeatRequest, SessionUser, Sessions};
 use renewd::terms::clock::Clock;
 use renewd::terms::role::Role;
 
@@ -47,8 +47,8 @@ fn channel(number: u32) -> String {
 }
 
 /// Any number, another one each time.
-fn uid(number: u32) -> User {
-    User::Uid(number.wrapping_mul(2_246_822_519) | 1)
+fn uid(number: u32) -> SessionUser {
+    SessionUser::Uid(number.wrapping_mul(2_246_822_519) | 1)
 }
 
 struct Table {
@@ -65,7 +65,7 @@ impl Table {
 
     fn grant(&self, number: u32, channels: u32, role: Role, expires: u64) {
         let (channel, subject) = (channel(number % channels), object_id(0x65f1_0000, number));
-        let claim = Claim {
+        let claim = SeatRequest {
             channel: &channel,
             subject: &subject,
             user: &uid(number / channels + 1),

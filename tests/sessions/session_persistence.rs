@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use crate::support::renewd::{Renewd, Settings, jwt, login, now, spawn_under, write_files};
 use crate::support::scripted::Scripted;
 use renewd::logins::remembered::Login;
-use renewd::sessions::{Grounds, Kept, Record, Records, User};
+use renewd::sessions::{Grounds, Records, SessionRecord, SessionUser, StoredSession};
 use renewd::state::directory::StateDirectory;
 use renewd::state::journal;
 use renewd::terms::role::Role;
@@ -399,7 +399,7 @@ fn wait_for_refusals(renewd: &Renewd, count: usize) {
 /// publisher took, then what changed: among it `outcast` banned.
 const FIRST_FORMAT: &[u8] = include_bytes!("../journals/first-format.journal");
 
-fn records(bytes: &[u8], mut each: impl FnMut(&[u8])) -> journal::Reading {
+fn records(bytes: &[u8], mut each: impl FnMut(&[u8])) -> journal::JournalReading {
     let parent = tempfile::tempdir().unwrap();
     let directory = StateDirectory::open(parent.path()).unwrap();
     fs::write(parent.path().join("a.journal"), bytes).unwrap();
@@ -410,15 +410,15 @@ fn records(bytes: &[u8], mut each: impl FnMut(&[u8])) -> journal::Reading {
 
 #[test]
 fn a_journal_of_the_first_format_is_read_as_it_was_meant() {
-    let mut sessions = Vec::<Kept>::new();
+    let mut sessions = Vec::<StoredSession>::new();
     let mut forgotten = Vec::new();
     let mut reader = Records::new(7);
     let reading = records(FIRST_FORMAT, |bytes| match reader.decode(bytes) {
-        Some(Record::Session(kept)) => {
+        Some(SessionRecord::Session(kept)) => {
             sessions.retain(|known| known.identity != kept.identity);
             sessions.push(kept);
         }
-        Some(Record::Forgotten(identity)) => forgotten.push(identity),
+        Some(SessionRecord::Forgotten(identity)) => forgotten.push(identity),
         other => panic!("{other:?}"),
     });
     assert_eq!((reading.records, reading.damaged_bytes), (13, 0));
@@ -440,7 +440,10 @@ fn a_journal_of_the_first_format_is_read_as_it_was_meant() {
     let named = sessions
         .iter()
         .find(|kept| kept.identity.subject == "named");
-    assert_eq!(named.unwrap().identity.user, User::Account("ann".into()));
+    assert_eq!(
+        named.unwrap().identity.user,
+        SessionUser::Account("ann".into())
+    );
     let viewer = sessions
         .iter()
         .find(|kept| kept.identity.subject == "viewer");
@@ -449,7 +452,7 @@ fn a_journal_of_the_first_format_is_read_as_it_was_meant() {
 
 /// What the first format's reader makes of a record, as it was: `None` counts as damage, `Some` names a session, and whether
 /// it is there.
-fn first_reader(bytes: &[u8]) -> Option<(String, String, User, bool)> {
+fn first_reader(bytes: &[u8]) -> Option<(String, String, SessionUser, bool)> {
     fn take<'a>(rest: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
         let (taken, left) = rest.split_at_checked(length)?;
         *rest = left;
@@ -479,9 +482,9 @@ fn first_reader(bytes: &[u8]) -> Option<(String, String, User, bool)> {
     let user = match take(&mut rest, 1)? {
         [0] => {
             let uid = take(&mut rest, 4)?;
-            User::Uid(u32::from_le_bytes([uid[0], uid[1], uid[2], uid[3]]))
+            SessionUser::Uid(u32::from_le_bytes([uid[0], uid[1], uid[2], uid[3]]))
         }
-        [1] => User::Account(text(&mut rest)?.into()),
+        [1] => SessionUser::Account(text(&mut rest)?.into()),
         _ => return None,
     };
     rest.is_empty()
@@ -507,7 +510,7 @@ fn the_first_formats_reader_finds_no_damage_in_what_is_written_today() {
     let reading = records(&bytes, |bytes| {
         let (channel, subject, user, there) = first_reader(bytes).expect("no damage");
         match user {
-            User::Account(text) if text.starts_with('\0') => {
+            SessionUser::Account(text) if text.starts_with('\0') => {
                 assert!(!there && channel.is_empty() && subject.is_empty());
                 riders += 1;
             }
@@ -534,9 +537,9 @@ fn the_first_formats_reader_finds_no_damage_in_what_is_written_today() {
     let mut reader = Records::new(logins.key_name());
     let (mut known, mut refused) = (Vec::<Option<Login>>::new(), 0);
     records(&bytes, |bytes| match reader.decode(bytes) {
-        Some(Record::Session(kept)) => known.push(kept.login),
-        Some(Record::Refused(_)) => refused += 1,
-        Some(Record::Unknown) => {}
+        Some(SessionRecord::Session(kept)) => known.push(kept.login),
+        Some(SessionRecord::Refused(_)) => refused += 1,
+        Some(SessionRecord::Unknown) => {}
         other => panic!("{other:?}"),
     });
     assert!(known.len() >= 3 && known.iter().all(Option::is_some));

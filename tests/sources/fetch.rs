@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use http::{HeaderMap, HeaderValue};
 use renewd::http::url::Url;
-use renewd::io::fetch::{Answer, FetchError, Fetcher, Limits};
+use renewd::io::fetch::{FetchError, FetchLimits, FetchedResponse, Fetcher};
 use renewd::io::tls::Trust;
 use renewd::io::transport::Transport;
 use rustls::RootCertStore;
@@ -24,12 +24,12 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
 const SHORT: Duration = Duration::from_millis(200);
-const LIMITS: Limits = Limits {
+const LIMITS: FetchLimits = FetchLimits {
     time: PATIENCE,
     body: 1000,
 };
 
-type Asking = JoinHandle<Result<Answer, FetchError>>;
+type Asking = JoinHandle<Result<FetchedResponse, FetchError>>;
 
 fn fetcher() -> Fetcher {
     Fetcher::new(Handle::current(), None)
@@ -39,12 +39,12 @@ fn url(address: SocketAddr) -> Url {
     Url::parse(&format!("http://{address}/keys?a=b")).unwrap()
 }
 
-fn get(fetcher: &Fetcher, url: &Url, limits: Limits) -> Asking {
+fn get(fetcher: &Fetcher, url: &Url, limits: FetchLimits) -> Asking {
     let (fetcher, url) = (fetcher.clone(), url.clone());
     tokio::spawn(async move { fetcher.get(&url, HeaderMap::new(), limits).await })
 }
 
-async fn answer(asking: Asking) -> Result<Answer, FetchError> {
+async fn answer(asking: Asking) -> Result<FetchedResponse, FetchError> {
     within("an answer", asking).await.unwrap()
 }
 
@@ -56,7 +56,7 @@ async fn kept_again() {
 }
 
 /// What comes of a server that sends these bytes and closes.
-async fn sent(bytes: impl AsRef<[u8]>) -> Result<Answer, FetchError> {
+async fn sent(bytes: impl AsRef<[u8]>) -> Result<FetchedResponse, FetchError> {
     let server = Backend::start().await;
     let asking = get(&fetcher(), &url(server.address()), LIMITS);
     let mut wire = server.accept().await;
@@ -173,7 +173,7 @@ async fn a_redirect_is_an_answer_and_is_not_followed() {
 async fn a_server_that_says_nothing_costs_no_more_than_the_limit() {
     for begun in ["", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab"] {
         let server = Backend::start().await;
-        let limits = Limits {
+        let limits = FetchLimits {
             time: SHORT,
             ..LIMITS
         };

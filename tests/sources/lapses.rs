@@ -25,7 +25,7 @@ use renewd::io::descriptors::{Budgets, Shares};
 use renewd::io::fetch::Fetcher;
 use renewd::sessions::SWEEPS;
 use renewd::snapshot::{Control, Shared, Snapshot, StreamsRead};
-use renewd::sources::streams::Stream;
+use renewd::sources::streams::StreamState;
 use renewd::telemetry::audit::Audit;
 use renewd::telemetry::labels::Endpoint;
 use renewd::telemetry::line_writer::DropCounter;
@@ -140,7 +140,7 @@ impl Daemon {
         let snapshot = self.shared.current.load_full();
         let answer = decision::answer(&self.shared, &snapshot, &context, Endpoint::Token, request);
         match self.runtime.block_on(answer) {
-            decision::Answer::Ours(response) => response.status().as_u16(),
+            decision::TokenReply::Ours(response) => response.status().as_u16(),
             other => panic!("not answered here: {other:?}"),
         }
     }
@@ -197,11 +197,11 @@ impl Daemon {
 
 fn streams(live: &[&str]) -> StreamsRead {
     let stream = |channel: &&str| {
-        let stream = Stream {
+        let stream = StreamState {
             live: true,
             owner: Some("owner".into()),
             banned_viewers: vec!["troll".into()],
-            ..Stream::default()
+            ..StreamState::default()
         };
         ((*channel).into(), stream)
     };

@@ -11,23 +11,25 @@ use std::time::Duration;
 
 use http::header::{CONNECTION, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
-use renewd::config::model::{Affinity, Limits, Listen, Scheme, Timeouts, Upstream, UpstreamServer};
-use renewd::exchange::response_body::{Body, Finished, RequestBody};
-use renewd::exchange::{Answer, Connection};
+use renewd::config::model::{
+    Affinity, Listen, ServerLimits, Timeouts, Upstream, UpstreamScheme, UpstreamServer,
+};
+use renewd::exchange::response_body::{Finished, RequestBody, ResponseBody};
+use renewd::exchange::{Connection, PublicService};
 use renewd::forward::servers::Backends;
-use renewd::forward::{Forwarder, Observer as ForwardObserver};
-use renewd::http::forwarded::{Claims, Origin, Scheme as HttpScheme};
+use renewd::forward::{ForwardObserver, Forwarder};
+use renewd::http::forwarded::{ClientScheme as HttpScheme, ForwardingClaims, Origin};
 use renewd::http::hop::RequestChanges;
 use renewd::io::descriptors::{Budgets, Claimant, Shares};
-use renewd::io::tls::Identity;
+use renewd::io::tls::ServerIdentity;
 use renewd::io::transport::Transport;
-use renewd::server::listen::{Address, Inherited, Listeners};
+use renewd::server::listen::{BoundListeners, Inherited, ListenAddress};
 use renewd::server::worker::Workers;
-use renewd::server::{Event, Observer};
+use renewd::server::{Event, ServerObserver};
 use renewd::telemetry::line_writer::DropCounter;
 use renewd::telemetry::metrics::Metrics;
 use renewd::terms::clock::Clock;
-use renewd::terms::proxy_error::Kind;
+use renewd::terms::proxy_error::ProxyErrorKind;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -46,14 +48,14 @@ pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
 #[derive(Clone)]
 pub struct Setup {
     pub timeouts: Timeouts,
-    pub limits: Limits,
+    pub limits: ServerLimits,
     pub workers: usize,
     pub connect_timeout: Duration,
     pub response_timeout: Duration,
     pub idle_timeout: Duration,
     pub max_connections: usize,
     pub listen: Listen,
-    pub tls: Option<Identity>,
+    pub tls: Option<ServerIdentity>,
     pub h2c: bool,
     pub shares: Shares,
 }
@@ -69,7 +71,7 @@ impl Default for Setup {
                 tunnel_idle: PATIENCE,
                 tls_handshake: PATIENCE,
             },
-            limits: Limits {
+            limits: ServerLimits {
                 header_bytes: 16 * 1024,
                 header_fields: 100,
                 target_bytes: 8 * 1024,
@@ -118,7 +120,7 @@ impl Log {
     }
 }
 
-impl Observer for Log {
+impl ServerObserver for Log {
     fn observe(&self, _listener: usize, event: Event) {
         self.events.lock().unwrap().push(event);
         self.changed.notify_waiters();
@@ -136,7 +138,7 @@ impl ForwardObserver for Retries {
 /// A running proxy that forwards everything.
 pub struct Proxy {
     pub workers: Workers,
-    pub address: Address,
+    pub address: ListenAddress,
     pub log: Arc<Log>,
 }
 
@@ -151,7 +153,7 @@ impl Proxy {
         inherited: Vec<(String, Inherited)>,
     ) -> Self {
         let listen = std::slice::from_ref(&setup.listen);
-        let listeners = Listeners::bind(listen, setup.workers, inherited).unwrap();
+        let listeners = BoundListeners::bind(listen, setup.workers, inherited).unwrap();
         let address = listeners.addresses()[0].clone();
         let log = Arc::new(Log::default());
         let service_log = log.clone();
@@ -186,8 +188,8 @@ impl Proxy {
 
     pub fn tcp(&self) -> SocketAddr {
         match &self.address {
-            Address::Tcp(address) => *address,
-            Address::Unix(path) => panic!("listens on {}", path.display()),
+            ListenAddress::Tcp(address) => *address,
+            ListenAddress::Unix(path) => panic!("listens on {}", path.display()),
         }
     }
 
@@ -201,7 +203,7 @@ fn upstream(backend: SocketAddr, setup: &Setup) -> Upstream {
     Upstream {
         servers: vec![UpstreamServer {
             name: format!("http://{backend}"),
-            scheme: Scheme::Http,
+            scheme: UpstreamScheme::Http,
             host: backend.ip().to_string(),
             port: backend.port(),
         }],
@@ -224,12 +226,12 @@ struct Service {
     log: Arc<Log>,
 }
 
-impl Answer for Service {
+impl PublicService for Service {
     fn timeouts(&self) -> Timeouts {
         self.setup.timeouts.clone()
     }
 
-    fn limits(&self) -> Limits {
+    fn limits(&self) -> ServerLimits {
         self.setup.limits.clone()
     }
 
@@ -242,8 +244,8 @@ impl Answer for Service {
         self.setup.h2c
     }
 
-    fn refuse(&self, status: StatusCode) -> Response<Body> {
-        let mut response = Response::new(Body::full("refused"));
+    fn refuse(&self, status: StatusCode) -> Response<ResponseBody> {
+        let mut response = Response::new(ResponseBody::full("refused"));
         *response.status_mut() = status;
         response
     }
@@ -252,14 +254,14 @@ impl Answer for Service {
         self: Rc<Self>,
         connection: Connection,
         request: Box<Request<RequestBody>>,
-    ) -> Response<Body> {
+    ) -> Response<ResponseBody> {
         let headers = request.headers();
         let named = headers.get(HOST).cloned();
         let origin = Origin {
             client_ip: None,
             host: None,
             scheme: HttpScheme::Http,
-            claims: Claims::None,
+            claims: ForwardingClaims::None,
         };
         let changes = RequestChanges {
             host: &named.unwrap_or(HeaderValue::from_static("localhost")),
@@ -294,14 +296,16 @@ impl Answer for Service {
     }
 }
 
-fn refusal(kind: Kind) -> Response<Body> {
+fn refusal(kind: ProxyErrorKind) -> Response<ResponseBody> {
     let status = match kind {
-        Kind::ResponseTimeout => StatusCode::GATEWAY_TIMEOUT,
-        Kind::BadRequest | Kind::ClientGone => StatusCode::BAD_REQUEST,
-        Kind::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
-        Kind::ConnectFailed | Kind::ConnectionLost | Kind::BadResponse => StatusCode::BAD_GATEWAY,
+        ProxyErrorKind::ResponseTimeout => StatusCode::GATEWAY_TIMEOUT,
+        ProxyErrorKind::BadRequest | ProxyErrorKind::ClientGone => StatusCode::BAD_REQUEST,
+        ProxyErrorKind::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+        ProxyErrorKind::ConnectFailed
+        | ProxyErrorKind::ConnectionLost
+        | ProxyErrorKind::BadResponse => StatusCode::BAD_GATEWAY,
     };
-    let mut response = Response::new(Body::full(format!("{kind:?}")));
+    let mut response = Response::new(ResponseBody::full(format!("{kind:?}")));
     *response.status_mut() = status;
     response
 }

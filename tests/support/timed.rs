@@ -19,7 +19,7 @@ use renewd::exchange::Exchange;
 use renewd::exchange::response_body::RequestBody;
 use renewd::io::descriptors::{Budgets, Shares};
 use renewd::snapshot::{Control, Shared, Snapshot, StreamsRead};
-use renewd::sources::streams::Stream;
+use renewd::sources::streams::StreamState;
 use renewd::telemetry::audit::Audit;
 use renewd::telemetry::labels::Endpoint;
 use renewd::telemetry::line_writer::DropCounter;
@@ -159,7 +159,7 @@ impl Timed {
         let answering =
             decision::answer(&self.shared, &snapshot, &context, Endpoint::Token, request);
         self.runtime.block_on(async {
-            let decision::Answer::Ours(response) = answering.await else {
+            let decision::TokenReply::Ours(response) = answering.await else {
                 panic!("not answered here");
             };
             let status = response.status().as_u16();
@@ -199,10 +199,10 @@ impl Timed {
 }
 
 fn live_stream() -> StreamsRead {
-    let stream = Stream {
+    let stream = StreamState {
         live: true,
         owner: Some(OWNER.into()),
-        ..Stream::default()
+        ..StreamState::default()
     };
     StreamsRead::Table(vec![(CHANNEL.into(), stream)])
 }

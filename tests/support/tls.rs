@@ -9,7 +9,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use renewd::io::tls;
-use renewd::io::tls::Identity;
+use renewd::io::tls::ServerIdentity;
 use renewd::io::transport::Transport;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -33,10 +33,10 @@ pub struct Pair {
 }
 
 impl Pair {
-    pub fn identity(&self, client_ca: Option<&Path>) -> Identity {
+    pub fn identity(&self, client_ca: Option<&Path>) -> ServerIdentity {
         let read = |path: &Path| std::fs::read(path).unwrap();
         let client_ca = client_ca.map(read);
-        Identity::new(
+        ServerIdentity::new(
             &read(&self.certificate),
             &read(&self.key),
             client_ca.as_deref(),

@@ -3,7 +3,7 @@
 
 use renewd::agora::Signer;
 use renewd::agora::access_token2::AccessToken2;
-use renewd::agora::service::{Kind, Privileges, Service};
+use renewd::agora::service::{AgoraService, Privileges, ServiceKind};
 use renewd::config::secret::Secret;
 
 use super::*;
@@ -169,7 +169,7 @@ fn a_legacy_token_for_an_account_or_with_the_time_for_a_uid_is_told() {
     );
 }
 
-fn signed(services: Vec<Service>) -> String {
+fn signed(services: Vec<AgoraService>) -> String {
     let token = AccessToken2 {
         issued_at: u32::try_from(NOW).unwrap(),
         expire: 3600,
@@ -183,8 +183,8 @@ fn signed(services: Vec<Service>) -> String {
 }
 
 fn rtc(channel: &str, uid: &str) -> String {
-    signed(vec![Service {
-        kind: Kind::Rtc {
+    signed(vec![AgoraService {
+        kind: ServiceKind::Rtc {
             channel: channel.into(),
             uid: uid.into(),
         },
@@ -282,8 +282,8 @@ fn names_that_nobody_joins_with_are_found_in_a_signed_token() {
 #[test]
 fn a_signaling_token_is_held_against_the_account_that_logs_in() {
     let for_user = |user: &str| {
-        signed(vec![Service {
-            kind: Kind::Rtm { user: user.into() },
+        signed(vec![AgoraService {
+            kind: ServiceKind::Rtm { user: user.into() },
             privileges: Privileges::from([(1, 3600)]),
         }])
     };

@@ -15,7 +15,7 @@ use std::process::{Command, Stdio};
 use renewd::agora::TokenFormat;
 use renewd::agora::access_token2::{AccessToken2, rtc_token};
 use renewd::agora::builders;
-use renewd::agora::service::{Kind, Permissions, Privileges, Service};
+use renewd::agora::service::{AgoraService, Permissions, Privileges, ServiceKind};
 use renewd::agora::{RtcGrant, Signer, User};
 use renewd::config::secret::Secret;
 use renewd::terms::role::Role;
@@ -101,22 +101,22 @@ fn every_service_type_parses_and_verifies() {
     let services = (1..=10).map(|number| {
         let text = |name: &str| Vec::from(format!("{name}-{number}"));
         let kind = match number {
-            1 => Kind::Rtc {
+            1 => ServiceKind::Rtc {
                 channel: text("channel"),
                 uid: text("uid"),
             },
-            2 => Kind::Rtm { user: text("user") },
-            3 => Kind::Streaming {
+            2 => ServiceKind::Rtm { user: text("user") },
+            3 => ServiceKind::Streaming {
                 channel: text("channel"),
                 account: text("account"),
             },
-            4 => Kind::Fpa,
-            5 => Kind::Chat { user: text("user") },
-            6 => Kind::Fcdn {
+            4 => ServiceKind::Fpa,
+            5 => ServiceKind::Chat { user: text("user") },
+            6 => ServiceKind::Fcdn {
                 channel: text("channel"),
                 account: text("account"),
             },
-            7 => Kind::Apaas {
+            7 => ServiceKind::Apaas {
                 room: text("room"),
                 user: text("user"),
                 role: -1,
@@ -124,15 +124,15 @@ fn every_service_type_parses_and_verifies() {
             8 => {
                 let resources = vec![text("stream"), text("other")];
                 let permissions = Permissions::from([(1, [(0, resources)].into())]);
-                Kind::Rtm2 {
+                ServiceKind::Rtm2 {
                     user: text("user"),
                     permissions,
                 }
             }
-            9 => Kind::ConvoAi,
-            _ => Kind::Stt,
+            9 => ServiceKind::ConvoAi,
+            _ => ServiceKind::Stt,
         };
-        Service {
+        AgoraService {
             privileges: Privileges::from([(1, 60), (7, 0)]),
             kind,
         }

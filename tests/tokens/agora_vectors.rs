@@ -16,8 +16,8 @@ use flate2::read::ZlibDecoder;
 use renewd::agora::access_token::{self, AccessToken};
 use renewd::agora::access_token2::{self, AccessToken2};
 use renewd::agora::builders::{self, RtcAndRtm};
-use renewd::agora::inspect::{Expected, Signature, inspect};
-use renewd::agora::service::{Kind, Permissions, Privileges, RtcLifetimes, Service};
+use renewd::agora::inspect::{Expected, SignatureCheck, inspect};
+use renewd::agora::service::{AgoraService, Permissions, Privileges, RtcLifetimes, ServiceKind};
 use renewd::agora::{BuildError, RtcGrant, Signer, User};
 use renewd::config::secret::Secret;
 use renewd::terms::role::Role;
@@ -100,29 +100,29 @@ fn names(value: &Value) -> Vec<Vec<u8>> {
 }
 
 /// A service out of the vector's own description of it.
-fn described(service: &Value) -> Service {
+fn described(service: &Value) -> AgoraService {
     let field = |name: &str| Vec::from(text(&service[name]));
     let kind = match text(&service["name"]) {
-        "rtc" => Kind::Rtc {
+        "rtc" => ServiceKind::Rtc {
             channel: field("channelName"),
             uid: field("uid"),
         },
-        "rtm" => Kind::Rtm {
+        "rtm" => ServiceKind::Rtm {
             user: field("userId"),
         },
-        "streaming" => Kind::Streaming {
+        "streaming" => ServiceKind::Streaming {
             channel: field("channelName"),
             account: field("account"),
         },
-        "fpa" => Kind::Fpa,
-        "chat" => Kind::Chat {
+        "fpa" => ServiceKind::Fpa,
+        "chat" => ServiceKind::Chat {
             user: field("userId"),
         },
-        "fcdn" => Kind::Fcdn {
+        "fcdn" => ServiceKind::Fcdn {
             channel: field("channelName"),
             account: field("account"),
         },
-        "apaas" => Kind::Apaas {
+        "apaas" => ServiceKind::Apaas {
             room: field("roomUuid"),
             user: field("userUuid"),
             role: i16::try_from(service["role"].as_i64().unwrap()).unwrap(),
@@ -135,23 +135,23 @@ fn described(service: &Value) -> Service {
                     .or_default();
                 of_type.insert(small(&entry["permissionType"]), names(&entry["resources"]));
             }
-            Kind::Rtm2 {
+            ServiceKind::Rtm2 {
                 user: field("userId"),
                 permissions,
             }
         }
-        "convoai" => Kind::ConvoAi,
-        "stt" => Kind::Stt,
+        "convoai" => ServiceKind::ConvoAi,
+        "stt" => ServiceKind::Stt,
         other => panic!("no service {other}"),
     };
-    Service {
+    AgoraService {
         privileges: privileges(&service["privileges"]),
         kind,
     }
 }
 
 /// What the builder named in the vector makes of its arguments; `None`: put together by hand there.
-fn built(vector: &Value) -> Option<Vec<Service>> {
+fn built(vector: &Value) -> Option<Vec<AgoraService>> {
     let args = &vector["args"];
     let at = |index: usize| number(&args[index]);
     let lifetimes = |from: usize| RtcLifetimes {
@@ -171,7 +171,7 @@ fn built(vector: &Value) -> Option<Vec<Service>> {
     Some(match text(&vector["builder"]) {
         "RtcTokenBuilder.buildTokenWithUid" | "RtcTokenBuilder.buildTokenWithUserAccount" => {
             let expire = args.get(4).map_or(0, number);
-            vec![Service::rtc(
+            vec![AgoraService::rtc(
                 text(&args[0]),
                 user(&args[1]),
                 role(&args[2]),
@@ -180,7 +180,7 @@ fn built(vector: &Value) -> Option<Vec<Service>> {
         }
         "RtcTokenBuilder.buildTokenWithUidAndPrivilege"
         | "RtcTokenBuilder.BuildTokenWithUserAccountAndPrivilege" => {
-            vec![Service::rtc_with_lifetimes(
+            vec![AgoraService::rtc_with_lifetimes(
                 text(&args[0]),
                 user(&args[1]),
                 Role::Publisher,
@@ -193,18 +193,18 @@ fn built(vector: &Value) -> Option<Vec<Service>> {
         "RtcTokenBuilder.buildTokenWithRtm2" => builders::rtc_and_rtm2(&rtc_and_rtm()),
         "ConvoAITokenBuilder.buildToken" => builders::convo_ai(&rtc_and_rtm()),
         "SttTokenBuilder.buildToken" => builders::speech_to_text(&rtc_and_rtm()),
-        "RtmTokenBuilder.buildToken" => vec![Service::rtm(text(&args[0]), at(1))],
+        "RtmTokenBuilder.buildToken" => vec![AgoraService::rtm(text(&args[0]), at(1))],
         "RtmTokenBuilder.buildTokenWithPermissions" => {
             let mut permissions = Permissions::new();
             for entry in args[1].as_array().unwrap() {
                 let of_type = permissions.entry(small(&entry[0])).or_default();
                 of_type.insert(small(&entry[1]), names(&entry[2]));
             }
-            vec![Service::rtm2(text(&args[0]), permissions, at(2))]
+            vec![AgoraService::rtm2(text(&args[0]), permissions, at(2))]
         }
-        "ChatTokenBuilder.buildUserToken" => vec![Service::chat_user(text(&args[0]), at(1))],
-        "ChatTokenBuilder.buildAppToken" => vec![Service::chat_app(at(0))],
-        "FpaTokenBuilder.buildToken" => vec![Service::fpa()],
+        "ChatTokenBuilder.buildUserToken" => vec![AgoraService::chat_user(text(&args[0]), at(1))],
+        "ChatTokenBuilder.buildAppToken" => vec![AgoraService::chat_app(at(0))],
+        "FpaTokenBuilder.buildToken" => vec![AgoraService::fpa()],
         "ApaasTokenBuilder.buildRoomUserToken" | "EducationTokenBuilder.buildRoomUserToken" => {
             let role = i16::try_from(args[2].as_i64().unwrap()).unwrap();
             builders::classroom_room_user(text(&args[0]), text(&args[1]), role, at(3))
@@ -216,7 +216,7 @@ fn built(vector: &Value) -> Option<Vec<Service>> {
     })
 }
 
-fn access_token2(vector: &Value, services: Vec<Service>) -> AccessToken2 {
+fn access_token2(vector: &Value, services: Vec<AgoraService>) -> AccessToken2 {
     AccessToken2 {
         issued_at: number(&vector["issueTs"]),
         expire: number(&vector["expire"]),
@@ -225,7 +225,7 @@ fn access_token2(vector: &Value, services: Vec<Service>) -> AccessToken2 {
     }
 }
 
-fn described_services(vector: &Value) -> Vec<Service> {
+fn described_services(vector: &Value) -> Vec<AgoraService> {
     vector["services"]
         .as_array()
         .unwrap()
@@ -340,7 +340,7 @@ fn every_007_vector_is_read_back_verified_and_described() {
             text(&vector["token"]),
             &held_against(now, &certificate, vector),
         );
-        equal("signature", &report.signature, &Signature::Valid)?;
+        equal("signature", &report.signature, &SignatureCheck::Valid)?;
         for field in ["appId", "issueTs", "expire", "salt"] {
             equal(field, &report.token[field], &vector[field])?;
         }
@@ -413,7 +413,7 @@ fn every_006_vector_is_read_back_verified_and_described() {
         expected.channel = vector["channelName"].as_str();
         expected.user = vector["uid"].as_str().map(User::Account);
         let report = inspect(text(&vector["token"]), &expected);
-        equal("signature", &report.signature, &Signature::Valid)?;
+        equal("signature", &report.signature, &SignatureCheck::Valid)?;
         for field in ["appId", "salt", "ts", "privileges", "crcChannel", "crcUid"] {
             equal(field, &report.token[field], &vector[field])?;
         }

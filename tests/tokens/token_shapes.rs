@@ -14,7 +14,7 @@ use crate::support::timed::{CHANNEL, OWNER, START, Timed, token, unix};
 use renewd::agora::User;
 use renewd::agora::builders::{self, RtcAndRtm};
 use renewd::agora::parse::{self, Parsed};
-use renewd::agora::service::{RtcLifetimes, Service};
+use renewd::agora::service::{AgoraService, RtcLifetimes};
 use renewd::config;
 use renewd::terms::role::Role;
 use serde_json::{Value, json};
@@ -160,7 +160,7 @@ fn a_backup_is_the_same_token_for_longer() {
     assert_eq!(unix(&data["backup"]["expiresAt"]), START + 4500);
     let (main, backup) = (token(&data["token"]), token(&data["backup"]["token"]));
     let user = User::Uid(7);
-    let rtc = |expire| [Service::rtc(CHANNEL, user, Role::Publisher, expire)];
+    let rtc = |expire| [AgoraService::rtc(CHANNEL, user, Role::Publisher, expire)];
     assert_eq!(main.token.services, rtc(3600));
     assert_eq!(backup.token.services, rtc(4500));
 }
@@ -358,9 +358,9 @@ fn the_messaging_id_is_the_logins_and_never_the_requests() {
         let login = service.login("ann", json!({"mid": claim}));
         let data = service.granted(&login, &body);
         let expected = [
-            Service::rtc(CHANNEL, User::Uid(7), Role::Subscriber, 3600),
-            Service::rtm(id, 3600),
-            Service::chat_user(id, 3600),
+            AgoraService::rtc(CHANNEL, User::Uid(7), Role::Subscriber, 3600),
+            AgoraService::rtm(id, 3600),
+            AgoraService::chat_user(id, 3600),
         ];
         assert_eq!(token(&data["token"]).token.services, expected);
     }

@@ -10,7 +10,7 @@ use super::legacy::LegacyKind;
 use super::privileges;
 use crate::agora::legacy_user::numeric_users;
 use crate::agora::parse::{Parsed, Parsed006, Parsed007};
-use crate::agora::service::{Kind, Permissions, Service};
+use crate::agora::service::{AgoraService, Permissions, ServiceKind};
 use crate::agora::{access_token, access_token2};
 
 /// Everything the token says.
@@ -83,7 +83,7 @@ fn uids(crc: u32) -> Value {
     json!(uids)
 }
 
-fn service(service: &Service) -> Value {
+fn service(service: &AgoraService) -> Value {
     let names = service.privileges.keys();
     let names = names.map(|number| privileges::of(&service.kind, *number));
     let mut fields = Map::from_iter([
@@ -94,27 +94,27 @@ fn service(service: &Service) -> Value {
     ]);
     let mut put = |name: &str, value: Value| fields.insert(name.to_owned(), value);
     match &service.kind {
-        Kind::Rtc { channel, uid } => {
+        ServiceKind::Rtc { channel, uid } => {
             put("channelName", text(channel));
             put("uid", text(uid));
         }
-        Kind::Streaming { channel, account } | Kind::Fcdn { channel, account } => {
+        ServiceKind::Streaming { channel, account } | ServiceKind::Fcdn { channel, account } => {
             put("channelName", text(channel));
             put("account", text(account));
         }
-        Kind::Rtm { user } | Kind::Chat { user } => {
+        ServiceKind::Rtm { user } | ServiceKind::Chat { user } => {
             put("userId", text(user));
         }
-        Kind::Apaas { room, user, role } => {
+        ServiceKind::Apaas { room, user, role } => {
             put("roomUuid", text(room));
             put("userUuid", text(user));
             put("role", json!(role));
         }
-        Kind::Rtm2 { user, permissions } => {
+        ServiceKind::Rtm2 { user, permissions } => {
             put("userId", text(user));
             put("permissions", permission_list(permissions));
         }
-        Kind::Fpa | Kind::ConvoAi | Kind::Stt => {}
+        ServiceKind::Fpa | ServiceKind::ConvoAi | ServiceKind::Stt => {}
     }
     Value::Object(fields)
 }

@@ -4,32 +4,32 @@
 //! Must not know: how the report is laid out.
 
 use super::describe::timestamp;
-use super::{AgoraError, Expected, Problem, Signature, privileges};
+use super::{AgoraError, Expected, SignatureCheck, TokenProblem, privileges};
 use crate::agora::parse::Parsed007;
-use crate::agora::service::{Kind, Privileges, Service};
+use crate::agora::service::{AgoraService, Privileges, ServiceKind};
 use crate::agora::{JOIN_CHANNEL, LONGEST_LIFETIME, User, is_hex_id};
 
 /// Earlier values can't be Unix times of tokens (2001), later ones can't be lifetimes.
 pub(super) const UNIX_TIMES_FROM: u32 = 1_000_000_000;
 
 /// What has been found so far.
-pub(super) struct Findings {
-    pub(super) problems: Vec<Problem>,
-    pub(super) signature: Signature,
+pub(super) struct InspectFindings {
+    pub(super) problems: Vec<TokenProblem>,
+    pub(super) signature: SignatureCheck,
 }
 
-impl Default for Findings {
+impl Default for InspectFindings {
     fn default() -> Self {
         Self {
             problems: Vec::new(),
-            signature: Signature::NotChecked,
+            signature: SignatureCheck::NotChecked,
         }
     }
 }
 
-impl Findings {
+impl InspectFindings {
     fn add(&mut self, code: &'static str, agora_error: Option<AgoraError>, message: String) {
-        self.problems.push(Problem {
+        self.problems.push(TokenProblem {
             code,
             agora_error,
             message,
@@ -77,9 +77,9 @@ impl Findings {
 
     pub(super) fn signature(&mut self, valid: bool) {
         self.signature = if valid {
-            Signature::Valid
+            SignatureCheck::Valid
         } else {
-            Signature::Invalid
+            SignatureCheck::Invalid
         };
         if !valid {
             let message = "another certificate signed it, or it was changed afterwards";
@@ -142,7 +142,7 @@ impl Findings {
     /// Gives the seconds after which the holder must leave.
     fn judge_rtc(
         &mut self,
-        services: &[Service],
+        services: &[AgoraService],
         lifetime: u32,
         unknown_service: Option<u16>,
         expected: &Expected<'_>,
@@ -204,11 +204,13 @@ impl Findings {
     }
 
     /// A token for signaling or chat alone is held against the user who logs in with it.
-    fn judge_without_rtc(&mut self, services: &[Service], user: Option<&[u8]>, channel: bool) {
+    fn judge_without_rtc(&mut self, services: &[AgoraService], user: Option<&[u8]>, channel: bool) {
         let mut users = services
             .iter()
             .filter_map(|service| match &service.kind {
-                Kind::Rtm { user } | Kind::Rtm2 { user, .. } | Kind::Chat { user } => Some(user),
+                ServiceKind::Rtm { user }
+                | ServiceKind::Rtm2 { user, .. }
+                | ServiceKind::Chat { user } => Some(user),
                 _ => None,
             })
             .peekable();
@@ -224,7 +226,7 @@ impl Findings {
         }
     }
 
-    fn judge_privileges(&mut self, kind: &Kind, privileges: &Privileges, lifetime: u32) {
+    fn judge_privileges(&mut self, kind: &ServiceKind, privileges: &Privileges, lifetime: u32) {
         let names = |wanted: &dyn Fn(u32) -> bool| {
             let found = privileges.iter().filter(|(_, end)| wanted(**end));
             found
@@ -257,15 +259,15 @@ impl Findings {
 
 /// The RTC service of a token.
 struct Rtc<'a> {
-    kind: &'a Kind,
+    kind: &'a ServiceKind,
     channel: &'a [u8],
     uid: &'a [u8],
     privileges: &'a Privileges,
 }
 
 impl<'a> Rtc<'a> {
-    fn of(service: &'a Service) -> Option<Self> {
-        let Kind::Rtc { channel, uid } = &service.kind else {
+    fn of(service: &'a AgoraService) -> Option<Self> {
+        let ServiceKind::Rtc { channel, uid } = &service.kind else {
             return None;
         };
         let privileges = &service.privileges;

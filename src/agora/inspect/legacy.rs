@@ -4,7 +4,7 @@
 //! Must not know: how the report is laid out.
 
 use super::describe::timestamp;
-use super::findings::{Findings, UNIX_TIMES_FROM};
+use super::findings::{InspectFindings, UNIX_TIMES_FROM};
 use super::{Expected, privileges};
 use crate::agora::legacy_user::numeric_users;
 use crate::agora::parse::Parsed006;
@@ -39,7 +39,7 @@ impl LegacyKind {
     }
 }
 
-impl Findings {
+impl InspectFindings {
     /// Gives the Unix second at which Agora ends it.
     pub(super) fn judge_006(&mut self, parsed: &Parsed006, expected: &Expected<'_>) -> u64 {
         self.trailing_bytes(parsed.trailing_bytes);

@@ -19,7 +19,7 @@ use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use describe::{describe, timestamp};
-use findings::Findings;
+use findings::InspectFindings;
 use repair::repair;
 
 use super::User;
@@ -96,7 +96,7 @@ impl Serialize for AgoraError {
 /// Whether the certificate given signed the token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Signature {
+pub enum SignatureCheck {
     /// It did.
     Valid,
     /// It didn't.
@@ -108,7 +108,7 @@ pub enum Signature {
 /// One thing to know about the token.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Problem {
+pub struct TokenProblem {
     /// A stable name for programs.
     pub code: &'static str,
     /// What Agora answers because of it; `None`: nothing, but it is odd.
@@ -120,30 +120,30 @@ pub struct Problem {
 /// The outcome of an inspection.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Report {
+pub struct InspectReport {
     /// Whether Agora takes it; `None` where nothing speaks against it and its signature wasn't checked.
     pub accepted: Option<bool>,
     /// What Agora answers: an invalid token before an expired one.
     pub agora_error: Option<AgoraError>,
     /// The signature's state.
-    pub signature: Signature,
+    pub signature: SignatureCheck,
     /// When Agora ends it, the 24-hour cap and the join privilege considered; RFC 3339.
     pub expires_at: Option<String>,
     /// Seconds until then; 0 if past.
     pub expires_in: Option<u64>,
     /// Everything found, those that refuse it first.
-    pub problems: Vec<Problem>,
+    pub problems: Vec<TokenProblem>,
     /// What the token says; empty if it can't be read.
     #[serde(flatten)]
     pub token: Map<String, Value>,
 }
 
 /// Reads a token and says what Agora would. What pasting did to it is undone first, where that is certain, and told.
-pub fn inspect(pasted: &str, expected: &Expected<'_>) -> Report {
+pub fn inspect(pasted: &str, expected: &Expected<'_>) -> InspectReport {
     let repaired = repair(pasted);
-    let mut findings = Findings {
+    let mut findings = InspectFindings {
         problems: repaired.found,
-        ..Findings::default()
+        ..InspectFindings::default()
     };
     let parsed = parse(&repaired.token);
     let expiry = match &parsed {
@@ -162,17 +162,17 @@ pub fn inspect(pasted: &str, expected: &Expected<'_>) -> Report {
     if let Some(expiry) = expiry {
         findings.judge_expiry(expiry, expected.now);
     }
-    let Findings {
+    let InspectFindings {
         mut problems,
         signature,
     } = findings;
     let errors = problems.iter().filter_map(|problem| problem.agora_error);
     let agora_error = errors.max_by_key(|error| error.weight());
     problems.sort_by_key(|problem| problem.agora_error.is_none());
-    Report {
+    InspectReport {
         accepted: match (agora_error, signature) {
             (Some(_), _) => Some(false),
-            (None, Signature::NotChecked) => None,
+            (None, SignatureCheck::NotChecked) => None,
             (None, _) => Some(true),
         },
         agora_error,

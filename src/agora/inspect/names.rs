@@ -3,9 +3,9 @@
 //! Must not know: whom the token is held against, beyond the account asked about.
 
 use super::AgoraError;
-use super::findings::Findings;
+use super::findings::InspectFindings;
 use crate::agora::charset::{self, NameError};
-use crate::agora::service::{Kind, Service};
+use crate::agora::service::{AgoraService, ServiceKind};
 
 /// What a program writes where a value wasn't there, or wasn't a number.
 const NO_VALUES: [&str; 7] = [
@@ -18,16 +18,18 @@ const NO_VALUES: [&str; 7] = [
     "false",
 ];
 
-impl Findings {
+impl InspectFindings {
     /// `account` is whom the client joins as, where that is a string.
-    pub(super) fn judge_names(&mut self, services: &[Service], account: Option<&str>) {
+    pub(super) fn judge_names(&mut self, services: &[AgoraService], account: Option<&str>) {
         for service in services {
             match &service.kind {
-                Kind::Rtc { channel, uid } => {
+                ServiceKind::Rtc { channel, uid } => {
                     self.judge_channel_name(&String::from_utf8_lossy(channel));
                     self.judge_uid(&String::from_utf8_lossy(uid), account);
                 }
-                Kind::Rtm { user } | Kind::Rtm2 { user, .. } | Kind::Chat { user } => {
+                ServiceKind::Rtm { user }
+                | ServiceKind::Rtm2 { user, .. }
+                | ServiceKind::Chat { user } => {
                     self.judge_user_id(&String::from_utf8_lossy(user), service.kind.name());
                 }
                 _ => {}

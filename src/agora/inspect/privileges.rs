@@ -3,7 +3,7 @@
 //! Must not know: tokens.
 
 use crate::agora::access_token::RTM_LOGIN;
-use crate::agora::service::Kind;
+use crate::agora::service::ServiceKind;
 
 /// A privilege of a 006 token, by its number.
 pub(super) fn legacy(number: u16) -> String {
@@ -28,20 +28,20 @@ pub(super) fn legacy(number: u16) -> String {
 }
 
 /// A privilege of a service in a 007 token, by its number.
-pub(super) fn of(kind: &Kind, number: u16) -> String {
+pub(super) fn of(kind: &ServiceKind, number: u16) -> String {
     let name = match (kind, number) {
-        (Kind::Rtc { .. }, 1) => "joinChannel",
-        (Kind::Rtc { .. }, 2) => "publishAudioStream",
-        (Kind::Rtc { .. }, 3) => "publishVideoStream",
-        (Kind::Rtc { .. }, 4) => "publishDataStream",
-        (Kind::Rtm { .. } | Kind::Rtm2 { .. } | Kind::Fpa, 1) => "login",
-        (Kind::Streaming { .. }, 1) => "publishMixStream",
-        (Kind::Streaming { .. }, 2) => "publishRawStream",
-        (Kind::Fcdn { .. }, 1) => "publish",
-        (Kind::Fcdn { .. }, 2) => "play",
-        (Kind::Chat { .. }, 1) | (Kind::Apaas { .. }, 2) => "user",
-        (Kind::Chat { .. }, 2) | (Kind::Apaas { .. }, 3) => "app",
-        (Kind::Apaas { .. }, 1) => "roomUser",
+        (ServiceKind::Rtc { .. }, 1) => "joinChannel",
+        (ServiceKind::Rtc { .. }, 2) => "publishAudioStream",
+        (ServiceKind::Rtc { .. }, 3) => "publishVideoStream",
+        (ServiceKind::Rtc { .. }, 4) => "publishDataStream",
+        (ServiceKind::Rtm { .. } | ServiceKind::Rtm2 { .. } | ServiceKind::Fpa, 1) => "login",
+        (ServiceKind::Streaming { .. }, 1) => "publishMixStream",
+        (ServiceKind::Streaming { .. }, 2) => "publishRawStream",
+        (ServiceKind::Fcdn { .. }, 1) => "publish",
+        (ServiceKind::Fcdn { .. }, 2) => "play",
+        (ServiceKind::Chat { .. }, 1) | (ServiceKind::Apaas { .. }, 2) => "user",
+        (ServiceKind::Chat { .. }, 2) | (ServiceKind::Apaas { .. }, 3) => "app",
+        (ServiceKind::Apaas { .. }, 1) => "roomUser",
         _ => return number.to_string(),
     };
     name.to_owned()

@@ -6,13 +6,13 @@
 
 use std::borrow::Cow;
 
-use super::Problem;
+use super::TokenProblem;
 use crate::agora::parse::{Parsed, parse};
 
 /// What to inspect, and what was found on the way to it.
 pub(super) struct Repaired<'t> {
     pub(super) token: Cow<'t, str>,
-    pub(super) found: Vec<Problem>,
+    pub(super) found: Vec<TokenProblem>,
 }
 
 /// Undoes what copying, JSON, URLs and forms do to a token.
@@ -76,8 +76,8 @@ fn inside(text: &str) -> Option<Repaired<'_>> {
     None
 }
 
-fn finding(code: &'static str, what: &str) -> Problem {
-    Problem {
+fn finding(code: &'static str, what: &str) -> TokenProblem {
+    TokenProblem {
         code,
         agora_error: None,
         message: what.to_owned(),
@@ -97,18 +97,18 @@ fn is_whole(text: &str) -> bool {
 type Undo = fn(&str) -> Option<(String, usize)>;
 
 /// How one kind of damage is undone, the finding's code, and what was found.
-type Step = (Undo, &'static str, &'static str);
+type RepairStep = (Undo, &'static str, &'static str);
 
-const AS_IT_IS: Step = (|_| None, "", "");
-const UNESCAPED: Step = (
+const AS_IT_IS: RepairStep = (|_| None, "", "");
+const UNESCAPED: RepairStep = (
     unescaped,
     "escaped_slash",
     "`\\/`, JSON's spelling of a slash,",
 );
-const DECODED: Step = (decoded, "percent_encoded", "percent-encoding, as in a URL,");
+const DECODED: RepairStep = (decoded, "percent_encoded", "percent-encoding, as in a URL,");
 
 /// In this order: what was done last is undone first.
-const STEPS: [Step; 7] = [
+const STEPS: [RepairStep; 7] = [
     (
         unquoted,
         "quoted",

@@ -9,8 +9,8 @@
 
 use base64::Engine as _;
 
-use super::{BASE64, Inflating, ParseError, Parsed, Parsed006, Parsed007, read_006, read_007};
-use crate::agora::packing::Reader;
+use super::{BASE64, Inflating, Parsed, Parsed006, Parsed007, TokenParseError, read_006, read_007};
+use crate::agora::packing::SliceReader;
 use crate::agora::{access_token, access_token2};
 
 /// Characters of base64 decoded at once: an ordinary token's.
@@ -38,7 +38,7 @@ pub type Begun = (Parsed, usize);
 pub fn parse_beginning(
     text: &str,
     is_wanted: impl Fn(&str) -> bool,
-) -> Option<Result<Begun, ParseError>> {
+) -> Option<Result<Begun, TokenParseError>> {
     if let Some(encoded) = text.strip_prefix(access_token2::VERSION) {
         let version = access_token2::VERSION.len();
         let begun = begun_007(encoded.as_bytes(), is_wanted)?;
@@ -57,7 +57,7 @@ pub fn parse_beginning(
 fn begun_007(
     encoded: &[u8],
     is_wanted: impl Fn(&str) -> bool,
-) -> Option<Result<(Parsed007, usize), ParseError>> {
+) -> Option<Result<(Parsed007, usize), TokenParseError>> {
     let mut inflating = Inflating::new();
     let mut knows = false;
     for chunk in encoded.chunks(CHUNK) {
@@ -67,7 +67,7 @@ fn begun_007(
         let mut bytes = [0; CHUNK / 4 * 3];
         let decoded = BASE64.decode_slice(data.get(..whole)?, &mut bytes);
         let fed = decoded
-            .map_err(|_| ParseError::Base64)
+            .map_err(|_| TokenParseError::Base64)
             .and_then(|length| inflating.feed(bytes.get(..length).unwrap_or_default()));
         if !knows {
             // Whatever the stream came to, what was inflated before that is there.
@@ -89,7 +89,7 @@ fn begun_007(
             Err(error) => return Some(Err(error)),
         }
     }
-    knows.then_some(Err(ParseError::Truncated))
+    knows.then_some(Err(TokenParseError::Truncated))
 }
 
 /// Whether it is a character of base64 that stands for bits.
@@ -99,17 +99,17 @@ fn is_data(character: u8) -> bool {
 
 /// The App ID in a 007 token's content.
 fn app_id(content: &[u8]) -> Option<String> {
-    let mut reader = Reader::new(content);
+    let mut reader = SliceReader::new(content);
     let _signature = reader.bytes().ok()?;
     let app_id = reader.bytes().ok()?;
     Some(String::from_utf8_lossy(app_id).into_owned())
 }
 
-fn begun_006(app_id: &str, encoded: &[u8]) -> Result<(Parsed006, usize), ParseError> {
+fn begun_006(app_id: &str, encoded: &[u8]) -> Result<(Parsed006, usize), TokenParseError> {
     let head = decode(encoded, HEAD_006)?;
-    let mut reader = Reader::new(&head);
+    let mut reader = SliceReader::new(&head);
     if reader.bytes()?.len() != SIGNATURE {
-        return Err(ParseError::Truncated);
+        return Err(TokenParseError::Truncated);
     }
     let (_channel, _user, message) = (reader.u32()?, reader.u32()?, reader.u16()?);
     let length = HEAD_006 + usize::from(message);
@@ -118,9 +118,11 @@ fn begun_006(app_id: &str, encoded: &[u8]) -> Result<(Parsed006, usize), ParseEr
 }
 
 /// So many bytes of what base64 encodes.
-fn decode(encoded: &[u8], bytes: usize) -> Result<Vec<u8>, ParseError> {
-    let data = encoded.get(..data(bytes)).ok_or(ParseError::Truncated)?;
-    BASE64.decode(data).map_err(|_| ParseError::Base64)
+fn decode(encoded: &[u8], bytes: usize) -> Result<Vec<u8>, TokenParseError> {
+    let data = encoded
+        .get(..data(bytes))
+        .ok_or(TokenParseError::Truncated)?;
+    BASE64.decode(data).map_err(|_| TokenParseError::Base64)
 }
 
 /// Characters that so many bytes are encoded in, without those that fill the last group up.

@@ -14,8 +14,8 @@ use flate2::{Decompress, FlushDecompress, Status};
 use hmac::Mac as _;
 
 use super::access_token2::AccessToken2;
-use super::packing::{Reader, Truncated};
-use super::service::{Privileges, Service};
+use super::packing::{SliceReader, Truncated};
+use super::service::{AgoraService, Privileges};
 use super::signer::{keyed, signing_key};
 use super::{access_token, access_token2, is_hex_id};
 use crate::config::secret::Secret;
@@ -35,7 +35,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 
 /// Why a string isn't a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ParseError {
+pub enum TokenParseError {
     /// Nothing there: Agora's builders return this for a malformed App ID or certificate.
     #[error(
         "the token is empty; Agora's builders return that for a malformed App ID or certificate"
@@ -61,13 +61,13 @@ pub enum ParseError {
     Truncated,
 }
 
-impl From<Truncated> for ParseError {
+impl From<Truncated> for TokenParseError {
     fn from(Truncated: Truncated) -> Self {
         Self::Truncated
     }
 }
 
-impl ParseError {
+impl TokenParseError {
     /// A stable name for programs.
     pub fn code(self) -> &'static str {
         match self {
@@ -128,9 +128,9 @@ pub struct Parsed006 {
 }
 
 /// Takes a token apart.
-pub fn parse(token: &str) -> Result<Parsed, ParseError> {
+pub fn parse(token: &str) -> Result<Parsed, TokenParseError> {
     if token.is_empty() {
-        return Err(ParseError::Empty);
+        return Err(TokenParseError::Empty);
     }
     if let Some(encoded) = token.strip_prefix(access_token2::VERSION) {
         return parse_007(encoded).map(Parsed::V007);
@@ -138,17 +138,19 @@ pub fn parse(token: &str) -> Result<Parsed, ParseError> {
     if let Some(rest) = token.strip_prefix(access_token::VERSION) {
         return parse_006(rest).map(Parsed::V006);
     }
-    Err(ParseError::Version)
+    Err(TokenParseError::Version)
 }
 
-fn parse_007(encoded: &str) -> Result<Parsed007, ParseError> {
-    let compressed = BASE64.decode(encoded).map_err(|_| ParseError::Base64)?;
+fn parse_007(encoded: &str) -> Result<Parsed007, TokenParseError> {
+    let compressed = BASE64
+        .decode(encoded)
+        .map_err(|_| TokenParseError::Base64)?;
     let (content, after_stream) = inflate(&compressed)?;
     read_007(&content, after_stream)
 }
 
-fn read_007(content: &[u8], after_stream: usize) -> Result<Parsed007, ParseError> {
-    let mut reader = Reader::new(content);
+fn read_007(content: &[u8], after_stream: usize) -> Result<Parsed007, TokenParseError> {
+    let mut reader = SliceReader::new(content);
     let signature = reader.bytes()?.to_vec();
     let signed = reader.rest().to_vec();
     let app_id = String::from_utf8_lossy(reader.bytes()?).into_owned();
@@ -160,7 +162,7 @@ fn read_007(content: &[u8], after_stream: usize) -> Result<Parsed007, ParseError
     };
     let mut unknown_service = None;
     for _ in 0..reader.u16()? {
-        if let Some(service) = Service::unpack(&mut reader)? {
+        if let Some(service) = AgoraService::unpack(&mut reader)? {
             token.services.push(service);
         } else {
             unknown_service = Some(reader.u16()?);
@@ -181,19 +183,23 @@ fn read_007(content: &[u8], after_stream: usize) -> Result<Parsed007, ParseError
     })
 }
 
-fn parse_006(rest: &str) -> Result<Parsed006, ParseError> {
-    let (app_id, encoded) = rest.split_at_checked(32).ok_or(ParseError::Truncated)?;
-    let content = BASE64.decode(encoded).map_err(|_| ParseError::Base64)?;
+fn parse_006(rest: &str) -> Result<Parsed006, TokenParseError> {
+    let (app_id, encoded) = rest
+        .split_at_checked(32)
+        .ok_or(TokenParseError::Truncated)?;
+    let content = BASE64
+        .decode(encoded)
+        .map_err(|_| TokenParseError::Base64)?;
     read_006(app_id, &content)
 }
 
-fn read_006(app_id: &str, content: &[u8]) -> Result<Parsed006, ParseError> {
-    let mut reader = Reader::new(content);
+fn read_006(app_id: &str, content: &[u8]) -> Result<Parsed006, TokenParseError> {
+    let mut reader = SliceReader::new(content);
     let signature = reader.bytes()?.to_vec();
     let channel_crc = reader.u32()?;
     let uid_crc = reader.u32()?;
     let message = reader.bytes()?.to_vec();
-    let mut inner = Reader::new(&message);
+    let mut inner = SliceReader::new(&message);
     let (salt, expires_at, privileges) = (inner.u32()?, inner.u32()?, inner.privileges()?);
     Ok(Parsed006 {
         app_id: app_id.to_owned(),
@@ -209,15 +215,17 @@ fn read_006(app_id: &str, content: &[u8]) -> Result<Parsed006, ParseError> {
 }
 
 /// Inflates a zlib stream (RFC 1950); gives its content and how many bytes follow it.
-fn inflate(stream: &[u8]) -> Result<(Vec<u8>, usize), ParseError> {
+fn inflate(stream: &[u8]) -> Result<(Vec<u8>, usize), TokenParseError> {
     const DEFLATE: u8 = 8;
-    let header = stream.first_chunk::<2>().ok_or(ParseError::Truncated)?;
+    let header = stream
+        .first_chunk::<2>()
+        .ok_or(TokenParseError::Truncated)?;
     if header[0] & 0x0f != DEFLATE || u16::from_be_bytes(*header) % 31 != 0 {
-        return Err(ParseError::NotZlib);
+        return Err(TokenParseError::NotZlib);
     }
     let mut inflating = Inflating::new();
     if !inflating.feed(stream)? {
-        return Err(ParseError::Truncated);
+        return Err(TokenParseError::Truncated);
     }
     let after_stream = stream.len().saturating_sub(inflating.used());
     Ok((inflating.content, after_stream))
@@ -238,16 +246,16 @@ impl Inflating {
     }
 
     /// Takes what comes next of it; says whether it ends there.
-    fn feed(&mut self, part: &[u8]) -> Result<bool, ParseError> {
+    fn feed(&mut self, part: &[u8]) -> Result<bool, TokenParseError> {
         let before = self.used();
         loop {
             let rest = part.get(self.used() - before..).unwrap_or_default();
             let status = self
                 .inflater
                 .decompress_vec(rest, &mut self.content, FlushDecompress::None)
-                .map_err(|_| ParseError::DamagedZlib)?;
+                .map_err(|_| TokenParseError::DamagedZlib)?;
             if self.content.len() > INFLATED_LIMIT {
-                return Err(ParseError::TooLarge);
+                return Err(TokenParseError::TooLarge);
             }
             if status == Status::StreamEnd {
                 return Ok(true);
@@ -338,30 +346,30 @@ mod tests {
         content
     }
 
-    fn refusal(token: &str) -> ParseError {
+    fn refusal(token: &str) -> TokenParseError {
         parse(token).unwrap_err()
     }
 
     #[test]
     fn a_string_that_is_no_token_says_why() {
-        assert_eq!(refusal(""), ParseError::Empty);
-        assert_eq!(refusal("00"), ParseError::Version);
-        assert_eq!(refusal("008abcd"), ParseError::Version);
-        assert_eq!(refusal("007"), ParseError::Truncated);
-        assert_eq!(refusal("007!!!!"), ParseError::Base64);
-        assert_eq!(refusal("007AAAA"), ParseError::NotZlib);
-        assert_eq!(refusal("006ff"), ParseError::Truncated);
+        assert_eq!(refusal(""), TokenParseError::Empty);
+        assert_eq!(refusal("00"), TokenParseError::Version);
+        assert_eq!(refusal("008abcd"), TokenParseError::Version);
+        assert_eq!(refusal("007"), TokenParseError::Truncated);
+        assert_eq!(refusal("007!!!!"), TokenParseError::Base64);
+        assert_eq!(refusal("007AAAA"), TokenParseError::NotZlib);
+        assert_eq!(refusal("006ff"), TokenParseError::Truncated);
         assert_eq!(
             refusal(&format!("006{}", "a".repeat(32))),
-            ParseError::Truncated
+            TokenParseError::Truncated
         );
         assert_eq!(
             refusal(&format!("006{}*", "a".repeat(32))),
-            ParseError::Base64
+            TokenParseError::Base64
         );
         assert_eq!(
             refusal(&format!("006{}ü", "a".repeat(31))),
-            ParseError::Truncated
+            TokenParseError::Truncated
         );
     }
 
@@ -372,19 +380,19 @@ mod tests {
         let mut stream = BASE64.decode(&good[3..]).unwrap();
         let last = stream.len() - 1;
         stream[last] ^= 1;
-        assert_eq!(inflate(&stream), Err(ParseError::DamagedZlib));
-        assert_eq!(inflate(&stream[..last]), Err(ParseError::Truncated));
+        assert_eq!(inflate(&stream), Err(TokenParseError::DamagedZlib));
+        assert_eq!(inflate(&stream[..last]), Err(TokenParseError::Truncated));
     }
 
     #[test]
     fn a_bomb_is_stopped_at_the_limit() {
         assert_eq!(
             refusal(&token_of(&vec![0; INFLATED_LIMIT + 1])),
-            ParseError::TooLarge
+            TokenParseError::TooLarge
         );
         assert_eq!(
             refusal(&token_of(&vec![0; 50_000_000])),
-            ParseError::TooLarge
+            TokenParseError::TooLarge
         );
         let largest = content_with(0, &vec![0; INFLATED_LIMIT - content_with(0, &[]).len()]);
         assert!(parse(&token_of(&largest)).is_ok());
@@ -400,7 +408,7 @@ mod tests {
         assert_eq!(parsed.unknown_service, Some(99));
         assert_eq!(
             refusal(&token_of(&content_with(2, &[4, 0, 0, 0]))),
-            ParseError::Truncated
+            TokenParseError::Truncated
         );
     }
 

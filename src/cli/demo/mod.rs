@@ -6,16 +6,16 @@ mod script;
 use std::io::{IsTerminal as _, Write as _, stdout};
 use std::process::ExitCode;
 
-use self::script::{CHANNEL, Secrets};
-use crate::daemon::{self, Bound, Options};
+use self::script::{CHANNEL, DemoSecrets};
+use crate::daemon::{self, BoundAddresses, Options};
 use crate::terms::clock::{Clock, Entropy};
 
 /// `renewd demo` takes none.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {}
+pub struct DemoArguments {}
 
 /// Serves until Ctrl-C.
-pub fn run(_arguments: &Arguments) -> ExitCode {
+pub fn run(_arguments: &DemoArguments) -> ExitCode {
     match serve() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -26,7 +26,7 @@ pub fn run(_arguments: &Arguments) -> ExitCode {
 }
 
 fn serve() -> Result<(), Box<dyn std::error::Error>> {
-    let secrets = Secrets {
+    let secrets = DemoSecrets {
         app_id: hexadecimal()?,
         certificate: hexadecimal()?,
         jwt: hexadecimal()?,
@@ -48,11 +48,11 @@ fn serve() -> Result<(), Box<dyn std::error::Error>> {
         config: path.join(script::CONFIGURATION),
         fallback: false,
         state_directory: None,
-        inherited: daemon::systemd::Listeners::new(),
+        inherited: daemon::systemd::PassedSockets::new(),
     };
-    let announce = |bound: &Bound| {
+    let announce = |bound: &BoundAddresses| {
         if let (Some(public), Some(admin)) = (bound.public.first(), bound.admin) {
-            let text = script::announcement(&script::Announced {
+            let text = script::announcement(&script::DemoProgram {
                 public: *public,
                 admin,
                 backend,

@@ -31,7 +31,7 @@ const LOGIN_SECONDS: u64 = 24 * 60 * 60;
 
 /// Throw-away secrets, new at each start.
 #[derive(Debug)]
-pub struct Secrets {
+pub struct DemoSecrets {
     /// 32 hexadecimal digits.
     pub app_id: String,
     /// 32 hexadecimal digits.
@@ -44,7 +44,7 @@ pub struct Secrets {
 
 /// Every file of the demo's directory: name and content.
 pub fn files(
-    secrets: &Secrets,
+    secrets: &DemoSecrets,
     backend: SocketAddr,
     directory: &Path,
     now: u64,
@@ -66,10 +66,10 @@ fn streams() -> String {
     format!("[[stream]]\nchannel = \"{CHANNEL}\"\nowner = \"{HOST}\"\nlive = true\n")
 }
 
-fn configuration(secrets: &Secrets, backend: SocketAddr, directory: &Path) -> String {
+fn configuration(secrets: &DemoSecrets, backend: SocketAddr, directory: &Path) -> String {
     let file = |name| toml_string(&directory.join(name).to_string_lossy());
     let (streams, admin_token) = (file(STREAMS), file(ADMIN_TOKEN));
-    let Secrets {
+    let DemoSecrets {
         app_id,
         certificate,
         jwt,
@@ -116,7 +116,7 @@ fn toml_string(text: &str) -> String {
 }
 
 /// A login of that subject (RFC 7519, HS256).
-fn login(secrets: &Secrets, subject: &str, now: u64) -> String {
+fn login(secrets: &DemoSecrets, subject: &str, now: u64) -> String {
     let header = URL_SAFE_NO_PAD.encode(br#"{"alg":"HS256","typ":"JWT"}"#);
     let claims = serde_json::json!({"sub": subject, "iat": now, "exp": now + LOGIN_SECONDS});
     let mut token = format!("{header}.{}", URL_SAFE_NO_PAD.encode(claims.to_string()));
@@ -132,7 +132,7 @@ fn login(secrets: &Secrets, subject: &str, now: u64) -> String {
 
 /// What is running, for [`announcement`].
 #[derive(Debug)]
-pub struct Announced<'a> {
+pub struct DemoProgram<'a> {
     /// The sidecar's port.
     pub public: SocketAddr,
     /// Metrics and status page.
@@ -148,8 +148,8 @@ pub struct Announced<'a> {
 }
 
 /// What is running, and lines to paste.
-pub fn announcement(announced: &Announced<'_>) -> String {
-    let Announced {
+pub fn announcement(announced: &DemoProgram<'_>) -> String {
+    let DemoProgram {
         public,
         admin,
         backend,

@@ -21,18 +21,18 @@ mod upstream;
 pub use self::channel_pattern::ChannelPattern;
 pub use self::jwt::{Jwt, JwtAlgorithm, JwtKey, KeyMaterial};
 pub use self::reissue::{PublisherForOthers, Reissue, ReissueMode, ReissueRule, Withheld};
-pub use self::token::{Agora, DefaultRole, Services, Tier, Token, ZeroUid};
-pub use self::upstream::{Affinity, HealthCheck, Scheme, Upstream, UpstreamServer};
+pub use self::token::{Agora, DefaultRole, Services, Tier, TokenConfig, ZeroUid};
+pub use self::upstream::{Affinity, HealthCheck, Upstream, UpstreamScheme, UpstreamServer};
 pub use authorize_hook::{Authorize, OnError};
 pub use source_tables::{
-    Accounts, AccountsCollection, AccountsSource, DenyRule, HTTP_PATIENCE, Mongodb, Streams,
-    StreamsCollection, StreamsHttp, StreamsSource,
+    AccountsCollection, AccountsConfig, AccountsSource, DenyRule, HTTP_PATIENCE, Mongodb,
+    StreamsCollection, StreamsConfig, StreamsHttp, StreamsSource,
 };
 
 use super::secret::Secret;
 use crate::http::method_override::MethodOverride;
 use crate::http::{block, cors};
-use crate::io::tls::Identity;
+use crate::io::tls::ServerIdentity;
 
 /// The whole configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,7 +42,7 @@ pub struct Config {
     /// `[admin]`: the private side.
     pub admin: Admin,
     /// `[decision]`: enforce, observe or off.
-    pub decision: Decision,
+    pub decision: DecisionConfig,
     /// `[upstream]`: the backend.
     pub upstream: Upstream,
     /// `[agora]`: the project whose tokens are minted.
@@ -50,9 +50,9 @@ pub struct Config {
     /// `[routes]`: the owned paths.
     pub routes: Routes,
     /// `[cors]`: whose pages may read our answers; `None` says nothing of it to browsers.
-    pub cors: Option<cors::Policy>,
+    pub cors: Option<cors::CorsPolicy>,
     /// `[token]`: how tokens are made.
-    pub token: Token,
+    pub token: TokenConfig,
     /// `auth.cookie`: the cookie that may carry the JWT; `None` for none.
     pub cookie: Option<String>,
     /// `[auth.jwt]`: who is calling.
@@ -60,19 +60,19 @@ pub struct Config {
     /// `[mongodb]`; `None` where nothing asks for it.
     pub mongodb: Option<Mongodb>,
     /// `[accounts]`: whose account is in good standing.
-    pub accounts: Accounts,
+    pub accounts: AccountsConfig,
     /// `[streams]`: which streams are live.
-    pub streams: Streams,
+    pub streams: StreamsConfig,
     /// `[reissue]`: tokens inside the backend's answers.
     pub reissue: Reissue,
     /// `[authorize]`: the backend's last word; `None` leaves it unasked.
     pub authorize: Option<Authorize>,
     /// `[policy]`: limits on what one subject may hold.
-    pub policy: Policy,
+    pub policy: PolicyConfig,
     /// `[rate_limit]`.
     pub rate_limit: RateLimit,
     /// `[sessions]`: the table of live tokens.
-    pub sessions: Sessions,
+    pub sessions: SessionsConfig,
     /// `[state]`: where what must survive is kept; `None` is memory only.
     pub state_directory: Option<PathBuf>,
     /// `[log]`.
@@ -103,17 +103,17 @@ pub struct Server {
     /// HTTP/2 by prior knowledge on listeners that aren't TLS (RFC 9113 §3.3).
     pub h2c: bool,
     /// `[server.tls]`; `None` is no TLS.
-    pub tls: Option<Identity>,
+    pub tls: Option<ServerIdentity>,
     /// `[server.timeouts]`.
     pub timeouts: Timeouts,
     /// `[server.limits]`.
-    pub limits: Limits,
+    pub limits: ServerLimits,
 }
 
 impl Server {
     /// Whether connections of the listener at this position in `listen` are TLS: every TCP and systemd listener, as
     /// soon as there is `[server.tls]`, but those prefixed `plain:`.
-    pub fn tls_for(&self, listener: usize) -> Option<&Identity> {
+    pub fn tls_for(&self, listener: usize) -> Option<&ServerIdentity> {
         let plain = self.plain.get(listener).copied().unwrap_or(false);
         match self.listen.get(listener)? {
             Listen::Tcp(_) | Listen::Systemd(_) if !plain => self.tls.as_ref(),
@@ -172,7 +172,7 @@ pub struct Timeouts {
 
 /// `[server.limits]`; all above zero.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct ServerLimits {
     /// The header section in bytes: 16 KiB.
     pub header_bytes: usize,
     /// Header fields: 100.
@@ -194,7 +194,7 @@ pub struct Admin {
 
 /// `[decision]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Decision {
+pub struct DecisionConfig {
     /// Enforce, observe or off.
     pub mode: DecisionMode,
     /// After this a decision is 503: 3 s.
@@ -207,10 +207,10 @@ pub struct Decision {
     pub mode_ok_until: Option<u64>,
 }
 
-impl Decision {
+impl DecisionConfig {
     /// How long one source may keep a decision waiting that has so much of its time left: what remains is enough to go on
     /// without the source's answer.
-    pub fn share(left: Duration) -> Duration {
+    pub fn source_budget(left: Duration) -> Duration {
         left * 4 / 5
     }
 
@@ -257,7 +257,7 @@ pub struct Routes {
     /// Where the backend reads another method from than a request has.
     pub method_override: MethodOverride,
     /// What is closed to the outside: `[[routes.block]]`, and what validation closes by itself.
-    pub block: Vec<block::Rule>,
+    pub block: Vec<block::BlockRule>,
 }
 
 /// `routes.below`.
@@ -271,7 +271,7 @@ pub enum BelowOwned {
 
 /// `[policy]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Policy {
+pub struct PolicyConfig {
     /// Distinct channels one publisher may hold live tokens for; 0 is off.
     pub max_streams_per_publisher: u32,
     /// From a subject's first token for a channel; zero is off.
@@ -308,7 +308,7 @@ pub struct Quota {
 
 /// `[sessions]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sessions {
+pub struct SessionsConfig {
     /// At least 1.
     pub max: usize,
 }

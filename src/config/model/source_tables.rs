@@ -26,7 +26,7 @@ pub struct Mongodb {
 
 /// `[accounts]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Accounts {
+pub struct AccountsConfig {
     /// Where they are looked up.
     pub source: AccountsSource,
     /// How long an answer is good for: 2 s.
@@ -74,7 +74,7 @@ pub struct DenyRule {
 
 /// `[streams]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Streams {
+pub struct StreamsConfig {
     /// Where they are looked up.
     pub source: StreamsSource,
     /// Channels that are streams though the source has never heard of them; none by default.
@@ -85,7 +85,7 @@ pub struct Streams {
     pub stale_if_error: Duration,
 }
 
-impl Streams {
+impl StreamsConfig {
     /// The streams file, where that is the source.
     pub fn file(&self) -> Option<&Path> {
         match &self.source {

@@ -20,7 +20,7 @@ pub struct Agora {
 
 /// `[token]`. Durations are whole seconds.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Token {
+pub struct TokenConfig {
     /// 1 min to 24 h.
     pub lifetime: Duration,
     /// At most half the lifetime.

@@ -56,7 +56,7 @@ pub struct UpstreamServer {
     /// As written in the configuration; the metrics' `server` label.
     pub name: String,
     /// How it is reached.
-    pub scheme: Scheme,
+    pub scheme: UpstreamScheme,
     /// Host name or address without brackets; `localhost` for a unix socket.
     pub host: String,
     /// Port; 80 or 443 when the URL has none; 0 for a unix socket.
@@ -77,18 +77,18 @@ impl UpstreamServer {
     /// For a `Host` field.
     pub fn authority(&self) -> String {
         match self.scheme {
-            Scheme::Unix(_) => self.host.clone(),
-            Scheme::Http | Scheme::Https if self.host.contains(':') => {
+            UpstreamScheme::Unix(_) => self.host.clone(),
+            UpstreamScheme::Http | UpstreamScheme::Https if self.host.contains(':') => {
                 format!("[{}]:{}", self.host, self.port)
             }
-            Scheme::Http | Scheme::Https => format!("{}:{}", self.host, self.port),
+            UpstreamScheme::Http | UpstreamScheme::Https => format!("{}:{}", self.host, self.port),
         }
     }
 }
 
 /// How a server is reached.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Scheme {
+pub enum UpstreamScheme {
     /// TCP.
     Http,
     /// TLS on TCP; the certificate must be `host`'s.

@@ -8,35 +8,35 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use super::{Reader, Table};
-use crate::config::diagnostic::{Severity, quoted};
+use super::{ConfigReader, RawTable};
+use crate::config::diagnostic::{FindingSeverity, quoted};
 
 /// A value with its place.
 #[derive(Clone)]
-pub(in crate::config) struct Item<'r> {
-    pub(super) reader: &'r Reader<'r>,
+pub(in crate::config) struct RawItem<'r> {
+    pub(super) reader: &'r ConfigReader<'r>,
     pub(super) path: String,
     pub(super) key_span: Range<usize>,
     pub(super) span: Range<usize>,
     pub(super) value: &'r DeValue<'r>,
 }
 
-impl<'r> Item<'r> {
+impl<'r> RawItem<'r> {
     pub(in crate::config) fn error(&self, message: impl Into<String>, hint: impl Into<String>) {
         let hint = Some(hint.into());
-        self.report(Severity::Error, message, hint);
+        self.report(FindingSeverity::Error, message, hint);
     }
 
     pub(in crate::config) fn warning(&self, message: impl Into<String>, hint: impl Into<String>) {
         let hint = Some(hint.into());
-        self.report(Severity::Warning, message, hint);
+        self.report(FindingSeverity::Warning, message, hint);
     }
 
     pub(in crate::config) fn note(&self, message: impl Into<String>) {
-        self.report(Severity::Note, message, None);
+        self.report(FindingSeverity::Note, message, None);
     }
 
-    fn report(&self, severity: Severity, message: impl Into<String>, hint: Option<String>) {
+    fn report(&self, severity: FindingSeverity, message: impl Into<String>, hint: Option<String>) {
         let place = Some(self.span.clone());
         self.reader
             .report(severity, place, &self.path, message, hint);
@@ -168,12 +168,12 @@ impl<'r> Item<'r> {
     }
 
     /// The elements of a list, each under its position.
-    pub(in crate::config) fn list(&self) -> Option<Vec<Item<'r>>> {
+    pub(in crate::config) fn list(&self) -> Option<Vec<RawItem<'r>>> {
         let DeValue::Array(elements) = self.value else {
             self.wrong_type("a list", "put it in square brackets");
             return None;
         };
-        let item = |(index, element): (usize, &'r toml::Spanned<DeValue<'r>>)| Item {
+        let item = |(index, element): (usize, &'r toml::Spanned<DeValue<'r>>)| RawItem {
             reader: self.reader,
             path: format!("{}[{index}]", self.path),
             key_span: element.span(),
@@ -184,12 +184,12 @@ impl<'r> Item<'r> {
     }
 
     /// This value as a table.
-    pub(in crate::config) fn as_table(&self) -> Option<Table<'r>> {
+    pub(in crate::config) fn as_table(&self) -> Option<RawTable<'r>> {
         let DeValue::Table(entries) = self.value else {
             self.wrong_type("a table", "write its keys in braces or under a header");
             return None;
         };
-        Some(Table {
+        Some(RawTable {
             reader: self.reader,
             path: self.path.clone(),
             header: Some(self.span.clone()),
@@ -198,7 +198,7 @@ impl<'r> Item<'r> {
     }
 }
 
-impl fmt::Debug for Item<'_> {
+impl fmt::Debug for RawItem<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&self.path) // never the value: it may be a secret
     }

@@ -2,7 +2,7 @@
 //!
 //! Serde stops at the first thing it dislikes; an operator wants them all. So this walks the spanned tree itself: a
 //! getter that meets a wrong value reports it and answers `None` (or the default), and the caller carries on; what was
-//! built that way is thrown away in [`Reader::finish`].
+//! built that way is thrown away in [`ConfigReader::finish`].
 //!
 //! Keeps true: no finding shows the line of a secret, of an unknown key (it may be a misspelt secret) or of an unbuilt
 //! one; after a syntax error nothing but syntax is reported, since an unclosed quote can turn a secret into keys. Nothing is
@@ -19,15 +19,15 @@ use std::path::Path;
 
 use toml::de::{DeTable, DeValue};
 
-use super::diagnostic::{ConfigErrors, Diagnostic, Severity, Source, quoted};
-use super::keys::{self, Known, Off};
+use super::diagnostic::{ConfigErrors, Diagnostic, FindingSeverity, SourceText, quoted};
+use super::keys::{self, KnownKey, Off};
 
-pub(super) use item::{Item, in_one_unit};
-pub(super) use table::Table;
+pub(super) use item::{RawItem, in_one_unit};
+pub(super) use table::RawTable;
 
 /// A parsed file and what was found wrong with it.
-pub(super) struct Reader<'r> {
-    source: Source<'r>,
+pub(super) struct ConfigReader<'r> {
+    source: SourceText<'r>,
     root: &'r DeTable<'r>,
     findings: RefCell<Vec<Finding>>,
     hidden: RefCell<Vec<Range<usize>>>,
@@ -35,7 +35,7 @@ pub(super) struct Reader<'r> {
 
 #[derive(PartialEq)]
 struct Finding {
-    severity: Severity,
+    severity: FindingSeverity,
     span: Option<Range<usize>>,
     key: String,
     message: String,
@@ -77,10 +77,10 @@ pub(super) fn text_at(text: &str, table: &str, key: &str) -> Option<String> {
     value.get_ref().as_str().map(str::to_owned)
 }
 
-impl<'r> Reader<'r> {
+impl<'r> ConfigReader<'r> {
     pub(super) fn new(text: &'r str, file: &'r Path, root: &'r DeTable<'r>) -> Self {
         Self {
-            source: Source { file, text },
+            source: SourceText { file, text },
             root,
             findings: RefCell::default(),
             hidden: RefCell::default(),
@@ -88,8 +88,8 @@ impl<'r> Reader<'r> {
     }
 
     /// The table of everything.
-    pub(super) fn root(&'r self) -> Table<'r> {
-        Table::root(self, self.root)
+    pub(super) fn root(&'r self) -> RawTable<'r> {
+        RawTable::root(self, self.root)
     }
 
     /// Refuses unknown and unbuilt keys wherever they stand, and hides what must not be shown.
@@ -106,9 +106,9 @@ impl<'r> Reader<'r> {
                 None => {
                     self.hide(value.get_ref(), &value.span());
                     let hint = keys::suggestion(&plain(table), name);
-                    self.report(Severity::Error, place, &path, "unknown key", hint);
+                    self.report(FindingSeverity::Error, place, &path, "unknown key", hint);
                 }
-                Some(Known::Unbuilt(key)) => {
+                Some(KnownKey::Unbuilt(key)) => {
                     if key.off.is_some_and(|off| is_off(off, value.get_ref())) {
                         continue;
                     }
@@ -118,9 +118,9 @@ impl<'r> Reader<'r> {
                         |off| format!("remove it, or write {}", off_as_toml(off)),
                     );
                     let message = "not available in this build";
-                    self.report(Severity::Error, place, &path, message, Some(hint));
+                    self.report(FindingSeverity::Error, place, &path, message, Some(hint));
                 }
-                Some(Known::Built(key)) => {
+                Some(KnownKey::Built(key)) => {
                     if key.secret {
                         self.hide(value.get_ref(), &value.span());
                     }
@@ -128,7 +128,7 @@ impl<'r> Reader<'r> {
                         self.survey_table(&path, inner);
                     }
                 }
-                Some(Known::Section) => self.survey_section(&path, place, value),
+                Some(KnownKey::Section) => self.survey_section(&path, place, value),
             }
         }
     }
@@ -158,7 +158,13 @@ impl<'r> Reader<'r> {
             _ => {
                 self.hide(value, &spanned.span());
                 let hint = format!("write its keys under [{path}]");
-                self.report(Severity::Error, place, path, "must be a table", Some(hint));
+                self.report(
+                    FindingSeverity::Error,
+                    place,
+                    path,
+                    "must be a table",
+                    Some(hint),
+                );
             }
         }
     }
@@ -183,7 +189,7 @@ impl<'r> Reader<'r> {
 
     fn report(
         &self,
-        severity: Severity,
+        severity: FindingSeverity,
         span: Option<Range<usize>>,
         key: &str,
         message: impl Into<String>,
@@ -212,9 +218,9 @@ impl<'r> Reader<'r> {
         for finding in findings {
             let diagnostic = self.diagnostic(finding);
             match diagnostic.severity {
-                Severity::Error => errors.push(diagnostic),
-                Severity::Warning => warnings.push(diagnostic),
-                Severity::Note => notes.push(diagnostic),
+                FindingSeverity::Error => errors.push(diagnostic),
+                FindingSeverity::Warning => warnings.push(diagnostic),
+                FindingSeverity::Note => notes.push(diagnostic),
             }
         }
         if errors.is_empty() {

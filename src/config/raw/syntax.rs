@@ -12,11 +12,11 @@
 use std::ops::Range;
 use std::path::Path;
 
-use crate::config::diagnostic::{Diagnostic, Severity, Source};
-use crate::config::keys::{self, Known};
+use crate::config::diagnostic::{Diagnostic, FindingSeverity, SourceText};
+use crate::config::keys::{self, KnownKey};
 
 /// A line that begins a table or sets a key.
-struct Entry {
+struct SyntaxEntry {
     /// Dotted path.
     path: String,
     /// The header or key in the text.
@@ -29,7 +29,7 @@ struct Entry {
 
 /// Every syntax error as a finding.
 pub(super) fn findings(text: &str, file: &Path, errors: &[toml::de::Error]) -> Vec<Diagnostic> {
-    let source = Source { file, text };
+    let source = SourceText { file, text };
     let entries = outline(text);
     let mut errors: Vec<&toml::de::Error> = errors.iter().collect();
     errors.sort_by_key(|error| error.span().map(|span| span.start));
@@ -59,7 +59,7 @@ pub(super) fn findings(text: &str, file: &Path, errors: &[toml::de::Error]) -> V
 }
 
 /// Whether an error is behind the key of its own line, where the line's end ends it.
-fn is_within_a_line(entries: &[Entry], error: &toml::de::Error) -> bool {
+fn is_within_a_line(entries: &[SyntaxEntry], error: &toml::de::Error) -> bool {
     let at = error.span().map_or(0, |span| span.start);
     let mut entries = entries.iter();
     entries.any(|entry| !entry.header && entry.span.end < at && at < entry.line.end)
@@ -72,18 +72,22 @@ fn is_in_brackets(message: &str) -> bool {
         && !message.contains("array table")
 }
 
-fn finding(source: &Source<'_>, entries: &[Entry], error: &toml::de::Error) -> Diagnostic {
+fn finding(
+    source: &SourceText<'_>,
+    entries: &[SyntaxEntry],
+    error: &toml::de::Error,
+) -> Diagnostic {
     let span = error.span();
     let at = span.as_ref().map(|span| span.start);
     let entry = at.and_then(|at| {
-        let on_it = |entry: &&Entry| entry.line.start <= at && at <= entry.line.end;
+        let on_it = |entry: &&SyntaxEntry| entry.line.start <= at && at <= entry.line.end;
         entries.iter().find(on_it)
     });
     let mut message = format!("not TOML: {}", error.message().replace('\n', ", "));
     let mut hint = hint(error.message(), at.map_or("", |at| source.rest_of_line(at)));
     let mut key = String::new();
     let is_duplicate = error.message().starts_with("duplicate key");
-    let begins = |entry: &&Entry| at.is_some_and(|at| at <= entry.span.end);
+    let begins = |entry: &&SyntaxEntry| at.is_some_and(|at| at <= entry.span.end);
     if let Some((opener, entry)) = unclosed(source.text, entries, error) {
         let what = if entry.header { "header" } else { "key" };
         message = format!(
@@ -145,7 +149,7 @@ fn finding(source: &Source<'_>, entries: &[Entry], error: &toml::de::Error) -> D
         (!before.contains('#')).then(|| source.excerpt(&pointed))?
     });
     Diagnostic {
-        severity: Severity::Error,
+        severity: FindingSeverity::Error,
         file: source.file.to_path_buf(),
         place: at.map(|at| source.place(at)),
         key,
@@ -158,11 +162,11 @@ fn finding(source: &Source<'_>, entries: &[Entry], error: &toml::de::Error) -> D
 /// The key whose value has a bracket that isn't closed, and the header or key behind it that the parser stumbles over.
 fn unclosed<'e>(
     text: &str,
-    entries: &'e [Entry],
+    entries: &'e [SyntaxEntry],
     error: &toml::de::Error,
-) -> Option<(&'e Entry, &'e Entry)> {
+) -> Option<(&'e SyntaxEntry, &'e SyntaxEntry)> {
     let at = error.span()?.start;
-    let on_it = |entry: &&Entry| entry.line.start <= at && at <= entry.span.end;
+    let on_it = |entry: &&SyntaxEntry| entry.line.start <= at && at <= entry.span.end;
     let entry = entries.iter().find(on_it)?;
     // A header reads like a list in the list.
     let is_meant =
@@ -182,7 +186,7 @@ fn is_within(path: &str, table: &str) -> bool {
 }
 
 /// Whether a line can hold no secret.
-fn is_harmless(text: &str, entry: &Entry) -> bool {
+fn is_harmless(text: &str, entry: &SyntaxEntry) -> bool {
     let before = text.get(..entry.line.start).unwrap_or_default();
     let line = text.get(entry.line.clone()).unwrap_or_default();
     let after = text.get(entry.span.end..entry.line.end).unwrap_or_default();
@@ -192,8 +196,10 @@ fn is_harmless(text: &str, entry: &Entry) -> bool {
         return false;
     }
     match keys::look_up(&entry.path) {
-        Some(Known::Built(key)) if !entry.header => !key.secret && line.matches('=').count() <= 1,
-        Some(Known::Section | Known::Built(_)) if entry.header => {
+        Some(KnownKey::Built(key)) if !entry.header => {
+            !key.secret && line.matches('=').count() <= 1
+        }
+        Some(KnownKey::Section | KnownKey::Built(_)) if entry.header => {
             let rest = after.trim_start_matches(']').trim_start();
             rest.is_empty() || rest.starts_with('#')
         }
@@ -202,7 +208,7 @@ fn is_harmless(text: &str, entry: &Entry) -> bool {
 }
 
 /// The headers and keys that stand at the beginning of a line.
-fn outline(text: &str) -> Vec<Entry> {
+fn outline(text: &str) -> Vec<SyntaxEntry> {
     let mut entries = Vec::new();
     let mut table = Some(String::new());
     let mut start = 0;
@@ -234,7 +240,7 @@ fn outline(text: &str) -> Vec<Entry> {
             table.clone_from(&path);
         }
         if let (Some(name), Some(path)) = (name, path) {
-            entries.push(Entry {
+            entries.push(SyntaxEntry {
                 path,
                 span: start + from..start + from + name.len(),
                 line: start..start + line.len(),

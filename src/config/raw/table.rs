@@ -7,20 +7,20 @@ use std::time::Duration;
 
 use toml::de::{DeTable, DeValue};
 
-use super::{Item, Reader, join};
-use crate::config::diagnostic::Severity;
+use super::{ConfigReader, RawItem, join};
+use crate::config::diagnostic::FindingSeverity;
 
 /// A table, or the absence of one: its getters answer defaults then.
 #[derive(Clone)]
-pub(in crate::config) struct Table<'r> {
-    pub(super) reader: &'r Reader<'r>,
+pub(in crate::config) struct RawTable<'r> {
+    pub(super) reader: &'r ConfigReader<'r>,
     pub(super) path: String,
     pub(super) header: Option<Range<usize>>,
     pub(super) entries: Option<&'r DeTable<'r>>,
 }
 
-impl<'r> Table<'r> {
-    pub(super) fn root(reader: &'r Reader<'r>, entries: &'r DeTable<'r>) -> Self {
+impl<'r> RawTable<'r> {
+    pub(super) fn root(reader: &'r ConfigReader<'r>, entries: &'r DeTable<'r>) -> Self {
         Self {
             reader,
             path: String::new(),
@@ -30,9 +30,9 @@ impl<'r> Table<'r> {
     }
 
     /// The table under a key. Something else there counts as absent: the survey has refused it.
-    pub(in crate::config) fn table(&self, name: &str) -> Table<'r> {
+    pub(in crate::config) fn table(&self, name: &str) -> RawTable<'r> {
         let found = self.item(name);
-        Table {
+        RawTable {
             reader: self.reader,
             path: join(&self.path, name),
             header: found.as_ref().map(|item| item.key_span.clone()),
@@ -44,12 +44,12 @@ impl<'r> Table<'r> {
     }
 
     /// The value under a key.
-    pub(in crate::config) fn item(&self, name: &str) -> Option<Item<'r>> {
+    pub(in crate::config) fn item(&self, name: &str) -> Option<RawItem<'r>> {
         let (key, value) = self
             .entries?
             .iter()
             .find(|(key, _)| key.get_ref().as_ref() == name)?;
-        Some(Item {
+        Some(RawItem {
             reader: self.reader,
             path: join(&self.path, name),
             key_span: key.span(),
@@ -62,8 +62,13 @@ impl<'r> Table<'r> {
     pub(in crate::config) fn missing(&self, name: &str, hint: impl Into<String>) {
         let path = join(&self.path, name);
         let place = self.header.clone();
-        self.reader
-            .report(Severity::Error, place, &path, "missing", Some(hint.into()));
+        self.reader.report(
+            FindingSeverity::Error,
+            place,
+            &path,
+            "missing",
+            Some(hint.into()),
+        );
     }
 
     /// Says that a key that may be left out had better not be.
@@ -75,8 +80,13 @@ impl<'r> Table<'r> {
     ) {
         let path = join(&self.path, name);
         let place = self.header.clone();
-        self.reader
-            .report(Severity::Warning, place, &path, message, Some(hint.into()));
+        self.reader.report(
+            FindingSeverity::Warning,
+            place,
+            &path,
+            message,
+            Some(hint.into()),
+        );
     }
 
     /// Reports keys other than these, for files whose keys aren't in the table of keys.
@@ -87,8 +97,13 @@ impl<'r> Table<'r> {
                 let hint = format!("known here: {}", known.join(", "));
                 let path = join(&self.path, name);
                 let place = Some(key.span());
-                self.reader
-                    .report(Severity::Error, place, &path, "unknown key", Some(hint));
+                self.reader.report(
+                    FindingSeverity::Error,
+                    place,
+                    &path,
+                    "unknown key",
+                    Some(hint),
+                );
             }
         }
     }

@@ -8,10 +8,11 @@ use std::time::Duration;
 use super::source_tables::url_of;
 use super::{ANY_DURATION, seconds};
 use crate::config::model::{
-    Accounts, AccountsSource, Authorize, OnError, Scheme, Streams, StreamsSource, Upstream,
+    AccountsConfig, AccountsSource, Authorize, OnError, StreamsConfig, StreamsSource, Upstream,
+    UpstreamScheme,
 };
-use crate::config::raw::Table;
-use crate::http::block::Rule;
+use crate::config::raw::RawTable;
+use crate::http::block::BlockRule;
 use crate::http::readings::{Readings, guard_key};
 use crate::http::url::Url;
 
@@ -21,7 +22,7 @@ const TIMEOUT: Duration = Duration::from_millis(500);
 const STALE: Duration = seconds(3600);
 
 /// `None` where no hook is named.
-pub(super) fn authorize(table: &Table<'_>) -> Option<Authorize> {
+pub(super) fn authorize(table: &RawTable<'_>) -> Option<Authorize> {
     let on_error = [
         ("unavailable", OnError::Unavailable),
         ("allow", OnError::Allow),
@@ -49,11 +50,11 @@ pub(super) fn authorize(table: &Table<'_>) -> Option<Authorize> {
 /// the configuration's own rules say anything about such a path, the operator has decided.
 pub(super) fn closed(
     authorize: Option<&Authorize>,
-    accounts: &Accounts,
-    streams: &Streams,
+    accounts: &AccountsConfig,
+    streams: &StreamsConfig,
     upstream: &Upstream,
-    rules: &[Rule],
-) -> Vec<Rule> {
+    rules: &[BlockRule],
+) -> Vec<BlockRule> {
     let accounts = match &accounts.source {
         AccountsSource::Http(url) => Some(url.clone()),
         AccountsSource::Mongodb(_) | AccountsSource::None => None,
@@ -81,11 +82,11 @@ pub(super) fn closed(
 
 /// What closes a URL of our own to the outside, where it leads to the backend: `None` where it leads elsewhere. A segment
 /// with braces in it, as in `{channel}`, stands for any.
-fn closing(url: &Url, upstream: &Upstream) -> Option<Rule> {
+fn closing(url: &Url, upstream: &Upstream) -> Option<BlockRule> {
     let leads_there = upstream.servers.iter().any(|server| match server.scheme {
         // Nothing of ours is asked over a socket, but what listens there may listen on a port of this machine too.
-        Scheme::Unix(_) => url.is_loopback(),
-        Scheme::Http | Scheme::Https => {
+        UpstreamScheme::Unix(_) => url.is_loopback(),
+        UpstreamScheme::Http | UpstreamScheme::Https => {
             server.port == url.port()
                 && (server.host.eq_ignore_ascii_case(url.host())
                     || (is_loopback(&server.host) && url.is_loopback()))
@@ -98,7 +99,7 @@ fn closing(url: &Url, upstream: &Upstream) -> Option<Rule> {
         segment => segment,
     });
     let path = segments.collect::<Vec<_>>().join("/");
-    leads_there.then(|| Rule::new(&path, Vec::new(), Vec::new()))
+    leads_there.then(|| BlockRule::new(&path, Vec::new(), Vec::new()))
 }
 
 fn is_loopback(host: &str) -> bool {
@@ -112,7 +113,7 @@ mod tests {
     use super::*;
     use crate::config::model::{Affinity, UpstreamServer};
 
-    fn upstream(scheme: Scheme, host: &str) -> Upstream {
+    fn upstream(scheme: UpstreamScheme, host: &str) -> Upstream {
         Upstream {
             servers: vec![UpstreamServer {
                 name: String::new(),
@@ -138,7 +139,7 @@ mod tests {
 
     #[test]
     fn a_hook_on_the_backend_is_closed_in_every_spelling() {
-        let backend = upstream(Scheme::Http, "127.0.0.1");
+        let backend = upstream(UpstreamScheme::Http, "127.0.0.1");
         for url in [
             "http://127.0.0.1:3001/internal/Authorize?key=x",
             "http://localhost:3001/internal/authorize/",
@@ -157,7 +158,7 @@ mod tests {
 
     #[test]
     fn a_template_closes_every_channel() {
-        let backend = upstream(Scheme::Http, "backend");
+        let backend = upstream(UpstreamScheme::Http, "backend");
         let url = "http://Backend:3001/internal/x-{channel}/state";
         assert!(refused(url, &backend, "/internal/x-live_1/state"));
         assert!(!refused(url, &backend, "/internal/x-live_1"));
@@ -165,7 +166,7 @@ mod tests {
 
     #[test]
     fn a_hook_elsewhere_closes_nothing() {
-        let backend = upstream(Scheme::Http, "127.0.0.1");
+        let backend = upstream(UpstreamScheme::Http, "127.0.0.1");
         for url in [
             "http://127.0.0.1:4000/a",
             "http://10.0.0.1:3001/a",
@@ -173,7 +174,7 @@ mod tests {
         ] {
             assert!(!refused(url, &backend, "/a"), "{url}");
         }
-        let socket = upstream(Scheme::Unix("/run/app.sock".into()), "localhost");
+        let socket = upstream(UpstreamScheme::Unix("/run/app.sock".into()), "localhost");
         assert!(refused("http://127.0.0.1:4000/a", &socket, "/a"));
     }
 }

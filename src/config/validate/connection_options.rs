@@ -218,7 +218,7 @@ const UNSUPPORTED: [(&str, (&str, &str)); 33] = [
 const MECHANISMS: [&str; 4] = ["GSSAPI", "MONGODB-AWS", "MONGODB-CR", "MONGODB-OIDC"];
 
 /// What an option is to this build.
-pub(super) enum Meaning {
+pub(super) enum OptionMeaning {
     /// Nothing: it can be left out.
     None,
     /// Something that it lacks.
@@ -233,13 +233,15 @@ pub(super) enum Meaning {
 }
 
 /// What an option is to this build.
-pub(super) fn meaning(name: &str, value: &str) -> Meaning {
+pub(super) fn meaning(name: &str, value: &str) -> OptionMeaning {
     let name = name.to_ascii_lowercase();
-    let unsupported =
-        |(what, instead): (&'static str, &'static str)| Meaning::Unsupported { what, instead };
+    let unsupported = |(what, instead): (&'static str, &'static str)| OptionMeaning::Unsupported {
+        what,
+        instead,
+    };
     match name.as_str() {
         // What Node calls its own choice is ours without the option.
-        "authmechanism" if value.eq_ignore_ascii_case("DEFAULT") => return Meaning::None,
+        "authmechanism" if value.eq_ignore_ascii_case("DEFAULT") => return OptionMeaning::None,
         "authmechanism"
             if MECHANISMS
                 .iter()
@@ -248,16 +250,16 @@ pub(super) fn meaning(name: &str, value: &str) -> Meaning {
             return unsupported(MECHANISM);
         }
         // No limit, says Node; the daemon has its own.
-        "maxpoolsize" if value == "0" => return Meaning::None,
+        "maxpoolsize" if value == "0" => return OptionMeaning::None,
         // Asks for what is so anyway.
-        "tlsallowinvalidhostnames" if value == "false" => return Meaning::None,
+        "tlsallowinvalidhostnames" if value == "false" => return OptionMeaning::None,
         _ => {}
     }
     if WITHOUT_MEANING.contains(&name.as_str()) {
-        return Meaning::None;
+        return OptionMeaning::None;
     }
     let found = UNSUPPORTED.iter().find(|(known, _)| *known == name);
-    found.map_or(Meaning::Driver, |(_, lack)| unsupported(*lack))
+    found.map_or(OptionMeaning::Driver, |(_, lack)| unsupported(*lack))
 }
 
 #[cfg(test)]
@@ -271,7 +273,10 @@ mod tests {
             assert!(UNSUPPORTED.iter().all(|(other, _)| *other != known));
         }
         for known in TAKEN {
-            assert!(matches!(meaning(known, "x"), Meaning::Driver), "{known}");
+            assert!(
+                matches!(meaning(known, "x"), OptionMeaning::Driver),
+                "{known}"
+            );
         }
     }
 }

@@ -12,11 +12,11 @@ use std::task::{Context, Poll, Waker};
 
 use mongodb::options::{ClientOptions, ConnectionString};
 
-use super::connection_options::{Meaning, RENAMED, TAKEN, meaning};
+use super::connection_options::{OptionMeaning, RENAMED, TAKEN, meaning};
 
 /// A string that the driver takes.
 #[derive(Debug)]
-pub(super) struct Kept {
+pub(super) struct AcceptedString {
     /// For the driver.
     pub(super) text: String,
     /// Names of options that were left out.
@@ -29,13 +29,16 @@ pub(super) struct Kept {
 
 /// What is wrong, and what would be right; neither holds a secret.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Refusal {
+pub(super) struct ConnectionStringError {
     pub(super) message: String,
     pub(super) hint: String,
 }
 
-fn refusal<T>(message: impl Into<String>, hint: impl Into<String>) -> Result<T, Refusal> {
-    Err(Refusal {
+fn refusal<T>(
+    message: impl Into<String>,
+    hint: impl Into<String>,
+) -> Result<T, ConnectionStringError> {
+    Err(ConnectionStringError {
         message: message.into(),
         hint: hint.into(),
     })
@@ -47,7 +50,10 @@ const ENCODE: &str = "percent-encode what stands for itself in a user name or pa
 const FILES: [&str; 2] = ["tlsCAFile", "tlsCertificateKeyFile"];
 
 /// Reads a string; `resolve` makes a path in it absolute.
-pub(super) fn read(text: &str, resolve: impl Fn(&str) -> PathBuf) -> Result<Kept, Refusal> {
+pub(super) fn read(
+    text: &str,
+    resolve: impl Fn(&str) -> PathBuf,
+) -> Result<AcceptedString, ConnectionStringError> {
     let Some((scheme, rest)) = text
         .split_once("://")
         .filter(|(scheme, _)| ["mongodb", "mongodb+srv"].contains(scheme))
@@ -58,7 +64,7 @@ pub(super) fn read(text: &str, resolve: impl Fn(&str) -> PathBuf) -> Result<Kept
         );
     };
     let (address, query) = rest.split_once('?').unwrap_or((rest, ""));
-    let address = Address { scheme, address };
+    let address = StringAddress { scheme, address };
     let options = query.split('&').filter(|option| !option.is_empty());
     let cut = |option: &str| option.contains('@') && !is_named(option, "appname");
     if !address.address.contains('@') && options.clone().any(cut) {
@@ -77,14 +83,14 @@ pub(super) fn read(text: &str, resolve: impl Fn(&str) -> PathBuf) -> Result<Kept
             return refusal("one of its options has no name that could be one", ENCODE);
         }
         match meaning(name, value) {
-            Meaning::None => {
+            OptionMeaning::None => {
                 dropped.push(name.to_owned());
                 continue;
             }
-            Meaning::Unsupported { what, instead } => {
+            OptionMeaning::Unsupported { what, instead } => {
                 return refusal(format!("this build has no {what} (`{name}`)"), instead);
             }
-            Meaning::Driver => {}
+            OptionMeaning::Driver => {}
         }
         if names
             .iter()
@@ -115,7 +121,7 @@ pub(super) fn read(text: &str, resolve: impl Fn(&str) -> PathBuf) -> Result<Kept
     }
     let text = address.with(&kept);
     match taken(&text) {
-        Ok(parsed) => Ok(Kept {
+        Ok(parsed) => Ok(AcceptedString {
             text,
             dropped,
             database: parsed.default_database.filter(|name| !name.is_empty()),
@@ -166,13 +172,13 @@ fn without_records(text: &str) -> Cow<'_, str> {
 }
 
 /// A string up to its options.
-struct Address<'t> {
+struct StringAddress<'t> {
     scheme: &'t str,
     /// User and password, hosts, database.
     address: &'t str,
 }
 
-impl Address<'_> {
+impl StringAddress<'_> {
     fn with(&self, options: &[Cow<'_, str>]) -> String {
         let Self { scheme, address } = self;
         match options {
@@ -217,12 +223,12 @@ impl Address<'_> {
     }
 
     /// Why the driver doesn't take these options, when it `said` that it doesn't take them all.
-    fn explain(&self, options: &[Cow<'_, str>], said: &str) -> Refusal {
+    fn explain(&self, options: &[Cow<'_, str>], said: &str) -> ConnectionStringError {
         if let Err(said) = taken(&self.with(&[])) {
             return self.explain_address(&said);
         }
         let disguised = self.disguised();
-        let there = Address {
+        let there = StringAddress {
             scheme: self.scheme,
             address: &disguised,
         };
@@ -233,7 +239,7 @@ impl Address<'_> {
                 return refusal;
             }
             if let Err(said) = taken(&alone(option)) {
-                return Refusal {
+                return ConnectionStringError {
                     message: format!(
                         "`{}` and what stands before the options contradict each other{}",
                         name(option),
@@ -247,7 +253,7 @@ impl Address<'_> {
             for other in options.iter().skip(index + 1) {
                 let pair = [one.clone(), other.clone()];
                 if taken(&there.with(&pair)).is_err() {
-                    return Refusal {
+                    return ConnectionStringError {
                         message: format!(
                             "`{}` and `{}` contradict each other",
                             name(one),
@@ -258,7 +264,7 @@ impl Address<'_> {
                 }
             }
         }
-        Refusal {
+        ConnectionStringError {
             message: "not a connection string that the driver takes".to_owned(),
             hint: if self.leaks(said) {
                 "write the connection string of the Node app".to_owned()
@@ -268,7 +274,7 @@ impl Address<'_> {
         }
     }
 
-    fn explain_address(&self, said: &str) -> Refusal {
+    fn explain_address(&self, said: &str) -> ConnectionStringError {
         let encode = ["URL encoded", "unescaped", "authentication was requested"];
         let hint = if encode.iter().any(|words| said.contains(words)) {
             ENCODE
@@ -279,7 +285,7 @@ impl Address<'_> {
         if !self.leaks(said) {
             message = format!("{message}: {said}");
         }
-        Refusal {
+        ConnectionStringError {
             message,
             hint: hint.to_owned(),
         }
@@ -297,7 +303,7 @@ impl Address<'_> {
 }
 
 /// What is wrong with an option by itself.
-fn explain_option(option: &str) -> Option<Refusal> {
+fn explain_option(option: &str) -> Option<ConnectionStringError> {
     // Some mechanisms need a user, some a password, some refuse one.
     let somewhere = ["", "user@", "user:password@"]
         .into_iter()
@@ -329,12 +335,12 @@ fn explain_option(option: &str) -> Option<Refusal> {
             (None, Some((_, known))) => format!("did you mean `{known}`?"),
             (None, None) => "leave it out, or see how the backend's driver spells it".to_owned(),
         };
-        return Some(Refusal {
+        return Some(ConnectionStringError {
             message: format!("`{name}` is no option of a connection string"),
             hint,
         });
     }
-    Some(Refusal {
+    Some(ConnectionStringError {
         message: format!(
             "`{name}` has a value that the driver doesn't take{}",
             words(&said, option)
@@ -394,12 +400,12 @@ mod tests {
 
     use super::*;
 
-    fn kept(text: &str) -> Kept {
+    fn kept(text: &str) -> AcceptedString {
         let resolve = |path: &str| Path::new("/etc/renewd").join(path);
         read(text, resolve).unwrap_or_else(|refusal| panic!("{text}: {refusal:?}"))
     }
 
-    fn refused(text: &str) -> Refusal {
+    fn refused(text: &str) -> ConnectionStringError {
         read(text, |path: &str| path.into()).expect_err(text)
     }
 

@@ -4,10 +4,10 @@
 
 use super::source_tables::url_of;
 use super::{ANY_DURATION, seconds};
-use crate::config::credentials::{Found, Secrets};
+use crate::config::credentials::{SecretLookup, SecretReader};
 use crate::config::diagnostic::quoted;
 use crate::config::model::{Jwt, JwtAlgorithm, JwtKey, KeyMaterial};
-use crate::config::raw::{Item, Table};
+use crate::config::raw::{RawItem, RawTable};
 use crate::config::secret::Secret;
 use crate::http::url::Url;
 use crate::pki::public_key::{BadKey, PublicKey};
@@ -20,7 +20,7 @@ const NO_KEY_HINT: &str =
 const PUBLIC_HINT: &str =
     "name a file with -----BEGIN PUBLIC KEY-----, RSA PUBLIC KEY or CERTIFICATE in it";
 
-pub(super) fn jwt(table: &Table<'_>, secrets: &Secrets<'_>) -> Jwt {
+pub(super) fn jwt(table: &RawTable<'_>, secrets: &SecretReader<'_>) -> Jwt {
     let algorithms = algorithms(table);
     let jwks_url = jwks_url(table, &algorithms);
     let keys = keys(table, &algorithms, secrets);
@@ -48,7 +48,7 @@ pub(super) fn jwt(table: &Table<'_>, secrets: &Secrets<'_>) -> Jwt {
 }
 
 /// `auth.cookie`: a cookie's name (RFC 6265 §4.1.1); `""` is none.
-pub(super) fn cookie(table: &Table<'_>) -> Option<String> {
+pub(super) fn cookie(table: &RawTable<'_>) -> Option<String> {
     let item = table.item("cookie")?;
     let name = item.text()?;
     if !is_cookie_name(name) {
@@ -67,7 +67,7 @@ pub(super) fn is_cookie_name(name: &str) -> bool {
 }
 
 /// Keys that come over the network in clear text could be anybody's.
-fn jwks_url(table: &Table<'_>, allowed: &[JwtAlgorithm]) -> Option<Url> {
+fn jwks_url(table: &RawTable<'_>, allowed: &[JwtAlgorithm]) -> Option<Url> {
     let item = table.item("jwks_url")?;
     let url = url_of(&item, "https://login.example.com/.well-known/jwks.json")?;
     if !url.is_secure() && !url.is_loopback() {
@@ -85,7 +85,7 @@ fn jwks_url(table: &Table<'_>, allowed: &[JwtAlgorithm]) -> Option<Url> {
     Some(url)
 }
 
-fn algorithms(table: &Table<'_>) -> Vec<JwtAlgorithm> {
+fn algorithms(table: &RawTable<'_>) -> Vec<JwtAlgorithm> {
     let Some(item) = table.item("algorithms") else {
         return vec![JwtAlgorithm::Hs256];
     };
@@ -109,7 +109,7 @@ fn algorithms(table: &Table<'_>) -> Vec<JwtAlgorithm> {
     algorithms
 }
 
-fn algorithm(item: &Item<'_>) -> Option<JwtAlgorithm> {
+fn algorithm(item: &RawItem<'_>) -> Option<JwtAlgorithm> {
     let text = item.text()?;
     if text.eq_ignore_ascii_case("none") {
         item.error("unsigned JWTs are never believed", "remove it");
@@ -118,7 +118,7 @@ fn algorithm(item: &Item<'_>) -> Option<JwtAlgorithm> {
     item.choice(&JwtAlgorithm::NAMES)
 }
 
-fn keys(table: &Table<'_>, allowed: &[JwtAlgorithm], secrets: &Secrets<'_>) -> Vec<JwtKey> {
+fn keys(table: &RawTable<'_>, allowed: &[JwtAlgorithm], secrets: &SecretReader<'_>) -> Vec<JwtKey> {
     let list = table.item("keys");
     let alone = material(table, secrets);
     match (alone, list) {
@@ -160,16 +160,16 @@ fn keys(table: &Table<'_>, allowed: &[JwtAlgorithm], secrets: &Secrets<'_>) -> V
 enum Alone<'r> {
     Absent,
     Refused,
-    Material(KeyMaterial, Item<'r>),
+    Material(KeyMaterial, RawItem<'r>),
 }
 
 /// `secret`, `secret_file` or `public_key_file`.
-fn material<'r>(table: &Table<'r>, secrets: &Secrets<'_>) -> Alone<'r> {
+fn material<'r>(table: &RawTable<'r>, secrets: &SecretReader<'_>) -> Alone<'r> {
     let secret = secrets.read(table, "secret");
     let file = table.item("public_key_file");
     match (secret, file) {
-        (Found::Absent, None) => Alone::Absent,
-        (Found::Absent, Some(item)) => match public_key(&item, secrets) {
+        (SecretLookup::Absent, None) => Alone::Absent,
+        (SecretLookup::Absent, Some(item)) => match public_key(&item, secrets) {
             Some(key) => Alone::Material(KeyMaterial::Public(key), item),
             None => Alone::Refused,
         },
@@ -180,8 +180,8 @@ fn material<'r>(table: &Table<'r>, secrets: &Secrets<'_>) -> Alone<'r> {
             );
             Alone::Refused
         }
-        (Found::Unknown, None) => Alone::Refused,
-        (Found::Secret(secret, item), None) => {
+        (SecretLookup::Unknown, None) => Alone::Refused,
+        (SecretLookup::Secret(secret, item), None) => {
             if PublicKey::from_pem(secret.expose()) != Err(BadKey::NotPem) {
                 // Everybody may know a public key: whoever signs with it as a secret would be believed.
                 item.error(
@@ -196,7 +196,7 @@ fn material<'r>(table: &Table<'r>, secrets: &Secrets<'_>) -> Alone<'r> {
     }
 }
 
-fn public_key(item: &Item<'_>, secrets: &Secrets<'_>) -> Option<PublicKey> {
+fn public_key(item: &RawItem<'_>, secrets: &SecretReader<'_>) -> Option<PublicKey> {
     secrets.warn_of_writers(item);
     let pem = secrets.named_file(item)?;
     match PublicKey::from_pem(pem.expose()) {
@@ -237,7 +237,11 @@ fn usual(material: &KeyMaterial) -> &'static str {
         .map_or("HS256", |(name, _)| *name)
 }
 
-fn key_list(list: &Item<'_>, allowed: &[JwtAlgorithm], secrets: &Secrets<'_>) -> Vec<JwtKey> {
+fn key_list(
+    list: &RawItem<'_>,
+    allowed: &[JwtAlgorithm],
+    secrets: &SecretReader<'_>,
+) -> Vec<JwtKey> {
     let Some(entries) = list.list() else {
         return Vec::new();
     };
@@ -248,7 +252,7 @@ fn key_list(list: &Item<'_>, allowed: &[JwtAlgorithm], secrets: &Secrets<'_>) ->
         );
     }
     let (mut keys, mut ids) = (Vec::new(), Vec::new());
-    for table in entries.iter().filter_map(Item::as_table) {
+    for table in entries.iter().filter_map(RawItem::as_table) {
         let id = table.text("id", "");
         if ids.contains(&id)
             && let Some(item) = table.item("id")
@@ -267,10 +271,10 @@ fn key_list(list: &Item<'_>, allowed: &[JwtAlgorithm], secrets: &Secrets<'_>) ->
 }
 
 fn key(
-    table: &Table<'_>,
+    table: &RawTable<'_>,
     id: String,
     allowed: &[JwtAlgorithm],
-    secrets: &Secrets<'_>,
+    secrets: &SecretReader<'_>,
 ) -> Option<JwtKey> {
     let material = match material(table, secrets) {
         Alone::Material(material, item) => Some((material, item)),
@@ -308,7 +312,7 @@ fn key(
     })
 }
 
-fn warn_if_short(secret: &Secret, item: &Item<'_>) {
+fn warn_if_short(secret: &Secret, item: &RawItem<'_>) {
     if secret.expose().len() < SHORT_SECRET {
         item.warning(
             "the secret is shorter than 16 bytes: it can be guessed from one JWT",

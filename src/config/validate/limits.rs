@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use super::{LONGEST, POSITIVE_DURATION, TABLE_SIZES, seconds};
 use crate::config::model::{Quota, RateLimit};
-use crate::config::raw::{Item, Table};
+use crate::config::raw::{RawItem, RawTable};
 
 const HINT: &str = "write { requests = 60, per = \"1m\", burst = 20 }, or \"off\"";
 
-pub(super) fn rate_limit(table: &Table<'_>) -> RateLimit {
+pub(super) fn rate_limit(table: &RawTable<'_>) -> RateLimit {
     let minutely = |requests, burst| {
         Some(Quota {
             requests,
@@ -31,7 +31,7 @@ pub(super) fn rate_limit(table: &Table<'_>) -> RateLimit {
     }
 }
 
-fn quota(item: &Item<'_>) -> Option<Quota> {
+fn quota(item: &RawItem<'_>) -> Option<Quota> {
     if let Some(text) = item.if_text() {
         if text != "off" {
             item.error("not a limit", HINT);

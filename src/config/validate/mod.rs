@@ -24,14 +24,14 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
-use super::credentials::Secrets;
+use super::credentials::SecretReader;
 use super::diagnostic::ConfigErrors;
 use super::environment::Environment;
 use super::model::{
-    AccountsSource, Admin, AuditSink, Config, Decision, DecisionMode, Log, LogFormat, LogLevel,
-    Policy, Sessions, StreamsSource,
+    AccountsSource, Admin, AuditSink, Config, DecisionConfig, DecisionMode, Log, LogFormat,
+    LogLevel, PolicyConfig, SessionsConfig, StreamsSource,
 };
-use super::raw::{self, Item, Reader, Remarks, Table};
+use super::raw::{self, ConfigReader, RawItem, RawTable, Remarks};
 
 /// What the unit's `LogsDirectory=` makes before the daemon starts.
 const LOGS_DIRECTORY: &str = "/var/log/renewd";
@@ -75,8 +75,8 @@ pub(super) fn admin(
     environment: &dyn Environment,
 ) -> Result<Admin, ConfigErrors> {
     let tree = raw::parse(text, origin, EMPTY_HINT)?;
-    let reader = Reader::new(text, origin, &tree);
-    let secrets = Secrets {
+    let reader = ConfigReader::new(text, origin, &tree);
+    let secrets = SecretReader {
         environment,
         origin,
         strictness: Strictness::Check,
@@ -99,9 +99,9 @@ pub(super) fn validate(
     strictness: Strictness,
 ) -> Result<Validated, ConfigErrors> {
     let tree = raw::parse(text, origin, EMPTY_HINT)?;
-    let reader = Reader::new(text, origin, &tree);
+    let reader = ConfigReader::new(text, origin, &tree);
     reader.survey();
-    let secrets = Secrets {
+    let secrets = SecretReader {
         environment,
         origin,
         strictness,
@@ -158,7 +158,7 @@ pub(super) fn validate(
         authorize,
         policy: policy(&root.table("policy")),
         rate_limit,
-        sessions: Sessions {
+        sessions: SessionsConfig {
             max: root.table("sessions").number("max", TABLE_SIZES, 1_000_000),
         },
         state_directory: state_directory(&root.table("state"), &secrets),
@@ -181,8 +181,8 @@ pub(super) fn validate(
     })
 }
 
-fn decision(table: &Table<'_>) -> Decision {
-    let decision = Decision {
+fn decision(table: &RawTable<'_>) -> DecisionConfig {
+    let decision = DecisionConfig {
         mode: table.choice(
             "mode",
             &DecisionMode::ALL.map(|mode| (mode.as_str(), mode)),
@@ -208,7 +208,7 @@ fn decision(table: &Table<'_>) -> Decision {
 }
 
 /// A day, or a time of day in UTC (RFC 3339), in Unix seconds. Empty is as good as absent.
-fn mode_ok_until(table: &Table<'_>) -> Option<u64> {
+fn mode_ok_until(table: &RawTable<'_>) -> Option<u64> {
     let item = table.item("mode_ok_until")?;
     let text = item.text().filter(|text| !text.is_empty())?;
     let day = format!("{text}T00:00:00Z");
@@ -225,8 +225,8 @@ fn mode_ok_until(table: &Table<'_>) -> Option<u64> {
     since_epoch.map(|since| since.as_secs())
 }
 
-fn policy(table: &Table<'_>) -> Policy {
-    Policy {
+fn policy(table: &RawTable<'_>) -> PolicyConfig {
+    PolicyConfig {
         max_streams_per_publisher: table.number(
             "max_streams_per_publisher",
             0..=u64::from(u32::MAX),
@@ -237,7 +237,7 @@ fn policy(table: &Table<'_>) -> Policy {
     }
 }
 
-fn state_directory(table: &Table<'_>, secrets: &Secrets<'_>) -> Option<PathBuf> {
+fn state_directory(table: &RawTable<'_>, secrets: &SecretReader<'_>) -> Option<PathBuf> {
     let text = table.text("directory", "/var/lib/renewd");
     if text.is_empty() {
         if let Some(item) = table.item("directory") {
@@ -267,7 +267,7 @@ pub(super) fn log_format(text: &str) -> LogFormat {
     found.map_or(LogFormat::Auto, |(_, format)| *format)
 }
 
-fn log(table: &Table<'_>, secrets: &Secrets<'_>) -> Log {
+fn log(table: &RawTable<'_>, secrets: &SecretReader<'_>) -> Log {
     let levels = [
         ("error", LogLevel::Error),
         ("warn", LogLevel::Warn),
@@ -284,7 +284,7 @@ fn log(table: &Table<'_>, secrets: &Secrets<'_>) -> Log {
 }
 
 /// What would keep the daemon from starting. It opens the file itself: for `run` there is nothing to foresee.
-fn check_audit_file(item: &Item<'_>, path: &Path, environment: &dyn Environment) {
+fn check_audit_file(item: &RawItem<'_>, path: &Path, environment: &dyn Environment) {
     let directory = path.parent().unwrap_or(path);
     if environment.is_directory(path) == Some(true) {
         item.error(
@@ -304,7 +304,7 @@ fn check_audit_file(item: &Item<'_>, path: &Path, environment: &dyn Environment)
     }
 }
 
-fn audit(table: &Table<'_>, secrets: &Secrets<'_>) -> AuditSink {
+fn audit(table: &RawTable<'_>, secrets: &SecretReader<'_>) -> AuditSink {
     let Some(item) = table.item("audit") else {
         return AuditSink::Stderr;
     };

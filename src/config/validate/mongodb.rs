@@ -5,11 +5,11 @@
 
 use std::path::Path;
 
-use super::connection_string::{self, Kept};
+use super::connection_string::{self, AcceptedString};
 use super::{POSITIVE_DURATION, Strictness, seconds};
-use crate::config::credentials::{Found, Secrets};
+use crate::config::credentials::{SecretLookup, SecretReader};
 use crate::config::model::Mongodb;
-use crate::config::raw::{Item, Table};
+use crate::config::raw::{RawItem, RawTable};
 use crate::config::secret::Secret;
 
 /// What mongoose uses where a connection string names no database.
@@ -20,13 +20,17 @@ const CLIENT_KEY: &str = "tlsCertificateKeyFile";
 
 const URI_HINT: &str = "uri = \"env:MONGODB_URI\", \"credential:NAME\", or uri_file: the connection string of the Node app";
 
-pub(super) fn mongodb(table: &Table<'_>, wanted: bool, secrets: &Secrets<'_>) -> Option<Mongodb> {
+pub(super) fn mongodb(
+    table: &RawTable<'_>,
+    wanted: bool,
+    secrets: &SecretReader<'_>,
+) -> Option<Mongodb> {
     let timeout = table.duration("timeout", POSITIVE_DURATION, seconds(2));
     let database = table.text("database", "");
     let (secret, item) = match secrets.read(table, "uri") {
-        Found::Secret(secret, item) => (secret, item),
-        Found::Unknown => return None,
-        Found::Absent => {
+        SecretLookup::Secret(secret, item) => (secret, item),
+        SecretLookup::Unknown => return None,
+        SecretLookup::Absent => {
             if wanted {
                 table.missing("uri", URI_HINT);
             }
@@ -39,7 +43,7 @@ pub(super) fn mongodb(table: &Table<'_>, wanted: bool, secrets: &Secrets<'_>) ->
         return None;
     };
     let read = connection_string::read(text.trim(), |path| secrets.resolve(path));
-    let Kept {
+    let AcceptedString {
         text,
         dropped,
         database: named,
@@ -76,7 +80,7 @@ pub(super) fn mongodb(table: &Table<'_>, wanted: bool, secrets: &Secrets<'_>) ->
 }
 
 /// The driver reads it when it makes a client, long after the start.
-fn look_into(item: &Item<'_>, option: &str, path: &Path, secrets: &Secrets<'_>) {
+fn look_into(item: &RawItem<'_>, option: &str, path: &Path, secrets: &SecretReader<'_>) {
     secrets.files.borrow_mut().push(path.to_path_buf());
     let shown = path.display();
     let environment = secrets.environment;

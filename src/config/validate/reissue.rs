@@ -10,10 +10,10 @@ use crate::config::diagnostic::quoted;
 use crate::config::model::{
     PublisherForOthers, Reissue, ReissueMode, ReissueRule, Routes, Withheld,
 };
-use crate::config::raw::{Item, Table};
+use crate::config::raw::{RawItem, RawTable};
 use crate::http::pattern::{Breadth, Pattern, Target};
 
-pub(super) fn reissue(table: &Table<'_>, routes: &Routes) -> Reissue {
+pub(super) fn reissue(table: &RawTable<'_>, routes: &Routes) -> Reissue {
     let modes = [
         ("replace", ReissueMode::Replace),
         ("observe", ReissueMode::Observe),
@@ -27,7 +27,7 @@ pub(super) fn reissue(table: &Table<'_>, routes: &Routes) -> Reissue {
     }
 }
 
-fn rule(item: &Item<'_>, routes: &Routes) -> Option<ReissueRule> {
+fn rule(item: &RawItem<'_>, routes: &Routes) -> Option<ReissueRule> {
     let table = item.as_table()?;
     let path = table.item("path");
     if path.is_none() {
@@ -54,7 +54,7 @@ fn rule(item: &Item<'_>, routes: &Routes) -> Option<ReissueRule> {
     let except = except
         .iter()
         .filter_map(|item| Some((item, template(item)?)));
-    let except: Vec<(&Item<'_>, &str)> = except.collect();
+    let except: Vec<(&RawItem<'_>, &str)> = except.collect();
     let lifetime = lifetime(&table);
     let path = path?;
     let route = template(&path)?;
@@ -86,7 +86,7 @@ fn rule(item: &Item<'_>, routes: &Routes) -> Option<ReissueRule> {
 }
 
 /// A path with wildcards.
-fn template<'r>(item: &Item<'r>) -> Option<&'r str> {
+fn template<'r>(item: &RawItem<'r>) -> Option<&'r str> {
     let text = item.text()?;
     if !pattern(item, text) {
         return None;
@@ -101,7 +101,7 @@ fn template<'r>(item: &Item<'r>) -> Option<&'r str> {
     Some(text)
 }
 
-fn warn_of_useless(item: &Item<'_>, path: &str, target: &Target) {
+fn warn_of_useless(item: &RawItem<'_>, path: &str, target: &Target) {
     let has_wildcards = path.contains(['{', '*']);
     if !has_wildcards && !target.path().matches(path.trim_end_matches('/').as_bytes()) {
         item.warning(
@@ -111,7 +111,7 @@ fn warn_of_useless(item: &Item<'_>, path: &str, target: &Target) {
     }
 }
 
-fn lifetime(table: &Table<'_>) -> Option<Duration> {
+fn lifetime(table: &RawTable<'_>) -> Option<Duration> {
     let lifetime = tokens::lifetime(table)?;
     if let Some(item) = table.item("lifetime") {
         tokens::warn_if_long(&item, lifetime);

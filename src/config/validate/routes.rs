@@ -10,12 +10,12 @@ use super::Strictness;
 use super::server::networks;
 use crate::config::diagnostic::quoted;
 use crate::config::model::{BelowOwned, Routes};
-use crate::config::raw::{Item, Table};
-use crate::http::block::Rule;
-use crate::http::cors::{OriginPattern, Origins, Policy};
+use crate::config::raw::{RawItem, RawTable};
+use crate::http::block::BlockRule;
+use crate::http::cors::{CorsPolicy, OriginPattern, Origins};
 use crate::http::method_override::MethodOverride;
 
-pub(super) fn routes(table: &Table<'_>) -> Routes {
+pub(super) fn routes(table: &RawTable<'_>) -> Routes {
     let mut seen = Vec::new();
     Routes {
         token: paths(
@@ -43,7 +43,7 @@ pub(super) fn routes(table: &Table<'_>) -> Routes {
     }
 }
 
-fn method_override(table: &Table<'_>) -> MethodOverride {
+fn method_override(table: &RawTable<'_>) -> MethodOverride {
     let Some(item) = table.item("method_override") else {
         return MethodOverride {
             header: true,
@@ -68,13 +68,13 @@ fn method_override(table: &Table<'_>) -> MethodOverride {
     places
 }
 
-fn blocked(table: &Table<'_>) -> Vec<Rule> {
+fn blocked(table: &RawTable<'_>) -> Vec<BlockRule> {
     let rules = table.item("block").and_then(|item| item.list());
     let rules = rules.unwrap_or_default();
     rules.iter().filter_map(rule).collect()
 }
 
-fn rule(item: &Item<'_>) -> Option<Rule> {
+fn rule(item: &RawItem<'_>) -> Option<BlockRule> {
     let table = item.as_table()?;
     let path = table.item("path");
     if path.is_none() {
@@ -86,11 +86,11 @@ fn rule(item: &Item<'_>) -> Option<Rule> {
     let allow = networks(&table, "allow");
     let path = path?;
     let text = path.text()?;
-    pattern(&path, text).then(|| Rule::new(text, methods, allow))
+    pattern(&path, text).then(|| BlockRule::new(text, methods, allow))
 }
 
 /// Upper case, as Node's parser wants it: another case would never come to be blocked.
-pub(super) fn method(item: &Item<'_>) -> Option<Method> {
+pub(super) fn method(item: &RawItem<'_>) -> Option<Method> {
     let text = item.text()?;
     let is_method = !text.is_empty()
         && text
@@ -109,7 +109,7 @@ pub(super) fn method(item: &Item<'_>) -> Option<Method> {
 }
 
 /// Whether a path with wildcards can match; reports why not.
-pub(super) fn pattern(item: &Item<'_>, text: &str) -> bool {
+pub(super) fn pattern(item: &RawItem<'_>, text: &str) -> bool {
     const HINT: &str = "write \"/internal/authorize\", \"/internal/{any}/state\" or, with everything below, \"/internal/*\"";
     if !path(item, text) {
         return false;
@@ -135,7 +135,12 @@ pub(super) fn pattern(item: &Item<'_>, text: &str) -> bool {
     false
 }
 
-fn paths(table: &Table<'_>, name: &str, default: &[&str], seen: &mut Vec<String>) -> Vec<String> {
+fn paths(
+    table: &RawTable<'_>,
+    name: &str,
+    default: &[&str],
+    seen: &mut Vec<String>,
+) -> Vec<String> {
     let Some(item) = table.item(name) else {
         seen.extend(default.iter().map(|path| route_key(path)));
         return default.iter().map(|path| (*path).to_owned()).collect();
@@ -160,7 +165,7 @@ fn paths(table: &Table<'_>, name: &str, default: &[&str], seen: &mut Vec<String>
 }
 
 /// Whether a request can spell this path; reports why not.
-pub(super) fn path(item: &Item<'_>, text: &str) -> bool {
+pub(super) fn path(item: &RawItem<'_>, text: &str) -> bool {
     const HINT: &str = "write it as Express has it, such as \"/api/live/token\"";
     let message = if !text.starts_with('/') {
         "a path starts with /"
@@ -183,7 +188,11 @@ pub(super) fn route_key(path: &str) -> String {
 }
 
 /// `cookie` tells whether a cookie may carry a login (`auth.cookie`).
-pub(super) fn cors(table: &Table<'_>, strictness: Strictness, cookie: bool) -> Option<Policy> {
+pub(super) fn cors(
+    table: &RawTable<'_>,
+    strictness: Strictness,
+    cookie: bool,
+) -> Option<CorsPolicy> {
     let origins = origins(table, cookie);
     let credentials = table.boolean("allow_credentials", false);
     if origins == Some(Origins::Any)
@@ -204,7 +213,7 @@ pub(super) fn cors(table: &Table<'_>, strictness: Strictness, cookie: bool) -> O
             "list the origins that the backend's cors() allows, or write [] if no browser calls the token routes",
         );
     }
-    Some(Policy {
+    Some(CorsPolicy {
         origins: origins?,
         credentials,
         expose,
@@ -212,7 +221,7 @@ pub(super) fn cors(table: &Table<'_>, strictness: Strictness, cookie: bool) -> O
 }
 
 /// `None` allows no origin, and so says nothing.
-fn origins(table: &Table<'_>, cookie: bool) -> Option<Origins> {
+fn origins(table: &RawTable<'_>, cookie: bool) -> Option<Origins> {
     let entries = table.item("allowed_origins")?.list()?;
     let mut patterns = Vec::new();
     let mut any = false;
@@ -253,7 +262,7 @@ fn origins(table: &Table<'_>, cookie: bool) -> Option<Origins> {
 }
 
 /// As written, joined with commas, as `cors` does.
-fn expose(table: &Table<'_>) -> Option<HeaderValue> {
+fn expose(table: &RawTable<'_>) -> Option<HeaderValue> {
     let entries = table.item("expose_headers")?.list()?;
     let names = entries.iter().filter_map(header_name);
     let names: Vec<&str> = names.collect();
@@ -263,7 +272,7 @@ fn expose(table: &Table<'_>) -> Option<HeaderValue> {
     HeaderValue::from_str(&names.join(",")).ok()
 }
 
-fn header_name<'r>(item: &Item<'r>) -> Option<&'r str> {
+fn header_name<'r>(item: &RawItem<'r>) -> Option<&'r str> {
     let text = item.text()?;
     let is_name = HeaderName::from_bytes(text.as_bytes()).is_ok();
     if !is_name {

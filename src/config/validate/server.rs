@@ -8,10 +8,10 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 
 use super::{ANY_DURATION, POSITIVE_DURATION, Strictness, seconds};
-use crate::config::credentials::{Secrets, could_be_a_variable, warn_of_pasting};
+use crate::config::credentials::{SecretReader, could_be_a_variable, warn_of_pasting};
 use crate::config::diagnostic::quoted;
-use crate::config::model::{Admin, Limits, Listen, Routes, Server, Timeouts};
-use crate::config::raw::{Item, Table};
+use crate::config::model::{Admin, Listen, Routes, Server, ServerLimits, Timeouts};
+use crate::config::raw::{RawItem, RawTable};
 
 const LISTEN_HINT: &str = "write \"[::]:3000\" (all addresses), \"127.0.0.1:3000\", \"unix:/path\", \"systemd:NAME\" or \"env:PORT\"; plain: before it keeps TLS off";
 const ADMIN_HINT: &str =
@@ -20,7 +20,7 @@ const ADMIN_HINT: &str =
 /// 96 bits, written in base64: nobody guesses that many over a network.
 const SHORTEST_TOKEN: usize = 16;
 
-pub(super) fn server(table: &Table<'_>, secrets: &Secrets<'_>) -> Server {
+pub(super) fn server(table: &RawTable<'_>, secrets: &SecretReader<'_>) -> Server {
     let timeouts = table.table("timeouts");
     let timeout = |name, default| timeouts.duration(name, POSITIVE_DURATION, seconds(default));
     let limits = table.table("limits");
@@ -50,7 +50,7 @@ pub(super) fn server(table: &Table<'_>, secrets: &Secrets<'_>) -> Server {
             tunnel_idle: timeout("tunnel_idle", 3600),
             tls_handshake: timeout("tls_handshake", 10),
         },
-        limits: Limits {
+        limits: ServerLimits {
             header_bytes: limits.size("header_bytes", 1024..=1 << 20, 16 << 10),
             // `http::HeaderMap` holds 32 768.
             header_fields: limits.number("header_fields", 1..=32_768, 100),
@@ -61,7 +61,7 @@ pub(super) fn server(table: &Table<'_>, secrets: &Secrets<'_>) -> Server {
 }
 
 /// Each listener, and whether it is `plain:`.
-fn listen(table: &Table<'_>, secrets: &Secrets<'_>) -> Vec<(bool, Listen)> {
+fn listen(table: &RawTable<'_>, secrets: &SecretReader<'_>) -> Vec<(bool, Listen)> {
     let Some(item) = table.item("listen") else {
         let default = Listen::Tcp(SocketAddr::from((Ipv6Addr::UNSPECIFIED, 3000)));
         return vec![(false, default)];
@@ -78,7 +78,7 @@ fn listen(table: &Table<'_>, secrets: &Secrets<'_>) -> Vec<(bool, Listen)> {
         .collect()
 }
 
-fn public_listener(item: &Item<'_>, secrets: &Secrets<'_>) -> Option<(bool, Listen)> {
+fn public_listener(item: &RawItem<'_>, secrets: &SecretReader<'_>) -> Option<(bool, Listen)> {
     let text = item.text()?;
     let (plain, text) = match text.strip_prefix("plain:") {
         Some(rest) => (true, rest),
@@ -87,7 +87,7 @@ fn public_listener(item: &Item<'_>, secrets: &Secrets<'_>) -> Option<(bool, List
     listener(item, text, secrets).map(|listen| (plain, listen))
 }
 
-fn listener(item: &Item<'_>, text: &str, secrets: &Secrets<'_>) -> Option<Listen> {
+fn listener(item: &RawItem<'_>, text: &str, secrets: &SecretReader<'_>) -> Option<Listen> {
     if let Some(name) = text.strip_prefix("systemd:") {
         // systemd.socket(5): FileDescriptorName= takes no control characters or colons.
         if name.is_empty() || name.contains(':') || name.chars().any(char::is_control) {
@@ -105,7 +105,7 @@ fn listener(item: &Item<'_>, text: &str, secrets: &Secrets<'_>) -> Option<Listen
     address_or_path(item, text, LISTEN_HINT, secrets)
 }
 
-fn port_from(item: &Item<'_>, variable: &str, secrets: &Secrets<'_>) -> Option<Listen> {
+fn port_from(item: &RawItem<'_>, variable: &str, secrets: &SecretReader<'_>) -> Option<Listen> {
     if !could_be_a_variable(variable) {
         item.error(
             "no environment variable is named",
@@ -132,10 +132,10 @@ fn port_from(item: &Item<'_>, variable: &str, secrets: &Secrets<'_>) -> Option<L
 }
 
 fn address_or_path(
-    item: &Item<'_>,
+    item: &RawItem<'_>,
     text: &str,
     hint: &str,
-    secrets: &Secrets<'_>,
+    secrets: &SecretReader<'_>,
 ) -> Option<Listen> {
     if let Some(path) = text.strip_prefix("unix:") {
         return socket_path(item, path, secrets).map(Listen::Unix);
@@ -148,7 +148,11 @@ fn address_or_path(
 }
 
 /// What follows `unix:`, here and in `upstream.servers`.
-pub(super) fn socket_path(item: &Item<'_>, path: &str, secrets: &Secrets<'_>) -> Option<PathBuf> {
+pub(super) fn socket_path(
+    item: &RawItem<'_>,
+    path: &str,
+    secrets: &SecretReader<'_>,
+) -> Option<PathBuf> {
     let path = secrets.resolve(path);
     // unix(7): sun_path holds 108 bytes with the final NUL.
     if path.file_name().is_none() || path.as_os_str().len() > 107 {
@@ -162,12 +166,12 @@ pub(super) fn socket_path(item: &Item<'_>, path: &str, secrets: &Secrets<'_>) ->
 }
 
 /// A list of addresses and CIDR blocks.
-pub(super) fn networks(table: &Table<'_>, name: &str) -> Vec<IpNet> {
+pub(super) fn networks(table: &RawTable<'_>, name: &str) -> Vec<IpNet> {
     let entries = table
         .item(name)
         .and_then(|item| item.list())
         .unwrap_or_default();
-    let parse = |item: &Item<'_>| {
+    let parse = |item: &RawItem<'_>| {
         let text = item.text()?;
         let network = text
             .parse::<IpNet>()
@@ -183,7 +187,7 @@ pub(super) fn networks(table: &Table<'_>, name: &str) -> Vec<IpNet> {
     entries.iter().filter_map(parse).collect()
 }
 
-fn health_path(table: &Table<'_>) -> Option<String> {
+fn health_path(table: &RawTable<'_>) -> Option<String> {
     let item = table.item("health_path")?;
     let text = item.text()?;
     if text.is_empty() {
@@ -193,7 +197,7 @@ fn health_path(table: &Table<'_>) -> Option<String> {
     path.then(|| text.to_owned())
 }
 
-pub(super) fn admin(table: &Table<'_>, secrets: &Secrets<'_>) -> Admin {
+pub(super) fn admin(table: &RawTable<'_>, secrets: &SecretReader<'_>) -> Admin {
     let default = Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], 9464)));
     let token_item = table.item("token_file");
     let token = token_item.as_ref().and_then(|item| {
@@ -238,12 +242,12 @@ pub(super) fn admin(table: &Table<'_>, secrets: &Secrets<'_>) -> Admin {
 }
 
 /// Names as a `Host` field has them.
-fn allowed_hosts(table: &Table<'_>) -> Vec<String> {
+fn allowed_hosts(table: &RawTable<'_>) -> Vec<String> {
     let entries = table
         .item("allowed_hosts")
         .and_then(|item| item.list())
         .unwrap_or_default();
-    let name = |item: &Item<'_>| {
+    let name = |item: &RawItem<'_>| {
         let text = item.text()?;
         let name = text.strip_suffix('.').unwrap_or(text);
         let in_label = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
@@ -261,7 +265,7 @@ fn allowed_hosts(table: &Table<'_>) -> Vec<String> {
 }
 
 /// Two listeners that could take the same connection, and the admin listener on a public one.
-pub(super) fn refuse_overlaps(root: &Table<'_>, server: &Server, admin: &Admin) {
+pub(super) fn refuse_overlaps(root: &RawTable<'_>, server: &Server, admin: &Admin) {
     let entries = root.table("server").item("listen");
     let elements = entries.and_then(|item| item.list()).unwrap_or_default();
     // Positions agree only while every entry was understood.
@@ -313,7 +317,7 @@ pub(super) fn covers(bound: IpAddr, address: IpAddr) -> bool {
     }
 }
 
-pub(super) fn refuse_owned_health_path(table: &Table<'_>, server: &Server, routes: &Routes) {
+pub(super) fn refuse_owned_health_path(table: &RawTable<'_>, server: &Server, routes: &Routes) {
     let Some(path) = &server.health_path else {
         return;
     };

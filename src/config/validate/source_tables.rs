@@ -7,13 +7,13 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 
 use super::{ANY_DURATION, seconds};
-use crate::config::credentials::{Found, Secrets};
+use crate::config::credentials::{SecretLookup, SecretReader};
 use crate::config::diagnostic::quoted;
 use crate::config::model::{
-    Accounts, AccountsCollection, AccountsSource, ChannelPattern, DenyRule, Jwt, Streams,
-    StreamsCollection, StreamsHttp, StreamsSource,
+    AccountsCollection, AccountsConfig, AccountsSource, ChannelPattern, DenyRule, Jwt,
+    StreamsCollection, StreamsConfig, StreamsHttp, StreamsSource,
 };
-use crate::config::raw::{Item, Table};
+use crate::config::raw::{RawItem, RawTable};
 use crate::http::url::Url;
 
 /// Stands for the channel's name in `streams.url`.
@@ -22,18 +22,18 @@ const CHANNEL: &str = "{channel}";
 const EXAMPLE_OF_STREAMS: &str = "http://127.0.0.1:3001/internal/streams/{channel}";
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum SourceKind {
     None,
     File,
     Mongodb,
     Http,
 }
 
-pub(super) fn accounts(table: &Table<'_>, streams: &Table<'_>) -> Accounts {
+pub(super) fn accounts(table: &RawTable<'_>, streams: &RawTable<'_>) -> AccountsConfig {
     let kinds = [
-        ("mongodb", Kind::Mongodb),
-        ("http", Kind::Http),
-        ("none", Kind::None),
+        ("mongodb", SourceKind::Mongodb),
+        ("http", SourceKind::Http),
+        ("none", SourceKind::None),
     ];
     let written = table.item("source");
     let kind = written.as_ref().and_then(|item| item.choice(&kinds));
@@ -48,12 +48,12 @@ pub(super) fn accounts(table: &Table<'_>, streams: &Table<'_>) -> Accounts {
         );
     }
     // All of it is read whatever is chosen: what is wrong is said before somebody chooses it.
-    let collection = accounts_collection(table, kind == Some(Kind::Mongodb));
-    let url = url(table, kind == Some(Kind::Http));
-    Accounts {
+    let collection = accounts_collection(table, kind == Some(SourceKind::Mongodb));
+    let url = url(table, kind == Some(SourceKind::Http));
+    AccountsConfig {
         source: match kind {
-            Some(Kind::Mongodb) => AccountsSource::Mongodb(collection),
-            Some(Kind::Http) => url.map_or(AccountsSource::None, AccountsSource::Http),
+            Some(SourceKind::Mongodb) => AccountsSource::Mongodb(collection),
+            Some(SourceKind::Http) => url.map_or(AccountsSource::None, AccountsSource::Http),
             _ => AccountsSource::None,
         },
         cache_ttl: cache_ttl(table),
@@ -62,7 +62,7 @@ pub(super) fn accounts(table: &Table<'_>, streams: &Table<'_>) -> Accounts {
 }
 
 /// Both sides of a session are named, or neither.
-pub(super) fn compare_sessions(table: &Table<'_>, accounts: &Accounts, jwt: &Jwt) {
+pub(super) fn compare_sessions(table: &RawTable<'_>, accounts: &AccountsConfig, jwt: &Jwt) {
     let AccountsSource::Mongodb(collection) = &accounts.source else {
         return;
     };
@@ -77,29 +77,31 @@ pub(super) fn compare_sessions(table: &Table<'_>, accounts: &Accounts, jwt: &Jwt
     }
 }
 
-pub(super) fn streams(table: &Table<'_>, secrets: &Secrets<'_>) -> Streams {
+pub(super) fn streams(table: &RawTable<'_>, secrets: &SecretReader<'_>) -> StreamsConfig {
     let kinds = [
-        ("file", Kind::File),
-        ("mongodb", Kind::Mongodb),
-        ("http", Kind::Http),
+        ("file", SourceKind::File),
+        ("mongodb", SourceKind::Mongodb),
+        ("http", SourceKind::Http),
     ];
-    let kind = table.choice("source", &kinds, Kind::File);
+    let kind = table.choice("source", &kinds, SourceKind::File);
     if let Some(item) = table.item("file")
         && item.if_text() == Some("")
     {
         item.error("no file is named", "write the path of the streams file");
     }
-    if let Some(item) = table.item("file").filter(|_| kind == Kind::File) {
+    if let Some(item) = table.item("file").filter(|_| kind == SourceKind::File) {
         secrets.warn_of_writers(&item);
     }
     let file = secrets.resolve(&table.text("file", "/etc/renewd/streams.toml"));
     let collection = streams_collection(table);
-    let http = streams_http(table, secrets, kind == Kind::Http);
-    Streams {
+    let http = streams_http(table, secrets, kind == SourceKind::Http);
+    StreamsConfig {
         source: match (kind, http) {
-            (Kind::Mongodb, _) => StreamsSource::Mongodb(collection),
-            (Kind::Http, Some(http)) => StreamsSource::Http(http),
-            (Kind::Http | Kind::File | Kind::None, _) => StreamsSource::File(file),
+            (SourceKind::Mongodb, _) => StreamsSource::Mongodb(collection),
+            (SourceKind::Http, Some(http)) => StreamsSource::Http(http),
+            (SourceKind::Http | SourceKind::File | SourceKind::None, _) => {
+                StreamsSource::File(file)
+            }
         },
         channel_pattern: channel_pattern(table),
         cache_ttl: cache_ttl(table),
@@ -107,7 +109,7 @@ pub(super) fn streams(table: &Table<'_>, secrets: &Secrets<'_>) -> Streams {
     }
 }
 
-fn channel_pattern(table: &Table<'_>) -> Option<ChannelPattern> {
+fn channel_pattern(table: &RawTable<'_>) -> Option<ChannelPattern> {
     let text = table.text("channel_pattern", "");
     let pattern = ChannelPattern::new(&text);
     if let Some(item) = table.item("channel_pattern")
@@ -125,11 +127,11 @@ fn channel_pattern(table: &Table<'_>) -> Option<ChannelPattern> {
 /// An answer older than this is no answer.
 const LONGEST_TTL: Duration = seconds(60);
 
-fn cache_ttl(table: &Table<'_>) -> Duration {
+fn cache_ttl(table: &RawTable<'_>) -> Duration {
     table.duration("cache_ttl", Duration::ZERO..=LONGEST_TTL, seconds(2))
 }
 
-fn accounts_collection(table: &Table<'_>, wanted: bool) -> AccountsCollection {
+fn accounts_collection(table: &RawTable<'_>, wanted: bool) -> AccountsCollection {
     if wanted && table.item("collection").is_none() {
         table.missing("collection", "collection = \"users\"");
     }
@@ -147,7 +149,7 @@ fn accounts_collection(table: &Table<'_>, wanted: bool) -> AccountsCollection {
     }
 }
 
-fn deny_rule(item: &Item<'_>) -> Option<DenyRule> {
+fn deny_rule(item: &RawItem<'_>) -> Option<DenyRule> {
     let table = item.as_table()?;
     if table.item("field").is_none() {
         table.missing("field", "field = \"isSuspended\"");
@@ -164,7 +166,7 @@ fn deny_rule(item: &Item<'_>) -> Option<DenyRule> {
     })
 }
 
-fn streams_collection(table: &Table<'_>) -> StreamsCollection {
+fn streams_collection(table: &RawTable<'_>) -> StreamsCollection {
     StreamsCollection {
         collection: name(table, "collection", "livestreams"),
         channel_field: name(table, "channel_field", "agoraChannelName"),
@@ -177,7 +179,7 @@ fn streams_collection(table: &Table<'_>) -> StreamsCollection {
 }
 
 /// A collection's or a field's name: a dotted path that no driver takes for an operator.
-fn name(table: &Table<'_>, key: &str, default: &str) -> String {
+fn name(table: &RawTable<'_>, key: &str, default: &str) -> String {
     let text = table.text(key, default);
     if let Some(item) = table.item(key) {
         if text.is_empty() {
@@ -190,7 +192,7 @@ fn name(table: &Table<'_>, key: &str, default: &str) -> String {
 }
 
 /// The same, where `""` asks for nothing.
-fn optional_name(table: &Table<'_>, key: &str, default: &str) -> Option<String> {
+fn optional_name(table: &RawTable<'_>, key: &str, default: &str) -> Option<String> {
     let text = table.text(key, default);
     if let Some(item) = table.item(key) {
         refuse_operators(&item, &text);
@@ -198,7 +200,7 @@ fn optional_name(table: &Table<'_>, key: &str, default: &str) -> Option<String> 
     (!text.is_empty()).then_some(text)
 }
 
-fn refuse_operators(item: &Item<'_>, text: &str) {
+fn refuse_operators(item: &RawItem<'_>, text: &str) {
     let broken = |part: &str| part.is_empty() || part.starts_with('$') || part.contains('\0');
     if !text.is_empty() && text.split('.').any(broken) {
         item.error(
@@ -208,7 +210,7 @@ fn refuse_operators(item: &Item<'_>, text: &str) {
     }
 }
 
-fn url(table: &Table<'_>, wanted: bool) -> Option<Url> {
+fn url(table: &RawTable<'_>, wanted: bool) -> Option<Url> {
     const EXAMPLE: &str = "http://127.0.0.1:3001/internal/account";
     let Some(item) = table.item("url") else {
         if wanted {
@@ -220,7 +222,7 @@ fn url(table: &Table<'_>, wanted: bool) -> Option<Url> {
 }
 
 /// The URL that a value is.
-pub(super) fn url_of(item: &Item<'_>, example: &str) -> Option<Url> {
+pub(super) fn url_of(item: &RawItem<'_>, example: &str) -> Option<Url> {
     let text = item.text()?;
     match Url::parse(text) {
         Ok(url) => Some(url),
@@ -237,7 +239,11 @@ pub(super) fn url_of(item: &Item<'_>, example: &str) -> Option<Url> {
     }
 }
 
-fn streams_http(table: &Table<'_>, secrets: &Secrets<'_>, wanted: bool) -> Option<StreamsHttp> {
+fn streams_http(
+    table: &RawTable<'_>,
+    secrets: &SecretReader<'_>,
+    wanted: bool,
+) -> Option<StreamsHttp> {
     let (live_pointer, owner_pointer) = (
         pointer(table, "live_pointer", "/live"),
         pointer(table, "owner_pointer", "/owner"),
@@ -263,7 +269,7 @@ fn streams_http(table: &Table<'_>, secrets: &Secrets<'_>, wanted: bool) -> Optio
 }
 
 /// What stands before and after the channel's name.
-fn streams_url(table: &Table<'_>) -> Option<(String, String)> {
+fn streams_url(table: &RawTable<'_>) -> Option<(String, String)> {
     let item = table.item("url")?;
     let text = item.text()?;
     let hint = format!("write a URL such as \"{EXAMPLE_OF_STREAMS}\"");
@@ -293,7 +299,7 @@ fn streams_url(table: &Table<'_>) -> Option<(String, String)> {
 }
 
 /// A JSON pointer (RFC 6901); `""` is none.
-fn pointer(table: &Table<'_>, key: &str, default: &str) -> Option<String> {
+fn pointer(table: &RawTable<'_>, key: &str, default: &str) -> Option<String> {
     let text = table.text(key, default);
     if let Some(item) = table.item(key)
         && !text.is_empty()
@@ -307,7 +313,7 @@ fn pointer(table: &Table<'_>, key: &str, default: &str) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
-fn headers(table: &Table<'_>, secrets: &Secrets<'_>) -> Vec<(HeaderName, HeaderValue)> {
+fn headers(table: &RawTable<'_>, secrets: &SecretReader<'_>) -> Vec<(HeaderName, HeaderValue)> {
     let entries = table.item("headers").and_then(|item| item.list());
     let entries = entries.unwrap_or_default();
     entries
@@ -316,12 +322,12 @@ fn headers(table: &Table<'_>, secrets: &Secrets<'_>) -> Vec<(HeaderName, HeaderV
         .collect()
 }
 
-fn header(table: &Table<'_>, secrets: &Secrets<'_>) -> Option<(HeaderName, HeaderValue)> {
+fn header(table: &RawTable<'_>, secrets: &SecretReader<'_>) -> Option<(HeaderName, HeaderValue)> {
     let (name, value) = (header_name(table), header_value(table, secrets));
     Some((name?, value?))
 }
 
-fn header_name(table: &Table<'_>) -> Option<HeaderName> {
+fn header_name(table: &RawTable<'_>) -> Option<HeaderName> {
     let Some(item) = table.item("name") else {
         table.missing("name", "name = \"x-internal-key\"");
         return None;
@@ -337,11 +343,11 @@ fn header_name(table: &Table<'_>) -> Option<HeaderName> {
     name
 }
 
-fn header_value(table: &Table<'_>, secrets: &Secrets<'_>) -> Option<HeaderValue> {
+fn header_value(table: &RawTable<'_>, secrets: &SecretReader<'_>) -> Option<HeaderValue> {
     let (secret, item) = match secrets.read(table, "value") {
-        Found::Secret(secret, item) => (secret, item),
-        Found::Unknown => return None,
-        Found::Absent => {
+        SecretLookup::Secret(secret, item) => (secret, item),
+        SecretLookup::Unknown => return None,
+        SecretLookup::Absent => {
             table.missing("value", "value = \"env:NAME\", or value_file");
             return None;
         }

@@ -7,12 +7,12 @@ use std::time::Duration;
 use super::tokens::{self, LONGEST_LIFETIME};
 use super::{ANY_DURATION, seconds};
 use crate::config::model::Tier;
-use crate::config::raw::{Item, Table, in_one_unit};
+use crate::config::raw::{RawItem, RawTable, in_one_unit};
 
 const EXAMPLE: &str = "claim = \"plan\", value = \"pro\"";
 
 /// The tiers; `backup` is `token.backup`.
-pub(super) fn tiers(token: &Table<'_>, backup: Duration) -> Vec<Tier> {
+pub(super) fn tiers(token: &RawTable<'_>, backup: Duration) -> Vec<Tier> {
     let Some(list) = token.item("tier") else {
         return Vec::new();
     };
@@ -40,7 +40,7 @@ pub(super) fn tiers(token: &Table<'_>, backup: Duration) -> Vec<Tier> {
     tiers
 }
 
-fn tier(table: &Table<'_>, backup: Duration) -> Option<Tier> {
+fn tier(table: &RawTable<'_>, backup: Duration) -> Option<Tier> {
     for name in ["claim", "value"] {
         if table.item(name).is_none() {
             table.missing(name, EXAMPLE);
@@ -68,7 +68,7 @@ fn tier(table: &Table<'_>, backup: Duration) -> Option<Tier> {
     })
 }
 
-fn within_a_day(lifetime_item: &Item<'_>, lifetime: Duration, backup: Duration) {
+fn within_a_day(lifetime_item: &RawItem<'_>, lifetime: Duration, backup: Duration) {
     if lifetime + backup > LONGEST_LIFETIME {
         let most = in_one_unit(LONGEST_LIFETIME.saturating_sub(backup));
         lifetime_item.error(
@@ -81,7 +81,7 @@ fn within_a_day(lifetime_item: &Item<'_>, lifetime: Duration, backup: Duration) 
 }
 
 /// `max_session`, of `[policy]` or a tier.
-pub(super) fn max_session(table: &Table<'_>) -> Option<Duration> {
+pub(super) fn max_session(table: &RawTable<'_>) -> Option<Duration> {
     let item = table.item("max_session")?;
     let length = item.duration(ANY_DURATION)?;
     if !length.is_zero() && length < seconds(60) {

@@ -6,13 +6,13 @@
 use std::time::Duration;
 
 use super::seconds;
-use crate::config::model::{AccountsSource, Config, Decision, HTTP_PATIENCE, StreamsSource};
-use crate::config::raw::{Item, Table};
+use crate::config::model::{AccountsSource, Config, DecisionConfig, HTTP_PATIENCE, StreamsSource};
+use crate::config::raw::{RawItem, RawTable};
 
 /// Compares what is configured.
-pub(super) fn compare(root: &Table<'_>, config: &Config) {
+pub(super) fn compare(root: &RawTable<'_>, config: &Config) {
     let whole = config.decision.timeout;
-    let share = Decision::share(whole);
+    let share = DecisionConfig::source_budget(whole);
     let mongodb = config.mongodb.as_ref().filter(|_| asks_mongodb(config));
     let mongodb = mongodb.map(|mongodb| mongodb.timeout);
     let http = asks_http(config).then_some(HTTP_PATIENCE);
@@ -31,7 +31,7 @@ pub(super) fn compare(root: &Table<'_>, config: &Config) {
     let Some(hook) = &config.authorize else {
         return;
     };
-    let left = Decision::share(whole.saturating_sub(slowest));
+    let left = DecisionConfig::source_budget(whole.saturating_sub(slowest));
     if hook.timeout > left {
         let before = if slowest.is_zero() {
             String::new()
@@ -55,7 +55,7 @@ pub(super) fn compare(root: &Table<'_>, config: &Config) {
 }
 
 /// At this key, or else at `decision.timeout`, which then is written: the defaults fit each other.
-fn warn(root: &Table<'_>, written: Option<&Item<'_>>, message: String, enough: Duration) {
+fn warn(root: &RawTable<'_>, written: Option<&RawItem<'_>>, message: String, enough: Duration) {
     // In seconds, upwards: nobody sets a decision's time to the millisecond.
     let enough = seconds(enough.as_secs() + u64::from(enough.subsec_nanos() > 0));
     let raise = format!(

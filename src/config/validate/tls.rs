@@ -3,10 +3,10 @@
 //! Keeps true: a certificate that doesn't fit its key is refused here, so that a reload in the middle of a renewal
 //! leaves the former pair in force.
 
-use crate::config::credentials::Secrets;
-use crate::config::raw::{Item, Table};
+use crate::config::credentials::SecretReader;
+use crate::config::raw::{RawItem, RawTable};
 use crate::config::secret::Secret;
-use crate::io::tls::{Identity, Refused};
+use crate::io::tls::{IdentityError, ServerIdentity};
 
 const CERTIFICATE_HINT: &str =
     "a PEM file: the server's certificate, then those between it and the root";
@@ -14,7 +14,7 @@ const KEY_HINT: &str = "a PEM file with the private key of the certificate, not 
 const CA_HINT: &str = "a PEM file with the certificates of the authorities, or \"\" for any client";
 
 /// `None` where nothing is asked for, or where what is asked for is reported as an error.
-pub(super) fn identity(table: &Table<'_>, secrets: &Secrets<'_>) -> Option<Identity> {
+pub(super) fn identity(table: &RawTable<'_>, secrets: &SecretReader<'_>) -> Option<ServerIdentity> {
     let certificate = named(table, "certificate_file");
     let key = named(table, "private_key_file");
     let client_ca = named(table, "client_ca_file");
@@ -53,12 +53,12 @@ pub(super) fn identity(table: &Table<'_>, secrets: &Secrets<'_>) -> Option<Ident
         Some(authorities) => Some(authorities.as_ref()?.expose()),
         None => None,
     };
-    match Identity::new(chain.expose(), private.expose(), authorities) {
+    match ServerIdentity::new(chain.expose(), private.expose(), authorities) {
         Ok(identity) => Some(identity),
         Err(refused) => {
             let (item, hint) = match (&refused, &client_ca) {
-                (Refused::ClientCa(_), Some(item)) => (item, CA_HINT),
-                (Refused::Key(_), _) => (&key, KEY_HINT),
+                (IdentityError::ClientCa(_), Some(item)) => (item, CA_HINT),
+                (IdentityError::Key(_), _) => (&key, KEY_HINT),
                 _ => (&certificate, CERTIFICATE_HINT),
             };
             item.error(refused.to_string(), hint);
@@ -68,10 +68,10 @@ pub(super) fn identity(table: &Table<'_>, secrets: &Secrets<'_>) -> Option<Ident
 }
 
 /// The key, unless it is `""`.
-fn named<'r>(table: &Table<'r>, name: &str) -> Option<Item<'r>> {
+fn named<'r>(table: &RawTable<'r>, name: &str) -> Option<RawItem<'r>> {
     table.item(name).filter(|item| item.text() != Some(""))
 }
 
-fn content(item: &Item<'_>, secrets: &Secrets<'_>) -> Option<Secret> {
+fn content(item: &RawItem<'_>, secrets: &SecretReader<'_>) -> Option<Secret> {
     secrets.named_file(item)
 }

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use super::{seconds, tiers};
 use crate::agora::TokenFormat;
-use crate::config::credentials::{Found, Secrets};
-use crate::config::model::{Agora, DefaultRole, Services, Token, ZeroUid};
-use crate::config::raw::{Item, Table, in_one_unit};
+use crate::config::credentials::{SecretLookup, SecretReader};
+use crate::config::model::{Agora, DefaultRole, Services, TokenConfig, ZeroUid};
+use crate::config::raw::{RawItem, RawTable, in_one_unit};
 use crate::config::secret::Secret;
 
 const HEXADECIMAL_HINT: &str = "copy the 32 hexadecimal digits from Agora's console";
@@ -17,7 +17,7 @@ const HEXADECIMAL_HINT: &str = "copy the 32 hexadecimal digits from Agora's cons
 /// Agora ends every token after this, whatever it says.
 pub(super) const LONGEST_LIFETIME: Duration = seconds(24 * 3600);
 
-pub(super) fn agora(table: &Table<'_>, secrets: &Secrets<'_>) -> Agora {
+pub(super) fn agora(table: &RawTable<'_>, secrets: &SecretReader<'_>) -> Agora {
     if table.item("app_id").is_none() {
         table.missing("app_id", HEXADECIMAL_HINT);
     }
@@ -31,7 +31,7 @@ pub(super) fn agora(table: &Table<'_>, secrets: &Secrets<'_>) -> Agora {
         }
     }
     let app_certificate = match secrets.read(table, "app_certificate") {
-        Found::Absent => {
+        SecretLookup::Absent => {
             table.missing(
                 "app_certificate",
                 "app_certificate = \"credential:agora_certificate\", \"env:NAME\", or app_certificate_file",
@@ -64,8 +64,8 @@ pub(super) fn agora(table: &Table<'_>, secrets: &Secrets<'_>) -> Agora {
     }
 }
 
-fn certificate(found: Found<'_>) -> Option<(Secret, Item<'_>)> {
-    let Found::Secret(secret, item) = found else {
+fn certificate(found: SecretLookup<'_>) -> Option<(Secret, RawItem<'_>)> {
+    let SecretLookup::Secret(secret, item) = found else {
         return None;
     };
     if !is_hexadecimal(secret.expose()) {
@@ -80,7 +80,7 @@ fn is_hexadecimal(bytes: &[u8]) -> bool {
     bytes.len() == 32 && bytes.iter().all(u8::is_ascii_hexdigit)
 }
 
-pub(super) fn token(table: &Table<'_>) -> Token {
+pub(super) fn token(table: &RawTable<'_>) -> TokenConfig {
     let written = lifetime(table);
     let lifetime = written.unwrap_or(seconds(3600));
     let half = seconds(lifetime.as_secs() / 2);
@@ -101,7 +101,7 @@ pub(super) fn token(table: &Table<'_>) -> Token {
         ("subscriber", DefaultRole::Subscriber),
     ];
     let zero_uids = [("reject", ZeroUid::Reject), ("allow", ZeroUid::Allow)];
-    Token {
+    TokenConfig {
         lifetime,
         // Left out with a short lifetime it is the half, not an error about a line that isn't there.
         refresh_before: refresh_before.unwrap_or(seconds(600).min(half)),
@@ -117,12 +117,12 @@ pub(super) fn token(table: &Table<'_>) -> Token {
 }
 
 /// `lifetime`, of `[token]` or a tier.
-pub(super) fn lifetime(table: &Table<'_>) -> Option<Duration> {
+pub(super) fn lifetime(table: &RawTable<'_>) -> Option<Duration> {
     whole_seconds(table, "lifetime", seconds(60)..=LONGEST_LIFETIME)
 }
 
 /// Warns where a token, or a token and its backup, live long; `item` says how long.
-pub(super) fn warn_if_long(item: &Item<'_>, lifetime: Duration) {
+pub(super) fn warn_if_long(item: &RawItem<'_>, lifetime: Duration) {
     if is_long(lifetime) {
         item.warning(
             "a token can't be recalled: whoever has one may use it this long",
@@ -135,7 +135,7 @@ fn is_long(lifetime: Duration) -> bool {
     lifetime > seconds(2 * 3600)
 }
 
-fn at_most_half(table: &Table<'_>, name: &str, half: Option<Duration>) -> Option<Duration> {
+fn at_most_half(table: &RawTable<'_>, name: &str, half: Option<Duration>) -> Option<Duration> {
     let duration = whole_seconds(table, name, Duration::ZERO..=LONGEST_LIFETIME)?;
     if let Some(half) = half.filter(|half| duration > *half)
         && let Some(item) = table.item(name)
@@ -149,7 +149,7 @@ fn at_most_half(table: &Table<'_>, name: &str, half: Option<Duration>) -> Option
     Some(duration)
 }
 
-fn backup(table: &Table<'_>, lifetime: Option<Duration>) -> Duration {
+fn backup(table: &RawTable<'_>, lifetime: Option<Duration>) -> Duration {
     let longest = Duration::ZERO..=LONGEST_LIFETIME;
     let backup = whole_seconds(table, "backup", longest).unwrap_or_default();
     if let Some((item, lifetime)) = table.item("backup").zip(lifetime) {
@@ -166,7 +166,7 @@ fn backup(table: &Table<'_>, lifetime: Option<Duration>) -> Duration {
     backup
 }
 
-fn services(table: &Table<'_>, format: TokenFormat) -> Services {
+fn services(table: &RawTable<'_>, format: TokenFormat) -> Services {
     const HINT: &str = "write [\"rtc\"], or \"rtm\" and \"chat\" with it";
     let mut services = Services::default();
     let Some(item) = table.item("services") else {
@@ -199,7 +199,7 @@ fn services(table: &Table<'_>, format: TokenFormat) -> Services {
     services
 }
 
-fn messaging_id_claim(table: &Table<'_>, services: Services) -> String {
+fn messaging_id_claim(table: &RawTable<'_>, services: Services) -> String {
     let claim = table.text("messaging_id_claim", "");
     if let Some(item) = table.item("messaging_id_claim")
         && !claim.is_empty()
@@ -214,7 +214,7 @@ fn messaging_id_claim(table: &Table<'_>, services: Services) -> String {
 }
 
 fn whole_seconds(
-    table: &Table<'_>,
+    table: &RawTable<'_>,
     name: &str,
     range: RangeInclusive<Duration>,
 ) -> Option<Duration> {

@@ -10,11 +10,11 @@ use std::time::Duration;
 use super::jwt::is_cookie_name;
 use super::server::{covers, socket_path};
 use super::{ANY_DURATION, POSITIVE_DURATION, seconds};
-use crate::config::credentials::Secrets;
+use crate::config::credentials::SecretReader;
 use crate::config::model::{
-    Admin, Affinity, HealthCheck, Listen, Scheme, Server, Upstream, UpstreamServer,
+    Admin, Affinity, HealthCheck, Listen, Server, Upstream, UpstreamScheme, UpstreamServer,
 };
-use crate::config::raw::{Item, Table};
+use crate::config::raw::{RawItem, RawTable};
 use crate::forward::servers::MOST;
 use crate::http::forwarded;
 
@@ -26,7 +26,7 @@ const PATH_HINT: &str = "write a path, such as \"/health\"";
 /// More often is load, not news.
 const INTERVALS: RangeInclusive<Duration> = Duration::from_millis(100)..=seconds(3600);
 
-pub(super) fn upstream(table: &Table<'_>, secrets: &Secrets<'_>) -> Upstream {
+pub(super) fn upstream(table: &RawTable<'_>, secrets: &SecretReader<'_>) -> Upstream {
     Upstream {
         servers: servers(table, secrets),
         connect_timeout: table.duration("connect_timeout", POSITIVE_DURATION, seconds(2)),
@@ -40,7 +40,7 @@ pub(super) fn upstream(table: &Table<'_>, secrets: &Secrets<'_>) -> Upstream {
     }
 }
 
-fn affinity(table: &Table<'_>) -> Affinity {
+fn affinity(table: &RawTable<'_>) -> Affinity {
     let Some(item) = table.item("affinity") else {
         return Affinity::Off;
     };
@@ -59,7 +59,7 @@ fn affinity(table: &Table<'_>) -> Affinity {
 }
 
 /// Several servers among which a client is sent to and fro, or all clients to one.
-pub(super) fn warn_of_affinity(table: &Table<'_>, upstream: &Upstream, server: &Server) {
+pub(super) fn warn_of_affinity(table: &RawTable<'_>, upstream: &Upstream, server: &Server) {
     if upstream.servers.len() < 2 {
         return;
     }
@@ -94,7 +94,7 @@ fn is_private(listen: &Listen) -> bool {
     }
 }
 
-fn health(item: &Item<'_>) -> Option<HealthCheck> {
+fn health(item: &RawItem<'_>) -> Option<HealthCheck> {
     let table = item.as_table()?;
     let interval = table.duration("interval", INTERVALS, seconds(5));
     let Some(path) = table.item("path") else {
@@ -113,7 +113,7 @@ fn health(item: &Item<'_>) -> Option<HealthCheck> {
     })
 }
 
-fn servers(table: &Table<'_>, secrets: &Secrets<'_>) -> Vec<UpstreamServer> {
+fn servers(table: &RawTable<'_>, secrets: &SecretReader<'_>) -> Vec<UpstreamServer> {
     let Some(item) = table.item("servers") else {
         table.missing("servers", "servers = [\"http://127.0.0.1:3001\"]");
         return Vec::new();
@@ -143,15 +143,15 @@ fn servers(table: &Table<'_>, secrets: &Secrets<'_>) -> Vec<UpstreamServer> {
 fn same(one: &UpstreamServer, other: &UpstreamServer) -> bool {
     let place = |server: &UpstreamServer| {
         let unix = match &server.scheme {
-            Scheme::Unix(path) => Some(path.clone()),
-            Scheme::Http | Scheme::Https => None,
+            UpstreamScheme::Unix(path) => Some(path.clone()),
+            UpstreamScheme::Http | UpstreamScheme::Https => None,
         };
         (server.host.to_ascii_lowercase(), server.port, unix)
     };
     place(one) == place(other)
 }
 
-fn server(item: &Item<'_>, secrets: &Secrets<'_>) -> Option<UpstreamServer> {
+fn server(item: &RawItem<'_>, secrets: &SecretReader<'_>) -> Option<UpstreamServer> {
     let text = item.text()?;
     if text.contains('@') {
         item.hide();
@@ -159,14 +159,14 @@ fn server(item: &Item<'_>, secrets: &Secrets<'_>) -> Option<UpstreamServer> {
     if let Some(path) = text.strip_prefix("unix:") {
         return Some(UpstreamServer {
             name: text.to_owned(),
-            scheme: Scheme::Unix(socket_path(item, path, secrets)?),
+            scheme: UpstreamScheme::Unix(socket_path(item, path, secrets)?),
             host: "localhost".to_owned(),
             port: 0,
         });
     }
     let schemes = [
-        ("http://", Scheme::Http, 80),
-        ("https://", Scheme::Https, 443),
+        ("http://", UpstreamScheme::Http, 80),
+        ("https://", UpstreamScheme::Https, 443),
     ];
     let scheme = schemes
         .into_iter()
@@ -219,7 +219,12 @@ fn server(item: &Item<'_>, secrets: &Secrets<'_>) -> Option<UpstreamServer> {
 }
 
 /// A server that is one of our own listeners: an endless loop, or the admin listener made public.
-pub(super) fn refuse_loops(table: &Table<'_>, upstream: &Upstream, server: &Server, admin: &Admin) {
+pub(super) fn refuse_loops(
+    table: &RawTable<'_>,
+    upstream: &Upstream,
+    server: &Server,
+    admin: &Admin,
+) {
     let entries = table.item("servers").and_then(|item| item.list());
     let entries = entries.unwrap_or_default();
     if entries.len() != upstream.servers.len() {
@@ -239,8 +244,8 @@ pub(super) fn refuse_loops(table: &Table<'_>, upstream: &Upstream, server: &Serv
 
 fn reaches(backend: &UpstreamServer, listen: &Listen) -> bool {
     let bound = match (&backend.scheme, listen) {
-        (Scheme::Unix(path), Listen::Unix(bound)) => return path == bound,
-        (Scheme::Http | Scheme::Https, Listen::Tcp(bound)) => bound,
+        (UpstreamScheme::Unix(path), Listen::Unix(bound)) => return path == bound,
+        (UpstreamScheme::Http | UpstreamScheme::Https, Listen::Tcp(bound)) => bound,
         _ => return false,
     };
     if bound.port() != backend.port {
@@ -264,7 +269,7 @@ mod tests {
     fn reached(host: &str, listen: &str) -> bool {
         let backend = UpstreamServer {
             name: String::new(),
-            scheme: Scheme::Http,
+            scheme: UpstreamScheme::Http,
             host: host.to_owned(),
             port: 3000,
         };
@@ -283,7 +288,7 @@ mod tests {
     fn a_socket_of_our_own_is_a_loop() {
         let backend = UpstreamServer {
             name: String::new(),
-            scheme: Scheme::Unix("/run/renewd/public.sock".into()),
+            scheme: UpstreamScheme::Unix("/run/renewd/public.sock".into()),
             host: "localhost".to_owned(),
             port: 0,
         };

@@ -31,7 +31,7 @@ const FAST_BURN: f64 = 14.4 * 0.001;
 
 /// Who has to act, and when: as `severity` in `monitoring/alerts.yml`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Severity {
+pub enum AlertSeverity {
     /// Somebody has to be woken.
     Critical,
     /// For the working day.
@@ -40,7 +40,7 @@ pub enum Severity {
     Info,
 }
 
-impl Severity {
+impl AlertSeverity {
     /// The label's value.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -57,7 +57,7 @@ pub struct Condition {
     /// The alert that it leads to.
     pub alert: &'static str,
     /// How bad it is.
-    pub severity: Severity,
+    pub severity: AlertSeverity,
     /// For people. Holds no secret.
     pub message: String,
 }
@@ -71,14 +71,14 @@ struct Facts<'a> {
 }
 
 /// One alert's condition.
-struct Rule {
+struct AlertRule {
     alert: &'static str,
     /// Severity and message of each instance that holds.
-    holds: fn(&Facts<'_>) -> Vec<(Severity, String)>,
+    holds: fn(&Facts<'_>) -> Vec<(AlertSeverity, String)>,
 }
 
 /// Every alert that one daemon can see by itself, as in `monitoring/alerts.yml`.
-const RULES: [Rule; 19] = [
+const RULES: [AlertRule; 19] = [
     rule("RenewdTokenRequestsFailing", requests_failing),
     rule("RenewdLoginsRefused", logins_refused),
     rule("RenewdMostRequestsUnauthenticated", most_unauthenticated),
@@ -101,10 +101,13 @@ const RULES: [Rule; 19] = [
 ];
 
 /// Those that are meant by some configurations, and then no fault.
-const NOTES: [Rule; 1] = [rule("RenewdWildcardTokensIssued", wildcard_tokens)];
+const NOTES: [AlertRule; 1] = [rule("RenewdWildcardTokensIssued", wildcard_tokens)];
 
-const fn rule(alert: &'static str, holds: fn(&Facts<'_>) -> Vec<(Severity, String)>) -> Rule {
-    Rule { alert, holds }
+const fn rule(
+    alert: &'static str,
+    holds: fn(&Facts<'_>) -> Vec<(AlertSeverity, String)>,
+) -> AlertRule {
+    AlertRule { alert, holds }
 }
 
 /// Every condition that holds, the worst first. `page` is the metrics page of this moment.
@@ -144,7 +147,7 @@ pub async fn run(shared: Arc<Shared>, history: Arc<History>) {
     }
 }
 
-fn requests_failing(facts: &Facts<'_>) -> Vec<(Severity, String)> {
+fn requests_failing(facts: &Facts<'_>) -> Vec<(AlertSeverity, String)> {
     let ratio = |window| {
         let failed = facts.increase.of(Count::Failed, window);
         share(failed, facts.increase.of(Count::WellFormed, window))
@@ -153,7 +156,7 @@ fn requests_failing(facts: &Facts<'_>) -> Vec<(Severity, String)> {
     let lately = ratio(FIVE_MINUTES);
     one(
         enough && lately > FAST_BURN && ratio(HOUR) > FAST_BURN,
-        Severity::Critical,
+        AlertSeverity::Critical,
         || {
             format!(
                 "{} of the token requests of the last 5 minutes could not be answered.",
@@ -163,12 +166,12 @@ fn requests_failing(facts: &Facts<'_>) -> Vec<(Severity, String)> {
     )
 }
 
-fn logins_refused(facts: &Facts<'_>) -> Vec<(Severity, String)> {
+fn logins_refused(facts: &Facts<'_>) -> Vec<(AlertSeverity, String)> {
     let refused = facts.increase.of(Count::LoginsRefused, MINUTE);
     let verified = facts.increase.of(Count::LoginsVerified, MINUTE);
     one(
         refused >= 20.0 && verified < 1.0,
-        Severity::Critical,
+        AlertSeverity::Critical,
         || {
             format!(
                 "No login of the last minute was accepted ({refused:.0} were sent): installed clients log their users out on a \
@@ -178,11 +181,11 @@ fn logins_refused(facts: &Facts<'_>) -> Vec<(Severity, String)> {
     )
 }
 
-fn most_unauthenticated(facts: &Facts<'_>) -> Vec<(Severity, String)> {
+fn most_unauthenticated(facts: &Facts<'_>) -> Vec<(AlertSeverity, String)> {
     let refused = facts.increase.of(Count::Unauthenticated, TEN_MINUTES);
     let all = facts.increase.of(Count::Requests, TEN_MINUTES);
     let ratio = share(refused, all);
-    one(all >= 50.0 && ratio > 0.5, Severity::Critical, || {
+    one(all >= 50.0 && ratio > 0.5, AlertSeverity::Critical, || {
         format!(
             "{} of the token requests of the last 10 minutes were answered 401.",
             percent(ratio)
@@ -190,11 +193,11 @@ fn most_unauthenticated(facts: &Facts<'_>) -> Vec<(Severity, String)> {
     })
 }
 
-fn publishers_denied(facts: &Facts<'_>) -> Vec<(Severity, String)> {
+fn publishers_denied(facts: &Facts<'_>) -> Vec<(AlertSeverity, String)> {
     let denied = facts.increase.of(Count::PublishersDenied, QUARTER);
     let all = facts.increase.of(Count::Publishers, QUARTER);
     let ratio = share(denied, all);
-    one(all >= 20.0 && ratio > 0.05, Severity::Critical, || {
+    one(all >= 20.0 && ratio > 0.05, AlertSeverity::Critical, || {
         format!(
             "{} of the publishers' requests of the last 15 minutes were denied.",
             percent(ratio)
@@ -202,12 +205,12 @@ fn publishers_denied(facts: &Facts<'_>) -> Vec<(Severity, String)> {
     })
 }
 
-fn publishers_lapse(facts: &Facts<'_>) -> Vec<(Severity, String)> {
+fn publishers_lapse(facts: &Facts<'_>) -> Vec<(AlertSeverity, String)> {
     let lapsed = facts.increase.of(Count::PublishersLapsed, QUARTER);
     let severity = if lapsed > 2.5 {
-        Severity::Critical
+        AlertSeverity::Critical
     } else {
-        Severity::Warning
+        AlertSeverity::Warning
     };
     one(lapsed > 0.0, severity, || {
         format!(
@@ -216,13 +219,13 @@ fn publishers_lapse(facts: &Facts<'_>) -> Vec<(Severity, String)> {
     })
 }
 
-fn viewers_lapse_refused(facts: &Facts<'_>) -> Vec<(Severity, String)> {
+fn viewers_lapse_refused(facts: &Facts<'_>) -> Vec<(AlertSeverity, String)> {
     let lost = facts.increase.of(Count::ViewersLapsedRefused, QUARTER);
     let left = facts
         .page
         .sum("renewd_sessions", &["role=\"subscriber\""], &[]);
     let ratio = share(lost, lost + left);
-    one(lost > 10.0 && ratio > 0.01, Severity::Warning, || {
+    one(lost > 10.0 && ratio > 0.01, AlertSeverity::Warning, || {
         format!(
             "{} of the viewers of the last 15 minutes were refused a renewal and lost their stream.",
             percent(ratio)
@@ -230,7 +233,7 @@ fn viewers_lapse_refused(facts: &Facts<'_>) -> Vec<(Severity, String)> {
     })
 }
 
-fn source_down(facts: &Facts<'_>) -> Vec<(Severity, String)> {
+fn source_down(facts: &Facts<'_>) -> Vec<(AlertSeverity, String)> {
     let down = facts.page.having("renewd_source_up", |value| value < 1.0);
     down.map(|labels| {
         let source = labels.value("source");
@@ -244,36 +247,36 @@ fn source_down(facts: &Facts<'_>) -> Vec<(Severity, String)> {
             ),
             _ => format!("The {source} source gives no answer."),
         };
-        (Severity::Critical, message)
+        (AlertSeverity::Critical, message)
     })
     .collect()
 }
 
-fn upstream_down(facts: &Facts<'_>) -> Vec<(Severity, String)> {
+fn upstream_down(facts: &Facts<'_>) -> Vec<(AlertSeverity, String)> {
     let down = facts.page.having("renewd_upstream_up", |value| value < 1.0);
     down.map(|labels| {
         let message = format!("The backend {} is down.", labels.value("server"));
-        (Severity::Critical, message)
+        (AlertSeverity::Critical, message)
     })
     .collect()
 }
 
-fn reload_failed(facts: &Facts<'_>) -> Vec<(Severity, String)> {
+fn reload_failed(facts: &Facts<'_>) -> Vec<(AlertSeverity, String)> {
     let failed = facts.is("renewd_config_last_reload_successful", 0.0);
-    one(failed, Severity::Warning, || {
+    one(failed, AlertSeverity::Warning, || {
         "The configuration file is invalid; the former configuration stays in force.".to_owned()
     })
 }
 
-fn fallback(facts: &Facts<'_>) -> Vec<(Severity, String)> {
+fn fallback(facts: &Facts<'_>) -> Vec<(AlertSeverity, String)> {
     one(
         facts.is("renewd_config_fallback", 1.0),
-        Severity::Warning,
+        AlertSeverity::Warning,
         || "The last valid configuration is in force: the file was invalid at start.".to_owned(),
     )
 }
 
-fn not_enforcing(facts: &Facts<'_>) -> Vec<(Severity, String)> {
+fn not_enforcing(facts: &Facts<'_>) -> Vec<(AlertSeverity, String)> {
     let ok_until = facts
         .page
         .value("renewd_decision_mode_ok_until_timestamp_seconds");
@@ -286,11 +289,11 @@ fn not_enforcing(facts: &Facts<'_>) -> Vec<(Severity, String)> {
     let mode = other.find(|labels| labels.value("mode") != "enforce");
     let share = facts.page.value("renewd_enforce_percent").unwrap_or(100.0);
     match mode {
-        Some(labels) => one(true, Severity::Warning, || {
+        Some(labels) => one(true, AlertSeverity::Warning, || {
             let mode = labels.value("mode");
             format!("The backend answers token requests: decision.mode is \"{mode}\".")
         }),
-        None => one(share < 100.0, Severity::Warning, || {
+        None => one(share < 100.0, AlertSeverity::Warning, || {
             format!(
                 "The backend answers token requests of {:.0} % of the users: decision.enforce_percent is {share:.0}.",
                 100.0 - share
@@ -299,26 +302,26 @@ fn not_enforcing(facts: &Facts<'_>) -> Vec<(Severity, String)> {
     }
 }
 
-fn restart_required(facts: &Facts<'_>) -> Vec<(Severity, String)> {
+fn restart_required(facts: &Facts<'_>) -> Vec<(AlertSeverity, String)> {
     one(
         facts.is("renewd_config_restart_required", 1.0),
-        Severity::Info,
+        AlertSeverity::Info,
         || "The configuration file has a change that waits for a restart.".to_owned(),
     )
 }
 
-fn state_not_writable(facts: &Facts<'_>) -> Vec<(Severity, String)> {
+fn state_not_writable(facts: &Facts<'_>) -> Vec<(AlertSeverity, String)> {
     one(
         facts.is("renewd_state_writable", 0.0),
-        Severity::Warning,
+        AlertSeverity::Warning,
         || "The state directory can't be written: sessions would be lost in a restart.".to_owned(),
     )
 }
 
-fn state_damaged(facts: &Facts<'_>) -> Vec<(Severity, String)> {
+fn state_damaged(facts: &Facts<'_>) -> Vec<(AlertSeverity, String)> {
     one(
         facts.is("renewd_state_damaged", 1.0),
-        Severity::Warning,
+        AlertSeverity::Warning,
         || {
             "Something in the state directory couldn't be read at start; the log says how much."
                 .to_owned()
@@ -326,7 +329,7 @@ fn state_damaged(facts: &Facts<'_>) -> Vec<(Severity, String)> {
     )
 }
 
-fn certificate_expiring(facts: &Facts<'_>) -> Vec<(Severity, String)> {
+fn certificate_expiring(facts: &Facts<'_>) -> Vec<(AlertSeverity, String)> {
     let expiry = facts
         .page
         .value("renewd_certificate_expiry_timestamp_seconds");
@@ -335,9 +338,9 @@ fn certificate_expiring(facts: &Facts<'_>) -> Vec<(Severity, String)> {
     };
     let days = (expiry - facts.now) / DAY_SECONDS;
     let severity = if days < 3.0 {
-        Severity::Critical
+        AlertSeverity::Critical
     } else {
-        Severity::Warning
+        AlertSeverity::Warning
     };
     one(days < 14.0, severity, || match timestamp(expiry) {
         Some(when) if days >= 0.0 => {
@@ -348,32 +351,32 @@ fn certificate_expiring(facts: &Facts<'_>) -> Vec<(Severity, String)> {
     })
 }
 
-fn log_lines_dropped(facts: &Facts<'_>) -> Vec<(Severity, String)> {
+fn log_lines_dropped(facts: &Facts<'_>) -> Vec<(AlertSeverity, String)> {
     let lost = facts.increase.of(Count::LogLinesDropped, QUARTER);
-    one(lost > 0.0, Severity::Warning, || {
+    one(lost > 0.0, AlertSeverity::Warning, || {
         format!("{lost:.0} log or audit lines were lost in the last 15 minutes.")
     })
 }
 
-fn connections_near_limit(facts: &Facts<'_>) -> Vec<(Severity, String)> {
+fn connections_near_limit(facts: &Facts<'_>) -> Vec<(AlertSeverity, String)> {
     let open = facts.page.sum("renewd_connections", &[], &[]);
     let most = facts.page.value("renewd_connections_max").unwrap_or(0.0);
     let ratio = share(open, most);
-    one(ratio > 0.8, Severity::Warning, || {
+    one(ratio > 0.8, AlertSeverity::Warning, || {
         format!("{} of the connections are in use.", percent(ratio))
     })
 }
 
-fn forwarded_headers_dropped(facts: &Facts<'_>) -> Vec<(Severity, String)> {
+fn forwarded_headers_dropped(facts: &Facts<'_>) -> Vec<(AlertSeverity, String)> {
     let dropped = facts.increase.of(Count::ForwardedHeadersDropped, HOUR);
-    one(dropped > 0.0, Severity::Warning, || {
+    one(dropped > 0.0, AlertSeverity::Warning, || {
         "A private peer that is not in server.trusted_proxies sends X-Forwarded headers, which are dropped: if it is \
          your load balancer, all its users count as one address."
             .to_owned()
     })
 }
 
-fn upstream_exposed(facts: &Facts<'_>) -> Vec<(Severity, String)> {
+fn upstream_exposed(facts: &Facts<'_>) -> Vec<(AlertSeverity, String)> {
     let exposed = facts
         .page
         .having("renewd_upstream_exposed", |value| value > 0.0);
@@ -383,14 +386,14 @@ fn upstream_exposed(facts: &Facts<'_>) -> Vec<(Severity, String)> {
                 "The backend {} also answers on addresses that aren't loopback, past renewd.",
                 labels.value("server")
             );
-            (Severity::Warning, message)
+            (AlertSeverity::Warning, message)
         })
         .collect()
 }
 
-fn wildcard_tokens(facts: &Facts<'_>) -> Vec<(Severity, String)> {
+fn wildcard_tokens(facts: &Facts<'_>) -> Vec<(AlertSeverity, String)> {
     let issued = facts.increase.of(Count::WildcardTokens, HOUR);
-    one(issued > 0.0, Severity::Info, || {
+    one(issued > 0.0, AlertSeverity::Info, || {
         format!("{issued:.0} tokens for uid 0, which anyone may use, were issued in the last hour.")
     })
 }
@@ -405,9 +408,9 @@ impl Facts<'_> {
 
 fn one(
     holds: bool,
-    severity: Severity,
+    severity: AlertSeverity,
     message: impl FnOnce() -> String,
-) -> Vec<(Severity, String)> {
+) -> Vec<(AlertSeverity, String)> {
     if holds {
         vec![(severity, message())]
     } else {

@@ -44,7 +44,7 @@ pub enum Count {
 const COUNTS: usize = Count::WildcardTokens as usize + 1;
 
 /// Every [`Count`] at one moment.
-pub type Counts = [f64; COUNTS];
+pub type SampledCounts = [f64; COUNTS];
 
 /// The samples of a metrics page in Prometheus' text format.
 #[derive(Debug)]
@@ -116,7 +116,7 @@ impl<'p> Samples<'p> {
     }
 
     /// Every [`Count`].
-    pub fn counts(&self) -> Counts {
+    pub fn counts(&self) -> SampledCounts {
         const REISSUE: &str = "endpoint=\"reissue\"";
         let requests = |with: &[&str], without: &[&str]| {
             let without = [&[REISSUE], without].concat();
@@ -174,22 +174,22 @@ impl<'p> Samples<'p> {
 
 /// The counters of the last hour.
 #[derive(Debug, Default)]
-pub struct History(pub(super) Mutex<VecDeque<(Duration, Counts)>>);
+pub struct History(pub(super) Mutex<VecDeque<(Duration, SampledCounts)>>);
 
 impl History {
     /// Remembers the counters of a moment on the clock's monotonic scale. Call with ascending moments.
-    pub fn add(&self, moment: Duration, counts: Counts) {
+    pub fn add(&self, moment: Duration, counts: SampledCounts) {
         let mut samples = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         samples.push_back((moment, counts));
         // One that is older than an hour stays, to count from.
-        let old = |second: &(Duration, Counts)| moment.saturating_sub(second.0) >= LONGEST;
+        let old = |second: &(Duration, SampledCounts)| moment.saturating_sub(second.0) >= LONGEST;
         while samples.get(1).is_some_and(old) {
             samples.pop_front();
         }
     }
 
     /// What the counters have grown by until now.
-    pub fn until(&self, now: Duration, counts: Counts) -> Increase<'_> {
+    pub fn until(&self, now: Duration, counts: SampledCounts) -> Increase<'_> {
         Increase {
             history: self,
             now,
@@ -203,7 +203,7 @@ impl History {
 pub struct Increase<'h> {
     history: &'h History,
     now: Duration,
-    counts: Counts,
+    counts: SampledCounts,
 }
 
 impl Increase<'_> {

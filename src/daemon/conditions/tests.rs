@@ -23,7 +23,7 @@ fn alerts() -> BTreeSet<(String, String)> {
         .collect()
 }
 
-fn found(page: &str, history: &History) -> Vec<(&'static str, Severity)> {
+fn found(page: &str, history: &History) -> Vec<(&'static str, AlertSeverity)> {
     let conditions = conditions(page, history, HOUR, 1_800_000_000);
     conditions
         .into_iter()
@@ -223,7 +223,7 @@ fn what_was_counted_before_the_window_is_over() {
     let after = "renewd_log_dropped_total 8\n";
     assert_eq!(
         found(after, &history),
-        [("RenewdLogLinesDropped", Severity::Warning)]
+        [("RenewdLogLinesDropped", AlertSeverity::Warning)]
     );
 }
 

@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use crate::config::model::{Scheme, UpstreamServer};
+use crate::config::model::{UpstreamScheme, UpstreamServer};
 use crate::snapshot::Shared;
 
 /// Addresses and backends come and go, but not often.
@@ -61,7 +61,7 @@ pub async fn run(
 }
 
 /// Where each backend server was found to answer past us, by its name.
-type Found = BTreeMap<String, Vec<SocketAddr>>;
+type ExposedAddresses = BTreeMap<String, Vec<SocketAddr>>;
 
 fn arrivals_of_all(shared: &Shared) -> usize {
     let snapshot = shared.current.load();
@@ -69,11 +69,11 @@ fn arrivals_of_all(shared: &Shared) -> usize {
     arrivals.fold(0, usize::wrapping_add)
 }
 
-async fn look(shared: &Shared, own: &[SocketAddr], before: &Found) -> Found {
+async fn look(shared: &Shared, own: &[SocketAddr], before: &ExposedAddresses) -> ExposedAddresses {
     let addresses = host_addresses();
     let snapshot = shared.current.load_full();
     let acknowledged = snapshot.config.upstream.exposed_ok;
-    let mut found = Found::new();
+    let mut found = ExposedAddresses::new();
     for backend in snapshot.backends.all() {
         let server = &backend.server;
         let mut answering = Vec::new();
@@ -123,7 +123,7 @@ async fn answers(address: SocketAddr) -> bool {
 
 /// Whether the server is meant to be reached from this host alone.
 fn is_local(server: &UpstreamServer) -> bool {
-    if matches!(server.scheme, Scheme::Unix(_)) {
+    if matches!(server.scheme, UpstreamScheme::Unix(_)) {
         return false;
     }
     let here = |address: IpAddr| address.to_canonical().is_loopback() || address.is_unspecified();
@@ -255,7 +255,7 @@ fd000000000000000000000000000002 0a 40 00 82     eth0
         let local = |host: &str| {
             is_local(&UpstreamServer {
                 name: String::new(),
-                scheme: Scheme::Http,
+                scheme: UpstreamScheme::Http,
                 host: host.to_owned(),
                 port: 3001,
             })

@@ -14,7 +14,7 @@ use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::decision;
-use crate::sessions::{Lapse, User};
+use crate::sessions::{LapsedSession, SessionUser};
 use crate::snapshot::{Shared, Snapshot};
 use crate::sources::streams::Lookup;
 use crate::telemetry::audit;
@@ -31,14 +31,14 @@ const MOST_WAITING: usize = 65_536;
 
 /// What the sweeps find, on its way to be looked into.
 #[derive(Debug)]
-pub struct Found {
-    sender: UnboundedSender<Vec<Lapse>>,
+pub struct LapseSweep {
+    sender: UnboundedSender<Vec<LapsedSession>>,
     queued: Arc<AtomicUsize>,
 }
 
-impl Found {
+impl LapseSweep {
     /// Hands over what a sweep found.
-    pub fn add(&self, mut lapses: Vec<Lapse>) {
+    pub fn add(&self, mut lapses: Vec<LapsedSession>) {
         if self.queued.load(Ordering::Relaxed) + lapses.len() > MOST_WAITING {
             // Publishers are few, and what the alerts are for.
             lapses.retain(|lapse| lapse.role == Role::Publisher);
@@ -55,19 +55,19 @@ impl Found {
 }
 
 /// Begins to look into what the sweeps find.
-pub fn start(shared: Arc<Shared>) -> Found {
+pub fn start(shared: Arc<Shared>) -> LapseSweep {
     let (sender, found) = mpsc::unbounded_channel();
     let queued = Arc::new(AtomicUsize::new(0));
     tokio::spawn(run(shared, found, Arc::clone(&queued)));
-    Found { sender, queued }
+    LapseSweep { sender, queued }
 }
 
 async fn run(
     shared: Arc<Shared>,
-    mut found: UnboundedReceiver<Vec<Lapse>>,
+    mut found: UnboundedReceiver<Vec<LapsedSession>>,
     queued: Arc<AtomicUsize>,
 ) {
-    let take = |waiting: &mut Waiting, lapses: Vec<Lapse>| {
+    let take = |waiting: &mut Waiting, lapses: Vec<LapsedSession>| {
         queued.fetch_sub(lapses.len(), Ordering::Relaxed);
         waiting.add(lapses, shared.clock.elapsed());
     };
@@ -100,12 +100,12 @@ pub struct Waiting {
 struct Suspected {
     /// On the clock's monotonic scale.
     since: Duration,
-    lapses: Vec<Lapse>,
+    lapses: Vec<LapsedSession>,
 }
 
 impl Waiting {
     /// Takes what a sweep found at `now` (monotonic).
-    pub fn add(&mut self, lapses: Vec<Lapse>, now: Duration) {
+    pub fn add(&mut self, lapses: Vec<LapsedSession>, now: Duration) {
         for lapse in lapses {
             if self.lapses >= MOST_WAITING {
                 tracing::warn!(
@@ -166,7 +166,7 @@ async fn is_live(snapshot: &Snapshot, channel: &str) -> Option<bool> {
     }
 }
 
-fn count(shared: &Shared, snapshot: &Snapshot, lapse: &Lapse) {
+fn count(shared: &Shared, snapshot: &Snapshot, lapse: &LapsedSession) {
     if !decision::is_enforced(snapshot, Some(&lapse.subject)) {
         // It is the backend's to renew now: nobody was to ask us.
         return;
@@ -176,12 +176,12 @@ fn count(shared: &Shared, snapshot: &Snapshot, lapse: &Lapse) {
         // Viewers leave. Those who were refused have their refusals in the audit.
         return;
     }
-    snapshot.audit.lapse(&audit::Lapse {
+    snapshot.audit.lapse(&audit::LapseEvent {
         subject: &lapse.subject,
         channel: &lapse.channel,
         user: match &lapse.user {
-            User::Uid(uid) => audit::User::Uid(*uid),
-            User::Account(account) => audit::User::Account(account),
+            SessionUser::Uid(uid) => audit::AuditUser::Uid(*uid),
+            SessionUser::Account(account) => audit::AuditUser::Account(account),
         },
         role: lapse.role,
         cause: lapse.cause,
@@ -194,11 +194,11 @@ mod tests {
     use super::*;
     use crate::terms::outcome::LapseCause;
 
-    fn lapses(count: usize, role: Role) -> Vec<Lapse> {
-        let lapse = Lapse {
+    fn lapses(count: usize, role: Role) -> Vec<LapsedSession> {
+        let lapse = LapsedSession {
             channel: "show".to_owned(),
             subject: "ann".to_owned(),
-            user: User::Uid(7),
+            user: SessionUser::Uid(7),
             role,
             cause: LapseCause::Silent,
             expired: 100,
@@ -210,7 +210,7 @@ mod tests {
     fn when_too_many_wait_viewers_are_left_out_and_publishers_are_not() {
         let (sender, mut found) = mpsc::unbounded_channel();
         let queued = Arc::new(AtomicUsize::new(0));
-        let lapsed = Found { sender, queued };
+        let lapsed = LapseSweep { sender, queued };
         lapsed.add(lapses(MOST_WAITING, Role::Subscriber));
         lapsed.add(lapses(1, Role::Subscriber));
         let mut both = lapses(10, Role::Subscriber);

@@ -14,9 +14,9 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use crate::daemon::state::State;
+use crate::daemon::state::DaemonState;
 use crate::logins::remembered::{KEY, Logins};
-use crate::sessions::{Identity, Record, Records, Sessions};
+use crate::sessions::{Records, SessionIdentity, SessionRecord, Sessions};
 use crate::snapshot::Shared;
 use crate::state::directory::StateDirectory;
 use crate::state::journal::{self, Batch, Journal};
@@ -38,8 +38,8 @@ const LONGEST: Duration = Duration::from_secs(30);
 
 /// Writes the table of sessions down.
 #[derive(Debug)]
-pub struct Keeper {
-    state: Arc<State>,
+pub struct SessionJournal {
+    state: Arc<DaemonState>,
     shared: Arc<Shared>,
     sessions: Arc<Sessions>,
     logins: Arc<Logins>,
@@ -54,17 +54,17 @@ pub struct Keeper {
 
 /// The task that writes, until it is told to stop.
 #[derive(Debug)]
-pub struct Keeping {
+pub struct JournalTask {
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
 }
 
 // === impl Keeper ===
 
-impl Keeper {
+impl SessionJournal {
     /// Puts back what the last process wrote down. `None` where nothing is to survive. Blocks on file IO: call it before
     /// anything is served.
-    pub fn load(state: &Arc<State>, shared: &Arc<Shared>) -> Option<Self> {
+    pub fn load(state: &Arc<DaemonState>, shared: &Arc<Shared>) -> Option<Self> {
         if !state.is_configured() {
             return None;
         }
@@ -95,24 +95,24 @@ impl Keeper {
         let now = self.shared.clock.unix_seconds();
         let sessions = &self.sessions;
         let (mut unreadable, mut without_room) = (0_u64, 0_u64);
-        let granted_since: HashSet<Identity> = (0..Sessions::PARTS)
+        let granted_since: HashSet<SessionIdentity> = (0..Sessions::PARTS)
             .flat_map(|part| sessions.write_down(part, true))
             .map(|kept| kept.identity)
             .collect();
-        let is_newer = |identity: &Identity| granted_since.contains(identity);
+        let is_newer = |identity: &SessionIdentity| granted_since.contains(identity);
         let (reading, result) =
             journal::read(directory, JOURNAL, |bytes| match records.decode(bytes) {
-                Some(Record::Session(kept)) if is_newer(&kept.identity) => {}
-                Some(Record::Session(kept)) if kept.matters(now) => {
+                Some(SessionRecord::Session(kept)) if is_newer(&kept.identity) => {}
+                Some(SessionRecord::Session(kept)) if kept.matters(now) => {
                     without_room += u64::from(!sessions.put_back(&kept, now));
                 }
-                Some(Record::Session(kept)) => sessions.strike_out(&kept.identity),
-                Some(Record::Forgotten(identity)) if is_newer(&identity) => {}
-                Some(Record::Forgotten(identity)) => sessions.strike_out(&identity),
-                Some(Record::Refused(refused)) => {
+                Some(SessionRecord::Session(kept)) => sessions.strike_out(&kept.identity),
+                Some(SessionRecord::Forgotten(identity)) if is_newer(&identity) => {}
+                Some(SessionRecord::Forgotten(identity)) => sessions.strike_out(&identity),
+                Some(SessionRecord::Refused(refused)) => {
                     self.logins.put_back(refused, now);
                 }
-                Some(Record::Unknown) => {}
+                Some(SessionRecord::Unknown) => {}
                 None => unreadable += 1,
             });
         sessions.put_back_links();
@@ -260,18 +260,18 @@ impl Keeper {
             writing.begin()?;
         } else {
             for identity in forgotten.into_iter().flatten() {
-                writing.write(&Record::Forgotten(identity))?;
+                writing.write(&SessionRecord::Forgotten(identity))?;
             }
         }
         for refused in refused.unwrap_or_else(|| self.logins.all(now)) {
-            writing.write(&Record::Refused(refused))?;
+            writing.write(&SessionRecord::Refused(refused))?;
         }
         for part in 0..Sessions::PARTS {
             for mut kept in self.sessions.write_down(part, whole) {
                 if kept.matters(now) {
                     let subject = &kept.identity.subject;
                     kept.account_refused = self.logins.refuses_subject(subject, now);
-                    writing.write(&Record::Session(kept))?;
+                    writing.write(&SessionRecord::Session(kept))?;
                 }
             }
         }
@@ -298,7 +298,7 @@ impl Writing<'_> {
         Ok(())
     }
 
-    fn write(&mut self, record: &Record) -> io::Result<()> {
+    fn write(&mut self, record: &SessionRecord) -> io::Result<()> {
         self.begin()?;
         // A subject of more than 64 KiB fits in no request's header section: such a record has no bytes.
         for bytes in self.records.encode(record) {
@@ -320,9 +320,9 @@ fn pause(failures: u32) -> Duration {
 
 // === impl Keeping ===
 
-impl Keeping {
+impl JournalTask {
     /// Writes from now on, on the control plane.
-    pub fn start(keeper: Keeper) -> Self {
+    pub fn start(keeper: SessionJournal) -> Self {
         let (stop, stopped) = oneshot::channel();
         Self {
             stop,
@@ -338,7 +338,7 @@ impl Keeping {
     }
 }
 
-async fn run(mut keeper: Keeper, mut stopped: oneshot::Receiver<()>) {
+async fn run(mut keeper: SessionJournal, mut stopped: oneshot::Receiver<()>) {
     let mut batches = interval(BATCH);
     batches.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {

@@ -6,13 +6,13 @@
 
 use std::time::Duration;
 
-use super::{Caller, Findings, Now, Refusal, asked_role};
+use super::{DecisionRefusal, Now, RowFindings, TokenCaller, asked_role};
 use crate::decision::request::TokenRequest;
-use crate::sessions::Claim;
+use crate::sessions::SeatRequest;
 use crate::snapshot::Snapshot;
 use crate::sources::accounts::Account;
-use crate::sources::lookup::{Answer, NoAnswer};
-use crate::sources::streams::{Looked, Lookup, Stream};
+use crate::sources::lookup::{LookupAnswer, NoAnswer};
+use crate::sources::streams::{Lookup, StreamLookup, StreamState};
 use crate::terms::outcome::LookupOutcome;
 use crate::terms::outcome::Outcome;
 use crate::terms::role::Role;
@@ -21,15 +21,15 @@ use crate::terms::role::Role;
 /// `standing`: the role held, if a renewal may rest on what accounts said of it; asked for where they give no answer.
 pub(super) async fn account(
     snapshot: &Snapshot,
-    caller: Caller<'_>,
+    caller: TokenCaller<'_>,
     standing: impl Fn() -> Option<Role>,
     now: Now,
-) -> Option<(LookupOutcome, Result<(), Refusal>)> {
+) -> Option<(LookupOutcome, Result<(), DecisionRefusal>)> {
     Some(match look_account(snapshot, caller, now).await? {
         Ok(answer) => {
             let session = caller.claims.session.as_deref();
             let verdict = snapshot.accounts.verdict(&answer.value, session);
-            (answer.outcome, verdict.map_err(Refusal::of_account))
+            (answer.outcome, verdict.map_err(DecisionRefusal::of_account))
         }
         Err(no_answer) => {
             let stale = snapshot.config.accounts.stale_if_error;
@@ -37,7 +37,10 @@ pub(super) async fn account(
                 (LookupOutcome::Stale, Ok(()))
             } else {
                 let message = "Accounts can't be looked up right now";
-                (LookupOutcome::Error, Err(Refusal::unavailable(message)))
+                (
+                    LookupOutcome::Error,
+                    Err(DecisionRefusal::unavailable(message)),
+                )
             }
         }
     })
@@ -47,9 +50,9 @@ pub(super) async fn account(
 /// would accept a login that stands refused: an answer from before isn't the source's last word on it.
 async fn look_account(
     snapshot: &Snapshot,
-    caller: Caller<'_>,
+    caller: TokenCaller<'_>,
     now: Now,
-) -> Option<Result<Answer<Account>, NoAnswer>> {
+) -> Option<Result<LookupAnswer<Account>, NoAnswer>> {
     let accounts = &snapshot.accounts;
     let (subject, credentials) = (&caller.claims.subject, caller.credentials);
     let session = caller.claims.session.as_deref();
@@ -91,7 +94,7 @@ pub(in crate::decision) async fn look_stream(
     subject: &str,
     request: &TokenRequest,
     now: Now,
-) -> Looked {
+) -> StreamLookup {
     let streams = &snapshot.streams;
     let looked = streams.look(&request.channel, None, now.patience()).await;
     let looked = believed(snapshot, subject, request, looked);
@@ -110,7 +113,12 @@ pub(in crate::decision) async fn look_stream(
 }
 
 /// A publisher isn't refused by a source that may look for owners in the wrong place: that is no answer.
-fn believed(snapshot: &Snapshot, subject: &str, request: &TokenRequest, looked: Looked) -> Looked {
+fn believed(
+    snapshot: &Snapshot,
+    subject: &str,
+    request: &TokenRequest,
+    looked: StreamLookup,
+) -> StreamLookup {
     let Lookup::Found(stream) = &looked.lookup else {
         return looked;
     };
@@ -119,7 +127,7 @@ fn believed(snapshot: &Snapshot, subject: &str, request: &TokenRequest, looked: 
         verdict.map_err(|refusal| refusal.outcome),
         stream.doubts(subject),
     ) {
-        (Err(Outcome::NotOwner), Some(since)) => Looked {
+        (Err(Outcome::NotOwner), Some(since)) => StreamLookup {
             lookup: Lookup::NoAnswer { since },
             outcome: LookupOutcome::Error,
             asked_at: None,
@@ -135,9 +143,9 @@ pub(super) fn role_in_stream(
     request: &TokenRequest,
     standing: impl Fn() -> Option<Role>,
     now: Now,
-    looked: Looked,
-    findings: &mut Findings,
-) -> Result<Role, Refusal> {
+    looked: StreamLookup,
+    findings: &mut RowFindings,
+) -> Result<Role, DecisionRefusal> {
     let stream = match looked.lookup {
         Lookup::Found(stream) => stream,
         Lookup::NotFound => return Err(stream_not_live()),
@@ -147,8 +155,9 @@ pub(super) fn role_in_stream(
             let role = if rides { standing() } else { None };
             findings.streams = Some(role.map_or(LookupOutcome::Error, |_| LookupOutcome::Stale));
             findings.role = role.or(findings.role);
-            return role
-                .ok_or_else(|| Refusal::unavailable("Streams can't be looked up right now"));
+            return role.ok_or_else(|| {
+                DecisionRefusal::unavailable("Streams can't be looked up right now")
+            });
         }
     };
     let (role, verdict) = stream_role(snapshot, subject, request, &stream);
@@ -163,8 +172,8 @@ pub(in crate::decision) fn stream_role(
     snapshot: &Snapshot,
     subject: &str,
     request: &TokenRequest,
-    stream: &Stream,
-) -> (Role, Result<(), Refusal>) {
+    stream: &StreamState,
+) -> (Role, Result<(), DecisionRefusal>) {
     let may_publish = stream.may_publish(subject);
     let role = asked_role(snapshot, request).unwrap_or(if may_publish {
         Role::Publisher
@@ -174,12 +183,12 @@ pub(in crate::decision) fn stream_role(
     let verdict = if !stream.is_open() {
         Err(stream_not_live())
     } else if stream.bans(subject) {
-        Err(Refusal::new(
+        Err(DecisionRefusal::new(
             Outcome::ViewerBanned,
             "You are banned from this stream",
         ))
     } else if role == Role::Publisher && !may_publish {
-        Err(Refusal::new(
+        Err(DecisionRefusal::new(
             Outcome::NotOwner,
             "Not authorized to broadcast this stream",
         ))
@@ -191,7 +200,7 @@ pub(in crate::decision) fn stream_role(
 
 /// A publisher's limit counts streams that are live now. Their tokens outlive streams, up to a lifetime: without this,
 /// who ended one stream could not begin the next. A source without an answer ends nothing, and isn't waited for again.
-pub(super) async fn forget_ended_streams(snapshot: &Snapshot, claim: Claim<'_>, now: Now) {
+pub(super) async fn forget_ended_streams(snapshot: &Snapshot, claim: SeatRequest<'_>, now: Now) {
     let held = snapshot
         .sessions
         .publishing_elsewhere(claim, now.unix_seconds());
@@ -207,6 +216,6 @@ pub(super) async fn forget_ended_streams(snapshot: &Snapshot, claim: Claim<'_>, 
     }
 }
 
-fn stream_not_live() -> Refusal {
-    Refusal::new(Outcome::StreamNotLive, "Stream no longer active")
+fn stream_not_live() -> DecisionRefusal {
+    DecisionRefusal::new(Outcome::StreamNotLive, "Stream no longer active")
 }

@@ -7,7 +7,7 @@
 use std::cell::Cell;
 
 use super::Now;
-use crate::logins::jwt::Claims;
+use crate::logins::jwt::JwtClaims;
 use crate::sessions::{Ground, Resting};
 use crate::snapshot::Snapshot;
 use crate::terms::role::Role;
@@ -15,7 +15,7 @@ use crate::terms::role::Role;
 /// One caller and one channel.
 pub(in crate::decision) struct Holder<'a> {
     pub(in crate::decision) snapshot: &'a Snapshot,
-    pub(in crate::decision) claims: &'a Claims,
+    pub(in crate::decision) claims: &'a JwtClaims,
     pub(super) channel: &'a str,
     pub(super) now: Now,
     /// Whether the accounts source said yes to this very login, just now.

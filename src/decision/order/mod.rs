@@ -17,7 +17,7 @@ use http::HeaderMap;
 use tokio::time::{Instant, timeout_at};
 
 pub use enforcement::{draining_publishers, is_enforced, may_drain};
-pub use refusal::{Refusal, Retry};
+pub use refusal::{DecisionRefusal, RetryAfter};
 
 use super::authorize_question;
 use super::credentials::{authenticate, credentials};
@@ -26,8 +26,8 @@ use super::messaging;
 use super::request::{self, BadBody, TokenRequest};
 use crate::config::model::{self, DecisionMode, DefaultRole, ZeroUid};
 use crate::limit::Charge;
-use crate::logins::jwt::Claims;
-use crate::sessions::{Claim, Ground, Rules, User};
+use crate::logins::jwt::JwtClaims;
+use crate::sessions::{Ground, Rules, SeatRequest, SessionUser};
 use crate::snapshot::Snapshot;
 use crate::telemetry::labels::Endpoint;
 use crate::terms::clock::{Clock, timer_now};
@@ -39,7 +39,7 @@ use holder::Holder;
 
 /// One token request, as far as it was read.
 #[derive(Debug)]
-pub struct Asked<'a> {
+pub struct TokenQuestion<'a> {
     /// Which list of `routes` its path is in.
     pub path: Endpoint,
     /// Its header section.
@@ -69,7 +69,7 @@ impl Now {
 
     /// How long one source may keep it waiting from here on.
     pub fn patience(self) -> Duration {
-        model::Decision::share(self.due.saturating_duration_since(timer_now()))
+        model::DecisionConfig::source_budget(self.due.saturating_duration_since(timer_now()))
     }
 }
 
@@ -83,7 +83,7 @@ pub struct Decision {
     /// First token or renewal.
     pub endpoint: Endpoint,
     /// From the JWT.
-    pub claims: Option<Claims>,
+    pub claims: Option<JwtClaims>,
     /// From the body.
     pub request: Option<TokenRequest>,
     /// The role decided on, or the one asked for.
@@ -95,7 +95,7 @@ pub struct Decision {
     /// The source that said no, where one did.
     pub refused_by: Option<Ground>,
     /// Yes, or the row that refused.
-    pub verdict: Result<Grant, Refusal>,
+    pub verdict: Result<Grant, DecisionRefusal>,
 }
 
 impl Decision {
@@ -127,14 +127,14 @@ pub struct Grant {
 
 /// Who asks.
 #[derive(Clone, Copy)]
-struct Caller<'a> {
-    claims: &'a Claims,
+struct TokenCaller<'a> {
+    claims: &'a JwtClaims,
     /// The JWT as it was sent.
     credentials: &'a str,
 }
 
 /// What the rows found out, refused or not.
-struct Findings {
+struct RowFindings {
     endpoint: Endpoint,
     role: Option<Role>,
     accounts: Option<LookupOutcome>,
@@ -147,12 +147,12 @@ struct Findings {
 pub async fn decide(
     snapshot: &Snapshot,
     clock: &Clock,
-    asked: &Asked<'_>,
+    asked: &TokenQuestion<'_>,
     now: Now,
 ) -> Option<Decision> {
     let is_off = snapshot.config.decision.mode == DecisionMode::Off;
     let mut drains = false;
-    let mut findings = Findings {
+    let mut findings = RowFindings {
         endpoint: asked.path,
         role: None,
         accounts: None,
@@ -186,7 +186,7 @@ pub async fn decide(
                         }
                         let ours = enforced || drains;
                         findings.role = request.role;
-                        let caller = Caller {
+                        let caller = TokenCaller {
                             claims: &claims,
                             credentials: credentials(&snapshot.config, asked.headers)
                                 .unwrap_or_default(),
@@ -196,7 +196,7 @@ pub async fn decide(
                         let judged = timeout_at(now.due, judging).await;
                         let verdict = judged.unwrap_or_else(|_elapsed| {
                             findings.streams = findings.streams.or(Some(LookupOutcome::Error));
-                            Err(Refusal::unavailable("The decision took too long"))
+                            Err(DecisionRefusal::unavailable("The decision took too long"))
                         });
                         // The backend is the one that tells a drained publisher no.
                         let is_yes = verdict
@@ -223,16 +223,19 @@ pub async fn decide(
 }
 
 /// Row 3.
-fn read_body(snapshot: &Snapshot, asked: &Asked<'_>) -> Result<TokenRequest, Refusal> {
-    let body = asked
-        .body
-        .ok_or_else(|| Refusal::new(Outcome::BodyTooLarge, "The body is larger than 16 KiB"))?;
-    let request = request::read(asked.headers, body).map_err(|bad| match bad {
-        BadBody::Invalid(message) => Refusal::new(Outcome::InvalidRequest, message),
-        BadBody::MediaType(message) => Refusal::new(Outcome::UnsupportedMediaType, message),
+fn read_body(
+    snapshot: &Snapshot,
+    asked: &TokenQuestion<'_>,
+) -> Result<TokenRequest, DecisionRefusal> {
+    let body = asked.body.ok_or_else(|| {
+        DecisionRefusal::new(Outcome::BodyTooLarge, "The body is larger than 16 KiB")
     })?;
-    if request.user == User::Uid(0) && snapshot.config.token.zero_uid == ZeroUid::Reject {
-        return Err(Refusal::new(
+    let request = request::read(asked.headers, body).map_err(|bad| match bad {
+        BadBody::Invalid(message) => DecisionRefusal::new(Outcome::InvalidRequest, message),
+        BadBody::MediaType(message) => DecisionRefusal::new(Outcome::UnsupportedMediaType, message),
+    })?;
+    if request.user == SessionUser::Uid(0) && snapshot.config.token.zero_uid == ZeroUid::Reject {
+        return Err(DecisionRefusal::new(
             Outcome::InvalidRequest,
             "uid: required and not 0; a token for uid 0 could be used by anyone",
         ));
@@ -243,12 +246,17 @@ fn read_body(snapshot: &Snapshot, asked: &Asked<'_>) -> Result<TokenRequest, Ref
 /// Row 1: what rows 2 and 3 refuse is charged to the address, and an address in debt is told to wait instead; a login that
 /// no known key verifies too, or guesses would be free while the key set may not be read again. Where we can't tell for
 /// anybody, nobody is charged.
-fn charged(snapshot: &Snapshot, asked: &Asked<'_>, enforced: bool, refusal: Refusal) -> Refusal {
+fn charged(
+    snapshot: &Snapshot,
+    asked: &TokenQuestion<'_>,
+    enforced: bool,
+    refusal: DecisionRefusal,
+) -> DecisionRefusal {
     match asked.client_ip {
         Some(address) if enforced && refusal.outcome != Outcome::Unavailable => {
             match snapshot.limiter.charge_address(address) {
                 Ok(()) => refusal,
-                Err(limited) => Refusal::limited(limited),
+                Err(limited) => DecisionRefusal::limited(limited),
             }
         }
         _ => refusal,
@@ -258,12 +266,12 @@ fn charged(snapshot: &Snapshot, asked: &Asked<'_>, enforced: bool, refusal: Refu
 /// Rows 4 to 11.
 async fn judge(
     snapshot: &Snapshot,
-    caller: Caller<'_>,
+    caller: TokenCaller<'_>,
     request: &TokenRequest,
     enforced: bool,
     now: Now,
-    findings: &mut Findings,
-) -> Result<Grant, Refusal> {
+    findings: &mut RowFindings,
+) -> Result<Grant, DecisionRefusal> {
     let claims = caller.claims;
     let (subject, channel) = (&*claims.subject, request.channel.as_str());
     let path = findings.endpoint;
@@ -285,7 +293,7 @@ async fn judge(
     snapshot
         .limiter
         .check_shared(subject, channel, held.is_some(), charge)
-        .map_err(Refusal::limited)?;
+        .map_err(DecisionRefusal::limited)?;
 
     // Rows 6 to 9. Both sources are asked at once: together they may take no longer than one.
     let resting = || holder.rests(Ground::Account, asked_role);
@@ -313,7 +321,7 @@ async fn judge(
     }
 
     // Rows 10 and 11.
-    let claim = Claim {
+    let claim = SeatRequest {
         channel,
         subject,
         user: &request.user,
@@ -331,14 +339,14 @@ async fn judge(
     let allowed = snapshot
         .sessions
         .check(claim, rules, now.unix_seconds())
-        .map_err(Refusal::of_session)?;
+        .map_err(DecisionRefusal::of_session)?;
     if snapshot.config.jwt.require_exp && claims.expires_at.is_none() {
         let message = "This login never expires, which is not accepted here; sign in again";
-        return Err(Refusal::new(Outcome::PolicyDenied, message));
+        return Err(DecisionRefusal::new(Outcome::PolicyDenied, message));
     }
     let messaging_id = messaging::id(&snapshot.config.token, claims).map_err(|_none| {
         let message = "This login has no user id for messaging, which tokens here open too";
-        Refusal::new(Outcome::PolicyDenied, message)
+        DecisionRefusal::new(Outcome::PolicyDenied, message)
     })?;
     let shortened = authorize_question::ask(&holder, request, role, now)
         .await

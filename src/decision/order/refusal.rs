@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::limit;
-use crate::sessions::Refused;
+use crate::sessions::ClaimRefused;
 use crate::sources::accounts::Denial;
 use crate::terms::outcome::{Outcome, Scope, UnauthenticatedReason};
 
@@ -15,7 +15,7 @@ const RETRY_UNAVAILABLE: Duration = Duration::from_secs(5);
 
 /// A no.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Refusal {
+pub struct DecisionRefusal {
     /// Which row.
     pub outcome: Outcome,
     /// For the client's developer; installed clients show some of these to people.
@@ -27,19 +27,19 @@ pub struct Refusal {
     /// Why the login was refused, for operators; `None` where it was not the login.
     pub unauthenticated: Option<UnauthenticatedReason>,
     /// When to come back, where that helps.
-    pub retry: Option<Retry>,
+    pub retry: Option<RetryAfter>,
 }
 
 /// When to come back.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Retry {
+pub enum RetryAfter {
     /// After this long.
     After(Duration),
     /// As the rate limit says.
-    Limited(limit::Refusal),
+    Limited(limit::LimitExceeded),
 }
 
-impl Refusal {
+impl DecisionRefusal {
     pub(in crate::decision) fn new(
         outcome: Outcome,
         message: impl Into<Cow<'static, str>>,
@@ -57,7 +57,7 @@ impl Refusal {
     /// 503: we can't tell now.
     pub fn unavailable(message: &'static str) -> Self {
         Self {
-            retry: Some(Retry::After(RETRY_UNAVAILABLE)),
+            retry: Some(RetryAfter::After(RETRY_UNAVAILABLE)),
             ..Self::new(Outcome::Unavailable, message)
         }
     }
@@ -70,13 +70,13 @@ impl Refusal {
         }
     }
 
-    pub(in crate::decision) fn limited(refusal: limit::Refusal) -> Self {
+    pub(in crate::decision) fn limited(refusal: limit::LimitExceeded) -> Self {
         let outcome = match refusal.scope {
             Scope::Subject | Scope::Address => Outcome::RateLimitedClient,
             Scope::Channel | Scope::Global => Outcome::RateLimitedShared,
         };
         Self {
-            retry: Some(Retry::Limited(refusal)),
+            retry: Some(RetryAfter::Limited(refusal)),
             ..Self::new(outcome, "Too many requests, try again later")
         }
     }
@@ -104,13 +104,13 @@ impl Refusal {
     }
 
     /// The session table's refusals.
-    pub fn of_session(refused: Refused) -> Self {
+    pub fn of_session(refused: ClaimRefused) -> Self {
         match refused {
-            Refused::UidTaken => Self::uid_taken(),
-            Refused::TooManyStreams => {
+            ClaimRefused::UidTaken => Self::uid_taken(),
+            ClaimRefused::TooManyStreams => {
                 Self::new(Outcome::TooManyStreams, "Too many streams at once")
             }
-            Refused::SessionTooLong => Self::new(
+            ClaimRefused::SessionTooLong => Self::new(
                 Outcome::SessionTooLong,
                 "The session has reached its full length",
             ),

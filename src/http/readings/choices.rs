@@ -5,7 +5,7 @@
 //! resolved or kept apart.
 //! Must not know: pieces of a path, beyond their numbers.
 
-use super::End;
+use super::PieceEnd;
 
 /// So many dot segments from the start may be names of a route's parameters, while all behind them are resolved.
 pub(super) const NAMES: usize = 3;
@@ -110,12 +110,12 @@ impl Separators {
         self.escaped_slash || self.escaped_backslash
     }
 
-    pub(super) fn include(self, end: End) -> bool {
+    pub(super) fn include(self, end: PieceEnd) -> bool {
         match end {
-            End::Slash | End::OfPath => true,
-            End::Backslash => self.backslash,
-            End::EscapedSlash => self.escaped_slash,
-            End::EscapedBackslash => self.escaped_backslash,
+            PieceEnd::Slash | PieceEnd::OfPath => true,
+            PieceEnd::Backslash => self.backslash,
+            PieceEnd::EscapedSlash => self.escaped_slash,
+            PieceEnd::EscapedBackslash => self.escaped_backslash,
         }
     }
 }

@@ -46,7 +46,7 @@ impl<'p> Readings<'p> {
             });
         }
         let lower = relative.to_ascii_lowercase();
-        Self::Several(Pieces::of(&lower).readings())
+        Self::Several(PathPieces::of(&lower).readings())
     }
 
     /// Whether the path has neither escapes nor backslashes, nor dot segments, nor empty segments.
@@ -80,7 +80,7 @@ pub fn guard_key(path: &str) -> Vec<u8> {
         slashes: Slashes::CollapsedLast,
         authorities: true,
     };
-    Pieces::of(&lower).read(choice, &mut Scratch::default())
+    PathPieces::of(&lower).read(choice, &mut Scratch::default())
 }
 
 /// In one pass, for every request asks.
@@ -101,23 +101,23 @@ fn is_plain(path: &[u8]) -> bool {
 }
 
 /// A path cut at everything that may separate.
-struct Pieces<'p> {
-    pieces: Vec<Piece<'p>>,
+struct PathPieces<'p> {
+    pieces: Vec<PathPiece<'p>>,
     /// All pieces with their escapes decoded, in lower case.
     decoded: Vec<u8>,
 }
 
-struct Piece<'p> {
+struct PathPiece<'p> {
     /// As written, in lower case.
     raw: &'p [u8],
-    /// In [`Pieces::decoded`].
+    /// In [`PathPieces::decoded`].
     decoded: Range<usize>,
-    end: End,
+    end: PieceEnd,
 }
 
 /// What a piece ends with.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum End {
+enum PieceEnd {
     Slash,
     Backslash,
     EscapedSlash,
@@ -126,16 +126,16 @@ enum End {
 }
 
 /// Pieces from one up to another: a segment, with what doesn't separate inside.
-type Segment = Range<usize>;
+type ReadingSegment = Range<usize>;
 
 /// Room that readings of one path share.
 #[derive(Default)]
 struct Scratch {
-    segments: Vec<Segment>,
-    settled: Vec<Segment>,
+    segments: Vec<ReadingSegment>,
+    settled: Vec<ReadingSegment>,
 }
 
-impl<'p> Pieces<'p> {
+impl<'p> PathPieces<'p> {
     /// `relative` is in lower case, and lacks the leading slash.
     fn of(relative: &'p [u8]) -> Self {
         let mut pieces = Vec::new();
@@ -143,11 +143,11 @@ impl<'p> Pieces<'p> {
         let (mut piece, mut start, mut rest) = (relative, 0, relative);
         loop {
             let (end, beyond) = match rest {
-                [] => (End::OfPath, rest),
-                [b'/', beyond @ ..] => (End::Slash, beyond),
-                [b'\\', beyond @ ..] => (End::Backslash, beyond),
-                [b'%', b'2', b'f', beyond @ ..] => (End::EscapedSlash, beyond),
-                [b'%', b'5', b'c', beyond @ ..] => (End::EscapedBackslash, beyond),
+                [] => (PieceEnd::OfPath, rest),
+                [b'/', beyond @ ..] => (PieceEnd::Slash, beyond),
+                [b'\\', beyond @ ..] => (PieceEnd::Backslash, beyond),
+                [b'%', b'2', b'f', beyond @ ..] => (PieceEnd::EscapedSlash, beyond),
+                [b'%', b'5', b'c', beyond @ ..] => (PieceEnd::EscapedBackslash, beyond),
                 [first, tail @ ..] => {
                     let (byte, beyond) = match escaped(rest) {
                         Some(escaped) => escaped,
@@ -159,12 +159,12 @@ impl<'p> Pieces<'p> {
                 }
             };
             let length = piece.len() - rest.len();
-            pieces.push(Piece {
+            pieces.push(PathPiece {
                 raw: piece.get(..length).unwrap_or_default(),
                 decoded: start..decoded.len(),
                 end,
             });
-            if end == End::OfPath {
+            if end == PieceEnd::OfPath {
                 return Self { pieces, decoded };
             }
             (piece, start, rest) = (beyond, decoded.len(), beyond);
@@ -191,19 +191,20 @@ impl<'p> Pieces<'p> {
         let empty = texts.any(<[u8]>::is_empty);
         let dots = self.dot_segments();
         let escapes = self.pieces.iter().any(|piece| piece.raw.contains(&b'%'))
-            || has(End::EscapedSlash)
-            || has(End::EscapedBackslash);
+            || has(PieceEnd::EscapedSlash)
+            || has(PieceEnd::EscapedBackslash);
         let authority = empty && self.decoded.contains(&b'@');
 
         let mut choices = Vec::new();
         for authorities in either(authority) {
-            for backslash in either(has(End::Backslash)) {
-                for escaped_slash in either(has(End::EscapedSlash)) {
-                    for escaped_backslash in either(has(End::EscapedBackslash)) {
+            for backslash in either(has(PieceEnd::Backslash)) {
+                for escaped_slash in either(has(PieceEnd::EscapedSlash)) {
+                    for escaped_backslash in either(has(PieceEnd::EscapedBackslash)) {
                         let separators = Separators {
                             backslash: *backslash,
-                            escaped_slash: *escaped_slash && has(End::EscapedSlash),
-                            escaped_backslash: *escaped_backslash && has(End::EscapedBackslash),
+                            escaped_slash: *escaped_slash && has(PieceEnd::EscapedSlash),
+                            escaped_backslash: *escaped_backslash
+                                && has(PieceEnd::EscapedBackslash),
                         };
                         for decoded in either(escapes && !separators.are_escaped()) {
                             let ways = dots.ways(*decoded, separators, *authorities);
@@ -226,7 +227,12 @@ impl<'p> Pieces<'p> {
 
     fn read(&self, choice: Choice, scratch: &mut Scratch) -> Vec<u8> {
         let Scratch { segments, settled } = scratch;
-        let first = |end| matches!(end, End::Slash | End::Backslash | End::OfPath);
+        let first = |end| {
+            matches!(
+                end,
+                PieceEnd::Slash | PieceEnd::Backslash | PieceEnd::OfPath
+            )
+        };
         let whole = 0..self.pieces.len();
         segments.clear();
         segments.extend(self.split(whole, |end| first(end) && choice.separators.include(end)));
@@ -261,10 +267,10 @@ impl<'p> Pieces<'p> {
     /// Cuts a segment after each piece that ends in a separator.
     fn split(
         &self,
-        segment: Segment,
-        separates: impl Fn(End) -> bool,
-    ) -> impl Iterator<Item = Segment> {
-        let Segment { mut start, end } = segment;
+        segment: ReadingSegment,
+        separates: impl Fn(PieceEnd) -> bool,
+    ) -> impl Iterator<Item = ReadingSegment> {
+        let ReadingSegment { mut start, end } = segment;
         let pieces = self.pieces.get(start..end).unwrap_or_default();
         pieces
             .iter()
@@ -283,8 +289,8 @@ impl<'p> Pieces<'p> {
     /// Drops and resolves what this choice drops and resolves.
     fn settle(
         &self,
-        segments: &[Segment],
-        settled: &mut Vec<Segment>,
+        segments: &[ReadingSegment],
+        settled: &mut Vec<ReadingSegment>,
         choice: Choice,
         resolves: Which,
     ) {
@@ -308,7 +314,7 @@ impl<'p> Pieces<'p> {
     }
 
     /// Whether a dot segment, which is of one piece, is one of these.
-    fn is_resolved(&self, segment: &Segment, which: Which) -> bool {
+    fn is_resolved(&self, segment: &ReadingSegment, which: Which) -> bool {
         match which {
             Which::Nothing => false,
             Which::Plain => self.is_plain(segment.start),
@@ -319,8 +325,12 @@ impl<'p> Pieces<'p> {
 
     /// Whether a piece is a dot segment before anything is decoded.
     fn is_plain(&self, index: usize) -> bool {
-        let ends_plainly =
-            |piece: &Piece<'_>| !matches!(piece.end, End::EscapedSlash | End::EscapedBackslash);
+        let ends_plainly = |piece: &PathPiece<'_>| {
+            !matches!(
+                piece.end,
+                PieceEnd::EscapedSlash | PieceEnd::EscapedBackslash
+            )
+        };
         let before = index
             .checked_sub(1)
             .and_then(|index| self.pieces.get(index));
@@ -351,7 +361,7 @@ impl<'p> Pieces<'p> {
         found
     }
 
-    fn write(&self, segments: &[Segment], choice: Choice) -> Vec<u8> {
+    fn write(&self, segments: &[ReadingSegment], choice: Choice) -> Vec<u8> {
         let mut reading = Vec::with_capacity(self.decoded.len() + segments.len() + 1);
         for segment in segments {
             if self.whole(segment, choice.decoded) == Some(b"") {
@@ -361,8 +371,8 @@ impl<'p> Pieces<'p> {
             for (index, piece) in pieces.iter().enumerate() {
                 let separator: &[u8] = match pieces.get(index.wrapping_sub(1)).map(|it| it.end) {
                     None => b"/",
-                    Some(End::EscapedSlash) => b"%2f",
-                    Some(End::EscapedBackslash) => b"%5c",
+                    Some(PieceEnd::EscapedSlash) => b"%2f",
+                    Some(PieceEnd::EscapedBackslash) => b"%5c",
                     Some(_) => b"\\",
                 };
                 reading.extend_from_slice(separator);
@@ -376,20 +386,20 @@ impl<'p> Pieces<'p> {
     }
 
     /// The text of a segment of one piece; longer ones are neither empty nor dots.
-    fn whole(&self, segment: &Segment, decoded: bool) -> Option<&[u8]> {
+    fn whole(&self, segment: &ReadingSegment, decoded: bool) -> Option<&[u8]> {
         match self.pieces.get(segment.clone()) {
             Some([piece]) => Some(self.text(piece, decoded)),
             _ => None,
         }
     }
 
-    fn has_userinfo(&self, segment: &Segment) -> bool {
+    fn has_userinfo(&self, segment: &ReadingSegment) -> bool {
         let pieces = self.pieces.get(segment.clone()).unwrap_or_default();
         let mut texts = pieces.iter().map(|piece| self.text(piece, true));
         texts.any(|text| text.contains(&b'@'))
     }
 
-    fn text(&self, piece: &Piece<'p>, decoded: bool) -> &[u8] {
+    fn text(&self, piece: &PathPiece<'p>, decoded: bool) -> &[u8] {
         if decoded {
             let range = piece.decoded.clone();
             self.decoded.get(range).unwrap_or_default()

@@ -34,21 +34,21 @@ pub struct Budget {
     /// whether somebody waits: one of the two sees the other.
     waiting: AtomicUsize,
     refused: AtomicU64,
-    demand: Mutex<Demand>,
+    demand: Mutex<BudgetDemand>,
     shortage: Notify,
 }
 
 /// What is looked at only when there isn't plenty.
 #[derive(Debug, Default)]
-struct Demand {
-    queue: Queue<oneshot::Sender<Slot>>,
+struct BudgetDemand {
+    queue: Queue<oneshot::Sender<SocketSlot>>,
     /// Slots of the part that is held back.
     held: HashMap<Party, usize>,
 }
 
 /// One socket's place; dropping it gives it back.
 #[derive(Debug)]
-pub struct Slot {
+pub struct SocketSlot {
     /// `None` when it was given back already.
     budget: Option<Arc<Budget>>,
     /// Who has it of the part that is held back.
@@ -105,7 +105,7 @@ impl Budget {
     }
 
     /// A slot, if there are plenty.
-    fn take(self: &Arc<Self>) -> Option<Slot> {
+    fn take(self: &Arc<Self>) -> Option<SocketSlot> {
         if self.is_wanted() {
             return None;
         }
@@ -114,11 +114,15 @@ impl Budget {
         self.used
             .try_update(SeqCst, SeqCst, raise)
             .is_ok()
-            .then(|| Slot::new(self, None))
+            .then(|| SocketSlot::new(self, None))
     }
 
     /// A slot, at once or when it is the claimant's turn; `None` if that takes longer than `patience`.
-    pub async fn acquire(self: &Arc<Self>, claimant: Claimant, patience: Duration) -> Option<Slot> {
+    pub async fn acquire(
+        self: &Arc<Self>,
+        claimant: Claimant,
+        patience: Duration,
+    ) -> Option<SocketSlot> {
         if let Some(slot) = self.take() {
             return Some(slot);
         }
@@ -134,7 +138,11 @@ impl Budget {
         None
     }
 
-    fn join(self: &Arc<Self>, claimant: Claimant, sender: oneshot::Sender<Slot>) -> Waiter<'_> {
+    fn join(
+        self: &Arc<Self>,
+        claimant: Claimant,
+        sender: oneshot::Sender<SocketSlot>,
+    ) -> Waiter<'_> {
         let mut demand = self.demand();
         let ticket = demand.queue.join(claimant, sender);
         self.waiting.fetch_add(1, SeqCst);
@@ -147,9 +155,9 @@ impl Budget {
     }
 
     /// Gives what is free to those whose turn it is.
-    fn serve(self: &Arc<Self>, demand: &mut Demand) {
+    fn serve(self: &Arc<Self>, demand: &mut BudgetDemand) {
         while self.is_wanted() {
-            let Demand { queue, held } = demand;
+            let BudgetDemand { queue, held } = demand;
             let limit = self.limit();
             let raise = |used| (used < limit).then_some(used + 1);
             let Ok(used) = self.used.try_update(SeqCst, SeqCst, raise) else {
@@ -169,7 +177,7 @@ impl Budget {
                 *held.entry(client).or_default() += 1;
             }
             // Who has just given up waiting doesn't take it; dropping it there would wait for the lock that we hold.
-            if let Err(mut slot) = sender.send(Slot::new(self, client)) {
+            if let Err(mut slot) = sender.send(SocketSlot::new(self, client)) {
                 slot.budget = None;
                 self.used.fetch_sub(1, SeqCst);
                 demand.give_back(client);
@@ -177,7 +185,7 @@ impl Budget {
         }
     }
 
-    fn demand(&self) -> MutexGuard<'_, Demand> {
+    fn demand(&self) -> MutexGuard<'_, BudgetDemand> {
         self.demand.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -187,7 +195,7 @@ fn plenty(limit: usize) -> usize {
     limit - limit / HELD_BACK
 }
 
-impl Demand {
+impl BudgetDemand {
     fn give_back(&mut self, client: Option<Party>) {
         let Some(client) = client else {
             return;
@@ -217,7 +225,7 @@ impl Drop for Waiter<'_> {
     }
 }
 
-impl Slot {
+impl SocketSlot {
     fn new(budget: &Arc<Budget>, client: Option<Party>) -> Self {
         Self {
             budget: Some(Arc::clone(budget)),
@@ -236,7 +244,7 @@ impl Slot {
     }
 }
 
-impl Drop for Slot {
+impl Drop for SocketSlot {
     fn drop(&mut self) {
         let Some(budget) = self.budget.take() else {
             return;
@@ -263,7 +271,7 @@ mod tests {
         }
     }
 
-    async fn take_all(budget: &Arc<Budget>, claimant: Claimant) -> Vec<Slot> {
+    async fn take_all(budget: &Arc<Budget>, claimant: Claimant) -> Vec<SocketSlot> {
         let mut slots = Vec::new();
         while let Some(slot) = budget.acquire(claimant, Duration::ZERO).await {
             slots.push(slot);

@@ -12,7 +12,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-pub use budget::{Budget, Slot};
+pub use budget::{Budget, SocketSlot};
 pub use queue::Party;
 
 /// Kept for accepting, the admin listener, log and state files, sources and health checks, where there are plenty.

@@ -1,7 +1,7 @@
 //! TLS as renewd speaks it: towards clients, which certificate, which protocols, who may come in; towards servers, whom
 //! to believe.
 //!
-//! Keeps true: one source of cryptography, aws-lc-rs; an [`Identity`] is complete and usable, or there is none.
+//! Keeps true: one source of cryptography, aws-lc-rs; a [`ServerIdentity`] is complete and usable, or there is none.
 //! Must not know: files, sockets, when a certificate is replaced.
 
 mod expiry;
@@ -26,15 +26,15 @@ pub const HTTP1: &[u8] = b"http/1.1";
 
 /// What this server shows to clients, and what it asks of them.
 #[derive(Clone)]
-pub struct Identity {
+pub struct ServerIdentity {
     config: Arc<ServerConfig>,
     digest: [u8; 32],
     expires: u64,
 }
 
-/// Why there is no [`Identity`]; each says which of the inputs is at fault.
+/// Why there is no [`ServerIdentity`]; each says which of the inputs is at fault.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
+pub enum IdentityError {
     /// The certificate chain.
     #[error("{0}")]
     Certificate(String),
@@ -52,30 +52,33 @@ pub fn install_provider() {
     let _ = aws_lc_rs::default_provider().install_default();
 }
 
-impl Identity {
+impl ServerIdentity {
     /// From PEM: a chain with the leaf first, its private key (PKCS #8, PKCS #1 or SEC 1), and the authorities whose
     /// client certificates are required, if any.
-    pub fn new(chain: &[u8], key: &[u8], client_ca: Option<&[u8]>) -> Result<Self, Refused> {
-        let certificates = certificates(chain).map_err(Refused::Certificate)?;
+    pub fn new(chain: &[u8], key: &[u8], client_ca: Option<&[u8]>) -> Result<Self, IdentityError> {
+        let certificates = certificates(chain).map_err(IdentityError::Certificate)?;
         let expires = certificates
             .iter()
             .map(|certificate| expiry::not_after(certificate))
             .min()
             .flatten()
-            .ok_or_else(|| Refused::Certificate("the file holds no X.509 certificate".into()))?;
-        let private = PrivateKeyDer::from_pem_slice(key)
-            .map_err(|error| Refused::Key(format!("the file holds no private key: {error}")))?;
+            .ok_or_else(|| {
+                IdentityError::Certificate("the file holds no X.509 certificate".into())
+            })?;
+        let private = PrivateKeyDer::from_pem_slice(key).map_err(|error| {
+            IdentityError::Key(format!("the file holds no private key: {error}"))
+        })?;
         let provider = Arc::new(aws_lc_rs::default_provider());
         let builder = ServerConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
-            .map_err(|error| Refused::Key(error.to_string()))?;
+            .map_err(|error| IdentityError::Key(error.to_string()))?;
         let builder = match client_ca {
             None => builder.with_no_client_auth(),
             Some(authorities) => {
                 let roots = Arc::new(roots(authorities)?);
                 let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider)
                     .build()
-                    .map_err(|error| Refused::ClientCa(error.to_string()))?;
+                    .map_err(|error| IdentityError::ClientCa(error.to_string()))?;
                 builder.with_client_cert_verifier(verifier)
             }
         };
@@ -83,16 +86,18 @@ impl Identity {
             .with_single_cert(certificates, private)
             .map_err(|error| match error {
                 rustls::Error::InconsistentKeys(_) => {
-                    Refused::Key("the private key doesn't belong to the certificate".into())
+                    IdentityError::Key("the private key doesn't belong to the certificate".into())
                 }
-                rustls::Error::InvalidCertificate(_) => Refused::Certificate(error.to_string()),
-                _ => Refused::Key(error.to_string()),
+                rustls::Error::InvalidCertificate(_) => {
+                    IdentityError::Certificate(error.to_string())
+                }
+                _ => IdentityError::Key(error.to_string()),
             })?;
         config.alpn_protocols = vec![HTTP2.to_vec(), HTTP1.to_vec()];
         // Resumption by tickets that any worker can open, and nothing to remember of clients.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.ticketer =
-            aws_lc_rs::Ticketer::new().map_err(|error| Refused::Key(error.to_string()))?;
+            aws_lc_rs::Ticketer::new().map_err(|error| IdentityError::Key(error.to_string()))?;
         let mut digest = Sha256::new();
         for part in [chain, key, client_ca.unwrap_or_default()] {
             digest.update(Sha256::digest(part));
@@ -116,15 +121,15 @@ impl Identity {
 }
 
 /// Made from the same bytes.
-impl PartialEq for Identity {
+impl PartialEq for ServerIdentity {
     fn eq(&self, other: &Self) -> bool {
         self.digest == other.digest
     }
 }
 
-impl Eq for Identity {}
+impl Eq for ServerIdentity {}
 
-impl fmt::Debug for Identity {
+impl fmt::Debug for ServerIdentity {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_struct("Identity")
@@ -148,12 +153,12 @@ fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     Ok(certificates)
 }
 
-fn roots(pem: &[u8]) -> Result<RootCertStore, Refused> {
+fn roots(pem: &[u8]) -> Result<RootCertStore, IdentityError> {
     let mut roots = RootCertStore::empty();
-    for certificate in certificates(pem).map_err(Refused::ClientCa)? {
+    for certificate in certificates(pem).map_err(IdentityError::ClientCa)? {
         roots
             .add(certificate)
-            .map_err(|error| Refused::ClientCa(error.to_string()))?;
+            .map_err(|error| IdentityError::ClientCa(error.to_string()))?;
     }
     Ok(roots)
 }

@@ -1,6 +1,6 @@
 //! What a verified JSON Web Token says: the subject, the expiry, and every other claim by name.
 //!
-//! Keeps true: [`Claims::all`] is one JSON object in UTF-8, as it was signed; of equal names the last counts, as in
+//! Keeps true: [`JwtClaims::all`] is one JSON object in UTF-8, as it was signed; of equal names the last counts, as in
 //! `JSON.parse`; a number reads as JavaScript's `String()` writes it.
 //! Must not know: keys and signatures, what a claim is for.
 
@@ -13,7 +13,7 @@ const LARGEST_SAFE_INTEGER: f64 = 9_007_199_254_740_991.0;
 
 /// What a verified token says.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Claims {
+pub struct JwtClaims {
     /// The value of `auth.jwt.subject_claim`: 1 to 255 bytes.
     pub subject: Box<str>,
     /// The value of `auth.jwt.session_claim`: 1 to 255 bytes; `None` where none is configured, or the token hasn't one.
@@ -30,7 +30,7 @@ pub struct ClaimValue<'claims>(&'claims str);
 
 // === impl Claims ===
 
-impl Claims {
+impl JwtClaims {
     /// The claim of this name, whatever its type; `None` where the token hasn't one. Reads the payload once more: linear
     /// in its length.
     pub fn member(&self, name: &str) -> Option<ClaimValue<'_>> {
@@ -42,7 +42,7 @@ impl Claims {
 // === impl ClaimValue ===
 
 impl<'claims> ClaimValue<'claims> {
-    /// A value's JSON text, as [`Claims::member`] finds it.
+    /// A value's JSON text, as [`JwtClaims::member`] finds it.
     pub(super) fn new(json: &'claims str) -> Self {
         Self(json)
     }
@@ -97,8 +97,8 @@ fn number_text(number: f64) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn claims(all: &str) -> Claims {
-        Claims {
+    fn claims(all: &str) -> JwtClaims {
+        JwtClaims {
             subject: "ada".into(),
             session: None,
             expires_at: None,

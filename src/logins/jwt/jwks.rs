@@ -17,18 +17,18 @@ use http::header::{ACCEPT, HeaderValue};
 use tokio::sync::watch;
 
 use super::compact::Compact;
-use super::key::Key;
+use super::key::VerificationKey;
 use super::key_set::{BadSet, parse};
 use crate::config::model::{Jwt, JwtAlgorithm, JwtKey};
 use crate::http::url::Url;
-use crate::io::fetch::{FetchError, Fetcher, Limits};
+use crate::io::fetch::{FetchError, FetchLimits, Fetcher};
 use crate::telemetry::metrics::{Metrics, SourceMetrics};
-use crate::telemetry::traffic_labels::Source;
+use crate::telemetry::traffic_labels::SourceLabel;
 use crate::terms::clock::Clock;
 use crate::terms::outcome::LookupOutcome;
 
 /// How long one read may take, and how large a set may be.
-const LIMITS: Limits = Limits {
+const LIMITS: FetchLimits = FetchLimits {
     time: Duration::from_secs(3),
     body: 256 * 1024,
 };
@@ -48,8 +48,8 @@ pub struct KeySet {
     metrics: Arc<SourceMetrics>,
     clock: Clock,
     grace_millis: AtomicU64,
-    known: ArcSwap<Known>,
-    ledger: Mutex<Ledger>,
+    known: ArcSwap<VerifyingKeys>,
+    ledger: Mutex<ReadLedger>,
     /// Counts reads that began: each read's number.
     begun: AtomicU64,
     /// Counts reads that ended.
@@ -58,10 +58,10 @@ pub struct KeySet {
 
 /// What verifies.
 #[derive(Default)]
-pub(super) struct Known {
-    keys: Vec<Key>,
+pub(super) struct VerifyingKeys {
+    keys: Vec<VerificationKey>,
     /// Keys that left the set, and until when they verify.
-    retired: Vec<(Key, Duration)>,
+    retired: Vec<(VerificationKey, Duration)>,
     /// When the set was last read.
     read_at: Option<Duration>,
     /// The number of that read.
@@ -70,7 +70,7 @@ pub(super) struct Known {
 
 /// What was tried. Times are on the clock's monotonic scale.
 #[derive(Default)]
-struct Ledger {
+struct ReadLedger {
     running: bool,
     begun_at: Duration,
     /// When a read last began for the sake of a token that no key verified.
@@ -86,7 +86,7 @@ struct Ledger {
 
 /// What the keys say of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum KeySetVerdict {
     /// A key verifies it.
     Verifies,
     /// None of these keys does. Another read may bring one that does, under a new name or a known one.
@@ -125,7 +125,7 @@ impl KeySet {
                 let set = Arc::new(Self {
                     url: url.clone(),
                     fetcher: fetcher.clone(),
-                    metrics: metrics.source(Source::Jwks),
+                    metrics: metrics.source(SourceLabel::Jwks),
                     clock: clock.clone(),
                     grace_millis: AtomicU64::new(0),
                     known: ArcSwap::default(),
@@ -181,10 +181,10 @@ impl KeySet {
         compact: &Compact<'_>,
         algorithm: JwtAlgorithm,
         key_id: Option<&str>,
-    ) -> Verdict {
+    ) -> KeySetVerdict {
         let known = self.known.load();
         let verdict = known.verdict(compact, algorithm, key_id, self.clock.elapsed());
-        if verdict == Verdict::Verifies {
+        if verdict == KeySetVerdict::Verifies {
             let outcome = if self.is_up() {
                 LookupOutcome::Hit
             } else {
@@ -196,7 +196,7 @@ impl KeySet {
     }
 
     /// The keys as they are.
-    pub(super) fn known(&self) -> Arc<Known> {
+    pub(super) fn known(&self) -> Arc<VerifyingKeys> {
         self.known.load_full()
     }
 
@@ -248,7 +248,7 @@ impl KeySet {
     }
 
     /// Starts a read; nobody may be reading.
-    fn begin(self: &Arc<Self>, ledger: &mut Ledger, now: Duration) {
+    fn begin(self: &Arc<Self>, ledger: &mut ReadLedger, now: Duration) {
         ledger.running = true;
         ledger.begun_at = now;
         ledger.wanted = false;
@@ -304,19 +304,19 @@ impl KeySet {
             .send_modify(|count| *count = count.wrapping_add(1));
     }
 
-    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+    fn ledger(&self) -> MutexGuard<'_, ReadLedger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Ledger {
+impl ReadLedger {
     fn may_seek(&self, now: Duration) -> bool {
         self.sought_at
             .is_none_or(|sought_at| now.saturating_sub(sought_at) >= UNVERIFIED)
     }
 }
 
-impl Known {
+impl VerifyingKeys {
     /// What these keys say of a token signed under `algorithm`, at `now` on the clock's monotonic scale.
     pub(super) fn verdict(
         &self,
@@ -324,17 +324,17 @@ impl Known {
         algorithm: JwtAlgorithm,
         key_id: Option<&str>,
         now: Duration,
-    ) -> Verdict {
+    ) -> KeySetVerdict {
         let age = self.read_at.map(|read_at| now.saturating_sub(read_at));
         if age.is_none_or(|age| age >= OLDEST) {
-            return Verdict::NoKeys;
+            return KeySetVerdict::NoKeys;
         }
         let retired = self.retired.iter().filter(|(_, until)| now < *until);
         let mut keys = self.keys.iter().chain(retired.map(|(key, _)| key));
         if keys.any(|key| key.verifies(compact, algorithm, key_id)) {
-            Verdict::Verifies
+            KeySetVerdict::Verifies
         } else {
-            Verdict::Unverified
+            KeySetVerdict::Unverified
         }
     }
 
@@ -351,10 +351,13 @@ impl Known {
         let retired = left
             .chain(before)
             .filter(|(key, ends)| *ends > now && !keys.contains(&key.config))
-            .map(|(key, ends)| (Key::new(&key.config, every()), ends))
+            .map(|(key, ends)| (VerificationKey::new(&key.config, every()), ends))
             .collect();
         Self {
-            keys: keys.iter().map(|key| Key::new(key, every())).collect(),
+            keys: keys
+                .iter()
+                .map(|key| VerificationKey::new(key, every()))
+                .collect(),
             retired,
             read_at: Some(now),
             read,

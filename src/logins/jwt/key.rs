@@ -6,11 +6,11 @@
 
 use super::compact::Compact;
 use super::mac::Mac;
-use super::signature::Signature;
+use super::signature::SignatureKey;
 use crate::config::model::{JwtAlgorithm, JwtKey, KeyMaterial};
 
 /// A configured or fetched key with its prepared states, one for each algorithm it may verify.
-pub(super) struct Key {
+pub(super) struct VerificationKey {
     pub(super) config: JwtKey,
     checks: Vec<(JwtAlgorithm, Check)>,
 }
@@ -19,17 +19,17 @@ pub(super) struct Key {
 #[allow(clippy::large_enum_variant)] // one for each key and algorithm, and read for every token: no detour
 enum Check {
     Mac(Mac),
-    Signature(Signature),
+    Signature(SignatureKey),
 }
 
-impl Key {
+impl VerificationKey {
     /// Prepares a key for those of the `allowed` algorithms that it takes.
     pub(super) fn new(config: &JwtKey, allowed: impl IntoIterator<Item = JwtAlgorithm>) -> Self {
         let bound = |algorithm: &JwtAlgorithm| config.algorithm.is_none_or(|own| own == *algorithm);
         let check = |algorithm| {
             let check = match &config.material {
                 KeyMaterial::Secret(secret) => Check::Mac(Mac::new(algorithm, secret.expose())?),
-                KeyMaterial::Public(key) => Check::Signature(Signature::new(algorithm, key)?),
+                KeyMaterial::Public(key) => Check::Signature(SignatureKey::new(algorithm, key)?),
             };
             Some((algorithm, check))
         };

@@ -33,7 +33,7 @@ struct Set {
 
 /// RFC 7517 §4, RFC 7518 §6. `x5c`, `x5u` and the like aren't read: the key itself is there.
 #[derive(Deserialize)]
-struct Entry {
+struct JsonWebKey {
     kty: String,
     #[serde(default)]
     kid: String,
@@ -69,7 +69,7 @@ pub(super) fn parse(body: &[u8]) -> Result<Vec<JwtKey>, BadSet> {
 }
 
 fn key(entry: Value) -> Option<JwtKey> {
-    let entry: Entry = serde_json::from_value(entry).ok()?;
+    let entry: JsonWebKey = serde_json::from_value(entry).ok()?;
     let for_signatures = entry.usage.as_deref().is_none_or(|usage| usage == "sig");
     let operations = entry.key_ops.as_deref();
     let verifies = operations.is_none_or(|listed| listed.iter().any(|one| one == "verify"));
@@ -88,7 +88,7 @@ fn key(entry: Value) -> Option<JwtKey> {
     })
 }
 
-fn public_key(entry: &Entry) -> Option<PublicKey> {
+fn public_key(entry: &JsonWebKey) -> Option<PublicKey> {
     let bytes = |text: &str| URL_SAFE_NO_PAD.decode(text).ok();
     let key = match (&*entry.kty, &*entry.crv) {
         ("RSA", _) => PublicKey::rsa(&bytes(&entry.n)?, &bytes(&entry.e)?),

@@ -24,7 +24,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 pub use authorization::authorization;
-pub use claims::{ClaimValue, Claims};
+pub use claims::{ClaimValue, JwtClaims};
 pub use cookie::cookie;
 pub use jwks::{KeySet, OLDEST};
 
@@ -32,8 +32,8 @@ use crate::config::model::{Jwt, JwtAlgorithm};
 use crate::terms::clock::{Clock, is_plausible};
 use crate::terms::outcome::{Outcome, UnauthenticatedReason};
 use compact::{Compact, Header, STACK, decode, header_text};
-use jwks::{Known, Verdict};
-use key::Key;
+use jwks::{KeySetVerdict, VerifyingKeys};
+use key::VerificationKey;
 use members::members;
 
 /// The greatest length in bytes of a subject, which is a key in every table we keep, and of a session.
@@ -47,11 +47,11 @@ pub struct Verifier {
     leeway: f64,
     subject_claim: String,
     session_claim: String,
-    keys: Vec<Key>,
+    keys: Vec<VerificationKey>,
     retired: Vec<Retired>,
     key_set: Option<Arc<KeySet>>,
     /// The keys of the set of another URL before this one, and until when they verify.
-    former_set: Option<(Arc<Known>, Duration)>,
+    former_set: Option<(Arc<VerifyingKeys>, Duration)>,
 }
 
 /// Why a token isn't accepted. The text is fit for clients and for the log: it quotes nothing of the token.
@@ -130,7 +130,7 @@ impl JwtError {
 
 /// A key that was replaced and still verifies.
 struct Retired {
-    key: Key,
+    key: VerificationKey,
     /// On the clock's monotonic scale, so that setting the time of day neither ends nor prolongs it.
     until: Duration,
 }
@@ -152,14 +152,14 @@ impl Verifier {
             .chain(retired.map(|retired| (&retired.key, retired.until.min(grace_ends))))
             .filter(|(key, until)| *until > now && !config.keys.contains(&key.config))
             .map(|(key, until)| Retired {
-                key: Key::new(&key.config, config.algorithms.iter().copied()),
+                key: VerificationKey::new(&key.config, config.algorithms.iter().copied()),
                 until,
             })
             .collect();
         let keys = config
             .keys
             .iter()
-            .map(|key| Key::new(key, config.algorithms.iter().copied()))
+            .map(|key| VerificationKey::new(key, config.algorithms.iter().copied()))
             .collect();
         Self {
             algorithms: config.algorithms.clone(),
@@ -211,7 +211,7 @@ impl Verifier {
         token: &str,
         clock: &Clock,
         due: Instant,
-    ) -> Result<Claims, JwtError> {
+    ) -> Result<JwtClaims, JwtError> {
         let Some(key_set) = &self.key_set else {
             return self.verify(token, clock);
         };
@@ -236,7 +236,7 @@ impl Verifier {
     /// Verifies a token in compact serialization at the clock's time.
     ///
     /// Errors: the first check that fails, in `jsonwebtoken`'s order; the subject last.
-    pub fn verify(&self, token: &str, clock: &Clock) -> Result<Claims, JwtError> {
+    pub fn verify(&self, token: &str, clock: &Clock) -> Result<JwtClaims, JwtError> {
         let compact = Compact::split(token).ok_or(JwtError::Malformed)?;
         let typed = self.authenticate(&compact, clock)?;
         let (mut stack, mut heap) = ([0; STACK], Vec::new());
@@ -260,7 +260,8 @@ impl Verifier {
             .algorithm
             .filter(|algorithm| self.algorithms.contains(algorithm))
             .ok_or(JwtError::Algorithm)?;
-        let verifies = |key: &Key| key.verifies(compact, algorithm, header.key_id.as_deref());
+        let verifies =
+            |key: &VerificationKey| key.verifies(compact, algorithm, header.key_id.as_deref());
         let authentic = self.keys.iter().any(verifies)
             || (!self.retired.is_empty() && {
                 let now = clock.elapsed();
@@ -271,9 +272,9 @@ impl Verifier {
             return Ok(header.typed);
         }
         match self.verdict_of_sets(compact, algorithm, header.key_id.as_deref(), clock) {
-            Some(Verdict::Verifies) => Ok(header.typed),
-            Some(Verdict::Unverified) => Err(JwtError::KeyUnknown),
-            Some(Verdict::NoKeys) => Err(JwtError::NoKeys),
+            Some(KeySetVerdict::Verifies) => Ok(header.typed),
+            Some(KeySetVerdict::Unverified) => Err(JwtError::KeyUnknown),
+            Some(KeySetVerdict::NoKeys) => Err(JwtError::NoKeys),
             None => Err(JwtError::Signature),
         }
     }
@@ -285,7 +286,7 @@ impl Verifier {
         algorithm: JwtAlgorithm,
         key_id: Option<&str>,
         clock: &Clock,
-    ) -> Option<Verdict> {
+    ) -> Option<KeySetVerdict> {
         // Sets have no secrets.
         algorithm.key_kind()?;
         let set = self.key_set.as_deref();
@@ -293,11 +294,12 @@ impl Verifier {
         let now = clock.elapsed();
         match &self.former_set {
             Some((former, until))
-                if verdict_now != Some(Verdict::Verifies)
+                if verdict_now != Some(KeySetVerdict::Verifies)
                     && now < *until
-                    && former.verdict(compact, algorithm, key_id, now) == Verdict::Verifies =>
+                    && former.verdict(compact, algorithm, key_id, now)
+                        == KeySetVerdict::Verifies =>
             {
-                Some(Verdict::Verifies)
+                Some(KeySetVerdict::Verifies)
             }
             _ => verdict_now,
         }
@@ -305,7 +307,7 @@ impl Verifier {
 
     /// Checks what an authentic payload says.
     #[allow(clippy::cast_precision_loss)] // seconds stay far below 2⁵³, and Node computes in doubles too
-    fn claims(&self, payload: &str, typed: bool, now: u64) -> Result<Claims, JwtError> {
+    fn claims(&self, payload: &str, typed: bool, now: u64) -> Result<JwtClaims, JwtError> {
         let (subject, session) = (self.subject_claim.as_str(), self.session_claim.as_str());
         let names = [subject, session, "exp", "nbf", "iss", "aud"];
         let [subject, session, expires_at, not_before, issuer, audience] =
@@ -348,7 +350,7 @@ impl Verifier {
         }
         let subject = subject.and_then(identifier).ok_or(JwtError::Subject)?;
         let session = session.filter(|_| !self.session_claim.is_empty());
-        Ok(Claims {
+        Ok(JwtClaims {
             subject,
             session: session.and_then(identifier),
             expires_at,

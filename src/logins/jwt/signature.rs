@@ -15,9 +15,9 @@ use crate::config::model::JwtAlgorithm;
 use crate::pki::public_key::PublicKey;
 
 /// A key, ready to verify.
-pub(super) struct Signature(ParsedPublicKey);
+pub(super) struct SignatureKey(ParsedPublicKey);
 
-impl Signature {
+impl SignatureKey {
     /// `None` where the key is of another kind than the algorithm takes.
     pub(super) fn new(algorithm: JwtAlgorithm, key: &PublicKey) -> Option<Self> {
         if algorithm.key_kind() != Some(key.kind()) {

@@ -75,7 +75,7 @@ fn claims_are_the_subject_and_the_expiry_as_written() {
     let verifier = Verifier::new(&config(&[key("", None, "s")]), None, &clock);
     assert_eq!(
         verifier.verify(&hs256(r#"{"sub":"ada","exp":1700000000.5}"#, "s"), &clock),
-        Ok(Claims {
+        Ok(JwtClaims {
             subject: "ada".into(),
             session: None,
             expires_at: Some(1_700_000_000.5),

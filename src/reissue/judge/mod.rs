@@ -13,13 +13,13 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use crate::agora::reissue::Token;
+use crate::agora::reissue::VerifiedToken;
 use crate::config::model::{ChannelPattern, PublisherForOthers};
-use crate::logins::jwt::Claims;
+use crate::logins::jwt::JwtClaims;
 use crate::logins::remembered::Logins;
 use crate::sessions::{Ground, Sessions};
-use crate::sources::accounts::{Account, Accounts};
-use crate::sources::streams::{Looked, Lookup, Stream, Streams};
+use crate::sources::accounts::{Account, ConfiguredAccounts};
+use crate::sources::streams::{ConfiguredStreams, Lookup, StreamLookup, StreamState};
 use crate::terms::clock::Clock;
 use crate::terms::outcome::LookupOutcome;
 use crate::terms::outcome::Outcome;
@@ -32,9 +32,9 @@ const MOST_CHANNELS: usize = 1024;
 #[derive(Debug)]
 pub struct Judge {
     /// `[accounts]`.
-    pub accounts: Arc<Accounts>,
+    pub accounts: Arc<ConfiguredAccounts>,
     /// `[streams]`.
-    pub streams: Arc<Streams>,
+    pub streams: Arc<ConfiguredStreams>,
     /// Which logins the accounts source refused.
     pub logins: Arc<Logins>,
     /// Whether what it refuses here is remembered; nothing is while observing.
@@ -42,7 +42,7 @@ pub struct Judge {
     /// How long a source took.
     pub clock: Clock,
     /// The caller, where the request carries a verifying JWT.
-    pub caller: Option<Caller>,
+    pub caller: Option<NamedCaller>,
     /// Whether the rule wants one.
     pub require_auth: bool,
     /// Whether a caller is enough for a publisher's token while a source gives no answer.
@@ -61,21 +61,21 @@ pub struct Judge {
 
 /// Whom a JWT names.
 #[derive(Debug)]
-pub struct Caller {
+pub struct NamedCaller {
     /// What it says.
-    pub claims: Claims,
+    pub claims: JwtClaims,
     /// The JWT itself, for a source that is asked with it.
     pub credentials: Box<str>,
 }
 
 /// The answer to "may they?".
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum TokenVerdict {
     /// Yes.
     Granted {
         /// Whose session a publisher's token is; `None` where nobody knows.
         holder: Option<Box<str>>,
-        /// Whether only [`Token::as_subscriber`] of it is granted.
+        /// Whether only [`VerifiedToken::as_subscriber`] of it is granted.
         demoted: bool,
     },
     /// No.
@@ -86,16 +86,16 @@ pub enum Verdict {
 
 /// What the sources said, so far, in one answer.
 #[derive(Debug, Default)]
-pub struct Known {
-    account: Option<Standing>,
-    streams: HashMap<Question, Seen>,
+pub struct SourceFindings {
+    account: Option<AccountStanding>,
+    streams: HashMap<ChannelQuestion, Seen>,
     /// The streams source gave no answer.
     failed: bool,
 }
 
 /// What the source says of the caller's account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Standing {
+enum AccountStanding {
     /// For this very login.
     Good,
     /// Not denied; but there is none, or it is signed in elsewhere.
@@ -106,7 +106,7 @@ enum Standing {
 
 /// What is to be known of a channel.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Question {
+pub struct ChannelQuestion {
     channel: Box<str>,
     /// For a publisher's token more must be certain.
     role: Role,
@@ -125,34 +125,34 @@ enum Seen {
     NoAnswer,
 }
 
-enum Answer {
-    Account(Standing),
-    Stream(Question, Seen),
+enum LookupState {
+    Account(AccountStanding),
+    Stream(ChannelQuestion, Seen),
 }
 
 /// Questions under way.
 pub type Asking = Pin<Box<dyn Future<Output = Answers>>>;
 
 /// What came of questions.
-pub struct Answers(Vec<Answer>);
+pub struct Answers(Vec<LookupState>);
 
 // === impl Judge ===
 
 impl Judge {
     /// The verdict; `None` where the sources must be asked first. What a caller is held to, in order: a name where the
     /// rule wants one, their account's standing, the stream's ban, whose stream it is.
-    pub fn verdict(&self, token: &Token, known: &Known) -> Option<Verdict> {
+    pub fn verdict(&self, token: &VerifiedToken, known: &SourceFindings) -> Option<TokenVerdict> {
         if token.is_for_the_whole_app() {
-            return Some(Verdict::Refused(Outcome::PolicyDenied));
+            return Some(TokenVerdict::Refused(Outcome::PolicyDenied));
         }
         if self.caller.is_none() && self.require_auth {
-            return Some(Verdict::Refused(Outcome::Unauthenticated));
+            return Some(TokenVerdict::Refused(Outcome::Unauthenticated));
         }
         let account = self.account(known)?;
-        if let Standing::Denied(outcome) = account {
-            return Some(Verdict::Refused(outcome));
+        if let AccountStanding::Denied(outcome) = account {
+            return Some(TokenVerdict::Refused(outcome));
         }
-        let stream = match self.question(token) {
+        let stream = match self.channel_to_look_up(token) {
             Some(question) => Some(known.seen(&question)?),
             None => None,
         };
@@ -160,20 +160,20 @@ impl Judge {
             bans_caller: true, ..
         }) = stream
         {
-            return Some(Verdict::Refused(Outcome::ViewerBanned));
+            return Some(TokenVerdict::Refused(Outcome::ViewerBanned));
         }
-        let silent = account == Standing::NoAnswer || stream == Some(Seen::NoAnswer);
+        let silent = account == AccountStanding::NoAnswer || stream == Some(Seen::NoAnswer);
         Some(match token.role() {
             Role::Subscriber => self.watching(token, silent, false),
             Role::Publisher => {
-                let vouched = account != Standing::Elsewhere;
+                let vouched = account != AccountStanding::Elsewhere;
                 self.publishing(token, stream.as_ref(), silent, vouched)
             }
         })
     }
 
     /// Whether a token isn't anybody's, however short it is.
-    pub fn guards(token: &Token) -> bool {
+    pub fn guards(token: &VerifiedToken) -> bool {
         token.role() == Role::Publisher || token.is_for_the_whole_app()
     }
 
@@ -182,21 +182,21 @@ impl Judge {
         self.caller.as_ref().map(|caller| &*caller.claims.subject)
     }
 
-    fn account(&self, known: &Known) -> Option<Standing> {
+    fn account(&self, known: &SourceFindings) -> Option<AccountStanding> {
         if self.caller.is_some() && self.accounts.lookups().is_some() {
             known.account
         } else {
-            Some(Standing::Good)
+            Some(AccountStanding::Good)
         }
     }
 
     /// A token to watch with is everybody's, unless the rule wants to know whose. While a source is silent it is still: only
     /// those stay without whom a source has refused.
-    fn watching(&self, token: &Token, silent: bool, demoted: bool) -> Verdict {
+    fn watching(&self, token: &VerifiedToken, silent: bool, demoted: bool) -> TokenVerdict {
         if silent && (self.require_auth || self.stands_refused(token, &[Role::Subscriber])) {
-            return Verdict::Unanswered;
+            return TokenVerdict::Unanswered;
         }
-        Verdict::Granted {
+        TokenVerdict::Granted {
             holder: self.subject().map(Into::into),
             demoted,
         }
@@ -205,12 +205,12 @@ impl Judge {
     /// A token to publish with in a stream is its owner's and its co-hosts'.
     fn publishing(
         &self,
-        token: &Token,
+        token: &VerifiedToken,
         stream: Option<&Seen>,
         silent: bool,
         vouched: bool,
-    ) -> Verdict {
-        let others = |nothing: Verdict| match self.publisher_for_others {
+    ) -> TokenVerdict {
+        let others = |nothing: TokenVerdict| match self.publisher_for_others {
             PublisherForOthers::Withhold => nothing,
             PublisherForOthers::Subscriber => self.watching(token, silent, true),
         };
@@ -221,24 +221,24 @@ impl Judge {
             None => true,
         };
         if !theirs {
-            return others(Verdict::Refused(Outcome::NotOwner));
+            return others(TokenVerdict::Refused(Outcome::NotOwner));
         }
         let trusted = self.trust_publisher
             && self.caller.is_some()
             && vouched
             && !self.stands_refused(token, &Role::ALL);
         if silent && !trusted {
-            return others(Verdict::Unanswered);
+            return others(TokenVerdict::Unanswered);
         }
-        Verdict::Granted {
+        TokenVerdict::Granted {
             holder: self.subject().map(Into::into),
             demoted: false,
         }
     }
 
     /// Whether a source has said no to the caller since their last token for the channel in one of these roles.
-    fn stands_refused(&self, token: &Token, roles: &[Role]) -> bool {
-        let Some(Caller { claims, .. }) = &self.caller else {
+    fn stands_refused(&self, token: &VerifiedToken, roles: &[Role]) -> bool {
+        let Some(NamedCaller { claims, .. }) = &self.caller else {
             return false;
         };
         let now = self.clock.unix_seconds();
@@ -257,7 +257,7 @@ impl Judge {
     }
 
     /// `streams.channel_pattern`.
-    fn is_named_like_one(&self, token: &Token) -> bool {
+    fn is_named_like_one(&self, token: &VerifiedToken) -> bool {
         let pattern = self.channel_pattern.as_ref();
         let channel = token.channel().map(String::from_utf8_lossy);
         channel.is_some_and(|channel| pattern.is_some_and(|pattern| pattern.matches(&channel)))
@@ -265,39 +265,39 @@ impl Judge {
 
     /// What must be known of the token's channel: for bans, where somebody asks who has a name; whose it is, where the token
     /// publishes.
-    pub fn question(&self, token: &Token) -> Option<Question> {
+    pub fn channel_to_look_up(&self, token: &VerifiedToken) -> Option<ChannelQuestion> {
         let role = token.role();
         let asked = self.caller.is_some() || role == Role::Publisher;
         let channel = token.channel().filter(|_| asked)?;
-        Some(Question {
+        Some(ChannelQuestion {
             channel: String::from_utf8_lossy(channel).into(),
             role,
         })
     }
 
     /// Asks these questions, all at once, and about the caller's account unless it is known.
-    pub fn ask(self: &Arc<Self>, streams: Vec<Question>, known: &Known) -> Asking {
-        let mut questions: Vec<Pin<Box<dyn Future<Output = Answer>>>> = Vec::new();
+    pub fn ask(self: &Arc<Self>, streams: Vec<ChannelQuestion>, known: &SourceFindings) -> Asking {
+        let mut questions: Vec<Pin<Box<dyn Future<Output = LookupState>>>> = Vec::new();
         if known.account.is_none() && self.caller.is_some() {
             let judge = Arc::clone(self);
-            questions.push(Box::pin(
-                async move { Answer::Account(judge.standing().await) },
-            ));
+            questions.push(Box::pin(async move {
+                LookupState::Account(judge.standing().await)
+            }));
         }
         for question in streams {
             let judge = Arc::clone(self);
             questions.push(Box::pin(async move {
                 let seen = judge.look(&question).await;
-                Answer::Stream(question, seen)
+                LookupState::Stream(question, seen)
             }));
         }
         Box::pin(async move { Answers(all(questions).await) })
     }
 
     /// What the accounts source denies; an account that is unknown, or signed in elsewhere, is the token endpoints' affair.
-    async fn standing(&self) -> Standing {
+    async fn standing(&self) -> AccountStanding {
         let Some(caller) = &self.caller else {
-            return Standing::Good;
+            return AccountStanding::Good;
         };
         let claims = &caller.claims;
         let (subject, session) = (&claims.subject, claims.session.as_deref());
@@ -308,7 +308,7 @@ impl Judge {
                 .accounts
                 .look(subject, &caller.credentials, since, self.patience);
             let Some(looked) = looked.await else {
-                return Standing::Good;
+                return AccountStanding::Good;
             };
             if let Some(metrics) = self.accounts.metrics() {
                 let outcome = looked.as_ref().map(|answer| answer.outcome);
@@ -316,11 +316,11 @@ impl Judge {
                 metrics.lookup(outcome.unwrap_or(LookupOutcome::Error), elapsed);
             }
             let Ok(answer) = looked else {
-                return Standing::NoAnswer;
+                return AccountStanding::NoAnswer;
             };
             let Account::Denied(denial) = &*answer.value else {
                 let verdict = self.accounts.verdict(&answer.value, session);
-                return verdict.map_or(Standing::Elsewhere, |()| Standing::Good);
+                return verdict.map_or(AccountStanding::Elsewhere, |()| AccountStanding::Good);
             };
             if since.is_some() || answer.asked_at >= self.since {
                 if self.remembers {
@@ -328,13 +328,13 @@ impl Judge {
                     let now = self.clock.unix_seconds();
                     self.logins.refuse(claims, whom, now);
                 }
-                return Standing::Denied(denial.outcome);
+                return AccountStanding::Denied(denial.outcome);
             }
             since = Some(self.since);
         }
     }
 
-    async fn look(&self, question: &Question) -> Seen {
+    async fn look(&self, question: &ChannelQuestion) -> Seen {
         let channel = &*question.channel;
         let looked = self.look_once(channel, None).await;
         let looked = if self.may_be_unfair(question, &looked) {
@@ -367,7 +367,7 @@ impl Judge {
 
     /// Whether an answer from before the request must not decide it: a ban may be lifted since, a co-host added, and the
     /// stream begun of which the token is.
-    fn may_be_unfair(&self, question: &Question, looked: &Looked) -> bool {
+    fn may_be_unfair(&self, question: &ChannelQuestion, looked: &StreamLookup) -> bool {
         if !looked.may_predate(self.since) {
             return false;
         }
@@ -382,7 +382,7 @@ impl Judge {
         }
     }
 
-    async fn look_once(&self, channel: &str, since: Option<Duration>) -> Looked {
+    async fn look_once(&self, channel: &str, since: Option<Duration>) -> StreamLookup {
         let began = self.clock.elapsed();
         let looked = self.streams.look(channel, since, self.patience).await;
         let elapsed = self.clock.elapsed().saturating_sub(began);
@@ -390,17 +390,17 @@ impl Judge {
         looked
     }
 
-    fn may_publish(&self, stream: &Stream) -> bool {
+    fn may_publish(&self, stream: &StreamState) -> bool {
         self.subject()
             .is_some_and(|subject| stream.may_publish(subject))
     }
 
-    fn doubts(&self, stream: &Stream) -> bool {
+    fn doubts(&self, stream: &StreamState) -> bool {
         let doubted = self.subject().and_then(|subject| stream.doubts(subject));
         stream.is_open() && !self.is_banned(stream) && doubted.is_some()
     }
 
-    fn is_banned(&self, stream: &Stream) -> bool {
+    fn is_banned(&self, stream: &StreamState) -> bool {
         let mut caller = self.caller.iter();
         caller.any(|caller| stream.bans(&caller.claims.subject))
     }
@@ -429,7 +429,7 @@ async fn all<T>(mut futures: Vec<Pin<Box<dyn Future<Output = T>>>>) -> Vec<T> {
 
 // === impl Known ===
 
-impl Known {
+impl SourceFindings {
     /// More is known.
     pub fn learn(&mut self, Answers(answers): Answers) {
         if self.streams.len() + answers.len() > MOST_CHANNELS {
@@ -437,8 +437,8 @@ impl Known {
         }
         for answer in answers {
             match answer {
-                Answer::Account(standing) => self.account = Some(standing),
-                Answer::Stream(question, seen) => {
+                LookupState::Account(standing) => self.account = Some(standing),
+                LookupState::Stream(question, seen) => {
                     self.failed |= seen == Seen::NoAnswer;
                     self.streams.insert(question, seen);
                 }
@@ -447,11 +447,11 @@ impl Known {
     }
 
     /// Whether a question is still to be asked.
-    pub fn lacks(&self, question: &Question) -> bool {
+    pub fn lacks(&self, question: &ChannelQuestion) -> bool {
         self.seen(question).is_none()
     }
 
-    fn seen(&self, question: &Question) -> Option<Seen> {
+    fn seen(&self, question: &ChannelQuestion) -> Option<Seen> {
         match self.streams.get(question) {
             None if self.failed => Some(Seen::NoAnswer),
             seen => seen.copied(),

@@ -7,15 +7,15 @@
 use bytes::Bytes;
 
 use super::noting::{Noting, grounds};
-use super::{Decided, Found, LOOKED_AHEAD, Parts, Rewriter, SHORTEST};
-use crate::agora::reissue::{Fate, Token};
+use super::{Decided, FoundToken, LOOKED_AHEAD, Parts, Rewriter, SHORTEST};
+use crate::agora::reissue::{Fate, VerifiedToken};
 use crate::reissue::judge::Judge;
 use crate::reissue::run::Spelling;
 use crate::terms::clock::is_plausible;
 
 impl Rewriter {
     /// What becomes of it; [`Decided::Open`] where the sources must be asked first.
-    pub(super) fn decide(&self, found: &Found<Token>) -> Decided {
+    pub(super) fn decide(&self, found: &FoundToken<VerifiedToken>) -> Decided {
         let (parts, ledger, token) = (&self.parts, &self.parts.ledger, &found.token);
         let now = ledger.clock.unix_seconds();
         if !is_plausible(now) {
@@ -66,7 +66,7 @@ impl Rewriter {
     }
 
     /// What stands in a token's place.
-    fn withheld(&self, found: &Found<Token>) -> Decided {
+    fn withheld(&self, found: &FoundToken<VerifiedToken>) -> Decided {
         const EMPTY: Bytes = Bytes::from_static(b"\"\"");
         const NULL: Bytes = Bytes::from_static(b"null");
         if !found.spelling.is_string {
@@ -113,7 +113,13 @@ impl Rewriter {
     }
 
     /// The new token, written as the old one was; `None` where it can't be made.
-    fn issue(&self, token: &Token, spelling: Spelling, now: u64, expires: u64) -> Option<Bytes> {
+    fn issue(
+        &self,
+        token: &VerifiedToken,
+        spelling: Spelling,
+        now: u64,
+        expires: u64,
+    ) -> Option<Bytes> {
         let salt = self.parts.ledger.entropy.salt().ok()?;
         let token = self
             .parts

@@ -18,13 +18,13 @@ use http::HeaderMap;
 
 use self::search::Search;
 use super::body_fields;
-use super::judge::{Asking, Judge, Known, Question};
-use super::ledger::Ledger;
+use super::judge::{Asking, ChannelQuestion, Judge, SourceFindings};
+use super::ledger::TokenLedger;
 use super::names::{Before, NEARBY, candidates};
 use super::run::Spelling;
-use super::scan::{Piece, Scanner};
+use super::scan::{ScannedPiece, Scanner};
 use super::unseen::Beginning;
-use crate::agora::reissue::{Nameless, Project, Recognised, Token};
+use crate::agora::reissue::{Nameless, Project, Recognised, VerifiedToken};
 use crate::exchange::rewrite::Rewrite;
 
 /// Strings read as tokens in one turn: each may cost the inflating of 64 KiB, and a worker serves others too.
@@ -59,7 +59,7 @@ pub struct Parts {
     /// Who may have them.
     pub judge: Arc<Judge>,
     /// Where they are written down.
-    pub ledger: Arc<Ledger>,
+    pub ledger: Arc<TokenLedger>,
     /// The request's target: it may name the channel.
     pub target: Box<str>,
 }
@@ -69,12 +69,12 @@ pub struct Rewriter {
     parts: Parts,
     beginning: Beginning,
     scanner: Scanner,
-    scanned: VecDeque<Piece>,
-    items: VecDeque<Item>,
+    scanned: VecDeque<ScannedPiece>,
+    items: VecDeque<QueuedItem>,
     before: Before,
     /// How much must stand behind a nameless token before its names are looked for again.
     look_again: usize,
-    known: Known,
+    known: SourceFindings,
     asking: Option<Asking>,
     /// Held once more by each question of [`Rewriter::observe`].
     observed: Arc<()>,
@@ -83,16 +83,16 @@ pub struct Rewriter {
 }
 
 /// What stands in line to leave.
-enum Item {
+enum QueuedItem {
     Text(Bytes),
     Search(Search),
     /// With how many that can't be replaced were before it in its run.
-    Nameless(Found<Nameless>, u8),
-    Token(Found<Token>),
+    Nameless(FoundToken<Nameless>, u8),
+    Token(FoundToken<VerifiedToken>),
 }
 
 /// A token in the answer.
-struct Found<T> {
+struct FoundToken<T> {
     /// As it came, with its quotes where it is all of a string.
     written: Bytes,
     spelling: Spelling,
@@ -116,19 +116,19 @@ enum Decided {
 }
 
 /// What came of going on.
-enum Progress {
+enum RewriteProgress {
     /// All that stood in line has left, or waits for what follows it.
     WantsMore,
     /// Waits for a source, or for its next turn.
     Waits,
 }
 
-impl Item {
+impl QueuedItem {
     fn written(&self) -> &Bytes {
         match self {
             Self::Text(written)
-            | Self::Nameless(Found { written, .. }, _)
-            | Self::Token(Found { written, .. }) => written,
+            | Self::Nameless(FoundToken { written, .. }, _)
+            | Self::Token(FoundToken { written, .. }) => written,
             Self::Search(search) => search.written(),
         }
     }
@@ -147,7 +147,7 @@ impl Rewriter {
             items: VecDeque::new(),
             before: Before::default(),
             look_again: 0,
-            known: Known::default(),
+            known: SourceFindings::default(),
             asking: None,
             observed: Arc::default(),
             output: VecDeque::new(),
@@ -162,51 +162,51 @@ impl Rewriter {
     fn line_up(&mut self) {
         let pieces = self.scanned.drain(..);
         self.items.extend(pieces.map(|piece| match piece {
-            Piece::Text(text) => Item::Text(text),
-            Piece::Suspect(suspect) => Item::Search(Search::new(suspect)),
+            ScannedPiece::Text(text) => QueuedItem::Text(text),
+            ScannedPiece::Suspect(suspect) => QueuedItem::Search(Search::new(suspect)),
         }));
     }
 
-    fn go_on(&mut self, context: &mut Context<'_>) -> Progress {
+    fn go_on(&mut self, context: &mut Context<'_>) -> RewriteProgress {
         let mut turn = READ_PER_TURN;
         loop {
             if let Some(asking) = &mut self.asking {
                 let Poll::Ready(answers) = asking.as_mut().poll(context) else {
-                    return Progress::Waits;
+                    return RewriteProgress::Waits;
                 };
                 self.known.learn(answers);
                 self.asking = None;
             }
             let Some(item) = self.items.pop_front() else {
-                return Progress::WantsMore;
+                return RewriteProgress::WantsMore;
             };
             match item {
-                Item::Text(text) => self.pass(text),
-                Item::Search(search) => {
+                QueuedItem::Text(text) => self.pass(text),
+                QueuedItem::Search(search) => {
                     if let Err(search) = self.search(search, &mut turn) {
-                        self.items.push_front(Item::Search(search));
+                        self.items.push_front(QueuedItem::Search(search));
                         context.waker().wake_by_ref();
-                        return Progress::Waits;
+                        return RewriteProgress::Waits;
                     }
                 }
-                Item::Nameless(found, alike) => {
+                QueuedItem::Nameless(found, alike) => {
                     if let Err(found) = self.name(found, alike) {
-                        self.items.push_front(Item::Nameless(found, alike));
-                        return Progress::WantsMore;
+                        self.items.push_front(QueuedItem::Nameless(found, alike));
+                        return RewriteProgress::WantsMore;
                     }
                 }
-                Item::Token(found) => match self.decide(&found) {
+                QueuedItem::Token(found) => match self.decide(&found) {
                     Decided::Stays => self.pass(found.written),
                     Decided::Withheld(_) if self.observing() => self.pass(found.written),
                     Decided::Becomes(replacement) | Decided::Withheld(replacement) => {
                         self.pass(replacement);
                     }
                     Decided::Behind => {
-                        self.items.push_front(Item::Token(found));
-                        return Progress::WantsMore;
+                        self.items.push_front(QueuedItem::Token(found));
+                        return RewriteProgress::WantsMore;
                     }
                     Decided::Open => {
-                        self.items.push_front(Item::Token(found));
+                        self.items.push_front(QueuedItem::Token(found));
                         self.ask(&mut turn);
                     }
                 },
@@ -224,13 +224,13 @@ impl Rewriter {
 
     /// Puts the token with its names in its place, or the text that it stays; gives it back as long as more of the answer
     /// may tell.
-    fn name(&mut self, found: Found<Nameless>, alike: u8) -> Result<(), Found<Nameless>> {
+    fn name(&mut self, found: FoundToken<Nameless>, alike: u8) -> Result<(), FoundToken<Nameless>> {
         let behind: usize = self.items.iter().map(|item| item.written().len()).sum();
         let last = self.ended || behind >= NEARBY;
         if !last && behind < self.look_again {
             return Err(found);
         }
-        let following = self.items.iter().map(Item::written);
+        let following = self.items.iter().map(QueuedItem::written);
         let names = candidates(&self.before, following, &self.parts.target);
         let names = || names.iter().map(String::as_str);
         let users = names().chain(self.parts.judge.subject());
@@ -238,7 +238,7 @@ impl Rewriter {
         match named {
             Some(Recognised::Ours(token)) => {
                 self.look_again = 0;
-                self.items.push_front(Item::Token(Found {
+                self.items.push_front(QueuedItem::Token(FoundToken {
                     written: found.written,
                     spelling: found.spelling,
                     token,
@@ -267,14 +267,14 @@ impl Rewriter {
 
     /// Asks about the first token's channel, and about those of others in line.
     fn ask(&mut self, turn: &mut usize) {
-        let mut questions: Vec<Question> = Vec::new();
+        let mut questions: Vec<ChannelQuestion> = Vec::new();
         for at in 0..self.items.len() {
             if questions.len() == ASKED_AT_ONCE {
                 break;
             }
             self.look_ahead(at, turn);
-            if let Some(Item::Token(found)) = self.items.get(at)
-                && let Some(question) = self.parts.judge.question(&found.token)
+            if let Some(QueuedItem::Token(found)) = self.items.get(at)
+                && let Some(question) = self.parts.judge.channel_to_look_up(&found.token)
                 && self.known.lacks(&question)
                 && !questions.contains(&question)
             {
@@ -310,8 +310,8 @@ impl Rewrite for Rewriter {
         }
         match (joined(&mut self.output), progress) {
             (Some(data), _) => Poll::Ready(Some(data)),
-            (None, Progress::WantsMore) => Poll::Ready(None),
-            (None, Progress::Waits) => Poll::Pending,
+            (None, RewriteProgress::WantsMore) => Poll::Ready(None),
+            (None, RewriteProgress::Waits) => Poll::Pending,
         }
     }
 
@@ -356,15 +356,15 @@ mod tests {
     use crate::agora::{RtcGrant, Signer, User, rtc_token};
     use crate::config::model::{AuditSink, PublisherForOthers};
     use crate::config::secret::Secret;
-    use crate::logins::jwt::Claims;
-    use crate::reissue::judge::Caller;
+    use crate::logins::jwt::JwtClaims;
+    use crate::reissue::judge::NamedCaller;
     use crate::sessions::{Rules, Sessions};
-    use crate::sources::accounts::Accounts;
-    use crate::sources::streams::{Stream, StreamSource, Streams, Table};
+    use crate::sources::accounts::ConfiguredAccounts;
+    use crate::sources::streams::{ConfiguredStreams, StreamSource, StreamState, StreamTable};
     use crate::telemetry::audit::Audit;
     use crate::telemetry::line_writer::DropCounter;
     use crate::telemetry::metrics::Metrics;
-    use crate::telemetry::traffic_labels::Source;
+    use crate::telemetry::traffic_labels::SourceLabel;
     use crate::terms::clock::{Clock, Entropy};
     use crate::terms::context::RequestId;
     use crate::terms::role::Role;
@@ -397,13 +397,16 @@ mod tests {
     fn rewriter(observing: bool, jitter: u32) -> (Rewriter, Arc<Metrics>) {
         let clock = Clock::manual(u64::from(NOW));
         let metrics = Metrics::new(&clock, DropCounter::default());
-        let banned = Stream {
+        let banned = StreamState {
             live: true,
             banned_viewers: vec!["ann".into()],
-            ..Stream::default()
+            ..StreamState::default()
         };
-        let table = Table::new([("banned".into(), banned)]);
-        let streams = Streams::new(StreamSource::Table(table), metrics.source(Source::Streams));
+        let table = StreamTable::new([("banned".into(), banned)]);
+        let streams = ConfiguredStreams::new(
+            StreamSource::Table(table),
+            metrics.source(SourceLabel::Streams),
+        );
         let secret = |text: &str| Secret::new(text.into());
         let project = Project::new(
             Arc::new(signer(OURS)),
@@ -413,13 +416,13 @@ mod tests {
         );
         let sessions = Arc::new(Sessions::new(10));
         let judge = Judge {
-            accounts: Arc::new(Accounts::None),
+            accounts: Arc::new(ConfiguredAccounts::None),
             streams: Arc::new(streams),
             clock: clock.clone(),
             logins: Arc::default(),
             remembers: true,
-            caller: Some(Caller {
-                claims: Claims {
+            caller: Some(NamedCaller {
+                claims: JwtClaims {
                     subject: "ann".into(),
                     session: None,
                     expires_at: None,
@@ -435,7 +438,7 @@ mod tests {
             patience: Duration::from_secs(1),
             since: Duration::ZERO,
         };
-        let ledger = Ledger {
+        let ledger = TokenLedger {
             clock: clock.clone(),
             entropy: Entropy::Fixed(1000),
             metrics: metrics.clone(),

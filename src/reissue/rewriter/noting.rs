@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{MOST_OBSERVED, Rewriter};
-use crate::agora::reissue::Token;
-use crate::reissue::judge::{Judge, Known, Verdict};
-use crate::reissue::ledger::{Ledger, Reissued};
+use crate::agora::reissue::VerifiedToken;
+use crate::reissue::judge::{Judge, SourceFindings, TokenVerdict};
+use crate::reissue::ledger::{Reissued, TokenLedger};
 use crate::sessions::{Basis, Grounds};
 
 impl Rewriter {
@@ -19,7 +19,7 @@ impl Rewriter {
         let (judge, ledger) = (&self.parts.judge, &self.parts.ledger);
         let busy = Arc::strong_count(&self.observed) > MOST_OBSERVED;
         if busy {
-            let granted = Verdict::Granted {
+            let granted = TokenVerdict::Granted {
                 holder: None,
                 demoted: false,
             };
@@ -27,15 +27,15 @@ impl Rewriter {
             noting.note(ledger, &granted, Some(grounds));
             return;
         }
-        let question = judge.question(&noting.token);
+        let question = judge.channel_to_look_up(&noting.token);
         let (judge, ledger) = (Arc::clone(judge), Arc::clone(ledger));
         let under_way = Arc::clone(&self.observed);
         tokio::task::spawn_local(async move {
-            let mut known = Known::default();
+            let mut known = SourceFindings::default();
             let asking = judge.ask(question.into_iter().collect(), &known);
             known.learn(asking.await);
             let verdict = judge.verdict(&noting.token, &known);
-            let verdict = verdict.unwrap_or(Verdict::Unanswered);
+            let verdict = verdict.unwrap_or(TokenVerdict::Unanswered);
             let grounds = grounds(&judge, &noting.token, &known);
             noting.note(&ledger, &verdict, Some(grounds));
             drop(under_way);
@@ -44,13 +44,17 @@ impl Rewriter {
 }
 
 /// What a token that is handed on is given on, and who said yes to it.
-pub(super) fn grounds(judge: &Judge, token: &Token, known: &Known) -> (Basis, Grounds) {
+pub(super) fn grounds(
+    judge: &Judge,
+    token: &VerifiedToken,
+    known: &SourceFindings,
+) -> (Basis, Grounds) {
     (judge.basis(known), judge.yes(token, known))
 }
 
 /// What is to be written down of a token once there is a verdict.
 pub(super) struct Noting {
-    pub(super) token: Token,
+    pub(super) token: VerifiedToken,
     /// Whether it may stay as it is where all of it is granted.
     pub(super) is_short: bool,
     /// When a new one ends, Unix seconds.
@@ -61,28 +65,32 @@ pub(super) struct Noting {
 
 impl Noting {
     /// What is to be issued anew.
-    pub(super) fn granted(&self, verdict: &Verdict) -> Option<Cow<'_, Token>> {
+    pub(super) fn granted(&self, verdict: &TokenVerdict) -> Option<Cow<'_, VerifiedToken>> {
         match verdict {
-            Verdict::Granted { demoted: true, .. } => Some(Cow::Owned(self.token.as_subscriber())),
-            Verdict::Granted { .. } if !self.is_short => Some(Cow::Borrowed(&self.token)),
-            Verdict::Granted { .. } | Verdict::Refused(_) | Verdict::Unanswered => None,
+            TokenVerdict::Granted { demoted: true, .. } => {
+                Some(Cow::Owned(self.token.as_subscriber()))
+            }
+            TokenVerdict::Granted { .. } if !self.is_short => Some(Cow::Borrowed(&self.token)),
+            TokenVerdict::Granted { .. } | TokenVerdict::Refused(_) | TokenVerdict::Unanswered => {
+                None
+            }
         }
     }
 
-    pub(super) fn stays(&self, verdict: &Verdict) -> bool {
-        self.is_short && matches!(verdict, Verdict::Granted { demoted: false, .. })
+    pub(super) fn stays(&self, verdict: &TokenVerdict) -> bool {
+        self.is_short && matches!(verdict, TokenVerdict::Granted { demoted: false, .. })
     }
 
     /// `made_on` says on what it was granted, if it could be made.
     pub(super) fn note(
         &self,
-        ledger: &Ledger,
-        verdict: &Verdict,
+        ledger: &TokenLedger,
+        verdict: &TokenVerdict,
         made_on: Option<(Basis, Grounds)>,
     ) {
         match verdict {
-            Verdict::Granted { .. } if self.stays(verdict) => ledger.short(),
-            Verdict::Granted { holder, .. } if made_on.is_some() => {
+            TokenVerdict::Granted { .. } if self.stays(verdict) => ledger.short(),
+            TokenVerdict::Granted { holder, .. } if made_on.is_some() => {
                 if let (Some(token), Some((basis, yes))) = (self.granted(verdict), made_on) {
                     ledger.replaced(Reissued {
                         token: &token,
@@ -94,8 +102,8 @@ impl Noting {
                     });
                 }
             }
-            Verdict::Refused(outcome) => ledger.withheld(&self.token, self.found, *outcome),
-            Verdict::Granted { .. } | Verdict::Unanswered => {
+            TokenVerdict::Refused(outcome) => ledger.withheld(&self.token, self.found, *outcome),
+            TokenVerdict::Granted { .. } | TokenVerdict::Unanswered => {
                 ledger.failed(&self.token, self.found);
             }
         }

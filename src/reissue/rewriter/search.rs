@@ -9,10 +9,10 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::{Found, Item, Rewriter};
+use super::{FoundToken, QueuedItem, Rewriter};
 use crate::agora::reissue::Recognised;
 use crate::reissue::run::{Spelling, beginning};
-use crate::reissue::scan::{Piece, Scanner, Suspect};
+use crate::reissue::scan::{ScannedPiece, Scanner, Suspect};
 
 /// What looks like a token of this project and is none, in one run: somebody may write a body of nothing else, and each may
 /// cost the inflating of 64 KiB.
@@ -103,7 +103,8 @@ impl Rewriter {
             }
             search.from = at + 1;
         }
-        self.items.push_front(Item::Text(search.suspect.written));
+        self.items
+            .push_front(QueuedItem::Text(search.suspect.written));
         Ok(())
     }
 
@@ -112,40 +113,45 @@ impl Rewriter {
         let alike = search.alike;
         let (before, written, rest) = search.cut(part);
         if let Some(rest) = rest {
-            self.items.push_front(Item::Search(rest));
+            self.items.push_front(QueuedItem::Search(rest));
         }
         let item = self.item(written, token, alike);
         self.items.push_front(item);
         if !before.is_empty() {
-            self.items.push_front(Item::Text(before));
+            self.items.push_front(QueuedItem::Text(before));
         }
     }
 
-    fn item(&self, (written, spelling): (Bytes, Spelling), token: Recognised, alike: u8) -> Item {
+    fn item(
+        &self,
+        (written, spelling): (Bytes, Spelling),
+        token: Recognised,
+        alike: u8,
+    ) -> QueuedItem {
         let at = self.parts.ledger.clock.elapsed();
         match token {
-            Recognised::Ours(token) => Item::Token(Found {
+            Recognised::Ours(token) => QueuedItem::Token(FoundToken {
                 written,
                 spelling,
                 token,
                 at,
             }),
             Recognised::Nameless(token) => {
-                let found = Found {
+                let found = FoundToken {
                     written,
                     spelling,
                     token,
                     at,
                 };
-                Item::Nameless(found, alike)
+                QueuedItem::Nameless(found, alike)
             }
-            Recognised::Alike | Recognised::Foreign => Item::Text(written),
+            Recognised::Alike | Recognised::Foreign => QueuedItem::Text(written),
         }
     }
 
     /// Reads a run ahead of its turn, if all of it is a token.
     pub(super) fn look_ahead(&mut self, at: usize, turn: &mut usize) {
-        let Some(Item::Search(search)) = self.items.get(at) else {
+        let Some(QueuedItem::Search(search)) = self.items.get(at) else {
             return;
         };
         if *turn == 0 || !search.is_whole || search.from > 0 {
@@ -167,18 +173,20 @@ impl Rewriter {
     /// What isn't a token as a whole, though it has a token's lengths, may yet have one inside.
     pub(super) fn look_inside(&mut self, written: Bytes, spelling: Spelling, alike: u8) {
         if alike >= MOST_ALIKE {
-            self.items.push_front(Item::Text(written));
+            self.items.push_front(QueuedItem::Text(written));
             return;
         }
         let beginning = 1 + usize::from(spelling.is_string);
         let (mut scanner, mut pieces) = (Scanner::default(), VecDeque::new());
         scanner.feed(&written.slice(beginning..), &mut pieces);
         scanner.finish(&mut pieces);
-        pieces.push_front(Piece::Text(written.slice(..beginning)));
+        pieces.push_front(ScannedPiece::Text(written.slice(..beginning)));
         for piece in pieces.into_iter().rev() {
             self.items.push_front(match piece {
-                Piece::Text(text) => Item::Text(text),
-                Piece::Suspect(suspect) => Item::Search(Search::after(alike + 1, suspect)),
+                ScannedPiece::Text(text) => QueuedItem::Text(text),
+                ScannedPiece::Suspect(suspect) => {
+                    QueuedItem::Search(Search::after(alike + 1, suspect))
+                }
             });
         }
     }

@@ -10,25 +10,25 @@ use std::task::{Context, Poll, ready};
 use http::HeaderMap;
 use http_body::Body as _;
 
-use super::socket::Client;
-use crate::exchange::response_body::Body;
+use super::socket::ClientSocket;
+use crate::exchange::response_body::ResponseBody;
 use crate::http1::encode::{Encoder, OtherLength};
 
 /// The body and its framing.
 #[derive(Debug)]
-pub(crate) struct Sending {
+pub(crate) struct BodyWriter {
     /// Dropped with its last frame, so that its backend's connection is free before the client has taken all.
-    pub(crate) body: Option<Body>,
+    pub(crate) body: Option<ResponseBody>,
     pub(crate) encoder: Encoder,
     /// The client reads trailers.
     pub(crate) takes_trailers: bool,
 }
 
-impl Sending {
+impl BodyWriter {
     /// Sends what is queued and the body behind it.
     pub(crate) fn poll(
         &mut self,
-        client: &Client,
+        client: &ClientSocket,
         context: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
         loop {
@@ -42,7 +42,11 @@ impl Sending {
     }
 
     /// Takes frames of the body until there is enough to write. Pending when there are no more yet.
-    fn poll_gather(&mut self, client: &Client, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_gather(
+        &mut self,
+        client: &ClientSocket,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
         let Self { body, encoder, .. } = self;
         while let Some(frames) = body {
             if *encoder == Encoder::Over && frames.is_end_stream() {

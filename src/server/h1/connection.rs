@@ -16,32 +16,32 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::refusal;
-use super::requests::{Awake, End, Tunnel};
+use super::requests::{Awake, AwakeEnd, BackendTunnel};
 use crate::config::model::Timeouts;
 use crate::exchange::tunnel;
-use crate::exchange::{Answer, Connection};
+use crate::exchange::{Connection, PublicService};
 use crate::io::deadline::Deadline;
 use crate::io::transport::{Transport, Upgraded};
 use crate::server::h2::connection;
 use crate::server::linger::{close, linger_then_close};
 use crate::server::open;
-use crate::server::open::{FRESH, Opened};
+use crate::server::open::{NEW_CONNECTION_DRAIN_GRACE, Opened};
 use crate::server::permits::Permit;
 use crate::server::stall::QUIET;
 use crate::server::stop::{Stage, Stop};
-use crate::server::{Event, Observer};
+use crate::server::{Event, ServerObserver};
 use crate::terms::clock::timer_now;
 
 /// Serves one connection to its end, and drops `open` after it. Must be a task of its own.
 ///
 /// Not an `async fn`: that keeps its arguments twice, and there is one such future for every idle connection.
 #[allow(clippy::manual_async_fn)] // smaller by a third
-pub fn serve<S: Answer>(
+pub fn serve<S: PublicService>(
     transport: Transport,
     mut connection: Connection,
     service: Rc<S>,
     stop: Rc<Stop>,
-    observer: Arc<dyn Observer>,
+    observer: Arc<dyn ServerObserver>,
     open: impl AsRef<Permit>,
 ) -> impl Future<Output = ()> {
     async move {
@@ -109,7 +109,7 @@ pub fn serve<S: Answer>(
             let mut awake = Box::new(Awake::new(transport, ahead, connection, &service, &stop));
             let end = poll_fn(|context| awake.poll(&mut deadline, stop.stage(), permit, context));
             let end = end.await;
-            if let End::TimedOut(cause) = &end {
+            if let AwakeEnd::TimedOut(cause) = &end {
                 // Before what follows drops the exchange, and with it the backend's connection.
                 tell(Event::TimedOut(*cause));
             }
@@ -118,7 +118,7 @@ pub fn serve<S: Answer>(
                 return;
             };
             transport = socket;
-            let End::Quiet = end else {
+            let AwakeEnd::Quiet = end else {
                 // Boxed, for it is large, and most connections are asleep.
                 Box::pin(part(end, transport, unread, service, &stop, &tell)).await;
                 return;
@@ -141,8 +141,8 @@ pub fn serve<S: Answer>(
 }
 
 /// Ends a connection on which no request will be read any more.
-async fn part<S: Answer>(
-    end: End,
+async fn part<S: PublicService>(
+    end: AwakeEnd,
     mut transport: Transport,
     unread: Bytes,
     service: Rc<S>,
@@ -150,7 +150,7 @@ async fn part<S: Answer>(
     tell: &impl Fn(Event),
 ) {
     match end {
-        End::Tunnel(tunnel) => {
+        AwakeEnd::Tunnel(tunnel) => {
             tell(Event::TunnelOpened);
             let client = Upgraded {
                 transport,
@@ -160,17 +160,17 @@ async fn part<S: Answer>(
             run_tunnel(client, tunnel, service, stop).await;
             tell(Event::TunnelClosed);
         }
-        End::Closed { linger } if linger || !unread.is_empty() => {
+        AwakeEnd::Closed { linger } if linger || !unread.is_empty() => {
             linger_then_close(transport).await;
         }
-        End::Closed { .. } => close(transport).await,
-        End::MadeRoom => close_asleep(transport, stop.stage()).await,
-        End::Refused { refusal, by_head } => {
+        AwakeEnd::Closed { .. } => close(transport).await,
+        AwakeEnd::MadeRoom => close_asleep(transport, stop.stage()).await,
+        AwakeEnd::Refused { refusal, by_head } => {
             tell(Event::ParseFailed(refusal.into()));
             refusal::answer(refusal, by_head, &mut transport, &*service).await;
             linger_then_close(transport).await;
         }
-        End::Quiet | End::TimedOut(_) | End::Broken => {}
+        AwakeEnd::Quiet | AwakeEnd::TimedOut(_) | AwakeEnd::Broken => {}
     }
 }
 
@@ -209,7 +209,9 @@ impl Asleep {
     fn patience(self, limit: Duration, stage: Stage) -> Duration {
         match stage {
             Stage::Serving => limit,
-            Stage::Draining | Stage::EndingTunnels if self.fresh => FRESH.min(limit),
+            Stage::Draining | Stage::EndingTunnels if self.fresh => {
+                NEW_CONNECTION_DRAIN_GRACE.min(limit)
+            }
             // Asleep, it has been quiet for as long already.
             Stage::Draining | Stage::EndingTunnels => QUIET.min(limit),
             Stage::Aborting => Duration::ZERO,
@@ -232,9 +234,9 @@ fn poll_asleep(
 }
 
 /// Runs a tunnel to its end.
-async fn run_tunnel<S: Answer>(
+async fn run_tunnel<S: PublicService>(
     client: Upgraded,
-    (upstream, finish): Tunnel,
+    (upstream, finish): BackendTunnel,
     service: Rc<S>,
     stop: &Stop,
 ) {

@@ -12,44 +12,44 @@ use http_body_util::BodyExt as _;
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
 
-use crate::exchange::Answer;
-use crate::exchange::response_body::Body;
-use crate::http1::parse_request::Refusal;
+use crate::exchange::PublicService;
+use crate::exchange::response_body::ResponseBody;
+use crate::http1::parse_request::RequestParseError;
 use crate::io::transport::Transport;
-use crate::server::ParseError;
+use crate::server::HttpParseError;
 
 /// For a few hundred bytes into the buffer of a socket.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Answers in words, without a body where HEAD was asked.
 pub(crate) async fn answer(
-    refusal: Refusal,
+    refusal: RequestParseError,
     by_head: bool,
     transport: &mut Transport,
-    service: &impl Answer,
+    service: &impl PublicService,
 ) {
     let status = match refusal {
-        Refusal::Malformed => StatusCode::BAD_REQUEST,
-        Refusal::TooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-        Refusal::TargetTooLong => StatusCode::URI_TOO_LONG,
+        RequestParseError::Malformed => StatusCode::BAD_REQUEST,
+        RequestParseError::TooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        RequestParseError::TargetTooLong => StatusCode::URI_TOO_LONG,
         // Who speaks HTTP/2 wouldn't understand.
-        Refusal::Http2 => return,
+        RequestParseError::Http2 => return,
     };
     write(transport, service.refuse(status), by_head).await;
 }
 
-impl From<Refusal> for ParseError {
-    fn from(refusal: Refusal) -> Self {
+impl From<RequestParseError> for HttpParseError {
+    fn from(refusal: RequestParseError) -> Self {
         match refusal {
-            Refusal::Malformed => Self::Malformed,
-            Refusal::TooLarge | Refusal::TargetTooLong => Self::TooLarge,
-            Refusal::Http2 => Self::Http2,
+            RequestParseError::Malformed => Self::Malformed,
+            RequestParseError::TooLarge | RequestParseError::TargetTooLong => Self::TooLarge,
+            RequestParseError::Http2 => Self::Http2,
         }
     }
 }
 
 /// Writes a response that we made, the last of its connection; `head` leaves its body out.
-async fn write(transport: &mut Transport, response: Response<Body>, head: bool) {
+async fn write(transport: &mut Transport, response: Response<ResponseBody>, head: bool) {
     let bytes = serialized(response, head).await;
     // Whoever is gone, or doesn't read, has no use for it.
     let _ = timeout(PATIENCE, async {
@@ -59,7 +59,7 @@ async fn write(transport: &mut Transport, response: Response<Body>, head: bool) 
     .await;
 }
 
-async fn serialized(response: Response<Body>, head: bool) -> Vec<u8> {
+async fn serialized(response: Response<ResponseBody>, head: bool) -> Vec<u8> {
     let (mut parts, body) = response.into_parts();
     // A body of ours is complete and can't fail; an empty one would still carry the status.
     let body: Bytes = match body.collect().await {

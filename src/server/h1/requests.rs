@@ -14,35 +14,38 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response};
 use http_body::Body as _;
 
-use super::body_writer::Sending;
-use super::socket::{Client, Lost};
-use crate::exchange::response_body::{Body, Finish, RequestBody};
-use crate::exchange::{Answer, Connection, Exchange};
-use crate::http1::parse_request::{Head, Limits, Refusal};
-use crate::http1::write_response::Terms;
+use super::body_writer::BodyWriter;
+use super::socket::{ClientSocket, Lost};
+use crate::exchange::response_body::{Finish, RequestBody, ResponseBody};
+use crate::exchange::{Connection, Exchange, PublicService};
+use crate::http1::parse_request::{HeadLimits, RequestHead, RequestParseError};
+use crate::http1::write_response::ResponseHeadTerms;
 use crate::io::deadline::Deadline;
 use crate::io::transport::{Transport, Upgraded};
 use crate::server::permits::Permit;
 use crate::server::response::withhold;
-use crate::server::stall::{Cause, Waits};
+use crate::server::stall::{Cause, ConnectionWaits};
 use crate::server::stop::{Stage, Stop};
 use crate::terms::clock::timer_now;
 
 /// The backend's half of a tunnel, and the hook for its end.
-pub(crate) type Tunnel = (Box<Upgraded>, Option<Finish>);
+pub(crate) type BackendTunnel = (Box<Upgraded>, Option<Finish>);
 
 /// Why a connection is awake no longer.
-pub(crate) enum End {
+pub(crate) enum AwakeEnd {
     /// Nothing to do for a while.
     Quiet,
     /// Asked to make room for another, without a request.
     MadeRoom,
     /// A 101 was sent.
-    Tunnel(Tunnel),
+    Tunnel(BackendTunnel),
     /// Over, in order; `linger` where the client may still be sending.
     Closed { linger: bool },
     /// Not a request; see [`Lost::Refused`].
-    Refused { refusal: Refusal, by_head: bool },
+    Refused {
+        refusal: RequestParseError,
+        by_head: bool,
+    },
     /// A deadline passed.
     TimedOut(Cause),
     /// The transport or the backend broke, or a stop cuts.
@@ -51,9 +54,9 @@ pub(crate) enum End {
 
 /// A connection that is awake.
 pub(crate) struct Awake {
-    client: Rc<Client>,
-    requests: Pin<Box<dyn Future<Output = End>>>,
-    waits: Waits,
+    client: Rc<ClientSocket>,
+    requests: Pin<Box<dyn Future<Output = AwakeEnd>>>,
+    waits: ConnectionWaits,
     /// Requests of which the permit knows.
     told: u64,
     /// What the permit was told last.
@@ -62,19 +65,19 @@ pub(crate) struct Awake {
 
 impl Awake {
     /// Wakes a connection; `ahead` was read already.
-    pub(crate) fn new<S: Answer>(
+    pub(crate) fn new<S: PublicService>(
         transport: Transport,
         ahead: Bytes,
         connection: Connection,
         service: &Rc<S>,
         stop: &Rc<Stop>,
     ) -> Self {
-        let client = Rc::new(Client::new(transport, ahead, service.timeouts()));
+        let client = Rc::new(ClientSocket::new(transport, ahead, service.timeouts()));
         let requests = answer_all(client.clone(), connection, service.clone(), stop.clone());
         Self {
             client,
             requests: Box::pin(requests),
-            waits: Waits::default(),
+            waits: ConnectionWaits::default(),
             told: 0,
             busy: false,
         }
@@ -87,13 +90,13 @@ impl Awake {
         stage: Stage,
         permit: &Permit,
         context: &mut Context<'_>,
-    ) -> Poll<End> {
+    ) -> Poll<AwakeEnd> {
         // What else a stop asks is left to the next response, which says `Connection: close`, and to sleep: a client that
         // hasn't been told may be sending at any time.
         if self.must_be_cut(stage) {
-            return Poll::Ready(End::Broken);
+            return Poll::Ready(AwakeEnd::Broken);
         }
-        self.client.belongs_to(context);
+        self.client.set_owner(context);
         let poll = self.requests.as_mut().poll(context);
         self.tell_of_requests(permit);
         if let Poll::Ready(end) = poll {
@@ -101,10 +104,10 @@ impl Awake {
         }
         self.client.look_ahead(context);
         if self.client.failed() {
-            return Poll::Ready(End::Broken);
+            return Poll::Ready(AwakeEnd::Broken);
         }
-        if self.client.is(Exchange::unanswered) {
-            return Poll::Ready(End::Closed { linger: false });
+        if self.client.exchange_is(Exchange::unanswered) {
+            return Poll::Ready(AwakeEnd::Closed { linger: false });
         }
         let standing = self.client.standing();
         if standing.begun && self.busy {
@@ -112,15 +115,15 @@ impl Awake {
             permit.quiet(timer_now());
         }
         if !self.busy && permit.must_leave() {
-            return Poll::Ready(End::MadeRoom);
+            return Poll::Ready(AwakeEnd::MadeRoom);
         }
         self.waits.note(standing, timer_now);
         let Some((due, cause)) = self.waits.next(&self.client.timeouts()) else {
             return Poll::Pending;
         };
         deadline.poll_until(due, context).map(|()| match cause {
-            Cause::Quiet => End::Quiet,
-            cause => End::TimedOut(cause),
+            Cause::Quiet => AwakeEnd::Quiet,
+            cause => AwakeEnd::TimedOut(cause),
         })
     }
 
@@ -148,18 +151,19 @@ impl Awake {
     /// Event streams never end by themselves; at the last stage nothing may go on.
     fn must_be_cut(&self, stage: Stage) -> bool {
         let streaming = |exchange: &Exchange| !exchange.response_done() && exchange.event_stream();
-        stage == Stage::Aborting || stage == Stage::EndingTunnels && self.client.is(streaming)
+        stage == Stage::Aborting
+            || stage == Stage::EndingTunnels && self.client.exchange_is(streaming)
     }
 }
 
-async fn answer_all<S: Answer>(
-    client: Rc<Client>,
+async fn answer_all<S: PublicService>(
+    client: Rc<ClientSocket>,
     connection: Connection,
     service: Rc<S>,
     stop: Rc<Stop>,
-) -> End {
+) -> AwakeEnd {
     let limits = service.limits();
-    let limits = Limits {
+    let limits = HeadLimits {
         bytes: limits.header_bytes,
         fields: limits.header_fields,
     };
@@ -169,9 +173,11 @@ async fn answer_all<S: Answer>(
         let head = poll_fn(|context| client.poll_head(limits, &mut spare, context)).await;
         let head = match head {
             Ok(Some(head)) => head,
-            Ok(None) => return End::Closed { linger: false },
-            Err(Lost::Refused { refusal, by_head }) => return End::Refused { refusal, by_head },
-            Err(Lost::Broken) => return End::Broken,
+            Ok(None) => return AwakeEnd::Closed { linger: false },
+            Err(Lost::Refused { refusal, by_head }) => {
+                return AwakeEnd::Refused { refusal, by_head };
+            }
+            Err(Lost::Broken) => return AwakeEnd::Broken,
         };
         let exchange = Rc::new(Exchange::at(client.paces().clone()));
         client.begin(exchange.clone(), service.timeouts());
@@ -184,18 +190,18 @@ async fn answer_all<S: Answer>(
 }
 
 /// What of a request its response depends on.
-struct Asked {
-    terms: Terms,
+struct ResponseTerms {
+    terms: ResponseHeadTerms,
     takes_trailers: bool,
 }
 
 fn asked(
-    head: Head,
-    client: &Rc<Client>,
+    head: RequestHead,
+    client: &Rc<ClientSocket>,
     exchange: &Rc<Exchange>,
-) -> (Box<Request<RequestBody>>, Asked) {
-    let asked = Asked {
-        terms: Terms {
+) -> (Box<Request<RequestBody>>, ResponseTerms) {
+    let asked = ResponseTerms {
+        terms: ResponseHeadTerms {
             version: head.parts.version,
             to_head_request: head.parts.method == Method::HEAD,
             length: None,
@@ -210,13 +216,13 @@ fn asked(
 
 /// Sends a response. `None` where another request may follow.
 async fn respond(
-    client: &Client,
-    mut response: Response<Body>,
-    asked: Asked,
+    client: &ClientSocket,
+    mut response: Response<ResponseBody>,
+    asked: ResponseTerms,
     exchange: Rc<Exchange>,
     stop: &Stop,
     spare: &mut HeaderMap,
-) -> Option<End> {
+) -> Option<AwakeEnd> {
     let tunnel = response.body_mut().take_upgrade();
     // What is still to come of an unfinished request can't be told from the next for long.
     let early = !exchange.request_complete();
@@ -232,7 +238,7 @@ async fn respond(
     let announced = client.write_head(&head, lines.as_ref(), terms);
     head.headers.clear();
     *spare = head.headers;
-    let mut sending = Sending {
+    let mut sending = BodyWriter {
         body: Some(body),
         encoder: announced.encoder,
         takes_trailers: asked.takes_trailers,
@@ -240,11 +246,11 @@ async fn respond(
     let sent = poll_fn(|context| sending.poll(client, context)).await;
     if let Err(error) = sent {
         tracing::debug!(%error, "a response broke off");
-        return Some(End::Broken);
+        return Some(AwakeEnd::Broken);
     }
     match tunnel {
-        Some(tunnel) => Some(End::Tunnel(tunnel)),
+        Some(tunnel) => Some(AwakeEnd::Tunnel(tunnel)),
         None if announced.keep_alive => None,
-        None => Some(End::Closed { linger: early }),
+        None => Some(AwakeEnd::Closed { linger: early }),
     }
 }

@@ -19,15 +19,15 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::config::model::Timeouts;
 use crate::exchange::Exchange;
 use crate::exchange::pace::Paces;
-use crate::exchange::raw_fields::Lines;
+use crate::exchange::raw_fields::RawFieldLines;
 use crate::exchange::response_body::Inlet;
-use crate::http1::decode::{Decoder, Next};
+use crate::http1::decode::{Decoder, NextPart};
 use crate::http1::input::Input;
 use crate::http1::output::Output;
-use crate::http1::parse_request::{Head, Limits, Refusal, begun, take_head};
-use crate::http1::write_response::{Announced, Terms, write_head};
+use crate::http1::parse_request::{HeadLimits, RequestHead, RequestParseError, begun, take_head};
+use crate::http1::write_response::{AnnouncedFraming, ResponseHeadTerms, write_head};
 use crate::io::transport::Transport;
-use crate::server::stall::Standing;
+use crate::server::stall::ConnectionWait;
 
 /// How much of a pipelined request is taken in while the one before it is being answered. Reading on is how a client's
 /// departure is noticed.
@@ -42,14 +42,17 @@ const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 #[derive(Debug)]
 pub(crate) enum Lost {
     /// What came isn't one; `by_head` says whether it began as HEAD does, so that its answer has no body.
-    Refused { refusal: Refusal, by_head: bool },
+    Refused {
+        refusal: RequestParseError,
+        by_head: bool,
+    },
     /// The transport broke, or ended within a head.
     Broken,
 }
 
 /// The client; shared with the body of its request, wherever that is read.
 #[derive(Debug)]
-pub(crate) struct Client {
+pub(crate) struct ClientSocket {
     io: RefCell<Io>,
     exchange: RefCell<Option<Rc<Exchange>>>,
     paces: Rc<Paces>,
@@ -86,7 +89,7 @@ struct Io {
     expects_continue: bool,
 }
 
-impl Client {
+impl ClientSocket {
     /// Between requests; `ahead` was read already.
     pub(crate) fn new(transport: Transport, ahead: Bytes, timeouts: Timeouts) -> Self {
         Self {
@@ -127,10 +130,10 @@ impl Client {
     /// Reads the head of the next request; `None` where the client has closed its sending side instead.
     pub(crate) fn poll_head(
         &self,
-        limits: Limits,
+        limits: HeadLimits,
         spare: &mut HeaderMap,
         context: &mut Context<'_>,
-    ) -> Poll<Result<Option<Head>, Lost>> {
+    ) -> Poll<Result<Option<RequestHead>, Lost>> {
         let mut io = self.io.borrow_mut();
         let io = &mut *io;
         if self.end_seen.get() && io.poll_end(context)?.is_pending() {
@@ -190,9 +193,9 @@ impl Client {
     pub(crate) fn write_head(
         &self,
         head: &response::Parts,
-        lines: Option<&Lines>,
-        terms: Terms,
-    ) -> Announced {
+        lines: Option<&RawFieldLines>,
+        terms: ResponseHeadTerms,
+    ) -> AnnouncedFraming {
         let mut io = self.io.borrow_mut();
         io.responding = true;
         io.unflushed = true;
@@ -275,7 +278,7 @@ impl Client {
     }
 
     /// Notes which task is to be woken when somebody else reads the body.
-    pub(crate) fn belongs_to(&self, context: &Context<'_>) {
+    pub(crate) fn set_owner(&self, context: &Context<'_>) {
         let mut task = self.task.borrow_mut();
         if !matches!(&*task, Some(waker) if waker.will_wake(context.waker())) {
             *task = Some(context.waker().clone());
@@ -283,7 +286,7 @@ impl Client {
     }
 
     /// Tells the connection of what another task has found out.
-    fn tell(&self, context: &Context<'_>) {
+    fn wake_owner(&self, context: &Context<'_>) {
         if let Some(task) = &*self.task.borrow()
             && !task.will_wake(context.waker())
         {
@@ -292,7 +295,7 @@ impl Client {
     }
 
     /// Whether this holds of the request in flight, or the last one.
-    pub(crate) fn is(&self, what: impl FnOnce(&Exchange) -> bool) -> bool {
+    pub(crate) fn exchange_is(&self, what: impl FnOnce(&Exchange) -> bool) -> bool {
         self.exchange.borrow().as_deref().is_some_and(what)
     }
 
@@ -307,12 +310,12 @@ impl Client {
     }
 
     /// What is waited for, and what has happened since the last look.
-    pub(crate) fn standing(&self) -> Standing {
+    pub(crate) fn standing(&self) -> ConnectionWait {
         let io = self.io.borrow();
-        let unread = self.is(|exchange| !exchange.request_done());
-        let answering = self.is(|exchange| !exchange.response_done());
+        let unread = self.exchange_is(|exchange| !exchange.request_done());
+        let answering = self.exchange_is(|exchange| !exchange.response_done());
         let idle = !unread && !answering && !io.unflushed;
-        Standing {
+        ConnectionWait {
             requests: self.requests.get(),
             idle,
             begun: idle && io.input.len() > 0,
@@ -325,7 +328,7 @@ impl Client {
     }
 }
 
-impl Inlet for Client {
+impl Inlet for ClientSocket {
     fn poll_frame(&self, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let mut io = self.io.borrow_mut();
         let io = &mut *io;
@@ -342,11 +345,11 @@ impl Inlet for Client {
         }
         loop {
             let frame = match io.decoder.next(io.input.bytes()) {
-                Ok(Next::Starved) => None,
-                Ok(Next::Data(data)) => Some(Frame::data(data)),
-                Ok(Next::Trailers(trailers)) => Some(Frame::trailers(trailers)),
-                Ok(Next::End) => {
-                    self.tell(context);
+                Ok(NextPart::Starved) => None,
+                Ok(NextPart::Data(data)) => Some(Frame::data(data)),
+                Ok(NextPart::Trailers(trailers)) => Some(Frame::trailers(trailers)),
+                Ok(NextPart::End) => {
+                    self.wake_owner(context);
                     return Poll::Ready(None);
                 }
                 Err(malformed) => {
@@ -356,7 +359,7 @@ impl Inlet for Client {
             };
             if frame.is_some() {
                 if io.decoder == Decoder::Over {
-                    self.tell(context);
+                    self.wake_owner(context);
                 }
                 return Poll::Ready(frame.map(Ok));
             }
@@ -373,7 +376,7 @@ impl Inlet for Client {
                 Poll::Ready(Err(error)) => return Poll::Ready(Some(Err(error))),
                 Poll::Pending => {
                     if !self.read_blocked.replace(true) {
-                        self.tell(context);
+                        self.wake_owner(context);
                     }
                     return Poll::Pending;
                 }
@@ -437,12 +440,12 @@ mod tests {
             tunnel_idle: minute,
             tls_handshake: minute,
         };
-        let limits = Limits {
+        let limits = HeadLimits {
             bytes: 1000,
             fields: 100,
         };
         let (ours, mut theirs) = UnixStream::pair().unwrap();
-        let client = Client::new(Transport::Unix(ours), Bytes::new(), timeouts);
+        let client = ClientSocket::new(Transport::Unix(ours), Bytes::new(), timeouts);
         let request = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
         theirs.write_all(request).await.unwrap();
         let mut spare = HeaderMap::new();

@@ -20,13 +20,13 @@ use hyper::server::conn::http2;
 use hyper_util::rt::TokioIo;
 use tokio::time::Instant;
 
-use super::frames::Frames;
-use super::socket::{Framed, Sending};
-use super::streams::{Pieces, Spawner, Streams};
-use crate::config::model::{Limits, Timeouts};
+use super::frames::FrameFollower;
+use super::socket::{Framed, WriteProgress};
+use super::streams::{BodyPieces, RequestStreams, Spawner};
+use crate::config::model::{ServerLimits, Timeouts};
 use crate::exchange::pace::Paces;
 use crate::exchange::response_body::RequestBody;
-use crate::exchange::{Answer, Connection, Exchange};
+use crate::exchange::{Connection, Exchange, PublicService};
 use crate::http::http2 as fields;
 use crate::io::deadline::Deadline;
 use crate::server::open::Opened;
@@ -34,7 +34,7 @@ use crate::server::permits::Permit;
 use crate::server::response::withhold;
 use crate::server::stall::Cause;
 use crate::server::stop::{Stage, Stop};
-use crate::server::{Event, Observer, ParseError};
+use crate::server::{Event, HttpParseError, ServerObserver};
 use crate::terms::clock::timer_now;
 
 /// Requests that one client may have in flight. As nginx; RFC 9113 §6.5.2 asks for at least 100.
@@ -67,18 +67,18 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 const FIELD_OVERHEAD: usize = 32;
 
 /// Serves one connection to its end.
-pub(crate) async fn serve<S: Answer>(
+pub(crate) async fn serve<S: PublicService>(
     opened: Opened,
     connection: Connection,
     service: Rc<S>,
     stop: &Stop,
     permit: &Permit,
-    observer: Arc<dyn Observer>,
+    observer: Arc<dyn ServerObserver>,
 ) {
     let listener = connection.listener;
-    let frames = Rc::new(RefCell::new(Frames::new()));
-    let sending = Rc::<Sending>::default();
-    let streams = Rc::<Streams>::default();
+    let frames = Rc::new(RefCell::new(FrameFollower::new()));
+    let sending = Rc::<WriteProgress>::default();
+    let streams = Rc::<RequestStreams>::default();
     let timeouts = Rc::new(RefCell::new(service.timeouts()));
     let io = Framed::new(
         opened.transport,
@@ -103,7 +103,7 @@ pub(crate) async fn serve<S: Answer>(
     };
     let mut http = builder(&limits, spawner).serve_connection(TokioIo::new(io), call);
     let mut deadline = Deadline::default();
-    let mut waits = Waits::default();
+    let mut waits = H2ConnectionWaits::default();
     let end = poll_fn(|context| {
         let stage = stop.stage();
         if stage == Stage::Aborting {
@@ -121,12 +121,12 @@ pub(crate) async fn serve<S: Answer>(
         loop {
             if let Poll::Ready(result) = Pin::new(&mut http).poll(context) {
                 if frames.borrow().broken() {
-                    return Poll::Ready(Some(Event::ParseFailed(ParseError::Malformed)));
+                    return Poll::Ready(Some(Event::ParseFailed(HttpParseError::Malformed)));
                 }
                 return Poll::Ready(result.err().as_ref().and_then(refused));
             }
             if streams.abused() || waits.abused(&mut frames.borrow_mut()) {
-                return Poll::Ready(Some(Event::ParseFailed(ParseError::Abuse)));
+                return Poll::Ready(Some(Event::ParseFailed(HttpParseError::Abuse)));
             }
             let was_quiet = waits.quiet;
             waits.note(&sending, &streams, frames.borrow().begun());
@@ -171,10 +171,10 @@ fn refused(error: &hyper::Error) -> Option<Event> {
         .source()
         .and_then(|source| source.downcast_ref::<h2::Error>())
         .is_none_or(|error| error.is_io() || error.is_remote());
-    (!left).then_some(Event::ParseFailed(ParseError::Malformed))
+    (!left).then_some(Event::ParseFailed(HttpParseError::Malformed))
 }
 
-fn builder(limits: &Limits, spawner: Spawner) -> http2::Builder<Spawner> {
+fn builder(limits: &ServerLimits, spawner: Spawner) -> http2::Builder<Spawner> {
     let mut builder = http2::Builder::new(spawner);
     let section = limits.header_bytes + limits.header_fields * FIELD_OVERHEAD;
     builder
@@ -194,16 +194,16 @@ fn builder(limits: &Limits, spawner: Spawner) -> http2::Builder<Spawner> {
 struct Call<S> {
     service: Rc<S>,
     connection: Connection,
-    streams: Rc<Streams>,
+    streams: Rc<RequestStreams>,
     timeouts: Rc<RefCell<Timeouts>>,
-    observer: Arc<dyn Observer>,
+    observer: Arc<dyn ServerObserver>,
     paces: Rc<Paces>,
 }
 
-impl<S: Answer> hyper::service::Service<Request<Incoming>> for Call<S> {
-    type Response = Response<Pieces>;
+impl<S: PublicService> hyper::service::Service<Request<Incoming>> for Call<S> {
+    type Response = Response<BodyPieces>;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Pieces>, Infallible>>>>;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<BodyPieces>, Infallible>>>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let exchange = Rc::new(Exchange::at(self.paces.clone()));
@@ -217,9 +217,9 @@ impl<S: Answer> hyper::service::Service<Request<Incoming>> for Call<S> {
         let fits = fields::fits(request.headers(), limits.header_fields, limits.header_bytes);
         let refused = if !fits {
             let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
-            Some((status, ParseError::TooLarge))
+            Some((status, HttpParseError::TooLarge))
         } else if !framed {
-            Some((StatusCode::BAD_REQUEST, ParseError::Malformed))
+            Some((StatusCode::BAD_REQUEST, HttpParseError::Malformed))
         } else {
             None
         };
@@ -236,14 +236,14 @@ impl<S: Answer> hyper::service::Service<Request<Incoming>> for Call<S> {
             stream.answered();
             withhold(&mut response, head);
             response.body_mut().on_exchange(exchange);
-            Ok(response.map(|body| Pieces::new(body, stream)))
+            Ok(response.map(|body| BodyPieces::new(body, stream)))
         })
     }
 }
 
 /// When each wait of the connection itself began.
 #[derive(Default)]
-struct Waits {
+struct H2ConnectionWaits {
     closing: bool,
     requests: u64,
     begun: Option<Instant>,
@@ -252,9 +252,9 @@ struct Waits {
     chores_since: Option<Instant>,
 }
 
-impl Waits {
+impl H2ConnectionWaits {
     /// Notes after a poll which waits have begun, gone on or ended.
-    fn note(&mut self, sending: &Sending, streams: &Streams, begun: bool) {
+    fn note(&mut self, sending: &WriteProgress, streams: &RequestStreams, begun: bool) {
         let sent = sending.take_sent();
         let heard = self.requests != streams.requests();
         self.requests = streams.requests();
@@ -290,7 +290,7 @@ impl Waits {
     }
 
     /// Whether the client sends more frames that bring nothing than any client needs.
-    fn abused(&mut self, frames: &mut Frames) -> bool {
+    fn abused(&mut self, frames: &mut FrameFollower) -> bool {
         if frames.chores() <= MOST_CHORES {
             return false;
         }

@@ -27,7 +27,7 @@ const PRIORITY: u8 = 32;
 
 /// Follows one direction of a connection, from its preface on.
 #[derive(Debug)]
-pub(crate) struct Frames {
+pub(crate) struct FrameFollower {
     preface_left: usize,
     head: [u8; HEAD],
     head_read: usize,
@@ -42,7 +42,7 @@ pub(crate) struct Frames {
     flags_at: Option<usize>,
 }
 
-impl Frames {
+impl FrameFollower {
     pub(crate) fn new() -> Self {
         Self {
             preface_left: PREFACE,
@@ -177,8 +177,8 @@ mod tests {
         [&head[..], payload].concat()
     }
 
-    fn begun_connection() -> Frames {
-        let mut frames = Frames::new();
+    fn begun_connection() -> FrameFollower {
+        let mut frames = FrameFollower::new();
         assert!(frames.begun());
         frames.push(&mut [0; PREFACE]);
         assert!(frames.begun(), "the first SETTINGS are missing");
@@ -245,7 +245,7 @@ mod tests {
             (frame(6, 0, &[0; 8]), true),
             (frame(HEADERS, END_HEADERS | END_STREAM, b"\x82"), true),
         ] {
-            let mut frames = Frames::new();
+            let mut frames = FrameFollower::new();
             frames.push(&mut [0; PREFACE]);
             let (head, rest) = first.split_at(5);
             frames.push(&mut head.to_vec());
@@ -263,7 +263,7 @@ mod tests {
         let ends = END_STREAM | END_HEADERS;
         let good = frame(HEADERS, ends, b"\0\x01x\x01y");
         let bad = frame(HEADERS, ends, b"\0\x01x\x01y\x84");
-        let after = |frames: &mut Frames, bytes: &[u8]| {
+        let after = |frames: &mut FrameFollower, bytes: &[u8]| {
             let mut bytes = bytes.to_vec();
             frames.push(&mut bytes);
             bytes

@@ -12,17 +12,17 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::frames::Frames;
+use super::frames::FrameFollower;
 use crate::io::transport::Transport;
 
 /// How sending goes.
 #[derive(Debug, Default)]
-pub(crate) struct Sending {
+pub(crate) struct WriteProgress {
     sent: Cell<bool>,
     blocked: Cell<bool>,
 }
 
-impl Sending {
+impl WriteProgress {
     /// Whether anything was written since the last call.
     pub(crate) fn take_sent(&self) -> bool {
         self.sent.take()
@@ -47,8 +47,8 @@ impl Sending {
 pub(crate) struct Framed {
     transport: Transport,
     ahead: Bytes,
-    frames: Rc<RefCell<Frames>>,
-    sending: Rc<Sending>,
+    frames: Rc<RefCell<FrameFollower>>,
+    sending: Rc<WriteProgress>,
 }
 
 impl Framed {
@@ -56,8 +56,8 @@ impl Framed {
     pub(crate) fn new(
         transport: Transport,
         ahead: Bytes,
-        frames: Rc<RefCell<Frames>>,
-        sending: Rc<Sending>,
+        frames: Rc<RefCell<FrameFollower>>,
+        sending: Rc<WriteProgress>,
     ) -> Self {
         Self {
             transport,

@@ -20,10 +20,10 @@ use tokio::time::Instant;
 
 use crate::config::model::Timeouts;
 use crate::exchange::Exchange;
-use crate::exchange::response_body::Body;
+use crate::exchange::response_body::ResponseBody;
 use crate::io::deadline::Deadline;
 use crate::server::stall::Cause;
-use crate::server::{Event, Observer};
+use crate::server::{Event, ServerObserver};
 use crate::terms::clock::timer_now;
 
 /// Requests that a client may abandon unanswered within [`ABANDONED_WITHIN`]: two pages full of them. Each costs the
@@ -37,20 +37,20 @@ const PIECE: usize = 16 * 1024;
 
 /// The open streams of a connection.
 #[derive(Default)]
-pub(crate) struct Streams {
-    open: RefCell<Vec<Rc<Stream>>>,
+pub(crate) struct RequestStreams {
+    open: RefCell<Vec<Rc<RequestStream>>>,
     /// Made by the service, and taken by the task that hyper starts for it right after.
-    begun: Cell<Option<Rc<Stream>>>,
+    begun: Cell<Option<Rc<RequestStream>>>,
     requests: Cell<u64>,
     abandoned: Cell<(u32, Option<Instant>)>,
     abused: Cell<bool>,
     connection: RefCell<Option<Waker>>,
 }
 
-impl Streams {
+impl RequestStreams {
     /// A request has come; its task follows.
-    pub(crate) fn begin(&self, exchange: Rc<Exchange>) -> Rc<Stream> {
-        let stream = Rc::new(Stream {
+    pub(crate) fn begin(&self, exchange: Rc<Exchange>) -> Rc<RequestStream> {
+        let stream = Rc::new(RequestStream {
             exchange,
             answered: Cell::new(false),
             pieces: Cell::new(0),
@@ -101,7 +101,7 @@ impl Streams {
         }
     }
 
-    fn ended(&self, stream: &Rc<Stream>) {
+    fn ended(&self, stream: &Rc<RequestStream>) {
         self.open
             .borrow_mut()
             .retain(|open| !Rc::ptr_eq(open, stream));
@@ -129,7 +129,7 @@ impl Streams {
 }
 
 /// One request and its answer on the wire.
-pub(crate) struct Stream {
+pub(crate) struct RequestStream {
     exchange: Rc<Exchange>,
     answered: Cell<bool>,
     pieces: Cell<u64>,
@@ -139,7 +139,7 @@ pub(crate) struct Stream {
     task: RefCell<Option<Waker>>,
 }
 
-impl Stream {
+impl RequestStream {
     /// The response's head is ready.
     pub(crate) fn answered(&self) {
         self.answered.set(true);
@@ -149,9 +149,9 @@ impl Stream {
 /// Starts hyper's future of a stream as a task of this worker.
 #[derive(Clone)]
 pub(crate) struct Spawner {
-    pub(crate) streams: Rc<Streams>,
+    pub(crate) streams: Rc<RequestStreams>,
     pub(crate) timeouts: Rc<RefCell<Timeouts>>,
-    pub(crate) observer: Arc<dyn Observer>,
+    pub(crate) observer: Arc<dyn ServerObserver>,
     pub(crate) listener: usize,
 }
 
@@ -167,7 +167,7 @@ impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Spawner {
 }
 
 impl Spawner {
-    async fn run<F: Future<Output = ()>>(self, stream: Rc<Stream>, future: F) {
+    async fn run<F: Future<Output = ()>>(self, stream: Rc<RequestStream>, future: F) {
         let late = run_until_late(&stream, &self.timeouts, future).await;
         if let Some(cause) = late {
             stream.cut.set(true);
@@ -179,13 +179,13 @@ impl Spawner {
 
 /// Runs a stream to its end, to its cut, or to the deadline that is returned. Dropping the future resets the stream.
 async fn run_until_late(
-    stream: &Stream,
+    stream: &RequestStream,
     timeouts: &RefCell<Timeouts>,
     future: impl Future<Output = ()>,
 ) -> Option<Cause> {
     let mut future = pin!(future);
     let mut deadline = Deadline::default();
-    let mut waits = Waits::default();
+    let mut waits = StreamWaits::default();
     poll_fn(|context| {
         if stream.cut.get() || future.as_mut().poll(context).is_ready() {
             return Poll::Ready(None);
@@ -207,16 +207,16 @@ async fn run_until_late(
 
 /// Since when a stream has made no progress, each way.
 #[derive(Default)]
-struct Waits {
+struct StreamWaits {
     body: Option<(Instant, u64)>,
     write: Option<(Instant, u64)>,
 }
 
-impl Waits {
+impl StreamWaits {
     /// The deadline that comes first, should nothing move until then.
     fn next(
         &mut self,
-        stream: &Stream,
+        stream: &RequestStream,
         timeouts: &Timeouts,
         now: impl Fn() -> Instant,
     ) -> Option<(Instant, Cause)> {
@@ -244,7 +244,12 @@ impl Waits {
 
     /// Whether it is the client who kept us waiting; if not, that wait begins anew. The body is taken by another task, so
     /// that its progress is seen only here.
-    fn confirmed(&mut self, stream: &Stream, cause: Cause, now: impl Fn() -> Instant) -> bool {
+    fn confirmed(
+        &mut self,
+        stream: &RequestStream,
+        cause: Cause,
+        now: impl Fn() -> Instant,
+    ) -> bool {
         if cause != Cause::Body {
             return true;
         }
@@ -282,14 +287,14 @@ fn keep(
 }
 
 /// A response's body in pieces, so that each tells of progress.
-pub(crate) struct Pieces {
-    body: Body,
+pub(crate) struct BodyPieces {
+    body: ResponseBody,
     rest: Bytes,
-    stream: Rc<Stream>,
+    stream: Rc<RequestStream>,
 }
 
-impl Pieces {
-    pub(crate) fn new(body: Body, stream: Rc<Stream>) -> Self {
+impl BodyPieces {
+    pub(crate) fn new(body: ResponseBody, stream: Rc<RequestStream>) -> Self {
         Self {
             body,
             rest: Bytes::new(),
@@ -298,7 +303,7 @@ impl Pieces {
     }
 }
 
-impl HttpBody for Pieces {
+impl HttpBody for BodyPieces {
     type Data = Bytes;
     type Error = io::Error;
 

@@ -20,31 +20,31 @@ use http::header::DATE;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use rustls::ServerConfig;
 
-use crate::config::model::{BelowOwned, DecisionMode, Limits, Timeouts};
+use crate::config::model::{BelowOwned, DecisionMode, ServerLimits, Timeouts};
 use crate::decision;
 use crate::exchange::respond;
-use crate::exchange::response_body::{Body, RequestBody};
-use crate::exchange::{Answer, Connection};
+use crate::exchange::response_body::{RequestBody, ResponseBody};
+use crate::exchange::{Connection, PublicService};
 use crate::forward::{self, Forwarder};
-use crate::http::forwarded::{self, Claims, Origin, Peer};
+use crate::http::forwarded::{self, ForwardingClaims, Origin, Peer};
 use crate::http::hop::{self, RequestChanges, X_REQUEST_ID};
 use crate::http::readings::Readings;
-use crate::http::target::{Match, Route};
+use crate::http::target::{Match, OwnedRoute};
 use crate::http::{cors, sanity};
 use crate::io::descriptors::Claimant;
-use crate::reissue::{self, Plan};
+use crate::reissue::{self, ReissuePlan};
 use crate::snapshot::{Shared, Snapshot};
 use crate::telemetry::labels::{Endpoint, Handler};
 use crate::telemetry::metrics::ListenerMetrics;
 use crate::telemetry::traffic_labels::{ParseErrorKind, UpstreamOutcome};
 use crate::terms::context::{RequestContext, RequestId};
-use crate::terms::proxy_error::Kind;
+use crate::terms::proxy_error::ProxyErrorKind;
 use date::DateField;
 use refusals::{closing, failed, not_found, parse_error_kind, refused};
-use tally::Tally;
+use tally::RequestTally;
 
 /// Serves the requests of one worker.
-pub struct Service {
+pub struct WorkerService {
     shared: Arc<Shared>,
     forwarder: Forwarder,
     listeners: Vec<Arc<ListenerMetrics>>,
@@ -54,7 +54,7 @@ pub struct Service {
     date: DateField,
 }
 
-impl Service {
+impl WorkerService {
     /// `listeners` in the order of `server.listen`; `seed` is random, another for each worker.
     pub fn new(
         shared: Arc<Shared>,
@@ -74,12 +74,12 @@ impl Service {
     }
 }
 
-impl Answer for Service {
+impl PublicService for WorkerService {
     fn timeouts(&self) -> Timeouts {
         self.shared.current.load().config.server.timeouts.clone()
     }
 
-    fn limits(&self) -> Limits {
+    fn limits(&self) -> ServerLimits {
         self.shared.current.load().config.server.limits.clone()
     }
 
@@ -93,7 +93,7 @@ impl Answer for Service {
         self.shared.current.load().config.server.h2c
     }
 
-    fn refuse(&self, status: StatusCode) -> Response<Body> {
+    fn refuse(&self, status: StatusCode) -> Response<ResponseBody> {
         let id = self.next_id();
         tracing::debug!(request_id = id.as_str(), %status, "not a request");
         self.dated(&id, refusals::unparsed(status))
@@ -103,7 +103,7 @@ impl Answer for Service {
         self: Rc<Self>,
         connection: Connection,
         request: Box<Request<RequestBody>>,
-    ) -> Response<Body> {
+    ) -> Response<ResponseBody> {
         let snapshot = self.shared.current.load_full();
         let host = sanity::effective_host(request.uri(), request.headers());
         let peer = Peer {
@@ -112,7 +112,7 @@ impl Answer for Service {
         };
         let trusted = &snapshot.config.server.trusted_proxies;
         let origin = forwarded::resolve(peer, trusted, request.headers(), host.as_ref());
-        if origin.claims == (Claims::Dropped { private_peer: true }) {
+        if origin.claims == (ForwardingClaims::Dropped { private_peer: true }) {
             self.claims_dropped(connection);
         }
         let context = RequestContext {
@@ -121,8 +121,8 @@ impl Answer for Service {
             peer: peer.address,
             client_ip: origin.client_ip,
         };
-        let tally = Tally::new(&self.shared, &snapshot.config.log, &context, &request);
-        let asked = Asked {
+        let tally = RequestTally::new(&self.shared, &snapshot.config.log, &context, &request);
+        let asked = RequestSetting {
             snapshot: &snapshot,
             context: &context,
             origin: &origin,
@@ -143,7 +143,7 @@ impl Answer for Service {
 }
 
 /// One request's surroundings, taken once.
-struct Asked<'a> {
+struct RequestSetting<'a> {
     snapshot: &'a Snapshot,
     context: &'a RequestContext,
     origin: &'a Origin,
@@ -155,14 +155,14 @@ struct Asked<'a> {
 }
 
 /// What the client gets of a forwarded request, and what the backend itself said.
-struct Forwarded {
-    response: Response<Body>,
+struct ForwardedReply {
+    response: Response<ResponseBody>,
     /// The status of the backend's answer; `None` where it gave none and the response stands in for it.
     backend: Option<StatusCode>,
 }
 
-impl Forwarded {
-    fn in_place(response: Response<Body>) -> Self {
+impl ForwardedReply {
+    fn in_place(response: Response<ResponseBody>) -> Self {
         Self {
             response,
             backend: None,
@@ -172,14 +172,14 @@ impl Forwarded {
 
 // === impl Service ===
 
-impl Service {
+impl WorkerService {
     async fn route(
         &self,
-        asked: Asked<'_>,
+        asked: RequestSetting<'_>,
         mut request: Box<Request<RequestBody>>,
-    ) -> (Handler, Response<Body>) {
+    ) -> (Handler, Response<ResponseBody>) {
         if let Some(response) = self.refuse_malformed(&asked, &request) {
-            return (Handler::Reject, self.ours(&asked, response));
+            return (Handler::Reject, self.own_response(&asked, response));
         }
         let config = &asked.snapshot.config;
         let target = request.uri();
@@ -187,7 +187,10 @@ impl Service {
             && (target.authority().is_none() || request.version() == Version::HTTP_2)
         {
             let response = self.health(asked.snapshot);
-            return (Handler::Health, self.signed(asked.context, response));
+            return (
+                Handler::Health,
+                self.with_id_and_date(asked.context, response),
+            );
         }
         let readings = Readings::of(target.path());
         let client = asked.context.client_ip;
@@ -195,7 +198,7 @@ impl Service {
         let overridden = || routes.method_override.applies(target, request.headers());
         let mut rules = routes.block.iter();
         if rules.any(|rule| rule.refuses(request.method(), &readings, client, overridden)) {
-            return (Handler::Reject, self.ours(&asked, not_found()));
+            return (Handler::Reject, self.own_response(&asked, not_found()));
         }
         let enforcing = config.decision.is_enforcing();
         let (found, noted) = ownership::of(asked.snapshot, &request, &readings);
@@ -216,18 +219,20 @@ impl Service {
                         || decision::may_drain(asked.snapshot)) =>
             {
                 let endpoint = match route {
-                    Route::Token => Endpoint::Token,
-                    Route::Refresh => Endpoint::Refresh,
+                    OwnedRoute::Token => Endpoint::Token,
+                    OwnedRoute::Refresh => Endpoint::Refresh,
                 };
                 // Boxed, for it is large, and most requests are forwarded.
                 Box::pin(self.serve_token(asked, endpoint, *request)).await
             }
             Match::Served(_) if refused => {
                 let response = respond::method_not_allowed("POST, OPTIONS");
-                (Handler::Live, self.ours(&asked, response))
+                (Handler::Live, self.own_response(&asked, response))
             }
-            Match::Guarded if kept => (Handler::Live, self.ours(&asked, not_found())),
-            Match::Below { .. } if refused => (Handler::Live, self.ours(&asked, not_found())),
+            Match::Guarded if kept => (Handler::Live, self.own_response(&asked, not_found())),
+            Match::Below { .. } if refused => {
+                (Handler::Live, self.own_response(&asked, not_found()))
+            }
             _ => {
                 let forwarded = self.forward(&asked, request, kept).await;
                 (Handler::Forward, forwarded.response)
@@ -237,10 +242,10 @@ impl Service {
 
     async fn serve_token(
         &self,
-        asked: Asked<'_>,
+        asked: RequestSetting<'_>,
         endpoint: Endpoint,
         request: Request<RequestBody>,
-    ) -> (Handler, Response<Body>) {
+    ) -> (Handler, Response<ResponseBody>) {
         match decision::answer(
             &self.shared,
             asked.snapshot,
@@ -250,8 +255,10 @@ impl Service {
         )
         .await
         {
-            decision::Answer::Ours(response) => (Handler::Live, self.ours(&asked, response)),
-            decision::Answer::Backends { request, outcome } => {
+            decision::TokenReply::Ours(response) => {
+                (Handler::Live, self.own_response(&asked, response))
+            }
+            decision::TokenReply::Forward { request, outcome } => {
                 let forwarded = self.forward(&asked, Box::new(request), false).await;
                 if let Some(outcome) = outcome {
                     let metrics = &self.shared.metrics;
@@ -259,26 +266,26 @@ impl Service {
                 }
                 (Handler::Forward, forwarded.response)
             }
-            decision::Answer::ClientGone => {
+            decision::TokenReply::ClientGone => {
                 let response = respond::failure(
                     StatusCode::BAD_REQUEST,
                     "invalid_request",
                     "The body is incomplete",
                 );
-                (Handler::Live, self.ours(&asked, closing(response)))
+                (Handler::Live, self.own_response(&asked, closing(response)))
             }
         }
     }
 
     async fn forward(
         &self,
-        asked: &Asked<'_>,
+        asked: &RequestSetting<'_>,
         mut request: Box<Request<RequestBody>>,
         keeps_method: bool,
-    ) -> Forwarded {
+    ) -> ForwardedReply {
         if *request.method() == Method::OPTIONS && !hop::may_go_on(request.headers_mut()) {
             // Asked of whoever is this far away: of us.
-            return Forwarded::in_place(self.ours(asked, respond::no_content()));
+            return ForwardedReply::in_place(self.own_response(asked, respond::no_content()));
         }
         let began = self.shared.clock.elapsed();
         let plan = self.plan(asked, &mut request);
@@ -304,7 +311,7 @@ impl Service {
             &changes,
             asked.claimant,
         );
-        let forward::Forwarded { server, result } = sending.await;
+        let forward::ForwardOutcome { server, result } = sending.await;
         let backends = asked.snapshot.backends.all();
         if let Some(backend) = server.and_then(|server| backends.get(server)) {
             let outcome = match &result {
@@ -325,26 +332,32 @@ impl Service {
                     None => Ok(response),
                 };
                 match response {
-                    Ok(response) => Forwarded { response, backend },
-                    Err(error) => Forwarded {
-                        response: self.ours(asked, failed(asked.context, &error)),
+                    Ok(response) => ForwardedReply { response, backend },
+                    Err(error) => ForwardedReply {
+                        response: self.own_response(asked, failed(asked.context, &error)),
                         backend,
                     },
                 }
             }
-            Err(error) if error.kind == Kind::ClientGone && exchange.client_closed() => {
+            Err(error) if error.kind == ProxyErrorKind::ClientGone && exchange.client_closed() => {
                 // As without us: whoever stops listening to clients that have stopped talking says nothing.
                 exchange.mark_unanswered();
                 pending().await
             }
-            Err(error) => Forwarded::in_place(self.ours(asked, failed(asked.context, &error))),
+            Err(error) => {
+                ForwardedReply::in_place(self.own_response(asked, failed(asked.context, &error)))
+            }
         }
     }
 
     /// What is done with the answer, where a rule means it.
-    fn plan(&self, asked: &Asked<'_>, request: &mut Request<RequestBody>) -> Option<Box<Plan>> {
+    fn plan(
+        &self,
+        asked: &RequestSetting<'_>,
+        request: &mut Request<RequestBody>,
+    ) -> Option<Box<ReissuePlan>> {
         let enforced = |subject: Option<&str>| decision::is_enforced(asked.snapshot, subject);
-        let Asked {
+        let RequestSetting {
             snapshot, context, ..
         } = asked;
         reissue::plan(&self.shared, snapshot, context, request, enforced)
@@ -352,9 +365,9 @@ impl Service {
 
     fn refuse_malformed(
         &self,
-        asked: &Asked<'_>,
+        asked: &RequestSetting<'_>,
         request: &Request<RequestBody>,
-    ) -> Option<Response<Body>> {
+    ) -> Option<Response<ResponseBody>> {
         let target = request.uri();
         let length = target
             .path_and_query()
@@ -387,8 +400,12 @@ impl Service {
     }
 
     /// What the backend didn't answer but might have: with the headers that browsers want for another site's page.
-    fn ours(&self, asked: &Asked<'_>, response: Response<Body>) -> Response<Body> {
-        let mut response = self.signed(asked.context, response);
+    fn own_response(
+        &self,
+        asked: &RequestSetting<'_>,
+        response: Response<ResponseBody>,
+    ) -> Response<ResponseBody> {
+        let mut response = self.with_id_and_date(asked.context, response);
         if let Some(policy) = &asked.snapshot.config.cors {
             policy.apply(asked.browser_origin.as_ref(), response.headers_mut());
         }
@@ -397,11 +414,19 @@ impl Service {
 
     /// An answer of ours carries the request's id, so that a report leads to the log line, and the time, as an origin
     /// server's must (RFC 9110 §6.6.1).
-    fn signed(&self, context: &RequestContext, response: Response<Body>) -> Response<Body> {
+    fn with_id_and_date(
+        &self,
+        context: &RequestContext,
+        response: Response<ResponseBody>,
+    ) -> Response<ResponseBody> {
         self.dated(&context.id, response)
     }
 
-    fn dated(&self, id: &RequestId, mut response: Response<Body>) -> Response<Body> {
+    fn dated(
+        &self,
+        id: &RequestId,
+        mut response: Response<ResponseBody>,
+    ) -> Response<ResponseBody> {
         let headers = response.headers_mut();
         headers.insert(X_REQUEST_ID, id.header());
         headers.insert(DATE, self.date.now(&self.shared.clock));
@@ -409,7 +434,7 @@ impl Service {
     }
 
     /// `server.health_path`: the bare readiness, for load balancers that reach only the public port.
-    fn health(&self, snapshot: &Snapshot) -> Response<Body> {
+    fn health(&self, snapshot: &Snapshot) -> Response<ResponseBody> {
         if self.shared.readiness.is_ready() && snapshot.backends.reachable() {
             respond::json(StatusCode::OK, r#"{"status":"ready"}"#)
         } else {

@@ -6,14 +6,14 @@ use http::header::CONNECTION;
 use http::{HeaderValue, Response, StatusCode};
 
 use crate::exchange::respond;
-use crate::exchange::response_body::Body;
+use crate::exchange::response_body::ResponseBody;
 use crate::http::sanity;
 use crate::telemetry::traffic_labels::ParseErrorKind;
 use crate::terms::context::RequestContext;
-use crate::terms::proxy_error::{Kind, ProxyError};
+use crate::terms::proxy_error::{ProxyError, ProxyErrorKind};
 
 /// With `Connection: close`.
-pub fn closing(mut response: Response<Body>) -> Response<Body> {
+pub fn closing(mut response: Response<ResponseBody>) -> Response<ResponseBody> {
     response
         .headers_mut()
         .insert(CONNECTION, HeaderValue::from_static("close"));
@@ -21,26 +21,26 @@ pub fn closing(mut response: Response<Body>) -> Response<Body> {
 }
 
 /// A request that isn't acceptable HTTP.
-pub fn refused(refusal: sanity::Refusal) -> Response<Body> {
+pub fn refused(refusal: sanity::SanityRefusal) -> Response<ResponseBody> {
     respond::failure(refusal.status(), "invalid_request", refusal.message())
 }
 
 /// What such a request counts as.
-pub fn parse_error_kind(refusal: sanity::Refusal) -> ParseErrorKind {
+pub fn parse_error_kind(refusal: sanity::SanityRefusal) -> ParseErrorKind {
     match refusal {
-        sanity::Refusal::Method => ParseErrorKind::Method,
-        sanity::Refusal::Target => ParseErrorKind::Malformed,
-        sanity::Refusal::HostMissing
-        | sanity::Refusal::HostDuplicate
-        | sanity::Refusal::HostInvalid => ParseErrorKind::Host,
-        sanity::Refusal::TransferEncoding | sanity::Refusal::LengthAndEncoding => {
+        sanity::SanityRefusal::Method => ParseErrorKind::Method,
+        sanity::SanityRefusal::Target => ParseErrorKind::Malformed,
+        sanity::SanityRefusal::HostMissing
+        | sanity::SanityRefusal::HostDuplicate
+        | sanity::SanityRefusal::HostInvalid => ParseErrorKind::Host,
+        sanity::SanityRefusal::TransferEncoding | sanity::SanityRefusal::LengthAndEncoding => {
             ParseErrorKind::TransferEncoding
         }
     }
 }
 
 /// Bytes that are no request; the parser says only how they were refused.
-pub fn unparsed(status: StatusCode) -> Response<Body> {
+pub fn unparsed(status: StatusCode) -> Response<ResponseBody> {
     let message = match status {
         StatusCode::URI_TOO_LONG => "The request target is too long",
         StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => "The header section is too large",
@@ -50,12 +50,12 @@ pub fn unparsed(status: StatusCode) -> Response<Body> {
 }
 
 /// As the current app answers an unknown route.
-pub fn not_found() -> Response<Body> {
+pub fn not_found() -> Response<ResponseBody> {
     respond::failure(StatusCode::NOT_FOUND, "not_found", "Route not found")
 }
 
 /// No backend took the request.
-fn unreachable() -> Response<Body> {
+fn unreachable() -> Response<ResponseBody> {
     respond::failure(
         StatusCode::BAD_GATEWAY,
         "upstream_unreachable",
@@ -64,24 +64,24 @@ fn unreachable() -> Response<Body> {
 }
 
 /// What became of a request that could not be forwarded, and a log line for the operator.
-pub fn failed(context: &RequestContext, error: &ProxyError) -> Response<Body> {
+pub fn failed(context: &RequestContext, error: &ProxyError) -> Response<ResponseBody> {
     let id = context.id.as_str();
     match error.kind {
-        Kind::ConnectFailed | Kind::ConnectionLost => {
+        ProxyErrorKind::ConnectFailed | ProxyErrorKind::ConnectionLost => {
             tracing::warn!(request_id = id, %error, "502");
             unreachable()
         }
-        Kind::BadResponse => {
+        ProxyErrorKind::BadResponse => {
             tracing::warn!(request_id = id, %error, "502");
             let message = "The backend's answer can't be passed on";
             respond::failure(StatusCode::BAD_GATEWAY, "upstream_invalid", message)
         }
-        Kind::ResponseTimeout => {
+        ProxyErrorKind::ResponseTimeout => {
             tracing::warn!(request_id = id, %error, "504");
             let message = "The backend did not answer in time";
             respond::failure(StatusCode::GATEWAY_TIMEOUT, "upstream_timeout", message)
         }
-        Kind::BadRequest | Kind::ClientGone => {
+        ProxyErrorKind::BadRequest | ProxyErrorKind::ClientGone => {
             tracing::debug!(request_id = id, %error, "400");
             let message = "The request could not be passed on";
             closing(respond::failure(
@@ -90,7 +90,7 @@ pub fn failed(context: &RequestContext, error: &ProxyError) -> Response<Body> {
                 message,
             ))
         }
-        Kind::Overloaded => {
+        ProxyErrorKind::Overloaded => {
             tracing::debug!(request_id = id, %error, "503");
             respond::overloaded()
         }

@@ -9,16 +9,16 @@ use std::time::Duration;
 use http::{Method, Request, Response, StatusCode, Uri};
 
 use crate::config::model::Log;
-use crate::exchange::response_body::{Body, Ending, RequestBody};
+use crate::exchange::response_body::{Ending, RequestBody, ResponseBody};
 use crate::snapshot::Shared;
 use crate::telemetry::access_log::{self, Ended};
 use crate::telemetry::labels::Handler;
 use crate::terms::context::{RequestContext, RequestId};
 
-/// Counts on [`Tally::attach`]'s body, or on drop where there never was a response.
-pub struct Tally(Option<Record>);
+/// Counts on [`RequestTally::attach`]'s body, or on drop where there never was a response.
+pub struct RequestTally(Option<RequestRecord>);
 
-struct Record {
+struct RequestRecord {
     shared: Arc<Shared>,
     started: Duration,
     method: Method,
@@ -34,7 +34,7 @@ struct Access {
     target: Uri,
 }
 
-impl Tally {
+impl RequestTally {
     /// Begins with the request.
     pub fn new(
         shared: &Arc<Shared>,
@@ -42,7 +42,7 @@ impl Tally {
         context: &RequestContext,
         request: &Request<RequestBody>,
     ) -> Self {
-        Self(Some(Record {
+        Self(Some(RequestRecord {
             shared: Arc::clone(shared),
             started: context.started,
             method: request.method().clone(),
@@ -59,7 +59,11 @@ impl Tally {
     }
 
     /// Hands over to the response's body: it counts when it is over.
-    pub fn attach(mut self, handler: Handler, mut response: Response<Body>) -> Response<Body> {
+    pub fn attach(
+        mut self,
+        handler: Handler,
+        mut response: Response<ResponseBody>,
+    ) -> Response<ResponseBody> {
         let Some(mut record) = self.0.take() else {
             return response;
         };
@@ -79,7 +83,7 @@ impl Tally {
     }
 }
 
-impl Drop for Tally {
+impl Drop for RequestTally {
     fn drop(&mut self) {
         if let Some(record) = self.0.take() {
             record.finish(0, Ended::ClientGone);
@@ -87,14 +91,14 @@ impl Drop for Tally {
     }
 }
 
-impl Record {
+impl RequestRecord {
     fn finish(self, bytes: u64, ended: Ended) {
         let elapsed = self.shared.clock.elapsed().saturating_sub(self.started);
         self.shared
             .metrics
             .http_request(self.handler, &self.method, self.status, elapsed);
         if let Some(access) = &self.access {
-            access_log::record(&access_log::Entry {
+            access_log::record(&access_log::AccessLogEntry {
                 request_id: &access.id,
                 client: access.client,
                 method: &self.method,

@@ -14,8 +14,8 @@ use super::NoAnswer;
 pub(super) type Landing<T> = watch::Sender<Option<Result<Arc<T>, NoAnswer>>>;
 
 /// What is known of one key.
-pub(super) struct Known<T> {
-    pub(super) answer: Option<Kept<T>>,
+pub(super) struct KnownAnswer<T> {
+    pub(super) answer: Option<KnownAnswers<T>>,
     pub(super) flight: Option<Flight<T>>,
     /// The first failure since the key's last answer.
     pub(super) failing_since: Option<Duration>,
@@ -25,7 +25,7 @@ pub(super) struct Known<T> {
     pub(super) touched: Duration,
 }
 
-pub(super) struct Kept<T> {
+pub(super) struct KnownAnswers<T> {
     pub(super) value: Arc<T>,
     pub(super) asked_at: Duration,
 }
@@ -47,7 +47,7 @@ impl<T> Clone for Flight<T> {
     }
 }
 
-impl<T> Default for Known<T> {
+impl<T> Default for KnownAnswer<T> {
     fn default() -> Self {
         Self {
             answer: None,
@@ -60,6 +60,6 @@ impl<T> Default for Known<T> {
 }
 
 /// Drops what nobody waits for, whatever its age; where that isn't enough, there are as many waiting.
-pub(super) fn make_room<T>(shard: &mut HashMap<Box<str>, Known<T>>) {
+pub(super) fn make_room<T>(shard: &mut HashMap<Box<str>, KnownAnswer<T>>) {
     shard.retain(|_, known| known.flight.is_some());
 }

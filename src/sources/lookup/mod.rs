@@ -20,11 +20,11 @@ use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
 
-use super::outage::{Admission, Failure, Outage, PROBE};
+use super::outage::{NoAnswerReason, Outage, OutageAdmission, PROBE};
 use crate::telemetry::metrics::SourceMetrics;
 use crate::terms::clock::Clock;
 use crate::terms::outcome::LookupOutcome;
-use known::{Flight, Kept, Known, Landing, make_room};
+use known::{Flight, KnownAnswer, KnownAnswers, Landing, make_room};
 
 /// Shards: enough that workers seldom meet.
 const SHARDS: usize = 32;
@@ -40,12 +40,12 @@ const SPACING: Duration = Duration::from_millis(100);
 const MOST_KEYS: usize = 8192;
 
 /// What a source is asked with; made anew for each question, and run on the control plane.
-pub type Question<T> = Pin<Box<dyn Future<Output = Result<T, Failure>> + Send>>;
+pub type LookupQuestion<T> = Pin<Box<dyn Future<Output = Result<T, NoAnswerReason>> + Send>>;
 
 /// Somebody who answers.
-pub trait Source<T>: Send + Sync {
+pub trait LookupSource<T>: Send + Sync {
     /// Asks. No deadline of its own is needed.
-    fn ask(&self, key: &str) -> Question<T>;
+    fn ask(&self, key: &str) -> LookupQuestion<T>;
 
     /// A question had no reply in time.
     fn silent(&self) {}
@@ -58,7 +58,7 @@ pub trait Source<T>: Send + Sync {
 
 /// An answer, and when it was asked for.
 #[derive(Debug)]
-pub struct Answer<T> {
+pub struct LookupAnswer<T> {
     /// What the source said.
     pub value: Arc<T>,
     /// When the question was begun, on the clock's monotonic scale.
@@ -77,7 +77,7 @@ pub struct NoAnswer {
 /// One source and what it said lately. Share it as an `Arc`; it outlives reloads that don't change it.
 pub struct Lookups<T> {
     name: &'static str,
-    source: Box<dyn Source<T>>,
+    source: Box<dyn LookupSource<T>>,
     /// The control plane's.
     runtime: Handle,
     clock: Clock,
@@ -86,12 +86,12 @@ pub struct Lookups<T> {
     outage: Outage,
     metrics: Arc<SourceMetrics>,
     permits: Semaphore,
-    shards: Vec<Mutex<HashMap<Box<str>, Known<T>>>>,
+    shards: Vec<Mutex<HashMap<Box<str>, KnownAnswer<T>>>>,
     hasher: RandomState,
 }
 
 /// What a look at the table came to.
-enum Next<T> {
+enum TableLook<T> {
     Have(Arc<T>, Duration),
     Wait(Flight<T>),
     Begin(Landing<T>, Flight<T>),
@@ -101,7 +101,7 @@ enum Next<T> {
 }
 
 /// How a source is asked.
-pub struct Terms {
+pub struct LookupTerms {
     /// For the log.
     pub name: &'static str,
     /// How long one question may take.
@@ -113,8 +113,8 @@ pub struct Terms {
 impl<T: Send + Sync + 'static> Lookups<T> {
     /// A source of which nothing is known. `runtime` is where questions run.
     pub fn new(
-        terms: &Terms,
-        source: Box<dyn Source<T>>,
+        terms: &LookupTerms,
+        source: Box<dyn LookupSource<T>>,
         runtime: Handle,
         clock: Clock,
         metrics: Arc<SourceMetrics>,
@@ -162,7 +162,7 @@ impl<T: Send + Sync + 'static> Lookups<T> {
         key: &str,
         since: Option<Duration>,
         patience: Duration,
-    ) -> Result<Answer<T>, NoAnswer> {
+    ) -> Result<LookupAnswer<T>, NoAnswer> {
         match timeout(patience, self.wait(key, since)).await {
             Ok(result) => result,
             Err(_) => Err(NoAnswer {
@@ -178,27 +178,27 @@ impl<T: Send + Sync + 'static> Lookups<T> {
         self: &Arc<Self>,
         key: &str,
         since: Option<Duration>,
-    ) -> Result<Answer<T>, NoAnswer> {
+    ) -> Result<LookupAnswer<T>, NoAnswer> {
         let mut outcome = LookupOutcome::Hit;
         if let Some(pause) = since.and_then(|since| self.pause(key, since)) {
             sleep(pause).await;
         }
         loop {
             let mut flight = match self.next(key, since) {
-                Next::Have(value, asked_at) => {
-                    return Ok(Answer {
+                TableLook::Have(value, asked_at) => {
+                    return Ok(LookupAnswer {
                         value,
                         asked_at,
                         outcome,
                     });
                 }
-                Next::None(no_answer) => return Err(no_answer),
-                Next::Probe(landing, asked_at, no_answer) => {
+                TableLook::None(no_answer) => return Err(no_answer),
+                TableLook::Probe(landing, asked_at, no_answer) => {
                     self.begin(key, asked_at, landing);
                     return Err(no_answer);
                 }
-                Next::Wait(flight) => flight,
-                Next::Begin(landing, flight) => {
+                TableLook::Wait(flight) => flight,
+                TableLook::Begin(landing, flight) => {
                     self.begin(key, flight.asked_at, landing);
                     flight
                 }
@@ -213,7 +213,7 @@ impl<T: Send + Sync + 'static> Lookups<T> {
                 since: flight.asked_at,
             }))?;
             if since.is_none_or(|since| flight.asked_at >= since) {
-                return Ok(Answer {
+                return Ok(LookupAnswer {
                     value,
                     asked_at: flight.asked_at,
                     outcome,
@@ -234,7 +234,7 @@ impl<T: Send + Sync + 'static> Lookups<T> {
         due.checked_sub(self.clock.elapsed())
     }
 
-    fn next(&self, key: &str, since: Option<Duration>) -> Next<T> {
+    fn next(&self, key: &str, since: Option<Duration>) -> TableLook<T> {
         let now = self.clock.elapsed();
         let mut shard = self.shard(key);
         let full = shard.len() >= MOST_KEYS;
@@ -245,7 +245,7 @@ impl<T: Send + Sync + 'static> Lookups<T> {
                 make_room(&mut shard);
                 shard.entry(key.into()).or_default()
             }
-            Entry::Vacant(entry) => entry.insert(Known::default()),
+            Entry::Vacant(entry) => entry.insert(KnownAnswer::default()),
         };
         known.touched = now;
         if let Some(kept) = &known.answer {
@@ -255,7 +255,7 @@ impl<T: Send + Sync + 'static> Lookups<T> {
                 Some(since) => kept.asked_at >= since,
             };
             if acceptable {
-                return Next::Have(Arc::clone(&kept.value), kept.asked_at);
+                return TableLook::Have(Arc::clone(&kept.value), kept.asked_at);
             }
         }
         let failing_since = known.failing_since;
@@ -264,8 +264,8 @@ impl<T: Send + Sync + 'static> Lookups<T> {
         };
         if let Some(flight) = &known.flight {
             return match self.outage.silent_since() {
-                Some(since) => Next::None(no_answer(since)),
-                None => Next::Wait(flight.clone()),
+                Some(since) => TableLook::None(no_answer(since)),
+                None => TableLook::Wait(flight.clone()),
             };
         }
         // A source that is in trouble isn't helped by a question from everybody who asks.
@@ -273,11 +273,11 @@ impl<T: Send + Sync + 'static> Lookups<T> {
             .failed_at
             .filter(|at| now.saturating_sub(*at) < SPACING);
         if let Some(at) = just_failed {
-            return Next::None(no_answer(self.outage.since().unwrap_or(at)));
+            return TableLook::None(no_answer(self.outage.since().unwrap_or(at)));
         }
         let admission = self.outage.admit(now);
-        if let Admission::Refused(since) = admission {
-            return Next::None(no_answer(since));
+        if let OutageAdmission::Refused(since) = admission {
+            return TableLook::None(no_answer(since));
         }
         let (landing, landed) = watch::channel(None);
         let flight = Flight {
@@ -287,8 +287,8 @@ impl<T: Send + Sync + 'static> Lookups<T> {
         };
         known.flight = Some(flight.clone());
         match admission {
-            Admission::Probe(since) => Next::Probe(landing, now, no_answer(since)),
-            Admission::Ask | Admission::Refused(_) => Next::Begin(landing, flight),
+            OutageAdmission::Probe(since) => TableLook::Probe(landing, now, no_answer(since)),
+            OutageAdmission::Ask | OutageAdmission::Refused(_) => TableLook::Begin(landing, flight),
         }
     }
 
@@ -305,13 +305,13 @@ impl<T: Send + Sync + 'static> Lookups<T> {
             };
             let result = match timeout(this.deadline, asked).await {
                 Ok(Ok(result)) => result,
-                Ok(Err(_panicked)) => Err(Failure::Wrong("the lookup failed".to_owned())),
-                Err(_) => Err(Failure::Silent(format!(
+                Ok(Err(_panicked)) => Err(NoAnswerReason::Wrong("the lookup failed".to_owned())),
+                Err(_) => Err(NoAnswerReason::Silent(format!(
                     "no reply within {}",
                     humantime::format_duration(this.deadline)
                 ))),
             };
-            if matches!(result, Err(Failure::Silent(_))) {
+            if matches!(result, Err(NoAnswerReason::Silent(_))) {
                 this.source.silent();
             }
             let landed = this.land(&key, asked_at, result);
@@ -332,7 +332,7 @@ impl<T: Send + Sync + 'static> Lookups<T> {
         if self.outage.silent_since().is_none() {
             return;
         }
-        if let Next::Probe(landing, asked_at, _) = self.next(key, Some(self.clock.elapsed())) {
+        if let TableLook::Probe(landing, asked_at, _) = self.next(key, Some(self.clock.elapsed())) {
             self.begin(key, asked_at, landing);
         }
     }
@@ -341,7 +341,7 @@ impl<T: Send + Sync + 'static> Lookups<T> {
         &self,
         key: &str,
         asked_at: Duration,
-        result: Result<T, Failure>,
+        result: Result<T, NoAnswerReason>,
     ) -> Result<Arc<T>, NoAnswer> {
         let now = self.clock.elapsed();
         match &result {
@@ -372,14 +372,14 @@ impl<T: Send + Sync + 'static> Lookups<T> {
         let keep = known.flight.take().is_none_or(|flight| flight.keep);
         let value = result.map_err(|failure| {
             // Who says nothing is asked less by the breaker.
-            known.failed_at = matches!(failure, Failure::Wrong(_)).then_some(now);
+            known.failed_at = matches!(failure, NoAnswerReason::Wrong(_)).then_some(now);
             let own = *known.failing_since.get_or_insert(asked_at);
             let since = self.outage.since().map_or(own, |outage| outage.min(own));
             NoAnswer { since }
         })?;
         let value = Arc::new(value);
         (known.failing_since, known.failed_at) = (None, None);
-        known.answer = keep.then(|| Kept {
+        known.answer = keep.then(|| KnownAnswers {
             value: Arc::clone(&value),
             asked_at,
         });
@@ -388,7 +388,7 @@ impl<T: Send + Sync + 'static> Lookups<T> {
 
     /// What is known of `key` is out of date; of all keys for `None`.
     pub fn invalidate(&self, key: Option<&str>) {
-        let forget = |known: &mut Known<T>| {
+        let forget = |known: &mut KnownAnswer<T>| {
             known.answer = None;
             if let Some(flight) = &mut known.flight {
                 flight.keep = false;
@@ -424,14 +424,14 @@ impl<T: Send + Sync + 'static> Lookups<T> {
         }
     }
 
-    fn shard(&self, key: &str) -> MutexGuard<'_, HashMap<Box<str>, Known<T>>> {
+    fn shard(&self, key: &str) -> MutexGuard<'_, HashMap<Box<str>, KnownAnswer<T>>> {
         let index = usize::try_from(self.hasher.hash_one(key) % SHARDS as u64).unwrap_or(0);
         self.shards[index]
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn locked(&self, index: usize) -> Option<MutexGuard<'_, HashMap<Box<str>, Known<T>>>> {
+    fn locked(&self, index: usize) -> Option<MutexGuard<'_, HashMap<Box<str>, KnownAnswer<T>>>> {
         let shard = self.shards.get(index)?;
         Some(shard.lock().unwrap_or_else(PoisonError::into_inner))
     }

@@ -9,7 +9,7 @@ use crate::telemetry::line_writer::DropCounter;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::traffic_labels;
 
-type Reply = oneshot::Sender<Result<u32, Failure>>;
+type Reply = oneshot::Sender<Result<u32, NoAnswerReason>>;
 
 /// A source whose questions the test answers.
 struct Scripted {
@@ -17,8 +17,8 @@ struct Scripted {
     asked: Arc<AtomicUsize>,
 }
 
-impl Source<u32> for Scripted {
-    fn ask(&self, key: &str) -> Question<u32> {
+impl LookupSource<u32> for Scripted {
+    fn ask(&self, key: &str) -> LookupQuestion<u32> {
         self.asked.fetch_add(1, Ordering::SeqCst);
         let (reply, answer) = oneshot::channel();
         self.questions.send((key.to_owned(), reply)).unwrap();
@@ -44,7 +44,7 @@ fn fixture() -> Fixture {
         questions: sender,
         asked: Arc::clone(&asked),
     };
-    let terms = Terms {
+    let terms = LookupTerms {
         name: "streams",
         deadline: Duration::from_secs(20),
         ttl: TTL,
@@ -55,7 +55,7 @@ fn fixture() -> Fixture {
         Box::new(source),
         Handle::current(),
         clock.clone(),
-        metrics.source(traffic_labels::Source::Streams),
+        metrics.source(traffic_labels::SourceLabel::Streams),
     );
     Fixture {
         lookups: Arc::new(lookups),
@@ -69,12 +69,12 @@ impl Fixture {
     fn get(
         &self,
         since: Option<Duration>,
-    ) -> tokio::task::JoinHandle<Result<Answer<u32>, NoAnswer>> {
+    ) -> tokio::task::JoinHandle<Result<LookupAnswer<u32>, NoAnswer>> {
         let lookups = Arc::clone(&self.lookups);
         tokio::spawn(async move { lookups.get("show", since, LONG).await })
     }
 
-    async fn reply(&mut self, reply: Result<u32, Failure>) {
+    async fn reply(&mut self, reply: Result<u32, NoAnswerReason>) {
         let (_, sender) = self.questions.recv().await.unwrap();
         sender.send(reply).unwrap();
     }
@@ -165,7 +165,9 @@ async fn no_answer_counts_from_the_first_failure() {
     fixture.clock.advance(Duration::from_secs(100));
     for second in 0..2_u64 {
         let asked = fixture.get(None);
-        fixture.reply(Err(Failure::Wrong("500".into()))).await;
+        fixture
+            .reply(Err(NoAnswerReason::Wrong("500".into())))
+            .await;
         let since = asked.await.unwrap().unwrap_err().since;
         assert_eq!(since, Duration::from_secs(100), "after {second} s");
         fixture.clock.advance(Duration::from_secs(1));
@@ -185,7 +187,9 @@ async fn a_source_that_answers_wrongly_is_not_asked_by_everybody() {
     for millisecond in 0..1000 {
         let asked = fixture.get(None);
         if millisecond % 100 == 0 {
-            fixture.reply(Err(Failure::Wrong("429".into()))).await;
+            fixture
+                .reply(Err(NoAnswerReason::Wrong("429".into())))
+                .await;
             questions += 1;
         }
         assert_eq!(asked.await.unwrap().unwrap_err().since, since);
@@ -201,7 +205,9 @@ async fn a_source_that_answers_wrongly_is_not_asked_by_everybody() {
 async fn a_key_that_fails_keeps_its_own_time_while_others_are_answered() {
     let mut fixture = fixture();
     let broken = fixture.get(None);
-    fixture.reply(Err(Failure::Wrong("500".into()))).await;
+    fixture
+        .reply(Err(NoAnswerReason::Wrong("500".into())))
+        .await;
     assert_eq!(broken.await.unwrap().unwrap_err().since, Duration::ZERO);
     let lookups = Arc::clone(&fixture.lookups);
     let other = tokio::spawn(async move { lookups.get("other", None, LONG).await });
@@ -209,7 +215,9 @@ async fn a_key_that_fails_keeps_its_own_time_while_others_are_answered() {
     assert!(other.await.unwrap().is_ok());
     fixture.clock.advance(Duration::from_mins(50));
     let broken = fixture.get(None);
-    fixture.reply(Err(Failure::Wrong("500".into()))).await;
+    fixture
+        .reply(Err(NoAnswerReason::Wrong("500".into())))
+        .await;
     assert_eq!(broken.await.unwrap().unwrap_err().since, Duration::ZERO);
 }
 

@@ -13,9 +13,9 @@ use super::{Database, document, failure};
 use crate::config::model::{AccountsCollection, DenyRule};
 use crate::sources::accounts::{Account, Denial};
 use crate::sources::http::cleaned;
-use crate::sources::lookup::{Question, Source};
+use crate::sources::lookup::{LookupQuestion, LookupSource};
 use crate::sources::observed_fields::Fields;
-use crate::sources::outage::Failure;
+use crate::sources::outage::NoAnswerReason;
 use crate::sources::proven::Proof;
 use crate::terms::clock::Clock;
 use crate::terms::outcome::Outcome;
@@ -67,8 +67,8 @@ impl MongoAccounts {
     }
 }
 
-impl Source<Account> for MongoAccounts {
-    fn ask(&self, subject: &str) -> Question<Account> {
+impl LookupSource<Account> for MongoAccounts {
+    fn ask(&self, subject: &str) -> LookupQuestion<Account> {
         let (database, fields) = (Arc::clone(&self.database), Arc::clone(&self.fields));
         let (presence, optional) = (Arc::clone(&self.presence), Arc::clone(&self.optional));
         let subject = subject.to_owned();
@@ -100,7 +100,7 @@ async fn of_subject(
     database: &Database,
     fields: &AccountsCollection,
     subject: &str,
-) -> Result<Option<RawDocumentBuf>, Failure> {
+) -> Result<Option<RawDocumentBuf>, NoAnswerReason> {
     let collection = database.collection(&fields.collection).await?;
     let mut filter = Document::new();
     filter.insert(&fields.id_field, doc! { "$in": spellings(subject) });
@@ -135,11 +135,11 @@ fn projection(fields: &AccountsCollection) -> Document {
 }
 
 /// What cannot be read of an account is no answer: it is neither suspended nor in good standing.
-fn account(found: &RawDocument, fields: &AccountsCollection) -> Result<Account, Failure> {
+fn account(found: &RawDocument, fields: &AccountsCollection) -> Result<Account, NoAnswerReason> {
     let unreadable =
-        |field: &str| Failure::Wrong(format!("an account's {field} is of an unknown type"));
+        |field: &str| NoAnswerReason::Wrong(format!("an account's {field} is of an unknown type"));
     if !document::is_sound(found) {
-        return Err(Failure::Wrong(
+        return Err(NoAnswerReason::Wrong(
             "an account's document is damaged".to_owned(),
         ));
     }

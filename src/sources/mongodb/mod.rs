@@ -19,7 +19,7 @@ use mongodb::bson::RawDocumentBuf;
 use mongodb::options::{ClientOptions, ConnectionString, ReadPreference, SelectionCriteria};
 use mongodb::{Client, Collection};
 
-use super::outage::Failure;
+use super::outage::NoAnswerReason;
 use crate::config::model::Mongodb;
 pub use accounts_collection::MongoAccounts;
 pub use changes::{Changed, follow};
@@ -41,11 +41,11 @@ const POOL: u32 = 32;
 /// One database. Share it as an `Arc`: its pool is.
 pub struct Database {
     config: Mongodb,
-    state: Mutex<State>,
+    state: Mutex<MongoState>,
 }
 
 #[derive(Default)]
-struct State {
+struct MongoState {
     client: Option<Client>,
     silences: u32,
 }
@@ -77,7 +77,7 @@ impl Database {
     pub(crate) async fn collection(
         &self,
         name: &str,
-    ) -> Result<Collection<RawDocumentBuf>, Failure> {
+    ) -> Result<Collection<RawDocumentBuf>, NoAnswerReason> {
         let known = self.lock().client.clone();
         let client = if let Some(client) = known {
             client
@@ -89,13 +89,13 @@ impl Database {
     }
 
     /// Resolves `mongodb+srv://`; connections come with the first question.
-    async fn connect(&self) -> Result<Client, Failure> {
+    async fn connect(&self) -> Result<Client, NoAnswerReason> {
         let uri = String::from_utf8_lossy(self.config.uri.expose());
         // Errors of the driver may quote the string: they are not passed on.
         let string = ConnectionString::parse(uri.as_ref())
-            .map_err(|_| Failure::Wrong("the connection string isn't valid".to_owned()))?;
+            .map_err(|_| NoAnswerReason::Wrong("the connection string isn't valid".to_owned()))?;
         let mut options = ClientOptions::parse(string).await.map_err(|error| {
-            Failure::Silent(format!("its name can't be resolved: {}", kind(&error)))
+            NoAnswerReason::Silent(format!("its name can't be resolved: {}", kind(&error)))
         })?;
         let timeout = self.config.timeout;
         options.app_name.get_or_insert_with(|| "renewd".to_owned());
@@ -105,8 +105,9 @@ impl Database {
         // The app writes to the primary; what a secondary says may be of a moment ago.
         options.selection_criteria =
             Some(SelectionCriteria::ReadPreference(ReadPreference::Primary));
-        Client::with_options(options)
-            .map_err(|error| Failure::Wrong(format!("no client can be made: {}", kind(&error))))
+        Client::with_options(options).map_err(|error| {
+            NoAnswerReason::Wrong(format!("no client can be made: {}", kind(&error)))
+        })
     }
 
     /// Nothing came back in time.
@@ -115,7 +116,7 @@ impl Database {
         state.silences += 1;
         if state.silences >= MOST_SILENCES {
             // What still waits on it ends by itself, or never; the next question has a client of its own.
-            *state = State::default();
+            *state = MongoState::default();
         }
     }
 
@@ -130,7 +131,7 @@ impl Database {
         timeout.saturating_sub(TO_SAY_WHY.min(timeout / 10))
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, MongoState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -142,14 +143,16 @@ impl fmt::Debug for Database {
 }
 
 /// Whether nothing came, or something that is no answer.
-fn failure(error: &mongodb::error::Error) -> Failure {
+fn failure(error: &mongodb::error::Error) -> NoAnswerReason {
     use mongodb::error::ErrorKind;
     match &*error.kind {
-        ErrorKind::Command(refused) if refused.code == TIME_IS_OVER => Failure::Silent(kind(error)),
+        ErrorKind::Command(refused) if refused.code == TIME_IS_OVER => {
+            NoAnswerReason::Silent(kind(error))
+        }
         ErrorKind::Command(_)
         | ErrorKind::BsonDeserialization(_)
-        | ErrorKind::InvalidResponse { .. } => Failure::Wrong(kind(error)),
-        _ => Failure::Silent(kind(error)),
+        | ErrorKind::InvalidResponse { .. } => NoAnswerReason::Wrong(kind(error)),
+        _ => NoAnswerReason::Silent(kind(error)),
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use mongodb::bson::{Document, doc};
 
 use super::{Database, failure};
-use crate::sources::outage::Failure;
+use crate::sources::outage::NoAnswerReason;
 use crate::sources::proven::Proof;
 use crate::terms::clock::Clock;
 
@@ -32,12 +32,12 @@ pub(super) struct Presence {
     field: String,
     found: Proof,
     clock: Clock,
-    looked: Mutex<Option<Looked>>,
+    looked: Mutex<Option<CollectionLook>>,
 }
 
 /// A look at the whole collection.
 #[derive(Clone, Copy, Debug)]
-struct Looked {
+struct CollectionLook {
     empty: bool,
     /// When it began, on the clock's monotonic scale.
     at: Duration,
@@ -69,27 +69,27 @@ impl Presence {
     }
 
     /// Nothing was found: whether that is an answer. Call it after the question, for it asks another.
-    pub(super) async fn not_found(&self, database: &Database) -> Result<(), Failure> {
+    pub(super) async fn not_found(&self, database: &Database) -> Result<(), NoAnswerReason> {
         if self.is_empty(database).await? {
             let place = &self.place;
             let message = format!("the collection {place} is empty, or there is none of that name");
-            return Err(Failure::Wrong(message));
+            return Err(NoAnswerReason::Wrong(message));
         }
         self.shown()
     }
 
     /// Whether anything was ever found.
-    pub(super) fn shown(&self) -> Result<(), Failure> {
+    pub(super) fn shown(&self) -> Result<(), NoAnswerReason> {
         if self.found.holds() {
             return Ok(());
         }
-        Err(Failure::Wrong(format!(
+        Err(NoAnswerReason::Wrong(format!(
             "nothing has ever been found in {} by its {}: it may be another database, collection or field than the backend's",
             self.place, self.field
         )))
     }
 
-    async fn is_empty(&self, database: &Database) -> Result<bool, Failure> {
+    async fn is_empty(&self, database: &Database) -> Result<bool, NoAnswerReason> {
         let now = self.clock.elapsed();
         let known = *self.looked();
         if let Some(known) = known {
@@ -106,11 +106,11 @@ impl Presence {
             .await
             .map_err(|error| failure(&error))?;
         let empty = any.is_none();
-        *self.looked() = Some(Looked { empty, at: now });
+        *self.looked() = Some(CollectionLook { empty, at: now });
         Ok(empty)
     }
 
-    fn looked(&self) -> MutexGuard<'_, Option<Looked>> {
+    fn looked(&self) -> MutexGuard<'_, Option<CollectionLook>> {
         self.looked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -9,11 +9,11 @@ use mongodb::bson::{Document, RawDocument, RawDocumentBuf, doc};
 use super::presence::Presence;
 use super::{Database, document, failure};
 use crate::config::model::StreamsCollection;
-use crate::sources::lookup::{Question, Source};
+use crate::sources::lookup::{LookupQuestion, LookupSource};
 use crate::sources::observed_fields::Fields;
-use crate::sources::outage::Failure;
+use crate::sources::outage::NoAnswerReason;
 use crate::sources::proven::Proof;
-use crate::sources::streams::{Owners, Stream};
+use crate::sources::streams::{Owners, StreamState};
 use crate::terms::clock::Clock;
 
 /// A collection of streams.
@@ -54,8 +54,8 @@ impl MongoStreams {
     }
 }
 
-impl Source<Option<Arc<Stream>>> for MongoStreams {
-    fn ask(&self, channel: &str) -> Question<Option<Arc<Stream>>> {
+impl LookupSource<Option<Arc<StreamState>>> for MongoStreams {
+    fn ask(&self, channel: &str) -> LookupQuestion<Option<Arc<StreamState>>> {
         let (database, fields) = (Arc::clone(&self.database), Arc::clone(&self.fields));
         let (presence, read) = (Arc::clone(&self.presence), Arc::clone(&self.read));
         let channel = channel.to_owned();
@@ -91,7 +91,7 @@ impl Source<Option<Arc<Stream>>> for MongoStreams {
 }
 
 impl Read {
-    fn look(&self, document: &RawDocument, mut stream: Stream) -> Arc<Stream> {
+    fn look(&self, document: &RawDocument, mut stream: StreamState) -> Arc<StreamState> {
         self.owners.see(&mut stream);
         self.optional.read(|field| document::has(document, field));
         Arc::new(stream)
@@ -104,7 +104,7 @@ async fn newest_live(
     database: &Database,
     fields: &StreamsCollection,
     channel: &str,
-) -> Result<Option<RawDocumentBuf>, Failure> {
+) -> Result<Option<RawDocumentBuf>, NoAnswerReason> {
     // Not only `true`: another writer than mongoose may keep a number.
     let mut filter = doc! { &fields.channel_field: channel };
     filter.insert(&fields.live_field, doc! { "$in": [true, 1] });
@@ -115,7 +115,7 @@ async fn newest(
     database: &Database,
     fields: &StreamsCollection,
     filter: Document,
-) -> Result<Option<RawDocumentBuf>, Failure> {
+) -> Result<Option<RawDocumentBuf>, NoAnswerReason> {
     let collection = database.collection(&fields.collection).await?;
     collection
         .find_one(filter)
@@ -137,31 +137,36 @@ fn projection(fields: &StreamsCollection) -> Document {
     document::projection(paths.map(String::as_str))
 }
 
-fn stream(found: &RawDocument, fields: &StreamsCollection) -> Result<Stream, Failure> {
+fn stream(found: &RawDocument, fields: &StreamsCollection) -> Result<StreamState, NoAnswerReason> {
     let Some(live) = live(found, fields)? else {
         let message = format!("a stream's {} is neither true nor false", fields.live_field);
-        return Err(Failure::Wrong(message));
+        return Err(NoAnswerReason::Wrong(message));
     };
     Ok(described(found, fields, live))
 }
 
 /// One of which the database said that it isn't live. What it may have become since is no news: who needs to know asks again.
-fn over_stream(found: &RawDocument, fields: &StreamsCollection) -> Result<Stream, Failure> {
+fn over_stream(
+    found: &RawDocument,
+    fields: &StreamsCollection,
+) -> Result<StreamState, NoAnswerReason> {
     let live = live(found, fields)?.unwrap_or(false);
     Ok(described(found, fields, live))
 }
 
-fn live(found: &RawDocument, fields: &StreamsCollection) -> Result<Option<bool>, Failure> {
+fn live(found: &RawDocument, fields: &StreamsCollection) -> Result<Option<bool>, NoAnswerReason> {
     if !document::is_sound(found) {
-        return Err(Failure::Wrong("a stream's document is damaged".to_owned()));
+        return Err(NoAnswerReason::Wrong(
+            "a stream's document is damaged".to_owned(),
+        ));
     }
     Ok(document::first(found, &fields.live_field).and_then(document::boolean))
 }
 
-fn described(found: &RawDocument, fields: &StreamsCollection, live: bool) -> Stream {
+fn described(found: &RawDocument, fields: &StreamsCollection, live: bool) -> StreamState {
     let cohosts = fields.cohosts_field.as_deref();
     let banned_viewers = fields.banned_viewers_field.as_deref();
-    Stream {
+    StreamState {
         live,
         banned: fields
             .banned_field

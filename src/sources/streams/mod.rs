@@ -13,11 +13,11 @@ use super::lookup::{Lookups, NoAnswer};
 use crate::telemetry::metrics::SourceMetrics;
 use crate::terms::outcome::LookupOutcome;
 pub use owners::Owners;
-pub use table::Table;
+pub use table::StreamTable;
 
 /// What the source says of one channel's stream.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct Stream {
+pub struct StreamState {
     /// On air now.
     pub live: bool,
     /// Taken down by the platform.
@@ -32,7 +32,7 @@ pub struct Stream {
     pub banned_viewers: Vec<Box<str>>,
 }
 
-impl Stream {
+impl StreamState {
     /// Whether this subject may publish: the owner or a listed co-host.
     pub fn may_publish(&self, subject: &str) -> bool {
         self.owner.as_deref() == Some(subject)
@@ -62,7 +62,7 @@ impl Stream {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Lookup {
     /// The stream that counts for the channel.
-    Found(Arc<Stream>),
+    Found(Arc<StreamState>),
     /// The source knows no such channel.
     NotFound,
     /// The source can't be asked; never a yes, never a 403.
@@ -74,7 +74,7 @@ pub enum Lookup {
 
 /// An answer with its circumstances.
 #[derive(Clone, Debug)]
-pub struct Looked {
+pub struct StreamLookup {
     /// The answer.
     pub lookup: Lookup,
     /// From memory, or from the source.
@@ -83,7 +83,7 @@ pub struct Looked {
     pub asked_at: Option<Duration>,
 }
 
-impl Looked {
+impl StreamLookup {
     /// Whether the answer may be older than what changed before `moment`.
     pub fn may_predate(&self, moment: Duration) -> bool {
         self.asked_at.is_some_and(|asked_at| asked_at < moment)
@@ -92,7 +92,7 @@ impl Looked {
 
 /// `[streams]`: the configured source.
 #[derive(Debug)]
-pub struct Streams {
+pub struct ConfiguredStreams {
     source: StreamSource,
     metrics: Arc<SourceMetrics>,
 }
@@ -101,9 +101,9 @@ pub struct Streams {
 #[derive(Debug)]
 pub enum StreamSource {
     /// In a file, as last read.
-    Table(Table),
+    Table(StreamTable),
     /// In a database or a backend. `None` is a channel without a stream.
-    Asked(Arc<Lookups<Option<Arc<Stream>>>>),
+    Asked(Arc<Lookups<Option<Arc<StreamState>>>>),
 }
 
 /// How long somebody waits who has no deadline of their own.
@@ -111,7 +111,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 // === impl Streams ===
 
-impl Streams {
+impl ConfiguredStreams {
     /// A source with its series.
     pub fn new(source: StreamSource, metrics: Arc<SourceMetrics>) -> Self {
         if let StreamSource::Table(table) = &source {
@@ -162,10 +162,15 @@ impl Streams {
     }
 
     /// Looks a channel up: with `since`, the answer was asked for at or after it. Waits at most `patience`.
-    pub async fn look(&self, channel: &str, since: Option<Duration>, patience: Duration) -> Looked {
+    pub async fn look(
+        &self,
+        channel: &str,
+        since: Option<Duration>,
+        patience: Duration,
+    ) -> StreamLookup {
         let lookups = match &self.source {
             StreamSource::Table(table) => {
-                return Looked {
+                return StreamLookup {
                     lookup: table.lookup(channel),
                     outcome: LookupOutcome::Hit,
                     asked_at: None,
@@ -174,7 +179,7 @@ impl Streams {
             StreamSource::Asked(lookups) => lookups,
         };
         match lookups.get(channel, since, patience).await {
-            Ok(answer) => Looked {
+            Ok(answer) => StreamLookup {
                 lookup: match &*answer.value {
                     Some(stream) => Lookup::Found(Arc::clone(stream)),
                     None => Lookup::NotFound,
@@ -182,7 +187,7 @@ impl Streams {
                 outcome: answer.outcome,
                 asked_at: Some(answer.asked_at),
             },
-            Err(NoAnswer { since }) => Looked {
+            Err(NoAnswer { since }) => StreamLookup {
                 lookup: Lookup::NoAnswer { since },
                 outcome: LookupOutcome::Error,
                 asked_at: None,
@@ -197,9 +202,9 @@ mod tests {
 
     #[test]
     fn an_absent_owner_matches_nobody() {
-        let ownerless = Stream {
+        let ownerless = StreamState {
             live: true,
-            ..Stream::default()
+            ..StreamState::default()
         };
         assert!(!ownerless.may_publish(""));
         assert!(!ownerless.may_publish("anyone"));

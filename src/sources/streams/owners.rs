@@ -4,7 +4,7 @@
 //! own, and refuses no publisher; what was seen is remembered over restarts.
 //! Must not know: how an answer is read.
 
-use super::Stream;
+use super::StreamState;
 use crate::sources::proven::Proof;
 use crate::terms::clock::Clock;
 
@@ -30,7 +30,7 @@ impl Owners {
     }
 
     /// A stream was read: marks one whose owner may only be looked for in the wrong place.
-    pub fn see(&self, stream: &mut Stream) {
+    pub fn see(&self, stream: &mut StreamState) {
         if stream.owner.is_some() {
             self.named.give();
         } else if !self.named.holds() {

@@ -8,21 +8,21 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Lookup, Stream};
+use super::{Lookup, StreamState};
 
 /// The stream table of `streams.source = "file"`.
 #[derive(Debug)]
-pub struct Table {
-    channels: HashMap<Box<str>, Arc<Stream>>,
+pub struct StreamTable {
+    channels: HashMap<Box<str>, Arc<StreamState>>,
     unavailable_since: Option<Duration>,
     /// When the file was first found not to be valid.
     down_since: Option<Duration>,
 }
 
-impl Table {
+impl StreamTable {
     /// A table from the file's entries, in the file's order. Of several for one channel the last live one counts, else the last.
-    pub fn new(entries: impl IntoIterator<Item = (Box<str>, Stream)>) -> Self {
-        let mut table = HashMap::<Box<str>, Arc<Stream>>::new();
+    pub fn new(entries: impl IntoIterator<Item = (Box<str>, StreamState)>) -> Self {
+        let mut table = HashMap::<Box<str>, Arc<StreamState>>::new();
         for (channel, stream) in entries {
             match table.get(&channel) {
                 Some(earlier) if earlier.live && !stream.live => {}
@@ -95,17 +95,17 @@ impl Table {
 mod tests {
     use super::*;
 
-    fn stream(owner: &str, live: bool) -> Stream {
-        Stream {
+    fn stream(owner: &str, live: bool) -> StreamState {
+        StreamState {
             live,
             owner: Some(owner.into()),
-            ..Stream::default()
+            ..StreamState::default()
         }
     }
 
     #[test]
     fn the_newest_live_entry_of_a_channel_counts() {
-        let streams = Table::new([
+        let streams = StreamTable::new([
             ("one".into(), stream("first", true)),
             ("one".into(), stream("second", true)),
             ("one".into(), stream("third", false)),
@@ -118,8 +118,8 @@ mod tests {
 
     #[test]
     fn an_invalid_file_keeps_the_last_valid_answers_and_says_so() {
-        let valid = Table::new([("one".into(), stream("first", true))]);
-        let invalid = Table::invalid(Some(&valid), Duration::from_secs(5));
+        let valid = StreamTable::new([("one".into(), stream("first", true))]);
+        let invalid = StreamTable::invalid(Some(&valid), Duration::from_secs(5));
         assert_eq!(
             invalid.lookup("one"),
             Lookup::Found(Arc::new(stream("first", true)))
@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn a_file_that_was_never_valid_gives_no_answer() {
-        let streams = Table::invalid(None, Duration::from_secs(5));
+        let streams = StreamTable::invalid(None, Duration::from_secs(5));
         assert_eq!(
             streams.lookup("one"),
             Lookup::NoAnswer {
@@ -140,9 +140,9 @@ mod tests {
 
     #[test]
     fn an_unreadable_file_counts_from_its_first_failure() {
-        let valid = Table::new([("one".into(), stream("first", true))]);
-        let first = Table::unreadable(Some(&valid), Duration::from_secs(5));
-        let second = Table::unreadable(Some(&first), Duration::from_secs(9));
+        let valid = StreamTable::new([("one".into(), stream("first", true))]);
+        let first = StreamTable::unreadable(Some(&valid), Duration::from_secs(5));
+        let second = StreamTable::unreadable(Some(&first), Duration::from_secs(9));
         assert_eq!(
             second.lookup("one"),
             Lookup::NoAnswer {

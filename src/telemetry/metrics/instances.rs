@@ -12,7 +12,7 @@ use metrics::{Counter, Gauge, Histogram};
 
 use super::registrar::Registrar;
 use super::{families, flag};
-use crate::telemetry::traffic_labels::{ReissueOutcome, Source, UpstreamOutcome};
+use crate::telemetry::traffic_labels::{ReissueOutcome, SourceLabel, UpstreamOutcome};
 use crate::terms::outcome::LookupOutcome;
 
 /// One backend server.
@@ -236,7 +236,7 @@ impl Instances {
         self.listeners.get_or_make(name, make)
     }
 
-    pub fn source(&self, registrar: &Registrar, source: Source) -> Arc<SourceMetrics> {
+    pub fn source(&self, registrar: &Registrar, source: SourceLabel) -> Arc<SourceMetrics> {
         let make = |name: &str| SourceMetrics::new(registrar, name);
         self.sources.get_or_make(source.as_str(), make)
     }

@@ -26,9 +26,9 @@ use self::registrar::Registrar;
 use super::labels::{Endpoint, Handler};
 use super::line_writer::DropCounter;
 use super::process;
-use super::traffic_labels::{MethodLabel, ParseErrorKind, Source, StatusClass};
+use super::traffic_labels::{MethodLabel, ParseErrorKind, SourceLabel, StatusClass};
 use crate::agora::TokenFormat;
-use crate::config::model::{Decision, DecisionMode};
+use crate::config::model::{DecisionConfig, DecisionMode};
 use crate::io::descriptors::{Budgets, Shares};
 use crate::terms::clock::Clock;
 use crate::terms::outcome::{LapseCause, Outcome, Scope, UnauthenticatedReason};
@@ -235,7 +235,7 @@ impl Metrics {
 
     /// What `[decision]` says now.
     #[allow(clippy::cast_precision_loss)] // exact to 2^53
-    pub fn decision(&self, decision: &Decision) {
+    pub fn decision(&self, decision: &DecisionConfig) {
         for (mode, gauge) in DecisionMode::ALL.into_iter().zip(&self.decision.mode) {
             gauge.set(flag(mode == decision.mode));
         }
@@ -312,7 +312,7 @@ impl Metrics {
     }
 
     /// The metrics of a configured source. Its series stand as long as somebody holds this.
-    pub fn source(&self, source: Source) -> Arc<SourceMetrics> {
+    pub fn source(&self, source: SourceLabel) -> Arc<SourceMetrics> {
         self.instances.source(&self.registrar, source)
     }
 
@@ -419,7 +419,7 @@ impl Metrics {
     /// Everything in Prometheus' text format 0.0.4, families by name.
     pub fn render(&self) -> String {
         self.log_dropped.absolute(self.dropped_lines.get());
-        let mut page = render::Page::parse(&self.registrar.render());
+        let mut page = render::MetricsPage::parse(&self.registrar.render());
         page.retain(|label, value| self.instances.alive(label, value));
         page.add(&process::render(self.process_start));
         page.into_text()

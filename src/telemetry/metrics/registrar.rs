@@ -7,7 +7,7 @@ use metrics_exporter_prometheus::{
     Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
 };
 
-use super::families::{self, Family, Kind};
+use super::families::{self, Family, MetricKind};
 
 const METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, None);
 
@@ -23,7 +23,7 @@ impl Registrar {
     pub fn new() -> Self {
         let mut builder = PrometheusBuilder::new();
         for family in families::ALL {
-            if let Kind::Histogram(bounds) = family.kind {
+            if let MetricKind::Histogram(bounds) = family.kind {
                 builder = builder
                     .set_buckets_for_metric(Matcher::Full(family.name.to_owned()), bounds)
                     .expect("a histogram has buckets");
@@ -34,9 +34,9 @@ impl Registrar {
             let name = KeyName::from_const_str(family.name);
             let help = SharedString::const_str(family.help);
             match family.kind {
-                Kind::Counter => recorder.describe_counter(name, None, help),
-                Kind::Gauge => recorder.describe_gauge(name, None, help),
-                Kind::Histogram(_) => recorder.describe_histogram(name, None, help),
+                MetricKind::Counter => recorder.describe_counter(name, None, help),
+                MetricKind::Gauge => recorder.describe_gauge(name, None, help),
+                MetricKind::Histogram(_) => recorder.describe_histogram(name, None, help),
             }
         }
         let handle = recorder.handle();
@@ -45,21 +45,25 @@ impl Registrar {
 
     /// The counter of these labels, at 0 if it is new.
     pub fn counter(&self, family: &Family, labels: &[(&'static str, &str)]) -> Counter {
-        debug_assert_eq!(family.kind, Kind::Counter, "{}", family.name);
+        debug_assert_eq!(family.kind, MetricKind::Counter, "{}", family.name);
         self.recorder
             .register_counter(&key(family, labels), &METADATA)
     }
 
     /// The gauge of these labels, at 0 if it is new.
     pub fn gauge(&self, family: &Family, labels: &[(&'static str, &str)]) -> Gauge {
-        debug_assert_eq!(family.kind, Kind::Gauge, "{}", family.name);
+        debug_assert_eq!(family.kind, MetricKind::Gauge, "{}", family.name);
         self.recorder
             .register_gauge(&key(family, labels), &METADATA)
     }
 
     /// The histogram of these labels, empty if it is new.
     pub fn histogram(&self, family: &Family, labels: &[(&'static str, &str)]) -> Histogram {
-        debug_assert!(matches!(family.kind, Kind::Histogram(_)), "{}", family.name);
+        debug_assert!(
+            matches!(family.kind, MetricKind::Histogram(_)),
+            "{}",
+            family.name
+        );
         self.recorder
             .register_histogram(&key(family, labels), &METADATA)
     }
@@ -91,7 +95,7 @@ mod tests {
     fn every_histogram_has_ascending_buckets_and_every_family_a_name_of_its_own() {
         let mut names: Vec<_> = families::ALL.iter().map(|family| family.name).collect();
         for family in families::ALL {
-            if let Kind::Histogram(bounds) = family.kind {
+            if let MetricKind::Histogram(bounds) = family.kind {
                 assert!(!bounds.is_empty() && bounds.is_sorted(), "{}", family.name);
             }
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 /// A metrics page, taken apart into families.
-pub struct Page(BTreeMap<String, Block>);
+pub struct MetricsPage(BTreeMap<String, Block>);
 
 #[derive(Default)]
 struct Block {
@@ -11,7 +11,7 @@ struct Block {
     samples: Vec<String>,
 }
 
-impl Page {
+impl MetricsPage {
     /// Reads what the exporter or [`crate::telemetry::process`] wrote: `# HELP`, `# TYPE`, samples, family by family.
     pub fn parse(text: &str) -> Self {
         let mut page = Self(BTreeMap::new());
@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     fn families_are_sorted_and_dead_series_left_out_with_their_header() {
-        let mut page = Page::parse(
+        let mut page = MetricsPage::parse(
             "# HELP b second\n# TYPE b gauge\nb{server=\"x\"} 1\nb{role=\"r\",server=\"y\"} 2\n\n\
              # TYPE c gauge\nc{server=\"x\"} 3\n",
         );
@@ -112,6 +112,9 @@ mod tests {
             )
         };
         let text = |first, second| format!("# TYPE h histogram\n{}{}", of(first), of(second));
-        assert_eq!(Page::parse(&text("b", "a")).into_text(), text("a", "b"));
+        assert_eq!(
+            MetricsPage::parse(&text("b", "a")).into_text(),
+            text("a", "b")
+        );
     }
 }
