@@ -55,7 +55,7 @@ impl server::ServerObserver for PublicObserver {
             Event::HandshakeFailed => self.refused(ParseErrorKind::TlsHandshake),
             Event::HandshakeTimedOut => self.refused(ParseErrorKind::TlsHandshakeTimeout),
             Event::ParseFailed(HttpParseError::Malformed) => {
-                self.refused(ParseErrorKind::Malformed)
+                self.refused(ParseErrorKind::Malformed);
             }
             Event::TimedOut(Cause::Header) => self.refused(ParseErrorKind::HeaderTimeout),
             // An idle connection's end is no event for anybody; a stalled body or reader ends a request, which is counted.

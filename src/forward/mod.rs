@@ -5,10 +5,10 @@
 //! |---|---|
 //! | [`pool`] | connections to a server, kept |
 //! | `demand` | how many of them are worth keeping |
-//! | `wire` | one of them: an exchange at a time |
+//! | `connection` | one of them: an exchange at a time |
 //! | `affinity` | by what a server is chosen |
 //! | [`retry`] | what may be tried again: a pure table |
-//! | [`tunnel`] | bytes both ways after an upgrade |
+//! | [`servers`] | the backend's servers: what is known of each, and the choice |
 //!
 //! Keeps true: what leaves here is framed by us alone, whatever came in; what the backend answers is passed on only if
 //! it can be framed again without guessing.
@@ -31,7 +31,7 @@ use crate::http::hop::RequestChanges;
 use crate::http1::parse_response::ResponseHead;
 use crate::io::descriptors::{Budget, Budgets, Claimant, SocketSlot};
 use crate::terms::clock::timer_now;
-use crate::terms::proxy_error::{AnotherAttempt, ProxyError, ProxyErrorKind, Side};
+use crate::terms::proxy_error::{AnotherAttempt, ProxyError, ProxyErrorKind};
 use servers::{Backend, Backends, Preference, Tried};
 
 mod affinity;
@@ -211,7 +211,6 @@ impl ForwardOutcome {
             server: None,
             result: Err(ProxyError {
                 kind,
-                side: Side::Internal,
                 retry: AnotherAttempt::Never,
                 source: None,
             }),
@@ -340,7 +339,6 @@ fn accepted(
 fn bad_response(what: &'static str) -> ProxyError {
     ProxyError {
         kind: ProxyErrorKind::BadResponse,
-        side: Side::Upstream,
         retry: AnotherAttempt::Never,
         source: Some(what.into()),
     }

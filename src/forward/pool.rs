@@ -34,7 +34,7 @@ use crate::io::deadline::Deadline;
 use crate::io::descriptors::{Budget, SocketSlot};
 use crate::io::transport::Upgraded;
 use crate::terms::clock::timer_now;
-use crate::terms::proxy_error::{AnotherAttempt, ProxyError, ProxyErrorKind, Side};
+use crate::terms::proxy_error::{AnotherAttempt, ProxyError, ProxyErrorKind};
 
 /// How often expired connections are looked for; the only cost of being late is a refused request being made again.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -229,7 +229,6 @@ async fn sweep(pool: rc::Weak<ConnectionPool>) {
 fn not_connected(error: io::Error) -> ProxyError {
     ProxyError {
         kind: ProxyErrorKind::ConnectFailed,
-        side: Side::Upstream,
         retry: retry::allowed(AttemptProgress::NotConnected),
         source: Some(Box::new(error)),
     }
@@ -365,7 +364,6 @@ impl PooledConnection {
             None => Err(FailedAttempt {
                 error: ProxyError {
                     kind: ProxyErrorKind::ResponseTimeout,
-                    side: Side::Upstream,
                     retry: AnotherAttempt::Never,
                     source: None,
                 },
@@ -399,37 +397,25 @@ fn poll_exchange(
 }
 
 fn failure(fault: Fault, wire: &BackendConnection) -> ProxyError {
-    let (kind, side, retry) = match fault {
-        Fault::Connection(_) if wire.closed() => (
-            ProxyErrorKind::ClientGone,
-            Side::Downstream,
-            AnotherAttempt::Never,
-        ),
-        Fault::Request(_) | Fault::RequestCut => (
-            ProxyErrorKind::ClientGone,
-            Side::Downstream,
-            AnotherAttempt::Never,
-        ),
-        Fault::Response(_) => (
-            ProxyErrorKind::BadResponse,
-            Side::Upstream,
-            AnotherAttempt::Never,
-        ),
+    let (kind, retry) = match fault {
+        Fault::Connection(_) if wire.closed() => {
+            (ProxyErrorKind::ClientGone, AnotherAttempt::Never)
+        }
+        Fault::Request(_) | Fault::RequestCut => {
+            (ProxyErrorKind::ClientGone, AnotherAttempt::Never)
+        }
+        Fault::Response(_) => (ProxyErrorKind::BadResponse, AnotherAttempt::Never),
         // What began to come isn't an answer, and never will be one.
-        Fault::Connection(_) if wire.progress() == AttemptProgress::Responding => (
-            ProxyErrorKind::BadResponse,
-            Side::Upstream,
-            AnotherAttempt::Never,
-        ),
+        Fault::Connection(_) if wire.progress() == AttemptProgress::Responding => {
+            (ProxyErrorKind::BadResponse, AnotherAttempt::Never)
+        }
         Fault::Connection(_) => (
             ProxyErrorKind::ConnectionLost,
-            Side::Upstream,
             retry::allowed(wire.progress()),
         ),
     };
     ProxyError {
         kind,
-        side,
         retry,
         source: Some(Box::new(fault)),
     }

@@ -45,7 +45,7 @@ use crate::logins::jwt;
 use crate::snapshot::{Shared, Snapshot};
 use crate::telemetry::traffic_labels::ReissueOutcome;
 use crate::terms::context::RequestContext;
-use crate::terms::proxy_error::{AnotherAttempt, ProxyError, ProxyErrorKind, Side};
+use crate::terms::proxy_error::{AnotherAttempt, ProxyError, ProxyErrorKind};
 pub use applying_rule::Noted;
 use applying_rule::ReissueTerms;
 
@@ -209,7 +209,6 @@ impl ReissuePlan {
             }
             return Err(ProxyError {
                 kind: ProxyErrorKind::BadResponse,
-                side: Side::Upstream,
                 retry: AnotherAttempt::Never,
                 source: Some(why.into()),
             });

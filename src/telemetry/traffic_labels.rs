@@ -264,22 +264,19 @@ pub enum UpstreamOutcome {
     BadResponse,
     /// No response in time.
     Timeout,
-    /// The request could not be passed on.
-    BadRequest,
     /// The client left before the response.
     ClientGone,
 }
 
 impl UpstreamOutcome {
     /// Every outcome, in order of declaration.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 7] = [
         Self::Ok,
         Self::ServerError,
         Self::ConnectFailed,
         Self::ConnectionLost,
         Self::BadResponse,
         Self::Timeout,
-        Self::BadRequest,
         Self::ClientGone,
     ];
 
@@ -301,7 +298,6 @@ impl UpstreamOutcome {
             Self::ConnectionLost => "connection_lost",
             Self::BadResponse => "bad_response",
             Self::Timeout => "timeout",
-            Self::BadRequest => "bad_request",
             Self::ClientGone => "client_gone",
         }
     }
@@ -315,7 +311,6 @@ impl From<ProxyErrorKind> for UpstreamOutcome {
             ProxyErrorKind::ConnectionLost => Self::ConnectionLost,
             ProxyErrorKind::BadResponse => Self::BadResponse,
             ProxyErrorKind::ResponseTimeout => Self::Timeout,
-            ProxyErrorKind::BadRequest => Self::BadRequest,
             ProxyErrorKind::ClientGone => Self::ClientGone,
         }
     }

@@ -9,8 +9,6 @@ use std::fmt;
 pub struct ProxyError {
     /// What happened.
     pub kind: ProxyErrorKind,
-    /// Whose side it happened on.
-    pub side: Side,
     /// Whether another attempt may be made.
     pub retry: AnotherAttempt,
     /// The cause, for the log.
@@ -28,23 +26,10 @@ pub enum ProxyErrorKind {
     BadResponse,
     /// No response header section in time.
     ResponseTimeout,
-    /// The client's request can't be passed on.
-    BadRequest,
     /// The client went away or stalled.
     ClientGone,
     /// As many requests as may be are in flight, or as many sockets open.
     Overloaded,
-}
-
-/// Whose side a fault is on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Side {
-    /// The backend's.
-    Upstream,
-    /// The client's.
-    Downstream,
-    /// Ours.
-    Internal,
 }
 
 /// Whether another attempt may be made.
@@ -68,7 +53,6 @@ impl fmt::Display for ProxyError {
             }
             ProxyErrorKind::BadResponse => "the backend's response can't be passed on",
             ProxyErrorKind::ResponseTimeout => "the backend sent no response in time",
-            ProxyErrorKind::BadRequest => "the request can't be passed on",
             ProxyErrorKind::ClientGone => "the client went away",
             ProxyErrorKind::Overloaded => {
                 "upstream.max_requests are in flight, or no socket to the backend became free"

@@ -299,7 +299,7 @@ impl PublicService for Service {
 fn refusal(kind: ProxyErrorKind) -> Response<ResponseBody> {
     let status = match kind {
         ProxyErrorKind::ResponseTimeout => StatusCode::GATEWAY_TIMEOUT,
-        ProxyErrorKind::BadRequest | ProxyErrorKind::ClientGone => StatusCode::BAD_REQUEST,
+        ProxyErrorKind::ClientGone => StatusCode::BAD_REQUEST,
         ProxyErrorKind::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
         ProxyErrorKind::ConnectFailed
         | ProxyErrorKind::ConnectionLost

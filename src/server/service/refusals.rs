@@ -81,7 +81,7 @@ pub fn failed(context: &RequestContext, error: &ProxyError) -> Response<Response
             let message = "The backend did not answer in time";
             respond::failure(StatusCode::GATEWAY_TIMEOUT, "upstream_timeout", message)
         }
-        ProxyErrorKind::BadRequest | ProxyErrorKind::ClientGone => {
+        ProxyErrorKind::ClientGone => {
             tracing::debug!(request_id = id, %error, "400");
             let message = "The request could not be passed on";
             closing(respond::failure(

@@ -23,7 +23,7 @@ use super::outage::NoAnswerReason;
 use crate::config::model::Mongodb;
 pub use accounts_collection::MongoAccounts;
 pub use changes::{Changed, follow};
-pub use streams_collection::{MongoStreams, Read as StreamsRead};
+pub use streams_collection::{FieldsSeen as StreamsRead, MongoStreams};
 
 /// How many silences in a row a client may have. The breaker asks a silent database once a second.
 const MOST_SILENCES: u32 = 8;

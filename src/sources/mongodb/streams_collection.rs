@@ -22,12 +22,12 @@ pub struct MongoStreams {
     database: Arc<Database>,
     fields: Arc<StreamsCollection>,
     presence: Arc<Presence>,
-    read: Arc<Read>,
+    read: Arc<FieldsSeen>,
 }
 
 /// What the documents have shown of their fields.
 #[derive(Debug)]
-pub struct Read {
+pub struct FieldsSeen {
     /// Whose streams are.
     pub owners: Owners,
     /// Fields that may be missing by right.
@@ -40,7 +40,7 @@ impl MongoStreams {
         database: Arc<Database>,
         fields: StreamsCollection,
         found: Proof,
-        read: Read,
+        read: FieldsSeen,
         clock: Clock,
     ) -> Self {
         let by = format!("{} and {}", fields.channel_field, fields.live_field);
@@ -90,7 +90,7 @@ impl LookupSource<Option<Arc<StreamState>>> for MongoStreams {
     }
 }
 
-impl Read {
+impl FieldsSeen {
     fn look(&self, document: &RawDocument, mut stream: StreamState) -> Arc<StreamState> {
         self.owners.see(&mut stream);
         self.optional.read(|field| document::has(document, field));
