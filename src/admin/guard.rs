@@ -18,7 +18,7 @@ const LOOPBACK_NAMES: [&str; 3] = ["localhost", "ip6-localhost", "ip6-loopback"]
 
 /// How a request came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Entrance {
+pub(crate) enum Entrance {
     /// On this address.
     Tcp(IpAddr),
     /// By the unix socket: its file mode has decided who may, and no browser can.
@@ -27,7 +27,7 @@ pub enum Entrance {
 
 /// Why a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GuardRefusal {
+pub(crate) enum GuardRefusal {
     /// Its `Host` is not ours.
     UnknownHost,
     /// It comes from another site's page.
@@ -41,7 +41,11 @@ pub enum GuardRefusal {
 /// Refuses what a browser may have been tricked into.
 ///
 /// `allowed` are names that nobody else can point here, `admin.allowed_hosts`.
-pub fn same_site(entrance: Entrance, head: &Parts, allowed: &[String]) -> Result<(), GuardRefusal> {
+pub(crate) fn same_site(
+    entrance: Entrance,
+    head: &Parts,
+    allowed: &[String],
+) -> Result<(), GuardRefusal> {
     let (uri, headers) = (&head.uri, &head.headers);
     let host = sole(headers, &HOST).and_then(|host| host.to_str().ok());
     if let Entrance::Tcp(listening) = entrance {
@@ -80,7 +84,7 @@ pub fn same_site(entrance: Entrance, head: &Parts, allowed: &[String]) -> Result
 }
 
 /// Refuses who may not see or change anything.
-pub fn authorized(
+pub(crate) fn authorized(
     entrance: Entrance,
     headers: &HeaderMap,
     token: Option<&Secret>,

@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 const CHUNK: usize = 4096;
 
 /// A tokio socket that hyper can use.
-pub struct Socket<T>(pub T);
+pub(crate) struct Socket<T>(pub T);
 
 impl<T: AsyncRead + Unpin> hyper::rt::Read for Socket<T> {
     fn poll_read(

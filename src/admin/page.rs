@@ -36,7 +36,7 @@ static POLICY: LazyLock<Option<HeaderValue>> = LazyLock::new(|| {
 });
 
 /// The page.
-pub fn answer() -> AdminResponse {
+pub(crate) fn answer() -> AdminResponse {
     let mut answer = respond::answer(StatusCode::OK, "text/html; charset=utf-8", PAGE.clone());
     if let Some(policy) = POLICY.as_ref() {
         answer

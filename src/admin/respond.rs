@@ -11,10 +11,10 @@ use serde::Serialize;
 
 use super::guard::GuardRefusal;
 
-pub type AdminResponse = Response<Full<Bytes>>;
+pub(crate) type AdminResponse = Response<Full<Bytes>>;
 
 /// An answer with a body of this type, never cached, never sniffed, never framed.
-pub fn answer(
+pub(crate) fn answer(
     status: StatusCode,
     content_type: &'static str,
     body: impl Into<Bytes>,
@@ -39,7 +39,7 @@ pub fn answer(
 }
 
 /// A JSON answer.
-pub fn json(status: StatusCode, body: &impl Serialize) -> AdminResponse {
+pub(crate) fn json(status: StatusCode, body: &impl Serialize) -> AdminResponse {
     match serde_json::to_vec(body) {
         Ok(bytes) => answer(status, "application/json", bytes),
         Err(error) => {
@@ -50,7 +50,7 @@ pub fn json(status: StatusCode, body: &impl Serialize) -> AdminResponse {
 }
 
 /// An error, in the form of the public side's.
-pub fn error(status: StatusCode, code: &'static str, message: &str) -> AdminResponse {
+pub(crate) fn error(status: StatusCode, code: &'static str, message: &str) -> AdminResponse {
     #[derive(Serialize)]
     struct AdminBody<'a> {
         success: bool,
@@ -68,7 +68,7 @@ pub fn error(status: StatusCode, code: &'static str, message: &str) -> AdminResp
 }
 
 /// 503: as many requests as may be are being answered.
-pub fn overloaded() -> AdminResponse {
+pub(crate) fn overloaded() -> AdminResponse {
     error(
         StatusCode::SERVICE_UNAVAILABLE,
         "overloaded",
@@ -77,7 +77,7 @@ pub fn overloaded() -> AdminResponse {
 }
 
 /// 405, with the methods that would do.
-pub fn method_not_allowed(allow: &'static str) -> AdminResponse {
+pub(crate) fn method_not_allowed(allow: &'static str) -> AdminResponse {
     let mut answer = error(
         StatusCode::METHOD_NOT_ALLOWED,
         "method_not_allowed",
@@ -90,7 +90,7 @@ pub fn method_not_allowed(allow: &'static str) -> AdminResponse {
 }
 
 /// The answer to a refused request, with what to do about it.
-pub fn refused(refusal: GuardRefusal) -> AdminResponse {
+pub(crate) fn refused(refusal: GuardRefusal) -> AdminResponse {
     match refusal {
         GuardRefusal::UnknownHost => error(
             StatusCode::FORBIDDEN,

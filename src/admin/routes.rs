@@ -60,7 +60,7 @@ impl AdminRoute {
 }
 
 /// Whether this is asked to learn whether the daemon lives or should get traffic: quickly answered, and never refused.
-pub fn is_probe(path: &str) -> bool {
+pub(crate) fn is_probe(path: &str) -> bool {
     matches!(
         AdminRoute::of(path),
         Some(AdminRoute::Health | AdminRoute::Readiness)
@@ -68,7 +68,7 @@ pub fn is_probe(path: &str) -> bool {
 }
 
 /// Answers one request.
-pub async fn handle<B>(
+pub(crate) async fn handle<B>(
     daemon: Arc<dyn DaemonView>,
     entrance: Entrance,
     request: Request<B>,

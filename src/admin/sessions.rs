@@ -66,7 +66,7 @@ pub struct SessionEntry {
 pub struct UnknownCursor;
 
 /// Answers with a page.
-pub async fn answer(daemon: &dyn DaemonView, query: Option<&str>) -> AdminResponse {
+pub(crate) async fn answer(daemon: &dyn DaemonView, query: Option<&str>) -> AdminResponse {
     let query = match parse(query.unwrap_or_default()) {
         Ok(query) => query,
         Err(message) => return invalid(&message),

@@ -14,10 +14,10 @@ use super::signer::Signer;
 use super::{BuildError, LONGEST_LIFETIME, RtcGrant, rtc_privileges};
 
 /// What the token starts with.
-pub const VERSION: &str = "006";
+pub(crate) const VERSION: &str = "006";
 
 /// The privilege of an RTM login, whose account stands where the channel does.
-pub const RTM_LOGIN: u16 = 1000;
+pub(crate) const RTM_LOGIN: u16 = 1000;
 
 /// A token before it is signed.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -15,7 +15,7 @@ use super::signer::{HmacDigest, Signer, hmac};
 use super::{BuildError, RtcGrant, rtc_privileges, service};
 
 /// What the token starts with.
-pub const VERSION: &str = "007";
+pub(crate) const VERSION: &str = "007";
 
 /// A token before it is signed.
 #[derive(Clone, Debug, PartialEq, Eq)]

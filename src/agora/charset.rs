@@ -5,13 +5,13 @@
 use std::fmt;
 
 /// Longest channel name, in bytes (`channelId` of `joinChannel`).
-pub const CHANNEL_BYTES: usize = 64;
+pub(crate) const CHANNEL_BYTES: usize = 64;
 
 /// Longest user account, in bytes (`userAccount` of `joinChannelWithUserAccount`).
-pub const ACCOUNT_BYTES: usize = 255;
+pub(crate) const ACCOUNT_BYTES: usize = 255;
 
 /// Longest user id in RTM and chat, in bytes (`userId` of RTM's `login`).
-pub const MESSAGING_ID_BYTES: usize = 64;
+pub(crate) const MESSAGING_ID_BYTES: usize = 64;
 
 /// Why a name isn't taken. The text reads on from the name of the field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,12 +67,12 @@ impl fmt::Display for NameError {
 impl std::error::Error for NameError {}
 
 /// Checks a channel name: 1 to 64 bytes out of Agora's 89 characters.
-pub fn channel_name(name: &str) -> Result<(), NameError> {
+pub(crate) fn channel_name(name: &str) -> Result<(), NameError> {
     name_of_at_most(name, CHANNEL_BYTES)
 }
 
 /// Checks a string user account: 1 to 255 bytes out of the same characters, not all digits.
-pub fn user_account(account: &str) -> Result<(), NameError> {
+pub(crate) fn user_account(account: &str) -> Result<(), NameError> {
     name_of_at_most(account, ACCOUNT_BYTES)?;
     if account.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(NameError::AllDigits);
@@ -81,7 +81,7 @@ pub fn user_account(account: &str) -> Result<(), NameError> {
 }
 
 /// Checks a user id of RTM and chat: 1 to 64 bytes out of the same characters.
-pub fn messaging_id(id: &str) -> Result<(), NameError> {
+pub(crate) fn messaging_id(id: &str) -> Result<(), NameError> {
     name_of_at_most(id, MESSAGING_ID_BYTES)
 }
 

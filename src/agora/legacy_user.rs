@@ -13,7 +13,7 @@ const BITS: usize = 4;
 ///
 /// CRC-32 is affine over single bits, so for each number of digits the digits' bits are the unknowns of 32 linear
 /// equations; what the equations leave open (256 cases for ten digits) is tried.
-pub fn numeric_users(crc: u32) -> Vec<String> {
+pub(crate) fn numeric_users(crc: u32) -> Vec<String> {
     let mut users = Vec::new();
     if crc == 0 {
         users.push(String::new());

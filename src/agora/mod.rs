@@ -15,14 +15,14 @@
 pub mod access_token;
 pub mod access_token2;
 pub mod builders;
-pub mod charset;
+pub(crate) mod charset;
 pub mod inspect;
 mod legacy_user;
 mod packing;
 pub mod parse;
-pub mod reissue;
+pub(crate) mod reissue;
 pub mod service;
-pub mod signer;
+pub(crate) mod signer;
 
 use crate::terms::role::Role;
 
@@ -39,7 +39,7 @@ pub enum TokenFormat {
 
 impl TokenFormat {
     /// `007` or `006`.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::V007 => "007",
             Self::V006 => "006",
@@ -49,7 +49,7 @@ impl TokenFormat {
 
 /// No token lives longer at Agora, whatever it says: 24 hours, in seconds
 /// (<https://docs.agora.io/en/video-calling/token-authentication/deploy-token-server>).
-pub const LONGEST_LIFETIME: u32 = 86_400;
+pub(crate) const LONGEST_LIFETIME: u32 = 86_400;
 
 /// Whom a token is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -85,7 +85,7 @@ impl<'a> User<'a> {
     }
 
     /// The user as tokens spell it.
-    pub fn to_text(self) -> String {
+    pub(crate) fn to_text(self) -> String {
         String::from_utf8_lossy(self.spelled(&mut [0; 10])).into_owned()
     }
 }
@@ -151,7 +151,7 @@ pub(crate) fn rtc_privileges(role: Role) -> &'static [u16] {
 }
 
 /// Whether this is an App ID or App Certificate: 32 hexadecimal digits.
-pub fn is_hex_id(text: &[u8]) -> bool {
+pub(crate) fn is_hex_id(text: &[u8]) -> bool {
     text.len() == 32 && text.iter().all(u8::is_ascii_hexdigit)
 }
 

@@ -20,7 +20,7 @@ use crate::terms::role::Role;
 
 /// Which of the project's certificates signed a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SignedBy {
+pub(crate) enum SignedBy {
     /// One that Agora takes: `agora.app_certificate` or `agora.previous_certificate`.
     Project,
     /// `agora.backend_certificate`, the decoy: Agora refuses the token until it is signed anew.
@@ -35,7 +35,7 @@ pub struct Project {
 
 /// What a text begins with.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Recognised {
+pub(crate) enum Recognised {
     /// No token of this project.
     Foreign,
     /// The text has the project's App ID, but none of our certificates signed it, or it isn't whole.
@@ -48,11 +48,11 @@ pub enum Recognised {
 
 /// A 006 token without the names that its signature covers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Nameless(Box<Parsed006>);
+pub(crate) struct Nameless(Box<Parsed006>);
 
 /// A verified token.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct VerifiedToken {
+pub(crate) struct VerifiedToken {
     content: TokenContent,
     signed_by: SignedBy,
 }
@@ -65,7 +65,7 @@ enum TokenContent {
 
 /// What is to become of a verified token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub(crate) enum Fate {
     /// It has ended, or ends soon enough by itself.
     Stays,
     /// It is to be issued anew, until this Unix second.
@@ -79,7 +79,7 @@ pub enum Fate {
 
 impl Project {
     /// `certificate` is the one that `signer` signs with; the others only verify.
-    pub fn new(
+    pub(crate) fn new(
         signer: Arc<Signer>,
         certificate: &Secret,
         previous: Option<&Secret>,
@@ -95,7 +95,7 @@ impl Project {
     }
 
     /// Says what a text begins with, and how many of its characters are the token's; what follows may be anything.
-    pub fn recognise(&self, text: &str) -> (Recognised, usize) {
+    pub(crate) fn recognise(&self, text: &str) -> (Recognised, usize) {
         let is_ours = |app_id: &str| app_id.eq_ignore_ascii_case(self.signer.app_id());
         let (parsed, length) = match parse_beginning(text, is_ours) {
             Some(Ok(begun)) => begun,
@@ -120,7 +120,7 @@ impl Project {
     /// The token with its names, if they are among these: those whose CRC-32 is the token's. `users` are tried beside
     /// every numeric uid. `None`: its channel isn't among them. `Some(Alike)`: it is, and no certificate of ours
     /// verifies the token.
-    pub fn name<'n>(
+    pub(crate) fn name<'n>(
         &self,
         token: &Nameless,
         channels: impl Iterator<Item = &'n str>,
@@ -167,7 +167,7 @@ impl Project {
 
     /// The token issued anew at `now`, to end at `expires` (Unix seconds, after `now`). Privileges that end earlier
     /// still do; those that have ended are left out. `Ok(None)`: it holds a service that this build can't write.
-    pub fn reissue(
+    pub(crate) fn reissue(
         &self,
         token: &VerifiedToken,
         now: u64,
@@ -242,7 +242,7 @@ fn shortened_006(old: &AccessToken, expires: u64, salt: u32) -> AccessToken {
 impl VerifiedToken {
     /// What is to become of it at `now` where tokens live `lifetime` seconds. A decoy's token is signed anew however
     /// short it is: nobody can use it otherwise.
-    pub fn fate(&self, now: u64, lifetime: u32) -> Fate {
+    pub(crate) fn fate(&self, now: u64, lifetime: u32) -> Fate {
         let expires = self.expires_at().min(now + u64::from(lifetime));
         let outlives = self.expires_at() > expires;
         if expires > now && (outlives || self.signed_by == SignedBy::Decoy) {
@@ -253,13 +253,13 @@ impl VerifiedToken {
     }
 
     /// Whether it is of no use any more.
-    pub fn has_ended(&self, now: u64) -> bool {
+    pub(crate) fn has_ended(&self, now: u64) -> bool {
         self.expires_at() <= now
     }
 
     /// The Unix second at which Agora ends it. 007: 24 hours after its issue at the latest. 006: as the token says, at
     /// the latest when its last privilege ends; its issue time isn't in it.
-    pub fn expires_at(&self) -> u64 {
+    pub(crate) fn expires_at(&self) -> u64 {
         match &self.content {
             TokenContent::V007(parsed) => {
                 let token = &parsed.token;
@@ -276,12 +276,12 @@ impl VerifiedToken {
     }
 
     /// The channel that it opens; `None` where it opens none.
-    pub fn channel(&self) -> Option<&[u8]> {
+    pub(crate) fn channel(&self) -> Option<&[u8]> {
         self.names().0
     }
 
     /// Who may use it, as tokens spell users: empty is anyone.
-    pub fn user(&self) -> &[u8] {
+    pub(crate) fn user(&self) -> &[u8] {
         self.names().1
     }
 
@@ -320,14 +320,14 @@ impl VerifiedToken {
     }
 
     /// Whether anyone may use it, or it opens more than one channel.
-    pub fn is_wildcard(&self) -> bool {
+    pub(crate) fn is_wildcard(&self) -> bool {
         let any = |name: &[u8]| name.is_empty() || name.contains(&b'*');
         self.channel().is_some_and(any) || any(self.user())
     }
 
     /// Whether it opens every channel, or is for every user where that is more than the uid 0 of one channel: an
     /// administrator's, whoever it was made for.
-    pub fn is_for_the_whole_app(&self) -> bool {
+    pub(crate) fn is_for_the_whole_app(&self) -> bool {
         let has_star = |name: &[u8]| name.contains(&b'*');
         let opens_all = |name: &[u8]| name.is_empty() || has_star(name);
         match &self.content {
@@ -360,7 +360,7 @@ impl VerifiedToken {
     /// The same for watching only: the channel without the privileges to publish, and none of the services that speak in
     /// the name of its user. A 006 token keeps its format and loses the same.
     #[must_use]
-    pub fn as_subscriber(&self) -> Self {
+    pub(crate) fn as_subscriber(&self) -> Self {
         let joins_alone = |privileges: &mut Privileges| {
             privileges.retain(|number, _| *number == JOIN_CHANNEL);
         };
@@ -379,7 +379,7 @@ impl VerifiedToken {
     }
 
     /// Publisher where it lets its holder publish anything.
-    pub fn role(&self) -> Role {
+    pub(crate) fn role(&self) -> Role {
         let publishes = |privileges: &Privileges| {
             let mut publishing = JOIN_CHANNEL + 1..=JOIN_CHANNEL + 3;
             publishing.any(|number| privileges.contains_key(&number))
@@ -398,7 +398,7 @@ impl VerifiedToken {
     }
 
     /// Which bytes.
-    pub fn format(&self) -> TokenFormat {
+    pub(crate) fn format(&self) -> TokenFormat {
         match self.content {
             TokenContent::V007(_) => TokenFormat::V007,
             TokenContent::V006(_) => TokenFormat::V006,

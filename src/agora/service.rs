@@ -285,7 +285,7 @@ impl ServiceKind {
     }
 
     /// Agora's name for it, lower-cased.
-    pub fn name(&self) -> &'static str {
+    pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Rtc { .. } => "rtc",
             Self::Rtm { .. } => "rtm",

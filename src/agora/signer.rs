@@ -80,7 +80,7 @@ impl Signer {
     }
 
     /// The App ID, as written.
-    pub fn app_id(&self) -> &str {
+    pub(crate) fn app_id(&self) -> &str {
         &self.app_id
     }
 

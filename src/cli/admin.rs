@@ -27,7 +27,7 @@ const LARGEST_ANSWER: usize = 4 * 1024 * 1024;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
-pub enum AskError {
+pub(crate) enum AskError {
     /// The file doesn't say where to ask.
     #[error("the configuration is invalid")]
     Configuration(ConfigErrors),
@@ -45,7 +45,7 @@ pub enum AskError {
 }
 
 /// `GET`s a path from the daemon that runs on this file: the body of its 200.
-pub fn get(file: &Path, path: &str) -> Result<Vec<u8>, AskError> {
+pub(crate) fn get(file: &Path, path: &str) -> Result<Vec<u8>, AskError> {
     let admin = config::admin(file, &SystemEnvironment).map_err(AskError::Configuration)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

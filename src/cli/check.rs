@@ -15,7 +15,7 @@ use crate::io::descriptors::Shares;
 
 /// "78 invalid configuration file" (CONTRACT section 10, after `sysexits.h` `EX_CONFIG`), a missing or unreadable one
 /// included: as with an invalid one, starting again changes nothing until somebody mends it.
-pub const EXIT_INVALID: u8 = 78;
+pub(crate) const EXIT_INVALID: u8 = 78;
 
 /// `check`'s arguments.
 #[derive(Debug, clap::Args)]

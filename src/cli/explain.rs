@@ -18,7 +18,7 @@ What only a login can answer is not checked.\n\nExample:\n  renewd explain --sub
 /// `explain`'s arguments.
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
-pub struct ExplainArguments {
+pub(crate) struct ExplainArguments {
     /// The configuration file, for where the daemon's admin listener is
     #[arg(long, value_name = "FILE", default_value = "/etc/renewd/config.toml")]
     config: PathBuf,
@@ -43,7 +43,11 @@ pub struct ExplainArguments {
 }
 
 /// Asks and prints. 0: it was explained, whatever came out; 78: the file is invalid; 1: nobody answers.
-pub fn run(arguments: &ExplainArguments, stdout: &mut impl Write, stderr: &mut impl Write) -> u8 {
+pub(crate) fn run(
+    arguments: &ExplainArguments,
+    stdout: &mut impl Write,
+    stderr: &mut impl Write,
+) -> u8 {
     let answer = match admin::get(&arguments.config, &path(arguments)) {
         Ok(answer) => answer,
         Err(AskError::Configuration(errors)) => {

@@ -2,11 +2,11 @@
 //!
 //! Keeps true: 0 success, 64 usage, 78 invalid configuration, 1 anything else.
 
-pub mod admin;
+pub(crate) mod admin;
 pub mod check;
-pub mod demo;
-pub mod explain;
-pub mod run;
+pub(crate) mod demo;
+pub(crate) mod explain;
+pub(crate) mod run;
 pub mod token;
 
 use std::io::{stderr, stdin, stdout};

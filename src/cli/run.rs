@@ -22,7 +22,7 @@ a second one stops at once.";
 /// `run`'s arguments.
 #[derive(Debug, clap::Args)]
 #[command(after_help = SIGNALS)]
-pub struct RunArguments {
+pub(crate) struct RunArguments {
     /// The configuration file
     #[arg(long, value_name = "FILE", default_value = "/etc/renewd/config.toml")]
     config: PathBuf,
@@ -41,7 +41,7 @@ pub struct RunArguments {
 const FLUSH: Duration = Duration::from_secs(2);
 
 /// Serves until told to stop.
-pub fn run(arguments: RunArguments, inherited: PassedSockets) -> ExitCode {
+pub(crate) fn run(arguments: RunArguments, inherited: PassedSockets) -> ExitCode {
     let file = arguments.config.clone();
     let options = Options {
         config: arguments.config,

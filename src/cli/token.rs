@@ -123,7 +123,7 @@ pub struct Inspect {
 
 /// A service that `--services` can name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
-pub enum ServiceName {
+pub(crate) enum ServiceName {
     /// Audio and video.
     Rtc,
     /// Signaling.

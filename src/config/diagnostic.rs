@@ -4,10 +4,9 @@
 //! shows of outside strings is escaped.
 //! Must not know: which keys exist.
 
-use std::fmt;
-use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::{fmt, io};
 
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -22,7 +21,7 @@ pub enum FindingSeverity {
 
 impl FindingSeverity {
     /// `error`, `warning` or `note`.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Error => "error",
             Self::Warning => "warning",
@@ -68,7 +67,7 @@ pub struct Diagnostic {
 
 impl Diagnostic {
     /// For logs, where one finding is one event: `FILE:LINE:COLUMN: key: message; hint`, without the excerpt.
-    pub fn one_line(&self) -> impl fmt::Display + '_ {
+    pub(crate) fn one_line(&self) -> impl fmt::Display + '_ {
         OneLine(self)
     }
 
@@ -81,7 +80,7 @@ impl Diagnostic {
     }
 
     /// For programs: `{file, line, column, key, message, hint}`; line, column and hint may be null. No excerpt.
-    pub fn to_json(&self) -> serde_json::Value {
+    pub(crate) fn to_json(&self) -> serde_json::Value {
         serde_json::json!({
             "file": self.file.to_string_lossy(),
             "line": self.place.map(|place| place.line),
@@ -171,7 +170,11 @@ pub struct ConfigErrors {
 
 impl ConfigErrors {
     /// One error about a file as a whole.
-    pub fn of_file(file: &Path, message: impl Into<String>, hint: impl Into<String>) -> Self {
+    pub(crate) fn of_file(
+        file: &Path,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Self {
         Self {
             errors: vec![Diagnostic {
                 severity: FindingSeverity::Error,

@@ -40,7 +40,7 @@ pub struct Loaded {
 
 /// What `check` found in a configuration without errors.
 #[derive(Clone, Debug)]
-pub struct Checked {
+pub(crate) struct Checked {
     /// What is allowed but worth saying.
     pub warnings: Vec<Diagnostic>,
     /// Credentials and variables that only the unit has: not checked.
@@ -78,7 +78,10 @@ pub fn load_file(
 /// Checks a file as [`load_file`] would read it, but away from the unit: credentials without a credentials directory
 /// and unset variables are notes. The streams file is read too; what is wrong with it is a warning, since the daemon
 /// starts without it. No configuration comes out, so that no placeholder can be run.
-pub fn check_file(origin: &Path, environment: &impl Environment) -> Result<Checked, ConfigErrors> {
+pub(crate) fn check_file(
+    origin: &Path,
+    environment: &impl Environment,
+) -> Result<Checked, ConfigErrors> {
     let content = read(origin, environment)?;
     let text = utf8(&content, origin)?;
     let validated = validate::validate(text, origin, environment, Strictness::Check)?;
@@ -107,7 +110,7 @@ pub fn check_file(origin: &Path, environment: &impl Environment) -> Result<Check
 }
 
 /// How a file's daemon is to log, as far as that can be read: errors that keep it from starting are said like that too.
-pub fn log_format(origin: &Path, environment: &impl Environment) -> LogFormat {
+pub(crate) fn log_format(origin: &Path, environment: &impl Environment) -> LogFormat {
     let content = environment.read(origin).ok();
     let text = content
         .as_deref()
@@ -117,7 +120,7 @@ pub fn log_format(origin: &Path, environment: &impl Environment) -> LogFormat {
 
 /// Where the daemon of a file can be asked, and with what. The rest of the file may be wrong, or name what only the daemon
 /// may read: who asks why it is has to be told.
-pub fn admin(origin: &Path, environment: &impl Environment) -> Result<Admin, ConfigErrors> {
+pub(crate) fn admin(origin: &Path, environment: &impl Environment) -> Result<Admin, ConfigErrors> {
     let content = read(origin, environment)?;
     let text = utf8(&content, origin)?;
     validate::admin(text, origin, environment)

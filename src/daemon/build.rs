@@ -31,7 +31,7 @@ use crate::terms::clock::{Clock, Entropy};
 use crate::terms::readiness::Readiness;
 
 /// The first snapshot, and what outlives it.
-pub fn shared(
+pub(crate) fn shared(
     config: &Config,
     path: &Path,
     metrics: &Arc<Metrics>,
@@ -74,7 +74,7 @@ pub fn shared(
 
 /// Bound sockets, not yet served.
 #[derive(Debug)]
-pub struct Sockets {
+pub(crate) struct Sockets {
     /// `server.listen`.
     pub public: BoundListeners,
     /// `admin.listen`.
@@ -129,7 +129,7 @@ pub fn bind(config: &Config, inherited: Inheritance) -> Result<Sockets, RunError
 }
 
 /// Starts the workers on the bound sockets; each beats for the watchdog every `beat`.
-pub fn workers(
+pub(crate) fn workers(
     config: &Config,
     sockets: BoundListeners,
     shared: &Arc<Shared>,

@@ -12,7 +12,12 @@ use crate::snapshot::Shared;
 use crate::terms::readiness::Phase;
 
 /// Goes through the stages until every connection is over, time is up, or a second signal comes.
-pub async fn drain(shared: &Shared, notifier: &Notifier, workers: &Workers, signals: &mut Signals) {
+pub(crate) async fn drain(
+    shared: &Shared,
+    notifier: &Notifier,
+    workers: &Workers,
+    signals: &mut Signals,
+) {
     let server = shared.current.load().config.server.clone();
     shared.readiness.advance(Phase::Draining);
     notifier.stopping(

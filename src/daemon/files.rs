@@ -23,7 +23,7 @@ const MADE_FROM: &str = "# The last valid configuration of ";
 
 /// A configuration file's text with what it says.
 #[derive(Debug)]
-pub struct Configuration {
+pub(crate) struct Configuration {
     /// As validated.
     pub loaded: Loaded,
     /// Just as it was read: it may hold secrets, and reading again could give another text.
@@ -31,7 +31,7 @@ pub struct Configuration {
 }
 
 /// Reads and validates the file.
-pub fn configuration(path: &Path) -> Result<Configuration, ConfigErrors> {
+pub(crate) fn configuration(path: &Path) -> Result<Configuration, ConfigErrors> {
     let (loaded, text) = config::load_file(path, &SystemEnvironment)?;
     Ok(Configuration { loaded, text })
 }
@@ -39,7 +39,7 @@ pub fn configuration(path: &Path) -> Result<Configuration, ConfigErrors> {
 /// The configuration that last loaded: what `run --fallback` starts from when the file is invalid.
 /// Relative paths in it still start at the configuration file's directory. The error says why there is none.
 /// `directory` is what somebody but the file says, for the file is invalid: `--state-directory`, or systemd.
-pub fn last_valid(path: &Path, directory: Option<&Path>) -> Result<Loaded, ConfigErrors> {
+pub(crate) fn last_valid(path: &Path, directory: Option<&Path>) -> Result<Loaded, ConfigErrors> {
     let kept = directory
         .ok_or_else(|| {
             ConfigErrors::of_file(
@@ -94,7 +94,7 @@ fn text_made_from<'t>(kept: &'t str, path: &Path) -> Result<&'t str, String> {
 }
 
 /// What [`keep`] writes of a configuration that took effect.
-pub fn kept_text(path: &Path, configuration: &Configuration) -> Zeroizing<Vec<u8>> {
+pub(crate) fn kept_text(path: &Path, configuration: &Configuration) -> Zeroizing<Vec<u8>> {
     let first = origin(path);
     let mut text = Zeroizing::new(Vec::with_capacity(
         first.len() + 1 + configuration.text.len(),
@@ -106,7 +106,7 @@ pub fn kept_text(path: &Path, configuration: &Configuration) -> Zeroizing<Vec<u8
 }
 
 /// Keeps the text of a configuration that took effect. `false` where the directory can't be written.
-pub fn keep(state: &StateDirectory, text: &[u8]) -> bool {
+pub(crate) fn keep(state: &StateDirectory, text: &[u8]) -> bool {
     let written = state.write_atomically(LAST_VALID, text);
     if let Err(error) = &written {
         tracing::error!(%error, directory = %state.path().display(), "the last valid configuration can't be kept");
@@ -115,7 +115,7 @@ pub fn keep(state: &StateDirectory, text: &[u8]) -> bool {
 }
 
 /// Reads the streams file, where that is the source. What is wrong with it is logged here: the daemon serves on.
-pub fn streams(config: &Config) -> StreamsRead {
+pub(crate) fn streams(config: &Config) -> StreamsRead {
     let Some(path) = config.streams.file() else {
         return StreamsRead::Table(Vec::new());
     };
@@ -161,7 +161,7 @@ fn boxed(names: Vec<String>) -> Vec<Box<str>> {
 }
 
 /// What to watch: the configuration file, and every file that it names.
-pub fn watched(path: &Path, named: &[PathBuf]) -> Vec<PathBuf> {
+pub(crate) fn watched(path: &Path, named: &[PathBuf]) -> Vec<PathBuf> {
     std::iter::once(path.to_owned())
         .chain(named.iter().cloned())
         .collect()

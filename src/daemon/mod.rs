@@ -9,7 +9,7 @@ mod drain;
 mod files;
 mod observer;
 mod reload;
-pub mod signals;
+pub(crate) mod signals;
 mod source_states;
 mod start;
 mod state;
@@ -65,7 +65,7 @@ const LAST_BATCH: Duration = Duration::from_secs(5);
 
 /// What the command line asks for.
 #[derive(Debug)]
-pub struct Options {
+pub(crate) struct Options {
     /// The configuration file.
     pub config: PathBuf,
     /// Start from the last valid configuration when the file is invalid.
@@ -78,7 +78,7 @@ pub struct Options {
 
 /// Where the daemon can be reached.
 #[derive(Clone, Debug)]
-pub struct BoundAddresses {
+pub(crate) struct BoundAddresses {
     /// Public TCP addresses, in the order of `server.listen`.
     pub public: Vec<SocketAddr>,
     /// The admin listener's address; `None` for a unix socket.
@@ -87,7 +87,7 @@ pub struct BoundAddresses {
 
 /// Why the daemon didn't start.
 #[derive(Debug, thiserror::Error)]
-pub enum RunError {
+pub(crate) enum RunError {
     /// The file is invalid, and there is nothing to fall back to.
     #[error("{0}")]
     Configuration(ConfigErrors),
@@ -111,7 +111,10 @@ pub enum RunError {
 }
 
 /// Serves until told to stop. `announce` is called once, when every listener is bound.
-pub fn run(options: Options, announce: impl FnOnce(&BoundAddresses)) -> Result<(), RunError> {
+pub(crate) fn run(
+    options: Options,
+    announce: impl FnOnce(&BoundAddresses),
+) -> Result<(), RunError> {
     let start = start::read(&options)?;
     let clock = Clock::system();
     let dropped = DropCounter::default();

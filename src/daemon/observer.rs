@@ -4,24 +4,23 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::config::model::UpstreamServer;
-use crate::forward;
-use crate::server;
 use crate::server::stall::Cause;
 use crate::server::{Event, HttpParseError};
 use crate::snapshot::Shared;
 use crate::telemetry::metrics::ListenerMetrics;
 use crate::telemetry::traffic_labels::ParseErrorKind;
+use crate::{forward, server};
 
 /// The public listeners'.
 #[derive(Debug)]
-pub struct PublicObserver {
+pub(crate) struct PublicObserver {
     listeners: Vec<Arc<ListenerMetrics>>,
     shared: Arc<Shared>,
 }
 
 impl PublicObserver {
     /// `listeners` in the order of `server.listen`.
-    pub fn new(listeners: Vec<Arc<ListenerMetrics>>, shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(listeners: Vec<Arc<ListenerMetrics>>, shared: Arc<Shared>) -> Self {
         Self { listeners, shared }
     }
 
@@ -66,13 +65,13 @@ impl server::ServerObserver for PublicObserver {
 
 /// The backend's.
 #[derive(Debug)]
-pub struct Upstreams {
+pub(crate) struct Upstreams {
     shared: Arc<Shared>,
 }
 
 impl Upstreams {
     /// For one worker.
-    pub fn new(shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
         Self { shared }
     }
 }

@@ -22,7 +22,7 @@ use crate::telemetry::log::LogControl;
 
 /// What came of a reload that worked.
 #[derive(Clone, Debug, Default)]
-pub struct ReloadReport {
+pub(crate) struct ReloadReport {
     /// Tables whose values differ now.
     pub changed: Vec<&'static str>,
     /// Who answers the token endpoints now, where that changed: `decision.mode: observe -> enforce`.
@@ -35,7 +35,7 @@ pub struct ReloadReport {
 
 /// Where the configuration stands, for the status page.
 #[derive(Clone, Debug)]
-pub struct ConfigStanding {
+pub(crate) struct ConfigStanding {
     /// Of the configuration in force.
     pub hash: u64,
     /// When it was loaded, in Unix seconds.
@@ -52,7 +52,7 @@ pub struct ConfigStanding {
 
 /// Reloads on request.
 #[derive(Debug)]
-pub struct Reloader {
+pub(crate) struct Reloader {
     /// The configuration file.
     pub path: PathBuf,
     /// What the workers serve from.
@@ -73,7 +73,7 @@ pub struct Reloader {
 
 impl Reloader {
     /// Reads everything again. Blocks on file IO: call it off the workers.
-    pub fn reload(&self, trigger: &'static str) -> Result<ReloadReport, ConfigErrors> {
+    pub(crate) fn reload(&self, trigger: &'static str) -> Result<ReloadReport, ConfigErrors> {
         let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
         let reloading = self.notifier.reloading();
         let result = files::configuration(&self.path)
@@ -121,7 +121,7 @@ impl Reloader {
     }
 
     /// Reads the streams file alone again: it changes far more often than the configuration.
-    pub fn reload_streams(&self) {
+    pub(crate) fn reload_streams(&self) {
         let _one_at_a_time = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
         let running = self.shared.current.load_full();
         let streams = files::streams(&running.config);
@@ -135,7 +135,7 @@ impl Reloader {
     }
 
     /// Whether the streams file is among the changed files, and whether others are.
-    pub fn split(&self, changed: &[PathBuf]) -> (bool, bool) {
+    pub(crate) fn split(&self, changed: &[PathBuf]) -> (bool, bool) {
         let running = self.shared.current.load();
         let streams = running.config.streams.file();
         let is_streams = |file: &&PathBuf| Some(file.as_path()) == streams;
@@ -145,7 +145,7 @@ impl Reloader {
 
     /// Whether the files say something else than when they were last read: what changes between a reading and the
     /// watching of a file is no event. Blocks on file IO.
-    pub fn is_behind(&self) -> bool {
+    pub(crate) fn is_behind(&self) -> bool {
         let known = self.standing().errors;
         match files::configuration(&self.path) {
             Ok(read) => {
@@ -157,7 +157,7 @@ impl Reloader {
     }
 
     /// Where the configuration stands.
-    pub fn standing(&self) -> ConfigStanding {
+    pub(crate) fn standing(&self) -> ConfigStanding {
         self.standing
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -248,7 +248,7 @@ impl Reloader {
 }
 
 /// What is wrong when the audit file can't be opened.
-pub fn audit_errors(path: &Path, error: &std::io::Error) -> ConfigErrors {
+pub(crate) fn audit_errors(path: &Path, error: &std::io::Error) -> ConfigErrors {
     let message = format!("the file of log.audit can't be opened: {error}");
     ConfigErrors::of_file(
         path,

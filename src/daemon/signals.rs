@@ -11,7 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Request {
+pub(crate) enum Request {
     /// SIGTERM or SIGINT for the first time: drain, then exit.
     Terminate,
     /// SIGTERM or SIGINT again: exit without waiting any longer.
@@ -24,7 +24,7 @@ pub enum Request {
 
 /// The four signals, caught from [`Signals::listen`] on, for the life of the process.
 #[derive(Debug)]
-pub struct Signals {
+pub(crate) struct Signals {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
     hang_up: tokio::signal::unix::Signal,
@@ -37,7 +37,7 @@ impl Signals {
     /// runtime that will await [`Signals::next`].
     ///
     /// Fails where the runtime has no IO driver or the system refuses a handler.
-    pub fn listen() -> io::Result<Self> {
+    pub(crate) fn listen() -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
@@ -50,7 +50,7 @@ impl Signals {
     /// The next request; stopping goes before everything else that is pending. Cancel safe.
     ///
     /// Like the kernel's own pending set, equal signals that arrive before they are read count once.
-    pub async fn next(&mut self) -> Request {
+    pub(crate) async fn next(&mut self) -> Request {
         tokio::select! {
             biased;
             _ = self.terminate.recv() => self.terminate_again(),

@@ -15,7 +15,7 @@ use crate::terms::clock::Clock;
 
 /// One source.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SourceState {
+pub(crate) struct SourceState {
     /// Which one.
     pub source: SourceLabel,
     /// Why it gives no answer; `None` while it does. Holds no secret.
@@ -28,7 +28,7 @@ pub struct SourceState {
 
 /// An outage of a source, in seconds since the Unix epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SourceOutage {
+pub(crate) struct SourceOutage {
     /// When the first lookup failed.
     pub down_since: u64,
     /// Until when holders can renew without its answer.
@@ -36,7 +36,7 @@ pub struct SourceOutage {
 }
 
 /// Every configured source.
-pub fn source_states(snapshot: &Snapshot, clock: &Clock) -> Vec<SourceState> {
+pub(crate) fn source_states(snapshot: &Snapshot, clock: &Clock) -> Vec<SourceState> {
     let config = &snapshot.config;
     let state = |source, error: Option<String>, down_since: Option<Duration>| SourceState {
         source,
@@ -77,7 +77,7 @@ pub fn source_states(snapshot: &Snapshot, clock: &Clock) -> Vec<SourceState> {
 }
 
 /// Exports since when each source is down, and until when holders can rest.
-pub fn export(states: &[SourceState], metrics: &Metrics) {
+pub(crate) fn export(states: &[SourceState], metrics: &Metrics) {
     for state in states {
         let outage = state
             .outage

@@ -11,7 +11,7 @@ use crate::state::directory::{StateDirectory, StateError};
 
 /// The configuration to start with.
 #[derive(Debug)]
-pub struct Start {
+pub(crate) struct Start {
     /// What it says.
     pub loaded: Loaded,
     /// The file's own content; `None` where the last valid configuration stands in.
@@ -21,7 +21,7 @@ pub struct Start {
 }
 
 /// Reads the file or, where that is asked for, what stands in for it.
-pub fn read(options: &Options) -> Result<Start, RunError> {
+pub(crate) fn read(options: &Options) -> Result<Start, RunError> {
     match files::configuration(&options.config) {
         Ok(configuration) => Ok(Start {
             loaded: configuration.loaded.clone(),
@@ -47,7 +47,7 @@ pub fn read(options: &Options) -> Result<Start, RunError> {
 
 /// Opens `state.directory`. One that can't be used costs what it would keep, not the service; one that is held costs the
 /// start.
-pub fn open_state(config: &Config) -> Result<Option<StateDirectory>, StateError> {
+pub(crate) fn open_state(config: &Config) -> Result<Option<StateDirectory>, StateError> {
     let Some(directory) = &config.state_directory else {
         return Ok(None);
     };
@@ -62,7 +62,7 @@ pub fn open_state(config: &Config) -> Result<Option<StateDirectory>, StateError>
 }
 
 /// Says that `--fallback` would find nothing, while there is time to mend that.
-pub fn warn_of_fallback(options: &Options, config: &Config) {
+pub(crate) fn warn_of_fallback(options: &Options, config: &Config) {
     if !options.fallback {
         return;
     }
@@ -79,7 +79,7 @@ pub fn warn_of_fallback(options: &Options, config: &Config) {
 }
 
 /// Says what is worth saying of the configuration, and of the file where another stands in for it.
-pub fn log_findings(warnings: &[Diagnostic], errors: Option<&ConfigErrors>) {
+pub(crate) fn log_findings(warnings: &[Diagnostic], errors: Option<&ConfigErrors>) {
     for warning in warnings {
         tracing::warn!("{}", warning.one_line());
     }
@@ -93,7 +93,7 @@ pub fn log_findings(warnings: &[Diagnostic], errors: Option<&ConfigErrors>) {
 }
 
 /// Tells the service manager and the log that requests are served, and who answers the token endpoints.
-pub fn announce_ready(notifier: &Notifier, decision: &DecisionConfig, fallback: bool) {
+pub(crate) fn announce_ready(notifier: &Notifier, decision: &DecisionConfig, fallback: bool) {
     notifier.ready(if fallback {
         "serving the last valid configuration: the file is invalid"
     } else {

@@ -15,7 +15,7 @@ use crate::telemetry::metrics::Metrics;
 
 /// The daemon's state directory.
 #[derive(Debug)]
-pub struct DaemonState {
+pub(crate) struct DaemonState {
     /// As configured; `None`: memory only.
     path: Option<PathBuf>,
     directory: OnceLock<Arc<StateDirectory>>,
@@ -27,7 +27,7 @@ pub struct DaemonState {
 
 impl DaemonState {
     /// The directory of `state.directory` as it was opened at the start; one that couldn't be is tried again later.
-    pub fn new(
+    pub(crate) fn new(
         path: Option<PathBuf>,
         opened: Option<StateDirectory>,
         metrics: &Arc<Metrics>,
@@ -44,17 +44,17 @@ impl DaemonState {
     }
 
     /// Whether anything is to survive a restart.
-    pub fn is_configured(&self) -> bool {
+    pub(crate) fn is_configured(&self) -> bool {
         self.path.is_some()
     }
 
     /// The directory, if it could be opened.
-    pub fn directory(&self) -> Option<&Arc<StateDirectory>> {
+    pub(crate) fn directory(&self) -> Option<&Arc<StateDirectory>> {
         self.directory.get()
     }
 
     /// Tries to open the directory, if it isn't. Blocks on file IO; one caller at a time.
-    pub fn open(&self) -> Result<Option<&Arc<StateDirectory>>, StateError> {
+    pub(crate) fn open(&self) -> Result<Option<&Arc<StateDirectory>>, StateError> {
         if let (None, Some(path)) = (self.directory.get(), &self.path) {
             let opened = Arc::new(StateDirectory::open(path)?);
             self.directory.get_or_init(|| opened);
@@ -65,7 +65,7 @@ impl DaemonState {
 
     /// Writes the configuration in force down; what can't be written is held for [`Self::keep_again`]. Blocks on file
     /// IO.
-    pub fn keep(&self, text: Zeroizing<Vec<u8>>) {
+    pub(crate) fn keep(&self, text: Zeroizing<Vec<u8>>) {
         if self.is_configured() {
             let kept = self
                 .directory
@@ -77,7 +77,7 @@ impl DaemonState {
     }
 
     /// Tries again what couldn't be written down. Blocks on file IO.
-    pub fn keep_again(&self) {
+    pub(crate) fn keep_again(&self) {
         let unkept = self.unkept().take();
         if let Some(text) = unkept {
             self.keep(text);
@@ -89,7 +89,7 @@ impl DaemonState {
     }
 
     /// Whether the sessions were written down the last time.
-    pub fn sessions_kept(&self, kept: bool) {
+    pub(crate) fn sessions_kept(&self, kept: bool) {
         self.sessions_kept.store(kept, Ordering::Relaxed);
         self.report();
     }

@@ -27,7 +27,7 @@ use crate::terms::role::Role;
 
 /// The daemon, as its admin listener sees it.
 #[derive(Debug)]
-pub struct AdminView {
+pub(crate) struct AdminView {
     /// What is served from.
     pub shared: Arc<Shared>,
     /// What reloads.

@@ -22,7 +22,7 @@ use socket2::{Domain, Socket, Type};
 use crate::terms::clock::Clock;
 
 /// Sockets by their `FileDescriptorName=`; several `ListenStream=` lines of one unit share a name.
-pub type PassedSockets = HashMap<String, Vec<Listener>>;
+pub(crate) type PassedSockets = HashMap<String, Vec<Listener>>;
 
 /// One inherited listening socket: nonblocking, not passed on to children.
 #[derive(Debug)]
@@ -196,7 +196,7 @@ impl Drop for Reloading {
 
 /// Whether each worker's runtime still turns: workers beat, the watchdog looks.
 #[derive(Clone, Debug)]
-pub struct Heartbeats {
+pub(crate) struct Heartbeats {
     clock: Clock,
     /// Milliseconds on the clock's monotonic scale, one a worker.
     last: Arc<[AtomicU64]>,
@@ -204,7 +204,7 @@ pub struct Heartbeats {
 
 impl Heartbeats {
     /// For `workers` workers, all of which count as having beaten now.
-    pub fn new(workers: usize, clock: Clock) -> Self {
+    pub(crate) fn new(workers: usize, clock: Clock) -> Self {
         let now = millis(clock.elapsed());
         Self {
             clock,
@@ -213,7 +213,7 @@ impl Heartbeats {
     }
 
     /// Beats for worker `index` once every `interval`, for ever: spawn it on that worker's runtime.
-    pub async fn keep(self, index: usize, interval: Duration) {
+    pub(crate) async fn keep(self, index: usize, interval: Duration) {
         let mut turns = tokio::time::interval(interval);
         turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -223,14 +223,14 @@ impl Heartbeats {
     }
 
     /// Worker `index` turns.
-    pub fn beat(&self, index: usize) {
+    pub(crate) fn beat(&self, index: usize) {
         if let Some(last) = self.last.get(index) {
             last.store(millis(self.clock.elapsed()), Ordering::Relaxed);
         }
     }
 
     /// Whether every worker has beaten within the last `limit`.
-    pub fn all_within(&self, limit: Duration) -> bool {
+    pub(crate) fn all_within(&self, limit: Duration) -> bool {
         let oldest = millis(self.clock.elapsed().saturating_sub(limit));
         self.last
             .iter()

@@ -17,8 +17,7 @@ use super::request::TokenRequest;
 use crate::config::model::OnError;
 use crate::sessions::{Ground, SessionUser};
 use crate::sources::authorize::Opinion;
-use crate::terms::outcome::LookupOutcome;
-use crate::terms::outcome::Outcome;
+use crate::terms::outcome::{LookupOutcome, Outcome};
 use crate::terms::role::Role;
 
 /// The body that is posted.

@@ -14,7 +14,7 @@ const SHORTEST: u32 = 60;
 
 /// The times that hold for one login.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LifetimePlan {
+pub(crate) struct LifetimePlan {
     /// Of a token: the tier's, else `token.lifetime`.
     pub lifetime: Duration,
     /// Of a session: the tier's, else `policy.max_session`; zero is no limit.
@@ -23,7 +23,7 @@ pub struct LifetimePlan {
 
 /// What bounds the tokens of one grant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bounds {
+pub(crate) struct Bounds {
     /// Of the token: the plan's. Chance shortens it.
     pub lifetime: Duration,
     /// Of the token and its backup: what is left of the session. Chance has no part in it.
@@ -32,7 +32,7 @@ pub struct Bounds {
 
 /// The times of one grant, in whole seconds from its issue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lifetimes {
+pub(crate) struct Lifetimes {
     /// When the token expires.
     pub token: u32,
     /// When to renew it.
@@ -43,13 +43,13 @@ pub struct Lifetimes {
 
 impl Lifetimes {
     /// When the last of the grant's tokens expires: so long its holder is one.
-    pub fn last(self) -> u32 {
+    pub(crate) fn last(self) -> u32 {
         self.backup.unwrap_or(self.token)
     }
 }
 
 /// The plan of a login: that of the first tier that takes it.
-pub fn plan(config: &Config, claims: &JwtClaims) -> LifetimePlan {
+pub(crate) fn plan(config: &Config, claims: &JwtClaims) -> LifetimePlan {
     let tier = tier(&config.token.tiers, claims);
     LifetimePlan {
         lifetime: tier
@@ -75,7 +75,7 @@ fn tier<'t>(tiers: &'t [Tier], claims: &JwtClaims) -> Option<&'t Tier> {
 }
 
 /// The times of a grant. `chance` is any number, evenly spread: it chooses within `token.jitter`.
-pub fn lifetimes(token: &TokenConfig, bounds: Bounds, chance: u64) -> Lifetimes {
+pub(crate) fn lifetimes(token: &TokenConfig, bounds: Bounds, chance: u64) -> Lifetimes {
     let most = bounds.at_most.map_or(u32::MAX, whole_seconds);
     let full = whole_seconds(bounds.lifetime);
     // A tier may be so short that the jitter would be most of it.

@@ -9,10 +9,13 @@ use crate::logins::jwt::{ClaimValue, JwtClaims};
 
 /// A login without an id that Agora's messaging services would take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NoMessagingId;
+pub(crate) struct NoMessagingId;
 
 /// The caller's id; `None` where tokens are for RTC alone.
-pub fn id(token: &TokenConfig, claims: &JwtClaims) -> Result<Option<Box<str>>, NoMessagingId> {
+pub(crate) fn id(
+    token: &TokenConfig,
+    claims: &JwtClaims,
+) -> Result<Option<Box<str>>, NoMessagingId> {
     if !token.services.any() {
         return Ok(None);
     }

@@ -10,7 +10,7 @@ use crate::sessions;
 
 /// What the tokens of one grant have in common.
 #[derive(Debug)]
-pub struct GrantTerms<'a> {
+pub(crate) struct GrantTerms<'a> {
     /// Format and services.
     pub config: &'a TokenConfig,
     /// Signs.
@@ -25,7 +25,7 @@ pub struct GrantTerms<'a> {
 
 impl GrantTerms<'_> {
     /// A token for `lifetime` seconds, all its privileges with it. `salt`: another for each token.
-    pub fn token(&self, lifetime: u32, salt: u32) -> Result<String, BuildError> {
+    pub(crate) fn token(&self, lifetime: u32, salt: u32) -> Result<String, BuildError> {
         let user = match &self.request.user {
             sessions::SessionUser::Uid(uid) => agora::User::Uid(*uid),
             sessions::SessionUser::Account(account) => agora::User::Account(account),

@@ -18,7 +18,7 @@ mod wire_format;
 use http::header::CONNECTION;
 use http::{HeaderValue, Request, Response};
 
-pub use order::{draining_publishers, is_enforced, may_drain};
+pub(crate) use order::{draining_publishers, is_enforced, may_drain};
 
 use crate::exchange::response_body::{RequestBody, ResponseBody};
 use crate::sessions::{Basis, Ground, SeatRequest, SessionUser};
@@ -27,8 +27,7 @@ use crate::telemetry::audit;
 use crate::telemetry::labels::Endpoint;
 use crate::terms::clock::{is_plausible, timer_now};
 use crate::terms::context::RequestContext;
-use crate::terms::outcome::LookupOutcome;
-use crate::terms::outcome::Outcome;
+use crate::terms::outcome::{LookupOutcome, Outcome};
 use crate::terms::role::Role;
 use lifetime::Lifetimes;
 use mint::GrantTerms;

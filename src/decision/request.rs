@@ -32,7 +32,7 @@ const ROLE_FLAGS: [&str; 2] = ["isBroadcaster", "isPublisher"];
 
 /// What the caller asks for.
 #[derive(Debug, PartialEq)]
-pub struct TokenRequest {
+pub(crate) struct TokenRequest {
     /// 1 to 64 bytes out of Agora's characters.
     pub channel: String,
     /// A uid (0 when none was given) or an account.
@@ -43,7 +43,7 @@ pub struct TokenRequest {
 
 /// Why a body can't be read.
 #[derive(Debug, PartialEq)]
-pub enum BadBody {
+pub(crate) enum BadBody {
     /// 400: which field, and what would be right.
     Invalid(String),
     /// 415: which type, and which are taken.
@@ -51,7 +51,7 @@ pub enum BadBody {
 }
 
 /// Reads a whole body under its headers.
-pub fn read(headers: &HeaderMap, body: &[u8]) -> Result<TokenRequest, BadBody> {
+pub(crate) fn read(headers: &HeaderMap, body: &[u8]) -> Result<TokenRequest, BadBody> {
     let fields = match media_type(headers, body)? {
         Media::Json => BodyFields::from_json(body),
         Media::Form => BodyFields::from_form(body),

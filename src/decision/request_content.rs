@@ -14,7 +14,7 @@ const LIMIT: usize = 16 * 1024;
 
 /// What was read.
 #[derive(Debug)]
-pub enum Collected {
+pub(crate) enum Collected {
     /// All of it, and the trailers behind it.
     Whole(Bytes, HeaderMap),
     /// More than the limit; this much was read.
@@ -24,7 +24,7 @@ pub enum Collected {
 }
 
 /// Reads the body up to the limit. Trailers decide nothing, but the backend may have to have them too.
-pub async fn collect(body: &mut RequestBody) -> Collected {
+pub(crate) async fn collect(body: &mut RequestBody) -> Collected {
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     if announced > LIMIT {
         return Collected::TooLarge(Bytes::new());
@@ -48,7 +48,7 @@ pub async fn collect(body: &mut RequestBody) -> Collected {
 
 impl Collected {
     /// The bytes to decide on; `None` where there are too many.
-    pub fn whole(&self) -> Option<&[u8]> {
+    pub(crate) fn whole(&self) -> Option<&[u8]> {
         match self {
             Self::Whole(bytes, _) => Some(bytes),
             Self::TooLarge(_) | Self::Broken(_) => None,
@@ -56,7 +56,7 @@ impl Collected {
     }
 
     /// Puts what was taken from the body back.
-    pub fn put_back(self, body: RequestBody) -> RequestBody {
+    pub(crate) fn put_back(self, body: RequestBody) -> RequestBody {
         match self {
             Self::Whole(bytes, trailers) => body.replay(bytes).replay_trailers(trailers),
             Self::TooLarge(bytes) => body.replay(bytes),

@@ -12,7 +12,7 @@ const MAX_FIELDS: usize = 64;
 
 /// One value.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Value {
+pub(crate) enum Value {
     /// `true`, `false`.
     Bool(bool),
     /// A number without a fraction; JavaScript's `77.0` counts.
@@ -27,11 +27,11 @@ pub enum Value {
 
 /// The body's fields in their order; `null` counts as absent.
 #[derive(Debug, Default, PartialEq)]
-pub struct BodyFields(Vec<(String, Option<Value>)>);
+pub(crate) struct BodyFields(Vec<(String, Option<Value>)>);
 
 impl BodyFields {
     /// From a JSON object (RFC 8259).
-    pub fn from_json(body: &[u8]) -> Result<Self, String> {
+    pub(crate) fn from_json(body: &[u8]) -> Result<Self, String> {
         // body-parser takes a byte order mark off, too.
         let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
         // serde's own words for this would quote what was sent instead, and that may be a JWT.
@@ -53,7 +53,7 @@ impl BodyFields {
     }
 
     /// From `application/x-www-form-urlencoded` (WHATWG URL §5.1); every value is text.
-    pub fn from_form(body: &[u8]) -> Result<Self, String> {
+    pub(crate) fn from_form(body: &[u8]) -> Result<Self, String> {
         let mut fields = Self::default();
         for (name, value) in form_urlencoded::parse(body) {
             fields.insert(name.into_owned(), Some(Value::Text(value.into_owned())))?;
@@ -62,7 +62,7 @@ impl BodyFields {
     }
 
     /// A field's value; `None` where it is absent or null.
-    pub fn get(&self, name: &str) -> Option<&Value> {
+    pub(crate) fn get(&self, name: &str) -> Option<&Value> {
         self.0
             .iter()
             .find(|(known, _)| known == name)

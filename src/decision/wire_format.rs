@@ -21,7 +21,7 @@ use crate::terms::role::Role;
 
 /// A minted token and all that its holder is told.
 #[derive(Debug)]
-pub struct Minted<'a> {
+pub(crate) struct Minted<'a> {
     /// `007…` or `006…`.
     pub token: &'a str,
     /// The one that lives longer, where there is one.
@@ -72,7 +72,7 @@ struct Backup<'a> {
 }
 
 /// 200 with the token.
-pub fn success(minted: &Minted<'_>) -> Response<ResponseBody> {
+pub(crate) fn success(minted: &Minted<'_>) -> Response<ResponseBody> {
     let (uid, account) = match minted.user {
         SessionUser::Uid(uid) => (Some(*uid), None),
         SessionUser::Account(account) => (None, Some(&**account)),
@@ -109,7 +109,7 @@ pub fn success(minted: &Minted<'_>) -> Response<ResponseBody> {
 }
 
 /// The refusal's status, code and message, and when to come back.
-pub fn refusal(refusal: &DecisionRefusal) -> Response<ResponseBody> {
+pub(crate) fn refusal(refusal: &DecisionRefusal) -> Response<ResponseBody> {
     let mut response = respond::failure_because(
         status(refusal.outcome),
         refusal.outcome.code(),
@@ -130,7 +130,7 @@ pub fn refusal(refusal: &DecisionRefusal) -> Response<ResponseBody> {
 }
 
 /// The status of each outcome; the contract's table.
-pub fn status(outcome: Outcome) -> StatusCode {
+pub(crate) fn status(outcome: Outcome) -> StatusCode {
     match outcome {
         Outcome::Ok => StatusCode::OK,
         Outcome::InvalidRequest => StatusCode::BAD_REQUEST,

@@ -3,12 +3,12 @@
 //! Keeps true: an [`Exchange`] belongs to one request; its flags go from false to true once and never back.
 //! Must not know: sockets, timers, what the service decides.
 
-pub mod pace;
-pub mod raw_fields;
+pub(crate) mod pace;
+pub(crate) mod raw_fields;
 pub(crate) mod request_body;
-pub mod respond;
+pub(crate) mod respond;
 pub mod response_body;
-pub mod rewrite;
+pub(crate) mod rewrite;
 pub mod tunnel;
 
 use std::cell::{Cell, RefCell};
@@ -82,7 +82,7 @@ pub struct Exchange {
 
 impl Exchange {
     /// On a connection with these paces.
-    pub fn at(paces: Rc<Paces>) -> Self {
+    pub(crate) fn at(paces: Rc<Paces>) -> Self {
         Self {
             request_done: Cell::default(),
             request_cut: Cell::default(),
@@ -98,69 +98,69 @@ impl Exchange {
     }
 
     /// How its bodies are taken.
-    pub fn paces(&self) -> &Paces {
+    pub(crate) fn paces(&self) -> &Paces {
         &self.paces
     }
 
     /// Whether the request's body was read to its end, or given up.
-    pub fn request_done(&self) -> bool {
+    pub(crate) fn request_done(&self) -> bool {
         self.request_done.get()
     }
 
     /// Whether the request's body was read to its end, so that another request can follow.
-    pub fn request_complete(&self) -> bool {
+    pub(crate) fn request_complete(&self) -> bool {
         self.request_done.get() && !self.request_cut.get()
     }
 
     /// Frames of the request's body that were taken so far; a sign of progress.
-    pub fn request_frames(&self) -> u64 {
+    pub(crate) fn request_frames(&self) -> u64 {
         self.request_frames.get()
     }
 
     /// Whether somebody waits for more of the request's body, so that it is the client who doesn't go on.
-    pub fn request_awaited(&self) -> bool {
+    pub(crate) fn request_awaited(&self) -> bool {
         self.request_awaited.get()
     }
 
     /// Whether the client has closed its sending side behind a complete request.
     ///
     /// It may be gone, or wait for the answer: nobody can tell, so the backend is told the same way.
-    pub fn client_closed(&self) -> bool {
+    pub(crate) fn client_closed(&self) -> bool {
         self.client_closed.get()
     }
 
     /// Whether there will be no answer: the client has closed its sending side, and the backend gave up for that.
-    pub fn unanswered(&self) -> bool {
+    pub(crate) fn unanswered(&self) -> bool {
         self.unanswered.get()
     }
 
     /// Sets [`Exchange::unanswered`].
-    pub fn mark_unanswered(&self) {
+    pub(crate) fn mark_unanswered(&self) {
         self.unanswered.set(true);
     }
 
     /// Wakes the task when the client closes its sending side.
-    pub fn wake_on_client_closed(&self, context: &Context<'_>) {
+    pub(crate) fn wake_on_client_closed(&self, context: &Context<'_>) {
         register(&self.client_waker, context);
     }
 
     /// Whether the response's body was handed out to its end, or given up.
-    pub fn response_done(&self) -> bool {
+    pub(crate) fn response_done(&self) -> bool {
         self.response_done.get()
     }
 
     /// Whether the response is `text/event-stream`: endless, so that a stop cuts it early.
-    pub fn event_stream(&self) -> bool {
+    pub(crate) fn event_stream(&self) -> bool {
         self.event_stream.get()
     }
 
     /// Sets [`Exchange::event_stream`].
-    pub fn mark_event_stream(&self) {
+    pub(crate) fn mark_event_stream(&self) {
         self.event_stream.set(true);
     }
 
     /// Sets [`Exchange::client_closed`].
-    pub fn mark_client_closed(&self) {
+    pub(crate) fn mark_client_closed(&self) {
         self.client_closed.set(true);
         wake(&self.client_waker);
     }

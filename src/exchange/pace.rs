@@ -29,7 +29,7 @@ const PROOF: usize = 8 * 1024 * 1024;
 
 /// Both ways of one client's requests.
 #[derive(Debug)]
-pub struct Paces {
+pub(crate) struct Paces {
     /// How the client takes answers.
     pub download: Pace,
     /// How the backend takes bodies.
@@ -38,7 +38,7 @@ pub struct Paces {
 
 impl Paces {
     /// At most so many bytes are ever read at once of an answer, and of a request's body.
-    pub fn up_to(download: usize, upload: usize) -> Self {
+    pub(crate) fn up_to(download: usize, upload: usize) -> Self {
         Self {
             download: Pace::up_to(download),
             // Its first bytes are read with the request's head.
@@ -60,7 +60,7 @@ impl Default for Paces {
 
 /// One way.
 #[derive(Debug)]
-pub struct Pace {
+pub(crate) struct Pace {
     most: usize,
     first: usize,
     /// What may be read at once while nothing waits.
@@ -86,7 +86,7 @@ impl Pace {
 
     /// Another message begins. If the one before is known to have `arrived`, and did without a slow wait, as much can be
     /// read at once.
-    pub fn begin(&self, arrived: bool) {
+    pub(crate) fn begin(&self, arrived: bool) {
         let taken = self.taken.replace(0);
         if self.smoothly.replace(0) == taken && arrived {
             self.trusted.set(self.trusted.get().max(taken));
@@ -94,7 +94,7 @@ impl Pace {
     }
 
     /// Some bytes were taken.
-    pub fn takes(&self, bytes: usize) {
+    pub(crate) fn takes(&self, bytes: usize) {
         self.taken.set(self.taken.get().saturating_add(bytes));
         let since = self.blocked_since.take();
         if since.is_some_and(|since| timer_now() > since + PROMPT) {
@@ -110,14 +110,14 @@ impl Pace {
     }
 
     /// No more is taken for now.
-    pub fn waits(&self) {
+    pub(crate) fn waits(&self) {
         if self.blocked_since.get().is_none() {
             self.blocked_since.set(Some(timer_now()));
         }
     }
 
     /// How many bytes may be read at once of what is to be sent.
-    pub fn ahead(&self) -> usize {
+    pub(crate) fn ahead(&self) -> usize {
         let ahead = if self.blocked_since.get().is_some() {
             LEAST
         } else if self.taken.get() < self.first {

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// The lines, each with its line end.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RawFieldLines {
+pub(crate) struct RawFieldLines {
     text: Vec<u8>,
     length: Option<u64>,
     event_stream: bool,
@@ -16,7 +16,7 @@ pub struct RawFieldLines {
 
 impl RawFieldLines {
     /// None yet, with room for so many bytes.
-    pub fn with_capacity(bytes: usize) -> Self {
+    pub(crate) fn with_capacity(bytes: usize) -> Self {
         Self {
             text: Vec::with_capacity(bytes),
             ..Self::default()
@@ -24,7 +24,7 @@ impl RawFieldLines {
     }
 
     /// Appends a field; both parts were found to be valid.
-    pub fn push(&mut self, name: &[u8], value: &[u8]) {
+    pub(crate) fn push(&mut self, name: &[u8], value: &[u8]) {
         for part in [name, b": ", value, b"\r\n"] {
             self.text.extend_from_slice(part);
         }
@@ -34,28 +34,28 @@ impl RawFieldLines {
     }
 
     /// Appends a `Content-Length`, as it was written.
-    pub fn push_length(&mut self, name: &[u8], value: &[u8], length: u64) {
+    pub(crate) fn push_length(&mut self, name: &[u8], value: &[u8], length: u64) {
         self.push(name, value);
         self.length = Some(length);
     }
 
     /// As they are sent.
-    pub fn as_bytes(&self) -> &[u8] {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.text
     }
 
     /// What `Content-Length` says, if it is among them.
-    pub fn length(&self) -> Option<u64> {
+    pub(crate) fn length(&self) -> Option<u64> {
         self.length
     }
 
     /// Whether `Content-Type` is `text/event-stream`.
-    pub fn event_stream(&self) -> bool {
+    pub(crate) fn event_stream(&self) -> bool {
         self.event_stream
     }
 
     /// For whoever does need to look.
-    pub fn into_map(self) -> HeaderMap {
+    pub(crate) fn into_map(self) -> HeaderMap {
         let lines = self.text.split(|byte| *byte == b'\n');
         let fields = lines.filter_map(|line| {
             let line = line.strip_suffix(b"\r")?;
@@ -75,7 +75,7 @@ impl RawFieldLines {
 const CONTENT_TYPE: &[u8] = b"content-type";
 
 /// Whether a `Content-Type` is that of server-sent events.
-pub fn is_event_stream(content_type: &[u8]) -> bool {
+pub(crate) fn is_event_stream(content_type: &[u8]) -> bool {
     let name = b"text/event-stream";
     content_type
         .get(..name.len())

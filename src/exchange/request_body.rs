@@ -3,11 +3,10 @@
 //! Keeps true: once it has ended, nothing is read from the client any more.
 //! Must not know: how a client's bytes become frames.
 
-use std::fmt;
-use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::{fmt, io};
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -83,12 +82,12 @@ impl Arrival {
 
 impl RequestBody {
     /// A body that comes from an HTTP/1.1 client.
-    pub fn http1(inlet: Rc<dyn Inlet>, exchange: Rc<Exchange>) -> Self {
+    pub(crate) fn http1(inlet: Rc<dyn Inlet>, exchange: Rc<Exchange>) -> Self {
         Self::arriving(Arrival::Http1(inlet), exchange)
     }
 
     /// A body that comes from an HTTP/2 client.
-    pub fn http2(incoming: Incoming, exchange: Rc<Exchange>) -> Self {
+    pub(crate) fn http2(incoming: Incoming, exchange: Rc<Exchange>) -> Self {
         Self::arriving(Arrival::Http2(incoming), exchange)
     }
 
@@ -112,7 +111,7 @@ impl RequestBody {
     }
 
     /// The exchange that this body belongs to.
-    pub fn exchange(&self) -> &Rc<Exchange> {
+    pub(crate) fn exchange(&self) -> &Rc<Exchange> {
         &self.exchange
     }
 
@@ -155,7 +154,7 @@ impl RequestBody {
 
     /// Puts trailers that were read from this body back behind it. Nothing else is left of it by then.
     #[must_use]
-    pub fn replay_trailers(mut self, trailers: HeaderMap) -> Self {
+    pub(crate) fn replay_trailers(mut self, trailers: HeaderMap) -> Self {
         if trailers.is_empty() {
             return self;
         }

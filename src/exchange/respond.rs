@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::response_body::ResponseBody;
 
 /// A JSON answer that no cache may keep.
-pub fn json(status: StatusCode, body: impl Into<Bytes>) -> Response<ResponseBody> {
+pub(crate) fn json(status: StatusCode, body: impl Into<Bytes>) -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::full(body));
     *response.status_mut() = status;
     let headers = response.headers_mut();
@@ -25,13 +25,13 @@ pub fn json(status: StatusCode, body: impl Into<Bytes>) -> Response<ResponseBody
 }
 
 /// `{"success":false,"code":…,"message":…}`.
-pub fn failure(status: StatusCode, code: &str, message: &str) -> Response<ResponseBody> {
+pub(crate) fn failure(status: StatusCode, code: &str, message: &str) -> Response<ResponseBody> {
     failure_because(status, code, message, Because::default())
 }
 
 /// What an account's refusal says besides; each only where it is known.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Because<'a> {
+pub(crate) struct Because<'a> {
     /// `reason`.
     pub reason: Option<&'a str>,
     /// `suspendedAt`.
@@ -39,7 +39,7 @@ pub struct Because<'a> {
 }
 
 /// The same with what is known of why.
-pub fn failure_because(
+pub(crate) fn failure_because(
     status: StatusCode,
     code: &str,
     message: &str,
@@ -67,14 +67,14 @@ pub fn failure_because(
 }
 
 /// 204, to an `OPTIONS` that may go no further.
-pub fn no_content() -> Response<ResponseBody> {
+pub(crate) fn no_content() -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
     response
 }
 
 /// 503 for one request too many, to be made again in a second.
-pub fn overloaded() -> Response<ResponseBody> {
+pub(crate) fn overloaded() -> Response<ResponseBody> {
     let mut response = failure(
         StatusCode::SERVICE_UNAVAILABLE,
         "overloaded",
@@ -87,7 +87,7 @@ pub fn overloaded() -> Response<ResponseBody> {
 }
 
 /// 405 with the methods that are taken.
-pub fn method_not_allowed(allow: &'static str) -> Response<ResponseBody> {
+pub(crate) fn method_not_allowed(allow: &'static str) -> Response<ResponseBody> {
     let mut response = failure(
         StatusCode::METHOD_NOT_ALLOWED,
         "method_not_allowed",

@@ -4,11 +4,10 @@
 //! at its end or when it is dropped; both bodies mark their [`Exchange`].
 //! Must not know: where a forwarded body comes from, beyond a [`BodySource`] to give back.
 
-use std::fmt;
-use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::{fmt, io};
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
@@ -49,10 +48,10 @@ pub struct Finished {
 }
 
 /// Called once when a response is over.
-pub type Finish = Box<dyn FnOnce(Finished)>;
+pub(crate) type Finish = Box<dyn FnOnce(Finished)>;
 
 /// Where a forwarded body comes from; told once when nobody reads it any more.
-pub trait BodySource: fmt::Debug {
+pub(crate) trait BodySource: fmt::Debug {
     /// The next frame.
     fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>>;
 
@@ -89,7 +88,7 @@ enum BodyContent {
 
 impl ResponseBody {
     /// No bytes.
-    pub fn empty() -> Self {
+    pub(crate) fn empty() -> Self {
         Self::new(BodyContent::Empty)
     }
 
@@ -103,18 +102,18 @@ impl ResponseBody {
     }
 
     /// The backend's body.
-    pub fn forwarded(source: Box<dyn BodySource>) -> Self {
+    pub(crate) fn forwarded(source: Box<dyn BodySource>) -> Self {
         Self::new(BodyContent::Forwarded(Some(source)))
     }
 
     /// The body of a 101: the backend's socket.
-    pub fn upgrade(upstream: Upgraded) -> Self {
+    pub(crate) fn upgrade(upstream: Upgraded) -> Self {
         Self::new(BodyContent::Upgrade(Some(Box::new(upstream))))
     }
 
     /// Changes the backend's body on its way. A body that has no bytes, or isn't the backend's, stays as it is.
     #[must_use]
-    pub fn rewritten(mut self, rewrite: Box<dyn Rewrite>) -> Self {
+    pub(crate) fn rewritten(mut self, rewrite: Box<dyn Rewrite>) -> Self {
         if let BodyContent::Forwarded(source) = &mut self.content
             && let Some(incoming) = source.take_if(|source| !source.is_end_stream())
         {
@@ -137,18 +136,13 @@ impl ResponseBody {
 
     /// Fields that go before this body, as lines; the response's map has the others.
     #[must_use]
-    pub fn with_raw_fields(mut self, lines: Option<RawFieldLines>) -> Self {
+    pub(crate) fn with_raw_fields(mut self, lines: Option<RawFieldLines>) -> Self {
         self.lines = lines;
         self
     }
 
-    /// The fields that go before this body as lines.
-    pub fn lines(&self) -> Option<&RawFieldLines> {
-        self.lines.as_ref()
-    }
-
     /// The same, to add to or to take.
-    pub fn lines_mut(&mut self) -> &mut Option<RawFieldLines> {
+    pub(crate) fn lines_mut(&mut self) -> &mut Option<RawFieldLines> {
         &mut self.lines
     }
 
@@ -158,12 +152,12 @@ impl ResponseBody {
     }
 
     /// Marks `exchange` when this body is over.
-    pub fn on_exchange(&mut self, exchange: Rc<Exchange>) {
+    pub(crate) fn on_exchange(&mut self, exchange: Rc<Exchange>) {
         self.exchange = Some(exchange);
     }
 
     /// The tunnel that a 101 leads to, and the hook that its end must call; `None` for every other body.
-    pub fn take_upgrade(&mut self) -> Option<(Box<Upgraded>, Option<Finish>)> {
+    pub(crate) fn take_upgrade(&mut self) -> Option<(Box<Upgraded>, Option<Finish>)> {
         match &mut self.content {
             BodyContent::Upgrade(upstream) => upstream
                 .take()
@@ -173,7 +167,7 @@ impl ResponseBody {
     }
 
     /// For a response that has no body on the wire (HEAD, 204, 304): drops the bytes and counts as complete.
-    pub fn withhold(&mut self) {
+    pub(crate) fn withhold(&mut self) {
         if let BodyContent::Full(_) = self.content {
             self.content = BodyContent::Empty;
         }

@@ -4,9 +4,8 @@
 //! come last.
 //! Must not know: what is changed, or why.
 
-use std::fmt;
-use std::io;
 use std::task::{Context, Poll, ready};
+use std::{fmt, io};
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -15,7 +14,7 @@ use http_body::{Frame, SizeHint};
 use super::response_body::BodySource;
 
 /// What changes a body.
-pub trait Rewrite {
+pub(crate) trait Rewrite {
     /// The next bytes from the backend. Called only after [`Rewrite::poll_data`] asked for more.
     fn take(&mut self, data: Bytes);
 

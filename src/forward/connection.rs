@@ -110,7 +110,7 @@ impl BackendConnection {
         }
     }
 
-    /// Begins an exchange; the connection must be [reusable](Wire::reusable).
+    /// Begins an exchange; the connection must be [reusable](BackendConnection::reusable).
     pub(super) fn begin(
         &mut self,
         request: Box<Request<RequestBody>>,

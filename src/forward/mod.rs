@@ -37,8 +37,8 @@ use servers::{Backend, Backends, Preference, Tried};
 mod affinity;
 mod connection;
 mod demand;
-pub mod pool;
-pub mod retry;
+pub(crate) mod pool;
+pub(crate) mod retry;
 pub mod servers;
 
 use pool::{ConnectionPool, PooledConnection};
@@ -162,11 +162,6 @@ impl Forwarder {
             course.turn_to(next).await;
         }
         ForwardOutcome::nowhere(ProxyErrorKind::ConnectFailed)
-    }
-
-    /// Idle connections to all servers.
-    pub fn idle_connections(&self) -> usize {
-        self.pools.borrow().iter().map(|pool| pool.idle()).sum()
     }
 
     fn preference(

@@ -41,7 +41,7 @@ const SWEEP: Duration = Duration::from_secs(1);
 
 /// The connections of one worker to one server.
 #[derive(Debug)]
-pub struct ConnectionPool {
+pub(crate) struct ConnectionPool {
     /// Weak: a server that a reload removed must go with its last snapshot, and its series with it.
     backend: Weak<Backend>,
     budget: Arc<Budget>,
@@ -62,7 +62,7 @@ struct Idle {
 
 impl ConnectionPool {
     /// No connections yet. `budget` is what those that wait for a request count in.
-    pub fn new(backend: &Arc<Backend>, budget: &Arc<Budget>) -> Rc<Self> {
+    pub(crate) fn new(backend: &Arc<Backend>, budget: &Arc<Budget>) -> Rc<Self> {
         Rc::new(Self {
             backend: Arc::downgrade(backend),
             budget: Arc::clone(budget),
@@ -75,22 +75,17 @@ impl ConnectionPool {
     }
 
     /// Whether these are this server's connections.
-    pub fn is_for(&self, backend: &Arc<Backend>) -> bool {
+    pub(crate) fn is_for(&self, backend: &Arc<Backend>) -> bool {
         std::ptr::eq(self.backend.as_ptr(), Arc::as_ptr(backend))
     }
 
     /// Whether its server is still configured, or was when a request began that is still served.
-    pub fn is_wanted(&self) -> bool {
+    pub(crate) fn is_wanted(&self) -> bool {
         self.backend.strong_count() > 0
     }
 
-    /// Connections that wait for a request.
-    pub fn idle(&self) -> usize {
-        self.idle.borrow().len()
-    }
-
     /// Counts a request to this server until the place is dropped.
-    pub fn begin(self: &Rc<Self>) -> InFlight {
+    pub(crate) fn begin(self: &Rc<Self>) -> InFlight {
         self.change(ServerDemand::begin);
         InFlight(self.clone())
     }
@@ -102,7 +97,7 @@ impl ConnectionPool {
     }
 
     /// An idle connection that still looks alive.
-    pub fn take(&self) -> Option<Box<PooledConnection>> {
+    pub(crate) fn take(&self) -> Option<Box<PooledConnection>> {
         let mut idle = self.idle.borrow_mut();
         let mut now = None;
         while let Some(Idle {
@@ -120,7 +115,7 @@ impl ConnectionPool {
     }
 
     /// A new connection within `limit`, name resolution and all addresses included. `slot` is its place.
-    pub async fn connect(
+    pub(crate) async fn connect(
         self: &Rc<Self>,
         backend: &Backend,
         slot: SocketSlot,
@@ -236,7 +231,7 @@ fn not_connected(error: io::Error) -> ProxyError {
 
 /// A request's place among those that its worker has in flight at a server.
 #[derive(Debug)]
-pub struct InFlight(Rc<ConnectionPool>);
+pub(crate) struct InFlight(Rc<ConnectionPool>);
 
 impl Drop for InFlight {
     fn drop(&mut self) {
@@ -246,7 +241,7 @@ impl Drop for InFlight {
 
 /// A connection lent to one request; dropping it closes it, [`BodySource::release`] may give it back.
 #[derive(Debug)]
-pub struct PooledConnection {
+pub(crate) struct PooledConnection {
     /// Shared only with the task that sends what is left of a request when its response has begun.
     wire: Rc<RefCell<BackendConnection>>,
     upload: Option<AbortHandle>,
@@ -263,7 +258,7 @@ pub struct PooledConnection {
 
 /// A request that got no response.
 #[derive(Debug)]
-pub struct FailedAttempt {
+pub(crate) struct FailedAttempt {
     /// Why.
     pub error: ProxyError,
     /// The request, if it was never begun.
@@ -272,38 +267,38 @@ pub struct FailedAttempt {
 
 impl PooledConnection {
     /// Whether it has served a request before.
-    pub fn reused(&self) -> bool {
+    pub(crate) fn reused(&self) -> bool {
         self.reused
     }
 
     /// How long it may wait for the next request; zero closes it, and so it is until something else is said.
-    pub fn keep_for(&mut self, keep: Duration) {
+    pub(crate) fn keep_for(&mut self, keep: Duration) {
         self.keep = keep;
     }
 
     /// Counts the request at this server until its response is over.
-    pub fn hold(&mut self, place: InFlight) {
+    pub(crate) fn hold(&mut self, place: InFlight) {
         self.place = Some(place);
     }
 
     /// Holds the request's place until its response is over.
-    pub fn admit(&mut self, admission: ServerAdmission) {
+    pub(crate) fn admit(&mut self, admission: ServerAdmission) {
         self.admission = Some(admission);
     }
 
     /// Gives it another place than those of connections that are kept.
-    pub fn move_to(&mut self, slot: SocketSlot) {
+    pub(crate) fn move_to(&mut self, slot: SocketSlot) {
         self.slot = Some(slot);
     }
 
     /// Whether its response is an event stream, and not over.
-    pub fn is_streaming(&self) -> bool {
+    pub(crate) fn is_streaming(&self) -> bool {
         let wire = self.wire.borrow();
         wire.is_event_stream() && !wire.received()
     }
 
     /// The socket itself, after a 101; `None` while the request is still being sent.
-    pub fn into_upgraded(mut self) -> Option<Upgraded> {
+    pub(crate) fn into_upgraded(mut self) -> Option<Upgraded> {
         let wire = Rc::clone(&self.wire);
         let slot = self.slot.take();
         drop(self);

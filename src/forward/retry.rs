@@ -9,7 +9,7 @@ use crate::terms::proxy_error::AnotherAttempt;
 
 /// How far a failed attempt had come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AttemptProgress {
+pub(crate) enum AttemptProgress {
     /// No connection: refused, unreachable, too slow.
     NotConnected,
     /// Connected, and not a byte of the request was written.
@@ -22,7 +22,7 @@ pub enum AttemptProgress {
 
 /// What is known of the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Candidate {
+pub(crate) struct Candidate {
     /// It has no body at all.
     pub bodyless: bool,
     /// Repeating it changes nothing (RFC 9110 §9.2.2).
@@ -31,7 +31,7 @@ pub struct Candidate {
 
 impl Candidate {
     /// From a request's method and whether it has a body.
-    pub fn new(method: &Method, bodyless: bool) -> Self {
+    pub(crate) fn new(method: &Method, bodyless: bool) -> Self {
         Self {
             bodyless,
             idempotent: method.is_idempotent(),
@@ -39,13 +39,13 @@ impl Candidate {
     }
 
     /// Whether making it again after it was written, and no byte of a response came, harms nobody.
-    pub fn is_harmless(self) -> bool {
+    pub(crate) fn is_harmless(self) -> bool {
         self.bodyless && self.idempotent
     }
 }
 
 /// What an attempt that came this far allows, for [`crate::terms::proxy_error::ProxyError::retry`].
-pub fn allowed(progress: AttemptProgress) -> AnotherAttempt {
+pub(crate) fn allowed(progress: AttemptProgress) -> AnotherAttempt {
     match progress {
         AttemptProgress::NotConnected | AttemptProgress::NotWritten => AnotherAttempt::Always,
         AttemptProgress::NoResponse => AnotherAttempt::IfHarmless,
@@ -55,7 +55,7 @@ pub fn allowed(progress: AttemptProgress) -> AnotherAttempt {
 
 /// What is left to try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Left {
+pub(crate) struct Left {
     /// The attempt was on a connection that had served a request before: a new one may do better.
     pub reused: bool,
     /// There is a server that the request wasn't tried on.
@@ -66,7 +66,7 @@ pub struct Left {
 
 /// Where a failed request goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NextAttempt {
+pub(crate) enum NextAttempt {
     /// Nowhere: the client is told.
     Nowhere,
     /// To the same server, on a new connection.
@@ -81,7 +81,7 @@ pub enum NextAttempt {
 ///
 /// One that may have been read is made once more at most, on a new connection, unless `upstream.try_duration` runs: a
 /// backend that goes down accepts connections that it never reads from, and nobody can tell them from those it did.
-pub fn next(retry: AnotherAttempt, candidate: Candidate, left: Left) -> NextAttempt {
+pub(crate) fn next(retry: AnotherAttempt, candidate: Candidate, left: Left) -> NextAttempt {
     let harmless = candidate.is_harmless();
     match retry {
         AnotherAttempt::Always if left.reused => NextAttempt::NewConnection,

@@ -14,11 +14,11 @@ use crate::io::tls::Trust;
 use crate::telemetry::metrics::{Metrics, UpstreamMetrics};
 
 /// Servers are remembered in the bits of a number.
-pub const MOST: usize = 64;
+pub(crate) const MOST: usize = 64;
 
 /// One server, as everybody in the process sees it.
 #[derive(Debug)]
-pub struct Backend {
+pub(crate) struct Backend {
     /// As configured.
     pub server: UpstreamServer,
     /// Its series; they go with the last holder.
@@ -35,7 +35,7 @@ pub struct Backend {
 
 /// What is known of a server, the best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum ServerStanding {
+pub(crate) enum ServerStanding {
     /// As far as anybody knows, it serves.
     Up,
     /// It takes connections, and fails its health checks.
@@ -64,12 +64,12 @@ impl Backend {
     }
 
     /// Changes when it takes its first connection, and when it is back.
-    pub fn arrivals(&self) -> usize {
+    pub(crate) fn arrivals(&self) -> usize {
         self.arrivals.load(Ordering::Relaxed)
     }
 
     /// What is known of it.
-    pub fn standing(&self) -> ServerStanding {
+    pub(crate) fn standing(&self) -> ServerStanding {
         if !self.reachable() {
             ServerStanding::Unreachable
         } else if !self.healthy.load(Ordering::Relaxed) {
@@ -80,12 +80,12 @@ impl Backend {
     }
 
     /// Whether it took a connection when last tried.
-    pub fn reachable(&self) -> bool {
+    pub(crate) fn reachable(&self) -> bool {
         self.reachable.load(Ordering::Relaxed)
     }
 
     /// It has just taken a connection.
-    pub fn connected(&self) {
+    pub(crate) fn connected(&self) {
         let back = news(&self.reachable, true);
         if back || self.arrivals() == 0 {
             self.arrivals.fetch_add(1, Ordering::Relaxed);
@@ -97,7 +97,7 @@ impl Backend {
     }
 
     /// It has just taken no connection.
-    pub fn refused(&self, why: &dyn std::fmt::Display) {
+    pub(crate) fn refused(&self, why: &dyn std::fmt::Display) {
         if news(&self.reachable, false) {
             self.metrics.up(false);
             tracing::error!(
@@ -109,7 +109,7 @@ impl Backend {
     }
 
     /// What a health check came to; `Err` says what was wrong. Without checks there is nothing wrong.
-    pub fn checked(&self, result: Result<(), &dyn std::fmt::Display>) {
+    pub(crate) fn checked(&self, result: Result<(), &dyn std::fmt::Display>) {
         if !news(&self.healthy, result.is_ok()) {
             return;
         }
@@ -167,17 +167,17 @@ impl Backends {
     }
 
     /// All of them.
-    pub fn all(&self) -> &[Arc<Backend>] {
+    pub(crate) fn all(&self) -> &[Arc<Backend>] {
         &self.all
     }
 
     /// Whether any takes connections.
-    pub fn reachable(&self) -> bool {
+    pub(crate) fn reachable(&self) -> bool {
         self.all.iter().any(|backend| backend.reachable())
     }
 
     /// The server for a request, among those that are up, then among what is left. `None` if all were tried.
-    pub fn choose(&self, preference: Preference, tried: Tried) -> Option<usize> {
+    pub(crate) fn choose(&self, preference: Preference, tried: Tried) -> Option<usize> {
         if let ([_], Tried(0)) = (self.all.as_slice(), tried) {
             return Some(0);
         }
@@ -187,7 +187,7 @@ impl Backends {
     }
 
     /// Room for one more request; `None` where `most` are in flight. 0 is no limit, and nothing is counted.
-    pub fn admit(&self, most: usize) -> Option<ServerAdmission> {
+    pub(crate) fn admit(&self, most: usize) -> Option<ServerAdmission> {
         if most == 0 {
             return Some(ServerAdmission(None));
         }
@@ -204,7 +204,7 @@ impl Backends {
 
 /// A request's place among those in flight; dropping it makes room.
 #[derive(Debug)]
-pub struct ServerAdmission(Option<Arc<AtomicUsize>>);
+pub(crate) struct ServerAdmission(Option<Arc<AtomicUsize>>);
 
 impl Drop for ServerAdmission {
     fn drop(&mut self) {
@@ -216,7 +216,7 @@ impl Drop for ServerAdmission {
 
 /// Which of several servers that are as good as each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Preference {
+pub(crate) enum Preference {
     /// The one whose turn it is; this is the request's number at its worker.
     Turn(usize),
     /// Always the same one for this key: if it is lost its keys go to the others, each to its own next, and come back with
@@ -226,7 +226,7 @@ pub enum Preference {
 
 /// A number for bytes: the same in every process and build, and all bits depend on all bytes. FNV-1a, stirred; who may
 /// choose the bytes may choose the number, and gains a server of the backend's by it.
-pub fn fingerprint(bytes: &[u8]) -> u64 {
+pub(crate) fn fingerprint(bytes: &[u8]) -> u64 {
     let fnv = bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
     });
@@ -242,12 +242,12 @@ fn stir(mut bits: u64) -> u64 {
 
 /// The servers that one request was tried on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tried(u64);
+pub(crate) struct Tried(u64);
 
 impl Tried {
     /// With this one too.
     #[must_use]
-    pub fn and(self, server: usize) -> Self {
+    pub(crate) fn and(self, server: usize) -> Self {
         Self(self.0 | bit(server))
     }
 

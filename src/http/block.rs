@@ -48,7 +48,7 @@ impl BlockRule {
     }
 
     /// Whether it says anything about a path with these readings, to whatever methods and clients.
-    pub fn is_about(&self, readings: &Readings<'_>) -> bool {
+    pub(crate) fn is_about(&self, readings: &Readings<'_>) -> bool {
         readings.iter().any(|reading| self.path.matches(reading))
     }
 }

@@ -31,7 +31,7 @@ pub enum Origins {
 
 impl CorsPolicy {
     /// Adds the headers for a request with this `Origin` (see [`origin`]).
-    pub fn apply(&self, origin: Option<&HeaderValue>, headers: &mut HeaderMap) {
+    pub(crate) fn apply(&self, origin: Option<&HeaderValue>, headers: &mut HeaderMap) {
         match &self.origins {
             Origins::Any => {
                 headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
@@ -60,7 +60,7 @@ impl CorsPolicy {
 }
 
 /// The request's `Origin`; none if it has several.
-pub fn origin(headers: &HeaderMap) -> Option<HeaderValue> {
+pub(crate) fn origin(headers: &HeaderMap) -> Option<HeaderValue> {
     let mut values = headers.get_all(ORIGIN).iter();
     let first = values.next()?;
     values.next().is_none().then(|| first.clone())
@@ -135,7 +135,7 @@ enum Port {
 impl OriginPattern {
     /// Parses a pattern; the error says what is wrong with it. Letter case makes no difference, and a scheme's own
     /// port is left out, as browsers do.
-    pub fn parse(text: &str) -> Result<Self, &'static str> {
+    pub(crate) fn parse(text: &str) -> Result<Self, &'static str> {
         let text = text.to_ascii_lowercase();
         let Some((scheme, authority)) = text.split_once("://") else {
             return Err("not an origin");
@@ -158,7 +158,7 @@ impl OriginPattern {
     }
 
     /// The shared hosting below which anybody who has an account there could have an origin that this matches.
-    pub fn shared_suffix(&self) -> Option<&'static str> {
+    pub(crate) fn shared_suffix(&self) -> Option<&'static str> {
         let Host::Between { suffix, .. } = &self.host else {
             return None;
         };

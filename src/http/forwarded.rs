@@ -11,11 +11,11 @@ use ipnet::IpNet;
 use super::sanity::is_authority;
 
 /// `X-Forwarded-For`: the client, then each proxy.
-pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+pub(crate) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// `X-Forwarded-Proto`: the client's scheme.
-pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+pub(crate) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 /// `X-Forwarded-Host`: the client's `Host`.
-pub const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+pub(crate) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 /// Where a request comes from, once for log, limits and backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub struct Origin {
 impl Origin {
     /// The client's address, where it tells clients from each other: without `trusted` proxies a private one may be the
     /// load balancer's, who brings everybody.
-    pub fn telling_address(&self, trusted: &[IpNet]) -> Option<IpAddr> {
+    pub(crate) fn telling_address(&self, trusted: &[IpNet]) -> Option<IpAddr> {
         self.client_ip
             .filter(|address| !trusted.is_empty() || !is_private(*address))
     }
@@ -50,7 +50,7 @@ pub enum ClientScheme {
 
 impl ClientScheme {
     /// `http` or `https`.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Http => "http",
             Self::Https => "https",
@@ -84,7 +84,7 @@ pub struct Peer {
 impl Peer {
     /// Whether this peer's forwarding headers and `x-request-id` are believed. A unix socket's peer has no address to list: it is
     /// a local proxy, and believed as soon as any proxy is.
-    pub fn is_trusted(&self, trusted: &[IpNet]) -> bool {
+    pub(crate) fn is_trusted(&self, trusted: &[IpNet]) -> bool {
         match self.address {
             Some(address) => is_listed(trusted, address.to_canonical()),
             None => !trusted.is_empty(),
@@ -140,7 +140,7 @@ pub fn resolve(
 
 /// Whether a header speaks for a client further away: `X-Forwarded-*`, `Forwarded`, `X-Real-IP`, and their look-alikes with
 /// underscores, which CGI-like backends can't tell apart.
-pub fn is_claim(name: &HeaderName) -> bool {
+pub(crate) fn is_claim(name: &HeaderName) -> bool {
     const PREFIX: &[u8] = b"x-forwarded-";
     let name = name.as_str().as_bytes();
     // Most names are not asked further than their first letter.
@@ -156,7 +156,7 @@ pub fn is_claim(name: &HeaderName) -> bool {
 }
 
 /// Whether `name`, in lower case, is `expected` when underscores count as hyphens.
-pub fn is_same_name(name: &[u8], expected: &[u8]) -> bool {
+pub(crate) fn is_same_name(name: &[u8], expected: &[u8]) -> bool {
     name.len() == expected.len()
         && name
             .iter()

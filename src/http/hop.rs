@@ -18,7 +18,7 @@ use super::forwarded::{
 };
 
 /// The header that names a request in every log.
-pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// What a forwarded request carries besides the client's own fields.
 #[derive(Clone, Debug)]
@@ -95,7 +95,7 @@ pub fn write_request_fields(incoming: &HeaderMap, changes: &RequestChanges<'_>, 
 }
 
 /// Whether this asks for the interim answer that is given here. What else may be expected is the backend's to refuse.
-pub fn expects_continue(value: &[u8]) -> bool {
+pub(crate) fn expects_continue(value: &[u8]) -> bool {
     value.split(|byte| *byte == b',').any(is_continue)
 }
 
@@ -115,7 +115,7 @@ fn write_other_expectations(value: &HeaderValue, out: &mut Vec<u8>) {
 
 /// Counts this hop in the `Max-Forwards` of an `OPTIONS` (RFC 9110 §7.6.2). Whether the request may go on; what isn't a
 /// number means nothing, and stays.
-pub fn may_go_on(headers: &mut HeaderMap) -> bool {
+pub(crate) fn may_go_on(headers: &mut HeaderMap) -> bool {
     let mut lines = headers.get_all(MAX_FORWARDS).iter();
     let (Some(value), None) = (lines.next(), lines.next()) else {
         return true;
@@ -141,7 +141,7 @@ fn write_host(host: &mut Option<&HeaderValue>, out: &mut Vec<u8>) {
 }
 
 /// Writes one field's line.
-pub fn write_field(name: &HeaderName, value: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn write_field(name: &HeaderName, value: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(name.as_str().as_bytes());
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);
@@ -200,7 +200,7 @@ fn travels_back(name: &HeaderName) -> bool {
 
 /// The trailers that travel on, either way: nothing that frames a message, says whose request it is, or belongs to one hop
 /// (RFC 9110 section 6.5.1).
-pub fn trailers(incoming: HeaderMap) -> HeaderMap {
+pub(crate) fn trailers(incoming: HeaderMap) -> HeaderMap {
     let mut outgoing = HeaderMap::with_capacity(incoming.len());
     move_fields(incoming, &mut outgoing, |name| {
         !(is_hop_by_hop(name)
@@ -255,7 +255,7 @@ fn write_address(address: IpAddr, out: &mut Vec<u8>) {
 
 /// Whether a request asks for a WebSocket (RFC 6455 section 4.2.1): an HTTP/1.1 `GET` whose `Connection` lists `upgrade` and whose
 /// `Upgrade` offers `websocket`, both in any letter case.
-pub fn is_websocket_upgrade(method: &Method, version: Version, headers: &HeaderMap) -> bool {
+pub(crate) fn is_websocket_upgrade(method: &Method, version: Version, headers: &HeaderMap) -> bool {
     *method == Method::GET
         && version == Version::HTTP_11
         && lists(headers, &CONNECTION, b"upgrade")
@@ -263,7 +263,7 @@ pub fn is_websocket_upgrade(method: &Method, version: Version, headers: &HeaderM
 }
 
 /// The fields that every hop makes for itself. `TE` and `Upgrade` are put back where they apply; `Trailer` announces trailers end to end.
-pub fn is_hop_by_hop(name: &HeaderName) -> bool {
+pub(crate) fn is_hop_by_hop(name: &HeaderName) -> bool {
     matches!(
         name.as_str(),
         "connection"
@@ -278,7 +278,7 @@ pub fn is_hop_by_hop(name: &HeaderName) -> bool {
 }
 
 /// Whether a backend that honours method-override headers may take this request for another method than it has.
-pub fn has_method_override(headers: &HeaderMap) -> bool {
+pub(crate) fn has_method_override(headers: &HeaderMap) -> bool {
     headers.keys().any(is_method_override)
 }
 

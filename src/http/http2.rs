@@ -6,7 +6,7 @@ use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, COOKIE, HeaderValue};
 
 /// Joins `Cookie` lines, which HTTP/2 clients may split, into one (RFC 9113 §8.2.3). All else stays in order.
-pub fn join_cookies(headers: &mut HeaderMap) {
+pub(crate) fn join_cookies(headers: &mut HeaderMap) {
     let crumbs = headers.get_all(COOKIE);
     let mut crumbs = crumbs.iter();
     let Some(first) = crumbs.next() else { return };
@@ -26,7 +26,7 @@ pub fn join_cookies(headers: &mut HeaderMap) {
 
 /// Leaves one `Content-Length` of several that are equal; Node refuses a request that says it twice. `false` where they
 /// aren't, or one isn't a number (RFC 9110 §8.6): the h2 crate takes an empty one for 0, and looks at the first alone.
-pub fn join_lengths(headers: &mut HeaderMap) -> bool {
+pub(crate) fn join_lengths(headers: &mut HeaderMap) -> bool {
     let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
     let Some(first) = lengths.next() else {
         return true;
@@ -51,7 +51,7 @@ pub fn join_lengths(headers: &mut HeaderMap) -> bool {
 }
 
 /// Whether a header section is within the limits that HTTP/1.1 has: its fields, and their bytes as lines.
-pub fn fits(headers: &HeaderMap, most_fields: usize, most_bytes: usize) -> bool {
+pub(crate) fn fits(headers: &HeaderMap, most_fields: usize, most_bytes: usize) -> bool {
     // `: ` and the line's end.
     const PUNCTUATION: usize = 4;
     let bytes: usize = headers

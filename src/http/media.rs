@@ -6,7 +6,7 @@ use http::header::{CONTENT_TYPE, HeaderMap};
 
 /// A body format of the token endpoints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Media {
+pub(crate) enum Media {
     /// `application/json`.
     Json,
     /// `application/x-www-form-urlencoded`.
@@ -15,7 +15,7 @@ pub enum Media {
 
 /// The body's media type; `None` (415) when there is no `Content-Type` or more than one, for any other type, and for a `charset` other
 /// than UTF-8. Other parameters are ignored.
-pub fn of(headers: &HeaderMap) -> Option<Media> {
+pub(crate) fn of(headers: &HeaderMap) -> Option<Media> {
     let mut lines = headers.get_all(CONTENT_TYPE).iter();
     let (Some(line), None) = (lines.next(), lines.next()) else {
         return None;

@@ -17,12 +17,12 @@ pub struct MethodOverride {
 
 impl MethodOverride {
     /// Whether a request with this target and these headers may become one of another method.
-    pub fn applies(&self, target: &Uri, headers: &HeaderMap) -> bool {
+    pub(crate) fn applies(&self, target: &Uri, headers: &HeaderMap) -> bool {
         (self.header && has_method_override(headers)) || self.is_in_query(target)
     }
 
     /// Whether a request that is an `OPTIONS` stays one without its headers: those can be taken away, a query can't.
-    pub fn leaves_preflight(&self, method: &Method, target: &Uri) -> bool {
+    pub(crate) fn leaves_preflight(&self, method: &Method, target: &Uri) -> bool {
         *method == Method::OPTIONS && !self.is_in_query(target)
     }
 

@@ -7,7 +7,7 @@ use http::Method;
 
 /// Which requests a rule means: these methods of this path.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
+pub(crate) struct Target {
     path: Pattern,
     methods: Vec<Method>,
 }
@@ -15,7 +15,7 @@ pub struct Target {
 impl Target {
     /// `path` starts with `/` and is written plainly: no escapes, no doubled slashes, no dot segments. A segment `{name}`
     /// stands for one, a last segment `*` for everything below, the path above it included. No `methods` are all of them.
-    pub fn new(path: &str, methods: Vec<Method>) -> Self {
+    pub(crate) fn new(path: &str, methods: Vec<Method>) -> Self {
         Self {
             path: Pattern::new(path, Breadth::One),
             methods,
@@ -24,19 +24,24 @@ impl Target {
 
     /// Whether it means a request that is read so. `overridden` says whether the backend may take the request for another
     /// method than it has; it is asked only where that matters.
-    pub fn means(&self, reading: &[u8], method: &Method, overridden: impl Fn() -> bool) -> bool {
+    pub(crate) fn means(
+        &self,
+        reading: &[u8],
+        method: &Method,
+        overridden: impl Fn() -> bool,
+    ) -> bool {
         self.path.matches(reading) && (covers(&self.methods, method) || overridden())
     }
 
     /// The path alone.
-    pub fn path(&self) -> &Pattern {
+    pub(crate) fn path(&self) -> &Pattern {
         &self.path
     }
 }
 
 /// Whether these methods, where none are all, include this one; `GET` includes `HEAD`, which Express answers with the same
 /// handler.
-pub fn covers(methods: &[Method], method: &Method) -> bool {
+pub(crate) fn covers(methods: &[Method], method: &Method) -> bool {
     methods.is_empty()
         || methods.contains(method)
         || (*method == Method::HEAD && methods.contains(&Method::GET))
@@ -44,7 +49,7 @@ pub fn covers(methods: &[Method], method: &Method) -> bool {
 
 /// How much a segment `{name}` stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Breadth {
+pub(crate) enum Breadth {
     /// One segment.
     One,
     /// One or more.
@@ -53,7 +58,7 @@ pub enum Breadth {
 
 /// A path with wildcards, compared with readings segment by segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pattern {
+pub(crate) struct Pattern {
     segments: Vec<PatternSegment>,
     /// Whether more segments may follow.
     below: bool,
@@ -71,7 +76,7 @@ enum PatternSegment {
 
 impl Pattern {
     /// A path as [`Target::new`] describes it; `named` says what a segment `{name}` stands for.
-    pub fn new(path: &str, named: Breadth) -> Self {
+    pub(crate) fn new(path: &str, named: Breadth) -> Self {
         let path = path.to_ascii_lowercase();
         let path = path.trim_matches('/');
         let (path, below) = match path.strip_suffix('*') {
@@ -101,7 +106,7 @@ impl Pattern {
     ///
     /// Wildcards are tried from left to right, and only the last one reached is ever widened: what an earlier one could
     /// take more, the later one can take as well.
-    pub fn matches(&self, reading: &[u8]) -> bool {
+    pub(crate) fn matches(&self, reading: &[u8]) -> bool {
         let Some(path) = reading.strip_prefix(b"/") else {
             return false;
         };

@@ -28,32 +28,8 @@ pub enum SanityRefusal {
 }
 
 impl SanityRefusal {
-    /// Every refusal, in order of declaration, for series that exist from the start.
-    pub const ALL: [Self; 7] = [
-        Self::Method,
-        Self::Target,
-        Self::HostMissing,
-        Self::HostDuplicate,
-        Self::HostInvalid,
-        Self::TransferEncoding,
-        Self::LengthAndEncoding,
-    ];
-
-    /// `kind` of `renewd_http_parse_errors_total`.
-    pub fn kind(self) -> &'static str {
-        match self {
-            Self::Method => "method",
-            Self::Target => "target",
-            Self::HostMissing => "host_missing",
-            Self::HostDuplicate => "host_duplicate",
-            Self::HostInvalid => "host_invalid",
-            Self::TransferEncoding => "transfer_encoding",
-            Self::LengthAndEncoding => "length_and_encoding",
-        }
-    }
-
     /// 405 for methods (as nginx), else 400.
-    pub fn status(self) -> StatusCode {
+    pub(crate) fn status(self) -> StatusCode {
         match self {
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             _ => StatusCode::BAD_REQUEST,
@@ -61,7 +37,7 @@ impl SanityRefusal {
     }
 
     /// For the JSON error.
-    pub fn message(self) -> &'static str {
+    pub(crate) fn message(self) -> &'static str {
         match self {
             Self::Method => "This method is not allowed",
             Self::Target => "The request target is neither a path nor an absolute URI",
@@ -74,7 +50,7 @@ impl SanityRefusal {
     }
 
     /// Whether where the body ends is in doubt, so that the connection has to close after the answer.
-    pub fn closes(self) -> bool {
+    pub(crate) fn closes(self) -> bool {
         matches!(self, Self::TransferEncoding | Self::LengthAndEncoding)
     }
 }
@@ -106,7 +82,7 @@ pub fn effective_host(target: &Uri, headers: &HeaderMap) -> Option<HeaderValue> 
 
 /// Whether this is `host` or `host:port`: a registered name, an IPv4 address or a bracketed IPv6 address (RFC 3986 section 3.2.2),
 /// not empty, without userinfo.
-pub fn is_authority(authority: &[u8]) -> bool {
+pub(crate) fn is_authority(authority: &[u8]) -> bool {
     let position = |wanted| authority.iter().position(|byte| *byte == wanted);
     let host_end = if authority.starts_with(b"[") {
         position(b']').map(|bracket| bracket + 1)
@@ -432,14 +408,5 @@ mod tests {
             effective_host(&"/".parse().unwrap(), &HeaderMap::new()),
             None
         );
-    }
-
-    #[test]
-    fn every_refusal_has_a_kind_of_its_own() {
-        let kinds: std::collections::BTreeSet<_> = SanityRefusal::ALL
-            .iter()
-            .map(|refusal| refusal.kind())
-            .collect();
-        assert_eq!(kinds.len(), SanityRefusal::ALL.len());
     }
 }

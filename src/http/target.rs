@@ -38,7 +38,7 @@ pub enum Match {
 impl Match {
     /// Whether nothing but a preflight may come to the backend, where token requests are answered here; `refuses_below`
     /// says that of plainly spelled paths below owned ones.
-    pub fn is_kept(self, refuses_below: bool) -> bool {
+    pub(crate) fn is_kept(self, refuses_below: bool) -> bool {
         match self {
             Self::Served(_) | Self::Guarded | Self::Below { plainly: false } => true,
             Self::Below { plainly: true } => refuses_below,

@@ -76,33 +76,33 @@ impl Url {
     }
 
     /// All of it, absolute.
-    pub fn uri(&self) -> &Uri {
+    pub(crate) fn uri(&self) -> &Uri {
         &self.uri
     }
 
     /// Whether it is `https`.
-    pub fn is_secure(&self) -> bool {
+    pub(crate) fn is_secure(&self) -> bool {
         self.secure
     }
 
     /// Host name, or address without brackets.
-    pub fn host(&self) -> &str {
+    pub(crate) fn host(&self) -> &str {
         &self.host
     }
 
     /// As written, else 80 or 443.
-    pub fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.port
     }
 
     /// From its first `/`, without the query.
-    pub fn path(&self) -> &str {
+    pub(crate) fn path(&self) -> &str {
         self.uri.path_and_query().map_or("/", PathAndQuery::path)
     }
 
     /// Whether it surely stays on this machine, where nobody else listens in: an address of the loopback network
     /// (RFC 1122 §3.2.1.3, RFC 4291 §2.5.3), or `localhost` (RFC 6761 §6.3).
-    pub fn is_loopback(&self) -> bool {
+    pub(crate) fn is_loopback(&self) -> bool {
         match self.host.parse::<IpAddr>() {
             Ok(address) => address.to_canonical().is_loopback(),
             Err(_) => self.host.eq_ignore_ascii_case("localhost"),

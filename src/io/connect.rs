@@ -16,7 +16,7 @@ use crate::config::model::{UpstreamScheme, UpstreamServer};
 use crate::terms::clock::timer_now;
 
 /// Connects within `limit`. `trust` is for https:// servers, who have to be believed.
-pub async fn connect(
+pub(crate) async fn connect(
     server: &UpstreamServer,
     trust: Option<&Trust>,
     limit: Duration,

@@ -14,7 +14,7 @@ use crate::terms::clock::timer_now;
 
 /// One reusable timer.
 #[derive(Debug, Default)]
-pub struct Deadline {
+pub(crate) struct Deadline {
     sleep: Option<Pin<Box<Sleep>>>,
     /// Whom the wheel wakes.
     waker: Option<Waker>,
@@ -22,7 +22,7 @@ pub struct Deadline {
 
 impl Deadline {
     /// Ready once `due` has passed; the task may be woken before, and then asks again.
-    pub fn poll_until(&mut self, due: Instant, context: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_until(&mut self, due: Instant, context: &mut Context<'_>) -> Poll<()> {
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(due)));
         if due < sleep.deadline() {
             sleep.as_mut().reset(due);

@@ -144,7 +144,7 @@ impl Fetcher {
     }
 
     /// Runs something of the caller's own where its requests run.
-    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.runtime.spawn(task);
     }
 

@@ -2,8 +2,8 @@
 //!
 //! Must not know: what travels over a connection, and why.
 
-pub mod connect;
-pub mod deadline;
+pub(crate) mod connect;
+pub(crate) mod deadline;
 pub mod descriptors;
 pub mod fetch;
 pub mod tls;

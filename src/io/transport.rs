@@ -45,7 +45,7 @@ pub struct Upgraded {
 
 impl Transport {
     /// Whether this is TLS, so that closing it has to be said.
-    pub fn is_tls(&self) -> bool {
+    pub(crate) fn is_tls(&self) -> bool {
         matches!(self, Self::Tls(_))
     }
 
@@ -53,7 +53,7 @@ impl Transport {
     ///
     /// Reading is the one way to tell: a socket that was just accepted is taken for readable until a read says otherwise,
     /// and readiness of a TLS connection's socket may mean records that carry nothing for us.
-    pub fn poll_wake(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
+    pub(crate) fn poll_wake(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
         let mut chunk = [const { MaybeUninit::uninit() }; WAKING];
         let mut buffer = ReadBuf::uninit(&mut chunk);
         ready!(Pin::new(self).poll_read(context, &mut buffer))?;
@@ -62,7 +62,7 @@ impl Transport {
 
     /// Ready when the other end has sent something, or is gone; a socket in clear text, from which nothing is read. A unix
     /// socket may be taken for ready too early.
-    pub fn poll_begun(&mut self, context: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_begun(&mut self, context: &mut Context<'_>) -> Poll<()> {
         match self {
             Self::Tcp(stream) => {
                 let mut byte = [0];
@@ -75,7 +75,7 @@ impl Transport {
     }
 
     /// Tells the other end that no more bytes will come, with `close_notify` where this is TLS; reading goes on.
-    pub fn poll_close_write(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(crate) fn poll_close_write(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(self).poll_shutdown(context)
     }
 }

@@ -73,7 +73,7 @@ fn scope_index(scope: Scope) -> usize {
 
 impl Limiter {
     /// Applies a configuration; `previous` hands its stores over. `clock` must be the same through all reloads.
-    pub fn new(config: &RateLimit, clock: Clock, previous: Option<&Self>) -> Self {
+    pub(crate) fn new(config: &RateLimit, clock: Clock, previous: Option<&Self>) -> Self {
         let stores = previous.map_or_else(
             || {
                 Arc::new(Stores {
@@ -126,15 +126,9 @@ impl Limiter {
         Ok(())
     }
 
-    /// The refusal that an address gets where it would be answered 400, 401, 413 or 415; `None` while it isn't in debt.
-    /// Charges nothing.
-    pub fn address_in_debt(&self, address: IpAddr) -> Option<LimitExceeded> {
-        self.admit_address(address).err()
-    }
-
     /// Charges an address for an answer 400, 401, 413 or 415. An address in debt isn't charged but refused: it gets 429 in
     /// that answer's place.
-    pub fn charge_address(&self, address: IpAddr) -> Result<(), LimitExceeded> {
+    pub(crate) fn charge_address(&self, address: IpAddr) -> Result<(), LimitExceeded> {
         if let Some(admission) = self.admit_address(address)? {
             admission.take();
         }
@@ -142,18 +136,18 @@ impl Limiter {
     }
 
     /// Keys that a scope remembers now; 0 or 1 for global.
-    pub fn keys(&self, scope: Scope) -> usize {
+    pub(crate) fn keys(&self, scope: Scope) -> usize {
         self.stores.scopes[scope_index(scope)].len()
     }
 
     /// Requests that were counted in a scope's overflow bucket since the process started.
-    pub fn overflow(&self, scope: Scope) -> u64 {
+    pub(crate) fn overflow(&self, scope: Scope) -> u64 {
         self.stores.scopes[scope_index(scope)].overflowed()
     }
 
     /// Forgets the keys at rest in one slice of each scope and returns how many. A slice is a 256th of a scope and locked
     /// for some microseconds; called every 100 ms, all are swept twice a minute.
-    pub fn sweep_slice(&self) -> usize {
+    pub(crate) fn sweep_slice(&self) -> usize {
         let now = self.clock.elapsed();
         let scopes = self.stores.scopes.iter();
         scopes.map(|store| store.sweep_slice(now)).sum()

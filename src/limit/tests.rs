@@ -178,16 +178,19 @@ fn an_address_is_charged_by_guesses_until_it_is_in_debt() {
     let limiter = Limiter::new(&config, clock.clone(), None);
     let guesser = IpAddr::from([192, 0, 2, 1]);
     for _ in 0..3 {
-        assert_eq!(limiter.address_in_debt(guesser), None);
+        assert_eq!(limiter.admit_address(guesser).err(), None);
         assert_eq!(limiter.charge_address(guesser), Ok(()));
     }
-    let refused = limiter.address_in_debt(guesser).unwrap();
+    let refused = limiter.admit_address(guesser).err().unwrap();
     assert_eq!(refused.scope, Scope::Address);
     assert_eq!(limiter.charge_address(guesser), Err(refused));
-    assert_eq!(limiter.address_in_debt(IpAddr::from([192, 0, 2, 2])), None);
+    assert_eq!(
+        limiter.admit_address(IpAddr::from([192, 0, 2, 2])).err(),
+        None
+    );
     clock.advance(SECOND);
     assert_eq!(
-        limiter.address_in_debt(guesser),
+        limiter.admit_address(guesser).err(),
         None,
         "refusals were not charged"
     );

@@ -2,7 +2,7 @@
 //!
 //! Keeps true: what was refused stays refused until the source says otherwise, whatever is granted meanwhile; a hash
 //! says nothing of a login to somebody without the key, and each way to write one login down has the same; bounded by
-//! [`MOST_REFUSALS`].
+//! `MOST_REFUSALS`.
 //! Must not know: sources, channels, where key and refusals are written down.
 
 use std::collections::HashMap;
@@ -20,7 +20,8 @@ use super::jwt::JwtClaims;
 
 /// Refusals remembered at once, in some 6 MiB: a site whose people change devices ten thousand times a day fills that in
 /// a month. Beyond, those go first that end first.
-pub const MOST_REFUSALS: usize = SHARDS * MOST_IN_SHARD;
+#[cfg(test)]
+const MOST_REFUSALS: usize = SHARDS * MOST_IN_SHARD;
 
 const SHARDS: usize = 16;
 const MOST_IN_SHARD: usize = 16_384;
@@ -36,7 +37,7 @@ const DAY: u32 = 86_400;
 const MOST_CHANGES: usize = 65_536;
 
 /// Bytes of a key.
-pub const KEY: usize = 32;
+pub(crate) const KEY: usize = 32;
 
 /// A login, or a subject, by its hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -44,7 +45,7 @@ pub struct Login(pub NonZeroU64);
 
 /// Whom a refusal is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Whom {
+pub(crate) enum Whom {
     /// This login alone: the same person may have another.
     Login,
     /// The subject, with every login.
@@ -147,13 +148,13 @@ impl Default for Logins {
 
 impl Logins {
     /// The session that a login says it belongs to; `None` where it says none.
-    pub fn session(&self, claims: &JwtClaims) -> Option<Login> {
+    pub(crate) fn session(&self, claims: &JwtClaims) -> Option<Login> {
         let session = claims.session.as_deref()?;
         Some(self.key.load().hash(b's', [&claims.subject, session]))
     }
 
     /// Whether the accounts source refused this login, or its subject, and has said nothing else since.
-    pub fn refuses(&self, claims: &JwtClaims, now: u64) -> bool {
+    pub(crate) fn refuses(&self, claims: &JwtClaims, now: u64) -> bool {
         !self.is_empty()
             && Whom::ALL
                 .into_iter()
@@ -161,12 +162,12 @@ impl Logins {
     }
 
     /// Whether the accounts source refused this subject, and has said nothing else since.
-    pub fn refuses_subject(&self, subject: &str, now: u64) -> bool {
+    pub(crate) fn refuses_subject(&self, subject: &str, now: u64) -> bool {
         !self.is_empty() && self.is_refused(self.subject(subject), now)
     }
 
     /// The accounts source says no to a login, or to its subject.
-    pub fn refuse(&self, claims: &JwtClaims, whom: Whom, now: u64) {
+    pub(crate) fn refuse(&self, claims: &JwtClaims, whom: Whom, now: u64) {
         let refused = RefusedLogin {
             login: self.name(claims, whom),
             until: until(claims, whom, now),
@@ -177,7 +178,7 @@ impl Logins {
     }
 
     /// The accounts source says yes to a login, and so to its subject.
-    pub fn accept(&self, claims: &JwtClaims) {
+    pub(crate) fn accept(&self, claims: &JwtClaims) {
         if self.is_empty() {
             return;
         }
@@ -191,7 +192,7 @@ impl Logins {
     }
 
     /// The key, to be written down.
-    pub fn key(&self) -> Zeroizing<[u8; KEY]> {
+    pub(crate) fn key(&self) -> Zeroizing<[u8; KEY]> {
         self.key.load().bytes.clone()
     }
 
@@ -212,12 +213,12 @@ impl Logins {
     }
 
     /// From now on changes are remembered until [`Self::take_changes`].
-    pub fn keep(&self) {
+    pub(crate) fn keep(&self) {
         lock(&self.changes).kept = true;
     }
 
     /// What has changed since the last time; `None` where that was too much to remember: all has to be written anew.
-    pub fn take_changes(&self) -> Option<Vec<RefusedLogin>> {
+    pub(crate) fn take_changes(&self) -> Option<Vec<RefusedLogin>> {
         let mut changes = lock(&self.changes);
         let overflowed = std::mem::take(&mut changes.overflowed);
         let waiting = std::mem::take(&mut changes.waiting);
@@ -225,7 +226,7 @@ impl Logins {
     }
 
     /// Every refusal that is remembered.
-    pub fn all(&self, now: u64) -> Vec<RefusedLogin> {
+    pub(crate) fn all(&self, now: u64) -> Vec<RefusedLogin> {
         let mut all = Vec::new();
         for shard in &self.shards {
             let shard = lock(shard);
@@ -239,7 +240,7 @@ impl Logins {
     }
 
     /// Takes a refusal up as it was written down. Whether it is news.
-    pub fn put_back(&self, refused: RefusedLogin, now: u64) -> bool {
+    pub(crate) fn put_back(&self, refused: RefusedLogin, now: u64) -> bool {
         let RefusedLogin { login, until } = refused;
         let mut shard = self.shard(login);
         let before = shard.len();

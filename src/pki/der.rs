@@ -4,7 +4,7 @@
 
 /// One element: a tag, its content, and what follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Element<'der> {
+pub(crate) struct Element<'der> {
     /// The identifier octet.
     pub tag: u8,
     /// The contents octets.
@@ -17,7 +17,7 @@ pub struct Element<'der> {
 
 impl<'der> Element<'der> {
     /// The first element of some DER. `None` where it is cut short, or longer than a `usize` can say.
-    pub fn first(der: &'der [u8]) -> Option<Self> {
+    pub(crate) fn first(der: &'der [u8]) -> Option<Self> {
         let (tag, rest) = der.split_first()?;
         let (first, rest) = rest.split_first()?;
         let (length, rest) = if first & 0x80 == 0 {
@@ -39,19 +39,19 @@ impl<'der> Element<'der> {
     }
 
     /// The first element of what follows.
-    pub fn next(&self) -> Option<Self> {
+    pub(crate) fn next(&self) -> Option<Self> {
         Self::first(self.rest)
     }
 
     /// The first element of the content.
-    pub fn inner(&self) -> Option<Self> {
+    pub(crate) fn inner(&self) -> Option<Self> {
         Self::first(self.content)
     }
 }
 
 /// The first field of a certificate's `TBSCertificate` after its version (RFC 5280 §4.1): serialNumber; signature, issuer,
 /// validity, subject and subjectPublicKeyInfo follow. `None` if this is no certificate.
-pub fn serial_number(certificate: &[u8]) -> Option<Element<'_>> {
+pub(crate) fn serial_number(certificate: &[u8]) -> Option<Element<'_>> {
     const EXPLICIT_0: u8 = 0xa0;
     let first = Element::first(certificate)?.inner()?.inner()?;
     // version is there from X.509 v2 on.

@@ -2,5 +2,5 @@
 //!
 //! Must not know: where a key comes from, and what its signatures are for.
 
-pub mod der;
+pub(crate) mod der;
 pub mod public_key;

@@ -30,7 +30,7 @@ pub struct PublicKey {
 
 /// What a key is, and so what it can verify.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum KeyKind {
+pub(crate) enum KeyKind {
     /// RSA, 2048 to 8192 bits.
     Rsa,
     /// NIST P-256.
@@ -45,7 +45,7 @@ pub enum KeyKind {
 
 impl KeyKind {
     /// As people call it.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Rsa => "RSA",
             Self::P256 => "P-256",
@@ -128,7 +128,7 @@ impl PublicKey {
     }
 
     /// An RSA key from its modulus and exponent, big-endian (RFC 7518 §6.3.1).
-    pub fn rsa(modulus: &[u8], exponent: &[u8]) -> Result<Self, BadKey> {
+    pub(crate) fn rsa(modulus: &[u8], exponent: &[u8]) -> Result<Self, BadKey> {
         let modulus = without_zeros(modulus);
         check_length(modulus)?;
         let components = RsaPublicKeyComponents {
@@ -142,7 +142,7 @@ impl PublicKey {
     }
 
     /// A point of one of the NIST curves; coordinates of the curve's full width (RFC 7518 §6.2.1).
-    pub fn point(kind: KeyKind, x: &[u8], y: &[u8]) -> Result<Self, BadKey> {
+    pub(crate) fn point(kind: KeyKind, x: &[u8], y: &[u8]) -> Result<Self, BadKey> {
         const UNCOMPRESSED: u8 = 4;
         let width = match kind {
             KeyKind::P256 => 32,
@@ -157,7 +157,7 @@ impl PublicKey {
     }
 
     /// An Ed25519 key from its 32 bytes (RFC 8037 §2).
-    pub fn ed25519(bytes: &[u8]) -> Result<Self, BadKey> {
+    pub(crate) fn ed25519(bytes: &[u8]) -> Result<Self, BadKey> {
         if bytes.len() != 32 {
             return Err(BadKey::Damaged);
         }
@@ -165,12 +165,15 @@ impl PublicKey {
     }
 
     /// What it is.
-    pub fn kind(&self) -> KeyKind {
+    pub(crate) fn kind(&self) -> KeyKind {
         self.kind
     }
 
     /// The key, ready to verify under one algorithm of its kind; `None` for one of another kind.
-    pub fn parsed(&self, algorithm: &'static dyn VerificationAlgorithm) -> Option<ParsedPublicKey> {
+    pub(crate) fn parsed(
+        &self,
+        algorithm: &'static dyn VerificationAlgorithm,
+    ) -> Option<ParsedPublicKey> {
         ParsedPublicKey::new(algorithm, &self.bytes).ok()
     }
 

@@ -13,7 +13,7 @@ use crate::http::readings::Readings;
 
 /// The terms on which one answer's tokens are issued anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ReissueTerms {
+pub(crate) struct ReissueTerms {
     /// The first of the rules that they come from, whose series counts.
     pub position: usize,
     /// Without a verifying JWT, tokens are withheld: if any rule says so.
@@ -31,7 +31,7 @@ pub struct ReissueTerms {
 /// What the rules say of a request whose target isn't plainly spelled, kept with it: a hostile target's readings take
 /// long to find, and whose the request is was to be told by them before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Noted(pub(super) Option<ReissueTerms>);
+pub(crate) struct Noted(pub(super) Option<ReissueTerms>);
 
 impl Noted {
     /// What was kept with a request, or else what its readings say.
@@ -49,7 +49,7 @@ impl Noted {
 impl ReissueTerms {
     /// The terms for a request with these readings; `None` where no rule means it, or all that do except it. `lifetime` is
     /// that of rules without one. `overridden` says whether the backend may take the request for another method.
-    pub fn of(
+    pub(crate) fn of(
         rules: &[ReissueRule],
         lifetime: Duration,
         method: &Method,

@@ -12,7 +12,7 @@ use http::response::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 /// The request's fields: the whole answer is wanted, whatever the client has, in no encoding.
-pub fn request(incoming: HeaderMap) -> HeaderMap {
+pub(crate) fn request(incoming: HeaderMap) -> HeaderMap {
     let mut outgoing = rebuilt(incoming, |name| {
         *name == RANGE
             || *name == ACCEPT_ENCODING
@@ -25,7 +25,7 @@ pub fn request(incoming: HeaderMap) -> HeaderMap {
 }
 
 /// The answer's fields: nothing of the length, validators or digests of other bytes, and no cache may keep it.
-pub fn response(incoming: HeaderMap) -> HeaderMap {
+pub(crate) fn response(incoming: HeaderMap) -> HeaderMap {
     let mut outgoing = rebuilt(incoming, |name| {
         [
             CONTENT_LENGTH,
@@ -43,19 +43,19 @@ pub fn response(incoming: HeaderMap) -> HeaderMap {
 }
 
 /// The answer's trailers: without digests of other bytes.
-pub fn trailers(incoming: HeaderMap) -> HeaderMap {
+pub(crate) fn trailers(incoming: HeaderMap) -> HeaderMap {
     rebuilt(incoming, |name| *name == ETAG || is_digest(name))
 }
 
 /// Whether the answer to the same request by `GET` would have content, by the head that `HEAD` got.
-pub fn tell_of_content(head: &Parts) -> bool {
+pub(crate) fn tell_of_content(head: &Parts) -> bool {
     let bare = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED];
     let empty = |length: &HeaderValue| length.as_bytes() == b"0";
     !bare.contains(&head.status) && !head.headers.get(CONTENT_LENGTH).is_some_and(empty)
 }
 
 /// Why an answer can't be looked at as it is.
-pub fn unreadable(status: StatusCode, headers: &HeaderMap) -> Option<&'static str> {
+pub(crate) fn unreadable(status: StatusCode, headers: &HeaderMap) -> Option<&'static str> {
     if status == StatusCode::PARTIAL_CONTENT {
         return Some("206 without having been asked for a part");
     }
@@ -68,7 +68,7 @@ pub fn unreadable(status: StatusCode, headers: &HeaderMap) -> Option<&'static st
 }
 
 /// Whether the body says that it is JSON: `application/json`, or a type that ends in `+json` (RFC 6839).
-pub fn is_json(headers: &HeaderMap) -> bool {
+pub(crate) fn is_json(headers: &HeaderMap) -> bool {
     let mut lines = headers.get_all(CONTENT_TYPE).iter();
     let (Some(line), None) = (lines.next(), lines.next()) else {
         return false;

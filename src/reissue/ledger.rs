@@ -26,7 +26,7 @@ use crate::terms::role::Role;
 
 /// Where one answer's tokens are written down.
 #[derive(Debug)]
-pub struct TokenLedger {
+pub(crate) struct TokenLedger {
     /// Time.
     pub clock: Clock,
     /// Randomness.
@@ -65,7 +65,7 @@ const HANDED_AT_ONCE: usize = 1024;
 
 /// A list on its way.
 #[derive(Debug, Default)]
-pub struct Handing {
+pub(crate) struct Handing {
     channels: Vec<Listed>,
     expires: u64,
     vouched: bool,
@@ -73,7 +73,7 @@ pub struct Handing {
 
 /// A token that is, or would be, issued anew.
 #[derive(Clone, Copy, Debug)]
-pub struct Reissued<'a> {
+pub(crate) struct Reissued<'a> {
     /// The token that was found.
     pub token: &'a VerifiedToken,
     /// Whose session a publisher's token is.
@@ -90,12 +90,12 @@ pub struct Reissued<'a> {
 
 impl TokenLedger {
     /// A token stays as it is.
-    pub fn short(&self) {
+    pub(crate) fn short(&self) {
         self.route.token(ReissueOutcome::Short);
     }
 
     /// What may be a token of ours and can't be told, or can't be replaced.
-    pub fn unreadable(&self, why: &'static str) {
+    pub(crate) fn unreadable(&self, why: &'static str) {
         self.route.token(ReissueOutcome::Error);
         let (route, request_id) = (self.route.route(), self.request_id.as_str());
         if self.route.complains_first() {
@@ -112,7 +112,7 @@ impl TokenLedger {
     }
 
     /// A token is issued anew.
-    pub fn replaced(&self, reissued: Reissued<'_>) {
+    pub(crate) fn replaced(&self, reissued: Reissued<'_>) {
         self.route.token(ReissueOutcome::Replaced);
         if self.observing {
             return;
@@ -160,7 +160,7 @@ impl TokenLedger {
     }
 
     /// Remembers whom the list up to here was handed to; call before the last of it leaves.
-    pub fn hand(&self) {
+    pub(crate) fn hand(&self) {
         let handing = std::mem::take(&mut *self.handing());
         let (Some(subject), false) = (&self.subject, handing.channels.is_empty()) else {
             return;
@@ -181,7 +181,7 @@ impl TokenLedger {
     }
 
     /// A token is withheld.
-    pub fn withheld(&self, token: &VerifiedToken, found: Duration, outcome: Outcome) {
+    pub(crate) fn withheld(&self, token: &VerifiedToken, found: Duration, outcome: Outcome) {
         self.route.token(ReissueOutcome::Withheld);
         self.decided(token, found, outcome, None);
         // The streams source has said no, whatever is asked for next.
@@ -197,7 +197,7 @@ impl TokenLedger {
     }
 
     /// A token is withheld because nobody could say.
-    pub fn failed(&self, token: &VerifiedToken, found: Duration) {
+    pub(crate) fn failed(&self, token: &VerifiedToken, found: Duration) {
         self.route.token(ReissueOutcome::Error);
         self.decided(token, found, Outcome::Unavailable, None);
     }

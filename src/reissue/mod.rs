@@ -24,7 +24,7 @@ mod ledger;
 mod names;
 mod rewriter;
 mod run;
-pub mod scan;
+pub(crate) mod scan;
 mod tally;
 mod unseen;
 
@@ -46,24 +46,24 @@ use crate::snapshot::{Shared, Snapshot};
 use crate::telemetry::traffic_labels::ReissueOutcome;
 use crate::terms::context::RequestContext;
 use crate::terms::proxy_error::{AnotherAttempt, ProxyError, ProxyErrorKind};
-pub use applying_rule::Noted;
+pub(crate) use applying_rule::Noted;
 use applying_rule::ReissueTerms;
 
 /// What is done with the answer to one request. Holds the parts that it needs, never the snapshot.
-pub struct ReissuePlan {
+pub(crate) struct ReissuePlan {
     parts: Parts,
     /// The answer has no content, and the head of one that has (RFC 9110 §9.3.2).
     is_head: bool,
 }
 
 /// Whether the tokens in the answer to a request with these readings are cut short: a rule means it, and rules are in force.
-pub fn cuts<B>(snapshot: &Snapshot, request: &Request<B>, readings: &Readings<'_>) -> bool {
+pub(crate) fn cuts<B>(snapshot: &Snapshot, request: &Request<B>, readings: &Readings<'_>) -> bool {
     snapshot.config.reissue.mode == ReissueMode::Replace
         && terms(snapshot, request, readings).is_some()
 }
 
 /// What the rules say of a request, to be kept with it, where its readings aren't found again for nothing.
-pub fn noted<B>(
+pub(crate) fn noted<B>(
     snapshot: &Snapshot,
     request: &Request<B>,
     readings: &Readings<'_>,
@@ -99,7 +99,7 @@ fn terms<B>(
 }
 
 /// The plan for a request, if a rule means it: the request is changed so that its answer can be read. `is_enforced` says whether token requests of this subject are answered here.
-pub fn plan<B>(
+pub(crate) fn plan<B>(
     shared: &Shared,
     snapshot: &Snapshot,
     context: &RequestContext,
@@ -190,7 +190,7 @@ fn caller(shared: &Shared, snapshot: &Snapshot, headers: &HeaderMap) -> Option<N
 
 impl ReissuePlan {
     /// The answer to hand on: to be re-framed, since its length isn't known.
-    pub fn response(
+    pub(crate) fn response(
         self,
         response: Response<ResponseBody>,
     ) -> Result<Response<ResponseBody>, ProxyError> {

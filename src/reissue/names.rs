@@ -12,7 +12,7 @@ use crate::agora::parse::INFLATED_LIMIT;
 
 /// How far around a token its channel's name is looked for, each way, in bytes. In the app's answers they are members of
 /// the same object.
-pub const NEARBY: usize = 16 * 1024;
+pub(crate) const NEARBY: usize = 16 * 1024;
 
 const _: () = assert!(
     NEARBY < INFLATED_LIMIT,
@@ -21,11 +21,11 @@ const _: () = assert!(
 
 /// The last bytes that were passed on.
 #[derive(Debug, Default)]
-pub struct Before(Vec<u8>);
+pub(crate) struct Before(Vec<u8>);
 
 impl Before {
     /// More was passed on.
-    pub fn push(&mut self, text: &[u8]) {
+    pub(crate) fn push(&mut self, text: &[u8]) {
         let tail = text
             .get(text.len().saturating_sub(NEARBY)..)
             .unwrap_or(text);
@@ -46,7 +46,7 @@ impl Before {
 }
 
 /// Every string in the text before, in what follows (as far as it counts), and in the request's target.
-pub fn candidates<'f>(
+pub(crate) fn candidates<'f>(
     before: &Before,
     following: impl Iterator<Item = &'f Bytes>,
     target: &str,

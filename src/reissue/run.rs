@@ -29,7 +29,7 @@ const BEHIND_APP_ID: usize = VERSION + 32;
 
 /// How a run is written, so that another token can be written likewise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Spelling {
+pub(crate) struct Spelling {
     /// It is all of a string: the quotes belong to it.
     pub is_string: bool,
     /// How often each of [`ESCAPED_IN_URLS`] is percent-encoded; `None` where it doesn't occur.
@@ -40,7 +40,7 @@ pub struct Spelling {
 
 impl Spelling {
     /// A token as this one was written. Neither JSON, however deep it stands, nor HTML needs escapes for it.
-    pub fn write(self, token: &str) -> String {
+    pub(crate) fn write(self, token: &str) -> String {
         // Where one of them is encoded, the others would be too.
         let usual = self.percent.iter().flatten().max().copied().unwrap_or(0);
         let mut written = String::with_capacity(token.len() + 16);

@@ -23,7 +23,7 @@ pub(super) const LONGEST_TOKEN: usize = (INFLATED_LIMIT + 64) / 3 * 4;
 
 /// The most bytes that a token may be written in. Some encoders write `/`, `+` and `=` as `\u002f`, which is one in
 /// thirty characters.
-pub const LONGEST_WRITTEN: usize = 2 * LONGEST_TOKEN;
+pub(crate) const LONGEST_WRITTEN: usize = 2 * LONGEST_TOKEN;
 
 /// How a token begins: plainly, or, where an encoder escapes all of a string, behind the string's quote. All are looked for
 /// at once, by instructions that nearly every processor has. One that lacks them looks at every zero and every quote.
@@ -37,7 +37,7 @@ const OPENING_TAIL: usize = ESCAPED.len() - 1;
 
 /// What a body is made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ScannedPiece {
+pub(crate) enum ScannedPiece {
     /// To be passed on.
     Text(Bytes),
     /// What looks like a token.
@@ -46,7 +46,8 @@ pub enum ScannedPiece {
 
 impl ScannedPiece {
     /// As it came.
-    pub fn written(&self) -> &Bytes {
+    #[cfg(test)]
+    fn written(&self) -> &Bytes {
         match self {
             Self::Text(text) => text,
             Self::Suspect(suspect) => &suspect.written,
@@ -56,7 +57,7 @@ impl ScannedPiece {
 
 /// What looks like a token: as many of its characters as stand together.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Suspect {
+pub(crate) struct Suspect {
     /// As it came, with its quotes where it is all of a string.
     pub written: Bytes,
     /// What it says.
@@ -67,7 +68,7 @@ pub struct Suspect {
 
 /// A scan in progress.
 #[derive(Debug, Default)]
-pub struct Scanner {
+pub(crate) struct Scanner {
     /// A run that was begun in an earlier chunk, with what came of it so far.
     begun: Option<(Vec<u8>, RunReading)>,
     /// Whether the last byte was a backslash: a `"` behind one begins nothing.
@@ -78,7 +79,7 @@ pub struct Scanner {
 
 impl Scanner {
     /// Takes the next chunk; appends what is certain by now.
-    pub fn feed(&mut self, chunk: &Bytes, pieces: &mut VecDeque<ScannedPiece>) {
+    pub(crate) fn feed(&mut self, chunk: &Bytes, pieces: &mut VecDeque<ScannedPiece>) {
         let Some((mut written, mut reading)) = self.begun.take() else {
             self.scan(chunk, pieces);
             return;
@@ -110,7 +111,7 @@ impl Scanner {
     }
 
     /// Says that no more will come.
-    pub fn finish(&mut self, pieces: &mut VecDeque<ScannedPiece>) {
+    pub(crate) fn finish(&mut self, pieces: &mut VecDeque<ScannedPiece>) {
         let Some((written, mut reading)) = self.begun.take() else {
             return;
         };

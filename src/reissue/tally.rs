@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// One token's fate.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TokenFate {
+pub(crate) struct TokenFate {
     /// The channel, if it opens one.
     pub channel: Option<Box<str>>,
     /// For whom it is.
@@ -35,7 +35,7 @@ pub struct TokenFate {
 
 /// The tokens of an answer so far.
 #[derive(Debug)]
-pub struct TokenTally {
+pub(crate) struct TokenTally {
     count: u32,
     /// What all of them have in common; `None` where they differ.
     channel: Option<Box<str>>,
@@ -51,7 +51,7 @@ pub struct TokenTally {
 
 impl TokenTally {
     /// Of the first token.
-    pub fn new(first: TokenFate, now: Duration) -> Self {
+    pub(crate) fn new(first: TokenFate, now: Duration) -> Self {
         let mut list = String::new();
         add(&mut list, &first);
         Self {
@@ -67,12 +67,12 @@ impl TokenTally {
     }
 
     /// Whether it has waited long enough.
-    pub fn is_due(&self, now: Duration) -> bool {
+    pub(crate) fn is_due(&self, now: Duration) -> bool {
         now.saturating_sub(self.began) >= PATIENCE
     }
 
     /// One more.
-    pub fn add(&mut self, entry: &TokenFate) {
+    pub(crate) fn add(&mut self, entry: &TokenFate) {
         self.channel
             .take_if(|channel| Some(&**channel) != entry.channel.as_deref());
         self.user.take_if(|user| *user != entry.user);
@@ -84,7 +84,7 @@ impl TokenTally {
     }
 
     /// What the audit trail is told.
-    pub fn told(&self) -> audit::Tokens<'_> {
+    pub(crate) fn told(&self) -> audit::Tokens<'_> {
         let user = self.user.as_ref().map(|user| match user {
             SessionUser::Uid(uid) => audit::AuditUser::Uid(*uid),
             SessionUser::Account(account) => audit::AuditUser::Account(account),

@@ -7,11 +7,11 @@ const TELLING: usize = 4;
 
 /// A body's first bytes, until they tell.
 #[derive(Debug, Default)]
-pub struct Beginning(Vec<u8>);
+pub(crate) struct Beginning(Vec<u8>);
 
 impl Beginning {
     /// Takes what comes next; says why no token could be seen in the body. `None` once or as long as nothing tells.
-    pub fn take(&mut self, data: &[u8]) -> Option<&'static str> {
+    pub(crate) fn take(&mut self, data: &[u8]) -> Option<&'static str> {
         let missing = TELLING - self.0.len();
         if missing == 0 {
             return None;

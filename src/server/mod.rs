@@ -14,17 +14,17 @@
 //!
 //! Must not know: what a request means.
 
-pub mod h1;
-pub mod h2;
+pub(crate) mod h1;
+pub(crate) mod h2;
 mod linger;
 pub mod listen;
 mod open;
-pub mod permits;
+pub(crate) mod permits;
 mod response;
 mod seats;
-pub mod service;
+pub(crate) mod service;
 pub mod stall;
-pub mod stop;
+pub(crate) mod stop;
 pub mod worker;
 
 /// Told what happens on the public port; called from every worker, so it must not block or allocate.
@@ -69,19 +69,4 @@ pub enum HttpParseError {
     Abuse,
     /// Answered 400: anything else that isn't HTTP/1.
     Malformed,
-}
-
-impl HttpParseError {
-    /// Every kind, in order of declaration.
-    pub const ALL: [Self; 4] = [Self::TooLarge, Self::Http2, Self::Abuse, Self::Malformed];
-
-    /// The label's value.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::TooLarge => "too_large",
-            Self::Http2 => "http2",
-            Self::Abuse => "abuse",
-            Self::Malformed => "malformed",
-        }
-    }
 }

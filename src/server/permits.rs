@@ -25,7 +25,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
 /// The counter.
 #[derive(Debug)]
-pub struct Permits {
+pub(crate) struct Permits {
     limit: AtomicUsize,
     used: AtomicUsize,
     acceptors: AtomicUsize,
@@ -36,18 +36,18 @@ pub struct Permits {
 
 /// One open connection.
 #[derive(Debug)]
-pub struct Permit {
+pub(crate) struct Permit {
     permits: Arc<Permits>,
     place: Seated,
 }
 
 /// One running accept loop, which may still bring connections.
 #[derive(Debug)]
-pub struct Running(Arc<Permits>);
+pub(crate) struct Running(Arc<Permits>);
 
 impl Permits {
     /// Up to `limit` connections.
-    pub fn new(limit: usize) -> Arc<Self> {
+    pub(crate) fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self {
             limit: AtomicUsize::new(limit),
             used: AtomicUsize::new(0),
@@ -59,19 +59,19 @@ impl Permits {
     }
 
     /// Changes the limit for connections to come.
-    pub fn set_limit(&self, limit: usize) {
+    pub(crate) fn set_limit(&self, limit: usize) {
         self.limit.store(limit, Ordering::Release);
         self.freed.notify_waiters();
     }
 
     /// Open connections.
-    pub fn used(&self) -> usize {
+    pub(crate) fn used(&self) -> usize {
         self.used.load(Ordering::Acquire)
     }
 
     /// A permit for a connection from `peer`, as soon as there is one. Above `NEARLY_FULL` another connection is asked
     /// to leave for it.
-    pub async fn acquire(self: &Arc<Self>, peer: Option<IpAddr>) -> Permit {
+    pub(crate) async fn acquire(self: &Arc<Self>, peer: Option<IpAddr>) -> Permit {
         loop {
             self.make_room();
             let mut freed = pin!(self.freed.notified());
@@ -91,7 +91,7 @@ impl Permits {
     }
 
     /// A permit above the limit, for a connection that exists already and would be reset otherwise.
-    pub fn exceed(self: &Arc<Self>, peer: Option<IpAddr>) -> Permit {
+    pub(crate) fn exceed(self: &Arc<Self>, peer: Option<IpAddr>) -> Permit {
         self.used.fetch_add(1, Ordering::AcqRel);
         self.permit(peer)
     }
@@ -113,13 +113,13 @@ impl Permits {
     }
 
     /// Counts an accept loop until the guard is dropped.
-    pub fn acceptor(self: &Arc<Self>) -> Running {
+    pub(crate) fn acceptor(self: &Arc<Self>) -> Running {
         self.acceptors.fetch_add(1, Ordering::AcqRel);
         Running(self.clone())
     }
 
     /// Ready when no accept loop runs and no connection is open.
-    pub async fn empty(&self) {
+    pub(crate) async fn empty(&self) {
         loop {
             let mut emptied = pin!(self.emptied.notified());
             emptied.as_mut().enable();

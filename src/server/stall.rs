@@ -11,7 +11,7 @@ use crate::config::model::Timeouts;
 
 /// A connection without a request goes to sleep after this. Long enough that the next request of a page load finds it
 /// awake (waking costs an allocation or two), short enough that memory follows the load.
-pub const QUIET: Duration = Duration::from_millis(500);
+pub(crate) const QUIET: Duration = Duration::from_millis(500);
 
 /// Which deadline passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -31,7 +31,7 @@ pub enum Cause {
 /// What a connection waits for after a poll, and what has happened since the last.
 #[derive(Clone, Copy, Debug, Default)]
 #[allow(clippy::struct_excessive_bools)] // independent of each other, each with a wait of its own
-pub struct ConnectionWait {
+pub(crate) struct ConnectionWait {
     /// Requests seen so far.
     pub requests: u64,
     /// No request is in flight and everything is written.
@@ -52,7 +52,7 @@ pub struct ConnectionWait {
 
 /// When each wait of one connection began.
 #[derive(Debug, Default)]
-pub struct ConnectionWaits {
+pub(crate) struct ConnectionWaits {
     requests: u64,
     header: Option<Instant>,
     body: Option<Instant>,
@@ -63,7 +63,7 @@ pub struct ConnectionWaits {
 
 impl ConnectionWaits {
     /// Notes after a poll which waits have begun, gone on or ended.
-    pub fn note(&mut self, standing: ConnectionWait, now: impl Fn() -> Instant) {
+    pub(crate) fn note(&mut self, standing: ConnectionWait, now: impl Fn() -> Instant) {
         if self.requests != standing.requests {
             // What is waited for now is another request's head.
             self.requests = standing.requests;
@@ -85,7 +85,7 @@ impl ConnectionWaits {
     }
 
     /// The deadline that comes first.
-    pub fn next(&self, timeouts: &Timeouts) -> Option<(Instant, Cause)> {
+    pub(crate) fn next(&self, timeouts: &Timeouts) -> Option<(Instant, Cause)> {
         [
             (self.header, timeouts.header, Cause::Header),
             (self.body, timeouts.body_stall, Cause::Body),

@@ -9,7 +9,7 @@ use std::task::{Poll, Waker};
 
 /// How far a stop has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Stage {
+pub(crate) enum Stage {
     /// Not stopping.
     #[default]
     Serving,
@@ -23,7 +23,7 @@ pub enum Stage {
 
 /// One worker's stage, and the tasks that want to know of it.
 #[derive(Debug, Default)]
-pub struct Stop {
+pub(crate) struct Stop {
     stage: Cell<Stage>,
     tasks: RefCell<Vec<Option<Waker>>>,
     free: RefCell<Vec<usize>>,
@@ -31,12 +31,12 @@ pub struct Stop {
 
 impl Stop {
     /// Where the stop is.
-    pub fn stage(&self) -> Stage {
+    pub(crate) fn stage(&self) -> Stage {
         self.stage.get()
     }
 
     /// Moves on to `stage` and wakes everybody; never back.
-    pub fn advance(&self, stage: Stage) {
+    pub(crate) fn advance(&self, stage: Stage) {
         if stage <= self.stage.get() {
             return;
         }
@@ -48,7 +48,7 @@ impl Stop {
 
     /// Has the calling task woken at each advance, until the registration is dropped. It must be polled by its own
     /// task only: the waker is taken once.
-    pub async fn register(&self) -> Registration<'_> {
+    pub(crate) async fn register(&self) -> Registration<'_> {
         poll_fn(|context| {
             let waker = context.waker().clone();
             let mut tasks = self.tasks.borrow_mut();
@@ -66,7 +66,7 @@ impl Stop {
 
 /// Keeps a task registered with its [`Stop`].
 #[derive(Debug)]
-pub struct Registration<'stop> {
+pub(crate) struct Registration<'stop> {
     stop: &'stop Stop,
     index: usize,
 }

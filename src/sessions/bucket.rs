@@ -320,7 +320,7 @@ impl Bucket {
         }
     }
 
-    /// Counts no more what has expired, and takes out what nobody renewed for [`GRACE`] after that.
+    /// Counts no more what has expired, and takes out what nobody renewed for [`super::GRACE`] after that.
     pub(super) fn sweep(&mut self, now: u32, counts: &SessionCounts) -> Swept {
         let mut due = Vec::new();
         for (index, session) in self.sessions.iter_mut().enumerate() {

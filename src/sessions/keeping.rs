@@ -106,7 +106,7 @@ impl StoredSession {
     }
 
     /// Whether there is still something to know of it: until then it may be renewed, or be a lapse.
-    pub fn matters(&self, now: u64) -> bool {
+    pub(crate) fn matters(&self, now: u64) -> bool {
         let last = self.expires[0].max(self.expires[1]);
         last.saturating_add(GRACE) > seconds(now)
     }
@@ -116,22 +116,22 @@ impl StoredSession {
 
 impl Sessions {
     /// Parts that [`Self::write_down`] takes the table in.
-    pub const PARTS: usize = BUCKETS;
+    pub(crate) const PARTS: usize = BUCKETS;
 
     /// From now on sessions that are taken away are remembered until [`Self::take_forgotten`].
-    pub fn keep(&self) {
+    pub(crate) fn keep(&self) {
         self.kept.store(true, Ordering::Relaxed);
     }
 
     /// The sessions taken away since the last time, to be struck out before what [`Self::write_down`] gives is written.
     /// `None` where there were too many to remember: the whole table has to be written anew.
-    pub fn take_forgotten(&self) -> Option<Vec<SessionIdentity>> {
+    pub(crate) fn take_forgotten(&self) -> Option<Vec<SessionIdentity>> {
         let forgotten = std::mem::take(&mut *lock(&self.forgotten));
         (!forgotten.overflowed).then_some(forgotten.names)
     }
 
     /// The sessions of a part that have changed since they were last given, or all of them.
-    pub fn write_down(&self, part: usize, whole: bool) -> Vec<StoredSession> {
+    pub(crate) fn write_down(&self, part: usize, whole: bool) -> Vec<StoredSession> {
         let mut written = Vec::new();
         if let Some(bucket) = self.buckets.get(part) {
             lock(bucket).written_down(whole, |session| written.push(StoredSession::of(session)));
@@ -141,7 +141,7 @@ impl Sessions {
 
     /// Puts back a session that was written down, in the place of what is known of it. Gives whether there was room.
     /// Who holds which user counts from [`Self::put_back_links`] on.
-    pub fn put_back(&self, kept: &StoredSession, now: u64) -> bool {
+    pub(crate) fn put_back(&self, kept: &StoredSession, now: u64) -> bool {
         let SessionIdentity {
             channel,
             subject,
@@ -172,14 +172,14 @@ impl Sessions {
     }
 
     /// Forgets which logins grants were for: what is known of them was made with another key.
-    pub fn forget_logins(&self) {
+    pub(crate) fn forget_logins(&self) {
         for bucket in &self.buckets {
             lock(bucket).forget_logins();
         }
     }
 
     /// Strikes out a session that was put back.
-    pub fn strike_out(&self, identity: &SessionIdentity) {
+    pub(crate) fn strike_out(&self, identity: &SessionIdentity) {
         let SessionIdentity {
             channel,
             subject,
@@ -194,7 +194,7 @@ impl Sessions {
 
     /// Gives users back to who held them, when all is put back. A publisher's claim goes first, as it did when it was
     /// granted.
-    pub fn put_back_links(&self) {
+    pub(crate) fn put_back_links(&self) {
         for role in Role::ALL {
             for bucket in &self.buckets {
                 let sessions: Vec<StoredSession> = {

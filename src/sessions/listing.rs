@@ -15,7 +15,7 @@ use crate::terms::role::Role;
 
 /// Which sessions to list.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Filter<'a> {
+pub(crate) struct Filter<'a> {
     /// Only this channel's.
     pub channel: Option<&'a str>,
     /// Only this subject's.
@@ -24,7 +24,7 @@ pub struct Filter<'a> {
 
 /// A session that holds a live token. Times are Unix seconds.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Held {
+pub(crate) struct Held {
     /// The channel's name.
     pub channel: String,
     /// The JWT's subject.
@@ -43,7 +43,7 @@ pub struct Held {
 
 /// Some of the sessions.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListedSessions {
+pub(crate) struct ListedSessions {
     /// At most as many as were asked for, in no order that means anything.
     pub sessions: Vec<Held>,
     /// Where the next page starts; `None` on the last one.
@@ -52,7 +52,7 @@ pub struct ListedSessions {
 
 /// The place of a session in the list. It depends on keys that are drawn anew with every table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Cursor {
+pub(crate) struct Cursor {
     bucket: u16,
     tag: u32,
     /// Tells the sessions of a subject in a channel apart.
@@ -105,12 +105,12 @@ impl Filter<'_> {
 
 impl Sessions {
     /// A cursor out of the text it was shown as; `None` for any other text, and for one of another process.
-    pub fn cursor(&self, text: &str) -> Option<Cursor> {
+    pub(crate) fn cursor(&self, text: &str) -> Option<Cursor> {
         Cursor::parse(text).filter(|cursor| cursor.table == self.table())
     }
 
     /// At most `limit` of the sessions that the filter takes, after a cursor or from the beginning.
-    pub fn page(
+    pub(crate) fn page(
         &self,
         filter: Filter<'_>,
         after: Option<Cursor>,
@@ -151,7 +151,7 @@ impl Sessions {
 
     /// How many subjects hold a publisher's live token, of those that are taken: each once, in however many channels and
     /// under however many uids.
-    pub fn publishers(&self, takes: impl Fn(&str) -> bool, now: u64) -> usize {
+    pub(crate) fn publishers(&self, takes: impl Fn(&str) -> bool, now: u64) -> usize {
         let now = seconds(now);
         let mut publishers = HashSet::new();
         for bucket in &self.buckets {

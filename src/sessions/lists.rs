@@ -387,12 +387,12 @@ impl Sessions {
     }
 
     /// Whether the subject was handed a subscriber's token for the channel in a list, and it has not expired.
-    pub fn was_handed(&self, channel: &str, subject: &str, now: u64) -> bool {
+    pub(crate) fn was_handed(&self, channel: &str, subject: &str, now: u64) -> bool {
         self.lists.holds(channel, subject, seconds(now))
     }
 
     /// Whether a renewal of such a token may rest on what this source said when it was handed out.
-    pub fn handed_stands(
+    pub(crate) fn handed_stands(
         &self,
         channel: &str,
         subject: &str,

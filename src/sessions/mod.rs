@@ -30,14 +30,12 @@ use bucket::Bucket;
 use keeping::Forgotten;
 pub use keeping::{SessionIdentity, StoredSession};
 use links::{LinkShard, Links};
-pub use listing::{Cursor, Filter, Held, ListedSessions};
+pub(crate) use listing::{Filter, Held};
 use lists::Lists;
 pub use lists::{Handed, Listed};
 pub use record::{Records, SessionRecord};
-pub use requests::{
-    Allowed, Basis, ClaimRefused, Ground, Grounds, LapsedSession, Resting, Rules, SeatRequest,
-    SessionUser,
-};
+pub(crate) use requests::{Allowed, Ground, Resting};
+pub use requests::{Basis, ClaimRefused, Grounds, LapsedSession, Rules, SeatRequest, SessionUser};
 use session::Session;
 
 /// Buckets: enough that one holds some 120 of a million sessions, few enough that an idle table is small. A power of
@@ -141,7 +139,7 @@ impl Sessions {
     }
 
     /// Changes the bound; sessions above it live out their time.
-    pub fn set_max(&self, max: usize) {
+    pub(crate) fn set_max(&self, max: usize) {
         self.max.store(max, Ordering::Relaxed);
     }
 
@@ -157,7 +155,13 @@ impl Sessions {
 
     /// The role under which this subject holds an unexpired token for the channel: the one asked for, or, where none is
     /// asked for, whichever they hold (publisher first).
-    pub fn held(&self, channel: &str, subject: &str, role: Option<Role>, now: u64) -> Option<Role> {
+    pub(crate) fn held(
+        &self,
+        channel: &str,
+        subject: &str,
+        role: Option<Role>,
+        now: u64,
+    ) -> Option<Role> {
         self.holding(channel, subject, role, now, |_| true)
     }
 
@@ -187,7 +191,7 @@ impl Sessions {
     }
 
     /// Whether the claim would pass now; changes nothing.
-    pub fn check(
+    pub(crate) fn check(
         &self,
         claim: SeatRequest<'_>,
         rules: Rules,
@@ -271,7 +275,7 @@ impl Sessions {
     }
 
     /// A renewal that its holder asked for was refused: if they don't get another, that is why.
-    pub fn refused(&self, claim: SeatRequest<'_>) {
+    pub(crate) fn refused(&self, claim: SeatRequest<'_>) {
         let key = self.key(claim.channel, claim.subject);
         if let Some(mut bucket) = self.bucket(key) {
             let found = bucket.find(key, claim.channel, claim.subject);
@@ -280,7 +284,7 @@ impl Sessions {
     }
 
     /// The other channels that a publisher holds tokens for: those whose streams are over are to be [`Self::ended`].
-    pub fn publishing_elsewhere(&self, claim: SeatRequest<'_>, now: u64) -> Vec<Box<str>> {
+    pub(crate) fn publishing_elsewhere(&self, claim: SeatRequest<'_>, now: u64) -> Vec<Box<str>> {
         let Some((subject, publishing)) = self.publishing_of(claim) else {
             return Vec::new();
         };
@@ -289,7 +293,7 @@ impl Sessions {
 
     /// A publisher's stream is over: it counts no more towards `max_streams_per_publisher`, though its token may live,
     /// and nobody expects that to be renewed.
-    pub fn ended(&self, subject: &str, channel: &str) {
+    pub(crate) fn ended(&self, subject: &str, channel: &str) {
         let key = self.key(channel, subject);
         if let Some(mut bucket) = self.bucket(key) {
             let found = bucket.find(key, channel, subject);

@@ -48,7 +48,7 @@ pub struct Rules {
 
 /// Whose yes a renewal may rest on while that source gives no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ground {
+pub(crate) enum Ground {
     /// The accounts source's.
     Account,
     /// The streams source's.
@@ -83,7 +83,7 @@ pub enum Basis {
 
 /// Who wants to rest on the last grant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Resting {
+pub(crate) enum Resting {
     /// A login that its source vouches for, or nobody in particular.
     Anyone,
     /// A login that nobody vouches for just now: it must be of the session that the last grant was for.
@@ -110,18 +110,18 @@ impl Grounds {
     pub const ALL: Self = Self(0b111);
 
     /// The set of this one.
-    pub const fn of(ground: Ground) -> Self {
+    pub(crate) const fn of(ground: Ground) -> Self {
         Self(1 << ground as u8)
     }
 
     /// Whether it is one of these.
-    pub const fn contains(self, ground: Ground) -> bool {
+    pub(crate) const fn contains(self, ground: Ground) -> bool {
         self.0 & Self::of(ground).0 != 0
     }
 
     /// Those of both.
     #[must_use]
-    pub const fn and(self, other: Self) -> Self {
+    pub(crate) const fn and(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
@@ -138,7 +138,7 @@ impl Grounds {
 
 /// What an allowed claim is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Allowed {
+pub(crate) struct Allowed {
     /// The longest lifetime that `max_session` leaves; `None` is unlimited. At least a minute.
     pub at_most: Option<Duration>,
 }

@@ -9,7 +9,7 @@ use crate::terms::role::Role;
 impl Sessions {
     /// The role, as [`Self::held`] has it, that this source has said yes to and hasn't said no to since: what a renewal may
     /// rest on while it gives no answer.
-    pub fn stands(
+    pub(crate) fn stands(
         &self,
         channel: &str,
         subject: &str,
@@ -22,7 +22,7 @@ impl Sessions {
     }
 
     /// Whether this source said no to what the subject holds in this role, and has said nothing else since.
-    pub fn is_refused(
+    pub(crate) fn is_refused(
         &self,
         channel: &str,
         subject: &str,
@@ -38,7 +38,7 @@ impl Sessions {
 
     /// A source said no to what the subject holds in a channel (in this role; in any for `None`): until the next decision in
     /// their favour, nothing of it [`Self::stands`] on that source's word.
-    pub fn denied(
+    pub(crate) fn denied(
         &self,
         channel: &str,
         subject: &str,

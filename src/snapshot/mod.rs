@@ -46,7 +46,7 @@ pub struct Snapshot {
     /// `[auth.jwt]`, keyed for verifying.
     pub verifier: Verifier,
     /// `[mongodb]`, where something asks for it.
-    pub database: Option<Arc<Database>>,
+    pub(crate) database: Option<Arc<Database>>,
     /// What sources have shown of their configuration.
     pub proven: Arc<Proven>,
     /// `[accounts]`: the source, and what it said lately.
@@ -170,7 +170,7 @@ impl Snapshot {
     }
 
     /// The rules a session must pass under this configuration.
-    pub fn session_rules(&self) -> Rules {
+    pub(crate) fn session_rules(&self) -> Rules {
         let policy = &self.config.policy;
         Rules {
             bind_uid: policy.bind_uid,
@@ -224,7 +224,7 @@ pub struct Shared {
 
 impl Shared {
     /// Puts a snapshot in force: the next request is decided by it.
-    pub fn put_in_force(&self, snapshot: Snapshot) {
+    pub(crate) fn put_in_force(&self, snapshot: Snapshot) {
         snapshot.sessions.set_max(snapshot.config.sessions.max);
         self.current.store(Arc::new(snapshot));
     }

@@ -43,7 +43,7 @@ pub struct Denial {
 
 impl Denial {
     /// A denial without a reason of the account's.
-    pub fn new(outcome: Outcome, message: &str) -> Self {
+    pub(crate) fn new(outcome: Outcome, message: &str) -> Self {
         Self {
             outcome,
             message: message.into(),
@@ -80,7 +80,7 @@ pub enum ConfiguredAccounts {
 
 impl ConfiguredAccounts {
     /// The lookups, unless there are none to make.
-    pub fn lookups(&self) -> Option<&Arc<Lookups<Account>>> {
+    pub(crate) fn lookups(&self) -> Option<&Arc<Lookups<Account>>> {
         match self {
             Self::None => None,
             Self::BySubject { lookups, .. } | Self::ByCredentials(lookups) => Some(lookups),
@@ -88,12 +88,12 @@ impl ConfiguredAccounts {
     }
 
     /// Its series, where there is a source.
-    pub fn metrics(&self) -> Option<&SourceMetrics> {
+    pub(crate) fn metrics(&self) -> Option<&SourceMetrics> {
         Some(self.lookups()?.metrics())
     }
 
     /// Why its answers may not be gone by in part, where that may be.
-    pub fn doubt(&self) -> Option<String> {
+    pub(crate) fn doubt(&self) -> Option<String> {
         match self {
             Self::BySubject {
                 session: Some(check),
@@ -108,7 +108,7 @@ impl ConfiguredAccounts {
     }
 
     /// Asks; `None` where there is no source. `credentials` is what the caller sent in `Authorization` or the cookie.
-    pub async fn look(
+    pub(crate) async fn look(
         &self,
         subject: &str,
         credentials: &str,
@@ -124,13 +124,13 @@ impl ConfiguredAccounts {
     }
 
     /// Whether the account may go on under this session.
-    pub fn verdict(&self, account: &Account, session: Option<&str>) -> Result<(), Denial> {
+    pub(crate) fn verdict(&self, account: &Account, session: Option<&str>) -> Result<(), Denial> {
         verdict(account, session, self.checks_session())
     }
 
     /// Whom the source means that denied so. Asked about a subject, it speaks of one login only where it has another one's
     /// session; asked with a login, it speaks of that where it doesn't know who that is.
-    pub fn denies(&self, outcome: Outcome) -> Whom {
+    pub(crate) fn denies(&self, outcome: Outcome) -> Whom {
         match (self, outcome) {
             (_, Outcome::SessionReplaced) | (Self::ByCredentials(_), Outcome::Unauthenticated) => {
                 Whom::Login
@@ -140,7 +140,7 @@ impl ConfiguredAccounts {
     }
 
     /// Whether the login's session must be the account's.
-    pub fn checks_session(&self) -> bool {
+    pub(crate) fn checks_session(&self) -> bool {
         matches!(
             self,
             Self::BySubject {
@@ -152,7 +152,7 @@ impl ConfiguredAccounts {
 
     /// Whether what the account says of this session may be gone by: where no login's session has ever been the
     /// account's, the field or the claim may be another than the backend's. `now` is on the clock's monotonic scale.
-    pub fn believed(
+    pub(crate) fn believed(
         &self,
         account: &Account,
         session: Option<&str>,

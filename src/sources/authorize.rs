@@ -42,7 +42,7 @@ pub struct Authorizer {
 
 /// What the hook says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Opinion {
+pub(crate) enum Opinion {
     /// Yes, for at most so long.
     Yes(Option<Duration>),
     /// No, and why, for people.
@@ -51,7 +51,7 @@ pub enum Opinion {
 
 impl Authorizer {
     /// The configured hook. What is known of `previous` is kept where that asks the same URL.
-    pub fn new(
+    pub(crate) fn new(
         hook: &Authorize,
         previous: Option<&Self>,
         fetcher: &Fetcher,
@@ -72,17 +72,21 @@ impl Authorizer {
     }
 
     /// Why it gives no answer; `None` while it does.
-    pub fn error(&self) -> Option<String> {
+    pub(crate) fn error(&self) -> Option<String> {
         self.outage.error()
     }
 
     /// When its first call failed since the last one that was answered, on the clock's monotonic scale.
-    pub fn down_since(&self) -> Option<Duration> {
+    pub(crate) fn down_since(&self) -> Option<Duration> {
         self.outage.since()
     }
 
     /// Asks, within `patience` and the hook's own timeout.
-    pub async fn ask(&self, question: Bytes, patience: Duration) -> Result<Opinion, NoAnswer> {
+    pub(crate) async fn ask(
+        &self,
+        question: Bytes,
+        patience: Duration,
+    ) -> Result<Opinion, NoAnswer> {
         let asked_at = self.clock.elapsed();
         if let OutageAdmission::Refused(since) = self.outage.admit(asked_at) {
             return Err(NoAnswer { since });
@@ -122,7 +126,7 @@ impl Authorizer {
     }
 
     /// Counts what came of a question that began at `asked_at`.
-    pub fn count(&self, outcome: LookupOutcome, asked_at: Duration) {
+    pub(crate) fn count(&self, outcome: LookupOutcome, asked_at: Duration) {
         let elapsed = self.clock.elapsed().saturating_sub(asked_at);
         self.metrics.lookup(outcome, elapsed);
     }

@@ -29,7 +29,7 @@ const LONGEST_MESSAGE: usize = 200;
 
 /// `streams.source = "http"`.
 #[derive(Debug)]
-pub struct HttpStreams {
+pub(crate) struct HttpStreams {
     fetcher: Fetcher,
     endpoint: Arc<StreamsHttp>,
     owners: Arc<Owners>,
@@ -37,7 +37,7 @@ pub struct HttpStreams {
 
 /// `accounts.source = "http"`: each question carries the caller's own credentials.
 #[derive(Debug)]
-pub struct HttpAccounts {
+pub(crate) struct HttpAccounts {
     fetcher: Fetcher,
     url: Url,
     cookie: Option<String>,
@@ -47,7 +47,7 @@ pub struct HttpAccounts {
 
 impl HttpStreams {
     /// Contacts nothing. `owners` is what its answers show of whose streams are.
-    pub fn new(fetcher: Fetcher, endpoint: StreamsHttp, owners: Owners) -> Self {
+    pub(crate) fn new(fetcher: Fetcher, endpoint: StreamsHttp, owners: Owners) -> Self {
         Self {
             fetcher,
             endpoint: Arc::new(endpoint),
@@ -153,7 +153,7 @@ fn plain_identifier(value: &Value) -> Option<Box<str>> {
 impl HttpAccounts {
     /// Contacts nothing. With `cookie`, the credentials go in a cookie of that name too: where logins may come in one, the
     /// backend looks for them there.
-    pub fn new(fetcher: Fetcher, url: Url, cookie: Option<String>) -> Self {
+    pub(crate) fn new(fetcher: Fetcher, url: Url, cookie: Option<String>) -> Self {
         Self {
             fetcher,
             url,

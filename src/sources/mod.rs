@@ -2,12 +2,12 @@
 //!
 //! Must not know: what is decided with an answer.
 
-pub mod accounts;
-pub mod authorize;
-pub mod http;
-pub mod lookup;
-pub mod mongodb;
-pub mod observed_fields;
-pub mod outage;
-pub mod proven;
+pub(crate) mod accounts;
+pub(crate) mod authorize;
+pub(crate) mod http;
+pub(crate) mod lookup;
+pub(crate) mod mongodb;
+pub(crate) mod observed_fields;
+pub(crate) mod outage;
+pub(crate) mod proven;
 pub mod streams;

@@ -29,7 +29,7 @@ struct Field {
 
 /// The fields of one source.
 #[derive(Debug)]
-pub struct Fields {
+pub(crate) struct Fields {
     source: &'static str,
     /// Where the documents are, for the log.
     place: String,
@@ -42,7 +42,7 @@ pub struct Fields {
 
 impl Fields {
     /// No fields yet, of the documents at `place`.
-    pub fn new(source: &'static str, place: String, clock: Clock) -> Self {
+    pub(crate) fn new(source: &'static str, place: String, clock: Clock) -> Self {
         Self {
             source,
             place,
@@ -54,7 +54,7 @@ impl Fields {
     }
 
     /// One field more: the key that names it, what it says, and what is shown by a document that has it.
-    pub fn add(&mut self, key: &'static str, path: &str, seen: Proof) {
+    pub(crate) fn add(&mut self, key: &'static str, path: &str, seen: Proof) {
         self.watched.push(Field {
             key,
             path: path.to_owned(),
@@ -63,7 +63,7 @@ impl Fields {
     }
 
     /// A document was read. `has` says of a field whether it has it, and `None` where that can't be told.
-    pub fn read(&self, has: impl Fn(&str) -> Option<bool>) {
+    pub(crate) fn read(&self, has: impl Fn(&str) -> Option<bool>) {
         let mut lacks = false;
         for field in self.watched.iter().filter(|field| !field.seen.is_given()) {
             match has(&field.path) {
@@ -81,7 +81,7 @@ impl Fields {
     }
 
     /// Which fields no document has ever had, after so many that somebody should know.
-    pub fn doubt(&self) -> Option<String> {
+    pub(crate) fn doubt(&self) -> Option<String> {
         if self.lacking.load(Ordering::Relaxed) < ENOUGH {
             return None;
         }

@@ -11,11 +11,11 @@ use std::time::Duration;
 const SILENCES: u32 = 3;
 
 /// How often a silent source is asked.
-pub const PROBE: Duration = Duration::from_secs(1);
+pub(crate) const PROBE: Duration = Duration::from_secs(1);
 
 /// Whether to ask a source just now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OutageAdmission {
+pub(crate) enum OutageAdmission {
     /// Ask, and wait for the answer.
     Ask,
     /// Ask, but don't wait: there has been no answer since then.
@@ -26,7 +26,7 @@ pub enum OutageAdmission {
 
 /// Why a question has no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NoAnswerReason {
+pub(crate) enum NoAnswerReason {
     /// Nothing came: no connection, or no reply in time. The next question would wait as long.
     Silent(String),
     /// Something came that is no answer: an error, garbage.
@@ -42,7 +42,7 @@ impl std::fmt::Display for NoAnswerReason {
 
 /// One source's standing. Times are on the clock's monotonic scale.
 #[derive(Debug, Default)]
-pub struct Outage(Mutex<OutageState>);
+pub(crate) struct Outage(Mutex<OutageState>);
 
 #[derive(Clone, Debug, Default)]
 struct OutageState {
@@ -54,17 +54,17 @@ struct OutageState {
 
 impl Outage {
     /// When the first question failed since the last one that was answered.
-    pub fn since(&self) -> Option<Duration> {
+    pub(crate) fn since(&self) -> Option<Duration> {
         self.lock().since
     }
 
     /// Why the last question failed, while nothing was answered since.
-    pub fn error(&self) -> Option<String> {
+    pub(crate) fn error(&self) -> Option<String> {
         self.lock().error.clone()
     }
 
     /// Whether to ask now.
-    pub fn admit(&self, now: Duration) -> OutageAdmission {
+    pub(crate) fn admit(&self, now: Duration) -> OutageAdmission {
         let mut state = self.lock();
         match state.since {
             Some(since) if state.silences >= SILENCES => {
@@ -79,13 +79,13 @@ impl Outage {
     }
 
     /// Since when nothing has come back, where so much hasn't that nobody should wait any more.
-    pub fn silent_since(&self) -> Option<Duration> {
+    pub(crate) fn silent_since(&self) -> Option<Duration> {
         let state = self.lock();
         state.since.filter(|_| state.silences >= SILENCES)
     }
 
     /// A question was answered. Whether that is news.
-    pub fn answered(&self) -> bool {
+    pub(crate) fn answered(&self) -> bool {
         let mut state = self.lock();
         let news = state.since.is_some();
         if news {
@@ -95,7 +95,7 @@ impl Outage {
     }
 
     /// A question failed: since when they do, and whether that is news.
-    pub fn failed(&self, failure: &NoAnswerReason, now: Duration) -> (Duration, bool) {
+    pub(crate) fn failed(&self, failure: &NoAnswerReason, now: Duration) -> (Duration, bool) {
         let mut state = self.lock();
         let news = state.since.is_none();
         let since = *state.since.get_or_insert(now);

@@ -44,7 +44,7 @@ pub struct Proof {
 
 impl Proven {
     /// What is to be shown, and each part of the configuration that it is shown under.
-    pub fn proof(self: &Arc<Self>, parts: &[&str]) -> Proof {
+    pub(crate) fn proof(self: &Arc<Self>, parts: &[&str]) -> Proof {
         let mut hash = Sha256::new();
         for part in parts {
             // With its length, so that no two lists read alike.
@@ -64,7 +64,7 @@ impl Proven {
     }
 
     /// Takes up what a former process wrote down. Lines that aren't of its making are left out.
-    pub fn put_back(&self, text: &str) {
+    pub(crate) fn put_back(&self, text: &str) {
         let mut state = self.lock();
         for digest in text.lines().filter_map(parse) {
             state.add(digest);
@@ -72,7 +72,7 @@ impl Proven {
     }
 
     /// Everything, to be written down; `None` where nothing has changed since.
-    pub fn take_changed(&self) -> Option<String> {
+    pub(crate) fn take_changed(&self) -> Option<String> {
         let mut state = self.lock();
         if !std::mem::take(&mut state.changed) {
             return None;
@@ -89,7 +89,7 @@ impl Proven {
     }
 
     /// What was taken could not be written down.
-    pub fn not_kept(&self) {
+    pub(crate) fn not_kept(&self) {
         self.lock().changed = true;
     }
 
@@ -128,7 +128,7 @@ fn parse(line: &str) -> Option<ConfigDigest> {
 
 impl Proof {
     /// The source has shown what is to be proven.
-    pub fn give(&self) {
+    pub(crate) fn give(&self) {
         if !self.given.load(Ordering::Relaxed) {
             self.given.store(true, Ordering::Relaxed);
             let mut state = self.proven.lock();
@@ -137,23 +137,23 @@ impl Proof {
     }
 
     /// Whether it ever was.
-    pub fn holds(&self) -> bool {
+    pub(crate) fn holds(&self) -> bool {
         self.given.load(Ordering::Relaxed) || self.proven.lock().shown.contains(&self.digest)
     }
 
     /// Whether it was since this object was made: cheaper to ask than whether it ever was.
-    pub fn is_given(&self) -> bool {
+    pub(crate) fn is_given(&self) -> bool {
         self.given.load(Ordering::Relaxed)
     }
 
     /// Whether it has been missed, and was never given.
-    pub fn is_missed(&self) -> bool {
+    pub(crate) fn is_missed(&self) -> bool {
         let missed = self.doubted_since.lock();
         missed.unwrap_or_else(PoisonError::into_inner).is_some() && !self.holds()
     }
 
     /// Since when it has been missed; and whether `now` is the first time.
-    pub fn missed(&self, now: Duration) -> (Duration, bool) {
+    pub(crate) fn missed(&self, now: Duration) -> (Duration, bool) {
         let missed = self.doubted_since.lock();
         let mut since = missed.unwrap_or_else(PoisonError::into_inner);
         let first = since.is_none();

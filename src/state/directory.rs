@@ -98,13 +98,13 @@ impl StateDirectory {
     }
 
     /// Where it is.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.directory
     }
 
     /// Replaces the file `name` (a bare file name) by `bytes`, mode 0600. When this returns, the new content survives
     /// a power cut; when it fails, the old content stands. One writer at a time per name.
-    pub fn write_atomically(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+    pub(crate) fn write_atomically(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let mut file = self.begin(name)?;
         let written = file.write_all(bytes).and_then(|()| file.sync_all());
         written.and_then(|()| self.commit(name)).inspect_err(|_| {
@@ -113,7 +113,7 @@ impl StateDirectory {
     }
 
     /// Begins a new content of the file `name`, mode 0600, beside the old one. Sync it before [`Self::commit`].
-    pub fn begin(&self, name: &str) -> io::Result<File> {
+    pub(crate) fn begin(&self, name: &str) -> io::Result<File> {
         self.file(name)?;
         let unfinished = self.unfinished(name);
         // A leftover of a crash may have another mode or owner: never write into it.
@@ -129,19 +129,19 @@ impl StateDirectory {
     }
 
     /// Puts the content begun in the old one's place, for good: it survives a power cut.
-    pub fn commit(&self, name: &str) -> io::Result<()> {
+    pub(crate) fn commit(&self, name: &str) -> io::Result<()> {
         std::fs::rename(self.unfinished(name), self.file(name)?)?;
         self.handle.sync_all()
     }
 
     /// Gives up the content begun: it must not take room that is wanted.
-    pub fn abandon(&self, name: &str) {
+    pub(crate) fn abandon(&self, name: &str) {
         // Already renamed, or never made, is as good as removed.
         let _ = std::fs::remove_file(self.unfinished(name));
     }
 
     /// The file `name` for reading; `None` if it was never written.
-    pub fn open_file(&self, name: &str) -> io::Result<Option<File>> {
+    pub(crate) fn open_file(&self, name: &str) -> io::Result<Option<File>> {
         match File::open(self.file(name)?) {
             Ok(file) => Ok(Some(file)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -154,7 +154,7 @@ impl StateDirectory {
     }
 
     /// The file `name` (a bare file name); `None` if it was never written.
-    pub fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+    pub(crate) fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
         match std::fs::read(self.file(name)?) {
             Ok(bytes) => Ok(Some(bytes)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),

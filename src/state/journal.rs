@@ -80,7 +80,7 @@ impl Journal {
     }
 
     /// Whether the next batch has to hold everything.
-    pub fn must_be_whole(&self) -> bool {
+    pub(crate) fn must_be_whole(&self) -> bool {
         let grown = self.length > 2 * self.whole && self.length - self.whole > LEAST_GROWTH;
         let file = self.file.as_ref();
         // Somebody may have removed it: what is appended then is lost with it.

@@ -32,7 +32,7 @@ pub enum Ended {
 
 impl Ended {
     /// As it is logged.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Complete => "complete",
             Self::ClientGone => "client_gone",

@@ -67,7 +67,7 @@ pub struct DecisionEvent<'a> {
 
 /// What the tokens in one answer of the backend's came to.
 #[derive(Clone, Copy, Debug)]
-pub struct Tokens<'a> {
+pub(crate) struct Tokens<'a> {
     /// How many.
     pub count: u32,
     /// What became of all of them; `None` where that differs, as in the next three.
@@ -97,7 +97,7 @@ pub struct Reload<'a> {
 
 /// One token that was not renewed although its stream goes on.
 #[derive(Clone, Copy, Debug)]
-pub struct LapseEvent<'a> {
+pub(crate) struct LapseEvent<'a> {
     /// Who held it.
     pub subject: &'a str,
     /// For which channel.
@@ -219,7 +219,7 @@ impl Audit {
     }
 
     /// Records the tokens of an answer, as one decision.
-    pub fn tokens(
+    pub(crate) fn tokens(
         &self,
         request_id: &RequestId,
         client: Option<IpAddr>,
@@ -292,7 +292,7 @@ impl Audit {
     }
 
     /// Records a lapse.
-    pub fn lapse(&self, lapse: &LapseEvent<'_>) {
+    pub(crate) fn lapse(&self, lapse: &LapseEvent<'_>) {
         let (subject, channel) = (cut(lapse.subject), cut(lapse.channel));
         let (uid, account) = match lapse.user {
             AuditUser::Uid(uid) => (Some(uid), None),

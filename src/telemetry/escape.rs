@@ -4,7 +4,7 @@
 
 /// Writes `text` with everything escaped that could end the line or the quotes, drive a terminal, or deceive the eye:
 /// quotes, backslashes, control characters (C0, DEL, C1) and invisible or reordering format characters.
-pub fn escape_into(out: &mut String, text: &str) {
+pub(crate) fn escape_into(out: &mut String, text: &str) {
     for character in text.chars() {
         match character {
             '"' => out.push_str("\\\""),
@@ -27,12 +27,12 @@ pub fn escape_into(out: &mut String, text: &str) {
 }
 
 /// Whether [`escape_into`] changes this character.
-pub fn needs_escape(character: char) -> bool {
+pub(crate) fn needs_escape(character: char) -> bool {
     matches!(character, '"' | '\\') || deceives(character)
 }
 
 /// Whether a character makes a text look like another one, or a line like two.
-pub fn deceives(character: char) -> bool {
+pub(crate) fn deceives(character: char) -> bool {
     character.is_control()
         // Zero-width and bidirectional controls, line and paragraph separators, interlinear marks, tags
         // (Unicode's general categories Cf, Zl and Zp, as far as they deceive).
@@ -42,7 +42,7 @@ pub fn deceives(character: char) -> bool {
 }
 
 /// At most `limit` bytes of `text`, cut between characters; `true` if something was cut.
-pub fn bounded(text: &str, limit: usize) -> (&str, bool) {
+pub(crate) fn bounded(text: &str, limit: usize) -> (&str, bool) {
     if text.len() <= limit {
         return (text, false);
     }

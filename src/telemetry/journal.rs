@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use tracing::Level;
 
 /// Whether stderr is the stream that the service manager connected to the journal (`$JOURNAL_STREAM`, `systemd.exec(5)`).
-pub fn takes_stderr() -> bool {
+pub(crate) fn takes_stderr() -> bool {
     let Some(stream) = std::env::var_os("JOURNAL_STREAM") else {
         return false;
     };
@@ -19,7 +19,7 @@ pub fn takes_stderr() -> bool {
 }
 
 /// What stands in front of a line of this level: `syslog(3)`'s priority.
-pub fn prefix(level: Level) -> &'static str {
+pub(crate) fn prefix(level: Level) -> &'static str {
     match level {
         Level::ERROR => "<3>",
         Level::WARN => "<4>",
@@ -29,7 +29,7 @@ pub fn prefix(level: Level) -> &'static str {
 }
 
 /// Writes a report of errors to stderr, each of its lines an error in the journal.
-pub fn report(text: &str) -> io::Result<()> {
+pub(crate) fn report(text: &str) -> io::Result<()> {
     let prefix = if takes_stderr() {
         prefix(Level::ERROR)
     } else {

@@ -40,10 +40,10 @@ pub enum Handler {
 
 impl Handler {
     /// Every handler, in order of declaration.
-    pub const ALL: [Self; 4] = [Self::Live, Self::Forward, Self::Health, Self::Reject];
+    pub(crate) const ALL: [Self; 4] = [Self::Live, Self::Forward, Self::Health, Self::Reject];
 
     /// The label's value.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Live => "live",
             Self::Forward => "forward",

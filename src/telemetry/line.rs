@@ -8,11 +8,11 @@ use std::fmt::{Display, Write as _};
 use super::escape::{bounded, escape_into, needs_escape};
 
 /// Bytes kept of one value: room for an error with its causes, too little to fill a disk.
-pub const VALUE_LIMIT: usize = 4096;
+pub(crate) const VALUE_LIMIT: usize = 4096;
 
 /// How a line looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shape {
+pub(crate) enum Shape {
     /// `key=value`, quoted where needed.
     Logfmt,
     /// One JSON object.
@@ -23,14 +23,14 @@ pub enum Shape {
 
 /// A line being written.
 #[derive(Debug)]
-pub struct Line {
+pub(crate) struct Line {
     shape: Shape,
     text: String,
 }
 
 impl Line {
     /// An empty line.
-    pub fn new(shape: Shape) -> Self {
+    pub(crate) fn new(shape: Shape) -> Self {
         let mut text = String::with_capacity(256);
         if shape == Shape::Json {
             text.push('{');
@@ -39,7 +39,7 @@ impl Line {
     }
 
     /// Adds text from anywhere; in the pretty shape the keys of `time` and `msg` go without saying.
-    pub fn text(&mut self, key: &str, value: &str) {
+    pub(crate) fn text(&mut self, key: &str, value: &str) {
         self.key(key);
         let (value, cut) = bounded(value, VALUE_LIMIT);
         let ellipsis = if cut { "…" } else { "" };
@@ -56,14 +56,14 @@ impl Line {
     }
 
     /// Adds a number or a boolean: anything that JSON writes bare.
-    pub fn bare(&mut self, key: &str, value: impl Display) {
+    pub(crate) fn bare(&mut self, key: &str, value: impl Display) {
         self.key(key);
         // Writing to a string can't fail.
         let _ = write!(self.text, "{value}");
     }
 
     /// Adds the level, which the pretty shape colours.
-    pub fn level(&mut self, level: tracing::Level) {
+    pub(crate) fn level(&mut self, level: tracing::Level) {
         let (name, colour) = match level {
             tracing::Level::ERROR => ("error", "31"),
             tracing::Level::WARN => ("warn", "33"),
@@ -79,7 +79,7 @@ impl Line {
     }
 
     /// The line with its line feed.
-    pub fn finish(mut self) -> Vec<u8> {
+    pub(crate) fn finish(mut self) -> Vec<u8> {
         if self.shape == Shape::Json {
             self.text.push('}');
         }

@@ -27,7 +27,7 @@ impl DropCounter {
 }
 
 /// Opens the destination: at start, and again on [`LineWriter::reopen`].
-pub type OpenDestination = Box<dyn FnMut() -> std::io::Result<Box<dyn Write + Send>> + Send>;
+pub(crate) type OpenDestination = Box<dyn FnMut() -> std::io::Result<Box<dyn Write + Send>> + Send>;
 
 /// A bounded queue in front of a writing thread. Clones share it; the thread ends when all are gone.
 #[derive(Clone, Debug)]
@@ -76,7 +76,7 @@ impl LineWriter {
 
     /// Opens the destination anew, behind what is queued (log rotation). If that fails, the old one stays in use.
     /// A full queue ignores it: call again.
-    pub fn reopen(&self) -> bool {
+    pub(crate) fn reopen(&self) -> bool {
         self.queue.try_send(Message::Reopen).is_ok()
     }
 

@@ -23,9 +23,9 @@ use crate::config::model::{Log, LogFormat, LogLevel};
 use crate::terms::clock::Clock;
 
 /// The `target` of audit events.
-pub const AUDIT: &str = "audit";
+pub(crate) const AUDIT: &str = "audit";
 /// The `target` of access log lines.
-pub const ACCESS: &str = "access";
+pub(crate) const ACCESS: &str = "access";
 
 /// Lines that may wait for stderr's reader: seconds of a busy access log, at most some MiB.
 const QUEUE_LINES: usize = 8192;
@@ -69,7 +69,7 @@ impl LogControl {
 }
 
 /// A log to stderr. Install the subscriber with `tracing::subscriber::set_global_default`.
-pub fn to_stderr(
+pub(crate) fn to_stderr(
     settings: &Log,
     clock: Clock,
     dropped: DropCounter,

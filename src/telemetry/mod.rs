@@ -2,12 +2,12 @@
 
 pub mod access_log;
 pub mod audit;
-pub mod escape;
-pub mod journal;
+pub(crate) mod escape;
+pub(crate) mod journal;
 pub mod labels;
-pub mod line;
+pub(crate) mod line;
 pub mod line_writer;
 pub mod log;
 pub mod metrics;
-pub mod process;
+pub(crate) mod process;
 pub mod traffic_labels;

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::fs;
 
 /// The families in text format; `started` is the process's start in seconds since the Unix epoch.
-pub fn render(started: f64) -> String {
+pub(crate) fn render(started: f64) -> String {
     let mut text = String::new();
     let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let stat = Stat::parse(&stat);

@@ -20,11 +20,8 @@ pub enum SourceLabel {
 }
 
 impl SourceLabel {
-    /// Every source of this build, in order of declaration.
-    pub const ALL: [Self; 4] = [Self::Streams, Self::Accounts, Self::Authorize, Self::Jwks];
-
     /// The label's value.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Streams => "streams",
             Self::Accounts => "accounts",
@@ -49,10 +46,10 @@ pub enum ReissueOutcome {
 
 impl ReissueOutcome {
     /// Every outcome, in order of declaration.
-    pub const ALL: [Self; 4] = [Self::Replaced, Self::Short, Self::Withheld, Self::Error];
+    pub(crate) const ALL: [Self; 4] = [Self::Replaced, Self::Short, Self::Withheld, Self::Error];
 
     /// The label's value.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Replaced => "replaced",
             Self::Short => "short",
@@ -64,7 +61,7 @@ impl ReissueOutcome {
 
 /// A request's method, bounded: those of RFC 9110 and PATCH (RFC 5789), or `other`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum MethodLabel {
+pub(crate) enum MethodLabel {
     /// `GET`
     Get,
     /// `HEAD`
@@ -89,7 +86,7 @@ pub enum MethodLabel {
 
 impl MethodLabel {
     /// Every method, in order of declaration.
-    pub const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Get,
         Self::Head,
         Self::Post,
@@ -103,7 +100,7 @@ impl MethodLabel {
     ];
 
     /// The label of `method`.
-    pub fn of(method: &Method) -> Self {
+    pub(crate) fn of(method: &Method) -> Self {
         match *method {
             Method::GET => Self::Get,
             Method::HEAD => Self::Head,
@@ -119,7 +116,7 @@ impl MethodLabel {
     }
 
     /// The label's value.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Get => "GET",
             Self::Head => "HEAD",
@@ -137,7 +134,7 @@ impl MethodLabel {
 
 /// A status code's class (RFC 9110 §15), or its absence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum StatusClass {
+pub(crate) enum StatusClass {
     /// `1xx`: an upgrade to a tunnel.
     Informational,
     /// `2xx`
@@ -154,7 +151,7 @@ pub enum StatusClass {
 
 impl StatusClass {
     /// Every class, in order of declaration.
-    pub const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 6] = [
         Self::Informational,
         Self::Success,
         Self::Redirection,
@@ -164,7 +161,7 @@ impl StatusClass {
     ];
 
     /// The class of `status`.
-    pub fn of(status: Option<StatusCode>) -> Self {
+    pub(crate) fn of(status: Option<StatusCode>) -> Self {
         match status.map(|status| status.as_u16()) {
             Some(..=199) => Self::Informational,
             Some(200..=299) => Self::Success,
@@ -176,7 +173,7 @@ impl StatusClass {
     }
 
     /// The value of `code`: `2xx`, or `none`.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Informational => "1xx",
             Self::Success => "2xx",
@@ -217,7 +214,7 @@ pub enum ParseErrorKind {
 
 impl ParseErrorKind {
     /// Every kind, in order of declaration.
-    pub const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Malformed,
         Self::Version,
         Self::HeadersTooLarge,
@@ -232,7 +229,7 @@ impl ParseErrorKind {
     ];
 
     /// The label's value.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Malformed => "malformed",
             Self::Version => "version",
@@ -270,7 +267,7 @@ pub enum UpstreamOutcome {
 
 impl UpstreamOutcome {
     /// Every outcome, in order of declaration.
-    pub const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::Ok,
         Self::ServerError,
         Self::ConnectFailed,
@@ -281,7 +278,7 @@ impl UpstreamOutcome {
     ];
 
     /// The outcome of an exchange that brought a response.
-    pub fn of(status: StatusCode) -> Self {
+    pub(crate) fn of(status: StatusCode) -> Self {
         if status.is_server_error() {
             Self::ServerError
         } else {
@@ -290,7 +287,7 @@ impl UpstreamOutcome {
     }
 
     /// The label's value.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "ok",
             Self::ServerError => "server_error",
@@ -344,7 +341,6 @@ mod tests {
                 assert_eq!(index(*label), position);
             }
         }
-        holds(&SourceLabel::ALL, |label| label as usize);
         holds(&LookupOutcome::ALL, |label| label as usize);
         holds(&MethodLabel::ALL, |label| label as usize);
         holds(&StatusClass::ALL, |label| label as usize);

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 const PLAUSIBLE: Range<u64> = 1_577_836_800..4_102_444_800;
 
 /// Whether a time of day may be the true one.
-pub fn is_plausible(unix_seconds: u64) -> bool {
+pub(crate) fn is_plausible(unix_seconds: u64) -> bool {
     PLAUSIBLE.contains(&unix_seconds)
 }
 
@@ -71,13 +71,13 @@ impl Clock {
     }
 
     /// Whether the time of day may be the true one.
-    pub fn is_plausible(&self) -> bool {
+    pub(crate) fn is_plausible(&self) -> bool {
         is_plausible(self.unix_seconds())
     }
 
     /// Milliseconds since the Unix epoch. A clock set before 1970 reads 0.
     #[allow(clippy::disallowed_methods)] // this file is the one place
-    pub fn unix_millis(&self) -> u64 {
+    pub(crate) fn unix_millis(&self) -> u64 {
         match &self.0 {
             TimeSource::System { .. } => SystemTime::now()
                 .duration_since(UNIX_EPOCH)
@@ -137,7 +137,7 @@ pub struct EntropyError(getrandom::Error);
 impl Entropy {
     /// 64 random bits.
     #[allow(clippy::disallowed_methods)] // this file is the one place
-    pub fn u64(self) -> Result<u64, EntropyError> {
+    pub(crate) fn u64(self) -> Result<u64, EntropyError> {
         match self {
             Self::Fixed(number) => Ok(number),
             Self::System => {
@@ -149,7 +149,7 @@ impl Entropy {
     }
 
     /// A token's salt, 1 to 99 999 999 as Agora's own builders draw it.
-    pub fn salt(self) -> Result<u32, EntropyError> {
+    pub(crate) fn salt(self) -> Result<u32, EntropyError> {
         let number = self.u64()?;
         Ok(u32::try_from(number % 99_999_999).unwrap_or(0) + 1)
     }

@@ -37,24 +37,24 @@ impl RequestId {
     }
 
     /// A peer's id, if it is 1 to 64 visible ASCII characters.
-    pub fn from_peer(value: &http::HeaderValue) -> Option<Self> {
+    pub(crate) fn from_peer(value: &http::HeaderValue) -> Option<Self> {
         let bytes = value.as_bytes();
         let acceptable = (1..=64).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic);
         acceptable.then(|| Self(value.clone()))
     }
 
     /// For the `x-request-id` header of what is written at once.
-    pub fn value(&self) -> &http::HeaderValue {
+    pub(crate) fn value(&self) -> &http::HeaderValue {
         &self.0
     }
 
     /// For the `x-request-id` header.
-    pub fn header(&self) -> http::HeaderValue {
+    pub(crate) fn header(&self) -> http::HeaderValue {
         self.0.clone()
     }
 
     /// For logs.
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         self.0.to_str().unwrap_or("-")
     }
 }

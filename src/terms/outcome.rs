@@ -227,10 +227,10 @@ pub enum Scope {
 
 impl Scope {
     /// Every scope, in order of declaration.
-    pub const ALL: [Self; 4] = [Self::Subject, Self::Address, Self::Channel, Self::Global];
+    pub(crate) const ALL: [Self; 4] = [Self::Subject, Self::Address, Self::Channel, Self::Global];
 
     /// The label's value.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Subject => "subject",
             Self::Address => "address",
@@ -251,10 +251,10 @@ pub enum LapseCause {
 
 impl LapseCause {
     /// Every cause, in order of declaration.
-    pub const ALL: [Self; 2] = [Self::Refused, Self::Silent];
+    pub(crate) const ALL: [Self; 2] = [Self::Refused, Self::Silent];
 
     /// The label's value.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Refused => "refused",
             Self::Silent => "silent",
@@ -277,10 +277,10 @@ pub enum LookupOutcome {
 
 impl LookupOutcome {
     /// Every outcome, in order of declaration.
-    pub const ALL: [Self; 4] = [Self::Hit, Self::Miss, Self::Stale, Self::Error];
+    pub(crate) const ALL: [Self; 4] = [Self::Hit, Self::Miss, Self::Stale, Self::Error];
 
     /// The label's value.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Hit => "hit",
             Self::Miss => "miss",

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 /// Where the process is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Phase {
+pub(crate) enum Phase {
     /// Listeners aren't bound yet.
     Starting,
     /// Serving.
@@ -33,12 +33,12 @@ impl Default for Readiness {
 
 impl Readiness {
     /// Moves on; going back is ignored.
-    pub fn advance(&self, phase: Phase) {
+    pub(crate) fn advance(&self, phase: Phase) {
         self.phase.fetch_max(phase as u8, Ordering::SeqCst);
     }
 
     /// Where the process is.
-    pub fn phase(&self) -> Phase {
+    pub(crate) fn phase(&self) -> Phase {
         match self.phase.load(Ordering::SeqCst) {
             0 => Phase::Starting,
             1 => Phase::Ready,
@@ -47,7 +47,7 @@ impl Readiness {
     }
 
     /// Whether a load balancer should send traffic here, as far as this process goes.
-    pub fn is_ready(&self) -> bool {
+    pub(crate) fn is_ready(&self) -> bool {
         self.phase() == Phase::Ready
     }
 }

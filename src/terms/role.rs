@@ -22,7 +22,7 @@ impl Role {
     }
 
     /// Position in [`Role::ALL`].
-    pub fn index(self) -> usize {
+    pub(crate) fn index(self) -> usize {
         self as usize
     }
 }

@@ -18,8 +18,7 @@ use renewd::telemetry::traffic_labels::{
     ParseErrorKind, ReissueOutcome, SourceLabel, UpstreamOutcome,
 };
 use renewd::terms::clock::Clock;
-use renewd::terms::outcome::LookupOutcome;
-use renewd::terms::outcome::{LapseCause, Outcome, Scope};
+use renewd::terms::outcome::{LapseCause, LookupOutcome, Outcome, Scope};
 use renewd::terms::role::Role;
 
 const MILLISECOND: Duration = Duration::from_millis(1);

@@ -1,7 +1,6 @@
 //! HTTP/2 clients that attack: floods, windows, broken frames. Memory stays bounded, others are served, it is counted.
 
-use crate::support::frames;
-use crate::support::plane;
+use crate::support::{frames, plane};
 
 use std::time::Duration;
 

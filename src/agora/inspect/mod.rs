@@ -57,7 +57,7 @@ pub enum AgoraError {
 
 impl AgoraError {
     /// The SDK's number.
-    pub fn code(self) -> u16 {
+    pub(crate) fn code(self) -> u16 {
         match self {
             Self::TokenExpired => 109,
             Self::InvalidToken => 110,

@@ -32,10 +32,10 @@ const HEAD_006: usize = 2 + SIGNATURE + 4 + 4 + 2;
 const SIGNATURE: usize = 32;
 
 /// A token, and how many characters of the text are the token's.
-pub type Begun = (Parsed, usize);
+pub(crate) type Begun = (Parsed, usize);
 
 /// The token that a text begins with. `None` where none begins, so far as can be read, whose App ID is wanted.
-pub fn parse_beginning(
+pub(crate) fn parse_beginning(
     text: &str,
     is_wanted: impl Fn(&str) -> bool,
 ) -> Option<Result<Begun, TokenParseError>> {
@@ -144,8 +144,7 @@ fn characters(bytes: usize, encoded: &[u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agora::TokenFormat;
-    use crate::agora::{RtcGrant, Signer, User, rtc_token};
+    use crate::agora::{RtcGrant, Signer, TokenFormat, User, rtc_token};
     use crate::config::secret::Secret;
     use crate::terms::role::Role;
 

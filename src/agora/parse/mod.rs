@@ -20,10 +20,10 @@ use super::signer::{keyed, signing_key};
 use super::{access_token, access_token2, is_hex_id};
 use crate::config::secret::Secret;
 
-pub use self::begun::{Begun, parse_beginning};
+pub(crate) use self::begun::parse_beginning;
 
 /// The most that a token may inflate to: a hundred times an ordinary one, and a bomb's end.
-pub const INFLATED_LIMIT: usize = 64 * 1024;
+pub(crate) const INFLATED_LIMIT: usize = 64 * 1024;
 
 /// Node's decoder, which Agora's package uses, asks for no padding either.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -69,7 +69,7 @@ impl From<Truncated> for TokenParseError {
 
 impl TokenParseError {
     /// A stable name for programs.
-    pub fn code(self) -> &'static str {
+    pub(crate) fn code(self) -> &'static str {
         match self {
             Self::Empty => "empty",
             Self::Version => "bad_version",
@@ -276,7 +276,7 @@ impl Inflating {
 
 impl Parsed {
     /// The App ID, as written in the token.
-    pub fn app_id(&self) -> &str {
+    pub(crate) fn app_id(&self) -> &str {
         match self {
             Self::V007(token) => &token.app_id,
             Self::V006(token) => &token.app_id,
@@ -305,12 +305,12 @@ impl Parsed006 {
     }
 
     /// Whether its CRC is that of this channel.
-    pub fn is_for_channel(&self, channel: &str) -> bool {
+    pub(crate) fn is_for_channel(&self, channel: &str) -> bool {
         self.channel_crc == crc32fast::hash(channel.as_bytes())
     }
 
     /// Whether its CRC is that of this uid, spelled as tokens spell it.
-    pub fn is_for_uid(&self, uid: &str) -> bool {
+    pub(crate) fn is_for_uid(&self, uid: &str) -> bool {
         self.uid_crc == crc32fast::hash(uid.as_bytes())
     }
 }

@@ -13,7 +13,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 
 /// Starts it on a free loopback port, for as long as the runtime lives.
-pub async fn start(channel: String) -> std::io::Result<SocketAddr> {
+pub(crate) async fn start(channel: String) -> std::io::Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
     tokio::spawn(async move {

@@ -12,10 +12,10 @@ use crate::terms::clock::{Clock, Entropy};
 
 /// `renewd demo` takes none.
 #[derive(Debug, clap::Args)]
-pub struct DemoArguments {}
+pub(crate) struct DemoArguments {}
 
 /// Serves until Ctrl-C.
-pub fn run(_arguments: &DemoArguments) -> ExitCode {
+pub(crate) fn run(_arguments: &DemoArguments) -> ExitCode {
     match serve() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -13,12 +13,12 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 /// The configuration file's name.
-pub const CONFIGURATION: &str = "config.toml";
+pub(crate) const CONFIGURATION: &str = "config.toml";
 const STREAMS: &str = "streams.toml";
 const ADMIN_TOKEN: &str = "admin-token";
 
 /// The channel of the demo's one stream.
-pub const CHANNEL: &str = "live_demo";
+pub(crate) const CHANNEL: &str = "live_demo";
 /// Who owns it.
 const HOST: &str = "host";
 /// Who watches it.
@@ -31,7 +31,7 @@ const LOGIN_SECONDS: u64 = 24 * 60 * 60;
 
 /// Throw-away secrets, new at each start.
 #[derive(Debug)]
-pub struct DemoSecrets {
+pub(crate) struct DemoSecrets {
     /// 32 hexadecimal digits.
     pub app_id: String,
     /// 32 hexadecimal digits.
@@ -43,7 +43,7 @@ pub struct DemoSecrets {
 }
 
 /// Every file of the demo's directory: name and content.
-pub fn files(
+pub(crate) fn files(
     secrets: &DemoSecrets,
     backend: SocketAddr,
     directory: &Path,
@@ -132,7 +132,7 @@ fn login(secrets: &DemoSecrets, subject: &str, now: u64) -> String {
 
 /// What is running, for [`announcement`].
 #[derive(Debug)]
-pub struct DemoProgram<'a> {
+pub(crate) struct DemoProgram<'a> {
     /// The sidecar's port.
     pub public: SocketAddr,
     /// Metrics and status page.
@@ -148,7 +148,7 @@ pub struct DemoProgram<'a> {
 }
 
 /// What is running, and lines to paste.
-pub fn announcement(announced: &DemoProgram<'_>) -> String {
+pub(crate) fn announcement(announced: &DemoProgram<'_>) -> String {
     let DemoProgram {
         public,
         admin,

@@ -12,14 +12,14 @@ pub struct ChannelPattern(Arc<str>);
 
 impl ChannelPattern {
     /// `None` where no channel of Agora's could fit: the text is empty, or has a character that no channel may have.
-    pub fn new(text: &str) -> Option<Self> {
+    pub(crate) fn new(text: &str) -> Option<Self> {
         let literal = text.replace('*', "");
         let fits = literal.is_empty() || charset::channel_name(&literal).is_ok();
         (!text.is_empty() && fits).then(|| Self(text.into()))
     }
 
     /// Whether a channel fits.
-    pub fn matches(&self, channel: &str) -> bool {
+    pub(crate) fn matches(&self, channel: &str) -> bool {
         let Some((first, rest)) = self.0.split_once('*') else {
             return *self.0 == *channel;
         };

@@ -84,13 +84,13 @@ impl JwtAlgorithm {
     ];
 
     /// The algorithm of exactly this name.
-    pub fn of_name(name: &str) -> Option<Self> {
+    pub(crate) fn of_name(name: &str) -> Option<Self> {
         let found = Self::NAMES.iter().find(|(known, _)| *known == name);
         found.map(|(_, algorithm)| *algorithm)
     }
 
     /// The kind of public key that it takes; `None` where both sides share a secret.
-    pub fn key_kind(self) -> Option<KeyKind> {
+    pub(crate) fn key_kind(self) -> Option<KeyKind> {
         match self {
             Self::Hs256 | Self::Hs384 | Self::Hs512 => None,
             Self::Rs256 | Self::Rs384 | Self::Rs512 | Self::Ps256 | Self::Ps384 | Self::Ps512 => {
@@ -126,7 +126,7 @@ pub enum KeyMaterial {
 
 impl KeyMaterial {
     /// Whether a key of this material can be used with this algorithm.
-    pub fn takes(&self, algorithm: JwtAlgorithm) -> bool {
+    pub(crate) fn takes(&self, algorithm: JwtAlgorithm) -> bool {
         match self {
             Self::Secret(_) => algorithm.key_kind().is_none(),
             Self::Public(key) => algorithm.key_kind() == Some(key.kind()),

@@ -24,7 +24,7 @@ pub use self::reissue::{PublisherForOthers, Reissue, ReissueMode, ReissueRule, W
 pub use self::token::{Agora, DefaultRole, Services, Tier, TokenConfig, ZeroUid};
 pub use self::upstream::{Affinity, HealthCheck, Upstream, UpstreamScheme, UpstreamServer};
 pub use authorize_hook::{Authorize, OnError};
-pub use source_tables::{
+pub(crate) use source_tables::{
     AccountsCollection, AccountsConfig, AccountsSource, DenyRule, HTTP_PATIENCE, Mongodb,
     StreamsCollection, StreamsConfig, StreamsHttp, StreamsSource,
 };
@@ -113,7 +113,7 @@ pub struct Server {
 impl Server {
     /// Whether connections of the listener at this position in `listen` are TLS: every TCP and systemd listener, as
     /// soon as there is `[server.tls]`, but those prefixed `plain:`.
-    pub fn tls_for(&self, listener: usize) -> Option<&ServerIdentity> {
+    pub(crate) fn tls_for(&self, listener: usize) -> Option<&ServerIdentity> {
         let plain = self.plain.get(listener).copied().unwrap_or(false);
         match self.listen.get(listener)? {
             Listen::Tcp(_) | Listen::Systemd(_) if !plain => self.tls.as_ref(),
@@ -122,7 +122,7 @@ impl Server {
     }
 
     /// The entries of `listen` as the configuration writes them; the metrics' `listener` label.
-    pub fn listener_names(&self) -> impl Iterator<Item = String> {
+    pub(crate) fn listener_names(&self) -> impl Iterator<Item = String> {
         let plain = self.plain.iter().copied().chain(std::iter::repeat(false));
         self.listen.iter().zip(plain).map(|(listen, plain)| {
             let prefix = if plain { "plain:" } else { "" };
@@ -210,12 +210,12 @@ pub struct DecisionConfig {
 impl DecisionConfig {
     /// How long one source may keep a decision waiting that has so much of its time left: what remains is enough to go on
     /// without the source's answer.
-    pub fn source_budget(left: Duration) -> Duration {
+    pub(crate) fn source_budget(left: Duration) -> Duration {
         left * 4 / 5
     }
 
     /// Whether anybody's token requests are answered here.
-    pub fn is_enforcing(&self) -> bool {
+    pub(crate) fn is_enforcing(&self) -> bool {
         self.mode == DecisionMode::Enforce && self.enforce_percent > 0
     }
 }
@@ -233,10 +233,10 @@ pub enum DecisionMode {
 
 impl DecisionMode {
     /// Every mode, in order of declaration.
-    pub const ALL: [Self; 3] = [Self::Enforce, Self::Observe, Self::Off];
+    pub(crate) const ALL: [Self; 3] = [Self::Enforce, Self::Observe, Self::Off];
 
     /// As the configuration has it, and the metric's label.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Enforce => "enforce",
             Self::Observe => "observe",
@@ -286,18 +286,18 @@ pub struct RateLimit {
     /// Keys remembered per scope; above it new keys share one bucket.
     pub max_keys: usize,
     /// Per JWT subject.
-    pub subject: Option<Quota>,
+    pub(crate) subject: Option<Quota>,
     /// Per client address, charged by refused guesses only.
-    pub address: Option<Quota>,
+    pub(crate) address: Option<Quota>,
     /// Per channel.
-    pub channel: Option<Quota>,
+    pub(crate) channel: Option<Quota>,
     /// All together.
-    pub global: Option<Quota>,
+    pub(crate) global: Option<Quota>,
 }
 
 /// `{ requests, per, burst }`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Quota {
+pub(crate) struct Quota {
     /// At least 1.
     pub requests: u32,
     /// Above zero.

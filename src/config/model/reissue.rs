@@ -30,9 +30,9 @@ pub struct ReissueRule {
     /// `path` as written: the metrics' `route` label.
     pub route: String,
     /// Which requests it means.
-    pub target: Target,
+    pub(crate) target: Target,
     /// Paths that it doesn't mean though `target` does.
-    pub except: Vec<Pattern>,
+    pub(crate) except: Vec<Pattern>,
     /// In place of `token.lifetime`, within the same bounds.
     pub lifetime: Option<Duration>,
     /// Without a verifying JWT, tokens are withheld.
@@ -65,7 +65,7 @@ pub enum Withheld {
 
 impl ReissueRule {
     /// Whether an exception is made for a request that is read so.
-    pub fn excepts(&self, reading: &[u8]) -> bool {
+    pub(crate) fn excepts(&self, reading: &[u8]) -> bool {
         self.except.iter().any(|path| path.matches(reading))
     }
 }

@@ -11,7 +11,7 @@ use super::{ChannelPattern, Secret};
 use crate::http::url::Url;
 
 /// How long a source that is asked over HTTP may take; one of `[mongodb]` has a key for it.
-pub const HTTP_PATIENCE: Duration = Duration::from_secs(2);
+pub(crate) const HTTP_PATIENCE: Duration = Duration::from_secs(2);
 
 /// `[mongodb]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,7 +87,7 @@ pub struct StreamsConfig {
 
 impl StreamsConfig {
     /// The streams file, where that is the source.
-    pub fn file(&self) -> Option<&Path> {
+    pub(crate) fn file(&self) -> Option<&Path> {
         match &self.source {
             StreamsSource::File(path) => Some(path),
             StreamsSource::Mongodb(_) | StreamsSource::Http(_) => None,

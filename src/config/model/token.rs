@@ -54,7 +54,7 @@ pub struct Services {
 
 impl Services {
     /// Whether a token holds more than RTC, and so needs a messaging id. Never in format 006.
-    pub fn any(self) -> bool {
+    pub(crate) fn any(self) -> bool {
         self.rtm || self.chat
     }
 }

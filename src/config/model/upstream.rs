@@ -65,7 +65,7 @@ pub struct UpstreamServer {
 
 impl Upstream {
     /// What a request without `Host` (HTTP/1.0 allows that) says: the first server's, whichever gets it.
-    pub fn host(&self) -> HeaderValue {
+    pub(crate) fn host(&self) -> HeaderValue {
         let first = self.servers.first();
         first
             .and_then(|server| HeaderValue::try_from(server.authority()).ok())
@@ -75,7 +75,7 @@ impl Upstream {
 
 impl UpstreamServer {
     /// For a `Host` field.
-    pub fn authority(&self) -> String {
+    pub(crate) fn authority(&self) -> String {
         match self.scheme {
             UpstreamScheme::Unix(_) => self.host.clone(),
             UpstreamScheme::Http | UpstreamScheme::Https if self.host.contains(':') => {

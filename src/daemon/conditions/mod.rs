@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
 
-pub use self::samples::History;
+pub(crate) use self::samples::History;
 use self::samples::{Count, Increase, Samples};
 use crate::snapshot::Shared;
 
@@ -31,7 +31,7 @@ const FAST_BURN: f64 = 14.4 * 0.001;
 
 /// Who has to act, and when: as `severity` in `monitoring/alerts.yml`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum AlertSeverity {
+pub(crate) enum AlertSeverity {
     /// Somebody has to be woken.
     Critical,
     /// For the working day.
@@ -42,7 +42,7 @@ pub enum AlertSeverity {
 
 impl AlertSeverity {
     /// The label's value.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Critical => "critical",
             Self::Warning => "warning",
@@ -53,7 +53,7 @@ impl AlertSeverity {
 
 /// One condition that holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Condition {
+pub(crate) struct Condition {
     /// The alert that it leads to.
     pub alert: &'static str,
     /// How bad it is.
@@ -111,7 +111,12 @@ const fn rule(
 }
 
 /// Every condition that holds, the worst first. `page` is the metrics page of this moment.
-pub fn conditions(page: &str, history: &History, elapsed: Duration, now: u64) -> Vec<Condition> {
+pub(crate) fn conditions(
+    page: &str,
+    history: &History,
+    elapsed: Duration,
+    now: u64,
+) -> Vec<Condition> {
     let samples = Samples::parse(page);
     let increase = history.until(elapsed, samples.counts());
     let facts = Facts {
@@ -137,7 +142,7 @@ pub fn conditions(page: &str, history: &History, elapsed: Duration, now: u64) ->
 }
 
 /// Remembers the counters until the runtime ends.
-pub async fn run(shared: Arc<Shared>, history: Arc<History>) {
+pub(crate) async fn run(shared: Arc<Shared>, history: Arc<History>) {
     let mut turns = interval(SAMPLE);
     turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {

@@ -12,7 +12,7 @@ const LONGEST: Duration = Duration::from_hours(1);
 
 /// A number that only grows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Count {
+pub(crate) enum Count {
     /// Token requests.
     Requests,
     /// Those of them that were not wrong by themselves.
@@ -44,19 +44,19 @@ pub enum Count {
 const COUNTS: usize = Count::WildcardTokens as usize + 1;
 
 /// Every [`Count`] at one moment.
-pub type SampledCounts = [f64; COUNTS];
+pub(crate) type SampledCounts = [f64; COUNTS];
 
 /// The samples of a metrics page in Prometheus' text format.
 #[derive(Debug)]
-pub struct Samples<'p>(Vec<(&'p str, Labels<'p>, f64)>);
+pub(crate) struct Samples<'p>(Vec<(&'p str, Labels<'p>, f64)>);
 
 /// `name="value",…`, as it stands between braces.
 #[derive(Clone, Copy, Debug)]
-pub struct Labels<'p>(&'p str);
+pub(crate) struct Labels<'p>(&'p str);
 
 impl<'p> Labels<'p> {
     /// A label's value; empty where there is none. Names out of the configuration hold no quotes.
-    pub fn value(self, name: &str) -> &'p str {
+    pub(crate) fn value(self, name: &str) -> &'p str {
         let pairs = self.0.split(',');
         let mut values = pairs.filter_map(|pair| pair.strip_prefix(name)?.strip_prefix("=\""));
         values
@@ -68,7 +68,7 @@ impl<'p> Labels<'p> {
 
 impl<'p> Samples<'p> {
     /// Reads a page. Histograms are left out.
-    pub fn parse(page: &'p str) -> Self {
+    pub(crate) fn parse(page: &'p str) -> Self {
         let samples = page.lines().filter(|line| !line.starts_with('#'));
         Self(
             samples
@@ -86,7 +86,7 @@ impl<'p> Samples<'p> {
     }
 
     /// The sum over the series of a name that have every label of `with` and none of `without`.
-    pub fn sum(&self, name: &str, with: &[&str], without: &[&str]) -> f64 {
+    pub(crate) fn sum(&self, name: &str, with: &[&str], without: &[&str]) -> f64 {
         self.0
             .iter()
             .filter(|(own, labels, _)| {
@@ -98,13 +98,13 @@ impl<'p> Samples<'p> {
     }
 
     /// The value of a metric without labels.
-    pub fn value(&self, name: &str) -> Option<f64> {
+    pub(crate) fn value(&self, name: &str) -> Option<f64> {
         let mut values = self.0.iter().filter(|(own, ..)| *own == name);
         values.next().map(|(_, _, value)| *value)
     }
 
     /// The labels of the series of a name whose value is as wanted.
-    pub fn having(
+    pub(crate) fn having(
         &self,
         name: &str,
         wanted: impl Fn(f64) -> bool,
@@ -116,7 +116,7 @@ impl<'p> Samples<'p> {
     }
 
     /// Every [`Count`].
-    pub fn counts(&self) -> SampledCounts {
+    pub(crate) fn counts(&self) -> SampledCounts {
         const REISSUE: &str = "endpoint=\"reissue\"";
         let requests = |with: &[&str], without: &[&str]| {
             let without = [&[REISSUE], without].concat();
@@ -174,11 +174,11 @@ impl<'p> Samples<'p> {
 
 /// The counters of the last hour.
 #[derive(Debug, Default)]
-pub struct History(pub(super) Mutex<VecDeque<(Duration, SampledCounts)>>);
+pub(crate) struct History(pub(super) Mutex<VecDeque<(Duration, SampledCounts)>>);
 
 impl History {
     /// Remembers the counters of a moment on the clock's monotonic scale. Call with ascending moments.
-    pub fn add(&self, moment: Duration, counts: SampledCounts) {
+    pub(crate) fn add(&self, moment: Duration, counts: SampledCounts) {
         let mut samples = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         samples.push_back((moment, counts));
         // One that is older than an hour stays, to count from.
@@ -189,7 +189,7 @@ impl History {
     }
 
     /// What the counters have grown by until now.
-    pub fn until(&self, now: Duration, counts: SampledCounts) -> Increase<'_> {
+    pub(crate) fn until(&self, now: Duration, counts: SampledCounts) -> Increase<'_> {
         Increase {
             history: self,
             now,
@@ -200,7 +200,7 @@ impl History {
 
 /// Counters now, and before.
 #[derive(Debug)]
-pub struct Increase<'h> {
+pub(crate) struct Increase<'h> {
     history: &'h History,
     now: Duration,
     counts: SampledCounts,
@@ -208,7 +208,7 @@ pub struct Increase<'h> {
 
 impl Increase<'_> {
     /// How much a counter has grown in the time before now; since the start, where that is shorter.
-    pub fn of(&self, count: Count, window: Duration) -> f64 {
+    pub(crate) fn of(&self, count: Count, window: Duration) -> f64 {
         let samples = self.history.0.lock();
         let samples = samples.unwrap_or_else(PoisonError::into_inner);
         let start = self.now.saturating_sub(window);

@@ -34,7 +34,7 @@ const ARRIVALS: Duration = Duration::from_secs(1);
 
 /// Looks at start, when a backend takes its first connection or is back, after each reload and every hour, until the
 /// runtime ends. `own` is what we listen on ourselves.
-pub async fn run(
+pub(crate) async fn run(
     shared: Arc<Shared>,
     own: Vec<SocketAddr>,
     mut reloaded: watch::Receiver<Vec<PathBuf>>,

@@ -36,7 +36,7 @@ const LONGEST: Duration = Duration::from_secs(8);
 const LEAST_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Runs until the runtime ends.
-pub async fn run(shared: Arc<Shared>) {
+pub(crate) async fn run(shared: Arc<Shared>) {
     let mut turns = interval(TURN);
     turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut watches: Vec<Watch> = Vec::new();

@@ -31,14 +31,14 @@ const MOST_WAITING: usize = 65_536;
 
 /// What the sweeps find, on its way to be looked into.
 #[derive(Debug)]
-pub struct LapseSweep {
+pub(crate) struct LapseSweep {
     sender: UnboundedSender<Vec<LapsedSession>>,
     queued: Arc<AtomicUsize>,
 }
 
 impl LapseSweep {
     /// Hands over what a sweep found.
-    pub fn add(&self, mut lapses: Vec<LapsedSession>) {
+    pub(crate) fn add(&self, mut lapses: Vec<LapsedSession>) {
         if self.queued.load(Ordering::Relaxed) + lapses.len() > MOST_WAITING {
             // Publishers are few, and what the alerts are for.
             lapses.retain(|lapse| lapse.role == Role::Publisher);
@@ -55,7 +55,7 @@ impl LapseSweep {
 }
 
 /// Begins to look into what the sweeps find.
-pub fn start(shared: Arc<Shared>) -> LapseSweep {
+pub(crate) fn start(shared: Arc<Shared>) -> LapseSweep {
     let (sender, found) = mpsc::unbounded_channel();
     let queued = Arc::new(AtomicUsize::new(0));
     tokio::spawn(run(shared, found, Arc::clone(&queued)));

@@ -38,7 +38,7 @@ const LONGEST: Duration = Duration::from_secs(30);
 
 /// Writes the table of sessions down.
 #[derive(Debug)]
-pub struct SessionJournal {
+pub(crate) struct SessionJournal {
     state: Arc<DaemonState>,
     shared: Arc<Shared>,
     sessions: Arc<Sessions>,
@@ -54,7 +54,7 @@ pub struct SessionJournal {
 
 /// The task that writes, until it is told to stop.
 #[derive(Debug)]
-pub struct JournalTask {
+pub(crate) struct JournalTask {
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
 }
@@ -64,7 +64,7 @@ pub struct JournalTask {
 impl SessionJournal {
     /// Puts back what the last process wrote down. `None` where nothing is to survive. Blocks on file IO: call it before
     /// anything is served.
-    pub fn load(state: &Arc<DaemonState>, shared: &Arc<Shared>) -> Option<Self> {
+    pub(crate) fn load(state: &Arc<DaemonState>, shared: &Arc<Shared>) -> Option<Self> {
         if !state.is_configured() {
             return None;
         }
@@ -322,7 +322,7 @@ fn pause(failures: u32) -> Duration {
 
 impl JournalTask {
     /// Writes from now on, on the control plane.
-    pub fn start(keeper: SessionJournal) -> Self {
+    pub(crate) fn start(keeper: SessionJournal) -> Self {
         let (stop, stopped) = oneshot::channel();
         Self {
             stop,
@@ -331,7 +331,7 @@ impl JournalTask {
     }
 
     /// Writes a last batch; `false` where that takes longer than `deadline`.
-    pub async fn finish(self, deadline: Duration) -> bool {
+    pub(crate) async fn finish(self, deadline: Duration) -> bool {
         // It may have ended by itself.
         let _ = self.stop.send(());
         timeout(deadline, self.task).await.is_ok()

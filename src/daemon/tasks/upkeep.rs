@@ -27,7 +27,7 @@ const SLICES_A_SECOND: usize = 10;
 const SECONDS_A_COUNT: usize = 5;
 
 /// Runs until the runtime ends.
-pub async fn run(shared: Arc<Shared>) {
+pub(crate) async fn run(shared: Arc<Shared>) {
     let mut turns = interval(SLICE);
     turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut turn = 0_usize;

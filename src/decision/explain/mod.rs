@@ -112,7 +112,7 @@ enum Says {
 }
 
 /// Goes through the rows.
-pub async fn explain(
+pub(crate) async fn explain(
     snapshot: &Snapshot,
     clock: &Clock,
     question: &ExplainQuestion,

@@ -23,7 +23,7 @@ pub struct ExplainQuestion {
 impl ExplainQuestion {
     /// From `subject=…&channelName=…` and the other fields of a token request, by all their names, form-encoded. The
     /// error says which is wrong, and why.
-    pub fn from_query(query: &str) -> Result<Self, String> {
+    pub(crate) fn from_query(query: &str) -> Result<Self, String> {
         const SUBJECT: &str = "subject";
         for (name, _) in form_urlencoded::parse(query.as_bytes()) {
             if *name != *SUBJECT && !request::FIELDS.contains(&&*name) {

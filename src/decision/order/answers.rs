@@ -13,8 +13,7 @@ use crate::snapshot::Snapshot;
 use crate::sources::accounts::Account;
 use crate::sources::lookup::{LookupAnswer, NoAnswer};
 use crate::sources::streams::{Lookup, StreamLookup, StreamState};
-use crate::terms::outcome::LookupOutcome;
-use crate::terms::outcome::Outcome;
+use crate::terms::outcome::{LookupOutcome, Outcome};
 use crate::terms::role::Role;
 
 /// Row 6: whether the account may go on; `None` where accounts aren't looked up. Nobody is refused on a cached answer.

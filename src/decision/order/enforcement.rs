@@ -12,7 +12,7 @@ use crate::snapshot::Snapshot;
 use crate::terms::role::Role;
 
 /// Whether the answer to this subject is ours to give. While a canary runs, callers without a subject belong to the backend.
-pub fn is_enforced(snapshot: &Snapshot, subject: Option<&str>) -> bool {
+pub(crate) fn is_enforced(snapshot: &Snapshot, subject: Option<&str>) -> bool {
     let decision = &snapshot.config.decision;
     match (decision.mode, decision.enforce_percent, subject) {
         (DecisionMode::Observe | DecisionMode::Off, ..) | (_, 0, _) => false,
@@ -43,7 +43,7 @@ pub(in crate::decision) fn is_to_drain(
 
 /// How many publishers hold a token given here and go on renewing it here, though answers to them are the backend's by
 /// `decision.mode` or `decision.enforce_percent`: people, not their sessions. `now` in Unix seconds.
-pub fn draining_publishers(snapshot: &Snapshot, now: u64) -> usize {
+pub(crate) fn draining_publishers(snapshot: &Snapshot, now: u64) -> usize {
     if !may_drain(snapshot) || is_enforced(snapshot, None) {
         return 0;
     }
@@ -52,6 +52,6 @@ pub fn draining_publishers(snapshot: &Snapshot, now: u64) -> usize {
 }
 
 /// Whether there may be anybody to drain; cheap.
-pub fn may_drain(snapshot: &Snapshot) -> bool {
+pub(crate) fn may_drain(snapshot: &Snapshot) -> bool {
     snapshot.config.decision.drain_holders && snapshot.sessions.count(Role::Publisher) > 0
 }

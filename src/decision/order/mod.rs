@@ -16,8 +16,8 @@ use std::time::Duration;
 use http::HeaderMap;
 use tokio::time::{Instant, timeout_at};
 
-pub use enforcement::{draining_publishers, is_enforced, may_drain};
-pub use refusal::{DecisionRefusal, RetryAfter};
+pub(crate) use enforcement::{draining_publishers, is_enforced, may_drain};
+pub(crate) use refusal::{DecisionRefusal, RetryAfter};
 
 use super::authorize_question;
 use super::credentials::{authenticate, credentials};
@@ -31,15 +31,14 @@ use crate::sessions::{Ground, Rules, SeatRequest, SessionUser};
 use crate::snapshot::Snapshot;
 use crate::telemetry::labels::Endpoint;
 use crate::terms::clock::{Clock, timer_now};
-use crate::terms::outcome::LookupOutcome;
-use crate::terms::outcome::{Outcome, UnauthenticatedReason};
+use crate::terms::outcome::{LookupOutcome, Outcome, UnauthenticatedReason};
 use crate::terms::role::Role;
 pub(super) use enforcement::is_to_drain;
 use holder::Holder;
 
 /// One token request, as far as it was read.
 #[derive(Debug)]
-pub struct TokenQuestion<'a> {
+pub(crate) struct TokenQuestion<'a> {
     /// Which list of `routes` its path is in.
     pub path: Endpoint,
     /// Its header section.
@@ -52,7 +51,7 @@ pub struct TokenQuestion<'a> {
 
 /// The time of a decision, read once.
 #[derive(Clone, Copy, Debug)]
-pub struct Now {
+pub(crate) struct Now {
     /// Milliseconds since the Unix epoch.
     pub unix_millis: u64,
     /// On the clock's monotonic scale.
@@ -63,19 +62,19 @@ pub struct Now {
 
 impl Now {
     /// Whole seconds since the Unix epoch.
-    pub fn unix_seconds(self) -> u64 {
+    pub(crate) fn unix_seconds(self) -> u64 {
         self.unix_millis / 1000
     }
 
     /// How long one source may keep it waiting from here on.
-    pub fn patience(self) -> Duration {
+    pub(crate) fn patience(self) -> Duration {
         model::DecisionConfig::source_budget(self.due.saturating_duration_since(timer_now()))
     }
 }
 
 /// What was decided, and all that was learnt on the way: what audit and metrics report.
 #[derive(Debug)]
-pub struct Decision {
+pub(crate) struct Decision {
     /// Whether the answer is ours to give; otherwise it is only counted.
     pub enforced: bool,
     /// Whether it is a renewal that is ours only if it is a yes: see [`draining_publishers`].
@@ -100,21 +99,21 @@ pub struct Decision {
 
 impl Decision {
     /// The outcome that metrics and audit report.
-    pub fn outcome(&self) -> Outcome {
+    pub(crate) fn outcome(&self) -> Outcome {
         self.verdict
             .as_ref()
             .map_or_else(|refusal| refusal.outcome, |_| Outcome::Ok)
     }
 
     /// Why the login was refused, where it was.
-    pub fn unauthenticated(&self) -> Option<UnauthenticatedReason> {
+    pub(crate) fn unauthenticated(&self) -> Option<UnauthenticatedReason> {
         self.verdict.as_ref().err()?.unauthenticated
     }
 }
 
 /// A yes: what to mint.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Grant {
+pub(crate) struct Grant {
     /// What the token lets its holder do.
     pub role: Role,
     /// How long it may live.
@@ -144,7 +143,7 @@ struct RowFindings {
 
 /// Decides. Nothing is recorded but rate-limit charges; the caller mints and records the grant. `None` where
 /// `decision.mode` is off, but for renewals to drain.
-pub async fn decide(
+pub(crate) async fn decide(
     snapshot: &Snapshot,
     clock: &Clock,
     asked: &TokenQuestion<'_>,

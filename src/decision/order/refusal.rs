@@ -15,7 +15,7 @@ const RETRY_UNAVAILABLE: Duration = Duration::from_secs(5);
 
 /// A no.
 #[derive(Clone, Debug, PartialEq)]
-pub struct DecisionRefusal {
+pub(crate) struct DecisionRefusal {
     /// Which row.
     pub outcome: Outcome,
     /// For the client's developer; installed clients show some of these to people.
@@ -32,7 +32,7 @@ pub struct DecisionRefusal {
 
 /// When to come back.
 #[derive(Clone, Debug, PartialEq)]
-pub enum RetryAfter {
+pub(crate) enum RetryAfter {
     /// After this long.
     After(Duration),
     /// As the rate limit says.
@@ -55,7 +55,7 @@ impl DecisionRefusal {
     }
 
     /// 503: we can't tell now.
-    pub fn unavailable(message: &'static str) -> Self {
+    pub(crate) fn unavailable(message: &'static str) -> Self {
         Self {
             retry: Some(RetryAfter::After(RETRY_UNAVAILABLE)),
             ..Self::new(Outcome::Unavailable, message)
@@ -82,7 +82,7 @@ impl DecisionRefusal {
     }
 
     /// 409, also when another worker was faster.
-    pub fn uid_taken() -> Self {
+    pub(crate) fn uid_taken() -> Self {
         Self::new(
             Outcome::UidTaken,
             "This uid is in use by someone else in this channel",
@@ -104,7 +104,7 @@ impl DecisionRefusal {
     }
 
     /// The session table's refusals.
-    pub fn of_session(refused: ClaimRefused) -> Self {
+    pub(crate) fn of_session(refused: ClaimRefused) -> Self {
         match refused {
             ClaimRefused::UidTaken => Self::uid_taken(),
             ClaimRefused::TooManyStreams => {

@@ -7,7 +7,7 @@
 //! decides, so a path that isn't plainly spelled is read in every combination of the choices below.
 //!
 //! Keeps true: a plainly spelled path has one reading, found in one pass without an allocation; any other has at most
-//! [`MOST_READINGS`], each made in time in proportion to the path's length.
+//! `MOST_READINGS`, each made in time in proportion to the path's length.
 //! Must not know: what readings are compared with.
 
 mod choices;
@@ -20,7 +20,8 @@ use self::choices::{Choice, DotSegments, Dots, NAMES, Separators, Slashes, Which
 /// for them or not: in 7 ways where escaped separators separate (6 sets of separators), in 5 elsewhere (2 sets), and in 1
 /// where escapes stay as written. The same goes for the path without what looks like an authority; with it there are 3
 /// ways more of each.
-pub const MOST_READINGS: usize = 6 * (15 + 21) + 2 * (11 + 17) + 2 * (3 + 9);
+#[cfg(test)]
+const MOST_READINGS: usize = 6 * (15 + 21) + 2 * (11 + 17) + 2 * (3 + 9);
 
 /// The readings of one path, each without a trailing slash; compared in ASCII without regard to letter case.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,12 +51,12 @@ impl<'p> Readings<'p> {
     }
 
     /// Whether the path has neither escapes nor backslashes, nor dot segments, nor empty segments.
-    pub fn is_plain(&self) -> bool {
+    pub(crate) fn is_plain(&self) -> bool {
         matches!(self, Self::Plain(_))
     }
 
     /// Each of them.
-    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &[u8]> {
         let (plain, several) = match self {
             Self::Plain(path) => (Some(*path), [].as_slice()),
             Self::Several(readings) => (None, readings.as_slice()),
@@ -68,7 +69,7 @@ impl<'p> Readings<'p> {
 
 /// The key under which paths of the configuration are compared: lower-cased, percent-decoded once with `\` as `/`, dot
 /// segments resolved (RFC 3986 section 5.2.4), slashes collapsed, the trailing one trimmed.
-pub fn guard_key(path: &str) -> Vec<u8> {
+pub(crate) fn guard_key(path: &str) -> Vec<u8> {
     let Some(relative) = path.strip_prefix(['/', '\\']) else {
         return path.as_bytes().to_ascii_lowercase();
     };

@@ -57,7 +57,7 @@ pub struct SocketSlot {
 
 impl Budget {
     /// `limit` sockets.
-    pub fn new(limit: usize) -> Arc<Self> {
+    pub(crate) fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self {
             limit: AtomicUsize::new(limit),
             used: AtomicUsize::new(0),
@@ -69,38 +69,38 @@ impl Budget {
     }
 
     /// Changes the limit for sockets to come.
-    pub fn set_limit(self: &Arc<Self>, limit: usize) {
+    pub(crate) fn set_limit(self: &Arc<Self>, limit: usize) {
         self.limit.store(limit, SeqCst);
         self.serve(&mut self.demand());
     }
 
     /// How many there may be.
-    pub fn limit(&self) -> usize {
+    pub(crate) fn limit(&self) -> usize {
         self.limit.load(SeqCst)
     }
 
     /// How many there are.
-    pub fn used(&self) -> usize {
+    pub(crate) fn used(&self) -> usize {
         self.used.load(SeqCst)
     }
 
     /// How many requests waited in vain.
-    pub fn refused(&self) -> u64 {
+    pub(crate) fn refused(&self) -> u64 {
         self.refused.load(SeqCst)
     }
 
     /// Whether there isn't plenty: sockets that nobody uses should be closed rather than kept.
-    pub fn is_short(&self) -> bool {
+    pub(crate) fn is_short(&self) -> bool {
         self.used() >= plenty(self.limit())
     }
 
     /// Whether somebody waits: sockets that nobody uses have to be closed.
-    pub fn is_wanted(&self) -> bool {
+    pub(crate) fn is_wanted(&self) -> bool {
         self.waiting.load(SeqCst) > 0
     }
 
     /// Ready when somebody begins to wait.
-    pub fn shortage(&self) -> Notified<'_> {
+    pub(crate) fn shortage(&self) -> Notified<'_> {
         self.shortage.notified()
     }
 
@@ -118,7 +118,7 @@ impl Budget {
     }
 
     /// A slot, at once or when it is the claimant's turn; `None` if that takes longer than `patience`.
-    pub async fn acquire(
+    pub(crate) async fn acquire(
         self: &Arc<Self>,
         claimant: Claimant,
         patience: Duration,
@@ -234,7 +234,7 @@ impl SocketSlot {
     }
 
     /// The socket is kept, for nobody in particular.
-    pub fn disown(&mut self) {
+    pub(crate) fn disown(&mut self) {
         let client = self.client.take();
         if client.is_some()
             && let Some(budget) = &self.budget

@@ -13,7 +13,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 pub use budget::{Budget, SocketSlot};
-pub use queue::Party;
 
 /// Kept for accepting, the admin listener, log and state files, sources and health checks, where there are plenty.
 const RESERVE: u64 = 512;
@@ -81,13 +80,13 @@ fn number(count: u64) -> usize {
 }
 
 /// The descriptors that a process may have when it has raised its limit: the hard one; `u64::MAX` for no limit.
-pub fn limit() -> u64 {
+pub(crate) fn limit() -> u64 {
     use rustix::process::{Resource, getrlimit};
     getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX)
 }
 
 /// Raises the soft limit of descriptors to the hard one and returns it.
-pub fn raise_limit() -> u64 {
+pub(crate) fn raise_limit() -> u64 {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {
@@ -122,7 +121,7 @@ impl Budgets {
     }
 
     /// Changes the limits for sockets to come.
-    pub fn set(&self, shares: &Shares) {
+    pub(crate) fn set(&self, shares: &Shares) {
         self.requests.set_limit(shares.requests);
         self.streams.set_limit(shares.streams);
     }

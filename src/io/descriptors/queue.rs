@@ -13,7 +13,7 @@ const NETWORK: u128 = !0 << 64;
 
 /// Whose turn it is: all that comes from one address, or one connection where the address says nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Party {
+pub(crate) enum Party {
     /// An IPv4 address, or an IPv6 /64.
     Address(IpAddr),
     /// A connection.

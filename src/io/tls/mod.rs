@@ -115,7 +115,7 @@ impl ServerIdentity {
     }
 
     /// When the first certificate of the chain expires, in seconds since the Unix epoch.
-    pub fn expires(&self) -> u64 {
+    pub(crate) fn expires(&self) -> u64 {
         self.expires
     }
 }

@@ -3,9 +3,8 @@
 //! Keeps true: a server's certificate is always verified, against its name.
 //! Must not know: which servers there are.
 
-use std::fmt;
-use std::io;
 use std::sync::Arc;
+use std::{fmt, io};
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
@@ -21,7 +20,7 @@ pub struct Trust(Arc<ClientConfig>);
 impl Trust {
     /// Reads them: `SSL_CERT_FILE` and `SSL_CERT_DIR` where set, else the distribution's. Blocks on files. What can't be
     /// read is logged and left out.
-    pub fn of_the_system() -> Result<Self, rustls::Error> {
+    pub(crate) fn of_the_system() -> Result<Self, rustls::Error> {
         let found = rustls_native_certs::load_native_certs();
         for error in &found.errors {
             tracing::warn!(%error, "a certificate authority of this system can't be read");
@@ -48,7 +47,7 @@ impl Trust {
     }
 
     /// Speaks TLS on `transport` with the server of this name or address.
-    pub async fn connect(&self, host: &str, transport: Transport) -> io::Result<Transport> {
+    pub(crate) async fn connect(&self, host: &str, transport: Transport) -> io::Result<Transport> {
         let name = ServerName::try_from(host.to_owned())
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         let connector = TlsConnector::from(Arc::clone(&self.0));

@@ -12,7 +12,7 @@ use super::JwtError;
 ///
 /// Errors: [`JwtError::Missing`] when there is no field or nothing in it, [`JwtError::Malformed`] when there are several
 /// fields (which of them counts would be a guess), or bytes outside visible ASCII.
-pub fn authorization(headers: &HeaderMap) -> Result<&str, JwtError> {
+pub(crate) fn authorization(headers: &HeaderMap) -> Result<&str, JwtError> {
     let mut fields = headers.get_all(AUTHORIZATION).iter();
     let field = fields.next().ok_or(JwtError::Missing)?;
     if fields.next().is_some() {

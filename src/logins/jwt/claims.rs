@@ -33,7 +33,7 @@ pub struct ClaimValue<'claims>(&'claims str);
 impl JwtClaims {
     /// The claim of this name, whatever its type; `None` where the token hasn't one. Reads the payload once more: linear
     /// in its length.
-    pub fn member(&self, name: &str) -> Option<ClaimValue<'_>> {
+    pub(crate) fn member(&self, name: &str) -> Option<ClaimValue<'_>> {
         let [value] = members(&self.all, [name]).ok().flatten()?;
         value.map(ClaimValue)
     }
@@ -47,14 +47,9 @@ impl<'claims> ClaimValue<'claims> {
         Self(json)
     }
 
-    /// The value as it stands in the token, JSON.
-    pub fn json(self) -> &'claims str {
-        self.0
-    }
-
     /// An identifier: a string as it is, an integer in decimal digits, as MongoDB ids and SQL ids come. `None` for
     /// other values, and for strings that no UTF-8 can hold (lone surrogates).
-    pub fn identifier(self) -> Option<Cow<'claims, str>> {
+    pub(crate) fn identifier(self) -> Option<Cow<'claims, str>> {
         match members::number(self.0) {
             Some(number) if number.fract() == 0.0 && number.abs() <= LARGEST_SAFE_INTEGER => {
                 // JavaScript writes -0 as "0".
@@ -67,7 +62,7 @@ impl<'claims> ClaimValue<'claims> {
 
     /// Whether the value is `text`: as a string, a boolean, or a number as JavaScript writes it; or an array with such an
     /// element.
-    pub fn is_or_contains(self, text: &str) -> bool {
+    pub(crate) fn is_or_contains(self, text: &str) -> bool {
         match members::elements(self.0) {
             Some(elements) => elements
                 .into_iter()
@@ -109,8 +104,8 @@ mod tests {
     #[test]
     fn a_claim_is_found_by_name_and_the_last_of_equal_ones_counts() {
         let claims = claims(r#"{"plan":"free","n":{"plan":"x"},"plan":"pro"}"#);
-        assert_eq!(claims.member("plan").unwrap().json(), "\"pro\"");
-        assert_eq!(claims.member("n").unwrap().json(), r#"{"plan":"x"}"#);
+        assert_eq!(claims.member("plan").unwrap().0, "\"pro\"");
+        assert_eq!(claims.member("n").unwrap().0, r#"{"plan":"x"}"#);
         assert_eq!(claims.member("none"), None);
     }
 

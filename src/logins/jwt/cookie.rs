@@ -12,7 +12,7 @@ use super::JwtError;
 ///
 /// Errors: [`JwtError::Missing`] when there is none, or nothing in it; [`JwtError::Malformed`] when there are several, even
 /// equal ones: another host of the same site may have set the other (RFC 6265 §8.6).
-pub fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Result<&'h str, JwtError> {
+pub(crate) fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Result<&'h str, JwtError> {
     let mut found = None;
     // HTTP/2 may send a field a cookie (RFC 9113 §8.2.3).
     for field in headers.get_all(COOKIE) {

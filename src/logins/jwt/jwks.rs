@@ -148,12 +148,12 @@ impl KeySet {
     }
 
     /// Why the last read gave none; `None` where it did.
-    pub fn error(&self) -> Option<String> {
+    pub(crate) fn error(&self) -> Option<String> {
         self.ledger().error.clone()
     }
 
     /// When the first read failed since the last that gave a set, on the clock's monotonic scale.
-    pub fn down_since(&self) -> Option<Duration> {
+    pub(crate) fn down_since(&self) -> Option<Duration> {
         self.ledger().failing_since
     }
 

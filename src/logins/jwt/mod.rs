@@ -23,9 +23,9 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
-pub use authorization::authorization;
+pub(crate) use authorization::authorization;
 pub use claims::{ClaimValue, JwtClaims};
-pub use cookie::cookie;
+pub(crate) use cookie::cookie;
 pub use jwks::{KeySet, OLDEST};
 
 use crate::config::model::{Jwt, JwtAlgorithm};
@@ -103,7 +103,7 @@ pub enum JwtError {
 
 impl JwtError {
     /// 401, where clients may renew on `token_expired`; 503 where it can't be said.
-    pub fn outcome(self) -> Outcome {
+    pub(crate) fn outcome(self) -> Outcome {
         match self {
             Self::KeyUnknown => Outcome::LoginUnverified,
             Self::NoKeys | Self::NoTime => Outcome::Unavailable,
@@ -113,7 +113,7 @@ impl JwtError {
     }
 
     /// What audit and metrics call it; `None` where the outcome says it all, or where it can't be said.
-    pub fn reason(self) -> Option<UnauthenticatedReason> {
+    pub(crate) fn reason(self) -> Option<UnauthenticatedReason> {
         Some(match self {
             Self::Missing | Self::CookieAlone => UnauthenticatedReason::Missing,
             Self::Malformed | Self::Time => UnauthenticatedReason::Malformed,

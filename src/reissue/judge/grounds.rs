@@ -10,7 +10,7 @@ impl Judge {
     /// What a session is opened on by a token that is handed on. Nothing rests on accounts for a login that they know
     /// nothing of, or another one instead of; nor is that the holder's latest. While accounts are silent, it is that only
     /// where the holder has none.
-    pub fn basis(&self, known: &SourceFindings) -> Basis {
+    pub(crate) fn basis(&self, known: &SourceFindings) -> Basis {
         let asked = self.accounts.lookups().is_some();
         let (vouched, caller) = match (&self.caller, known.account) {
             (None, _) | (Some(_), Some(AccountStanding::Elsewhere)) => (!asked, None),
@@ -28,7 +28,7 @@ impl Judge {
     }
 
     /// The sources that said yes to the caller's having this token.
-    pub fn yes(&self, token: &VerifiedToken, known: &SourceFindings) -> Grounds {
+    pub(crate) fn yes(&self, token: &VerifiedToken, known: &SourceFindings) -> Grounds {
         let account = match self.account(known) {
             Some(AccountStanding::Good) => Grounds::of(Ground::Account),
             _ => Grounds::NONE,

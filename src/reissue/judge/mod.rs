@@ -21,8 +21,7 @@ use crate::sessions::{Ground, Sessions};
 use crate::sources::accounts::{Account, ConfiguredAccounts};
 use crate::sources::streams::{ConfiguredStreams, Lookup, StreamLookup, StreamState};
 use crate::terms::clock::Clock;
-use crate::terms::outcome::LookupOutcome;
-use crate::terms::outcome::Outcome;
+use crate::terms::outcome::{LookupOutcome, Outcome};
 use crate::terms::role::Role;
 
 /// Channels remembered of one answer; beyond, all are asked for again.
@@ -30,7 +29,7 @@ const MOST_CHANNELS: usize = 1024;
 
 /// Who asks, and whom to ask about them.
 #[derive(Debug)]
-pub struct Judge {
+pub(crate) struct Judge {
     /// `[accounts]`.
     pub accounts: Arc<ConfiguredAccounts>,
     /// `[streams]`.
@@ -61,7 +60,7 @@ pub struct Judge {
 
 /// Whom a JWT names.
 #[derive(Debug)]
-pub struct NamedCaller {
+pub(crate) struct NamedCaller {
     /// What it says.
     pub claims: JwtClaims,
     /// The JWT itself, for a source that is asked with it.
@@ -70,7 +69,7 @@ pub struct NamedCaller {
 
 /// The answer to "may they?".
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TokenVerdict {
+pub(crate) enum TokenVerdict {
     /// Yes.
     Granted {
         /// Whose session a publisher's token is; `None` where nobody knows.
@@ -86,7 +85,7 @@ pub enum TokenVerdict {
 
 /// What the sources said, so far, in one answer.
 #[derive(Debug, Default)]
-pub struct SourceFindings {
+pub(crate) struct SourceFindings {
     account: Option<AccountStanding>,
     streams: HashMap<ChannelQuestion, Seen>,
     /// The streams source gave no answer.
@@ -106,7 +105,7 @@ enum AccountStanding {
 
 /// What is to be known of a channel.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct ChannelQuestion {
+pub(crate) struct ChannelQuestion {
     channel: Box<str>,
     /// For a publisher's token more must be certain.
     role: Role,
@@ -131,17 +130,21 @@ enum LookupState {
 }
 
 /// Questions under way.
-pub type Asking = Pin<Box<dyn Future<Output = Answers>>>;
+pub(crate) type Asking = Pin<Box<dyn Future<Output = Answers>>>;
 
 /// What came of questions.
-pub struct Answers(Vec<LookupState>);
+pub(crate) struct Answers(Vec<LookupState>);
 
 // === impl Judge ===
 
 impl Judge {
     /// The verdict; `None` where the sources must be asked first. What a caller is held to, in order: a name where the
     /// rule wants one, their account's standing, the stream's ban, whose stream it is.
-    pub fn verdict(&self, token: &VerifiedToken, known: &SourceFindings) -> Option<TokenVerdict> {
+    pub(crate) fn verdict(
+        &self,
+        token: &VerifiedToken,
+        known: &SourceFindings,
+    ) -> Option<TokenVerdict> {
         if token.is_for_the_whole_app() {
             return Some(TokenVerdict::Refused(Outcome::PolicyDenied));
         }
@@ -173,12 +176,12 @@ impl Judge {
     }
 
     /// Whether a token isn't anybody's, however short it is.
-    pub fn guards(token: &VerifiedToken) -> bool {
+    pub(crate) fn guards(token: &VerifiedToken) -> bool {
         token.role() == Role::Publisher || token.is_for_the_whole_app()
     }
 
     /// Who asks, if that is known.
-    pub fn subject(&self) -> Option<&str> {
+    pub(crate) fn subject(&self) -> Option<&str> {
         self.caller.as_ref().map(|caller| &*caller.claims.subject)
     }
 
@@ -265,7 +268,7 @@ impl Judge {
 
     /// What must be known of the token's channel: for bans, where somebody asks who has a name; whose it is, where the token
     /// publishes.
-    pub fn channel_to_look_up(&self, token: &VerifiedToken) -> Option<ChannelQuestion> {
+    pub(crate) fn channel_to_look_up(&self, token: &VerifiedToken) -> Option<ChannelQuestion> {
         let role = token.role();
         let asked = self.caller.is_some() || role == Role::Publisher;
         let channel = token.channel().filter(|_| asked)?;
@@ -276,7 +279,11 @@ impl Judge {
     }
 
     /// Asks these questions, all at once, and about the caller's account unless it is known.
-    pub fn ask(self: &Arc<Self>, streams: Vec<ChannelQuestion>, known: &SourceFindings) -> Asking {
+    pub(crate) fn ask(
+        self: &Arc<Self>,
+        streams: Vec<ChannelQuestion>,
+        known: &SourceFindings,
+    ) -> Asking {
         let mut questions: Vec<Pin<Box<dyn Future<Output = LookupState>>>> = Vec::new();
         if known.account.is_none() && self.caller.is_some() {
             let judge = Arc::clone(self);
@@ -431,7 +438,7 @@ async fn all<T>(mut futures: Vec<Pin<Box<dyn Future<Output = T>>>>) -> Vec<T> {
 
 impl SourceFindings {
     /// More is known.
-    pub fn learn(&mut self, Answers(answers): Answers) {
+    pub(crate) fn learn(&mut self, Answers(answers): Answers) {
         if self.streams.len() + answers.len() > MOST_CHANNELS {
             self.streams.clear();
         }
@@ -447,7 +454,7 @@ impl SourceFindings {
     }
 
     /// Whether a question is still to be asked.
-    pub fn lacks(&self, question: &ChannelQuestion) -> bool {
+    pub(crate) fn lacks(&self, question: &ChannelQuestion) -> bool {
         self.seen(question).is_none()
     }
 

@@ -47,7 +47,7 @@ const JOINED: usize = 16 * 1024;
 
 /// The parts that a rewriter works with.
 #[derive(Debug)]
-pub struct Parts {
+pub(crate) struct Parts {
     /// Which tokens are ours, and how they are issued anew.
     pub project: Arc<Project>,
     /// Whole seconds: `token.lifetime`.
@@ -65,7 +65,7 @@ pub struct Parts {
 }
 
 /// One answer.
-pub struct Rewriter {
+pub(crate) struct Rewriter {
     parts: Parts,
     beginning: Beginning,
     scanner: Scanner,
@@ -138,7 +138,7 @@ impl QueuedItem {
 
 impl Rewriter {
     /// For one answer.
-    pub fn new(parts: Parts) -> Self {
+    pub(crate) fn new(parts: Parts) -> Self {
         Self {
             parts,
             beginning: Beginning::default(),

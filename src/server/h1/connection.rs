@@ -18,8 +18,7 @@ use tokio::time::Instant;
 use super::refusal;
 use super::requests::{Awake, AwakeEnd, BackendTunnel};
 use crate::config::model::Timeouts;
-use crate::exchange::tunnel;
-use crate::exchange::{Connection, PublicService};
+use crate::exchange::{Connection, PublicService, tunnel};
 use crate::io::deadline::Deadline;
 use crate::io::transport::{Transport, Upgraded};
 use crate::server::h2::connection;
@@ -36,7 +35,7 @@ use crate::terms::clock::timer_now;
 ///
 /// Not an `async fn`: that keeps its arguments twice, and there is one such future for every idle connection.
 #[allow(clippy::manual_async_fn)] // smaller by a third
-pub fn serve<S: PublicService>(
+pub(crate) fn serve<S: PublicService>(
     transport: Transport,
     mut connection: Connection,
     service: Rc<S>,

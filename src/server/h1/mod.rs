@@ -3,7 +3,7 @@
 //! Must not know: what a request is answered with.
 
 pub(crate) mod body_writer;
-pub mod connection;
+pub(crate) mod connection;
 pub(crate) mod refusal;
 pub(crate) mod requests;
 pub(crate) mod socket;

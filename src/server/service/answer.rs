@@ -10,7 +10,7 @@ use crate::terms::context::RequestId;
 
 /// Leaves what is for the client, and adds our `x-request-id`; see [`hop::response_headers`]. Of lines, only those that
 /// travel were written.
-pub fn finish(response: &mut Response<ResponseBody>, id: &RequestId, switched: bool) {
+pub(crate) fn finish(response: &mut Response<ResponseBody>, id: &RequestId, switched: bool) {
     if let Some(lines) = response.body_mut().lines_mut() {
         lines.push(X_REQUEST_ID.as_str().as_bytes(), id.value().as_bytes());
         return;
@@ -20,7 +20,7 @@ pub fn finish(response: &mut Response<ResponseBody>, id: &RequestId, switched: b
 }
 
 /// The same response with all its fields in its map, to be looked at.
-pub fn mapped(mut response: Response<ResponseBody>) -> Response<ResponseBody> {
+pub(crate) fn mapped(mut response: Response<ResponseBody>) -> Response<ResponseBody> {
     if let Some(lines) = response.body_mut().lines_mut().take() {
         *response.headers_mut() = lines.into_map();
     }

@@ -9,11 +9,11 @@ use crate::terms::clock::Clock;
 
 /// The last second's field.
 #[derive(Debug, Default)]
-pub struct DateField(RefCell<Option<(u64, HeaderValue)>>);
+pub(crate) struct DateField(RefCell<Option<(u64, HeaderValue)>>);
 
 impl DateField {
     /// The field for now.
-    pub fn now(&self, clock: &Clock) -> HeaderValue {
+    pub(crate) fn now(&self, clock: &Clock) -> HeaderValue {
         let second = clock.unix_seconds();
         let mut last = self.0.borrow_mut();
         match &*last {

@@ -42,7 +42,7 @@ use refusals::{closing, not_found, parse_error_kind, refused};
 use tally::RequestTally;
 
 /// Serves the requests of one worker.
-pub struct WorkerService {
+pub(crate) struct WorkerService {
     shared: Arc<Shared>,
     forwarder: Forwarder,
     listeners: Vec<Arc<ListenerMetrics>>,
@@ -54,7 +54,7 @@ pub struct WorkerService {
 
 impl WorkerService {
     /// `listeners` in the order of `server.listen`; `seed` is random, another for each worker.
-    pub fn new(
+    pub(crate) fn new(
         shared: Arc<Shared>,
         forwarder: Forwarder,
         listeners: Vec<Arc<ListenerMetrics>>,

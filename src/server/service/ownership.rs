@@ -11,7 +11,7 @@ use crate::reissue::{self, Noted};
 use crate::snapshot::Snapshot;
 
 /// Whose a request with these readings is, and what is to be kept with it of them.
-pub fn of<B>(
+pub(crate) fn of<B>(
     snapshot: &Snapshot,
     request: &Request<B>,
     readings: &Readings<'_>,

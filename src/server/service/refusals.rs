@@ -13,7 +13,7 @@ use crate::terms::context::RequestContext;
 use crate::terms::proxy_error::{ProxyError, ProxyErrorKind};
 
 /// With `Connection: close`.
-pub fn closing(mut response: Response<ResponseBody>) -> Response<ResponseBody> {
+pub(crate) fn closing(mut response: Response<ResponseBody>) -> Response<ResponseBody> {
     response
         .headers_mut()
         .insert(CONNECTION, HeaderValue::from_static("close"));
@@ -21,12 +21,12 @@ pub fn closing(mut response: Response<ResponseBody>) -> Response<ResponseBody> {
 }
 
 /// A request that isn't acceptable HTTP.
-pub fn refused(refusal: sanity::SanityRefusal) -> Response<ResponseBody> {
+pub(crate) fn refused(refusal: sanity::SanityRefusal) -> Response<ResponseBody> {
     respond::failure(refusal.status(), "invalid_request", refusal.message())
 }
 
 /// What such a request counts as.
-pub fn parse_error_kind(refusal: sanity::SanityRefusal) -> ParseErrorKind {
+pub(crate) fn parse_error_kind(refusal: sanity::SanityRefusal) -> ParseErrorKind {
     match refusal {
         sanity::SanityRefusal::Method => ParseErrorKind::Method,
         sanity::SanityRefusal::Target => ParseErrorKind::Malformed,
@@ -40,7 +40,7 @@ pub fn parse_error_kind(refusal: sanity::SanityRefusal) -> ParseErrorKind {
 }
 
 /// Bytes that are no request; the parser says only how they were refused.
-pub fn unparsed(status: StatusCode) -> Response<ResponseBody> {
+pub(crate) fn unparsed(status: StatusCode) -> Response<ResponseBody> {
     let message = match status {
         StatusCode::URI_TOO_LONG => "The request target is too long",
         StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => "The header section is too large",
@@ -50,7 +50,7 @@ pub fn unparsed(status: StatusCode) -> Response<ResponseBody> {
 }
 
 /// As the current app answers an unknown route.
-pub fn not_found() -> Response<ResponseBody> {
+pub(crate) fn not_found() -> Response<ResponseBody> {
     respond::failure(StatusCode::NOT_FOUND, "not_found", "Route not found")
 }
 
@@ -64,7 +64,7 @@ fn unreachable() -> Response<ResponseBody> {
 }
 
 /// What became of a request that could not be forwarded, and a log line for the operator.
-pub fn failed(context: &RequestContext, error: &ProxyError) -> Response<ResponseBody> {
+pub(crate) fn failed(context: &RequestContext, error: &ProxyError) -> Response<ResponseBody> {
     let id = context.id.as_str();
     match error.kind {
         ProxyErrorKind::ConnectFailed | ProxyErrorKind::ConnectionLost => {

@@ -16,7 +16,7 @@ use crate::telemetry::labels::Handler;
 use crate::terms::context::{RequestContext, RequestId};
 
 /// Counts on [`RequestTally::attach`]'s body, or on drop where there never was a response.
-pub struct RequestTally(Option<RequestRecord>);
+pub(crate) struct RequestTally(Option<RequestRecord>);
 
 struct RequestRecord {
     shared: Arc<Shared>,
@@ -36,7 +36,7 @@ struct Access {
 
 impl RequestTally {
     /// Begins with the request.
-    pub fn new(
+    pub(crate) fn new(
         shared: &Arc<Shared>,
         log: &Log,
         context: &RequestContext,
@@ -59,7 +59,7 @@ impl RequestTally {
     }
 
     /// Hands over to the response's body: it counts when it is over.
-    pub fn attach(
+    pub(crate) fn attach(
         mut self,
         handler: Handler,
         mut response: Response<ResponseBody>,

@@ -40,10 +40,10 @@ const SPACING: Duration = Duration::from_millis(100);
 const MOST_KEYS: usize = 8192;
 
 /// What a source is asked with; made anew for each question, and run on the control plane.
-pub type LookupQuestion<T> = Pin<Box<dyn Future<Output = Result<T, NoAnswerReason>> + Send>>;
+pub(crate) type LookupQuestion<T> = Pin<Box<dyn Future<Output = Result<T, NoAnswerReason>> + Send>>;
 
 /// Somebody who answers.
-pub trait LookupSource<T>: Send + Sync {
+pub(crate) trait LookupSource<T>: Send + Sync {
     /// Asks. No deadline of its own is needed.
     fn ask(&self, key: &str) -> LookupQuestion<T>;
 
@@ -58,7 +58,7 @@ pub trait LookupSource<T>: Send + Sync {
 
 /// An answer, and when it was asked for.
 #[derive(Debug)]
-pub struct LookupAnswer<T> {
+pub(crate) struct LookupAnswer<T> {
     /// What the source said.
     pub value: Arc<T>,
     /// When the question was begun, on the clock's monotonic scale.
@@ -69,7 +69,7 @@ pub struct LookupAnswer<T> {
 
 /// The source gives no answer; never a yes, never a 403.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NoAnswer {
+pub(crate) struct NoAnswer {
     /// The first lookup that failed, on the clock's monotonic scale.
     pub since: Duration,
 }
@@ -101,7 +101,7 @@ enum TableLook<T> {
 }
 
 /// How a source is asked.
-pub struct LookupTerms {
+pub(crate) struct LookupTerms {
     /// For the log.
     pub name: &'static str,
     /// How long one question may take.
@@ -112,7 +112,7 @@ pub struct LookupTerms {
 
 impl<T: Send + Sync + 'static> Lookups<T> {
     /// A source of which nothing is known. `runtime` is where questions run.
-    pub fn new(
+    pub(crate) fn new(
         terms: &LookupTerms,
         source: Box<dyn LookupSource<T>>,
         runtime: Handle,
@@ -136,28 +136,28 @@ impl<T: Send + Sync + 'static> Lookups<T> {
     }
 
     /// Its series.
-    pub fn metrics(&self) -> &SourceMetrics {
+    pub(crate) fn metrics(&self) -> &SourceMetrics {
         &self.metrics
     }
 
     /// Why it gives no answer; `None` while it does.
-    pub fn error(&self) -> Option<String> {
+    pub(crate) fn error(&self) -> Option<String> {
         self.outage.error()
     }
 
     /// Why its answers may not be gone by in part, where that may be.
-    pub fn doubt(&self) -> Option<String> {
+    pub(crate) fn doubt(&self) -> Option<String> {
         self.source.doubt()
     }
 
     /// When its first lookup failed since the last one that was answered, on the clock's monotonic scale.
-    pub fn down_since(&self) -> Option<Duration> {
+    pub(crate) fn down_since(&self) -> Option<Duration> {
         self.outage.since()
     }
 
     /// The source's answer for `key`: with `since`, one that was asked for at or after it; else one as old as the time to
     /// live allows. Waits at most `patience`.
-    pub async fn get(
+    pub(crate) async fn get(
         self: &Arc<Self>,
         key: &str,
         since: Option<Duration>,
@@ -387,7 +387,7 @@ impl<T: Send + Sync + 'static> Lookups<T> {
     }
 
     /// What is known of `key` is out of date; of all keys for `None`.
-    pub fn invalidate(&self, key: Option<&str>) {
+    pub(crate) fn invalidate(&self, key: Option<&str>) {
         let forget = |known: &mut KnownAnswer<T>| {
             known.answer = None;
             if let Some(flight) = &mut known.flight {
@@ -411,7 +411,7 @@ impl<T: Send + Sync + 'static> Lookups<T> {
     }
 
     /// Forgets what is too old to be given, in one shard: call with a counter.
-    pub fn sweep(&self, turn: usize) {
+    pub(crate) fn sweep(&self, turn: usize) {
         let now = self.clock.elapsed();
         // What fails is remembered as long as anybody asks now and then: its holders' time runs.
         let remembered = self.ttl.max(Duration::from_mins(2));

@@ -34,7 +34,7 @@ const YEAR_10000: u64 = 253_402_300_800_000;
 
 /// A collection of accounts.
 #[derive(Debug)]
-pub struct MongoAccounts {
+pub(crate) struct MongoAccounts {
     database: Arc<Database>,
     fields: Arc<AccountsCollection>,
     presence: Arc<Presence>,
@@ -44,7 +44,7 @@ pub struct MongoAccounts {
 impl MongoAccounts {
     /// Contacts nothing. `found` is what it shows that an account is found; `optional` are fields that may be missing by
     /// right.
-    pub fn new(
+    pub(crate) fn new(
         database: Arc<Database>,
         fields: AccountsCollection,
         found: Proof,

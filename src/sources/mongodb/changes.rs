@@ -27,13 +27,13 @@ const SILENCE: Duration = Duration::from_secs(15);
 const UNSUPPORTED: [i32; 3] = [40573, 59, 303];
 
 /// What to tell of a change.
-pub trait Changed: Send + Sync + 'static {
+pub(crate) trait Changed: Send + Sync + 'static {
     /// Forgets a key, or everything for `None`.
     fn changed(&self, key: Option<&str>);
 }
 
 /// Follows a collection until `cache` is gone. `key` is the field whose value is the cache's key.
-pub async fn follow<C: Changed>(
+pub(crate) async fn follow<C: Changed>(
     database: Arc<Database>,
     collection: String,
     key: String,

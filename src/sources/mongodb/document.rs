@@ -15,7 +15,7 @@ const DEEPEST: usize = 16;
 const MOST_NESTED: usize = 128;
 
 /// Asks for the fields that these paths begin with, whole.
-pub fn projection<'p>(paths: impl Iterator<Item = &'p str>) -> Document {
+pub(crate) fn projection<'p>(paths: impl Iterator<Item = &'p str>) -> Document {
     let mut projection = doc! { "_id": 1 };
     for path in paths {
         let field = path.split_once('.').map_or(path, |(field, _)| field);
@@ -25,7 +25,7 @@ pub fn projection<'p>(paths: impl Iterator<Item = &'p str>) -> Document {
 }
 
 /// Every value at a dotted path, in the document's order.
-pub fn values<'d>(document: &'d RawDocument, path: &str) -> Vec<RawBsonRef<'d>> {
+pub(crate) fn values<'d>(document: &'d RawDocument, path: &str) -> Vec<RawBsonRef<'d>> {
     let mut found = Vec::new();
     walk(RawBsonRef::Document(document), path, DEEPEST, &mut found);
     found
@@ -54,7 +54,7 @@ fn walk<'d>(value: RawBsonRef<'d>, path: &str, depth: usize, found: &mut Vec<Raw
 
 /// Whether anything stands at a path, null among it; `None` where an empty list, a null or a damaged value stands on the
 /// way: what would be in it may have the rest.
-pub fn has(document: &RawDocument, path: &str) -> Option<bool> {
+pub(crate) fn has(document: &RawDocument, path: &str) -> Option<bool> {
     leads(RawBsonRef::Document(document), path, DEEPEST)
 }
 
@@ -83,13 +83,13 @@ fn leads(value: RawBsonRef<'_>, path: &str, depth: usize) -> Option<bool> {
 }
 
 /// The first value at a path.
-pub fn first<'d>(document: &'d RawDocument, path: &str) -> Option<RawBsonRef<'d>> {
+pub(crate) fn first<'d>(document: &'d RawDocument, path: &str) -> Option<RawBsonRef<'d>> {
     values(document, path).into_iter().next()
 }
 
 /// An identifier as a JWT writes it: an `ObjectId` in lower-case hexadecimal, a string, a whole number, a UUID; of an
 /// embedded document its `_id`. Empty is none.
-pub fn identifier(value: RawBsonRef<'_>) -> Option<Box<str>> {
+pub(crate) fn identifier(value: RawBsonRef<'_>) -> Option<Box<str>> {
     let text = match value {
         RawBsonRef::ObjectId(id) => id.to_hex(),
         RawBsonRef::String(text) | RawBsonRef::Symbol(text) => text.to_owned(),
@@ -111,7 +111,7 @@ pub fn identifier(value: RawBsonRef<'_>) -> Option<Box<str>> {
 }
 
 /// All identifiers at a path.
-pub fn identifiers(document: &RawDocument, path: &str) -> Vec<Box<str>> {
+pub(crate) fn identifiers(document: &RawDocument, path: &str) -> Vec<Box<str>> {
     values(document, path)
         .into_iter()
         .filter_map(identifier)
@@ -120,7 +120,7 @@ pub fn identifiers(document: &RawDocument, path: &str) -> Vec<Box<str>> {
 
 /// All identifiers at a path that names who may not: those too that stand in a list themselves, without the field that the
 /// path's end asks for.
-pub fn forbidden(document: &RawDocument, path: &str) -> Vec<Box<str>> {
+pub(crate) fn forbidden(document: &RawDocument, path: &str) -> Vec<Box<str>> {
     let bare = path
         .rsplit_once('.')
         .map(|(list, _)| values(document, list));
@@ -143,7 +143,7 @@ fn number(value: RawBsonRef<'_>) -> Option<f64> {
 }
 
 /// A yes or no, as mongoose casts them; `None` for what is neither.
-pub fn boolean(value: RawBsonRef<'_>) -> Option<bool> {
+pub(crate) fn boolean(value: RawBsonRef<'_>) -> Option<bool> {
     match value {
         RawBsonRef::Boolean(value) => Some(value),
         RawBsonRef::Int64(number) => Some(number != 0),
@@ -158,7 +158,7 @@ pub fn boolean(value: RawBsonRef<'_>) -> Option<bool> {
 }
 
 /// Whether a field that forbids something is set. What can't be read forbids.
-pub fn forbids(document: &RawDocument, path: &str) -> bool {
+pub(crate) fn forbids(document: &RawDocument, path: &str) -> bool {
     values(document, path)
         .into_iter()
         .any(|value| boolean(value).unwrap_or(true))
@@ -166,7 +166,7 @@ pub fn forbids(document: &RawDocument, path: &str) -> bool {
 
 /// Whether any value at a path is this one: the same identifier or text, or the same yes or no. `None` where a yes or no is
 /// asked for and something stands there that is neither.
-pub fn any_equals(document: &RawDocument, path: &str, wanted: &str) -> Option<bool> {
+pub(crate) fn any_equals(document: &RawDocument, path: &str, wanted: &str) -> Option<bool> {
     let truth = match wanted {
         "true" => Some(true),
         "false" => Some(false),
@@ -186,7 +186,7 @@ pub fn any_equals(document: &RawDocument, path: &str, wanted: &str) -> Option<bo
 
 /// Whether a document is well-formed to its end, and nests no deeper than MongoDB's own: what a damaged one says must not
 /// be taken for half of what it meant.
-pub fn is_sound(document: &RawDocument) -> bool {
+pub(crate) fn is_sound(document: &RawDocument) -> bool {
     sound(RawBsonRef::Document(document), MOST_NESTED)
 }
 

@@ -21,9 +21,9 @@ use mongodb::{Client, Collection};
 
 use super::outage::NoAnswerReason;
 use crate::config::model::Mongodb;
-pub use accounts_collection::MongoAccounts;
-pub use changes::{Changed, follow};
-pub use streams_collection::{FieldsSeen as StreamsRead, MongoStreams};
+pub(crate) use accounts_collection::MongoAccounts;
+pub(crate) use changes::{Changed, follow};
+pub(crate) use streams_collection::{FieldsSeen as StreamsRead, MongoStreams};
 
 /// How many silences in a row a client may have. The breaker asks a silent database once a second.
 const MOST_SILENCES: u32 = 8;
@@ -39,7 +39,7 @@ const TIME_IS_OVER: i32 = 50;
 const POOL: u32 = 32;
 
 /// One database. Share it as an `Arc`: its pool is.
-pub struct Database {
+pub(crate) struct Database {
     config: Mongodb,
     state: Mutex<MongoState>,
 }
@@ -52,7 +52,7 @@ struct MongoState {
 
 impl Database {
     /// Contacts nothing.
-    pub fn new(config: Mongodb) -> Self {
+    pub(crate) fn new(config: Mongodb) -> Self {
         Self {
             config,
             state: Mutex::default(),
@@ -60,7 +60,7 @@ impl Database {
     }
 
     /// Which servers, without who asks them: a password that is changed makes no other database of it.
-    pub fn hosts(&self) -> String {
+    pub(crate) fn hosts(&self) -> String {
         let uri = String::from_utf8_lossy(self.config.uri.expose());
         let (_scheme, rest) = uri.split_once("://").unwrap_or(("", &uri));
         let authority = rest.split(['/', '?']).next().unwrap_or_default();
@@ -69,7 +69,7 @@ impl Database {
     }
 
     /// As configured.
-    pub fn config(&self) -> &Mongodb {
+    pub(crate) fn config(&self) -> &Mongodb {
         &self.config
     }
 
@@ -173,7 +173,7 @@ fn kind(error: &mongodb::error::Error) -> String {
 }
 
 /// The same database as before, where its configuration is.
-pub fn carried(
+pub(crate) fn carried(
     config: Option<&Mongodb>,
     previous: Option<&Arc<Database>>,
 ) -> Option<Arc<Database>> {

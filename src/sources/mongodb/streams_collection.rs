@@ -18,7 +18,7 @@ use crate::terms::clock::Clock;
 
 /// A collection of streams.
 #[derive(Debug)]
-pub struct MongoStreams {
+pub(crate) struct MongoStreams {
     database: Arc<Database>,
     fields: Arc<StreamsCollection>,
     presence: Arc<Presence>,
@@ -27,7 +27,7 @@ pub struct MongoStreams {
 
 /// What the documents have shown of their fields.
 #[derive(Debug)]
-pub struct FieldsSeen {
+pub(crate) struct FieldsSeen {
     /// Whose streams are.
     pub owners: Owners,
     /// Fields that may be missing by right.
@@ -36,7 +36,7 @@ pub struct FieldsSeen {
 
 impl MongoStreams {
     /// Contacts nothing. `found` is what it shows that a live stream is found, `read` what its fields show.
-    pub fn new(
+    pub(crate) fn new(
         database: Arc<Database>,
         fields: StreamsCollection,
         found: Proof,

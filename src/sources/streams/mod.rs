@@ -12,8 +12,8 @@ use std::time::Duration;
 use super::lookup::{Lookups, NoAnswer};
 use crate::telemetry::metrics::SourceMetrics;
 use crate::terms::outcome::LookupOutcome;
-pub use owners::Owners;
-pub use table::StreamTable;
+pub(crate) use owners::Owners;
+pub(crate) use table::StreamTable;
 
 /// What the source says of one channel's stream.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -34,33 +34,33 @@ pub struct StreamState {
 
 impl StreamState {
     /// Whether this subject may publish: the owner or a listed co-host.
-    pub fn may_publish(&self, subject: &str) -> bool {
+    pub(crate) fn may_publish(&self, subject: &str) -> bool {
         self.owner.as_deref() == Some(subject)
             || self.cohosts.iter().any(|cohost| **cohost == *subject)
     }
 
     /// Since when it can't be told whether this subject may publish; `None` where it can.
-    pub fn doubts(&self, subject: &str) -> Option<Duration> {
+    pub(crate) fn doubts(&self, subject: &str) -> Option<Duration> {
         self.owner_unknown_since
             .filter(|_| !self.may_publish(subject))
     }
 
     /// Whether this subject is banned from the stream.
-    pub fn bans(&self, subject: &str) -> bool {
+    pub(crate) fn bans(&self, subject: &str) -> bool {
         self.banned_viewers
             .iter()
             .any(|viewer| **viewer == *subject)
     }
 
     /// Whether anyone may have a token for it.
-    pub fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         self.live && !self.banned
     }
 }
 
 /// A source's answer for one channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Lookup {
+pub(crate) enum Lookup {
     /// The stream that counts for the channel.
     Found(Arc<StreamState>),
     /// The source knows no such channel.
@@ -74,7 +74,7 @@ pub enum Lookup {
 
 /// An answer with its circumstances.
 #[derive(Clone, Debug)]
-pub struct StreamLookup {
+pub(crate) struct StreamLookup {
     /// The answer.
     pub lookup: Lookup,
     /// From memory, or from the source.
@@ -85,7 +85,7 @@ pub struct StreamLookup {
 
 impl StreamLookup {
     /// Whether the answer may be older than what changed before `moment`.
-    pub fn may_predate(&self, moment: Duration) -> bool {
+    pub(crate) fn may_predate(&self, moment: Duration) -> bool {
         self.asked_at.is_some_and(|asked_at| asked_at < moment)
     }
 }
@@ -99,7 +99,7 @@ pub struct ConfiguredStreams {
 
 /// Where streams are looked up.
 #[derive(Debug)]
-pub enum StreamSource {
+pub(crate) enum StreamSource {
     /// In a file, as last read.
     Table(StreamTable),
     /// In a database or a backend. `None` is a channel without a stream.
@@ -113,7 +113,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 impl ConfiguredStreams {
     /// A source with its series.
-    pub fn new(source: StreamSource, metrics: Arc<SourceMetrics>) -> Self {
+    pub(crate) fn new(source: StreamSource, metrics: Arc<SourceMetrics>) -> Self {
         if let StreamSource::Table(table) = &source {
             metrics.up(table.is_up());
         }
@@ -121,25 +121,17 @@ impl ConfiguredStreams {
     }
 
     /// The source itself.
-    pub fn source(&self) -> &StreamSource {
+    pub(crate) fn source(&self) -> &StreamSource {
         &self.source
     }
 
     /// Its series.
-    pub fn metrics(&self) -> &SourceMetrics {
+    pub(crate) fn metrics(&self) -> &SourceMetrics {
         &self.metrics
     }
 
-    /// Whether the source answers, as far as anybody knows: `renewd_source_up`.
-    pub fn is_up(&self) -> bool {
-        match &self.source {
-            StreamSource::Table(table) => table.is_up(),
-            StreamSource::Asked(lookups) => lookups.error().is_none(),
-        }
-    }
-
     /// Why it gives no answer; `None` while it does. Holds no secret.
-    pub fn error(&self) -> Option<String> {
+    pub(crate) fn error(&self) -> Option<String> {
         match &self.source {
             StreamSource::Table(table) => {
                 (!table.is_up()).then(|| "its file can't be used; the log says why".to_owned())
@@ -149,7 +141,7 @@ impl ConfiguredStreams {
     }
 
     /// Why its answers may not be gone by in part, where that may be.
-    pub fn doubt(&self) -> Option<String> {
+    pub(crate) fn doubt(&self) -> Option<String> {
         match &self.source {
             StreamSource::Table(_) => None,
             StreamSource::Asked(lookups) => lookups.doubt(),
@@ -157,12 +149,12 @@ impl ConfiguredStreams {
     }
 
     /// Looks a channel up; an answer may be as old as `streams.cache_ttl`.
-    pub async fn lookup(&self, channel: &str) -> Lookup {
+    pub(crate) async fn lookup(&self, channel: &str) -> Lookup {
         self.look(channel, None, PATIENCE).await.lookup
     }
 
     /// Looks a channel up: with `since`, the answer was asked for at or after it. Waits at most `patience`.
-    pub async fn look(
+    pub(crate) async fn look(
         &self,
         channel: &str,
         since: Option<Duration>,

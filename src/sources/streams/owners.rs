@@ -10,7 +10,7 @@ use crate::terms::clock::Clock;
 
 /// What is known of one source's owners.
 #[derive(Debug)]
-pub struct Owners {
+pub(crate) struct Owners {
     /// The key that names the owner, and where it looks, for the log.
     key: &'static str,
     place: String,
@@ -20,7 +20,7 @@ pub struct Owners {
 
 impl Owners {
     /// Owners that `key` looks for at `place`; `named` is what an answer shows that has one.
-    pub fn new(key: &'static str, place: String, named: Proof, clock: Clock) -> Self {
+    pub(crate) fn new(key: &'static str, place: String, named: Proof, clock: Clock) -> Self {
         Self {
             key,
             place,
@@ -30,7 +30,7 @@ impl Owners {
     }
 
     /// A stream was read: marks one whose owner may only be looked for in the wrong place.
-    pub fn see(&self, stream: &mut StreamState) {
+    pub(crate) fn see(&self, stream: &mut StreamState) {
         if stream.owner.is_some() {
             self.named.give();
         } else if !self.named.holds() {
@@ -43,7 +43,7 @@ impl Owners {
     }
 
     /// What keeps publishers waiting, where something does.
-    pub fn doubt(&self) -> Option<String> {
+    pub(crate) fn doubt(&self) -> Option<String> {
         self.named.is_missed().then(|| self.says())
     }
 

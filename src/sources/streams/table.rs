@@ -12,7 +12,7 @@ use super::{Lookup, StreamState};
 
 /// The stream table of `streams.source = "file"`.
 #[derive(Debug)]
-pub struct StreamTable {
+pub(crate) struct StreamTable {
     channels: HashMap<Box<str>, Arc<StreamState>>,
     unavailable_since: Option<Duration>,
     /// When the file was first found not to be valid.
@@ -21,7 +21,7 @@ pub struct StreamTable {
 
 impl StreamTable {
     /// A table from the file's entries, in the file's order. Of several for one channel the last live one counts, else the last.
-    pub fn new(entries: impl IntoIterator<Item = (Box<str>, StreamState)>) -> Self {
+    pub(crate) fn new(entries: impl IntoIterator<Item = (Box<str>, StreamState)>) -> Self {
         let mut table = HashMap::<Box<str>, Arc<StreamState>>::new();
         for (channel, stream) in entries {
             match table.get(&channel) {
@@ -40,7 +40,7 @@ impl StreamTable {
 
     /// The source after its file turned invalid: the previous answers stay in force.
     /// Where there never were any, it gives no answer from `now` on.
-    pub fn invalid(previous: Option<&Self>, now: Duration) -> Self {
+    pub(crate) fn invalid(previous: Option<&Self>, now: Duration) -> Self {
         match previous {
             Some(previous) => Self {
                 channels: previous.channels.clone(),
@@ -52,7 +52,7 @@ impl StreamTable {
     }
 
     /// The source after its file could not be read: no answers, from the first failure on, until it is valid again.
-    pub fn unreadable(previous: Option<&Self>, now: Duration) -> Self {
+    pub(crate) fn unreadable(previous: Option<&Self>, now: Duration) -> Self {
         let since = |time: fn(&Self) -> Option<Duration>| previous.and_then(time).or(Some(now));
         Self {
             channels: HashMap::new(),
@@ -62,27 +62,22 @@ impl StreamTable {
     }
 
     /// Whether the source's last read gave a valid table: `renewd_source_up`.
-    pub fn is_up(&self) -> bool {
+    pub(crate) fn is_up(&self) -> bool {
         self.down_since.is_none()
     }
 
     /// When the file was first found not to be valid, on the clock's monotonic scale; `None` while it is.
-    pub fn down_since(&self) -> Option<Duration> {
+    pub(crate) fn down_since(&self) -> Option<Duration> {
         self.down_since
     }
 
     /// How many channels the table has.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.channels.len()
     }
 
-    /// Whether the table has no channel.
-    pub fn is_empty(&self) -> bool {
-        self.channels.is_empty()
-    }
-
     /// Looks a channel up.
-    pub fn lookup(&self, channel: &str) -> Lookup {
+    pub(crate) fn lookup(&self, channel: &str) -> Lookup {
         match (self.unavailable_since, self.channels.get(channel)) {
             (Some(since), _) => Lookup::NoAnswer { since },
             (None, Some(stream)) => Lookup::Found(Arc::clone(stream)),

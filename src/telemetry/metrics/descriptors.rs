@@ -7,7 +7,7 @@ use super::registrar::Registrar;
 use crate::io::descriptors::{Budgets, Shares};
 
 /// By the `share` label's value.
-pub struct DescriptorMetrics {
+pub(crate) struct DescriptorMetrics {
     clients: Gauge,
     requests: SocketMetrics,
     streams: SocketMetrics,
@@ -34,7 +34,7 @@ impl SocketMetrics {
 
 impl DescriptorMetrics {
     /// All 0 until known.
-    pub fn new(registrar: &Registrar) -> Self {
+    pub(crate) fn new(registrar: &Registrar) -> Self {
         let share = |share| registrar.gauge(&families::DESCRIPTORS, &[("share", share)]);
         Self {
             clients: share("clients"),
@@ -46,7 +46,7 @@ impl DescriptorMetrics {
 
     /// What each share is.
     #[allow(clippy::cast_precision_loss)] // exact to 2^53
-    pub fn shares(&self, shares: &Shares) {
+    pub(crate) fn shares(&self, shares: &Shares) {
         for (gauge, share) in [
             (&self.clients, shares.clients),
             (&self.requests.share, shares.requests),
@@ -59,7 +59,7 @@ impl DescriptorMetrics {
 
     /// How many sockets to the backend there are.
     #[allow(clippy::cast_precision_loss)] // exact to 2^53
-    pub fn sockets(&self, sockets: &Budgets) {
+    pub(crate) fn sockets(&self, sockets: &Budgets) {
         for (metrics, budget) in [
             (&self.requests, &sockets.requests),
             (&self.streams, &sockets.streams),

@@ -39,7 +39,7 @@ macro_rules! families {
     ($($constant:ident = $kind:expr, $name:literal, $help:literal;)*) => {
         $(
             #[doc = concat!("`", $name, "`: ", $help)]
-            pub const $constant: Family = Family { name: $name, help: $help, kind: $kind };
+            pub(crate) const $constant: Family = Family { name: $name, help: $help, kind: $kind };
         )*
 
         /// Every family that the recorder holds.

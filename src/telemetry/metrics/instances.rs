@@ -56,7 +56,7 @@ impl UpstreamMetrics {
     }
 
     /// Whether clients can reach the server past us.
-    pub fn exposed(&self, exposed: bool) {
+    pub(crate) fn exposed(&self, exposed: bool) {
         self.exposed.set(flag(exposed));
     }
 
@@ -157,7 +157,7 @@ impl SourceMetrics {
     /// Since when the source gives no answer and until when holders can rest on their last grant, in seconds since the
     /// Unix epoch; `None` while it answers.
     #[allow(clippy::cast_precision_loss)] // exact to 2^53
-    pub fn outage(&self, outage: Option<(u64, u64)>) {
+    pub(crate) fn outage(&self, outage: Option<(u64, u64)>) {
         let (down_since, rest_until) = outage.unwrap_or_default();
         self.down_since.set(down_since as f64);
         self.rest_until.set(rest_until as f64);
@@ -185,12 +185,12 @@ impl ReissueMetrics {
     }
 
     /// The rule's path.
-    pub fn route(&self) -> &str {
+    pub(crate) fn route(&self) -> &str {
         &self.route
     }
 
     /// Whether this is the first complaint about the rule's answers: one line says what the counter repeats.
-    pub fn complains_first(&self) -> bool {
+    pub(crate) fn complains_first(&self) -> bool {
         !self.complained.swap(true, Ordering::Relaxed)
     }
 
@@ -218,7 +218,7 @@ opaque_debug!(
 
 /// Who is alive.
 #[derive(Default)]
-pub struct Instances {
+pub(crate) struct Instances {
     upstreams: Living<UpstreamMetrics>,
     listeners: Living<ListenerMetrics>,
     sources: Living<SourceMetrics>,
@@ -226,28 +226,28 @@ pub struct Instances {
 }
 
 impl Instances {
-    pub fn upstream(&self, registrar: &Registrar, server: &str) -> Arc<UpstreamMetrics> {
+    pub(crate) fn upstream(&self, registrar: &Registrar, server: &str) -> Arc<UpstreamMetrics> {
         let make = |name: &str| UpstreamMetrics::new(registrar, name);
         self.upstreams.get_or_make(server, make)
     }
 
-    pub fn listener(&self, registrar: &Registrar, name: &str) -> Arc<ListenerMetrics> {
+    pub(crate) fn listener(&self, registrar: &Registrar, name: &str) -> Arc<ListenerMetrics> {
         let make = |name: &str| ListenerMetrics::new(registrar, name);
         self.listeners.get_or_make(name, make)
     }
 
-    pub fn source(&self, registrar: &Registrar, source: SourceLabel) -> Arc<SourceMetrics> {
+    pub(crate) fn source(&self, registrar: &Registrar, source: SourceLabel) -> Arc<SourceMetrics> {
         let make = |name: &str| SourceMetrics::new(registrar, name);
         self.sources.get_or_make(source.as_str(), make)
     }
 
-    pub fn reissue(&self, registrar: &Registrar, route: &str) -> Arc<ReissueMetrics> {
+    pub(crate) fn reissue(&self, registrar: &Registrar, route: &str) -> Arc<ReissueMetrics> {
         let make = |name: &str| ReissueMetrics::new(registrar, name);
         self.routes.get_or_make(route, make)
     }
 
     /// Whether a series with this label is shown; labels that don't name an instance always are.
-    pub fn alive(&self, label: &str, value: &str) -> bool {
+    pub(crate) fn alive(&self, label: &str, value: &str) -> bool {
         match label {
             "server" => self.upstreams.has(value),
             "listener" => self.listeners.has(value),
@@ -258,7 +258,7 @@ impl Instances {
     }
 
     /// Bounds what is remembered of instances that are gone.
-    pub fn forget_dead(&self) {
+    pub(crate) fn forget_dead(&self) {
         self.upstreams.forget_dead();
         self.listeners.forget_dead();
         self.sources.forget_dead();

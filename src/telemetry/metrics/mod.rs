@@ -229,13 +229,13 @@ impl Metrics {
     }
 
     /// One login refused, or that would be while observing.
-    pub fn unauthenticated(&self, reason: UnauthenticatedReason) {
+    pub(crate) fn unauthenticated(&self, reason: UnauthenticatedReason) {
         self.unauthenticated[reason as usize].increment(1);
     }
 
     /// What `[decision]` says now.
     #[allow(clippy::cast_precision_loss)] // exact to 2^53
-    pub fn decision(&self, decision: &DecisionConfig) {
+    pub(crate) fn decision(&self, decision: &DecisionConfig) {
         for (mode, gauge) in DecisionMode::ALL.into_iter().zip(&self.decision.mode) {
             gauge.set(flag(mode == decision.mode));
         }
@@ -248,7 +248,7 @@ impl Metrics {
 
     /// Publishers who renew here what the backend's mode would end.
     #[allow(clippy::cast_precision_loss)] // exact to 2^53
-    pub fn draining_publishers(&self, count: usize) {
+    pub(crate) fn draining_publishers(&self, count: usize) {
         self.decision.draining.set(count as f64);
     }
 
@@ -370,7 +370,7 @@ impl Metrics {
     }
 
     /// How many sockets to the backend there are, and who waited for one in vain.
-    pub fn sockets(&self, sockets: &Budgets) {
+    pub(crate) fn sockets(&self, sockets: &Budgets) {
         self.descriptors.sockets(sockets);
     }
 
@@ -411,7 +411,7 @@ impl Metrics {
 
     /// When the certificate that clients see expires, in seconds since the Unix epoch; `None` where there is none.
     #[allow(clippy::cast_precision_loss)] // exact to 2^53
-    pub fn certificate_expiry(&self, expires: Option<u64>) {
+    pub(crate) fn certificate_expiry(&self, expires: Option<u64>) {
         let expires = expires.map_or(f64::NAN, |expires| expires as f64);
         self.certificate_expiry.set(expires);
     }

@@ -12,7 +12,7 @@ use super::families::{self, Family, MetricKind};
 const METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, None);
 
 /// A recorder of its own, not the process's global one.
-pub struct Registrar {
+pub(crate) struct Registrar {
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
 }
@@ -20,7 +20,7 @@ pub struct Registrar {
 impl Registrar {
     /// Describes every family; no series exists yet.
     #[allow(clippy::expect_used)] // bounds are constants of `families`, held not empty by its test
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut builder = PrometheusBuilder::new();
         for family in families::ALL {
             if let MetricKind::Histogram(bounds) = family.kind {
@@ -44,21 +44,21 @@ impl Registrar {
     }
 
     /// The counter of these labels, at 0 if it is new.
-    pub fn counter(&self, family: &Family, labels: &[(&'static str, &str)]) -> Counter {
+    pub(crate) fn counter(&self, family: &Family, labels: &[(&'static str, &str)]) -> Counter {
         debug_assert_eq!(family.kind, MetricKind::Counter, "{}", family.name);
         self.recorder
             .register_counter(&key(family, labels), &METADATA)
     }
 
     /// The gauge of these labels, at 0 if it is new.
-    pub fn gauge(&self, family: &Family, labels: &[(&'static str, &str)]) -> Gauge {
+    pub(crate) fn gauge(&self, family: &Family, labels: &[(&'static str, &str)]) -> Gauge {
         debug_assert_eq!(family.kind, MetricKind::Gauge, "{}", family.name);
         self.recorder
             .register_gauge(&key(family, labels), &METADATA)
     }
 
     /// The histogram of these labels, empty if it is new.
-    pub fn histogram(&self, family: &Family, labels: &[(&'static str, &str)]) -> Histogram {
+    pub(crate) fn histogram(&self, family: &Family, labels: &[(&'static str, &str)]) -> Histogram {
         debug_assert!(
             matches!(family.kind, MetricKind::Histogram(_)),
             "{}",
@@ -69,12 +69,12 @@ impl Registrar {
     }
 
     /// All series as text, in no order.
-    pub fn render(&self) -> String {
+    pub(crate) fn render(&self) -> String {
         self.handle.render()
     }
 
     /// Moves histogram samples into their buckets.
-    pub fn upkeep(&self) {
+    pub(crate) fn upkeep(&self) {
         self.handle.run_upkeep();
     }
 }

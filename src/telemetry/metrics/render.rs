@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 /// A metrics page, taken apart into families.
-pub struct MetricsPage(BTreeMap<String, Block>);
+pub(crate) struct MetricsPage(BTreeMap<String, Block>);
 
 #[derive(Default)]
 struct Block {
@@ -13,14 +13,14 @@ struct Block {
 
 impl MetricsPage {
     /// Reads what the exporter or [`crate::telemetry::process`] wrote: `# HELP`, `# TYPE`, samples, family by family.
-    pub fn parse(text: &str) -> Self {
+    pub(crate) fn parse(text: &str) -> Self {
         let mut page = Self(BTreeMap::new());
         page.add(text);
         page
     }
 
     /// Adds the families of another text.
-    pub fn add(&mut self, text: &str) {
+    pub(crate) fn add(&mut self, text: &str) {
         let mut family = String::new();
         for line in text.lines().filter(|line| !line.is_empty()) {
             if let Some(comment) = line.strip_prefix("# ") {
@@ -37,7 +37,7 @@ impl MetricsPage {
     }
 
     /// Drops the samples with a label that `keep(label, value)` refuses, and families that lose all of theirs.
-    pub fn retain(&mut self, keep: impl Fn(&str, &str) -> bool) {
+    pub(crate) fn retain(&mut self, keep: impl Fn(&str, &str) -> bool) {
         for block in self.0.values_mut() {
             block
                 .samples
@@ -47,7 +47,7 @@ impl MetricsPage {
     }
 
     /// The page again, samples sorted. Those of one histogram series keep their order: their buckets ascend.
-    pub fn into_text(self) -> String {
+    pub(crate) fn into_text(self) -> String {
         let mut text = String::new();
         for (_, mut block) in self.0 {
             if block.header.iter().any(|line| line.ends_with(" histogram")) {

@@ -13,18 +13,18 @@ use crate::terms::role::Role;
 /// `role`: the two of [`Role`], and `unknown` for requests refused before their role was known.
 const ROLES: [&str; 3] = ["publisher", "subscriber", "unknown"];
 /// Where `unknown` stands in [`ROLES`].
-pub const ROLE_UNKNOWN: usize = 2;
+pub(crate) const ROLE_UNKNOWN: usize = 2;
 
 const FORMATS: [TokenFormat; 2] = [TokenFormat::V007, TokenFormat::V006];
 
 /// By endpoint, role ([`ROLES`]) and outcome.
-pub type TokenRequests = [[[Counter; Outcome::ALL.len()]; ROLES.len()]; Endpoint::ALL.len()];
+pub(crate) type TokenRequests = [[[Counter; Outcome::ALL.len()]; ROLES.len()]; Endpoint::ALL.len()];
 
 /// By endpoint, role and format.
-pub type TokensIssued = [[[Counter; FORMATS.len()]; Role::ALL.len()]; Endpoint::ALL.len()];
+pub(crate) type TokensIssued = [[[Counter; FORMATS.len()]; Role::ALL.len()]; Endpoint::ALL.len()];
 
 /// All at 0, since alerts divide by them.
-pub fn token_requests(registrar: &Registrar) -> TokenRequests {
+pub(crate) fn token_requests(registrar: &Registrar) -> TokenRequests {
     Endpoint::ALL.map(|endpoint| {
         ROLES.map(|role| {
             Outcome::ALL.map(|outcome| {
@@ -43,7 +43,7 @@ pub fn token_requests(registrar: &Registrar) -> TokenRequests {
 }
 
 /// All at 0.
-pub fn tokens_issued(registrar: &Registrar, family: &Family) -> TokensIssued {
+pub(crate) fn tokens_issued(registrar: &Registrar, family: &Family) -> TokensIssued {
     Endpoint::ALL.map(|endpoint| {
         Role::ALL.map(|role| {
             FORMATS.map(|format| {
@@ -61,7 +61,9 @@ pub fn tokens_issued(registrar: &Registrar, family: &Family) -> TokensIssued {
 }
 
 /// By role and cause, all at 0.
-pub fn token_lapses(registrar: &Registrar) -> [[Counter; LapseCause::ALL.len()]; Role::ALL.len()] {
+pub(crate) fn token_lapses(
+    registrar: &Registrar,
+) -> [[Counter; LapseCause::ALL.len()]; Role::ALL.len()] {
     Role::ALL.map(|role| {
         LapseCause::ALL.map(|cause| {
             let labels = [("role", role.as_str()), ("cause", cause.as_str())];
@@ -71,7 +73,7 @@ pub fn token_lapses(registrar: &Registrar) -> [[Counter; LapseCause::ALL.len()];
 }
 
 /// The labels of one kind of HTTP request.
-pub fn http_labels(
+pub(crate) fn http_labels(
     handler: Handler,
     method: MethodLabel,
     class: StatusClass,
