@@ -32,7 +32,7 @@ pub struct RtcAndRtm<'a> {
     /// The channel.
     pub channel: &'a str,
     /// The RTC user.
-    pub rtc_user: User<'a>,
+    pub rtc_user: User<&'a str>,
     /// A subscriber's publish lifetimes are ignored.
     pub role: Role,
     /// Of the RTC privileges.

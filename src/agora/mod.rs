@@ -26,6 +26,7 @@ pub(crate) mod signer;
 
 use crate::terms::role::Role;
 
+pub use crate::terms::user::User;
 pub use signer::Signer;
 
 /// `token.format`.
@@ -51,16 +52,7 @@ impl TokenFormat {
 /// (<https://docs.agora.io/en/video-calling/token-authentication/deploy-token-server>).
 pub(crate) const LONGEST_LIFETIME: u32 = 86_400;
 
-/// Whom a token is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum User<'a> {
-    /// A numeric uid. 0 is written as an empty string: anyone may use the token.
-    Uid(u32),
-    /// A string user account.
-    Account(&'a str),
-}
-
-impl<'a> User<'a> {
+impl<'a> User<&'a str> {
     /// The user as tokens spell it; `scratch` holds the digits of a uid.
     pub(crate) fn spelled<'b>(self, scratch: &'b mut [u8; 10]) -> &'b [u8]
     where
@@ -96,7 +88,7 @@ pub struct RtcGrant<'a> {
     /// The channel's name; see [`charset::channel_name`].
     pub channel: &'a str,
     /// Whom it is for; see [`charset::user_account`].
-    pub user: User<'a>,
+    pub user: User<&'a str>,
     /// Publishers get privileges 1 to 4, subscribers 1.
     pub role: Role,
     /// Seconds from `issued_at`, in both formats (006 stores the sum).

@@ -103,7 +103,7 @@ pub struct RtcLifetimes {
 
 impl AgoraService {
     /// RTC with the privileges of a role, all ending together.
-    pub fn rtc(channel: &str, user: User<'_>, role: Role, expire: u32) -> Self {
+    pub fn rtc(channel: &str, user: User<&str>, role: Role, expire: u32) -> Self {
         let privileges = rtc_privileges(role).iter().map(|number| (*number, expire));
         Self::rtc_with(channel, user, privileges.collect())
     }
@@ -111,7 +111,7 @@ impl AgoraService {
     /// RTC with a lifetime for each privilege of the role.
     pub fn rtc_with_lifetimes(
         channel: &str,
-        user: User<'_>,
+        user: User<&str>,
         role: Role,
         lifetimes: RtcLifetimes,
     ) -> Self {
@@ -128,7 +128,7 @@ impl AgoraService {
         Self::rtc_with(channel, user, privileges.collect())
     }
 
-    fn rtc_with(channel: &str, user: User<'_>, privileges: Privileges) -> Self {
+    fn rtc_with(channel: &str, user: User<&str>, privileges: Privileges) -> Self {
         Self {
             privileges,
             kind: ServiceKind::Rtc {

@@ -291,7 +291,7 @@ impl MintCommand {
 
     fn services_for(
         &self,
-        user: User<'_>,
+        user: User<&str>,
         lifetime: u32,
         privilege_lifetime: u32,
     ) -> Result<Vec<AgoraService>, TokenError> {
@@ -349,7 +349,7 @@ impl Inspect {
     }
 }
 
-fn user(uid: Option<u32>, account: Option<&str>) -> Option<User<'_>> {
+fn user(uid: Option<u32>, account: Option<&str>) -> Option<User<&str>> {
     account.map(User::Account).or(uid.map(User::Uid))
 }
 

@@ -19,7 +19,7 @@ use crate::config::{ConfigErrors, Diagnostic};
 use crate::decision;
 use crate::decision::explain::{ExplainQuestion, Explanation, explain};
 use crate::forward::servers::ServerStanding;
-use crate::sessions::{Filter, Held, SessionUser, Sessions};
+use crate::sessions::{Filter, Held, Sessions};
 use crate::snapshot::{Shared, Snapshot};
 use crate::terms::clock::{Clock, is_plausible};
 use crate::terms::readiness;
@@ -208,15 +208,11 @@ fn page(sessions: &Sessions, query: &SessionQuery, now: u64) -> SessionsResult {
 }
 
 fn entry(held: Held) -> SessionEntry {
-    let (uid, account) = match held.user {
-        SessionUser::Uid(uid) => (Some(uid), None),
-        SessionUser::Account(account) => (None, Some(account.into_string())),
-    };
     SessionEntry {
         subject: held.subject,
         channel: held.channel,
-        uid,
-        account,
+        uid: held.user.uid(),
+        account: held.user.account().map(str::to_owned),
         role: held.role.as_str(),
         first_issued: timestamp(held.first_issued),
         expires: timestamp(held.expires),

@@ -15,7 +15,7 @@ use super::order::holder::Holder;
 use super::order::{DecisionRefusal, Now};
 use super::request::TokenRequest;
 use crate::config::model::OnError;
-use crate::sessions::{Ground, SessionUser};
+use crate::sessions::Ground;
 use crate::sources::authorize::Opinion;
 use crate::terms::outcome::{LookupOutcome, Outcome};
 use crate::terms::role::Role;
@@ -46,16 +46,12 @@ pub(super) async fn ask(
     let (Some(authorizer), Some(hook)) = (&snapshot.authorizer, &snapshot.config.authorize) else {
         return Ok(None);
     };
-    let (uid, account) = match &request.user {
-        SessionUser::Uid(uid) => (Some(*uid), None),
-        SessionUser::Account(account) => (None, Some(&**account)),
-    };
     let question = serde_json::to_vec(&AuthorizeRequest {
         subject: &claims.subject,
         claims: serde_json::from_str(&claims.all).ok(),
         channel: &request.channel,
-        uid,
-        account,
+        uid: request.user.uid(),
+        account: request.user.account(),
         role: role.as_str(),
     });
     let question = question.map_err(|_| unavailable())?;

@@ -6,7 +6,6 @@ use crate::agora::access_token2::AccessToken2;
 use crate::agora::service::AgoraService;
 use crate::agora::{self, BuildError, RtcGrant, Signer};
 use crate::config::model::TokenConfig;
-use crate::sessions;
 
 /// What the tokens of one grant have in common.
 #[derive(Debug)]
@@ -26,10 +25,7 @@ pub(crate) struct GrantTerms<'a> {
 impl GrantTerms<'_> {
     /// A token for `lifetime` seconds, all its privileges with it. `salt`: another for each token.
     pub(crate) fn token(&self, lifetime: u32, salt: u32) -> Result<String, BuildError> {
-        let user = match &self.request.user {
-            sessions::SessionUser::Uid(uid) => agora::User::Uid(*uid),
-            sessions::SessionUser::Account(account) => agora::User::Account(account),
-        };
+        let user = self.request.user.borrowed();
         let channel = self.request.channel.as_str();
         // Agora's format ends in 2106.
         let issued_at = u32::try_from(self.issued_at).unwrap_or(u32::MAX);

@@ -21,7 +21,7 @@ use http::{HeaderValue, Request, Response};
 pub(crate) use order::{draining_publishers, is_enforced, may_drain};
 
 use crate::exchange::response_body::{RequestBody, ResponseBody};
-use crate::sessions::{Basis, Ground, SeatRequest, SessionUser};
+use crate::sessions::{Basis, Ground, SeatRequest};
 use crate::snapshot::{Shared, Snapshot};
 use crate::telemetry::audit;
 use crate::telemetry::labels::Endpoint;
@@ -29,6 +29,7 @@ use crate::terms::clock::{is_plausible, timer_now};
 use crate::terms::context::RequestContext;
 use crate::terms::outcome::{LookupOutcome, Outcome};
 use crate::terms::role::Role;
+use crate::terms::user::User;
 use lifetime::Lifetimes;
 use mint::GrantTerms;
 use order::{Decision, DecisionRefusal, Now, RetryAfter, TokenQuestion};
@@ -251,7 +252,7 @@ fn report(
                 decision.endpoint,
                 grant.role,
                 snapshot.config.token.format,
-                user == Some(&SessionUser::Uid(0)),
+                user == Some(&User::Uid(0)),
             ),
             Err(DecisionRefusal {
                 retry: Some(RetryAfter::Limited(limited)),
@@ -274,10 +275,7 @@ fn report(
             .request
             .as_ref()
             .map(|request| request.channel.as_str()),
-        user: user.map(|user| match user {
-            SessionUser::Uid(uid) => audit::AuditUser::Uid(*uid),
-            SessionUser::Account(account) => audit::AuditUser::Account(account),
-        }),
+        user: user.map(User::borrowed),
         role: decision.role,
         expires: issued.map(|issued| expiry(issued.token)),
         backup_expires: issued.and_then(|issued| issued.backup).map(expiry),

@@ -10,8 +10,8 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use super::request_fields::{BodyFields, Value};
 use crate::agora::charset;
 use crate::http::media::{self, Media};
-use crate::sessions::SessionUser;
 use crate::terms::role::Role;
+use crate::terms::user::User;
 
 /// Every field, by all its names.
 pub(super) const FIELDS: [&str; 9] = [
@@ -36,7 +36,7 @@ pub(crate) struct TokenRequest {
     /// 1 to 64 bytes out of Agora's characters.
     pub channel: String,
     /// A uid (0 when none was given) or an account.
-    pub user: SessionUser,
+    pub user: User,
     /// `None`: `token.default_role` decides.
     pub role: Option<Role>,
 }
@@ -108,19 +108,19 @@ fn disagree(one: &str, other: &str) -> String {
     format!("{one}: disagrees with {other}; send one of them")
 }
 
-fn user(fields: &BodyFields) -> Result<SessionUser, String> {
+fn user(fields: &BodyFields) -> Result<User, String> {
     let account = text(fields, &ACCOUNT)?;
     let uid = fields.get("uid");
     match (account, uid) {
         (Some(_), Some(_)) => Err("account: send either account or uid, not both".to_owned()),
         (Some(account), None) => {
             charset::user_account(account).map_err(|error| format!("account: {error}"))?;
-            Ok(SessionUser::Account(account.into()))
+            Ok(User::Account(account.into()))
         }
-        (None, None) => Ok(SessionUser::Uid(0)),
+        (None, None) => Ok(User::Uid(0)),
         (None, Some(value)) => number(value)
             .and_then(unsigned)
-            .map(SessionUser::Uid)
+            .map(User::Uid)
             .ok_or_else(|| {
                 "uid: must be an integer from 0 to 4294967295, as a number or in digits".to_owned()
             }),
@@ -211,7 +211,7 @@ mod tests {
         }
     }
 
-    fn uid(written: &str) -> Option<SessionUser> {
+    fn uid(written: &str) -> Option<User> {
         json(&format!(r#"{{"channelName":"a","uid":{written}}}"#))
             .ok()
             .map(|request| request.user)
@@ -223,7 +223,7 @@ mod tests {
             json(r#"{"channelName":"live_65f","uid":77,"role":"publisher"}"#),
             Ok(TokenRequest {
                 channel: "live_65f".to_owned(),
-                user: SessionUser::Uid(77),
+                user: User::Uid(77),
                 role: Some(Role::Publisher)
             })
         );
@@ -231,7 +231,7 @@ mod tests {
             json(r#"{"channelName":"live_65f","isBroadcaster":false,"extra":{"a":[1]}}"#),
             Ok(TokenRequest {
                 channel: "live_65f".to_owned(),
-                user: SessionUser::Uid(0),
+                user: User::Uid(0),
                 role: Some(Role::Subscriber)
             })
         );
@@ -246,7 +246,7 @@ mod tests {
             ),
             Ok(TokenRequest {
                 channel: "live x".to_owned(),
-                user: SessionUser::Uid(77),
+                user: User::Uid(77),
                 role: Some(Role::Publisher)
             })
         );
@@ -268,7 +268,7 @@ mod tests {
             ("-2147483648", 1 << 31),
             ("\"-1\"", u32::MAX),
         ] {
-            assert_eq!(uid(written), Some(SessionUser::Uid(read)), "{written}");
+            assert_eq!(uid(written), Some(User::Uid(read)), "{written}");
         }
         for written in [
             "4294967296",
@@ -335,7 +335,7 @@ mod tests {
             json(r#"{"channelName":"a","userAccount":"ann"}"#)
                 .unwrap()
                 .user,
-            SessionUser::Account("ann".into())
+            User::Account("ann".into())
         );
         assert_eq!(
             invalid(r#"{"channelName":"a","account":"ann","uid":7}"#),

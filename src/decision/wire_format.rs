@@ -15,9 +15,9 @@ use crate::exchange::respond;
 use crate::exchange::respond::Because;
 use crate::exchange::response_body::ResponseBody;
 use crate::limit;
-use crate::sessions::SessionUser;
 use crate::terms::outcome::Outcome;
 use crate::terms::role::Role;
+use crate::terms::user::User;
 
 /// A minted token and all that its holder is told.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ pub(crate) struct Minted<'a> {
     /// Which channel.
     pub channel: &'a str,
     /// Who in it.
-    pub user: &'a SessionUser,
+    pub user: &'a User,
     /// What they may do.
     pub role: Role,
     /// Agora's app id, 32 hexadecimal digits.
@@ -73,10 +73,6 @@ struct Backup<'a> {
 
 /// 200 with the token.
 pub(crate) fn success(minted: &Minted<'_>) -> Response<ResponseBody> {
-    let (uid, account) = match minted.user {
-        SessionUser::Uid(uid) => (Some(*uid), None),
-        SessionUser::Account(account) => (None, Some(&**account)),
-    };
     let lifetimes = minted.lifetimes;
     let after = |lifetime: u32| timestamp(minted.issued_at + u64::from(lifetime));
     let body = Success {
@@ -84,8 +80,8 @@ pub(crate) fn success(minted: &Minted<'_>) -> Response<ResponseBody> {
         data: Data {
             token: minted.token,
             channel_name: minted.channel,
-            uid,
-            account,
+            uid: minted.user.uid(),
+            account: minted.user.account(),
             role: minted.role.as_str(),
             app_id: minted.app_id,
             expires_at: after(lifetimes.token),

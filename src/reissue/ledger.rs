@@ -11,9 +11,7 @@ use std::time::Duration;
 
 use crate::agora::reissue::VerifiedToken;
 use crate::logins::remembered::Login;
-use crate::sessions::{
-    Basis, Ground, Grounds, Handed, Listed, Rules, SeatRequest, SessionUser, Sessions,
-};
+use crate::sessions::{Basis, Ground, Grounds, Handed, Listed, Rules, SeatRequest, Sessions};
 use crate::telemetry::audit::Audit;
 use crate::telemetry::escape::bounded;
 use crate::telemetry::labels::Endpoint;
@@ -23,6 +21,7 @@ use crate::terms::clock::{Clock, Entropy};
 use crate::terms::context::RequestId;
 use crate::terms::outcome::Outcome;
 use crate::terms::role::Role;
+use crate::terms::user::User;
 
 /// Where one answer's tokens are written down.
 #[derive(Debug)]
@@ -257,13 +256,13 @@ impl Drop for TokenLedger {
 }
 
 /// Whom a token is for, in Agora's terms: digits are a uid, and nothing is anyone.
-fn user(token: &VerifiedToken) -> SessionUser {
+fn user(token: &VerifiedToken) -> User {
     let text = String::from_utf8_lossy(token.user());
     if text.is_empty() {
-        return SessionUser::Uid(0);
+        return User::Uid(0);
     }
     match text.parse::<u32>() {
-        Ok(uid) if uid.to_string() == *text => SessionUser::Uid(uid),
-        _ => SessionUser::Account(text.into()),
+        Ok(uid) if uid.to_string() == *text => User::Uid(uid),
+        _ => User::Account(text.into()),
     }
 }

@@ -7,10 +7,10 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use crate::sessions::SessionUser;
 use crate::telemetry::audit;
 use crate::terms::outcome::Outcome;
 use crate::terms::role::Role;
+use crate::terms::user::User;
 
 /// Bytes of the list: a hundred tokens or so. How many there are is said beside it.
 const LIST: usize = 8 * 1024;
@@ -24,7 +24,7 @@ pub(crate) struct TokenFate {
     /// The channel, if it opens one.
     pub channel: Option<Box<str>>,
     /// For whom it is.
-    pub user: SessionUser,
+    pub user: User,
     /// What it lets them do.
     pub role: Role,
     /// Given, or why not.
@@ -39,7 +39,7 @@ pub(crate) struct TokenTally {
     count: u32,
     /// What all of them have in common; `None` where they differ.
     channel: Option<Box<str>>,
-    user: Option<SessionUser>,
+    user: Option<User>,
     role: Option<Role>,
     outcome: Option<Outcome>,
     /// The last.
@@ -85,15 +85,11 @@ impl TokenTally {
 
     /// What the audit trail is told.
     pub(crate) fn told(&self) -> audit::Tokens<'_> {
-        let user = self.user.as_ref().map(|user| match user {
-            SessionUser::Uid(uid) => audit::AuditUser::Uid(*uid),
-            SessionUser::Account(account) => audit::AuditUser::Account(account),
-        });
         audit::Tokens {
             count: self.count,
             outcome: self.outcome,
             channel: self.channel.as_deref(),
-            user,
+            user: self.user.as_ref().map(User::borrowed),
             role: self.role,
             expires: self.expires,
             list: if self.count == 1 { "" } else { &self.list },
@@ -113,8 +109,8 @@ fn add(list: &mut String, entry: &TokenFate) {
     }
     let channel = entry.channel.as_deref().unwrap_or("-");
     let _ = match &entry.user {
-        SessionUser::Uid(uid) => write!(list, "{channel} {uid}"),
-        SessionUser::Account(account) => write!(list, "{channel} {account}"),
+        User::Uid(uid) => write!(list, "{channel} {uid}"),
+        User::Account(account) => write!(list, "{channel} {account}"),
     };
     let _ = write!(list, " {} {}", entry.role.as_str(), entry.outcome.code());
     if list.len() > LIST {
@@ -130,7 +126,7 @@ mod tests {
     fn entry(channel: &str, uid: u32, outcome: Outcome, expires: Option<u64>) -> TokenFate {
         TokenFate {
             channel: Some(channel.into()),
-            user: SessionUser::Uid(uid),
+            user: User::Uid(uid),
             role: Role::Subscriber,
             outcome,
             expires,
@@ -147,7 +143,7 @@ mod tests {
         let told = tally.told();
         assert_eq!((told.count, told.expires), (3, Some(9)));
         assert_eq!((told.channel, told.outcome), (None, None));
-        assert_eq!(told.user, Some(audit::AuditUser::Uid(7)));
+        assert_eq!(told.user, Some(User::Uid(7)));
         assert_eq!(told.role, Some(Role::Subscriber));
         assert_eq!(
             told.list,

@@ -6,15 +6,7 @@ use super::session::Session;
 use crate::logins::remembered::Login;
 use crate::terms::outcome::LapseCause;
 use crate::terms::role::Role;
-
-/// Who a token is for, in Agora's terms.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum SessionUser {
-    /// A numeric user id; 0 lets anyone use the token and is never bound.
-    Uid(u32),
-    /// A string user account.
-    Account(Box<str>),
-}
+pub use crate::terms::user::User as SessionUser;
 
 impl SessionUser {
     pub(super) fn is_bindable(&self) -> bool {

@@ -20,21 +20,13 @@ use crate::terms::clock::Clock;
 use crate::terms::context::RequestId;
 use crate::terms::outcome::{LapseCause, Outcome, UnauthenticatedReason};
 use crate::terms::role::Role;
+use crate::terms::user::User;
 
 /// Bytes kept of a string from outside: above every subject and channel that is served (RFC 7519 sets no limit).
 const TEXT_LIMIT: usize = 256;
 
 /// Events that may wait for the file.
 const QUEUE_EVENTS: usize = 16_384;
-
-/// Who a token is for, in the channel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AuditUser<'a> {
-    /// A number; 0 is anyone.
-    Uid(u32),
-    /// A string user account.
-    Account(&'a str),
-}
 
 /// One decision on a token request. What was not known when it fell is `None`.
 #[derive(Clone, Copy, Debug)]
@@ -56,7 +48,7 @@ pub struct DecisionEvent<'a> {
     /// The channel asked for.
     pub channel: Option<&'a str>,
     /// The uid or account asked for.
-    pub user: Option<AuditUser<'a>>,
+    pub user: Option<User<&'a str>>,
     /// The role decided on.
     pub role: Option<Role>,
     /// The token's expiry in seconds since the Unix epoch, where one was minted.
@@ -75,7 +67,7 @@ pub(crate) struct Tokens<'a> {
     /// Their channel.
     pub channel: Option<&'a str>,
     /// For whom they are.
-    pub user: Option<AuditUser<'a>>,
+    pub user: Option<User<&'a str>>,
     /// What they let them do.
     pub role: Option<Role>,
     /// When the last of the new ones expires, in seconds since the Unix epoch.
@@ -103,7 +95,7 @@ pub(crate) struct LapseEvent<'a> {
     /// For which channel.
     pub channel: &'a str,
     /// Who they were there.
-    pub user: AuditUser<'a>,
+    pub user: User<&'a str>,
     /// What it let them do.
     pub role: Role,
     /// Whether they asked for another.
@@ -155,11 +147,11 @@ impl Audit {
     pub fn decision(&self, decision: &DecisionEvent<'_>) {
         let subject = decision.subject.map(cut);
         let channel = decision.channel.map(cut);
-        let (uid, account) = match decision.user {
-            Some(AuditUser::Uid(uid)) => (Some(uid), None),
-            Some(AuditUser::Account(account)) => (None, Some(cut(account))),
-            None => (None, None),
-        };
+        let user = decision.user.as_ref();
+        let (uid, account) = (
+            user.and_then(User::uid),
+            user.and_then(User::account).map(cut),
+        );
         let role = decision.role.map(Role::as_str);
         let reason = decision.reason.map(UnauthenticatedReason::as_str);
         let expires = decision.expires.map(unix_seconds);
@@ -227,11 +219,11 @@ impl Audit {
         tokens: &Tokens<'_>,
     ) {
         let (subject, channel) = (subject.map(cut), tokens.channel.map(cut));
-        let (uid, account) = match tokens.user {
-            Some(AuditUser::Uid(uid)) => (Some(uid), None),
-            Some(AuditUser::Account(account)) => (None, Some(cut(account))),
-            None => (None, None),
-        };
+        let user = tokens.user.as_ref();
+        let (uid, account) = (
+            user.and_then(User::uid),
+            user.and_then(User::account).map(cut),
+        );
         let endpoint = Endpoint::Reissue.as_str();
         let outcome = tokens.outcome.map_or("mixed", Outcome::code);
         let role = tokens.role.map(Role::as_str);
@@ -294,10 +286,7 @@ impl Audit {
     /// Records a lapse.
     pub(crate) fn lapse(&self, lapse: &LapseEvent<'_>) {
         let (subject, channel) = (cut(lapse.subject), cut(lapse.channel));
-        let (uid, account) = match lapse.user {
-            AuditUser::Uid(uid) => (Some(uid), None),
-            AuditUser::Account(account) => (None, Some(cut(account))),
-        };
+        let (uid, account) = (lapse.user.uid(), lapse.user.account().map(cut));
         let (role, cause) = (lapse.role.as_str(), lapse.cause.as_str());
         let expired = unix_seconds(lapse.expired);
         match &self.sink {

@@ -9,3 +9,4 @@ pub mod outcome;
 pub mod proxy_error;
 pub mod readiness;
 pub mod role;
+pub mod user;

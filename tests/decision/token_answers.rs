@@ -48,7 +48,7 @@ fn certificate() -> Secret {
 }
 
 /// Holds the token to what the answer says of it, for this user.
-fn is_for(data: &Value, user: User<'_>) {
+fn is_for(data: &Value, user: User<&str>) {
     let Parsed::V007(parsed) = parse::parse(data["token"].as_str().unwrap()).unwrap() else {
         panic!("an old token: {data}");
     };

@@ -11,7 +11,7 @@ use std::time::Duration;
 use http::Method;
 use renewd::config::model::{AuditSink, Log, LogFormat, LogLevel};
 use renewd::telemetry::access_log::{self, Ended};
-use renewd::telemetry::audit::{Audit, AuditUser, DecisionEvent, Reload};
+use renewd::telemetry::audit::{Audit, DecisionEvent, Reload};
 use renewd::telemetry::labels::{Endpoint, Handler};
 use renewd::telemetry::line_writer::{DropCounter, LineWriter};
 use renewd::telemetry::log::{self, LogControl};
@@ -19,6 +19,7 @@ use renewd::terms::clock::Clock;
 use renewd::terms::context::RequestId;
 use renewd::terms::outcome::Outcome;
 use renewd::terms::role::Role;
+use renewd::terms::user::User;
 use serde_json::Value;
 use tracing::Subscriber;
 
@@ -81,7 +82,7 @@ fn decision<'a>(
         enforced: true,
         subject: Some(subject),
         channel: Some(channel),
-        user: Some(AuditUser::Uid(77)),
+        user: Some(User::Uid(77)),
         role: Some(Role::Publisher),
         expires: None,
         backup_expires: None,
@@ -189,7 +190,7 @@ fn the_audit_file_holds_one_json_object_an_event() {
         enforced: false,
         subject: None,
         channel: None,
-        user: Some(AuditUser::Account("account")),
+        user: Some(User::Account("account")),
         role: None,
         expires: Some(1_800_003_600),
         backup_expires: Some(1_800_004_500),

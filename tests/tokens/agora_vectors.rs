@@ -71,7 +71,7 @@ fn signer(vector: &Value) -> Result<Signer, BuildError> {
     Signer::new(text(&vector["appId"]), &certificate(vector))
 }
 
-fn user(value: &Value) -> User<'_> {
+fn user(value: &Value) -> User<&str> {
     match value.as_str() {
         Some(account) => User::Account(account),
         None => User::Uid(number(value)),

@@ -38,7 +38,7 @@ pub struct Expected<'a> {
     /// The channel that the client joins.
     pub channel: Option<&'a str>,
     /// Whom the client joins as.
-    pub user: Option<User<'a>>,
+    pub user: Option<User<&'a str>>,
 }
 
 /// An error of Agora's SDK, numbered as in <https://api-ref.agora.io/en/voice-sdk/ios/3.x/Constants/AgoraErrorCode.html>

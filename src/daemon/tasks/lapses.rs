@@ -14,7 +14,7 @@ use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::decision;
-use crate::sessions::{LapsedSession, SessionUser};
+use crate::sessions::LapsedSession;
 use crate::snapshot::{Shared, Snapshot};
 use crate::sources::streams::Lookup;
 use crate::telemetry::audit;
@@ -179,10 +179,7 @@ fn count(shared: &Shared, snapshot: &Snapshot, lapse: &LapsedSession) {
     snapshot.audit.lapse(&audit::LapseEvent {
         subject: &lapse.subject,
         channel: &lapse.channel,
-        user: match &lapse.user {
-            SessionUser::Uid(uid) => audit::AuditUser::Uid(*uid),
-            SessionUser::Account(account) => audit::AuditUser::Account(account),
-        },
+        user: lapse.user.borrowed(),
         role: lapse.role,
         cause: lapse.cause,
         expired: lapse.expired,
@@ -193,12 +190,13 @@ fn count(shared: &Shared, snapshot: &Snapshot, lapse: &LapsedSession) {
 mod tests {
     use super::*;
     use crate::terms::outcome::LapseCause;
+    use crate::terms::user::User;
 
     fn lapses(count: usize, role: Role) -> Vec<LapsedSession> {
         let lapse = LapsedSession {
             channel: "show".to_owned(),
             subject: "ann".to_owned(),
-            user: SessionUser::Uid(7),
+            user: User::Uid(7),
             role,
             cause: LapseCause::Silent,
             expired: 100,

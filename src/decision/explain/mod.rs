@@ -16,7 +16,7 @@ use super::request::TokenRequest;
 use super::wire_format;
 use crate::config::model::{AccountsSource, DecisionMode, StreamsSource};
 use crate::limit::Charge;
-use crate::sessions::{Ground, Resting, SeatRequest, SessionUser};
+use crate::sessions::{Ground, Resting, SeatRequest};
 use crate::snapshot::Snapshot;
 use crate::sources::accounts::{Account, ConfiguredAccounts};
 use crate::sources::lookup::NoAnswer;
@@ -24,6 +24,7 @@ use crate::sources::streams::{Lookup, StreamState};
 use crate::terms::clock::{Clock, timer_now};
 use crate::terms::outcome::Outcome;
 use crate::terms::role::Role;
+use crate::terms::user::User;
 
 /// The whole answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -129,7 +130,7 @@ pub(crate) async fn explain(
     };
     let request = TokenRequest {
         channel: question.channel.clone(),
-        user: question.user.clone().unwrap_or(SessionUser::Uid(0)),
+        user: question.user.clone().unwrap_or(User::Uid(0)),
         role: question.role,
     };
     let (subject, channel) = (question.subject.as_str(), question.channel.as_str());
@@ -428,7 +429,7 @@ mod tests {
             subject: "ann".into(),
             channel: "live_a+b".into(),
             role: Some(Role::Publisher),
-            user: Some(SessionUser::Uid(7)),
+            user: Some(User::Uid(7)),
         };
         assert_eq!(question, Ok(expected));
     }

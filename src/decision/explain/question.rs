@@ -4,8 +4,8 @@
 
 use super::super::request;
 use super::super::request_fields::{BodyFields, Value};
-use crate::sessions::SessionUser;
 use crate::terms::role::Role;
+use crate::terms::user::User;
 
 /// What is asked: would this subject get a token?
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub struct ExplainQuestion {
     /// `None`: what the stream gives.
     pub role: Option<Role>,
     /// `None` leaves the uid unchecked.
-    pub user: Option<SessionUser>,
+    pub user: Option<User>,
 }
 
 impl ExplainQuestion {
@@ -42,7 +42,7 @@ impl ExplainQuestion {
             subject,
             channel: request.channel,
             role: request.role,
-            user: Some(request.user).filter(|user| *user != SessionUser::Uid(0)),
+            user: Some(request.user).filter(|user| *user != User::Uid(0)),
         })
     }
 }

@@ -27,12 +27,13 @@ use super::request::{self, BadBody, TokenRequest};
 use crate::config::model::{self, DecisionMode, DefaultRole, ZeroUid};
 use crate::limit::Charge;
 use crate::logins::jwt::JwtClaims;
-use crate::sessions::{Ground, Rules, SeatRequest, SessionUser};
+use crate::sessions::{Ground, Rules, SeatRequest};
 use crate::snapshot::Snapshot;
 use crate::telemetry::labels::Endpoint;
 use crate::terms::clock::{Clock, timer_now};
 use crate::terms::outcome::{LookupOutcome, Outcome, UnauthenticatedReason};
 use crate::terms::role::Role;
+use crate::terms::user::User;
 pub(super) use enforcement::is_to_drain;
 use holder::Holder;
 
@@ -233,7 +234,7 @@ fn read_body(
         BadBody::Invalid(message) => DecisionRefusal::new(Outcome::InvalidRequest, message),
         BadBody::MediaType(message) => DecisionRefusal::new(Outcome::UnsupportedMediaType, message),
     })?;
-    if request.user == SessionUser::Uid(0) && snapshot.config.token.zero_uid == ZeroUid::Reject {
+    if request.user == User::Uid(0) && snapshot.config.token.zero_uid == ZeroUid::Reject {
         return Err(DecisionRefusal::new(
             Outcome::InvalidRequest,
             "uid: required and not 0; a token for uid 0 could be used by anyone",
