@@ -2,38 +2,32 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test may panic in its helpers too
 
-#[path = "../config_test/connection_strings.rs"]
-mod connection_strings;
-
-#[path = "../config_test/differences.rs"]
-mod differences;
-
-#[path = "../config_test/findings.rs"]
-mod findings;
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::environment::{CERTIFICATE, FixedEnvironment, OTHER_CERTIFICATE};
+use crate::support::environment::{CERTIFICATE, FixedEnvironment, OTHER_CERTIFICATE};
 use renewd::cli::check::{self, CheckArguments};
 use renewd::config::keys::{BUILT, Off, UNBUILT};
 use renewd::config::model::{Config, Listen};
 use renewd::config::{self, ConfigErrors, Loaded, diff};
 
 /// The required keys, dotted, so that any other key can be put beside them.
-const BASE: [(&str, &str); 4] = [
+pub(crate) const BASE: [(&str, &str); 4] = [
     ("upstream.servers", "[\"http://127.0.0.1:3001\"]"),
     ("agora.app_id", "\"0123456789abcdef0123456789abcdef\""),
     ("agora.app_certificate", "\"credential:agora_certificate\""),
     ("auth.jwt.secret", "\"env:JWT_SECRET\""),
 ];
 
-fn load_with(text: &str, environment: &FixedEnvironment) -> Result<Loaded, ConfigErrors> {
+pub(crate) fn load_with(
+    text: &str,
+    environment: &FixedEnvironment,
+) -> Result<Loaded, ConfigErrors> {
     config::load(text, Path::new("/etc/renewd/config.toml"), environment)
 }
 
-fn load(text: &str) -> Result<Loaded, ConfigErrors> {
+pub(crate) fn load(text: &str) -> Result<Loaded, ConfigErrors> {
     load_with(text, &FixedEnvironment::default())
 }
 
@@ -43,7 +37,7 @@ fn valid(text: &str) -> Config {
         .config
 }
 
-fn base_without(path: &str) -> String {
+pub(crate) fn base_without(path: &str) -> String {
     let mut text = String::new();
     for (key, value) in BASE.iter().filter(|(key, _)| *key != path) {
         text += &[key, " = ", value, "\n"].concat();
@@ -52,7 +46,7 @@ fn base_without(path: &str) -> String {
 }
 
 /// The required keys and one more, in its place if it is one of them.
-fn base_and(path: &str, value: &str) -> String {
+pub(crate) fn base_and(path: &str, value: &str) -> String {
     if let Some(name) = path.strip_prefix("auth.jwt.keys.") {
         let base = base_without("auth.jwt.secret");
         return format!("{base}auth.jwt.keys = [{{ {name} = {value} }}]\n");
@@ -86,9 +80,9 @@ fn without_positions(key: &str) -> String {
         })
 }
 
-fn fixtures(kind: &str) -> Vec<(PathBuf, String)> {
+pub(crate) fn fixtures(kind: &str) -> Vec<(PathBuf, String)> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/config_test")
+        .join("tests/config")
         .join(kind);
     let entries = fs::read_dir(directory).unwrap();
     let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
@@ -106,7 +100,7 @@ fn fixtures(kind: &str) -> Vec<(PathBuf, String)> {
 
 /// A fixture is read as `config.toml`, so that what is expected doesn't depend on where the tests are.
 /// `RENEWD_UPDATE_EXPECTED=1` writes what is found into the `.stderr` beside it.
-fn compare(path: &Path, found: &str) {
+pub(crate) fn compare(path: &Path, found: &str) {
     let expected_path = path.with_extension("stderr");
     if std::env::var_os("RENEWD_UPDATE_EXPECTED").is_some() {
         fs::write(&expected_path, format!("{found}\n")).unwrap();
@@ -320,12 +314,12 @@ fn what_waits_for_a_restart_is_named_and_everything_else_is_hot() {
     assert!(diff::changes(&running, &running).changed.is_empty());
 }
 
-struct Check {
+pub(crate) struct Check {
     directory: tempfile::TempDir,
 }
 
 impl Check {
-    fn of(text: &str) -> Self {
+    pub(crate) fn of(text: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("config.toml");
         fs::write(&path, text).unwrap();
@@ -334,11 +328,11 @@ impl Check {
         Self { directory }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
-    fn run(&self, strict: bool, json: bool) -> (u8, String, String) {
+    pub(crate) fn run(&self, strict: bool, json: bool) -> (u8, String, String) {
         let arguments = CheckArguments {
             config: self.path("config.toml"),
             strict,
@@ -351,7 +345,7 @@ impl Check {
     }
 }
 
-fn base_with_streams() -> String {
+pub(crate) fn base_with_streams() -> String {
     format!(
         "{}streams.file = \"streams.toml\"\ncors.allowed_origins = []\n",
         base_without("")

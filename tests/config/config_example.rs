@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::environment::FixedEnvironment;
+use crate::support::environment::FixedEnvironment;
 use http::Method;
 use renewd::config;
 use renewd::config::keys::BUILT;

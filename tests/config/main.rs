@@ -4,8 +4,9 @@
 
 mod config;
 mod config_example;
-#[path = "../config_test/environment.rs"]
-mod environment;
+mod connection_strings;
+mod differences;
+mod findings;
 mod streams_beside_configuration;
 #[path = "../support/mod.rs"]
 mod support;

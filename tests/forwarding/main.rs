@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
+mod affinity;
 mod backend_deploy;
 mod backend_faults;
 mod block;

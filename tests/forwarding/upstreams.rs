@@ -2,9 +2,6 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
-#[path = "../upstreams/affinity.rs"]
-mod affinity;
-
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -22,7 +19,7 @@ fn settings<'u>(urls: impl IntoIterator<Item = &'u str>, lines: &str) -> Setting
     }
 }
 
-fn up(renewd: &Renewd, url: &str) -> u64 {
+pub(crate) fn up(renewd: &Renewd, url: &str) -> u64 {
     renewd.whole(&format!("renewd_upstream_up{{server=\"{url}\"}}"))
 }
 

@@ -3,8 +3,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 mod conventions;
-#[path = "../config_test/environment.rs"]
-mod environment;
 mod layering;
 mod readme;
 #[path = "../support/mod.rs"]

@@ -2,17 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test that lacks something fails
 
-use crate::support;
-
-use crate::environment;
-
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
-use crate::environment::FixedEnvironment;
+use crate::support;
+use crate::support::environment::{self, FixedEnvironment};
 use crate::support::renewd::{
     ADMIN_TOKEN, APP_CERTIFICATE, JWT_SECRET, Renewd, Settings, login, private_file, write_files,
 };

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::key_server::KeyServer;
-use crate::pairs::Pair;
+use crate::support::key_pairs::Pair;
 use crate::support::plane::within;
 use renewd::config::model::{Jwt, JwtAlgorithm, JwtKey, KeyMaterial};
 use renewd::config::secret::Secret;

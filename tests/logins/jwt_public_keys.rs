@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)] // a test fails by panicking
 
 use crate::compare::{assert_equal, ours};
-use crate::pairs::Pair;
+use crate::support::key_pairs::Pair;
 use crate::table::{NOW, Row, Settings, Token, Verdict};
 use crate::tokens::encode;
 use base64::Engine;

@@ -4,11 +4,11 @@
 
 // Where `pairs` looks for it.
 
-use crate::pairs::Pair;
 use crate::support::app::{self, ASTROLOGER, CHANNEL, VIEWER};
 use crate::support::ask::{Ask, Row, counted, reconfigure};
 use crate::support::conversation::request;
 use crate::support::express::Version;
+use crate::support::key_pairs::Pair;
 use crate::support::raw::Client;
 use crate::support::renewd::{Renewd, STREAMS, Settings, now, private_file, write_files};
 use crate::support::scripted::Scripted;

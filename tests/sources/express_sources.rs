@@ -6,11 +6,11 @@
 
 use std::time::Duration;
 
-use crate::pairs::Pair;
 use crate::support::app::{ASTROLOGER, CHANNEL, VIEWER, start};
 use crate::support::ask::{Ask, counted};
 use crate::support::database::{ask, status, timed};
 use crate::support::express::{Express, Version};
+use crate::support::key_pairs::Pair;
 use crate::support::renewd::{APP_CERTIFICATE, APP_ID, JWT_SECRET, Renewd, Settings, now};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

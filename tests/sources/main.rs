@@ -2,8 +2,6 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
-#[path = "../config_test/environment.rs"]
-mod environment;
 mod express_sources;
 mod fetch;
 mod http_sources;
@@ -11,8 +9,6 @@ mod lapses;
 mod mongodb_faults;
 mod mongodb_hostile;
 mod mongodb_sources;
-#[path = "../jwt/pairs.rs"]
-mod pairs;
 mod reloaded_sources;
 mod riding_through;
 mod sources_without_answer;

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use crate::environment::FixedEnvironment;
 use crate::support::database::DATABASE;
+use crate::support::environment::FixedEnvironment;
 use crate::support::mongo::Mongo;
 use crate::support::renewd::{APP_CERTIFICATE, APP_ID, JWT_SECRET};
 use crate::support::timed::snapshot;

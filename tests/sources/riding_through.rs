@@ -9,7 +9,7 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use crate::environment::FixedEnvironment;
+use crate::support::environment::FixedEnvironment;
 use crate::support::renewd::{APP_CERTIFICATE, APP_ID, JWT_SECRET};
 use crate::support::scripted::Scripted;
 use crate::support::timed::{CHANNEL, OWNER, START, Timed, expiry};

@@ -4,10 +4,9 @@
 
 mod agora_parser;
 mod agora_vectors;
-#[path = "../config_test/environment.rs"]
-mod environment;
 #[path = "../support/mod.rs"]
 mod support;
 mod token_command;
+mod token_inspect;
 mod token_profiles;
 mod token_shapes;

@@ -7,9 +7,6 @@
     reason = "a test ends where its ground gives way"
 )]
 
-#[path = "../token_command/inspect.rs"]
-mod inspect;
-
 use std::io::Write as _;
 use std::time::Duration;
 
@@ -20,12 +17,12 @@ use renewd::terms::clock::{Clock, Entropy};
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 
-const APP_ID: &str = "0123456789abcdef0123456789abcdef";
-const CERTIFICATE: &str = "fedcba98765432100123456789abcdef";
-const NOW: u64 = 1_800_000_000;
+pub(crate) const APP_ID: &str = "0123456789abcdef0123456789abcdef";
+pub(crate) const CERTIFICATE: &str = "fedcba98765432100123456789abcdef";
+pub(crate) const NOW: u64 = 1_800_000_000;
 
 #[derive(Parser)]
-struct CommandLine {
+pub(crate) struct CommandLine {
     #[command(subcommand)]
     command: TokenCommand,
 }
@@ -43,7 +40,7 @@ fn token_at(clock: &Clock, arguments: &[&str]) -> Outcome {
     token_with_input(clock, arguments, "")
 }
 
-fn token_with_input(clock: &Clock, arguments: &[&str], input: &str) -> Outcome {
+pub(crate) fn token_with_input(clock: &Clock, arguments: &[&str], input: &str) -> Outcome {
     let arguments = std::iter::once("token").chain(arguments.iter().copied());
     let command = CommandLine::try_parse_from(arguments).unwrap().command;
     let (mut out, mut warnings) = (Vec::new(), Vec::new());
@@ -59,18 +56,18 @@ fn token_with_input(clock: &Clock, arguments: &[&str], input: &str) -> Outcome {
     Ok((status, text(out), text(warnings)))
 }
 
-fn mint_with(certificate: &str, arguments: &[&str]) -> Outcome {
+pub(crate) fn mint_with(certificate: &str, arguments: &[&str]) -> Outcome {
     let file = file_with(certificate);
     let path = file.path().to_str().unwrap();
     let fixed = ["mint", "--app-id", APP_ID, "--certificate-file", path];
     token_at(&Clock::manual(NOW), &[&fixed, arguments].concat())
 }
 
-fn mint(arguments: &[&str]) -> Outcome {
+pub(crate) fn mint(arguments: &[&str]) -> Outcome {
     mint_with(CERTIFICATE, arguments)
 }
 
-fn minted(arguments: &[&str]) -> String {
+pub(crate) fn minted(arguments: &[&str]) -> String {
     let (status, out, _) = mint(arguments).unwrap();
     assert_eq!(status, 0);
     let token = out.strip_suffix('\n').expect("one line");
@@ -78,7 +75,7 @@ fn minted(arguments: &[&str]) -> String {
     token.to_owned()
 }
 
-fn inspected_after(seconds: u64, token: &str, arguments: &[&str]) -> (u8, Value) {
+pub(crate) fn inspected_after(seconds: u64, token: &str, arguments: &[&str]) -> (u8, Value) {
     let file = file_with(&format!("{CERTIFICATE}\n"));
     let path = file.path().to_str().unwrap();
     let clock = Clock::manual(NOW);
@@ -88,18 +85,18 @@ fn inspected_after(seconds: u64, token: &str, arguments: &[&str]) -> (u8, Value)
     (status, serde_json::from_str(&out).unwrap())
 }
 
-fn inspected(token: &str, arguments: &[&str]) -> (u8, Value) {
+pub(crate) fn inspected(token: &str, arguments: &[&str]) -> (u8, Value) {
     inspected_after(0, token, arguments)
 }
 
-fn codes(report: &Value) -> Vec<&str> {
+pub(crate) fn codes(report: &Value) -> Vec<&str> {
     let problems = report["problems"].as_array().unwrap().iter();
     problems
         .map(|problem| problem["code"].as_str().unwrap())
         .collect()
 }
 
-const ORDINARY: [&str; 8] = [
+pub(crate) const ORDINARY: [&str; 8] = [
     "--channel",
     "lobby",
     "--uid",
@@ -110,7 +107,7 @@ const ORDINARY: [&str; 8] = [
     "1h",
 ];
 
-fn ordinary_but(flag: &str, value: &'static str) -> Vec<&'static str> {
+pub(crate) fn ordinary_but(flag: &str, value: &'static str) -> Vec<&'static str> {
     let mut arguments = ORDINARY.to_vec();
     let at = arguments
         .iter()

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use crate::environment::FixedEnvironment;
+use crate::support::environment::FixedEnvironment;
 use crate::support::renewd::{APP_CERTIFICATE, JWT_SECRET};
 use crate::support::timed::{CHANNEL, OWNER, START, Timed, expiry, unix};
 use renewd::config;

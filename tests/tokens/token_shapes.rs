@@ -6,8 +6,8 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::environment::FixedEnvironment;
 use crate::support::ask::{Ask, event_of};
+use crate::support::environment::FixedEnvironment;
 use crate::support::npm;
 use crate::support::renewd::{APP_CERTIFICATE, Renewd, Settings, configuration};
 use crate::support::timed::{CHANNEL, OWNER, START, Timed, token, unix};

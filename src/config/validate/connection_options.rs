@@ -1,6 +1,6 @@
 //! The options of a connection string: which the driver has, which mean nothing here, which it lacks.
 //!
-//! Keeps true: every option that Node's driver takes in a string is in one of the tables (`tests/config_test/connection_strings.rs`);
+//! Keeps true: every option that Node's driver takes in a string is in one of the tables (`tests/config/connection_strings.rs`);
 //! none that guards a connection is left out.
 //! Must not know: how a string is taken apart.
 

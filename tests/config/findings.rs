@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use renewd::config::keys::BUILT;
 
-use super::{Check, base_and, base_with_streams, base_without, load};
+use crate::config::{Check, base_and, base_with_streams, base_without, load};
 
 /// Tables that need more than one key: what the others lack is an error of its own.
 const WITH_OTHERS: [&str; 11] = [
@@ -106,7 +106,7 @@ fn an_environment_variable_needs_a_name() {
         ("server.listen", "[\"env:\"]"),
     ] {
         let text = base_with_streams().replace(
-            &super::BASE
+            &crate::config::BASE
                 .iter()
                 .find(|(key, _)| *key == path)
                 .map_or_else(String::new, |(key, value)| format!("{key} = {value}\n")),
@@ -128,7 +128,8 @@ fn chmod(check: &Check, name: &str, mode: u32) {
 #[test]
 fn files_that_others_may_read_or_write_are_warned_of_and_fail_under_strict_alone() {
     let pair = ["tls_certificate.pem", "tls_key.pem"].map(|name| {
-        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config_test");
+        let path =
+            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/environment");
         fs::read_to_string(path.join(name)).unwrap()
     });
     let text = base_with_streams().replace("auth.jwt.secret = \"env:JWT_SECRET\"\n", "")

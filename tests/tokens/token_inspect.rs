@@ -1,12 +1,18 @@
 //! `token inspect` answers the question of who reports a refused token: by the rules of the token's own kind, after undoing
 //! what pasting did to it.
 
+use clap::Parser as _;
 use renewd::agora::Signer;
 use renewd::agora::access_token2::AccessToken2;
 use renewd::agora::service::{AgoraService, Privileges, ServiceKind};
 use renewd::config::secret::Secret;
+use renewd::terms::clock::Clock;
+use serde_json::{Value, json};
 
-use super::*;
+use crate::token_command::{
+    APP_ID, CERTIFICATE, CommandLine, NOW, ORDINARY, codes, inspected, mint, mint_with, minted,
+    ordinary_but, token_with_input,
+};
 
 /// 006 tokens as Agora's package builds them for [`APP_ID`] and [`CERTIFICATE`], each with its kind before it.
 const LEGACY: &str = include_str!("legacy_tokens.txt");

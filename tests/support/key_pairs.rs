@@ -1,14 +1,11 @@
 //! Key pairs made by openssl, and tokens that Node signs with them.
 
-#![allow(dead_code)] // each test file uses its own part
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // what fails here fails a test
-
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::support::npm;
+use super::npm;
 
 /// A key pair, both halves PEM.
 #[derive(Clone)]

@@ -21,13 +21,13 @@ const MONGODB_URI: &str =
     "mongodb+srv://app:hunter2@cluster0.example.net/live?retryWrites=true&w=majority";
 
 /// A self-signed certificate that outlives us, its key, and a key of nobody.
-const TLS_CERTIFICATE: &str = include_str!("tls_certificate.pem");
-const TLS_KEY: &str = include_str!("tls_key.pem");
-const TLS_OTHER_KEY: &str = include_str!("tls_other_key.pem");
+const TLS_CERTIFICATE: &str = include_str!("environment/tls_certificate.pem");
+const TLS_KEY: &str = include_str!("environment/tls_key.pem");
+const TLS_OTHER_KEY: &str = include_str!("environment/tls_other_key.pem");
 
 /// Public keys of kinds that aren't taken: RSA for PSS alone, a curve without a name.
-const RSA_PSS_KEY: &str = include_str!("rsa_pss.pem");
-const EXPLICIT_CURVE_KEY: &str = include_str!("explicit_curve.pem");
+const RSA_PSS_KEY: &str = include_str!("environment/rsa_pss.pem");
+const EXPLICIT_CURVE_KEY: &str = include_str!("environment/explicit_curve.pem");
 
 /// See the module.
 #[derive(Clone)]

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use super::up;
 use crate::support::messages;
 use crate::support::node::{Node, nobody, servers};
 use crate::support::renewd::{Renewd, Settings};
 use crate::support::wire::Wire;
+use crate::upstreams::up;
 
 /// A client of socket.io's polling transport that opens a new connection for each request, as a phone may.
 struct Session {

@@ -5,11 +5,11 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use renewd::config::Loaded;
+use renewd::config::{ConfigErrors, Loaded};
 use serde_json::Value;
 
-use super::{ConfigErrors, base_without, compare, load_with};
-use crate::environment::FixedEnvironment;
+use crate::config::{base_without, compare, load_with};
+use crate::support::environment::FixedEnvironment;
 use crate::support::npm;
 
 const STRINGS: &str = include_str!("connection_strings.txt");
@@ -21,8 +21,7 @@ const FAILS_LATER: [&str; 2] = ["heartbeatFrequencyMS=100", "tlsCAFile=/nonexist
 fn node() -> Value {
     let package = npm::package("express");
     npm::ensure(&package);
-    let script =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config_test/connection_strings.js");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config/connection_strings.js");
     let mut child = Command::new("node")
         .arg(script)
         .arg(package)
@@ -92,8 +91,7 @@ fn each_string_is_taken_or_refused_for_the_reason_that_stands_beside_it() {
         }
         writeln!(table, "{string}\n  node {there}\n  here {here}").unwrap();
     }
-    let beside =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config_test/connection_strings.txt");
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config/connection_strings.txt");
     compare(&beside, table.trim_end());
 }
 

@@ -8,8 +8,8 @@ use renewd::config::diff::{ConfigChanges, changes};
 use renewd::config::keys::BUILT;
 use renewd::config::model::Config;
 
-use super::{base_and, base_without, fixtures, load, load_with};
-use crate::environment::FixedEnvironment;
+use crate::config::{base_and, base_without, fixtures, load, load_with};
+use crate::support::environment::FixedEnvironment;
 
 /// Values that some key takes, most of them in the place of another one.
 const CANDIDATES: [&str; 32] = [
