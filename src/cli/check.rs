@@ -26,7 +26,7 @@ pub struct CheckArguments {
     /// Treat warnings as errors.
     #[arg(long)]
     pub strict: bool,
-    /// Print the findings as one JSON object.
+    /// Print the result as one JSON object.
     #[arg(long)]
     pub json: bool,
 }

@@ -11,33 +11,34 @@ use super::admin::{self, AskError};
 use super::check::EXIT_INVALID;
 use crate::config::write_report;
 
-const AFTER_HELP: &str = "Asks the running daemon, with its caches and its holders; nothing is minted, counted or charged. \
-What only a login can answer is not checked.\n\nExample:\n  renewd explain --subject 65f0a1b2c3d4e5f6a7b8c9d0 \
+const AFTER_HELP: &str = "The command asks the running daemon, which answers from its own caches and sessions. \
+No token is issued, nothing is counted, and no rate limit is charged. Checks that need the user's login token are \
+skipped.\n\nExample:\n  renewd explain --subject 65f0a1b2c3d4e5f6a7b8c9d0 \
 --channel live_show --role publisher";
 
 /// `explain`'s arguments.
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct ExplainArguments {
-    /// The configuration file, for where the daemon's admin listener is
+    /// The configuration file, which names the daemon's admin listener
     #[arg(long, value_name = "FILE", default_value = "/etc/renewd/config.toml")]
     config: PathBuf,
-    /// Whose token: the login's subject
+    /// The user: the subject of the login token
     #[arg(long)]
     subject: String,
-    /// For which channel
+    /// The channel
     #[arg(long)]
     channel: String,
-    /// publisher or subscriber; left out, the role that the stream gives
+    /// publisher or subscriber [default: the role that the stream gives this user]
     #[arg(long)]
     role: Option<String>,
-    /// Is this uid free, or theirs?
+    /// Also check whether the user may use this uid
     #[arg(long, conflicts_with = "account")]
     uid: Option<String>,
-    /// Is this string user account free, or theirs?
+    /// Also check whether the user may use this string user account
     #[arg(long)]
     account: Option<String>,
-    /// Print the daemon's answer as JSON
+    /// Print the answer as JSON
     #[arg(long)]
     json: bool,
 }

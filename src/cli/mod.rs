@@ -20,9 +20,9 @@ use crate::terms::clock::{Clock, Entropy};
 /// `EX_USAGE` of sysexits.h.
 const USAGE: u8 = 64;
 
-const AFTER_HELP: &str = "Begin with `renewd demo`.\n\n\
-In front of a backend: write /etc/renewd/config.toml, `renewd check`, `systemctl start renewd`.\n\n\
-Exit status: 0, 64 for wrong arguments, 78 for an invalid configuration file, 1 for all else.";
+const AFTER_HELP: &str = "To try renewd, run `renewd demo`.\n\n\
+To put it in front of a backend, write /etc/renewd/config.toml, run `renewd check`, then `systemctl start renewd`.\n\n\
+Exit status: 0 for success, 64 for wrong arguments, 78 for an invalid configuration file, 1 for any other failure.";
 
 /// Answers Agora token requests for a live-streaming backend and forwards everything else.
 #[derive(Debug, Parser)]
@@ -34,15 +34,15 @@ struct CliArguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve: the daemon that systemd starts
+    /// Run the daemon, as systemd does
     Run(run::RunArguments),
-    /// Check a configuration file and report every error in it at once
+    /// Check a configuration file and report all of its errors at once
     Check(check::CheckArguments),
-    /// Try it out: sidecar, backend and a live stream on free ports, with lines to paste
+    /// Try renewd: start it with a small backend and a live stream, and print curl commands
     Demo(demo::DemoArguments),
-    /// Say why somebody gets a token, or none: each step of the decision
+    /// Explain why a user gets a token or is refused, step by step
     Explain(explain::ExplainArguments),
-    /// Make or explain a token, offline
+    /// Create or inspect a token, offline
     #[command(subcommand)]
     Token(token::TokenCommand),
 }

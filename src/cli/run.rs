@@ -15,9 +15,10 @@ use crate::telemetry::line_writer::DropCounter;
 use crate::telemetry::log;
 use crate::terms::clock::Clock;
 
-const SIGNALS: &str = "Saving the configuration or a file that it names reloads it; no connection is touched.\n\n\
-Signals: SIGHUP reloads, SIGUSR1 opens the audit file anew, SIGTERM and SIGINT finish what is being served and stop, \
-a second one stops at once.";
+const SIGNALS: &str = "renewd reloads the configuration when the file, or a file that it names, is saved. \
+A reload closes no connection.\n\n\
+Signals: SIGHUP reloads the configuration. SIGUSR1 reopens the audit file. SIGTERM and SIGINT let requests finish \
+and then stop; a second one stops at once.";
 
 /// `run`'s arguments.
 #[derive(Debug, clap::Args)]
@@ -26,13 +27,14 @@ pub(crate) struct RunArguments {
     /// The configuration file
     #[arg(long, value_name = "FILE", default_value = "/etc/renewd/config.toml")]
     config: PathBuf,
-    /// Start from the last valid configuration when the file is invalid
+    /// Start with the last valid configuration if the file is invalid
     ///
-    /// A copy of it is kept in `state.directory`, with the path of the file it was made from, and looked for in
-    /// --state-directory. Log, metrics and status say so until the file is mended.
+    /// renewd keeps a copy of each valid configuration, with the path of its file, in `state.directory`. This option
+    /// looks for that copy in --state-directory. The log, the metrics and the status page report the fallback until
+    /// the file is corrected.
     #[arg(long)]
     fallback: bool,
-    /// Where --fallback looks, for an invalid file can't say; by default `$STATE_DIRECTORY`, which systemd sets
+    /// Where --fallback looks for the copy [default: $STATE_DIRECTORY, which systemd sets]
     #[arg(long, value_name = "DIRECTORY")]
     state_directory: Option<PathBuf>,
 }

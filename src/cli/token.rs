@@ -20,15 +20,15 @@ use crate::config::secret::Secret;
 use crate::terms::clock::{Clock, Entropy, EntropyError};
 use crate::terms::role::Role;
 
-/// Makes and explains Agora tokens, offline.
+/// Creates and inspects Agora tokens, offline.
 #[derive(Clone, Debug, Subcommand)]
 pub enum TokenCommand {
-    /// Mints a token and prints it alone on stdout.
+    /// Create a token and print it on stdout, without any other output.
     Mint(MintCommand),
-    /// Explains a token as JSON: what it opens, for whom, until when, and whether Agora would take it.
+    /// Print what a token allows, for whom and until when, and whether Agora would accept it, as JSON.
     ///
-    /// Exits 1 if something that was checked makes Agora refuse it, else 0; `accepted` is null where nothing does and the
-    /// signature wasn't checked.
+    /// The exit status is 1 if Agora would refuse the token for a reason that could be checked, otherwise 0. `accepted`
+    /// is null if no such reason was found but the signature was not checked.
     Inspect(Inspect),
 }
 
@@ -38,9 +38,10 @@ const LONGEST_INPUT: u64 = 1 << 20;
 const MINT_EXAMPLE: &str = "Example: renewd token mint --app-id 970ca35de60c44645bbae8a215061b33 \
 --certificate-file certificate --channel live_show --uid 77 --role subscriber --lifetime 1h";
 
-const INSPECT_NOTES: &str = "Agora refuses a token with error 109 when it has expired, and with 110 when it is \
-for another App ID, channel or user or is signed with another certificate. What isn't given here isn't checked. A 006 token \
-is signed for a channel and uid, or for the account that logs in to RTM: give them to check it.";
+const INSPECT_NOTES: &str = "Agora refuses an expired token with error 109. It refuses a token with error 110 if the \
+token is for another App ID, channel or user, or is signed with another certificate. Only what is given here is \
+checked. To check the signature of a 006 token, give the channel and uid it was made for, or the account that logs in \
+to RTM.";
 
 /// `token mint`.
 #[derive(Args, Clone, Debug)]
@@ -55,7 +56,7 @@ pub struct MintCommand {
     /// The channel to join.
     #[arg(long, value_name = "C")]
     channel: String,
-    /// A numeric uid; 0 makes a token that anyone may use.
+    /// A numeric uid. Anyone may use a token for uid 0.
     #[arg(
         long,
         value_name = "N",
@@ -66,16 +67,16 @@ pub struct MintCommand {
     /// A string user account.
     #[arg(long, value_name = "A")]
     account: Option<String>,
-    /// publisher (broadcaster, host, 1) or subscriber (audience, viewer, 2).
+    /// publisher (or broadcaster, host, 1) or subscriber (or audience, viewer, 2).
     #[arg(long, value_name = "R", value_parser = role)]
     role: Role,
-    /// From 1m to 24h.
+    /// How long the token is valid, from 1m to 24h.
     #[arg(long, value_name = "1h", value_parser = humantime::parse_duration)]
     lifetime: Duration,
-    /// From 1s to 24h [default: the token's lifetime].
+    /// How long its privileges are valid, from 1s to 24h [default: the token's lifetime].
     #[arg(long, value_name = "1h", value_parser = humantime::parse_duration)]
     privilege_lifetime: Option<Duration>,
-    /// What the token opens, for the same uid or account; rtm and chat need --format 007.
+    /// The services that the token is for, for the same uid or account. rtm and chat need --format 007.
     #[arg(
         long,
         value_name = "rtc,rtm",
@@ -84,13 +85,13 @@ pub struct MintCommand {
         default_value = "rtc"
     )]
     services: Vec<ServiceName>,
-    /// AccessToken2 (007) or the legacy AccessToken (006).
+    /// The token format: AccessToken2 (007) or the legacy AccessToken (006).
     #[arg(long, value_name = "006|007", value_parser = format, default_value = "007")]
     format: TokenFormat,
     /// Issue time in Unix seconds [default: now].
     #[arg(long, value_name = "UNIX")]
     issued_at: Option<u32>,
-    /// Makes equal tokens comparable [default: random].
+    /// The token's salt: equal arguments with equal salts give equal tokens [default: random].
     #[arg(long, value_name = "N")]
     salt: Option<u32>,
 }
@@ -99,15 +100,15 @@ pub struct MintCommand {
 #[derive(Args, Clone, Debug)]
 #[command(after_help = INSPECT_NOTES)]
 pub struct Inspect {
-    /// The token, or - to read it from standard input, where no list of processes shows it.
+    /// The token, or - to read it from standard input, so that it does not appear in the process list.
     token: String,
-    /// A file with the App Certificate, to check the signature.
+    /// A file with the project's App Certificate, to check the signature.
     #[arg(long, value_name = "F")]
     certificate_file: Option<PathBuf>,
-    /// The App ID that the client is set up with.
+    /// The App ID that the client uses.
     #[arg(long, value_name = "HEX")]
     app_id: Option<String>,
-    /// The channel that the client joins. With the uid also needed to check a 006 signature.
+    /// The channel that the client joins. To check a 006 signature, give it together with the uid.
     #[arg(long, value_name = "C")]
     channel: Option<String>,
     /// The uid that the client joins with.
@@ -116,7 +117,7 @@ pub struct Inspect {
     /// The user account that the client joins with, or logs in to RTM with.
     #[arg(long, value_name = "A")]
     account: Option<String>,
-    /// When the client used it: Unix seconds or 2026-11-22T23:30:39Z [default: now].
+    /// When the client used the token: Unix seconds, or a time such as 2026-11-22T23:30:39Z [default: now].
     #[arg(long, value_name = "TIME", value_parser = time)]
     at: Option<u64>,
 }
