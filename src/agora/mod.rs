@@ -5,7 +5,7 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`access_token2`], [`service`], [`builders`] | 007 tokens: the envelope, what is in it, Agora's ready-made combinations |
+//! | [`access_token2`], [`service`] | 007 tokens: the envelope, and what is in it |
 //! | [`access_token`] | 006 tokens |
 //! | [`signer`] | the project's keys, and the HMACs that every token needs |
 //! | [`parse`], [`inspect`] | a token read back; why Agora would refuse it |
@@ -14,7 +14,6 @@
 
 pub mod access_token;
 pub mod access_token2;
-pub mod builders;
 pub(crate) mod charset;
 pub mod inspect;
 mod legacy_user;

@@ -295,26 +295,14 @@ impl VerifiedToken {
             }
             TokenContent::V006(token) => (Some(token.channel.as_bytes()), token.uid.as_bytes()),
             TokenContent::V007(parsed) => {
-                let kinds = || parsed.token.services.iter().map(|service| &service.kind);
-                let with_channel = kinds().find_map(|kind| match kind {
-                    ServiceKind::Rtc { channel, uid } => Some((channel, uid)),
-                    ServiceKind::Streaming { channel, account }
-                    | ServiceKind::Fcdn { channel, account } => Some((channel, account)),
-                    _ => None,
-                });
-                let with_user = || {
-                    kinds().find_map(|kind| match kind {
-                        ServiceKind::Rtm { user }
-                        | ServiceKind::Chat { user }
-                        | ServiceKind::Apaas { user, .. }
-                        | ServiceKind::Rtm2 { user, .. } => Some(user),
-                        _ => None,
-                    })
+                let names = || {
+                    let services = parsed.token.services.iter();
+                    services.map(|service| service.kind.names())
                 };
-                match with_channel {
-                    Some((channel, user)) => (Some(channel), user),
-                    None => (None, with_user().map_or(b"", |user| user)),
-                }
+                let with_channel = names().find(|(channel, _)| channel.is_some());
+                let with_user = || names().find(|(_, user)| user.is_some());
+                let (channel, user) = with_channel.or_else(with_user).unwrap_or_default();
+                (channel, user.unwrap_or_default())
             }
         }
     }
@@ -337,21 +325,9 @@ impl VerifiedToken {
             }
             TokenContent::V007(parsed) => {
                 let mut services = parsed.token.services.iter();
-                services.any(|service| match &service.kind {
-                    ServiceKind::Rtc { channel, uid: user }
-                    | ServiceKind::Streaming {
-                        channel,
-                        account: user,
-                    }
-                    | ServiceKind::Fcdn {
-                        channel,
-                        account: user,
-                    } => opens_all(channel) || has_star(user),
-                    ServiceKind::Rtm { user }
-                    | ServiceKind::Chat { user }
-                    | ServiceKind::Apaas { user, .. }
-                    | ServiceKind::Rtm2 { user, .. } => opens_all(user),
-                    ServiceKind::Fpa | ServiceKind::ConvoAi | ServiceKind::Stt => false,
+                services.any(|service| match service.kind.names() {
+                    (Some(channel), user) => opens_all(channel) || user.is_some_and(has_star),
+                    (None, user) => user.is_some_and(opens_all),
                 })
             }
         }
@@ -409,7 +385,7 @@ impl VerifiedToken {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agora::service::{AgoraService, Permissions, RtcLifetimes};
+    use crate::agora::service::{AgoraService, Permissions};
     use crate::agora::{RtcGrant, User, rtc_token};
 
     const APP_ID: &str = "970ca35de60c44645bbae8a215061b33";
@@ -614,33 +590,37 @@ mod tests {
     #[test]
     fn every_service_keeps_its_names_and_its_shorter_privileges() {
         let permissions = Permissions::from([(0, [(1, vec![b"room".to_vec()])].into())]);
-        let lifetimes = RtcLifetimes {
-            join: 0,
-            audio: 90,
-            video: DAY,
-            data: 30,
+        let service = |privileges: &[(u16, u32)], kind| AgoraService {
+            privileges: privileges.iter().copied().collect(),
+            kind,
         };
-        let rtc =
-            AgoraService::rtc_with_lifetimes("live_1", User::Uid(7), Role::Publisher, lifetimes);
+        let rtc = AgoraService::rtc("live_1", User::Uid(7), Role::Publisher, DAY);
+        let user = || b"ann".to_vec();
         let mut services_given = vec![
-            rtc,
+            service(&[(1, 0), (2, 90), (3, DAY), (4, 30)], rtc.kind),
             AgoraService::rtm("ann", DAY),
-            AgoraService::fpa(),
+            service(&[(1, 0)], ServiceKind::Fpa),
             AgoraService::chat_user("ann", HOUR),
-            AgoraService::rtm2("ann", permissions, DAY),
+            service(
+                &[(1, DAY)],
+                ServiceKind::Rtm2 {
+                    user: user(),
+                    permissions,
+                },
+            ),
         ];
         let bare = [
             ServiceKind::Streaming {
                 channel: b"live_1".to_vec(),
-                account: b"ann".to_vec(),
+                account: user(),
             },
             ServiceKind::Fcdn {
                 channel: b"live_1".to_vec(),
-                account: b"ann".to_vec(),
+                account: user(),
             },
             ServiceKind::Apaas {
                 room: b"room".to_vec(),
-                user: b"ann".to_vec(),
+                user: user(),
                 role: -1,
             },
             ServiceKind::ConvoAi,

@@ -88,49 +88,12 @@ pub enum ServiceKind {
 /// Resource type (0 message channels, 1 stream channels, 2 group channels, 3 server groups, 4 users) to permission type (0 read, 1 write) to names.
 pub type Permissions = BTreeMap<u16, BTreeMap<u16, Vec<Vec<u8>>>>;
 
-/// Seconds after issue for each RTC privilege.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RtcLifetimes {
-    /// Privilege 1.
-    pub join: u32,
-    /// Privilege 2.
-    pub audio: u32,
-    /// Privilege 3.
-    pub video: u32,
-    /// Privilege 4.
-    pub data: u32,
-}
-
 impl AgoraService {
     /// RTC with the privileges of a role, all ending together.
     pub fn rtc(channel: &str, user: User<&str>, role: Role, expire: u32) -> Self {
         let privileges = rtc_privileges(role).iter().map(|number| (*number, expire));
-        Self::rtc_with(channel, user, privileges.collect())
-    }
-
-    /// RTC with a lifetime for each privilege of the role.
-    pub fn rtc_with_lifetimes(
-        channel: &str,
-        user: User<&str>,
-        role: Role,
-        lifetimes: RtcLifetimes,
-    ) -> Self {
-        let RtcLifetimes {
-            join,
-            audio,
-            video,
-            data,
-        } = lifetimes;
-        let privileges = rtc_privileges(role)
-            .iter()
-            .copied()
-            .zip([join, audio, video, data]);
-        Self::rtc_with(channel, user, privileges.collect())
-    }
-
-    fn rtc_with(channel: &str, user: User<&str>, privileges: Privileges) -> Self {
         Self {
-            privileges,
+            privileges: privileges.collect(),
             kind: ServiceKind::Rtc {
                 channel: channel.into(),
                 uid: user.spelled(&mut [0; 10]).to_vec(),
@@ -146,38 +109,11 @@ impl AgoraService {
         }
     }
 
-    /// RTM 2: privilege 1 is the login.
-    pub fn rtm2(user: &str, permissions: Permissions, expire: u32) -> Self {
-        Self {
-            privileges: Privileges::from([(1, expire)]),
-            kind: ServiceKind::Rtm2 {
-                user: user.into(),
-                permissions,
-            },
-        }
-    }
-
     /// Chat for one user: privilege 1.
     pub fn chat_user(user: &str, expire: u32) -> Self {
         Self {
             privileges: Privileges::from([(1, expire)]),
             kind: ServiceKind::Chat { user: user.into() },
-        }
-    }
-
-    /// Chat for the app server: privilege 2.
-    pub fn chat_app(expire: u32) -> Self {
-        Self {
-            privileges: Privileges::from([(2, expire)]),
-            kind: ServiceKind::Chat { user: Vec::new() },
-        }
-    }
-
-    /// FPA: privilege 1, never ending by itself.
-    pub fn fpa() -> Self {
-        Self {
-            privileges: Privileges::from([(1, 0)]),
-            kind: ServiceKind::Fpa,
         }
     }
 
@@ -189,33 +125,17 @@ impl AgoraService {
             .iter()
             .map(|(number, expire)| (*number, *expire));
         put_privileges(out, privileges)?;
+        if let ServiceKind::Apaas { room, .. } = &self.kind {
+            put_bytes(out, room)?;
+        }
+        let (channel, user) = self.kind.names();
+        for name in channel.into_iter().chain(user) {
+            put_bytes(out, name)?;
+        }
         match &self.kind {
-            ServiceKind::Rtc {
-                channel: first,
-                uid: second,
-            }
-            | ServiceKind::Streaming {
-                channel: first,
-                account: second,
-            }
-            | ServiceKind::Fcdn {
-                channel: first,
-                account: second,
-            } => {
-                put_bytes(out, first)?;
-                put_bytes(out, second)?;
-            }
-            ServiceKind::Rtm { user } | ServiceKind::Chat { user } => put_bytes(out, user)?,
-            ServiceKind::Apaas { room, user, role } => {
-                put_bytes(out, room)?;
-                put_bytes(out, user)?;
-                out.extend_from_slice(&role.to_le_bytes());
-            }
-            ServiceKind::Rtm2 { user, permissions } => {
-                put_bytes(out, user)?;
-                pack_permissions(out, permissions)?;
-            }
-            ServiceKind::Fpa | ServiceKind::ConvoAi | ServiceKind::Stt => {}
+            ServiceKind::Apaas { role, .. } => out.extend_from_slice(&role.to_le_bytes()),
+            ServiceKind::Rtm2 { permissions, .. } => pack_permissions(out, permissions)?,
+            _ => {}
         }
         Ok(())
     }
@@ -297,6 +217,26 @@ impl ServiceKind {
             Self::Rtm2 { .. } => "rtm2",
             Self::ConvoAi => "convoai",
             Self::Stt => "stt",
+        }
+    }
+
+    /// The channel, where the service has one, and the user; a service for the whole app has neither.
+    pub(super) fn names(&self) -> (Option<&[u8]>, Option<&[u8]>) {
+        match self {
+            Self::Rtc { channel, uid: user }
+            | Self::Streaming {
+                channel,
+                account: user,
+            }
+            | Self::Fcdn {
+                channel,
+                account: user,
+            } => (Some(channel), Some(user)),
+            Self::Rtm { user }
+            | Self::Chat { user }
+            | Self::Apaas { user, .. }
+            | Self::Rtm2 { user, .. } => (None, Some(user)),
+            Self::Fpa | Self::ConvoAi | Self::Stt => (None, None),
         }
     }
 

@@ -12,9 +12,8 @@ use crate::support::npm;
 use crate::support::renewd::{APP_CERTIFICATE, Renewd, Settings, configuration};
 use crate::support::timed::{CHANNEL, OWNER, START, Timed, token, unix};
 use renewd::agora::User;
-use renewd::agora::builders::{self, RtcAndRtm};
 use renewd::agora::parse::{self, Parsed};
-use renewd::agora::service::{AgoraService, RtcLifetimes};
+use renewd::agora::service::AgoraService;
 use renewd::config;
 use renewd::terms::role::Role;
 use serde_json::{Value, json};
@@ -327,19 +326,11 @@ fn with_rtm_alone_it_is_what_agoras_builder_makes() {
     let body = json!({"channelName": CHANNEL, "account": "ann@home"});
     let data = service.granted(&service.login("ann", json!({})), &body);
     let parsed = token(&data["token"]);
-    let built = builders::rtc_and_rtm2(&RtcAndRtm {
-        channel: CHANNEL,
-        rtc_user: User::Account("ann@home"),
-        role: Role::Subscriber,
-        lifetimes: RtcLifetimes {
-            join: 3600,
-            audio: 3600,
-            video: 3600,
-            data: 3600,
-        },
-        rtm_user: "ann",
-        rtm_expire: 3600,
-    });
+    let user = User::Account("ann@home");
+    let built = [
+        AgoraService::rtc(CHANNEL, user, Role::Subscriber, 3600),
+        AgoraService::rtm("ann", 3600),
+    ];
     assert_eq!(parsed.token.services, built);
 }
 
