@@ -9,12 +9,9 @@ use std::cell::LazyCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use crate::config::model::{Upstream, UpstreamScheme, UpstreamServer};
+use crate::config::model::{MOST_SERVERS, Upstream, UpstreamScheme, UpstreamServer};
 use crate::io::tls::Trust;
 use crate::telemetry::metrics::{Metrics, UpstreamMetrics};
-
-/// Servers are remembered in the bits of a number.
-pub(crate) const MOST: usize = 64;
 
 /// One server, as everybody in the process sees it.
 #[derive(Debug)]
@@ -271,7 +268,7 @@ fn choose(
     tried: Tried,
 ) -> Option<usize> {
     let left = servers
-        .take(MOST)
+        .take(MOST_SERVERS)
         .enumerate()
         .filter(|(server, _)| !tried.has(*server));
     let best = left.clone().map(|(_, (standing, _))| standing).min()?;
@@ -334,10 +331,10 @@ mod tests {
 
     #[test]
     fn no_server_beyond_the_last_is_chosen_or_remembered() {
-        let many = std::iter::repeat_n((Up, 0), MOST + 1);
-        let turn = Preference::Turn(MOST);
+        let many = std::iter::repeat_n((Up, 0), MOST_SERVERS + 1);
+        let turn = Preference::Turn(MOST_SERVERS);
         assert_eq!(choose(many, turn, Tried::default()), Some(0));
-        assert_eq!(tried(&[MOST]), Tried::default());
+        assert_eq!(tried(&[MOST_SERVERS]), Tried::default());
     }
 
     #[test]

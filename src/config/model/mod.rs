@@ -22,6 +22,7 @@ pub use self::channel_pattern::ChannelPattern;
 pub use self::jwt::{Jwt, JwtAlgorithm, JwtKey, KeyMaterial};
 pub use self::reissue::{PublisherForOthers, Reissue, ReissueMode, ReissueRule, Withheld};
 pub use self::token::{Agora, DefaultRole, Services, Tier, TokenConfig, ZeroUid};
+pub(crate) use self::upstream::MOST_SERVERS;
 pub use self::upstream::{Affinity, HealthCheck, Upstream, UpstreamScheme, UpstreamServer};
 pub use authorize_hook::{Authorize, OnError};
 pub(crate) use source_tables::{

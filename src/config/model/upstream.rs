@@ -7,10 +7,13 @@ use std::time::Duration;
 
 use http::HeaderValue;
 
+/// The most servers: `forward` remembers those it tried in the bits of a `u64`.
+pub(crate) const MOST_SERVERS: usize = 64;
+
 /// `[upstream]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {
-    /// 1 to 64, no two alike.
+    /// 1 to [`MOST_SERVERS`], no two alike.
     pub servers: Vec<UpstreamServer>,
     /// TCP connect, name resolution included: 2 s.
     pub connect_timeout: Duration,

@@ -12,10 +12,10 @@ use super::server::{covers, socket_path};
 use super::{ANY_DURATION, POSITIVE_DURATION, seconds};
 use crate::config::credentials::SecretReader;
 use crate::config::model::{
-    Admin, Affinity, HealthCheck, Listen, Server, Upstream, UpstreamScheme, UpstreamServer,
+    Admin, Affinity, HealthCheck, Listen, MOST_SERVERS, Server, Upstream, UpstreamScheme,
+    UpstreamServer,
 };
 use crate::config::raw::{RawItem, RawTable};
-use crate::forward::servers::MOST;
 use crate::http::forwarded;
 
 const SERVER_HINT: &str =
@@ -124,8 +124,8 @@ fn servers(table: &RawTable<'_>, secrets: &SecretReader<'_>) -> Vec<UpstreamServ
     if entries.is_empty() {
         item.error("no server is named", SERVER_HINT);
     }
-    if entries.len() > MOST {
-        item.error(format!("more than {MOST} servers"), "name fewer");
+    if entries.len() > MOST_SERVERS {
+        item.error(format!("more than {MOST_SERVERS} servers"), "name fewer");
     }
     let mut servers: Vec<UpstreamServer> = Vec::new();
     for entry in &entries {
