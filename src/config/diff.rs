@@ -84,10 +84,6 @@ pub fn effective(running: &Config, read: Config) -> Config {
     let mut effective = read;
     effective.server.listen.clone_from(&running.server.listen);
     effective.server.plain.clone_from(&running.server.plain);
-    if effective.server.tls == running.server.tls {
-        // The same certificate: clients may go on resuming their sessions.
-        effective.server.tls.clone_from(&running.server.tls);
-    }
     effective.server.workers = running.server.workers;
     effective.admin.listen = running.admin.listen.clone();
     effective

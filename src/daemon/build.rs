@@ -56,7 +56,7 @@ pub(crate) fn shared(
         RunError::Configuration(ConfigErrors::of_file(
             path,
             error.to_string(),
-            "see [agora]",
+            "see [agora] and [server.tls]",
         ))
     })?;
     Ok(Arc::new(Shared {
@@ -108,7 +108,7 @@ pub fn bind(config: &Config, inherited: Inheritance) -> Result<Sockets, RunError
         tracing::info!(
             listener,
             address = shown(address),
-            tls = config.server.tls_for(position).is_some(),
+            tls = config.server.is_tls(position),
             "listening"
         );
     }

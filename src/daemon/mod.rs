@@ -40,7 +40,6 @@ use crate::config::model::Listen;
 use crate::config::{ConfigErrors, Loaded};
 use crate::io::descriptors;
 use crate::io::descriptors::Shares;
-use crate::io::tls::ServerIdentity;
 use crate::server::listen::BindError;
 use crate::server::worker::Workers;
 use crate::snapshot::Shared;
@@ -204,7 +203,6 @@ impl Daemon {
         let metrics = Metrics::new(clock, dropped.clone());
         metrics.config_hash(hash);
         metrics.decision(&config.decision);
-        metrics.certificate_expiry(config.server.tls.as_ref().map(ServerIdentity::expires));
         let fallback = start.errors.is_some();
         metrics.config_fallback(fallback);
         metrics.config_reload(start.errors.is_none());
@@ -218,6 +216,7 @@ impl Daemon {
         metrics.descriptor_shares(&shares);
         tracing::info!("{shares}");
         let shared = build::shared(&config, &options.config, &metrics, clock, &dropped, &shares)?;
+        metrics.certificate_expiry(shared.current.load().certificate_expires());
         let keeper = SessionJournal::load(&state, &shared);
         let Sockets {
             public,

@@ -13,7 +13,6 @@ use super::systemd::Notifier;
 use crate::config::diff;
 use crate::config::model::DecisionConfig;
 use crate::config::{ConfigErrors, Loaded};
-use crate::io::tls::ServerIdentity;
 use crate::snapshot::{Shared, Snapshot, StreamsRead};
 use crate::sources::streams::StreamSource;
 use crate::telemetry::audit::{Audit, Reload};
@@ -191,7 +190,6 @@ impl Reloader {
         let streams = files::streams(&config);
         let log = config.log.clone();
         let decision = config.decision.clone();
-        let expires = config.server.tls.as_ref().map(ServerIdentity::expires);
         self.swap(config, streams, audit)?;
         self.log.apply(&log);
         self.watched
@@ -199,6 +197,7 @@ impl Reloader {
         self.state.keep(files::kept_text(&self.path, configuration));
         self.shared.metrics.config_hash(hash);
         self.shared.metrics.decision(&decision);
+        let expires = self.shared.current.load().certificate_expires();
         self.shared.metrics.certificate_expiry(expires);
         self.shared.metrics.config_fallback(false);
         self.shared
@@ -237,7 +236,13 @@ impl Reloader {
             &self.shared.clock,
             &self.shared.control,
         )
-        .map_err(|error| ConfigErrors::of_file(&self.path, error.to_string(), "see [agora]"))?;
+        .map_err(|error| {
+            ConfigErrors::of_file(
+                &self.path,
+                error.to_string(),
+                "see [agora] and [server.tls]",
+            )
+        })?;
         let channels = match snapshot.streams.source() {
             StreamSource::Table(table) => table.len(),
             StreamSource::Asked(_) => 0,

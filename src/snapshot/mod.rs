@@ -21,6 +21,7 @@ use crate::forward::servers::Backends;
 use crate::http::target::OwnedPaths;
 use crate::io::descriptors::Budgets;
 use crate::io::fetch::Fetcher;
+use crate::io::tls::{IdentityError, ServerIdentity};
 use crate::limit::Limiter;
 use crate::logins::jwt::{KeySet, Verifier};
 use crate::logins::remembered::Logins;
@@ -41,6 +42,8 @@ use crate::terms::readiness::Readiness;
 pub struct Snapshot {
     /// As validated.
     pub config: Config,
+    /// `[server.tls]`, ready for handshakes.
+    tls: Option<ServerIdentity>,
     /// `[routes]`, keyed for matching.
     pub owned: OwnedPaths,
     /// `[auth.jwt]`, keyed for verifying.
@@ -84,9 +87,20 @@ pub enum StreamsRead {
     Unreadable,
 }
 
+/// Why no snapshot could be derived.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// `[agora]` can't sign.
+    #[error(transparent)]
+    Signer(#[from] BuildError),
+    /// `[server.tls]` can't serve.
+    #[error(transparent)]
+    Tls(#[from] IdentityError),
+}
+
 impl Snapshot {
-    /// Derives a snapshot. Fails only where the app id or certificate are not what validation promises, and then has
-    /// changed nothing of what runs.
+    /// Derives a snapshot. Fails only where the configuration isn't what validation promises, and then has changed
+    /// nothing of what runs.
     pub fn build(
         config: Config,
         streams: StreamsRead,
@@ -95,10 +109,15 @@ impl Snapshot {
         metrics: &Metrics,
         clock: &Clock,
         control: &Control,
-    ) -> Result<Self, BuildError> {
+    ) -> Result<Self, SnapshotError> {
         // First what can fail: what comes after it makes series and tasks, and shows in what is carried over.
         let certificate = &config.agora.app_certificate;
         let signer = Arc::new(Signer::new(&config.agora.app_id, certificate)?);
+        let tls = match (&config.server.tls, previous) {
+            // With the same certificate clients may go on resuming their sessions.
+            (tls, Some(previous)) if *tls == previous.config.server.tls => previous.tls.clone(),
+            (tls, _) => tls.as_ref().map(ServerIdentity::new).transpose()?,
+        };
         let verifier = previous.map(|previous| &previous.verifier);
         let key_set = KeySet::of(
             &config.jwt,
@@ -132,6 +151,7 @@ impl Snapshot {
         let logins = previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.logins));
         let rules = config.reissue.rules.iter();
         Ok(Self {
+            tls,
             owned: OwnedPaths::new(&config.routes.token, &config.routes.refresh),
             verifier: Verifier::new(&config.jwt, verifier, clock).with_key_set(
                 key_set,
@@ -167,6 +187,17 @@ impl Snapshot {
             ),
             config,
         })
+    }
+
+    /// What the listener at this position in `server.listen` shows to clients; `None` where it isn't TLS.
+    pub(crate) fn tls_for(&self, listener: usize) -> Option<&ServerIdentity> {
+        let tls = self.tls.as_ref();
+        tls.filter(|_| self.config.server.is_tls(listener))
+    }
+
+    /// When the first certificate of `[server.tls]` expires, in seconds since the Unix epoch.
+    pub(crate) fn certificate_expires(&self) -> Option<u64> {
+        self.tls.as_ref().map(ServerIdentity::expires)
     }
 
     /// The rules a session must pass under this configuration.

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
+use renewd::config::model::ServerTls;
+use renewd::config::secret::Secret;
 use renewd::io::tls;
 use renewd::io::tls::ServerIdentity;
 use renewd::io::transport::Transport;
@@ -34,13 +36,12 @@ pub struct Pair {
 
 impl Pair {
     pub fn identity(&self, client_ca: Option<&Path>) -> ServerIdentity {
-        let read = |path: &Path| std::fs::read(path).unwrap();
-        let client_ca = client_ca.map(read);
-        ServerIdentity::new(
-            &read(&self.certificate),
-            &read(&self.key),
-            client_ca.as_deref(),
-        )
+        let read = |path: &Path| Secret::new(std::fs::read(path).unwrap());
+        ServerIdentity::new(&ServerTls {
+            certificate: read(&self.certificate),
+            private_key: read(&self.key),
+            client_ca: client_ca.map(read),
+        })
         .unwrap()
     }
 }

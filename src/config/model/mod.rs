@@ -33,7 +33,6 @@ pub(crate) use source_tables::{
 use super::secret::Secret;
 use crate::http::method_override::MethodOverride;
 use crate::http::{block, cors};
-use crate::io::tls::ServerIdentity;
 
 /// The whole configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,7 +103,7 @@ pub struct Server {
     /// HTTP/2 by prior knowledge on listeners that aren't TLS (RFC 9113 §3.3).
     pub h2c: bool,
     /// `[server.tls]`; `None` is no TLS.
-    pub tls: Option<ServerIdentity>,
+    pub tls: Option<ServerTls>,
     /// `[server.timeouts]`.
     pub timeouts: Timeouts,
     /// `[server.limits]`.
@@ -112,14 +111,13 @@ pub struct Server {
 }
 
 impl Server {
-    /// Whether connections of the listener at this position in `listen` are TLS: every TCP and systemd listener, as
-    /// soon as there is `[server.tls]`, but those prefixed `plain:`.
-    pub(crate) fn tls_for(&self, listener: usize) -> Option<&ServerIdentity> {
+    /// Whether connections of the listener at this position in `listen` are TLS: with `[server.tls]`, every TCP and
+    /// systemd listener is TLS, except those prefixed `plain:`.
+    pub(crate) fn is_tls(&self, listener: usize) -> bool {
         let plain = self.plain.get(listener).copied().unwrap_or(false);
-        match self.listen.get(listener)? {
-            Listen::Tcp(_) | Listen::Systemd(_) if !plain => self.tls.as_ref(),
-            _ => None,
-        }
+        let listen = self.listen.get(listener);
+        let can_be = matches!(listen, Some(Listen::Tcp(_) | Listen::Systemd(_)));
+        self.tls.is_some() && can_be && !plain
     }
 
     /// The entries of `listen` as the configuration writes them; the metrics' `listener` label.
@@ -130,6 +128,17 @@ impl Server {
             format!("{prefix}{listen}")
         })
     }
+}
+
+/// The contents of the files that `[server.tls]` names, in PEM. Validation has built an identity from them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerTls {
+    /// The server's certificate, then those between that and the root.
+    pub certificate: Secret,
+    /// The private key of the first certificate.
+    pub private_key: Secret,
+    /// The authorities whose client certificates are required; `None` lets every client in.
+    pub client_ca: Option<Secret>,
 }
 
 /// One entry of `server.listen`.

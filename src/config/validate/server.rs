@@ -41,7 +41,7 @@ pub(super) fn server(table: &RawTable<'_>, secrets: &SecretReader<'_>) -> Server
         tunnel_drain_timeout: table.duration("tunnel_drain_timeout", ANY_DURATION, seconds(2)),
         health_path: health_path(table),
         h2c: table.boolean("h2c", false),
-        tls: super::tls::identity(&table.table("tls"), secrets),
+        tls: super::tls::tls(&table.table("tls"), secrets),
         timeouts: Timeouts {
             header: timeout("header", 10),
             idle: timeout("idle", 75),

@@ -4,8 +4,8 @@
 //! leaves the former pair in force.
 
 use crate::config::credentials::SecretReader;
+use crate::config::model::ServerTls;
 use crate::config::raw::{RawItem, RawTable};
-use crate::config::secret::Secret;
 use crate::io::tls::{IdentityError, ServerIdentity};
 
 const CERTIFICATE_HINT: &str =
@@ -14,7 +14,7 @@ const KEY_HINT: &str = "a PEM file with the private key of the certificate, not 
 const CA_HINT: &str = "a PEM file with the certificates of the authorities, or \"\" for any client";
 
 /// `None` where nothing is asked for, or where what is asked for is reported as an error.
-pub(super) fn identity(table: &RawTable<'_>, secrets: &SecretReader<'_>) -> Option<ServerIdentity> {
+pub(super) fn tls(table: &RawTable<'_>, secrets: &SecretReader<'_>) -> Option<ServerTls> {
     let certificate = named(table, "certificate_file");
     let key = named(table, "private_key_file");
     let client_ca = named(table, "client_ca_file");
@@ -45,16 +45,21 @@ pub(super) fn identity(table: &RawTable<'_>, secrets: &SecretReader<'_>) -> Opti
     for item in [&certificate, &key].into_iter().chain(&client_ca) {
         secrets.warn_of_writers(item);
     }
-    let chain = content(&certificate, secrets);
-    let private = content(&key, secrets);
-    let authorities = client_ca.as_ref().map(|item| content(item, secrets));
-    let (chain, private) = (chain?, private?);
-    let authorities = match &authorities {
-        Some(authorities) => Some(authorities.as_ref()?.expose()),
-        None => None,
+    let contents = (
+        secrets.named_file(&certificate),
+        secrets.named_file(&key),
+        client_ca.as_ref().map(|item| secrets.named_file(item)),
+    );
+    let tls = ServerTls {
+        certificate: contents.0?,
+        private_key: contents.1?,
+        client_ca: match contents.2 {
+            Some(content) => Some(content?),
+            None => None,
+        },
     };
-    match ServerIdentity::new(chain.expose(), private.expose(), authorities) {
-        Ok(identity) => Some(identity),
+    match ServerIdentity::new(&tls) {
+        Ok(_) => Some(tls),
         Err(refused) => {
             let (item, hint) = match (&refused, &client_ca) {
                 (IdentityError::ClientCa(_), Some(item)) => (item, CA_HINT),
@@ -70,8 +75,4 @@ pub(super) fn identity(table: &RawTable<'_>, secrets: &SecretReader<'_>) -> Opti
 /// The key, unless it is `""`.
 fn named<'r>(table: &RawTable<'r>, name: &str) -> Option<RawItem<'r>> {
     table.item(name).filter(|item| item.text() != Some(""))
-}
-
-fn content(item: &RawItem<'_>, secrets: &SecretReader<'_>) -> Option<Secret> {
-    secrets.named_file(item)
 }

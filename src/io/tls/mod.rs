@@ -15,7 +15,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
-use sha2::{Digest, Sha256};
+
+use crate::config::model::ServerTls;
 
 pub use trust::Trust;
 
@@ -28,7 +29,6 @@ pub const HTTP1: &[u8] = b"http/1.1";
 #[derive(Clone)]
 pub struct ServerIdentity {
     config: Arc<ServerConfig>,
-    digest: [u8; 32],
     expires: u64,
 }
 
@@ -53,9 +53,9 @@ pub fn install_provider() {
 }
 
 impl ServerIdentity {
-    /// From PEM: a chain with the leaf first, its private key (PKCS #8, PKCS #1 or SEC 1), and the authorities whose
-    /// client certificates are required, if any.
-    pub fn new(chain: &[u8], key: &[u8], client_ca: Option<&[u8]>) -> Result<Self, IdentityError> {
+    /// Reads PEM; the private key is PKCS #8, PKCS #1 or SEC 1.
+    pub fn new(files: &ServerTls) -> Result<Self, IdentityError> {
+        let chain = files.certificate.expose();
         let certificates = certificates(chain).map_err(IdentityError::Certificate)?;
         let expires = certificates
             .iter()
@@ -65,17 +65,18 @@ impl ServerIdentity {
             .ok_or_else(|| {
                 IdentityError::Certificate("the file holds no X.509 certificate".into())
             })?;
-        let private = PrivateKeyDer::from_pem_slice(key).map_err(|error| {
-            IdentityError::Key(format!("the file holds no private key: {error}"))
-        })?;
+        let private =
+            PrivateKeyDer::from_pem_slice(files.private_key.expose()).map_err(|error| {
+                IdentityError::Key(format!("the file holds no private key: {error}"))
+            })?;
         let provider = Arc::new(aws_lc_rs::default_provider());
         let builder = ServerConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
             .map_err(|error| IdentityError::Key(error.to_string()))?;
-        let builder = match client_ca {
+        let builder = match &files.client_ca {
             None => builder.with_no_client_auth(),
             Some(authorities) => {
-                let roots = Arc::new(roots(authorities)?);
+                let roots = Arc::new(roots(authorities.expose())?);
                 let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider)
                     .build()
                     .map_err(|error| IdentityError::ClientCa(error.to_string()))?;
@@ -98,13 +99,8 @@ impl ServerIdentity {
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.ticketer =
             aws_lc_rs::Ticketer::new().map_err(|error| IdentityError::Key(error.to_string()))?;
-        let mut digest = Sha256::new();
-        for part in [chain, key, client_ca.unwrap_or_default()] {
-            digest.update(Sha256::digest(part));
-        }
         Ok(Self {
             config: Arc::new(config),
-            digest: digest.finalize().into(),
             expires,
         })
     }
@@ -119,15 +115,6 @@ impl ServerIdentity {
         self.expires
     }
 }
-
-/// Made from the same bytes.
-impl PartialEq for ServerIdentity {
-    fn eq(&self, other: &Self) -> bool {
-        self.digest == other.digest
-    }
-}
-
-impl Eq for ServerIdentity {}
 
 impl fmt::Debug for ServerIdentity {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -83,7 +83,7 @@ impl PublicService for WorkerService {
 
     fn tls(&self, listener: usize) -> Option<Arc<ServerConfig>> {
         let snapshot = self.shared.current.load();
-        let identity = snapshot.config.server.tls_for(listener)?;
+        let identity = snapshot.tls_for(listener)?;
         Some(Arc::clone(identity.config()))
     }
 
