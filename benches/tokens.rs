@@ -8,11 +8,9 @@ use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::rc::Rc;
-use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
@@ -27,7 +25,7 @@ use renewd::config::model::Config;
 use renewd::decision;
 use renewd::exchange::Exchange;
 use renewd::exchange::response_body::RequestBody;
-use renewd::io::descriptors::{Budgets, Shares};
+use renewd::io::descriptors::Shares;
 use renewd::limit::Charge;
 use renewd::snapshot::{Control, Shared, Snapshot, StreamsRead};
 use renewd::sources::streams::StreamState;
@@ -35,9 +33,8 @@ use renewd::telemetry::audit::Audit;
 use renewd::telemetry::labels::Endpoint;
 use renewd::telemetry::line_writer::DropCounter;
 use renewd::telemetry::metrics::Metrics;
-use renewd::terms::clock::{Clock, Entropy};
+use renewd::terms::clock::Clock;
 use renewd::terms::context::{RequestContext, RequestId};
-use renewd::terms::readiness::Readiness;
 use renewd::terms::role::Role;
 use sha2::Sha256;
 
@@ -106,17 +103,7 @@ fn shared() -> Shared {
     let audit = Arc::new(audit);
     let snapshot =
         Snapshot::build(config, streams, audit, None, &metrics, &clock, &control).unwrap();
-    Shared {
-        current: ArcSwap::from_pointee(snapshot),
-        clock,
-        entropy: Entropy::System,
-        metrics,
-        control,
-        readiness: Readiness::default(),
-        sockets: Budgets::new(&Shares::of(1024, 1)),
-        connections: AtomicUsize::new(0),
-        untrusted_proxy_seen: OnceLock::new(),
-    }
+    Shared::new(snapshot, clock, metrics, control, &Shares::of(1024, 1))
 }
 
 fn login() -> String {

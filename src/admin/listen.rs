@@ -18,17 +18,17 @@ use http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use tokio::io::{AsyncRead, AsyncWrite};
+use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
 use super::guard::Entrance;
-use super::io::Socket;
 use super::respond::{self, AdminResponse};
 use super::{DaemonView, routes};
 use crate::config::model::Listen;
+use crate::io::transport::Transport;
 
 /// Requests at once. A scraper and an operator use a handful.
 const MAX_REQUESTS: usize = 64;
@@ -125,13 +125,9 @@ impl AdminListener {
             };
             let taken = Arc::clone(&place.taken);
             match accepted {
-                Ok(AdminClient::Tcp(stream, entrance)) => {
-                    let task = connections.spawn(connection(stream, entrance, place));
-                    guests.come(task, taken);
-                }
-                Ok(AdminClient::Unix(stream)) => {
-                    let task = connections.spawn(connection(stream, Entrance::Unix, place));
-                    guests.come(task, taken);
+                Ok((transport, entrance)) => {
+                    let task = connections.spawn(connection(transport, entrance, place));
+                    guests.0.push(Guest { task, taken });
                 }
                 Err(error) => {
                     tracing::warn!(%error, "the admin listener could not accept a connection");
@@ -145,19 +141,17 @@ impl AdminListener {
     }
 }
 
-enum AdminClient {
-    Tcp(tokio::net::TcpStream, Entrance),
-    Unix(tokio::net::UnixStream),
-}
-
 impl AdminSocket {
-    async fn accept(&self) -> io::Result<AdminClient> {
+    async fn accept(&self) -> io::Result<(Transport, Entrance)> {
         match self {
             Self::Tcp(listener, address) => {
                 let (stream, _) = listener.accept().await?;
-                Ok(AdminClient::Tcp(stream, Entrance::Tcp(address.ip())))
+                Ok((Transport::Tcp(stream), Entrance::Tcp(address.ip())))
             }
-            Self::Unix { listener, .. } => Ok(AdminClient::Unix(listener.accept().await?.0)),
+            Self::Unix { listener, .. } => {
+                let (stream, _) = listener.accept().await?;
+                Ok((Transport::Unix(stream), Entrance::Unix))
+            }
         }
     }
 }
@@ -187,10 +181,6 @@ impl Guests {
         };
         self.0.remove(silent).task.abort();
         true
-    }
-
-    fn come(&mut self, task: AbortHandle, taken: Arc<Taken>) {
-        self.0.push(Guest { task, taken });
     }
 }
 
@@ -225,10 +215,7 @@ impl AdminPlace {
     }
 }
 
-async fn connection<T>(stream: T, entrance: Entrance, place: AdminPlace)
-where
-    T: AsyncRead + AsyncWrite + Unpin,
-{
+async fn connection(transport: Transport, entrance: Entrance, place: AdminPlace) {
     let service =
         service_fn(|request| async { Ok::<_, Infallible>(place.answer(entrance, request).await) });
     // One request a connection: its deadline is then the connection's, and idle ones don't exist.
@@ -236,7 +223,7 @@ where
         .keep_alive(false)
         .max_header_size(HEADER_BYTES)
         .max_headers(64)
-        .serve_connection(Socket(stream), service);
+        .serve_connection(TokioIo::new(transport), service);
     tokio::select! {
         served = served => if let Err(error) = served {
             tracing::debug!(%error, "an admin connection broke");

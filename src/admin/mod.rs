@@ -5,7 +5,6 @@
 //! Must not know: how the daemon does what it is asked; [`DaemonView`] is all it sees.
 
 mod guard;
-mod io;
 mod listen;
 mod page;
 mod respond;

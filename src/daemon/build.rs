@@ -5,22 +5,20 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::rc::Rc;
-use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
 
 use super::observer::{PublicObserver as ListenerEvents, Upstreams};
-use super::systemd::{Heartbeats, Listener, PassedSockets as Inheritance};
+use super::systemd::{Heartbeats, PassedSockets};
 use super::{BoundAddresses, RunError, files, reload};
 use crate::admin::{self, AdminListener};
 use crate::config::ConfigErrors;
 use crate::config::model::Config;
 use crate::forward::Forwarder;
-use crate::io::descriptors::{Budgets, Shares};
-use crate::server::listen::{BoundListeners, Inherited, ListenAddress};
+use crate::io::descriptors::Shares;
+use crate::server::listen::{BoundListeners, ListenAddress};
 use crate::server::service::WorkerService;
 use crate::server::worker::Workers;
 use crate::snapshot::{Control, Shared, Snapshot};
@@ -28,7 +26,6 @@ use crate::telemetry::audit::Audit;
 use crate::telemetry::line_writer::DropCounter;
 use crate::telemetry::metrics::Metrics;
 use crate::terms::clock::{Clock, Entropy};
-use crate::terms::readiness::Readiness;
 
 /// The first snapshot, and what outlives it.
 pub(crate) fn shared(
@@ -59,17 +56,10 @@ pub(crate) fn shared(
             "see [agora] and [server.tls]",
         ))
     })?;
-    Ok(Arc::new(Shared {
-        current: ArcSwap::from_pointee(snapshot),
-        clock: clock.clone(),
-        entropy: Entropy::System,
-        metrics: Arc::clone(metrics),
-        control,
-        readiness: Readiness::default(),
-        sockets: Budgets::new(shares),
-        connections: AtomicUsize::new(0),
-        untrusted_proxy_seen: OnceLock::new(),
-    }))
+    let (clock, metrics) = (clock.clone(), Arc::clone(metrics));
+    Ok(Arc::new(Shared::new(
+        snapshot, clock, metrics, control, shares,
+    )))
 }
 
 /// Bound sockets, not yet served.
@@ -84,15 +74,11 @@ pub(crate) struct Sockets {
 }
 
 /// Binds `server.listen` and `admin.listen`, and logs where.
-pub fn bind(config: &Config, inherited: Inheritance) -> Result<Sockets, RunError> {
+pub fn bind(config: &Config, inherited: PassedSockets) -> Result<Sockets, RunError> {
     let inherited = inherited.into_iter().flat_map(|(name, listeners)| {
-        listeners.into_iter().map(move |listener| {
-            let listener = match listener {
-                Listener::Tcp(listener) => Inherited::Tcp(listener),
-                Listener::Unix(listener) => Inherited::Unix(listener),
-            };
-            (name.clone(), listener)
-        })
+        listeners
+            .into_iter()
+            .map(move |listener| (name.clone(), listener))
     });
     let public = BoundListeners::bind(
         &config.server.listen,

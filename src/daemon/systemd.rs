@@ -6,11 +6,10 @@
 //! Must not know: what is served on a socket, or what makes the daemon ready.
 
 use std::collections::HashMap;
-use std::net::TcpListener;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -19,19 +18,12 @@ use std::{fmt, io};
 use sd_notify::NotifyState;
 use socket2::{Domain, Socket, Type};
 
+use crate::server::listen::Inherited;
 use crate::terms::clock::Clock;
 
-/// Sockets by their `FileDescriptorName=`; several `ListenStream=` lines of one unit share a name.
-pub(crate) type PassedSockets = HashMap<String, Vec<Listener>>;
-
-/// One inherited listening socket: nonblocking, not passed on to children.
-#[derive(Debug)]
-pub enum Listener {
-    /// IPv4 or IPv6.
-    Tcp(TcpListener),
-    /// A unix stream socket.
-    Unix(UnixListener),
-}
+/// Listening sockets by their `FileDescriptorName=`; several `ListenStream=` lines of one unit share a name. Each is
+/// nonblocking, and child processes don't inherit it.
+pub(crate) type PassedSockets = HashMap<String, Vec<Inherited>>;
 
 /// The service manager passed something that can't be served on.
 #[derive(Debug, thiserror::Error)]
@@ -79,7 +71,7 @@ pub fn take_listeners() -> Result<PassedSockets, ListenersError> {
     Ok(listeners)
 }
 
-fn into_listener(socket: Socket) -> Result<Listener, String> {
+fn into_listener(socket: Socket) -> Result<Inherited, String> {
     let failed = |error: io::Error| error.to_string();
     // The first question fails on what is no socket at all.
     let kind = socket.r#type().map_err(failed)?;
@@ -93,9 +85,9 @@ fn into_listener(socket: Socket) -> Result<Listener, String> {
     // The unit file may say otherwise, and tokio trusts the caller: a blocking accept would stop a whole worker.
     socket.set_nonblocking(true).map_err(failed)?;
     if domain == Domain::UNIX {
-        Ok(Listener::Unix(socket.into()))
+        Ok(Inherited::Unix(socket.into()))
     } else if domain == Domain::IPV4 || domain == Domain::IPV6 {
-        Ok(Listener::Tcp(socket.into()))
+        Ok(Inherited::Tcp(socket.into()))
     } else {
         Err(format!("its address family is {domain:?}"))
     }

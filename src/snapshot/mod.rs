@@ -19,7 +19,7 @@ use crate::agora::{BuildError, Signer};
 use crate::config::model::Config;
 use crate::forward::servers::Backends;
 use crate::http::target::OwnedPaths;
-use crate::io::descriptors::Budgets;
+use crate::io::descriptors::{Budgets, Shares};
 use crate::io::fetch::Fetcher;
 use crate::io::tls::{IdentityError, ServerIdentity};
 use crate::limit::Limiter;
@@ -254,6 +254,27 @@ pub struct Shared {
 }
 
 impl Shared {
+    /// What a process starts with. The sockets to the backend are limited to their part of `shares`.
+    pub fn new(
+        snapshot: Snapshot,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+        control: Control,
+        shares: &Shares,
+    ) -> Self {
+        Self {
+            current: ArcSwap::from_pointee(snapshot),
+            clock,
+            entropy: Entropy::System,
+            metrics,
+            control,
+            readiness: Readiness::default(),
+            sockets: Budgets::new(shares),
+            connections: AtomicUsize::new(0),
+            untrusted_proxy_seen: OnceLock::new(),
+        }
+    }
+
     /// Puts a snapshot in force: the next request is decided by it.
     pub(crate) fn put_in_force(&self, snapshot: Snapshot) {
         snapshot.sessions.set_max(snapshot.config.sessions.max);

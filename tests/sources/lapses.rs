@@ -6,12 +6,10 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 use std::rc::Rc;
-use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::support::renewd::{Settings, configuration, jwt, write_files};
-use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request};
@@ -21,7 +19,7 @@ use renewd::daemon::tasks::lapses::Waiting;
 use renewd::decision;
 use renewd::exchange::Exchange;
 use renewd::exchange::response_body::RequestBody;
-use renewd::io::descriptors::{Budgets, Shares};
+use renewd::io::descriptors::Shares;
 use renewd::io::fetch::Fetcher;
 use renewd::sessions::SWEEPS;
 use renewd::snapshot::{Control, Shared, Snapshot, StreamsRead};
@@ -30,9 +28,8 @@ use renewd::telemetry::audit::Audit;
 use renewd::telemetry::labels::Endpoint;
 use renewd::telemetry::line_writer::DropCounter;
 use renewd::telemetry::metrics::Metrics;
-use renewd::terms::clock::{Clock, Entropy};
+use renewd::terms::clock::Clock;
 use renewd::terms::context::{RequestContext, RequestId};
-use renewd::terms::readiness::Readiness;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
@@ -87,17 +84,7 @@ impl Daemon {
         )
         .unwrap();
         Self {
-            shared: Shared {
-                current: ArcSwap::from_pointee(snapshot),
-                clock,
-                entropy: Entropy::System,
-                metrics,
-                control,
-                readiness: Readiness::default(),
-                sockets: Budgets::new(&Shares::of(1024, 1)),
-                connections: AtomicUsize::new(0),
-                untrusted_proxy_seen: OnceLock::new(),
-            },
+            shared: Shared::new(snapshot, clock, metrics, control, &Shares::of(1024, 1)),
             config: loaded.config,
             waiting: Waiting::default(),
             runtime,

@@ -3,11 +3,9 @@
 use std::cell::RefCell;
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request};
@@ -17,16 +15,15 @@ use renewd::config::secret::Secret;
 use renewd::decision;
 use renewd::exchange::Exchange;
 use renewd::exchange::response_body::RequestBody;
-use renewd::io::descriptors::{Budgets, Shares};
+use renewd::io::descriptors::Shares;
 use renewd::snapshot::{Control, Shared, Snapshot, StreamsRead};
 use renewd::sources::streams::StreamState;
 use renewd::telemetry::audit::Audit;
 use renewd::telemetry::labels::Endpoint;
 use renewd::telemetry::line_writer::DropCounter;
 use renewd::telemetry::metrics::Metrics;
-use renewd::terms::clock::{Clock, Entropy};
+use renewd::terms::clock::Clock;
 use renewd::terms::context::{RequestContext, RequestId};
-use renewd::terms::readiness::Readiness;
 use serde_json::Value;
 
 use super::renewd::{APP_CERTIFICATE, jwt};
@@ -65,17 +62,7 @@ impl Timed {
         let snapshot = snapshot(&config, live_stream(), None, &metrics, &clock, &control);
         Self {
             subject_claim: config.jwt.subject_claim.clone(),
-            shared: Shared {
-                current: ArcSwap::from_pointee(snapshot),
-                clock,
-                entropy: Entropy::System,
-                metrics,
-                control,
-                readiness: Readiness::default(),
-                sockets: Budgets::new(&Shares::of(1024, 1)),
-                connections: AtomicUsize::new(0),
-                untrusted_proxy_seen: OnceLock::new(),
-            },
+            shared: Shared::new(snapshot, clock, metrics, control, &Shares::of(1024, 1)),
             config,
             runtime,
             asked: RefCell::new(0),

@@ -15,7 +15,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use renewd::daemon::systemd::{Listener, Notifier, take_listeners};
+use renewd::daemon::systemd::{Notifier, take_listeners};
+use renewd::server::listen::Inherited;
 use sd_notify::NotifyState;
 use socket2::{Domain, SockAddr, Socket, Type};
 
@@ -227,7 +228,7 @@ fn inherited_sockets_are_taken_by_name_and_only_once() {
         let public = listeners.remove("public").expect("two named public");
         let admin = listeners.remove("admin").expect("one named admin");
         assert!(listeners.is_empty() && public.len() == 2 && admin.len() == 1);
-        let Some(Listener::Unix(first)) = public.first() else {
+        let Some(Inherited::Unix(first)) = public.first() else {
             panic!("{public:?}");
         };
         let (mut connection, _) = first.accept().unwrap();
@@ -263,7 +264,7 @@ fn an_inherited_port_never_blocks_a_worker_and_stays_out_of_children() {
     as_service(|| {
         let mut listeners = take_listeners().unwrap();
         let public = listeners.remove("public").expect("one named public");
-        let [Listener::Tcp(tcp)] = public.as_slice() else {
+        let [Inherited::Tcp(tcp)] = public.as_slice() else {
             panic!("{public:?}");
         };
         let status = rustix::fs::fcntl_getfl(tcp).unwrap();
