@@ -4,7 +4,6 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, UNIX_EPOCH};
 
 use super::conditions::{AlertSeverity, Condition, History, conditions};
 use super::reload::Reloader;
@@ -24,6 +23,7 @@ use crate::snapshot::{Shared, Snapshot};
 use crate::terms::clock::{Clock, is_plausible};
 use crate::terms::readiness;
 use crate::terms::role::Role;
+use crate::terms::timestamp;
 
 /// The daemon, as its admin listener sees it.
 #[derive(Debug)]
@@ -69,10 +69,10 @@ impl crate::admin::DaemonView for AdminView {
         let uptime = clock.elapsed().as_secs();
         Status {
             version: env!("CARGO_PKG_VERSION"),
-            as_of: timestamp(clock.unix_seconds()),
+            as_of: timestamp::from_seconds(clock.unix_seconds()),
             conditions: self.conditions(),
             phase: self.phase(),
-            started_at: timestamp(clock.unix_seconds().saturating_sub(uptime)),
+            started_at: timestamp::from_seconds(clock.unix_seconds().saturating_sub(uptime)),
             uptime_seconds: uptime,
             mode: snapshot.config.decision.mode.as_str(),
             enforce_percent: snapshot.config.decision.enforce_percent,
@@ -177,9 +177,9 @@ impl AdminView {
         ConfigStatus {
             path: self.reloader.path.display().to_string(),
             hash: format!("{:012x}", standing.hash),
-            loaded_at: timestamp(standing.loaded_at),
+            loaded_at: timestamp::from_seconds(standing.loaded_at),
             last_reload_successful: standing.errors.is_none(),
-            last_reload_at: timestamp(standing.attempted_at),
+            last_reload_at: timestamp::from_seconds(standing.attempted_at),
             problems: standing.errors.as_ref().map(problems).unwrap_or_default(),
             restart_required: standing
                 .restart_required
@@ -214,8 +214,8 @@ fn entry(held: Held) -> SessionEntry {
         uid: held.user.uid(),
         account: held.user.account().map(str::to_owned),
         role: held.role.as_str(),
-        first_issued: timestamp(held.first_issued),
-        expires: timestamp(held.expires),
+        first_issued: timestamp::from_seconds(held.first_issued),
+        expires: timestamp::from_seconds(held.expires),
         refreshes: held.refreshes,
     }
 }
@@ -245,8 +245,12 @@ fn status(state: SourceState) -> SourceStatus {
         up: state.error.is_none(),
         error: state.error,
         doubt: state.doubt,
-        down_since: state.outage.map(|outage| timestamp(outage.down_since)),
-        rest_until: state.outage.map(|outage| timestamp(outage.rest_until)),
+        down_since: state
+            .outage
+            .map(|outage| timestamp::from_seconds(outage.down_since)),
+        rest_until: state
+            .outage
+            .map(|outage| timestamp::from_seconds(outage.rest_until)),
     }
 }
 
@@ -265,7 +269,7 @@ fn clock_status(now: u64) -> Option<SourceStatus> {
 /// What is wrong with the system's clock, if it gives no time to go by.
 fn unset_clock(now: u64) -> Option<String> {
     let said = || {
-        let now = timestamp(now);
+        let now = timestamp::from_seconds(now);
         format!("the system's clock reads {now}: no tokens until it is set")
     };
     (!is_plausible(now)).then(said)
@@ -296,10 +300,6 @@ fn problem(error: &Diagnostic) -> ConfigProblem {
 
 fn count(number: usize) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
-}
-
-pub(super) fn timestamp(unix_seconds: u64) -> String {
-    humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(unix_seconds)).to_string()
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! Keeps true: installed clients read `data.token`, log out on any 401 and show "suspended" on a 403 that says so;
 //! the mapping from outcome to status stands here and nowhere else.
 
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use http::header::RETRY_AFTER;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
@@ -17,6 +17,7 @@ use crate::exchange::response_body::ResponseBody;
 use crate::limit;
 use crate::terms::outcome::Outcome;
 use crate::terms::role::Role;
+use crate::terms::timestamp;
 use crate::terms::user::User;
 
 /// A minted token and all that its holder is told.
@@ -74,7 +75,8 @@ struct Backup<'a> {
 /// 200 with the token.
 pub(crate) fn success(minted: &Minted<'_>) -> Response<ResponseBody> {
     let lifetimes = minted.lifetimes;
-    let after = |lifetime: u32| timestamp(minted.issued_at + u64::from(lifetime));
+    let after =
+        |lifetime: u32| timestamp::from_millis((minted.issued_at + u64::from(lifetime)) * 1000);
     let body = Success {
         success: true,
         data: Data {
@@ -108,7 +110,7 @@ pub(crate) fn success(minted: &Minted<'_>) -> Response<ResponseBody> {
 pub(crate) fn refusal(refusal: &DecisionRefusal) -> Response<ResponseBody> {
     let mut response = respond::failure_because(
         status(refusal.outcome),
-        refusal.outcome.code(),
+        refusal.outcome.as_str(),
         &refusal.message,
         Because {
             reason: refusal.reason.as_deref(),
@@ -139,8 +141,7 @@ pub(crate) fn status(outcome: Outcome) -> StatusCode {
         | Outcome::PolicyDenied
         | Outcome::TooManyStreams
         | Outcome::SessionTooLong => StatusCode::FORBIDDEN,
-        Outcome::StreamNotLive | Outcome::NotFound => StatusCode::NOT_FOUND,
-        Outcome::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+        Outcome::StreamNotLive => StatusCode::NOT_FOUND,
         Outcome::UidTaken => StatusCode::CONFLICT,
         Outcome::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Outcome::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -179,18 +180,16 @@ fn whole_seconds(duration: Duration) -> u64 {
     seconds.max(1)
 }
 
-/// RFC 3339 in UTC with milliseconds, as JavaScript's `toISOString` writes it.
-fn timestamp(unix_seconds: u64) -> String {
-    humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_secs(unix_seconds)).to_string()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn times_are_written_as_javascript_writes_them() {
-        assert_eq!(timestamp(1_795_390_239), "2026-11-22T23:30:39.000Z");
+        assert_eq!(
+            timestamp::from_millis(1_795_390_239_000),
+            "2026-11-22T23:30:39.000Z"
+        );
     }
 
     #[test]

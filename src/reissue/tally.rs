@@ -112,7 +112,7 @@ fn add(list: &mut String, entry: &TokenFate) {
         User::Uid(uid) => write!(list, "{channel} {uid}"),
         User::Account(account) => write!(list, "{channel} {account}"),
     };
-    let _ = write!(list, " {} {}", entry.role.as_str(), entry.outcome.code());
+    let _ = write!(list, " {} {}", entry.role.as_str(), entry.outcome.as_str());
     if list.len() > LIST {
         list.truncate(before);
         list.push_str(MORE);

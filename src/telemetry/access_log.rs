@@ -11,35 +11,22 @@ use super::escape::bounded;
 use super::labels::Handler;
 use super::log::ACCESS;
 use crate::terms::context::RequestId;
+use crate::terms::labels::labels;
 
 /// Bytes kept of a path.
 const PATH_LIMIT: usize = 1024;
 
-/// How a request ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
-    /// The whole response was written.
-    Complete,
-    /// The client left before that.
-    ClientGone,
-    /// The backend broke off before that.
-    UpstreamBroke,
-    /// A tunnel was opened, and has closed.
-    Tunnel,
-    /// We cut it: a stall, or the end of a drain.
-    Cut,
-}
-
-impl Ended {
-    /// As it is logged.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Complete => "complete",
-            Self::ClientGone => "client_gone",
-            Self::UpstreamBroke => "upstream_broke",
-            Self::Tunnel => "tunnel",
-            Self::Cut => "cut",
-        }
+labels! {
+    /// How a request ended.
+    pub enum Ended {
+        /// The whole response was written.
+        Complete => "complete",
+        /// The client left before that.
+        ClientGone => "client_gone",
+        /// The backend broke off before that.
+        UpstreamBroke => "upstream_broke",
+        /// A tunnel was opened, and has closed.
+        Tunnel => "tunnel",
     }
 }
 

@@ -8,18 +8,20 @@ use std::fs::OpenOptions;
 use std::io;
 use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
+
+use tracing::Dispatch;
 
 use super::escape::bounded;
 use super::labels::Endpoint;
-use super::line::{Line, Shape};
 use super::line_writer::{DropCounter, LineWriter};
-use super::log::{AUDIT, rfc3339};
+use super::log::{self, AUDIT};
 use crate::config::model::AuditSink;
 use crate::terms::clock::Clock;
 use crate::terms::context::RequestId;
 use crate::terms::outcome::{LapseCause, Outcome, UnauthenticatedReason};
 use crate::terms::role::Role;
+use crate::terms::timestamp;
 use crate::terms::user::User;
 
 /// Bytes kept of a string from outside: above every subject and channel that is served (RFC 7519 sets no limit).
@@ -81,7 +83,7 @@ pub(crate) struct Tokens<'a> {
 pub struct Reload<'a> {
     /// Whether it took effect.
     pub success: bool,
-    /// What set it off: `start`, `file`, `signal`, `admin`.
+    /// What set it off: `file`, `signal` or `admin`.
     pub trigger: &'static str,
     /// What changed, or the first error; holds no secret.
     pub detail: &'a str,
@@ -106,108 +108,59 @@ pub(crate) struct LapseEvent<'a> {
 
 /// An open audit trail. A change of `log.audit` opens another.
 #[derive(Debug)]
-pub struct Audit {
-    clock: Clock,
-    sink: Sink,
-}
+pub struct Audit(Sink);
 
 #[derive(Debug)]
 enum Sink {
     Off,
+    /// In the daemon's log.
     Stderr,
-    File(LineWriter),
+    /// In a log of its own, whose lines the writer takes.
+    File(Dispatch, LineWriter),
 }
 
 impl Audit {
     /// Opens the trail; fails where its file can't be opened for appending.
     pub fn open(sink: &AuditSink, clock: Clock, dropped: DropCounter) -> io::Result<Self> {
-        let sink = match sink {
+        Ok(Self(match sink {
             AuditSink::Off => Sink::Off,
             AuditSink::Stderr => Sink::Stderr,
             AuditSink::File(path) => {
                 let path = path.clone();
-                let open = move || {
+                let open = Box::new(move || {
                     let mut options = OpenOptions::new();
-                    // The group may read it: whom the operator lets see who streamed when.
+                    // The operator puts those who may see who streamed when into the file's group.
                     options.append(true).create(true).mode(0o640);
                     Ok(Box::new(options.open(&path)?) as Box<dyn io::Write + Send>)
-                };
-                Sink::File(LineWriter::start(
-                    "audit",
-                    QUEUE_EVENTS,
-                    Box::new(open),
-                    dropped,
-                )?)
+                });
+                let writer = LineWriter::start("audit", QUEUE_EVENTS, open, dropped)?;
+                Sink::File(log::audit_to_file(clock, writer.clone()), writer)
             }
-        };
-        Ok(Self { clock, sink })
+        }))
     }
 
     /// Records a decision.
     pub fn decision(&self, decision: &DecisionEvent<'_>) {
-        let subject = decision.subject.map(cut);
-        let channel = decision.channel.map(cut);
-        let user = decision.user.as_ref();
-        let (uid, account) = (
-            user.and_then(User::uid),
-            user.and_then(User::account).map(cut),
-        );
-        let role = decision.role.map(Role::as_str);
-        let reason = decision.reason.map(UnauthenticatedReason::as_str);
-        let expires = decision.expires.map(unix_seconds);
-        let backup_expires = decision.backup_expires.map(unix_seconds);
-        match &self.sink {
-            Sink::Off => {}
-            Sink::Stderr => tracing::info!(
+        let (uid, account) = uid_and_account(decision.user);
+        self.record(|| {
+            tracing::info!(
                 target: AUDIT,
                 event = "decision",
                 request_id = decision.request_id.as_str(),
                 client = decision.client.map(tracing::field::display),
                 endpoint = decision.endpoint.as_str(),
-                outcome = decision.outcome.code(),
-                reason,
+                outcome = decision.outcome.as_str(),
+                reason = decision.reason.map(UnauthenticatedReason::as_str),
                 enforced = decision.enforced,
-                subject,
-                channel,
+                subject = decision.subject.map(cut),
+                channel = decision.channel.map(cut),
                 uid,
                 account,
-                role,
-                expires,
-                backup_expires,
-            ),
-            Sink::File(writer) => {
-                let mut line = self.line("decision");
-                line.text("request_id", decision.request_id.as_str());
-                if let Some(client) = decision.client {
-                    line.text("client", &client.to_string());
-                }
-                line.text("endpoint", decision.endpoint.as_str());
-                line.text("outcome", decision.outcome.code());
-                if let Some(reason) = reason {
-                    line.text("reason", reason);
-                }
-                line.bare("enforced", decision.enforced);
-                for (key, value) in [("subject", subject), ("channel", channel)] {
-                    if let Some(value) = value {
-                        line.text(key, value);
-                    }
-                }
-                if let Some(uid) = uid {
-                    line.bare("uid", uid);
-                }
-                for (key, value) in [
-                    ("account", account),
-                    ("role", role),
-                    ("expires", expires.as_deref()),
-                    ("backup_expires", backup_expires.as_deref()),
-                ] {
-                    if let Some(value) = value {
-                        line.text(key, value);
-                    }
-                }
-                writer.write(line.finish());
-            }
-        }
+                role = decision.role.map(Role::as_str),
+                expires = decision.expires.map(timestamp::from_seconds),
+                backup_expires = decision.backup_expires.map(timestamp::from_seconds),
+            );
+        });
     }
 
     /// Records the tokens of an answer, as one decision.
@@ -218,163 +171,96 @@ impl Audit {
         subject: Option<&str>,
         tokens: &Tokens<'_>,
     ) {
-        let (subject, channel) = (subject.map(cut), tokens.channel.map(cut));
-        let user = tokens.user.as_ref();
-        let (uid, account) = (
-            user.and_then(User::uid),
-            user.and_then(User::account).map(cut),
-        );
-        let endpoint = Endpoint::Reissue.as_str();
-        let outcome = tokens.outcome.map_or("mixed", Outcome::code);
-        let role = tokens.role.map(Role::as_str);
-        let expires = tokens.expires.map(unix_seconds);
-        let list = Some(tokens.list).filter(|list| !list.is_empty());
-        match &self.sink {
-            Sink::Off => {}
-            Sink::Stderr => tracing::info!(
+        let (uid, account) = uid_and_account(tokens.user);
+        self.record(|| {
+            tracing::info!(
                 target: AUDIT,
                 event = "decision",
                 request_id = request_id.as_str(),
                 client = client.map(tracing::field::display),
-                endpoint,
-                outcome,
+                endpoint = Endpoint::Reissue.as_str(),
+                outcome = tokens.outcome.map_or("mixed", Outcome::as_str),
                 enforced = true,
-                subject,
-                channel,
+                subject = subject.map(cut),
+                channel = tokens.channel.map(cut),
                 uid,
                 account,
-                role,
-                expires,
+                role = tokens.role.map(Role::as_str),
+                expires = tokens.expires.map(timestamp::from_seconds),
                 tokens = tokens.count,
-                list,
-            ),
-            Sink::File(writer) => {
-                let mut line = self.line("decision");
-                line.text("request_id", request_id.as_str());
-                if let Some(client) = client {
-                    line.text("client", &client.to_string());
-                }
-                line.text("endpoint", endpoint);
-                line.text("outcome", outcome);
-                line.bare("enforced", true);
-                for (key, value) in [("subject", subject), ("channel", channel)] {
-                    if let Some(value) = value {
-                        line.text(key, value);
-                    }
-                }
-                if let Some(uid) = uid {
-                    line.bare("uid", uid);
-                }
-                for (key, value) in [
-                    ("account", account),
-                    ("role", role),
-                    ("expires", expires.as_deref()),
-                ] {
-                    if let Some(value) = value {
-                        line.text(key, value);
-                    }
-                }
-                line.bare("tokens", tokens.count);
-                if let Some(list) = list {
-                    line.text("list", list);
-                }
-                writer.write(line.finish());
-            }
-        }
+                list = Some(tokens.list).filter(|list| !list.is_empty()),
+            );
+        });
     }
 
     /// Records a lapse.
     pub(crate) fn lapse(&self, lapse: &LapseEvent<'_>) {
-        let (subject, channel) = (cut(lapse.subject), cut(lapse.channel));
-        let (uid, account) = (lapse.user.uid(), lapse.user.account().map(cut));
-        let (role, cause) = (lapse.role.as_str(), lapse.cause.as_str());
-        let expired = unix_seconds(lapse.expired);
-        match &self.sink {
-            Sink::Off => {}
-            Sink::Stderr => tracing::info!(
+        let (uid, account) = uid_and_account(Some(lapse.user));
+        self.record(|| {
+            tracing::info!(
                 target: AUDIT,
                 event = "lapse",
-                cause,
-                subject,
-                channel,
+                cause = lapse.cause.as_str(),
+                subject = cut(lapse.subject),
+                channel = cut(lapse.channel),
                 uid,
                 account,
-                role,
-                expired,
-            ),
-            Sink::File(writer) => {
-                let mut line = self.line("lapse");
-                for (key, value) in [("cause", cause), ("subject", subject), ("channel", channel)] {
-                    line.text(key, value);
-                }
-                if let Some(uid) = uid {
-                    line.bare("uid", uid);
-                }
-                if let Some(account) = account {
-                    line.text("account", account);
-                }
-                line.text("role", role);
-                line.text("expired", &expired);
-                writer.write(line.finish());
-            }
-        }
+                role = lapse.role.as_str(),
+                expired = timestamp::from_seconds(lapse.expired),
+            );
+        });
     }
 
     /// Records a reload.
     pub fn reload(&self, reload: &Reload<'_>) {
-        let outcome = if reload.success { "ok" } else { "invalid" };
-        match &self.sink {
-            Sink::Off => {}
-            Sink::Stderr => tracing::info!(
+        self.record(|| {
+            tracing::info!(
                 target: AUDIT,
                 event = "reload",
-                outcome,
+                outcome = if reload.success { "ok" } else { "invalid" },
                 trigger = reload.trigger,
                 detail = reload.detail,
-            ),
-            Sink::File(writer) => {
-                let mut line = self.line("reload");
-                line.text("outcome", outcome);
-                line.text("trigger", reload.trigger);
-                line.text("detail", reload.detail);
-                writer.write(line.finish());
-            }
+            );
+        });
+    }
+
+    /// Emits an event where the trail goes.
+    fn record(&self, emit: impl FnOnce()) {
+        match &self.0 {
+            Sink::Off => {}
+            Sink::Stderr => emit(),
+            Sink::File(log, _) => tracing::dispatcher::with_default(log, emit),
         }
     }
 
     /// Opens the file anew (SIGUSR1, log rotation).
     pub fn reopen(&self) {
-        if let Sink::File(writer) = &self.sink
+        if let Sink::File(_, writer) = &self.0
             && !writer.reopen()
         {
             tracing::error!(
-                "the audit file was not reopened: its queue is full; send SIGUSR1 again"
+                "the audit file was not reopened because its queue is full; send SIGUSR1 again"
             );
         }
     }
 
     /// Waits until every event so far is written, at most `deadline`. Blocks: for stopping only.
     pub fn flush(&self, deadline: Duration) -> bool {
-        match &self.sink {
-            Sink::File(writer) => writer.flush(deadline),
+        match &self.0 {
+            Sink::File(_, writer) => writer.flush(deadline),
             Sink::Off | Sink::Stderr => true,
         }
     }
+}
 
-    fn line(&self, event: &str) -> Line {
-        let mut line = Line::new(Shape::Json);
-        line.text("time", &rfc3339(&self.clock));
-        line.text("event", event);
-        line
+fn uid_and_account(user: Option<User<&str>>) -> (Option<u32>, Option<&str>) {
+    match user {
+        Some(User::Uid(uid)) => (Some(uid), None),
+        Some(User::Account(account)) => (None, Some(cut(account))),
+        None => (None, None),
     }
 }
 
 fn cut(text: &str) -> &str {
     bounded(text, TEXT_LIMIT).0
-}
-
-fn unix_seconds(seconds: u64) -> String {
-    // 9999-12-31, the last day that RFC 3339 can write.
-    let time = UNIX_EPOCH + Duration::from_secs(seconds.min(253_402_300_799));
-    humantime::format_rfc3339_seconds(time).to_string()
 }

@@ -7,11 +7,11 @@ use std::fmt::Debug;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
-use tracing::{Event, Subscriber};
+use tracing::{Dispatch, Event, Subscriber};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::{Registry, reload};
@@ -21,6 +21,7 @@ use super::line::{Line, Shape};
 use super::line_writer::{DropCounter, LineWriter};
 use crate::config::model::{Log, LogFormat, LogLevel};
 use crate::terms::clock::Clock;
+use crate::terms::timestamp;
 
 /// The `target` of audit events.
 pub(crate) const AUDIT: &str = "audit";
@@ -99,7 +100,7 @@ pub fn to_writer(
     let lines = LogLines {
         clock,
         shape: Arc::clone(&shape),
-        to_journal: reader == LogReader::Journal,
+        reader: Some(reader),
         writer: writer.clone(),
     };
     let control = LogControl {
@@ -109,6 +110,18 @@ pub fn to_writer(
         writer,
     };
     (Registry::default().with(filter).with(lines), control)
+}
+
+/// A log that takes audit events alone, as JSON: a file's lines need neither a level nor a target.
+pub(super) fn audit_to_file(clock: Clock, writer: LineWriter) -> Dispatch {
+    let lines = LogLines {
+        clock,
+        shape: Arc::new(AtomicU8::new(Shape::Json as u8)),
+        reader: None,
+        writer,
+    };
+    let audit_only = Targets::new().with_target(AUDIT, LevelFilter::INFO);
+    Dispatch::new(Registry::default().with(audit_only).with(lines))
 }
 
 fn shape(format: LogFormat, terminal: bool) -> Shape {
@@ -138,7 +151,8 @@ fn targets(level: LogLevel) -> Targets {
 struct LogLines {
     clock: Clock,
     shape: Arc<AtomicU8>,
-    to_journal: bool,
+    /// `None`: the audit file's.
+    reader: Option<LogReader>,
     writer: LineWriter,
 }
 
@@ -152,25 +166,23 @@ impl<S: Subscriber> Layer<S> for LogLines {
             _ => Shape::Pretty,
         });
         let level = *event.metadata().level();
-        if !self.to_journal {
-            line.text("time", &rfc3339(&self.clock));
+        let to_journal = self.reader == Some(LogReader::Journal);
+        if !to_journal {
+            line.text("time", &timestamp::from_millis(self.clock.unix_millis()));
         }
-        line.level(level);
+        if self.reader.is_some() {
+            line.level(level);
+        }
         event.record(&mut LogFields(&mut line));
-        line.text("target", event.metadata().target());
+        if self.reader.is_some() {
+            line.text("target", event.metadata().target());
+        }
         let mut line = line.finish();
-        if self.to_journal {
+        if to_journal {
             line.splice(..0, journal::prefix(level).bytes());
         }
         self.writer.write(line);
     }
-}
-
-/// Now, as `2026-11-22T23:30:39.000Z`.
-pub(super) fn rfc3339(clock: &Clock) -> String {
-    // Years above 9999 don't format; a clock that far off gets the epoch.
-    let now = Duration::from_millis(clock.unix_millis().min(253_402_300_799_999));
-    humantime::format_rfc3339_millis(UNIX_EPOCH + now).to_string()
 }
 
 struct LogFields<'a>(&'a mut Line);

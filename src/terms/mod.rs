@@ -5,8 +5,10 @@
 
 pub mod clock;
 pub mod context;
+pub(crate) mod labels;
 pub mod outcome;
 pub mod proxy_error;
 pub mod readiness;
 pub mod role;
+pub(crate) mod timestamp;
 pub mod user;

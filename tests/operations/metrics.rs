@@ -42,7 +42,7 @@ fn every_token_request_series_exists_at_zero_from_the_start() {
                 let series = format!(
                     "renewd_token_requests_total{{endpoint=\"{}\",role=\"{role}\",outcome=\"{}\",class=\"{}\"}}",
                     endpoint.as_str(),
-                    outcome.code(),
+                    outcome.as_str(),
                     outcome.class().as_str()
                 );
                 assert_eq!(value(&page, &series), Some(0.0), "{series}");

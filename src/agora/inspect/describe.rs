@@ -2,8 +2,6 @@
 //!
 //! Must not know: whether the token is any good (`inspect`). Never shows a signature: with the rest it is the token.
 
-use std::time::{Duration, UNIX_EPOCH};
-
 use serde_json::{Map, Value, json};
 
 use super::legacy::LegacyKind;
@@ -12,6 +10,7 @@ use crate::agora::legacy_user::numeric_users;
 use crate::agora::parse::{Parsed, Parsed006, Parsed007};
 use crate::agora::service::{AgoraService, Permissions, ServiceKind};
 use crate::agora::{access_token, access_token2};
+use crate::terms::timestamp;
 
 /// Everything the token says.
 pub(super) fn describe(parsed: &Parsed) -> Map<String, Value> {
@@ -19,11 +18,6 @@ pub(super) fn describe(parsed: &Parsed) -> Map<String, Value> {
         Parsed::V007(parsed) => describe_007(parsed),
         Parsed::V006(parsed) => describe_006(parsed),
     }
-}
-
-/// Unix seconds as RFC 3339, in UTC.
-pub(super) fn timestamp(unix_seconds: u64) -> String {
-    humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(unix_seconds)).to_string()
 }
 
 fn describe_007(parsed: &Parsed007) -> Map<String, Value> {
@@ -34,7 +28,7 @@ fn describe_007(parsed: &Parsed007) -> Map<String, Value> {
         ("issueTs".to_owned(), json!(token.issued_at)),
         (
             "issuedAt".to_owned(),
-            json!(timestamp(token.issued_at.into())),
+            json!(timestamp::from_seconds(token.issued_at.into())),
         ),
         ("expire".to_owned(), json!(token.expire)),
         ("salt".to_owned(), json!(token.salt)),

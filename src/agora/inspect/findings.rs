@@ -3,11 +3,11 @@
 //!
 //! Must not know: how the report is laid out.
 
-use super::describe::timestamp;
 use super::{AgoraError, Expected, SignatureCheck, TokenProblem, privileges};
 use crate::agora::parse::Parsed007;
 use crate::agora::service::{AgoraService, Privileges, ServiceKind};
 use crate::agora::{JOIN_CHANNEL, LONGEST_LIFETIME, User, is_hex_id};
+use crate::terms::timestamp;
 
 /// Earlier values can't be Unix times of tokens (2001), later ones can't be lifetimes.
 pub(super) const UNIX_TIMES_FROM: u32 = 1_000_000_000;
@@ -70,7 +70,7 @@ impl InspectFindings {
     /// Has it ended?
     pub(super) fn judge_expiry(&mut self, expiry: u64, now: u64) {
         if expiry <= now {
-            let message = format!("expired at {}", timestamp(expiry));
+            let message = format!("expired at {}", timestamp::from_seconds(expiry));
             self.add("expired", Some(AgoraError::TokenExpired), message);
         }
     }
@@ -112,11 +112,11 @@ impl InspectFindings {
         if issued_at > expected.now {
             self.odd(
                 "issued_in_future",
-                format!("issued at {}", timestamp(issued_at)),
+                format!("issued at {}", timestamp::from_seconds(issued_at)),
             );
         }
         if token.expire >= UNIX_TIMES_FROM {
-            let claimed = timestamp(issued_at + u64::from(token.expire));
+            let claimed = timestamp::from_seconds(issued_at + u64::from(token.expire));
             let message = format!(
                 "the lifetime of {} s claims an expiry at {claimed}: an absolute time passed where 007 takes seconds",
                 token.expire

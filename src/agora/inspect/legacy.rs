@@ -3,13 +3,13 @@
 //!
 //! Must not know: how the report is laid out.
 
-use super::describe::timestamp;
 use super::findings::{InspectFindings, UNIX_TIMES_FROM};
 use super::{Expected, privileges};
 use crate::agora::legacy_user::numeric_users;
 use crate::agora::parse::Parsed006;
 use crate::agora::service::Privileges;
 use crate::agora::{JOIN_CHANNEL, LONGEST_LIFETIME, User, access_token};
+use crate::terms::timestamp;
 
 /// What a 006 token is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,7 +145,7 @@ impl InspectFindings {
         {
             let message = format!(
                 "uid {time} fits it, which is {} as a Unix time: the issue time was passed as uid",
-                timestamp(time.into())
+                timestamp::from_seconds(time.into())
             );
             self.odd("time_as_uid", message);
         }

@@ -18,13 +18,14 @@ use std::fmt;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
-use describe::{describe, timestamp};
+use describe::describe;
 use findings::InspectFindings;
 use repair::repair;
 
 use super::User;
 use super::parse::{Parsed, parse};
 use crate::config::secret::Secret;
+use crate::terms::timestamp;
 
 /// What the token is held against. What is absent isn't checked.
 #[derive(Clone, Copy, Debug)]
@@ -177,7 +178,7 @@ pub fn inspect(pasted: &str, expected: &Expected<'_>) -> InspectReport {
         },
         agora_error,
         signature,
-        expires_at: expiry.map(timestamp),
+        expires_at: expiry.map(timestamp::from_seconds),
         expires_in: expiry.map(|expiry| expiry.saturating_sub(expected.now)),
         problems,
         token: parsed.as_ref().map(describe).unwrap_or_default(),

@@ -15,6 +15,7 @@ use tokio::time::{MissedTickBehavior, interval};
 pub(crate) use self::samples::History;
 use self::samples::{Count, Increase, Samples};
 use crate::snapshot::Shared;
+use crate::terms::timestamp;
 
 /// How often the counters are remembered: the resolution of "in the last minute".
 const SAMPLE: Duration = Duration::from_secs(15);
@@ -244,8 +245,8 @@ fn source_down(facts: &Facts<'_>) -> Vec<(AlertSeverity, String)> {
         let source = labels.value("source");
         let matcher = format!("source=\"{source}\"");
         let time = |name| facts.page.sum(name, &[&matcher], &[]);
-        let since = timestamp(time("renewd_source_down_since_timestamp_seconds"));
-        let until = timestamp(time("renewd_source_rest_until_timestamp_seconds"));
+        let since = written(time("renewd_source_down_since_timestamp_seconds"));
+        let until = written(time("renewd_source_rest_until_timestamp_seconds"));
         let message = match (since, until) {
             (Some(since), Some(until)) => format!(
                 "The {source} source has given no answer since {since}. Those who hold a token can renew it until {until}."
@@ -347,7 +348,7 @@ fn certificate_expiring(facts: &Facts<'_>) -> Vec<(AlertSeverity, String)> {
     } else {
         AlertSeverity::Warning
     };
-    one(days < 14.0, severity, || match timestamp(expiry) {
+    one(days < 14.0, severity, || match written(expiry) {
         Some(when) if days >= 0.0 => {
             format!("The certificate that clients see expires in {days:.0} days, at {when}.")
         }
@@ -432,11 +433,11 @@ fn percent(ratio: f64) -> String {
 }
 
 /// RFC 3339; `None` for 0, which stands for never.
-fn timestamp(unix_seconds: f64) -> Option<String> {
+fn written(unix_seconds: f64) -> Option<String> {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     // a cast of a float saturates
     let whole = unix_seconds as u64;
-    (whole > 0).then(|| super::status::timestamp(whole))
+    (whole > 0).then(|| timestamp::from_seconds(whole))
 }
 
 #[cfg(test)]

@@ -163,7 +163,7 @@ pub(crate) async fn explain(
     authorize(snapshot, &mut rows);
     Explanation {
         status: wire_format::status(rows.outcome).as_u16(),
-        code: rows.outcome.code(),
+        code: rows.outcome.as_str(),
         role: role.map(Role::as_str),
         steps: rows.steps,
     }

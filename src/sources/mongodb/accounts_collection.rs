@@ -3,7 +3,6 @@
 //! Must not know: who asks.
 
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
 
 use mongodb::bson::oid::ObjectId;
 use mongodb::bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc};
@@ -19,6 +18,7 @@ use crate::sources::outage::NoAnswerReason;
 use crate::sources::proven::Proof;
 use crate::terms::clock::Clock;
 use crate::terms::outcome::Outcome;
+use crate::terms::timestamp;
 
 /// A reason's greatest length in characters: it is shown to people.
 const LONGEST_REASON: usize = 500;
@@ -191,8 +191,7 @@ fn time(value: RawBsonRef<'_>) -> Option<Box<str>> {
         RawBsonRef::DateTime(time) => {
             let millis = u64::try_from(time.timestamp_millis()).ok();
             let millis = millis.filter(|millis| *millis < YEAR_10000)?;
-            let time = UNIX_EPOCH + Duration::from_millis(millis);
-            Some(humantime::format_rfc3339_millis(time).to_string().into())
+            Some(timestamp::from_millis(millis).into())
         }
         RawBsonRef::String(text) => cleaned(text, LONGEST_TIME),
         _ => None,

@@ -263,7 +263,7 @@ impl Metrics {
                 };
                 self.registrar.counter(
                     &families::SHADOW_DECISIONS,
-                    &[("outcome", outcome.code()), ("backend", backend)],
+                    &[("outcome", outcome.as_str()), ("backend", backend)],
                 )
             })
             .increment(1);

@@ -33,7 +33,7 @@ pub(crate) fn token_requests(registrar: &Registrar) -> TokenRequests {
                     &[
                         ("endpoint", endpoint.as_str()),
                         ("role", role),
-                        ("outcome", outcome.code()),
+                        ("outcome", outcome.as_str()),
                         ("class", outcome.class().as_str()),
                     ],
                 )
