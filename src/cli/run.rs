@@ -34,7 +34,7 @@ pub(crate) struct RunArguments {
     /// the file is corrected.
     #[arg(long)]
     fallback: bool,
-    /// Where --fallback looks for the copy [default: $STATE_DIRECTORY, which systemd sets]
+    /// Where --fallback looks for the copy [default: `$STATE_DIRECTORY`, which systemd sets]
     #[arg(long, value_name = "DIRECTORY")]
     state_directory: Option<PathBuf>,
 }
