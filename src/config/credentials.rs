@@ -30,11 +30,24 @@ pub(super) enum SecretLookup<'r> {
     Secret(Secret, RawItem<'r>),
 }
 
-impl SecretReader<'_> {
+impl<'e> SecretReader<'e> {
+    pub(super) fn new(
+        environment: &'e dyn Environment,
+        origin: &'e Path,
+        strictness: Strictness,
+    ) -> Self {
+        Self {
+            environment,
+            origin,
+            strictness,
+            files: RefCell::default(),
+        }
+    }
+
     /// The secret under `name` or `name_file`.
     pub(super) fn read<'r>(&self, table: &RawTable<'r>, name: &str) -> SecretLookup<'r> {
         let file_name = format!("{name}_file");
-        let (item, from_file) = match (table.item(name), table.item(&file_name)) {
+        let (item, from_file) = match (table.secret(name), table.secret(&file_name)) {
             (None, None) => return SecretLookup::Absent,
             (Some(item), None) => (item, false),
             (None, Some(item)) => (item, true),

@@ -6,16 +6,8 @@
 use std::path::Path;
 
 use super::diagnostic::ConfigErrors;
-use super::raw::{self, ConfigReader, RawItem, RawTable};
+use super::raw::{self, ConfigReader, KnownKeys, RawItem, RawTable};
 
-const KEYS: [&str; 6] = [
-    "channel",
-    "owner",
-    "live",
-    "cohosts",
-    "banned",
-    "banned_viewers",
-];
 const EMPTY_HINT: &str =
     "an empty file isn't \"no streams\": it may be half written. For none, write stream = []";
 /// A channel name's length at Agora, in bytes.
@@ -40,20 +32,20 @@ pub struct StreamEntry {
 
 /// Reads the file's text, in its order; every error at once. `origin` names the file in them.
 pub fn parse(text: &str, origin: &Path) -> Result<Vec<StreamEntry>, ConfigErrors> {
-    let tree = raw::parse(text, origin, EMPTY_HINT)?;
+    let known = KnownKeys::asked_for(&[], |root| drop(streams(root)));
+    let tree = raw::parse(text, origin, EMPTY_HINT, &known)?;
     let reader = ConfigReader::new(text, origin, &tree);
-    let root = reader.root();
-    root.refuse_others(&["stream"]);
-    let entries = root.item("stream").and_then(|item| item.list());
-    let entries = entries.unwrap_or_default();
-    let streams = entries.iter().filter_map(stream).collect();
+    reader.survey(&known);
+    let streams = streams(&reader.root());
     reader.finish()?;
     Ok(streams)
 }
 
-fn stream(item: &RawItem<'_>) -> Option<StreamEntry> {
-    let table = item.as_table()?;
-    table.refuse_others(&KEYS);
+fn streams(root: &RawTable<'_>) -> Vec<StreamEntry> {
+    root.tables("stream").iter().map(stream).collect()
+}
+
+fn stream(table: &RawTable<'_>) -> StreamEntry {
     let channel = match table.item("channel") {
         None => {
             table.missing("channel", "channel = \"...\"");
@@ -69,20 +61,18 @@ fn stream(item: &RawItem<'_>) -> Option<StreamEntry> {
             "a channel name has at most 64 bytes",
         );
     }
-    Some(StreamEntry {
+    StreamEntry {
         channel,
         owner: table.item("owner").and_then(|item| name(&item)),
         live: table.boolean("live", true),
         banned: table.boolean("banned", false),
-        cohosts: names(&table, "cohosts"),
-        banned_viewers: names(&table, "banned_viewers"),
-    })
+        cohosts: names(table, "cohosts"),
+        banned_viewers: names(table, "banned_viewers"),
+    }
 }
 
 fn names(table: &RawTable<'_>, key: &str) -> Vec<String> {
-    let entries = table.item(key).and_then(|item| item.list());
-    let entries = entries.unwrap_or_default();
-    entries.iter().filter_map(name).collect()
+    table.list(key).iter().filter_map(name).collect()
 }
 
 fn name(item: &RawItem<'_>) -> Option<String> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::support::environment::FixedEnvironment;
 use http::Method;
 use renewd::config;
-use renewd::config::keys::BUILT;
+use renewd::config::keys::built;
 use renewd::config::model::{Config, ZeroUid};
 use renewd::http::cors::{CorsPolicy, Origins};
 use renewd::http::readings::Readings;
@@ -193,8 +193,8 @@ fn uncommenting_a_default_changes_nothing() {
 #[test]
 fn every_key_that_is_read_is_in_the_example() {
     let is_word = |byte: char| byte.is_ascii_alphanumeric() || byte == '_';
-    for key in BUILT {
-        let mut section = key.path;
+    for key in built() {
+        let mut section = key.path.as_str();
         let text = loop {
             section = section.rsplit_once('.').expect("a section").0;
             if let Some((_, rest)) = EXAMPLE.split_once(&format!("\n[{section}]\n")) {

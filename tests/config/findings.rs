@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use renewd::config::keys::BUILT;
+use renewd::config::keys::built;
 
 use crate::config::{Check, base_and, base_with_streams, base_without, load};
 
@@ -38,17 +38,17 @@ const WRONG: [&str; 9] = [
 #[test]
 fn a_wrong_value_is_one_error_and_no_other_follows_from_it() {
     let mut faults = Vec::new();
-    for key in BUILT {
+    for key in built() {
         if WITH_OTHERS.iter().any(|table| key.path.starts_with(table)) {
             continue;
         }
         for wrong in WRONG {
-            let Err(errors) = load(&base_and(key.path, wrong)) else {
+            let Err(errors) = load(&base_and(&key.path, wrong)) else {
                 continue;
             };
             let twice = |at: usize| errors.errors[..at].contains(&errors.errors[at]);
             let others = errors.errors.iter().chain(&errors.warnings);
-            let mut others = others.filter(|finding| !finding.key.starts_with(key.path));
+            let mut others = others.filter(|finding| !finding.key.starts_with(&key.path));
             if (0..errors.errors.len()).any(twice) || others.next().is_some() {
                 faults.push(format!("{} = {wrong}\n{errors}", key.path));
             }

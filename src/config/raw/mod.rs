@@ -10,6 +10,7 @@
 //! Must not know: what a key means; files; the environment.
 
 mod item;
+mod known;
 mod syntax;
 mod table;
 
@@ -20,15 +21,18 @@ use std::path::Path;
 use toml::de::{DeTable, DeValue};
 
 use super::diagnostic::{ConfigErrors, Diagnostic, FindingSeverity, SourceText, quoted};
-use super::keys::{self, KnownKey, Off};
 
 pub(super) use item::{RawItem, in_one_unit};
+pub use known::{BuiltKey, UnbuiltKey};
+pub(super) use known::{KnownKey, KnownKeys};
 pub(super) use table::RawTable;
 
 /// A parsed file and what was found wrong with it.
 pub(super) struct ConfigReader<'r> {
     source: SourceText<'r>,
-    root: &'r DeTable<'r>,
+    /// `None` where there is no file, and what is asked for is recorded instead.
+    root: Option<&'r DeTable<'r>>,
+    asked: RefCell<KnownKeys>,
     findings: RefCell<Vec<Finding>>,
     hidden: RefCell<Vec<Range<usize>>>,
 }
@@ -49,16 +53,18 @@ pub(super) struct Remarks {
     pub(super) notes: Vec<Diagnostic>,
 }
 
-/// Parses TOML; every syntax error at once, but what only follows from a bracket that isn't closed. A text without a key is an error too, whose hint is `empty_hint`.
+/// Parses TOML. Every syntax error is reported at once, except what only follows from a bracket that isn't closed. A text
+/// without a key is an error too, whose hint is `empty_hint`. A line with a key that isn't `known` is never shown.
 pub(super) fn parse<'t>(
     text: &'t str,
     file: &Path,
     empty_hint: &str,
+    known: &KnownKeys,
 ) -> Result<DeTable<'t>, ConfigErrors> {
     let (root, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
         return Err(ConfigErrors {
-            errors: syntax::findings(text, file, &errors),
+            errors: syntax::findings(text, file, &errors, known),
             warnings: Vec::new(),
             files: Vec::new(),
         });
@@ -81,41 +87,65 @@ impl<'r> ConfigReader<'r> {
     pub(super) fn new(text: &'r str, file: &'r Path, root: &'r DeTable<'r>) -> Self {
         Self {
             source: SourceText { file, text },
-            root,
+            root: Some(root),
+            asked: RefCell::default(),
             findings: RefCell::default(),
             hidden: RefCell::default(),
         }
     }
 
+    /// Gives the keys that `read` asks for when nothing is there.
+    fn record(read: impl FnOnce(&RawTable<'_>)) -> KnownKeys {
+        let reader = ConfigReader {
+            source: SourceText {
+                file: Path::new(""),
+                text: "",
+            },
+            root: None,
+            asked: RefCell::default(),
+            findings: RefCell::default(),
+            hidden: RefCell::default(),
+        };
+        read(&reader.root());
+        reader.asked.take()
+    }
+
     /// The table of everything.
     pub(super) fn root(&'r self) -> RawTable<'r> {
-        RawTable::root(self, self.root)
+        RawTable {
+            reader: self,
+            path: String::new(),
+            header: None,
+            entries: self.root,
+        }
     }
 
     /// Refuses unknown and unbuilt keys wherever they stand, and hides what must not be shown.
-    pub(super) fn survey(&self) {
-        self.survey_table("", self.root);
+    pub(super) fn survey(&self, known: &KnownKeys) {
+        if let Some(root) = self.root {
+            self.survey_table("", root, known);
+        }
     }
 
-    fn survey_table(&self, table: &str, entries: &DeTable<'_>) {
+    fn survey_table(&self, table: &str, entries: &DeTable<'_>, known: &KnownKeys) {
         for (key, value) in entries {
             let name = key.get_ref().as_ref();
             let path = join(table, name);
             let place = Some(key.span());
-            match keys::look_up(&plain(&path)) {
+            match known.look_up(&plain(&path)) {
                 None => {
                     self.hide(value.get_ref(), &value.span());
-                    let hint = keys::suggestion(&plain(table), name);
+                    let hint = known.suggestion(&plain(table), name);
                     self.report(FindingSeverity::Error, place, &path, "unknown key", hint);
                 }
                 Some(KnownKey::Unbuilt(key)) => {
-                    if key.off.is_some_and(|off| is_off(off, value.get_ref())) {
+                    if key.off.is_some() && key.off == value.get_ref().as_str() {
                         continue;
                     }
                     self.hide(value.get_ref(), &value.span());
                     let hint = key.off.map_or_else(
                         || "remove it".to_owned(),
-                        |off| format!("remove it, or write {}", off_as_toml(off)),
+                        |off| format!("remove it, or write {}", quoted(off)),
                     );
                     let message = "not available in this build";
                     self.report(FindingSeverity::Error, place, &path, message, Some(hint));
@@ -125,10 +155,10 @@ impl<'r> ConfigReader<'r> {
                         self.hide(value.get_ref(), &value.span());
                     }
                     if let DeValue::Table(inner) = value.get_ref() {
-                        self.survey_table(&path, inner);
+                        self.survey_table(&path, inner, known);
                     }
                 }
-                Some(KnownKey::Section) => self.survey_section(&path, place, value),
+                Some(KnownKey::Section) => self.survey_section(&path, place, value, known),
             }
         }
     }
@@ -138,17 +168,18 @@ impl<'r> ConfigReader<'r> {
         path: &str,
         place: Option<Range<usize>>,
         spanned: &toml::Spanned<DeValue<'_>>,
+        known: &KnownKeys,
     ) {
         let value = spanned.get_ref();
-        let list = keys::LISTS_OF_TABLES.contains(&path);
+        let list = known.lists.iter().any(|list| list == path);
         match value {
-            DeValue::Table(inner) => self.survey_table(path, inner),
+            DeValue::Table(inner) => self.survey_table(path, inner, known),
             // The getter says what is wrong with what is no table.
             DeValue::Array(elements) if list => {
                 for (index, element) in elements.iter().enumerate() {
                     match element.get_ref() {
                         DeValue::Table(inner) => {
-                            self.survey_table(&format!("{path}[{index}]"), inner);
+                            self.survey_table(&format!("{path}[{index}]"), inner, known);
                         }
                         other => self.hide(other, &element.span()),
                     }
@@ -294,20 +325,6 @@ fn plain(path: &str) -> String {
     path.chars().filter(outside).collect()
 }
 
-fn is_off(off: Off, value: &DeValue<'_>) -> bool {
-    match off {
-        Off::False => value.as_bool() == Some(false),
-        Off::Text(text) => value.as_str() == Some(text),
-    }
-}
-
-fn off_as_toml(off: Off) -> String {
-    match off {
-        Off::False => "false".to_owned(),
-        Off::Text(text) => quoted(text),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -320,14 +337,20 @@ mod tests {
     #[test]
     fn every_syntax_error_is_reported_and_none_shows_text() {
         let text = "a = \"hunter2\nb = 1 1\nc = \n";
-        let errors = parse(text, Path::new("f"), "").unwrap_err();
+        let errors = parse(text, Path::new("f"), "", &KnownKeys::default()).unwrap_err();
         assert!(errors.errors.len() >= 3, "{errors}");
         assert!(!errors.to_string().contains("hunter2"), "{errors}");
     }
 
     #[test]
     fn comments_alone_are_an_empty_file() {
-        let errors = parse("# nothing\n\n", Path::new("f"), "write something").unwrap_err();
+        let errors = parse(
+            "# nothing\n\n",
+            Path::new("f"),
+            "write something",
+            &KnownKeys::default(),
+        )
+        .unwrap_err();
         assert!(errors.to_string().contains("the file is empty"));
     }
 }

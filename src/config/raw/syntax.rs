@@ -12,8 +12,8 @@
 use std::ops::Range;
 use std::path::Path;
 
+use super::known::{KnownKey, KnownKeys};
 use crate::config::diagnostic::{Diagnostic, FindingSeverity, SourceText};
-use crate::config::keys::{self, KnownKey};
 
 /// A line that begins a table or sets a key.
 struct SyntaxEntry {
@@ -28,7 +28,12 @@ struct SyntaxEntry {
 }
 
 /// Every syntax error as a finding.
-pub(super) fn findings(text: &str, file: &Path, errors: &[toml::de::Error]) -> Vec<Diagnostic> {
+pub(super) fn findings(
+    text: &str,
+    file: &Path,
+    errors: &[toml::de::Error],
+    known: &KnownKeys,
+) -> Vec<Diagnostic> {
     let source = SourceText { file, text };
     let entries = outline(text);
     let mut errors: Vec<&toml::de::Error> = errors.iter().collect();
@@ -36,7 +41,7 @@ pub(super) fn findings(text: &str, file: &Path, errors: &[toml::de::Error]) -> V
     let mut findings: Vec<Diagnostic> = Vec::new();
     let mut twice: Vec<String> = Vec::new();
     for error in errors {
-        let finding = finding(&source, &entries, error);
+        let finding = finding(&source, &entries, error, known);
         // A key of a table that stands twice is told with the table.
         let told = twice.iter().any(|table| is_within(&finding.key, table));
         let line = finding.place.map(|place| place.line);
@@ -76,6 +81,7 @@ fn finding(
     source: &SourceText<'_>,
     entries: &[SyntaxEntry],
     error: &toml::de::Error,
+    known: &KnownKeys,
 ) -> Diagnostic {
     let span = error.span();
     let at = span.as_ref().map(|span| span.start);
@@ -104,11 +110,11 @@ fn finding(
         let name = span.clone().and_then(|span| source.text.get(span));
         let name = name.filter(|name| is_bare(name));
         let inner = name.map(|name| format!("{path}.{name}"));
-        let known = |path: &str| keys::look_up(path).is_some();
+        let is_known = |path: &str| known.look_up(path).is_some();
         key = inner
-            .filter(|inner| known(inner))
+            .filter(|inner| is_known(inner))
             .unwrap_or_else(|| path.to_owned());
-        if !known(&key) {
+        if !is_known(&key) {
             key.clear();
         }
         "given twice within the same braces".clone_into(&mut message);
@@ -116,8 +122,8 @@ fn finding(
     } else if let Some(entry) = entry
         && is_duplicate
     {
-        let known = keys::look_up(&entry.path).is_some();
-        let path = if known { entry.path.as_str() } else { "" };
+        let is_known = known.look_up(&entry.path).is_some();
+        let path = if is_known { entry.path.as_str() } else { "" };
         path.clone_into(&mut key);
         let before = || {
             entries
@@ -134,14 +140,14 @@ fn finding(
             ),
             None => "given twice".to_owned(),
         };
-        hint = match (entry.header, known) {
+        hint = match (entry.header, is_known) {
             (true, true) => format!("move the keys of this [{path}] to the first one"),
             (true, false) => "move the keys of this table to the first one".to_owned(),
             (false, _) => "keep one of the two".to_owned(),
         };
     }
     // The parser points behind a line that ends too soon.
-    let shown = entry.filter(|entry| is_harmless(source.text, entry));
+    let shown = entry.filter(|entry| is_harmless(source.text, entry, known));
     let excerpt = shown.zip(span.as_ref()).and_then(|(entry, span)| {
         let end = span.end.clamp(span.start, entry.line.end.max(span.start));
         let before = source.text.get(entry.line.start..end)?;
@@ -186,7 +192,7 @@ fn is_within(path: &str, table: &str) -> bool {
 }
 
 /// Whether a line can hold no secret.
-fn is_harmless(text: &str, entry: &SyntaxEntry) -> bool {
+fn is_harmless(text: &str, entry: &SyntaxEntry, known: &KnownKeys) -> bool {
     let before = text.get(..entry.line.start).unwrap_or_default();
     let line = text.get(entry.line.clone()).unwrap_or_default();
     let after = text.get(entry.span.end..entry.line.end).unwrap_or_default();
@@ -195,7 +201,7 @@ fn is_harmless(text: &str, entry: &SyntaxEntry) -> bool {
     if long_string(before) || long_string(line) || line.contains('@') {
         return false;
     }
-    match keys::look_up(&entry.path) {
+    match known.look_up(&entry.path) {
         Some(KnownKey::Built(key)) if !entry.header => {
             !key.secret && line.matches('=').count() <= 1
         }

@@ -20,18 +20,9 @@ pub(in crate::config) struct RawTable<'r> {
 }
 
 impl<'r> RawTable<'r> {
-    pub(super) fn root(reader: &'r ConfigReader<'r>, entries: &'r DeTable<'r>) -> Self {
-        Self {
-            reader,
-            path: String::new(),
-            header: None,
-            entries: Some(entries),
-        }
-    }
-
-    /// The table under a key. Something else there counts as absent: the survey has refused it.
+    /// The table under a key. Something else there counts as absent: the survey refuses it.
     pub(in crate::config) fn table(&self, name: &str) -> RawTable<'r> {
-        let found = self.item(name);
+        let found = self.find(name);
         RawTable {
             reader: self.reader,
             path: join(&self.path, name),
@@ -43,8 +34,55 @@ impl<'r> RawTable<'r> {
         }
     }
 
+    /// The tables of the list under a key; what isn't one is reported.
+    pub(in crate::config) fn tables(&self, name: &str) -> Vec<RawTable<'r>> {
+        if self.is_recorded() {
+            // One table is asked for what every table of the list is asked for.
+            let path = join(&self.path, name);
+            self.reader.asked.borrow_mut().lists.push(path);
+            return vec![self.table(name)];
+        }
+        let elements = self.find(name).and_then(|item| item.list());
+        let elements = elements.unwrap_or_default();
+        elements.iter().filter_map(RawItem::as_table).collect()
+    }
+
+    /// Whether there is a table.
+    pub(in crate::config) fn is_there(&self) -> bool {
+        self.entries.is_some()
+    }
+
     /// The value under a key.
     pub(in crate::config) fn item(&self, name: &str) -> Option<RawItem<'r>> {
+        self.ask(name, false);
+        self.find(name)
+    }
+
+    /// The value under a key that is a secret, or names one.
+    pub(in crate::config) fn secret(&self, name: &str) -> Option<RawItem<'r>> {
+        self.ask(name, true);
+        self.find(name)
+    }
+
+    /// The elements of the list under a key; none where there is no list.
+    pub(in crate::config) fn list(&self, name: &str) -> Vec<RawItem<'r>> {
+        let elements = self.item(name).and_then(|item| item.list());
+        elements.unwrap_or_default()
+    }
+
+    fn ask(&self, name: &str, secret: bool) {
+        if self.is_recorded() {
+            let path = join(&self.path, name);
+            self.reader.asked.borrow_mut().add(path, secret);
+        }
+    }
+
+    fn is_recorded(&self) -> bool {
+        self.reader.root.is_none()
+    }
+
+    /// The value under a key that is asked for by [`Self::table`] or [`Self::tables`] too.
+    pub(in crate::config) fn find(&self, name: &str) -> Option<RawItem<'r>> {
         let (key, value) = self
             .entries?
             .iter()
@@ -58,17 +96,20 @@ impl<'r> RawTable<'r> {
         })
     }
 
+    /// Reports something about the table as a whole.
+    pub(in crate::config) fn error(&self, message: impl Into<String>, hint: impl Into<String>) {
+        self.report(FindingSeverity::Error, &self.path, message, hint);
+    }
+
+    /// Reports something about the table as a whole that is allowed.
+    pub(in crate::config) fn warning(&self, message: impl Into<String>, hint: impl Into<String>) {
+        self.report(FindingSeverity::Warning, &self.path, message, hint);
+    }
+
     /// Reports a key that must be there and isn't.
     pub(in crate::config) fn missing(&self, name: &str, hint: impl Into<String>) {
         let path = join(&self.path, name);
-        let place = self.header.clone();
-        self.reader.report(
-            FindingSeverity::Error,
-            place,
-            &path,
-            "missing",
-            Some(hint.into()),
-        );
+        self.report(FindingSeverity::Error, &path, "missing", hint);
     }
 
     /// Says that a key that may be left out had better not be.
@@ -79,33 +120,18 @@ impl<'r> RawTable<'r> {
         hint: impl Into<String>,
     ) {
         let path = join(&self.path, name);
-        let place = self.header.clone();
-        self.reader.report(
-            FindingSeverity::Warning,
-            place,
-            &path,
-            message,
-            Some(hint.into()),
-        );
+        self.report(FindingSeverity::Warning, &path, message, hint);
     }
 
-    /// Reports keys other than these, for files whose keys aren't in the table of keys.
-    pub(in crate::config) fn refuse_others(&self, known: &[&str]) {
-        for (key, _) in self.entries.into_iter().flatten() {
-            let name = key.get_ref().as_ref();
-            if !known.contains(&name) {
-                let hint = format!("known here: {}", known.join(", "));
-                let path = join(&self.path, name);
-                let place = Some(key.span());
-                self.reader.report(
-                    FindingSeverity::Error,
-                    place,
-                    &path,
-                    "unknown key",
-                    Some(hint),
-                );
-            }
-        }
+    fn report(
+        &self,
+        severity: FindingSeverity,
+        path: &str,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) {
+        let (place, hint) = (self.header.clone(), Some(hint.into()));
+        self.reader.report(severity, place, path, message, hint);
     }
 
     pub(in crate::config) fn boolean(&self, name: &str, default: bool) -> bool {

@@ -119,15 +119,22 @@ fn algorithm(item: &RawItem<'_>) -> Option<JwtAlgorithm> {
 }
 
 fn keys(table: &RawTable<'_>, allowed: &[JwtAlgorithm], secrets: &SecretReader<'_>) -> Vec<JwtKey> {
-    let list = table.item("keys");
+    let list = table.find("keys");
     let alone = material(table, secrets);
     match (alone, list) {
-        (Alone::Absent, Some(list)) => key_list(&list, allowed, secrets),
-        (Alone::Absent, None) => {
-            if table.item("jwks_url").is_none() {
+        (Alone::Absent, list) => {
+            if list.is_none() && table.item("jwks_url").is_none() {
                 table.missing("secret", NO_KEY_HINT);
             }
-            Vec::new()
+            if let Some(list) = list
+                && list.list().is_some_and(|keys| keys.is_empty())
+            {
+                list.error(
+                    "no key is listed",
+                    "keys = [{ id = \"...\", algorithm = \"HS256\", secret = \"env:NAME\" }]",
+                );
+            }
+            key_list(&table.tables("keys"), allowed, secrets)
         }
         (_, Some(list)) => {
             list.error(
@@ -238,21 +245,12 @@ fn usual(material: &KeyMaterial) -> &'static str {
 }
 
 fn key_list(
-    list: &RawItem<'_>,
+    tables: &[RawTable<'_>],
     allowed: &[JwtAlgorithm],
     secrets: &SecretReader<'_>,
 ) -> Vec<JwtKey> {
-    let Some(entries) = list.list() else {
-        return Vec::new();
-    };
-    if entries.is_empty() {
-        list.error(
-            "no key is listed",
-            "keys = [{ id = \"...\", algorithm = \"HS256\", secret = \"env:NAME\" }]",
-        );
-    }
     let (mut keys, mut ids) = (Vec::new(), Vec::new());
-    for table in entries.iter().filter_map(RawItem::as_table) {
+    for table in tables {
         let id = table.text("id", "");
         if ids.contains(&id)
             && let Some(item) = table.item("id")
@@ -262,7 +260,7 @@ fn key_list(
                 "give each key an id of its own",
             );
         }
-        keys.extend(key(&table, id.clone(), allowed, secrets));
+        keys.extend(key(table, id.clone(), allowed, secrets));
         if !id.is_empty() {
             ids.push(id);
         }

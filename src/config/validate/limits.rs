@@ -18,9 +18,12 @@ pub(super) fn rate_limit(table: &RawTable<'_>) -> RateLimit {
             burst,
         })
     };
-    let scope = |name, default| match table.item(name) {
-        None => default,
-        Some(item) => quota(&item),
+    let scope = |name, default| {
+        let quota = quota(&table.table(name));
+        match table.item(name) {
+            None => default,
+            Some(item) => checked(&item, quota),
+        }
     };
     RateLimit {
         max_keys: table.number("max_keys", TABLE_SIZES, 1_000_000),
@@ -31,7 +34,23 @@ pub(super) fn rate_limit(table: &RawTable<'_>) -> RateLimit {
     }
 }
 
-fn quota(item: &RawItem<'_>) -> Option<Quota> {
+fn quota(table: &RawTable<'_>) -> Option<Quota> {
+    let count = |name| {
+        let number = table.item(name)?.number(1..=u64::from(u32::MAX))?;
+        u32::try_from(number).ok()
+    };
+    let (requests, burst) = (count("requests"), count("burst"));
+    let per = table.item("per");
+    let per = per.and_then(|item| item.duration(POSITIVE_DURATION));
+    Some(Quota {
+        requests: requests?,
+        per: per?,
+        burst: burst?,
+    })
+}
+
+/// The quota that a value is; `None` for `"off"` and what is reported.
+fn checked(item: &RawItem<'_>, quota: Option<Quota>) -> Option<Quota> {
     if let Some(text) = item.if_text() {
         if text != "off" {
             item.error("not a limit", HINT);
@@ -40,24 +59,11 @@ fn quota(item: &RawItem<'_>) -> Option<Quota> {
     }
     let table = item.as_table()?;
     for name in ["requests", "per", "burst"] {
-        if table.item(name).is_none() {
+        if table.find(name).is_none() {
             table.missing(name, HINT);
         }
     }
-    let count = |name| {
-        let number = table.item(name)?.number(1..=u64::from(u32::MAX))?;
-        u32::try_from(number).ok()
-    };
-    let requests = count("requests");
-    let per = table
-        .item("per")
-        .and_then(|item| item.duration(POSITIVE_DURATION));
-    let burst = count("burst");
-    let quota = Quota {
-        requests: requests?,
-        per: per?,
-        burst: burst?,
-    };
+    let quota = quota?;
     // GCRA counts nanoseconds: one request's share must not be none, a whole burst's not more than a clock holds.
     let share = quota.per / quota.requests;
     if share < Duration::from_nanos(1) {

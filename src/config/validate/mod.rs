@@ -19,14 +19,14 @@ mod tls;
 mod tokens;
 mod upstream;
 
-use std::cell::RefCell;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::credentials::SecretReader;
 use super::diagnostic::ConfigErrors;
-use super::environment::Environment;
+use super::environment::{Environment, SystemEnvironment};
+use super::keys;
 use super::model::{
     AccountsSource, Admin, AuditSink, Config, DecisionConfig, DecisionMode, Log, LogFormat,
     LogLevel, PolicyConfig, SessionsConfig, StreamsSource,
@@ -67,24 +67,18 @@ const TABLE_SIZES: RangeInclusive<u64> = 1..=100_000_000;
 const EMPTY_HINT: &str =
     "an empty file isn't \"all defaults\": it may be half written. Start from config.example.toml";
 
-/// Reads `text` into the model, or says everything that is wrong with it.
-/// `[admin]` alone, for who asks a running daemon: whatever else the file says may be wrong, or out of reach.
+/// `[admin]` alone, for a command that asks a running daemon: whatever else the file says may be wrong, or out of reach.
 pub(super) fn admin(
     text: &str,
     origin: &Path,
     environment: &dyn Environment,
 ) -> Result<Admin, ConfigErrors> {
-    let tree = raw::parse(text, origin, EMPTY_HINT)?;
+    let tree = raw::parse(text, origin, EMPTY_HINT, keys::known())?;
     let reader = ConfigReader::new(text, origin, &tree);
-    let secrets = SecretReader {
-        environment,
-        origin,
-        strictness: Strictness::Check,
-        files: RefCell::default(),
-    };
+    let secrets = SecretReader::new(environment, origin, Strictness::Check);
     let table = reader.root().table("admin");
-    // Nothing is surveyed: a secret put in its place must not be shown.
-    if let Some(item) = table.item("token_file") {
+    // There is no survey that hides it: a secret put in its place must not be shown.
+    if let Some(item) = table.find("token_file") {
         item.hide();
     }
     let admin = server::admin(&table, &secrets);
@@ -92,41 +86,61 @@ pub(super) fn admin(
     Ok(admin)
 }
 
+/// Reads `text` into the model, or says everything that is wrong with it.
 pub(super) fn validate(
     text: &str,
     origin: &Path,
     environment: &dyn Environment,
     strictness: Strictness,
 ) -> Result<Validated, ConfigErrors> {
-    let tree = raw::parse(text, origin, EMPTY_HINT)?;
+    let tree = raw::parse(text, origin, EMPTY_HINT, keys::known())?;
     let reader = ConfigReader::new(text, origin, &tree);
-    reader.survey();
-    let secrets = SecretReader {
-        environment,
-        origin,
-        strictness,
-        files: RefCell::default(),
+    reader.survey(keys::known());
+    let secrets = SecretReader::new(environment, origin, strictness);
+    let config = config(&reader.root(), &secrets);
+    let mut files = secrets.files.into_inner();
+    files.extend(config.streams.file().map(Path::to_path_buf));
+    files.sort();
+    files.dedup();
+    let remarks = match reader.finish() {
+        Ok(remarks) => remarks,
+        Err(errors) => return Err(ConfigErrors { files, ..errors }),
     };
-    let root = reader.root();
+    Ok(Validated {
+        config,
+        remarks,
+        hash: super::hash(&reader.public_text()),
+        files,
+    })
+}
 
-    let server = server::server(&root.table("server"), &secrets);
-    let admin = server::admin(&root.table("admin"), &secrets);
-    let upstream = upstream::upstream(&root.table("upstream"), &secrets);
-    let agora = tokens::agora(&root.table("agora"), &secrets);
+/// Asks an absent file for every key there is.
+pub(super) fn ask_for_everything(root: &RawTable<'_>) {
+    let secrets = SecretReader::new(&SystemEnvironment, Path::new(""), Strictness::Run);
+    config(root, &secrets);
+}
+
+/// The model. No key may be asked for only where another one is there: [`keys`] learns of the keys by an absent file.
+fn config(root: &RawTable<'_>, secrets: &SecretReader<'_>) -> Config {
+    let server = server::server(&root.table("server"), secrets);
+    let admin = server::admin(&root.table("admin"), secrets);
+    let decision = decision(&root.table("decision"));
+    let upstream = upstream::upstream(&root.table("upstream"), secrets);
+    let agora = tokens::agora(&root.table("agora"), secrets);
     let mut routes = routes::routes(&root.table("routes"));
-    let reissue = reissue::reissue(&root.table("reissue"), &routes);
     let token = tokens::token(&root.table("token"));
-    let jwt = jwt::jwt(&root.table("auth").table("jwt"), &secrets);
+    let jwt = jwt::jwt(&root.table("auth").table("jwt"), secrets);
     let cookie = jwt::cookie(&root.table("auth"));
-    let cors = routes::cors(&root.table("cors"), strictness, cookie.is_some());
+    let cors = routes::cors(&root.table("cors"), secrets.strictness, cookie.is_some());
+    let reissue = reissue::reissue(&root.table("reissue"), &routes);
     let rate_limit = limits::rate_limit(&root.table("rate_limit"));
     let accounts = source_tables::accounts(&root.table("accounts"), &root.table("streams"));
-    let streams = source_tables::streams(&root.table("streams"), &secrets);
+    let streams = source_tables::streams(&root.table("streams"), secrets);
     let mongodb = mongodb::mongodb(
         &root.table("mongodb"),
         matches!(accounts.source, AccountsSource::Mongodb(_))
             || matches!(streams.source, StreamsSource::Mongodb(_)),
-        &secrets,
+        secrets,
     );
 
     source_tables::compare_sessions(&root.table("accounts"), &accounts, &jwt);
@@ -135,7 +149,7 @@ pub(super) fn validate(
     let closed = authorize_hook::closed(authorize.as_ref(), &accounts, &streams, &upstream, rules);
     routes.block.extend(closed);
 
-    server::refuse_overlaps(&root, &server, &admin);
+    server::refuse_overlaps(root, &server, &admin);
     upstream::refuse_loops(&root.table("upstream"), &upstream, &server, &admin);
     upstream::warn_of_affinity(&root.table("upstream"), &upstream, &server);
     server::refuse_owned_health_path(&root.table("server"), &server, &routes);
@@ -143,7 +157,7 @@ pub(super) fn validate(
     let config = Config {
         server,
         admin,
-        decision: decision(&root.table("decision")),
+        decision,
         upstream,
         agora,
         routes,
@@ -161,24 +175,11 @@ pub(super) fn validate(
         sessions: SessionsConfig {
             max: root.table("sessions").number("max", TABLE_SIZES, 1_000_000),
         },
-        state_directory: state_directory(&root.table("state"), &secrets),
-        log: log(&root.table("log"), &secrets),
+        state_directory: state_directory(&root.table("state"), secrets),
+        log: log(&root.table("log"), secrets),
     };
-    timeouts::compare(&root, &config);
-    let mut files = secrets.files.into_inner();
-    files.extend(config.streams.file().map(Path::to_path_buf));
-    files.sort();
-    files.dedup();
-    let remarks = match reader.finish() {
-        Ok(remarks) => remarks,
-        Err(errors) => return Err(ConfigErrors { files, ..errors }),
-    };
-    Ok(Validated {
-        config,
-        remarks,
-        hash: super::hash(&reader.public_text()),
-        files,
-    })
+    timeouts::compare(root, &config);
+    config
 }
 
 fn decision(table: &RawTable<'_>) -> DecisionConfig {

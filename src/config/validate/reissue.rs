@@ -19,22 +19,22 @@ pub(super) fn reissue(table: &RawTable<'_>, routes: &Routes) -> Reissue {
         ("observe", ReissueMode::Observe),
         ("off", ReissueMode::Off),
     ];
-    let rules = table.item("rule").and_then(|item| item.list());
-    let rules = rules.unwrap_or_default();
+    let rules = table.tables("rule");
     Reissue {
         mode: table.choice("mode", &modes, ReissueMode::Replace),
-        rules: rules.iter().filter_map(|item| rule(item, routes)).collect(),
+        rules: rules
+            .iter()
+            .filter_map(|table| rule(table, routes))
+            .collect(),
     }
 }
 
-fn rule(item: &RawItem<'_>, routes: &Routes) -> Option<ReissueRule> {
-    let table = item.as_table()?;
+fn rule(table: &RawTable<'_>, routes: &Routes) -> Option<ReissueRule> {
     let path = table.item("path");
     if path.is_none() {
         table.missing("path", "path = \"/api/live/active\"");
     }
-    let methods = table.item("methods").and_then(|item| item.list());
-    let methods = methods.unwrap_or_default();
+    let methods = table.list("methods");
     let methods = methods.iter().filter_map(method).collect();
     let require_auth = table.boolean("require_auth", false);
     let trust_publisher = table.boolean("trust_publisher", false);
@@ -49,13 +49,12 @@ fn rule(item: &RawItem<'_>, routes: &Routes) -> Option<ReissueRule> {
     );
     let withheld = [("null", Withheld::Null), ("empty", Withheld::Empty)];
     let withheld = table.choice("withheld", &withheld, Withheld::Null);
-    let except = table.item("except").and_then(|item| item.list());
-    let except = except.unwrap_or_default();
+    let except = table.list("except");
     let except = except
         .iter()
         .filter_map(|item| Some((item, template(item)?)));
     let except: Vec<(&RawItem<'_>, &str)> = except.collect();
-    let lifetime = lifetime(&table);
+    let lifetime = lifetime(table);
     let path = path?;
     let route = template(&path)?;
     let target = Target::new(route, methods);

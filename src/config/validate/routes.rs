@@ -39,7 +39,7 @@ pub(super) fn routes(table: &RawTable<'_>) -> Routes {
             BelowOwned::Refuse,
         ),
         method_override: method_override(table),
-        block: blocked(table),
+        block: table.tables("block").iter().filter_map(rule).collect(),
     }
 }
 
@@ -68,22 +68,14 @@ fn method_override(table: &RawTable<'_>) -> MethodOverride {
     places
 }
 
-fn blocked(table: &RawTable<'_>) -> Vec<BlockRule> {
-    let rules = table.item("block").and_then(|item| item.list());
-    let rules = rules.unwrap_or_default();
-    rules.iter().filter_map(rule).collect()
-}
-
-fn rule(item: &RawItem<'_>) -> Option<BlockRule> {
-    let table = item.as_table()?;
+fn rule(table: &RawTable<'_>) -> Option<BlockRule> {
     let path = table.item("path");
     if path.is_none() {
         table.missing("path", "path = \"/internal/*\"");
     }
-    let methods = table.item("methods").and_then(|item| item.list());
-    let methods = methods.unwrap_or_default();
+    let methods = table.list("methods");
     let methods = methods.iter().filter_map(method).collect();
-    let allow = networks(&table, "allow");
+    let allow = networks(table, "allow");
     let path = path?;
     let text = path.text()?;
     pattern(&path, text).then(|| BlockRule::new(text, methods, allow))

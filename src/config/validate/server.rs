@@ -167,10 +167,7 @@ pub(super) fn socket_path(
 
 /// A list of addresses and CIDR blocks.
 pub(super) fn networks(table: &RawTable<'_>, name: &str) -> Vec<IpNet> {
-    let entries = table
-        .item(name)
-        .and_then(|item| item.list())
-        .unwrap_or_default();
+    let entries = table.list(name);
     let parse = |item: &RawItem<'_>| {
         let text = item.text()?;
         let network = text
@@ -199,7 +196,7 @@ fn health_path(table: &RawTable<'_>) -> Option<String> {
 
 pub(super) fn admin(table: &RawTable<'_>, secrets: &SecretReader<'_>) -> Admin {
     let default = Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], 9464)));
-    let token_item = table.item("token_file");
+    let token_item = table.secret("token_file");
     let token = token_item.as_ref().and_then(|item| {
         secrets.warn_of_readers(item);
         secrets.warn_of_writers(item);
@@ -243,10 +240,7 @@ pub(super) fn admin(table: &RawTable<'_>, secrets: &SecretReader<'_>) -> Admin {
 
 /// Names as a `Host` field has them.
 fn allowed_hosts(table: &RawTable<'_>) -> Vec<String> {
-    let entries = table
-        .item("allowed_hosts")
-        .and_then(|item| item.list())
-        .unwrap_or_default();
+    let entries = table.list("allowed_hosts");
     let name = |item: &RawItem<'_>| {
         let text = item.text()?;
         let name = text.strip_suffix('.').unwrap_or(text);

@@ -139,9 +139,7 @@ fn accounts_collection(table: &RawTable<'_>, wanted: bool) -> AccountsCollection
         collection: name(table, "collection", ""),
         id_field: name(table, "id_field", "_id"),
         deny_when: table
-            .item("deny_when")
-            .and_then(|item| item.list())
-            .unwrap_or_default()
+            .tables("deny_when")
             .iter()
             .filter_map(deny_rule)
             .collect(),
@@ -149,20 +147,19 @@ fn accounts_collection(table: &RawTable<'_>, wanted: bool) -> AccountsCollection
     }
 }
 
-fn deny_rule(item: &RawItem<'_>) -> Option<DenyRule> {
-    let table = item.as_table()?;
+fn deny_rule(table: &RawTable<'_>) -> Option<DenyRule> {
     if table.item("field").is_none() {
         table.missing("field", "field = \"isSuspended\"");
     }
     let codes = [("account_suspended", true), ("unauthenticated", false)];
     Some(DenyRule {
-        field: name(&table, "field", ""),
+        field: name(table, "field", ""),
         equals: match table.item("equals") {
             None => "true".to_owned(),
             Some(item) => item.scalar()?,
         },
         suspends: table.choice("code", &codes, true),
-        reason_field: optional_name(&table, "reason_field", ""),
+        reason_field: optional_name(table, "reason_field", ""),
     })
 }
 
@@ -314,12 +311,9 @@ fn pointer(table: &RawTable<'_>, key: &str, default: &str) -> Option<String> {
 }
 
 fn headers(table: &RawTable<'_>, secrets: &SecretReader<'_>) -> Vec<(HeaderName, HeaderValue)> {
-    let entries = table.item("headers").and_then(|item| item.list());
-    let entries = entries.unwrap_or_default();
-    entries
-        .iter()
-        .filter_map(|entry| header(&entry.as_table()?, secrets))
-        .collect()
+    let tables = table.tables("headers");
+    let headers = tables.iter().filter_map(|table| header(table, secrets));
+    headers.collect()
 }
 
 fn header(table: &RawTable<'_>, secrets: &SecretReader<'_>) -> Option<(HeaderName, HeaderValue)> {

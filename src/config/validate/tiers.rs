@@ -13,24 +13,20 @@ const EXAMPLE: &str = "claim = \"plan\", value = \"pro\"";
 
 /// The tiers; `backup` is `token.backup`.
 pub(super) fn tiers(token: &RawTable<'_>, backup: Duration) -> Vec<Tier> {
-    let Some(list) = token.item("tier") else {
-        return Vec::new();
-    };
-    let entries = list.list().unwrap_or_default();
     let mut tiers: Vec<Tier> = Vec::new();
-    for entry in &entries {
-        let Some(tier) = entry.as_table().and_then(|table| tier(&table, backup)) else {
+    for table in token.tables("tier") {
+        let Some(tier) = tier(&table, backup) else {
             continue;
         };
         if tier.lifetime.is_none() && tier.max_session.is_none() {
-            entry.warning(
+            table.warning(
                 "changes nothing for the logins that it takes",
                 "give it a lifetime or a max_session",
             );
         }
         let same = |earlier: &Tier| earlier.claim == tier.claim && earlier.value == tier.value;
         if tiers.iter().any(same) {
-            entry.error(
+            table.error(
                 "a tier before this takes the same logins",
                 "keep one of them",
             );

@@ -15,9 +15,9 @@ const CA_HINT: &str = "a PEM file with the certificates of the authorities, or \
 
 /// `None` where nothing is asked for, or where what is asked for is reported as an error.
 pub(super) fn tls(table: &RawTable<'_>, secrets: &SecretReader<'_>) -> Option<ServerTls> {
-    let certificate = named(table, "certificate_file");
-    let key = named(table, "private_key_file");
-    let client_ca = named(table, "client_ca_file");
+    let certificate = table.item("certificate_file").filter(is_named);
+    let key = table.secret("private_key_file").filter(is_named);
+    let client_ca = table.item("client_ca_file").filter(is_named);
     let (certificate, key) = match (certificate, key) {
         (Some(certificate), Some(key)) => (certificate, key),
         (Some(item), None) => {
@@ -72,7 +72,7 @@ pub(super) fn tls(table: &RawTable<'_>, secrets: &SecretReader<'_>) -> Option<Se
     }
 }
 
-/// The key, unless it is `""`.
-fn named<'r>(table: &RawTable<'r>, name: &str) -> Option<RawItem<'r>> {
-    table.item(name).filter(|item| item.text() != Some(""))
+/// Whether a file is named: `""` is none.
+fn is_named(item: &RawItem<'_>) -> bool {
+    item.text() != Some("")
 }

@@ -36,7 +36,7 @@ pub(super) fn upstream(table: &RawTable<'_>, secrets: &SecretReader<'_>) -> Upst
         exposed_ok: table.boolean("exposed_ok", false),
         max_requests: table.number("max_requests", 0..=u64::from(u32::MAX), 0),
         affinity: affinity(table),
-        health: table.item("health").and_then(|item| health(&item)),
+        health: health(&table.table("health")),
     }
 }
 
@@ -94,11 +94,12 @@ fn is_private(listen: &Listen) -> bool {
     }
 }
 
-fn health(item: &RawItem<'_>) -> Option<HealthCheck> {
-    let table = item.as_table()?;
+fn health(table: &RawTable<'_>) -> Option<HealthCheck> {
     let interval = table.duration("interval", INTERVALS, seconds(5));
     let Some(path) = table.item("path") else {
-        table.missing("path", PATH_HINT);
+        if table.is_there() {
+            table.missing("path", PATH_HINT);
+        }
         return None;
     };
     let text = path.text()?;
@@ -225,8 +226,7 @@ pub(super) fn refuse_loops(
     server: &Server,
     admin: &Admin,
 ) {
-    let entries = table.item("servers").and_then(|item| item.list());
-    let entries = entries.unwrap_or_default();
+    let entries = table.list("servers");
     if entries.len() != upstream.servers.len() {
         return;
     }
