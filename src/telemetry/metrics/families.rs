@@ -49,97 +49,97 @@ macro_rules! families {
 
 families! {
     TOKEN_REQUESTS = MetricKind::Counter, "renewd_token_requests_total",
-        "Token requests answered, by how they ended. class says who has to act: ok nobody, denied the rules said no, client the request was wrong, failed we could not answer. role is unknown where the request was refused before its role was known.";
+        "Token requests answered, by outcome. class groups the outcomes: ok (a token was issued), denied (a rule refused), client (the request was wrong), failed (renewd could not answer). role is unknown if the request was refused before its role was known.";
     SHADOW_DECISIONS = MetricKind::Counter, "renewd_shadow_decisions_total",
-        "Token requests decided but forwarded (decision.mode = observe): our outcome against the status class of the backend's answer, error where it gave none.";
+        "Token requests that renewd decided but forwarded (decision.mode = observe). outcome is renewd's decision, backend is the status class of the backend's answer, or error if it gave none.";
     UNAUTHENTICATED = MetricKind::Counter, "renewd_unauthenticated_total",
-        "Logins refused with 401, or that would be while observing: missing none was sent, malformed not a JSON Web Token, signature no key verifies it (auth.jwt.secret or keys), algorithm its alg is not in auth.jwt.algorithms, not_yet_valid its nbf lies ahead (compare the clocks), audience or issuer not the configured one, subject it lacks auth.jwt.subject_claim, account the accounts source knows no such account, session the account is signed in with another session.";
+        "Logins refused with 401, or that would have been while observing, by reason: missing (none was sent), malformed (not a JSON Web Token), signature (no key in auth.jwt verifies it), algorithm (not in auth.jwt.algorithms), not_yet_valid (its nbf is in the future: compare the clocks), audience or issuer (not the configured one), subject (auth.jwt.subject_claim is missing), account (the accounts source does not know it, or refuses it), session (the account has a newer session).";
     DECISION_MODE = MetricKind::Gauge, "renewd_decision_mode",
-        "1 for the decision.mode in force, 0 for the others. In any mode but enforce the backend answers the token endpoints.";
+        "1 for the decision.mode in use, 0 for the others. In any mode except enforce, the backend answers the token endpoints.";
     ENFORCE_PERCENT = MetricKind::Gauge, "renewd_enforce_percent",
-        "decision.enforce_percent: the share of subjects to whom decision.mode = enforce applies.";
+        "decision.enforce_percent: the percentage of subjects to which decision.mode = enforce applies.";
     DRAINING_PUBLISHERS = MetricKind::Gauge, "renewd_draining_publishers",
-        "Publishers who hold tokens given here and renew them here, though the backend answers them by decision.mode or enforce_percent (decision.drain_holders): people, each once in however many channels and under however many uids. 0 where everybody is answered here.";
+        "Publishers who hold tokens from renewd and still renew them at renewd, although the backend answers their other requests (decision.mode, enforce_percent, drain_holders). Each person counts once, in any number of channels and under any number of uids. 0 if renewd answers everybody.";
     DECISION_MODE_OK_UNTIL = MetricKind::Gauge, "renewd_decision_mode_ok_until_timestamp_seconds",
-        "decision.mode_ok_until in seconds since the Unix epoch: until then nobody is alerted of a decision.mode or enforce_percent that lets the backend answer. 0 where it is not set.";
+        "decision.mode_ok_until in seconds since the Unix epoch, or 0 if it is not set. Before this time no alert fires because decision.mode or enforce_percent lets the backend answer.";
     TOKEN_REQUEST_DURATION = MetricKind::Histogram(DECISION_SECONDS), "renewd_token_request_duration_seconds",
-        "Time from a token request's header section to its answer.";
+        "Time from the end of a token request's header section to its answer.";
     TOKENS_ISSUED = MetricKind::Counter, "renewd_tokens_issued_total",
-        "Agora tokens minted.";
+        "Agora tokens issued.";
     WILDCARD_TOKENS_ISSUED = MetricKind::Counter, "renewd_wildcard_tokens_issued_total",
-        "Tokens minted for uid 0, which anyone who sees them may use (token.zero_uid = allow). Counted in renewd_tokens_issued_total too.";
+        "Tokens issued for uid 0 (token.zero_uid = allow). Anyone who sees such a token can use it. They also count in renewd_tokens_issued_total.";
     SESSIONS = MetricKind::Gauge, "renewd_sessions",
         "Sessions that hold an unexpired token.";
     TOKEN_LAPSES = MetricKind::Counter, "renewd_token_lapses_total",
-        "Tokens not renewed 90 seconds after their expiry although the stream goes on: refused if their holder asked and was told no, silent if nobody asked. Viewers leave silently; a publisher who does has lost the stream.";
+        "Tokens that were not renewed within 90 seconds after their expiry although the stream goes on. cause is refused if the holder asked for a new token and was refused, silent if the holder did not ask. A viewer who leaves is silent too; a publisher who is silent has lost the stream.";
     RATE_LIMITED = MetricKind::Counter, "renewd_rate_limited_total",
-        "Token requests answered 429, by the limit that was exceeded. subject and address are one caller's fault; channel and global mean that the limit or the audience has to change.";
+        "Token requests answered with 429, by the limit that was exceeded. subject and address: one caller asks too often. channel and global: the limit is too low for the audience.";
     RATE_LIMIT_KEYS = MetricKind::Gauge, "renewd_rate_limit_keys",
-        "Keys that a rate limit remembers, at most rate_limit.max_keys each.";
+        "Keys that each rate limit remembers, at most rate_limit.max_keys.";
     RATE_LIMIT_OVERFLOW = MetricKind::Counter, "renewd_rate_limit_overflow_total",
-        "Requests charged to the shared overflow bucket because rate_limit.max_keys was reached.";
+        "Requests that were charged to a shared limit because rate_limit.max_keys was reached.";
     SOURCE_LOOKUPS = MetricKind::Counter, "renewd_source_lookups_total",
-        "Questions to a source that decisions need: hit from memory, miss from the source, stale an older answer stood in, error no answer.";
+        "Lookups that decisions needed, by outcome: hit (answered from memory), miss (answered by the source), stale (an older answer was used), error (no answer).";
     SOURCE_LOOKUP_DURATION = MetricKind::Histogram(DECISION_SECONDS), "renewd_source_lookup_duration_seconds",
-        "Time that lookups in a source took.";
+        "Duration of lookups in a source.";
     SOURCE_UP = MetricKind::Gauge, "renewd_source_up",
-        "1 while the source answers (and until it is first asked), 0 when its last lookup failed.";
+        "1 while the source answers, and until it is first asked; 0 if its last lookup failed.";
     SOURCE_DOWN_SINCE = MetricKind::Gauge, "renewd_source_down_since_timestamp_seconds",
-        "When the first lookup failed since the source last answered, in seconds since the Unix epoch; 0 while it answers.";
+        "When the first lookup failed after the source last answered, in seconds since the Unix epoch; 0 while it answers.";
     SOURCE_REST_UNTIL = MetricKind::Gauge, "renewd_source_rest_until_timestamp_seconds",
-        "Until when those who hold a token can renew it while the source gives no answer (stale_if_error after its first failure; for jwks, how long the known keys verify), in seconds since the Unix epoch; 0 while it answers.";
+        "Until when users who hold a token can renew it while the source gives no answer, in seconds since the Unix epoch; 0 while it answers. This is stale_if_error after the first failure; for jwks, the time until which the known keys are used.";
     REISSUE = MetricKind::Counter, "renewd_reissue_total",
-        "Tokens of the project found in the backend's answers, by the rule's path: replaced by a shorter one, short enough by themselves, withheld from who may not have them, or error: nobody could say.";
+        "Tokens of the project that were found in the backend's answers. route is the path of the rule; outcome is replaced (by a shorter one), short (its lifetime was short enough), withheld (the caller may not have it), or error (it could not be judged or replaced).";
     HTTP_REQUESTS = MetricKind::Counter, "renewd_http_requests_total",
-        "Requests on the public listeners. handler is live (token endpoints), forward (the backend's), health or reject (refused before routing); code is none where the client left before a response.";
+        "Requests on the public listeners. handler is live (token endpoints), forward (forwarded to the backend), health, or reject (refused before routing). code is none if the client left before a response.";
     HTTP_REQUEST_DURATION = MetricKind::Histogram(EXCHANGE_SECONDS), "renewd_http_request_duration_seconds",
-        "Time from a request's header section to the end of its response body.";
+        "Time from the end of a request's header section to the end of its response body.";
     HTTP_PARSE_ERRORS = MetricKind::Counter, "renewd_http_parse_errors_total",
         "Requests refused because they are not acceptable HTTP.";
     UPSTREAM_REQUESTS = MetricKind::Counter, "renewd_upstream_requests_total",
-        "Exchanges with a backend server, by how they ended.";
+        "Requests to a backend server, by outcome.";
     UPSTREAM_REQUEST_DURATION = MetricKind::Histogram(EXCHANGE_SECONDS), "renewd_upstream_request_duration_seconds",
         "Time from the first attempt to the backend's response header section.";
     UPSTREAM_UP = MetricKind::Gauge, "renewd_upstream_up",
-        "1 while the backend server takes connections (and until it is first tried), 0 when it does not.";
+        "1 while the backend server accepts connections, and until it is first tried; 0 if it does not.";
     UPSTREAM_RETRIES = MetricKind::Counter, "renewd_upstream_retries_total",
-        "Further attempts made for requests whose first attempt never reached the backend.";
+        "Repeated attempts for requests that a backend server did not answer and that may be sent again.";
     UPSTREAM_EXPOSED = MetricKind::Gauge, "renewd_upstream_exposed",
-        "1 if the port of a backend server on a loopback address also answers on another address of this host, where clients go past renewd. Looked at on start, on reload and every hour; a firewall in front of it isn't seen.";
+        "1 if the port of a backend server on a loopback address also answers on another address of this host, where clients can bypass renewd. Checked at the start, after a reload and every hour. A firewall in front of this host is not seen.";
     CONNECTIONS = MetricKind::Gauge, "renewd_connections",
         "Open client connections, tunnels included.";
     CONNECTIONS_MAX = MetricKind::Gauge, "renewd_connections_max",
-        "The most client connections kept open, all listeners together: the lesser of server.max_connections and what the descriptor limit allows. 0 until known.";
+        "The most client connections at once, over all listeners: the smaller of server.max_connections and what the descriptor limit allows. 0 until known.";
     DESCRIPTORS = MetricKind::Gauge, "renewd_descriptors",
-        "What the file descriptors are for: clients, requests to the backend, streams (tunnels and event streams to the backend), reserve (accepting, the admin listener, files, sources). 0 until known.";
+        "How the file descriptors are shared: clients, requests (to the backend), streams (tunnels and event streams to the backend), reserve (accepting, the admin listener, files, sources). 0 until known.";
     UPSTREAM_SOCKETS = MetricKind::Gauge, "renewd_upstream_sockets",
-        "Open sockets to the backend, by the share of the descriptors that they count in; those of requests include idle ones.";
+        "Open sockets to the backend, by the share of the file descriptors that they belong to. requests includes idle connections.";
     UPSTREAM_SOCKETS_REFUSED = MetricKind::Counter, "renewd_upstream_sockets_refused_total",
-        "Requests answered 503 overloaded because no socket to the backend became free within upstream.connect_timeout. Growing: the backend is too slow for its load, somebody holds many requests open, or LimitNOFILE is too low.";
+        "Requests answered with 503 overloaded because no socket to the backend became free within upstream.connect_timeout. If this grows, the backend is too slow for its load, a client holds many requests open, or LimitNOFILE is too low.";
     TUNNELS = MetricKind::Gauge, "renewd_tunnels",
         "Open upgrade tunnels (WebSocket, socket.io).";
     ACCEPT_ERRORS = MetricKind::Counter, "renewd_accept_errors_total",
-        "Failed accepts. Growing steadily: out of descriptors or memory.";
+        "Failed attempts to accept a connection. If this grows steadily, file descriptors or memory are exhausted.";
     FORWARDED_HEADERS_DROPPED = MetricKind::Counter, "renewd_forwarded_headers_dropped_total",
-        "Requests whose X-Forwarded headers were dropped because a private peer that sent them is not in server.trusted_proxies. Behind a load balancer that entry is missing, and all clients share one address limit.";
+        "Requests whose X-Forwarded headers were dropped because they came from a private address that is not in server.trusted_proxies. If it is a load balancer, add it there; otherwise all of its clients share one address limit.";
     CONFIG_RELOAD_SUCCESSFUL = MetricKind::Gauge, "renewd_config_last_reload_successful",
-        "1 if the last load of the configuration succeeded. 0: the file is invalid and the former configuration stays in force; renewd check names the errors.";
+        "1 if the configuration was last loaded successfully; 0 if the file is invalid, and the former configuration stays in use. renewd check lists the errors.";
     CONFIG_RELOAD_TIMESTAMP = MetricKind::Gauge, "renewd_config_last_reload_success_timestamp_seconds",
         "When the configuration was last loaded successfully, in seconds since the Unix epoch.";
     CONFIG_RESTART_REQUIRED = MetricKind::Gauge, "renewd_config_restart_required",
-        "1 if the file holds a change that only a restart can apply.";
+        "1 if the configuration file has a change that needs a restart.";
     CONFIG_FALLBACK = MetricKind::Gauge, "renewd_config_fallback",
         "1 if the process runs on the last valid configuration because the file was invalid at start.";
     CONFIG_HASH = MetricKind::Gauge, "renewd_config_hash",
-        "48 bits of the hash of the configuration in force: equal on replicas that run the same one.";
+        "48 bits of a hash of the configuration in use. Replicas with the same configuration have the same value.";
     STATE_WRITABLE = MetricKind::Gauge, "renewd_state_writable",
-        "1 while the state directory can be written. 0: what must survive a restart will not.";
+        "1 while the state directory can be written; 0 if it cannot, and what must survive a restart would be lost.";
     STATE_DAMAGED = MetricKind::Gauge, "renewd_state_damaged",
-        "1 if something in the state directory could not be read when it was loaded. Every intact record was taken.";
+        "1 if something in the state directory was damaged when it was loaded. Every intact record was used.";
     CERTIFICATE_EXPIRY = MetricKind::Gauge, "renewd_certificate_expiry_timestamp_seconds",
-        "When the first certificate of [server.tls] expires, in seconds since the Unix epoch; NaN without one.";
+        "When the first certificate of [server.tls] to expire does so, in seconds since the Unix epoch; NaN without a certificate.";
     LOG_DROPPED = MetricKind::Counter, "renewd_log_dropped_total",
         "Log and audit lines lost because their reader was too slow or their file could not be written.";
     BUILD_INFO = MetricKind::Gauge, "renewd_build_info",
-        "Always 1; its labels say what is running.";
+        "Always 1. The labels show which build is running.";
 }
