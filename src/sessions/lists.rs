@@ -1,36 +1,36 @@
-//! Who was handed tokens in a list, for which channels and until when: 56 bytes a subject, however long the lists are.
+//! Which subjects were handed tokens in a list, for which channels and until when: 56 bytes a subject, however long
+//! the lists are.
 //!
-//! Many who ask at about the same time are handed the same list: it is kept once, and whom it was handed to refer to it.
-//! Keeps true: bounded by `sessions.max` subjects, by [`LISTS`] lists of each, and by [`MOST_ENTRIES`] channels in all
-//! lists; what there is no room for was handed to nobody, as far as is known here; nothing expired counts. Locks are taken
-//! in the order subjects, lists, and no other beside them.
+//! Subjects that ask at about the same time are handed the same list. Each list is kept once, and subjects refer to
+//! it.
+//!
+//! Keeps true: bounded by `sessions.max` subjects, by [`LISTS`] lists of each, and by [`MOST_ENTRIES`] channels in
+//! all lists; a list for which there is no room counts as not handed out; nothing expired counts. Locks are taken in
+//! the order subjects, lists, and no other lock is taken meanwhile.
 //! Must not know: how a token looks, what is granted by a decision.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard};
 
-use super::column::Column;
+use super::shards::Shards;
 use super::{Ground, Resting, Sessions, lock, seconds};
 use crate::logins::remembered::Login;
 
-/// Lists of one subject that are remembered: the pages that somebody leafs through, and the last ones before a change. The
-/// one that ends first makes room.
+/// Lists of one subject that are remembered: the pages that a client reads one after another, and the last ones
+/// before a change. The list that ends first makes room.
 const LISTS: usize = 4;
 
-/// Channels in which sources refused one subject that are told apart; where there are more, none of their lists is one to
-/// rest on.
+/// Channels that are remembered of those in which sources refused one subject; where there are more, no renewal rests
+/// on any of the subject's lists.
 const REFUSED: usize = 2;
-
-/// Enough that a scan of one is short at a million subjects.
-const SHARDS: u64 = 8192;
 
 /// Channels of one list that are remembered.
 const MOST_CHANNELS: usize = 1024;
 
-/// Channels in all lists together, of 8 bytes: there are as many lists as changes within a token's lifetime, and more where
-/// each subject has a list of their own.
+/// Channels in all lists together, of 8 bytes each. There are as many lists as changes within a token's lifetime, and
+/// more where each subject has a list of their own.
 pub(super) const MOST_ENTRIES: usize = 2 * 1024 * 1024;
 
 /// A channel in a list, by its keyed hash, and whether the streams source said yes to it.
@@ -40,7 +40,7 @@ pub struct Listed(u64);
 /// Tokens that one subject is handed at once.
 #[derive(Clone, Copy, Debug)]
 pub struct Handed<'a> {
-    /// Who.
+    /// The subject that they are for.
     pub subject: &'a str,
     /// The session of the login that asked, where it has one.
     pub login: Option<Login>,
@@ -55,23 +55,22 @@ pub struct Handed<'a> {
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Lists {
-    shards: Vec<Mutex<Column<Subject>>>,
+    shards: Shards<Subject>,
     kept: Mutex<StoredLists>,
     subjects: AtomicUsize,
     hasher: RandomState,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug, Default)]
 struct Subject {
-    hash: u64,
     /// The latest login that accounts vouched for.
     login: Option<Login>,
     lists: [Reference; LISTS],
-    /// Where a source has said no since; 0 is nowhere.
+    /// The channels in which a source has said no since, each as [`mark`] gives it; 0: none.
     refused: [u32; REFUSED],
 }
 
-/// From a subject to a list.
+/// A subject's reference to a list.
 #[derive(Clone, Copy, Debug, Default)]
 struct Reference {
     /// When its tokens expire, Unix seconds; 0: there is none.
@@ -80,7 +79,7 @@ struct Reference {
     list: u32,
 }
 
-/// Each list once.
+/// The lists, each of them once.
 #[derive(Debug, Default)]
 struct StoredLists {
     by_hash: HashMap<u64, u32>,
@@ -97,8 +96,6 @@ struct List {
     references: u32,
 }
 
-// === impl Listed ===
-
 impl Listed {
     fn is_of(self, channel: Self) -> bool {
         self.0 | 1 == channel.0 | 1
@@ -108,8 +105,6 @@ impl Listed {
         self.0 & 1 == 1
     }
 }
-
-// === impl Reference ===
 
 impl Reference {
     fn place(self) -> u32 {
@@ -121,10 +116,8 @@ impl Reference {
     }
 }
 
-// === impl Kept ===
-
 impl StoredLists {
-    /// The place of a list, referred to once more; `None` where there is no room.
+    /// Counts one more reference to a list and gives its place; `None` where there is no room.
     fn take(&mut self, hash: u64, channels: &[Listed]) -> Option<u32> {
         if let Some(place) = self.by_hash.get(&hash).copied() {
             let list = self.list(place)?;
@@ -155,7 +148,7 @@ impl StoredLists {
         Some(place)
     }
 
-    /// One reference less.
+    /// Counts one reference less, and forgets a list that has none.
     fn release(&mut self, place: u32) {
         let Some(list) = self.list(place) else {
             return;
@@ -184,8 +177,6 @@ impl StoredLists {
     }
 }
 
-// === impl Subject ===
-
 impl Subject {
     fn is_over(&self, now: u32) -> bool {
         self.lists.iter().all(|list| list.expires <= now)
@@ -193,23 +184,21 @@ impl Subject {
 
     fn is_refused(&self, channel: Listed) -> bool {
         let mark = mark(channel);
-        // The last one stands for all that there was no room for.
+        // The greatest number stands for all channels that there was no room for.
         self.refused.contains(&mark) || self.refused[REFUSED - 1] == u32::MAX
     }
 }
 
-/// A channel as [`Subject::refused`] has it.
+/// The mark of a channel in [`Subject::refused`].
 fn mark(Listed(channel): Listed) -> u32 {
     let mark = u32::try_from(channel >> 32).unwrap_or(0);
     mark.clamp(1, u32::MAX - 1)
 }
 
-// === impl Lists ===
-
 impl Lists {
     pub(super) fn new() -> Self {
         Self {
-            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            shards: Shards::new(),
             kept: Mutex::default(),
             subjects: AtomicUsize::new(0),
             hasher: RandomState::new(),
@@ -220,19 +209,13 @@ impl Lists {
         Listed(self.hasher.hash_one(channel) & !1 | u64::from(open))
     }
 
-    fn shard(&self, subject: u64) -> Option<MutexGuard<'_, Column<Subject>>> {
-        let index = usize::try_from(subject % SHARDS).ok()?;
-        self.shards.get(index).map(lock)
-    }
-
-    /// Does something with what is known of a subject, if anything is.
+    /// Calls `work` with what is known of a subject, if anything is.
     fn with<T>(&self, subject: &str, work: impl FnOnce(&mut Subject) -> T) -> Option<T> {
         if self.subjects.load(Ordering::Relaxed) == 0 {
             return None;
         }
         let hash = self.hasher.hash_one(subject);
-        let mut shard = self.shard(hash)?;
-        shard.iter_mut().find(|known| known.hash == hash).map(work)
+        self.shards.lock(hash).of_mut(hash).next().map(work)
     }
 
     pub(super) fn hand(&self, handed: Handed<'_>, max: usize, now: u32) {
@@ -241,32 +224,21 @@ impl Lists {
         // Where a channel stands twice, the entry without the source's yes counts.
         channels.dedup_by(|later, first| later.is_of(*first));
         channels.truncate(MOST_CHANNELS);
-        let (subject, expires) = (
-            self.hasher.hash_one(handed.subject),
-            seconds(handed.expires),
-        );
-        let list = self.hasher.hash_one(&channels);
-        let Some(mut shard) = self.shard(subject) else {
-            return;
-        };
+        let expires = seconds(handed.expires);
         if channels.is_empty() || expires <= now {
             return;
         }
-        let known = shard.iter().position(|known| known.hash == subject);
-        if known.is_none() {
+        let list = self.hasher.hash_one(&channels);
+        let subject = self.hasher.hash_one(handed.subject);
+        let mut shard = self.shards.lock(subject);
+        if shard.of(subject).next().is_none() {
             if self.subjects.load(Ordering::Relaxed) >= max {
                 return;
             }
             self.subjects.fetch_add(1, Ordering::Relaxed);
-            shard.push(Subject {
-                hash: subject,
-                login: None,
-                lists: [Reference::default(); LISTS],
-                refused: [0; REFUSED],
-            });
+            shard.push(subject, Subject::default());
         }
-        let known = known.or_else(|| shard.iter().count().checked_sub(1));
-        let Some(known) = known.and_then(|place| shard.get_mut(place)) else {
+        let Some(known) = shard.of_mut(subject).next() else {
             return;
         };
         if handed.vouched {
@@ -308,11 +280,7 @@ impl Lists {
     fn stands(&self, channel: &str, subject: &str, ground: Ground, who: Resting, now: u32) -> bool {
         let channel = self.entry(channel, false);
         let stands = self.with(subject, |known| {
-            let same = match (who, known.login) {
-                (Resting::Anyone, _) | (_, None) => true,
-                (Resting::Session(session), latest) => session == latest,
-            };
-            if !same || known.is_refused(channel) {
+            if !who.may_rest_on(known.login) || known.is_refused(channel) {
                 return false;
             }
             let kept = lock(&self.kept);
@@ -322,7 +290,7 @@ impl Lists {
                 entry.is_some_and(|entry| match ground {
                     Ground::Account => list.is_vouched(),
                     Ground::Stream => entry.is_open(),
-                    // Nobody asked it.
+                    // The hook isn't asked for lists.
                     Ground::Hook => false,
                 })
             })
@@ -330,7 +298,7 @@ impl Lists {
         stands.unwrap_or(false)
     }
 
-    /// A source has said no to the subject in this channel.
+    /// Remembers that a source has said no to the subject in this channel.
     pub(super) fn refuse(&self, channel: &str, subject: &str) {
         let mark = mark(self.entry(channel, false));
         self.with(subject, |known| {
@@ -342,45 +310,36 @@ impl Lists {
         });
     }
 
-    /// A grant was for this session: none before it may rest any more.
+    /// Remembers the login of a grant: renewals of an earlier login may rest on nothing any more.
     pub(super) fn settle(&self, subject: &str, login: Login) {
         self.with(subject, |known| known.login = Some(login));
     }
 
-    /// Forgets whose lists are over, in one of `parts` parts of the shards.
+    /// Forgets the subjects whose lists are over, in one of `parts` parts of the shards.
     pub(super) fn sweep(&self, turn: usize, parts: usize, now: u32) {
-        let part = self.shards.len() / parts;
-        for shard in self.shards.iter().skip(turn % parts * part).take(part) {
-            let mut shard = lock(shard);
-            let over = shard
-                .iter()
-                .enumerate()
-                .filter(|(_, known)| known.is_over(now));
-            let over: Vec<usize> = over.map(|(place, _)| place).collect();
-            // From the end: what takes a gap's place has been looked at.
-            for place in over.into_iter().rev() {
-                let Some(gone) = shard.swap_remove(place) else {
-                    continue;
-                };
+        for mut shard in self.shards.part(turn, parts) {
+            shard.retain(|_, known| {
+                if !known.is_over(now) {
+                    return true;
+                }
                 self.subjects.fetch_sub(1, Ordering::Relaxed);
                 let mut kept = lock(&self.kept);
-                for list in gone.lists.iter().filter(|list| list.expires != 0) {
+                for list in known.lists.iter().filter(|list| list.expires != 0) {
                     kept.release(list.place());
                 }
-            }
+                false
+            });
         }
     }
 }
 
-// === impl Sessions ===
-
 impl Sessions {
-    /// A channel as a list has it; `open`: the streams source says yes to it, for the subject.
+    /// A channel as a list has it; `open`: the streams source says yes to it for the subject.
     pub fn entry(&self, channel: &str, open: bool) -> Listed {
         self.lists.entry(channel, open)
     }
 
-    /// A subject was handed a list: they hold a subscriber's token for each channel in it.
+    /// Remembers that a subject was handed a list: they hold a subscriber's token for each channel in it.
     pub fn hand(&self, handed: Handed<'_>, now: u64) {
         let max = self.max.load(Ordering::Relaxed);
         self.lists.hand(handed, max, seconds(now));

@@ -1,15 +1,14 @@
-//! The table of live tokens: who holds which, since when, until when.
+//! The table of live tokens: which subject holds which, since when, until when.
 //!
-//! A session is (channel, subject, user). Keeps true: bounded by `max` sessions; nothing expired is ever reported; a
-//! bound user belongs to one subject; no lock is held over more than a hundred sessions or so, so that neither a sweep
-//! nor a channel of a million viewers makes anybody wait. Locks are taken in the order publishing, bound, buckets, one
-//! of each at most.
+//! A session is (channel, subject, user). A million of them, each with its login's hash, take up to 209 MiB, in packed
+//! names; with a `Box<str>` for each name they took 222 MiB in the densest layout that was tried.
+//!
+//! Keeps true: bounded by `max` sessions; nothing expired is ever reported; a bound user belongs to one subject; no
+//! lock is held over more than a hundred sessions or so, so that neither a sweep nor a channel of a million viewers
+//! makes a request wait. Locks are taken in the order publishing, bound, table, one shard of each at most.
 //! Must not know: how a token looks, why one was refused, where sessions are written down.
 
-mod bucket;
-mod column;
 mod keeping;
-mod links;
 mod listing;
 mod lists;
 mod packed;
@@ -17,6 +16,8 @@ mod record;
 mod requests;
 mod resting;
 mod session;
+mod shards;
+mod subject;
 #[cfg(test)]
 mod tests;
 
@@ -26,10 +27,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::terms::role::Role;
-use bucket::Bucket;
 use keeping::Forgotten;
 pub use keeping::{SessionIdentity, StoredSession};
-use links::{LinkShard, Links};
 pub(crate) use listing::{Filter, Held};
 use lists::Lists;
 pub use lists::{Handed, Listed};
@@ -37,34 +36,34 @@ pub use record::{Records, SessionRecord};
 pub(crate) use requests::{Allowed, Ground, Resting};
 pub use requests::{Basis, ClaimRefused, Grounds, LapsedSession, Rules, SeatRequest, SessionUser};
 use session::Session;
-
-/// Buckets: enough that one holds some 120 of a million sessions, few enough that an idle table is small. A power of
-/// two: the uppermost bits of a key choose one.
-const BUCKETS: usize = 1 << BUCKET_BITS;
-const BUCKET_BITS: u32 = 13;
+use shards::{SHARDS, Shard, Shards, shard_of};
+use subject::{Displaced, SubjectSessions, length_left};
 
 /// Sweeps that go once round the table.
 pub const SWEEPS: usize = 64;
 
-/// How long after its expiry a token may be renewed before that is a lapse, in seconds: a client that was late is back
-/// by then.
+/// How long after its expiry a token may be renewed before that is a lapse, in seconds: a client that was late is
+/// back by then.
 const GRACE: u32 = 90;
 
-/// The table. Times are Unix seconds.
+/// The table. Times are Unix seconds. Keys are keyed hashes: a client can't aim at a shard, and two keys meet by
+/// chance once in 2^64 pairs.
 #[derive(Debug)]
 pub struct Sessions {
     /// By (channel, subject).
-    buckets: Vec<Mutex<Bucket>>,
-    /// From (channel, user) to the key of the session that holds it. One whose session is over means nothing.
-    bound: Links,
-    /// From a subject to the keys of its sessions with a publisher's token.
-    publishing: Links,
+    table: Shards<Box<SubjectSessions>>,
+    /// By the position of a shard: whether a session in it has changed since it was last written down.
+    changed: Box<[AtomicBool]>,
+    /// From (channel, user) to the key in the table of the subject that holds it. The session there may be over.
+    bound: Shards<u64>,
+    /// From a subject to the keys in the table where it has a publisher's token. The sessions there may be over.
+    publishing: Shards<u64>,
     /// Subscribers' tokens that were handed on in lists; no sessions are opened by them.
     lists: Lists,
     hasher: RandomState,
     counts: SessionCounts,
     max: AtomicUsize,
-    /// Whether somebody writes the table down.
+    /// Whether the table is written down.
     kept: AtomicBool,
     forgotten: Mutex<Forgotten>,
 }
@@ -76,65 +75,37 @@ struct SessionCounts {
     live: [AtomicUsize; 2],
 }
 
-/// Where the sessions of a subject in a channel are: keyed, so that nobody can aim at a bucket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct BucketKey(u64);
-
-// === impl Key ===
-
-impl BucketKey {
-    fn bucket(self) -> usize {
-        usize::try_from(self.0 >> (u64::BITS - BUCKET_BITS)).unwrap_or(0)
-    }
-
-    /// What tells it from others in its bucket.
-    fn tag(self) -> u32 {
-        u32::try_from(self.0 & u64::from(u32::MAX)).unwrap_or(0)
-    }
-}
-
-// === impl Counts ===
-
 impl SessionCounts {
-    fn added(&self) {
-        self.total.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn removed(&self) {
-        self.total.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    fn live(&self, role: Role) {
-        self.live[role.index()].fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn over(&self, role: Role) {
-        self.live[role.index()].fetch_sub(1, Ordering::Relaxed);
-    }
-
-    fn changed(&self, from: Role, to: Role) {
-        if from != to {
-            self.live(to);
-            self.over(from);
+    /// Counts what a change has made of a subject's sessions; both are [`SubjectSessions::tally`].
+    fn update(&self, before: (usize, [usize; 2]), after: (usize, [usize; 2])) {
+        let update = |count: &AtomicUsize, before: usize, after: usize| {
+            if before != after {
+                // Addition wraps around: what is less afterwards is taken off.
+                count.fetch_add(after.wrapping_sub(before), Ordering::Relaxed);
+            }
+        };
+        update(&self.total, before.0, after.0);
+        for role in Role::ALL {
+            let index = role.index();
+            update(&self.live[index], before.1[index], after.1[index]);
         }
     }
 }
-
-// === impl Sessions ===
 
 impl Sessions {
     /// An empty table for at most `max` sessions.
     pub fn new(max: usize) -> Self {
         Self {
-            buckets: (0..BUCKETS).map(|_| Mutex::default()).collect(),
-            bound: Links::new(),
-            publishing: Links::new(),
+            table: Shards::new(),
+            changed: (0..SHARDS).map(|_| AtomicBool::new(false)).collect(),
+            bound: Shards::new(),
+            publishing: Shards::new(),
             lists: Lists::new(),
             hasher: RandomState::new(),
             counts: SessionCounts::default(),
             max: AtomicUsize::new(max),
             kept: AtomicBool::new(false),
-            forgotten: Mutex::default(),
+            forgotten: Mutex::new(Some(Vec::new())),
         }
     }
 
@@ -153,41 +124,8 @@ impl Sessions {
         self.counts.live[role.index()].load(Ordering::Relaxed)
     }
 
-    /// The role under which this subject holds an unexpired token for the channel: the one asked for, or, where none is
-    /// asked for, whichever they hold (publisher first).
-    pub(crate) fn held(
-        &self,
-        channel: &str,
-        subject: &str,
-        role: Option<Role>,
-        now: u64,
-    ) -> Option<Role> {
-        self.holding(channel, subject, role, now, |_| true)
-    }
-
-    fn holding(
-        &self,
-        channel: &str,
-        subject: &str,
-        role: Option<Role>,
-        now: u64,
-        counts: impl Fn(&Session) -> bool,
-    ) -> Option<Role> {
-        let (now, key) = (seconds(now), self.key(channel, subject));
-        let bucket = self.bucket(key)?;
-        let mut expires = [0; 2];
-        for session in bucket
-            .of(key, channel, subject)
-            .filter(|session| counts(session))
-        {
-            for (latest, expires) in expires.iter_mut().zip(session.expires) {
-                *latest = expires.max(*latest);
-            }
-        }
-        Role::ALL
-            .into_iter()
-            .filter(|held| role.is_none_or(|role| role == *held))
-            .find(|held| expires[held.index()] > now)
+    fn is_full(&self) -> bool {
+        self.counts.total.load(Ordering::Relaxed) >= self.max()
     }
 
     /// Whether the claim would pass now; changes nothing.
@@ -198,25 +136,19 @@ impl Sessions {
         now: u64,
     ) -> Result<Allowed, ClaimRefused> {
         let (now, key) = (seconds(now), self.key(claim.channel, claim.subject));
-        if let Some(user) = self.binding(claim, rules)
-            && let Some(bound) = self.bound.lock(user)
-        {
-            self.check_user(&bound, user, claim, key, now)?;
+        if let Some(user) = self.binding(claim, rules) {
+            self.check_user(&self.bound.lock(user), user, claim, key, now)?;
         }
-        let allowed = match self.bucket(key) {
-            Some(bucket) => {
-                let found = bucket.find(key, claim.channel, claim.subject);
-                bucket.length_left(&found, rules.max_session, now)?
-            }
-            None => Allowed { at_most: None },
-        };
+        let first_issued = self.look(claim.channel, claim.subject, |held| held.first_issued(now));
+        let allowed = length_left(first_issued.flatten(), rules.max_session, now)?;
         if let Some((subject, publishing)) = self.publishing_of(claim) {
             self.check_streams(&publishing, subject, claim, rules, now)?;
         }
         Ok(allowed)
     }
 
-    /// Records a grant whose last token expires at `expires`, checked again under the locks: another worker may have been faster.
+    /// Records a grant whose last token expires at `expires`. The claim is checked again under the locks: another
+    /// worker may have been faster.
     pub fn grant(
         &self,
         claim: SeatRequest<'_>,
@@ -226,64 +158,58 @@ impl Sessions {
         expires: u64,
     ) -> Result<(), ClaimRefused> {
         let (now, expires) = (seconds(now), seconds(expires));
-        let key = self.key(claim.channel, claim.subject);
+        let SeatRequest {
+            channel, subject, ..
+        } = claim;
+        let key = self.key(channel, subject);
         if let Basis::Decided { login: Some(login) } = basis {
-            self.lists.settle(claim.subject, login);
+            self.lists.settle(subject, login);
         }
-        // Held until all is recorded: the same publisher may be asking for another channel on another worker.
+        // Locked until all is recorded: the same publisher may be asking for another channel on another worker.
         let publishing = self.publishing_of(claim);
-        if let Some((subject, publishing)) = &publishing {
-            self.check_streams(publishing, *subject, claim, rules, now)?;
+        if let Some((publisher, publishing)) = &publishing {
+            self.check_streams(publishing, *publisher, claim, rules, now)?;
         }
-        // And so is this: somebody else may be asking for the same user.
+        // Locked for as long: another subject may be asking for the same user.
         let user = self.binding(claim, rules);
-        let bound = user.and_then(|user| Some((user, self.bound.lock(user)?)));
+        let bound = user.map(|user| (user, self.bound.lock(user)));
         if let Some((user, bound)) = &bound {
             self.check_user(bound, *user, claim, key, now)?;
         }
-        let displaced = {
-            let Some(mut bucket) = self.bucket(key) else {
-                return Ok(());
-            };
-            let found = bucket.find(key, claim.channel, claim.subject);
-            bucket.length_left(&found, rules.max_session, now)?;
-            let full =
-                self.counts.total.load(Ordering::Relaxed) >= self.max.load(Ordering::Relaxed);
-            if full && !bucket.knows(&found, claim.user) {
-                // The token is granted and not remembered. Refusing would end streams for our own bookkeeping.
-                return Ok(());
-            }
-            bucket.record(key, &found, claim, basis, (now, expires), &self.counts)
+        let recorded = self.change(channel, subject, |held| {
+            length_left(held.first_issued(now), rules.max_session, now)?;
+            let has_room = !self.is_full() || held.knows(claim.user);
+            Ok(has_room.then(|| held.record(claim, basis, now, expires)))
+        })?;
+        let Some(Displaced { renamed, dropped }) = recorded else {
+            // The token is granted and not remembered. A refusal would end streams for the sake of this table.
+            return Ok(());
         };
         let taken = bound.and_then(|(user, mut bound)| {
-            let former = bound.set(user, key.0).filter(|former| *former != key.0)?;
-            self.take_from(BucketKey(former), claim)
+            let former = bound.replace(user, key).filter(|former| *former != key)?;
+            self.take_from(former, claim)
         });
-        if let Some((subject, mut publishing)) = publishing {
-            publishing.add(subject, key.0);
+        if let Some((publisher, mut publishing)) = publishing {
+            publishing.add(publisher, key);
         }
-        if displaced.renamed {
-            self.forgot(|| {
-                SessionIdentity::new(claim.channel, claim.subject, &SessionUser::Uid(0))
-            });
+        if renamed {
+            self.forgot(|| SessionIdentity::new(channel, subject, &SessionUser::Uid(0)));
         }
-        for gone in taken.iter().chain(&displaced.dropped) {
-            self.unlink(gone);
-            self.forgot(|| SessionIdentity::of(gone));
+        let dropped = dropped.map(|session| (subject.to_owned(), session));
+        for (subject, gone) in taken.into_iter().chain(dropped) {
+            self.unlink(channel, &subject, &gone.user, gone.published());
+            self.forgot(|| SessionIdentity::new(channel, &subject, &gone.user));
         }
         Ok(())
     }
 
-    /// A renewal that its holder asked for was refused: if they don't get another, that is why.
+    /// Marks a holder's session: a renewal was refused, which is the cause of the lapse if no other renewal follows.
     pub(crate) fn refused(&self, claim: SeatRequest<'_>) {
-        let key = self.key(claim.channel, claim.subject);
-        if let Some(mut bucket) = self.bucket(key) {
-            let found = bucket.find(key, claim.channel, claim.subject);
-            bucket.refuse(found, claim.user);
-        }
+        self.change(claim.channel, claim.subject, |held| held.refuse(claim.user));
     }
 
-    /// The other channels that a publisher holds tokens for: those whose streams are over are to be [`Self::ended`].
+    /// The other channels that a publisher holds tokens for. The caller passes those whose streams are over to
+    /// [`Self::ended`].
     pub(crate) fn publishing_elsewhere(&self, claim: SeatRequest<'_>, now: u64) -> Vec<Box<str>> {
         let Some((subject, publishing)) = self.publishing_of(claim) else {
             return Vec::new();
@@ -291,131 +217,187 @@ impl Sessions {
         self.publishes_in(&publishing, subject, claim, seconds(now))
     }
 
-    /// A publisher's stream is over: it counts no more towards `max_streams_per_publisher`, though its token may live,
-    /// and nobody expects that to be renewed.
+    /// Marks that a publisher's stream is over: it counts no more towards `max_streams_per_publisher`, though its
+    /// token may live, and that token isn't expected to be renewed.
     pub(crate) fn ended(&self, subject: &str, channel: &str) {
-        let key = self.key(channel, subject);
-        if let Some(mut bucket) = self.bucket(key) {
-            let found = bucket.find(key, channel, subject);
-            bucket.end(&found);
-        }
+        self.change(channel, subject, SubjectSessions::end);
     }
 
-    /// Forgets what expired and wasn't renewed in time, in one of [`SWEEPS`] parts of the table; call with a counter.
-    /// Gives the sessions that have lapsed, if their streams are live.
+    /// Forgets the sessions that expired and weren't renewed in time, in one of [`SWEEPS`] parts of the table; `turn`
+    /// is a counter. Gives the sessions that have lapsed, if their streams are live.
     pub fn sweep(&self, turn: usize, now: u64) -> Vec<LapsedSession> {
         let now = seconds(now);
         self.lists.sweep(turn, SWEEPS, now);
-        let part = BUCKETS / SWEEPS;
-        let first = turn % SWEEPS * part;
         let mut lapses = Vec::new();
-        for bucket in self.buckets.iter().skip(first).take(part) {
-            let swept = lock(bucket).sweep(now, &self.counts);
-            for (session, lapsed) in swept.gone {
-                self.unlink(&session);
+        for mut shard in self.table.part(turn, SWEEPS) {
+            let mut gone = Vec::new();
+            shard.retain(|_, held| {
+                let before = held.tally();
+                let over: Vec<_> = held.sweep(now).collect();
+                for (session, lapsed) in over {
+                    gone.push((held.channel.text(), held.subject.text(), session, lapsed));
+                }
+                self.counts.update(before, held.tally());
+                !held.sessions.is_empty()
+            });
+            drop(shard);
+            for (channel, subject, session, lapsed) in gone {
+                self.unlink(&channel, &subject, &session.user, session.published());
                 if lapsed {
-                    lapses.push(LapsedSession::of(&session));
+                    lapses.push(LapsedSession::of(channel, subject, session));
                 }
             }
         }
         lapses
     }
 
-    fn key(&self, channel: &str, subject: &str) -> BucketKey {
-        BucketKey(self.hasher.hash_one((channel, subject)))
+    /// What the table is sorted by.
+    fn key(&self, channel: &str, subject: &str) -> u64 {
+        self.hasher.hash_one((channel, subject))
     }
 
-    /// A bucket, locked. `None` never happens: the index is within the table.
-    fn bucket(&self, key: BucketKey) -> Option<MutexGuard<'_, Bucket>> {
-        self.buckets.get(key.bucket()).map(lock)
+    /// Looks at a subject's sessions in a channel; `None` where there are none.
+    fn look<T>(
+        &self,
+        channel: &str,
+        subject: &str,
+        look: impl FnOnce(&SubjectSessions) -> T,
+    ) -> Option<T> {
+        let key = self.key(channel, subject);
+        let shard = self.table.lock(key);
+        let mut held = shard.of(key);
+        held.find(|held| held.is(channel, subject))
+            .map(|held| look(held))
     }
 
-    /// Where a user's link starts; `None` for one that is never bound.
+    /// Changes a subject's sessions in a channel, of which there may be none before or after.
+    fn change<T>(
+        &self,
+        channel: &str,
+        subject: &str,
+        change: impl FnOnce(&mut SubjectSessions) -> T,
+    ) -> T {
+        let key = self.key(channel, subject);
+        let mut shard = self.table.lock(key);
+        let known = shard.of_mut(key).find(|held| held.is(channel, subject));
+        if let Some(held) = known {
+            let result = self.counted(key, held, change);
+            if held.sessions.is_empty() {
+                shard.retain(|_, held| !held.sessions.is_empty());
+            }
+            return result;
+        }
+        let mut held = Box::new(SubjectSessions::new(channel, subject));
+        let result = self.counted(key, &mut held, change);
+        if !held.sessions.is_empty() {
+            shard.push(key, held);
+        }
+        result
+    }
+
+    /// Changes sessions whose shard is locked, and counts them anew.
+    fn counted<T>(
+        &self,
+        key: u64,
+        held: &mut SubjectSessions,
+        change: impl FnOnce(&mut SubjectSessions) -> T,
+    ) -> T {
+        let before = held.tally();
+        let result = change(held);
+        self.counts.update(before, held.tally());
+        if held.sessions.iter().any(|session| session.changed) {
+            self.changed[shard_of(key)].store(true, Ordering::Relaxed);
+        }
+        result
+    }
+
+    /// The key of a user in `bound`; `None` for one that is never bound.
     fn user(&self, channel: &str, user: &SessionUser) -> Option<u64> {
-        user.is_bindable()
-            .then(|| self.hasher.hash_one((channel, user)))
+        let is_bindable = *user != SessionUser::Uid(0);
+        is_bindable.then(|| self.hasher.hash_one((channel, user)))
     }
 
-    /// Where a publisher's links start.
+    /// The key of a subject in `publishing`.
     fn publisher(&self, subject: &str) -> u64 {
         self.hasher.hash_one(subject)
     }
 
     fn binding(&self, claim: SeatRequest<'_>, rules: Rules) -> Option<u64> {
-        rules
-            .bind_uid
-            .then(|| self.user(claim.channel, claim.user))
-            .flatten()
+        let user = rules.bind_uid.then_some(claim.user)?;
+        self.user(claim.channel, user)
     }
 
-    /// Refuses a subscriber's claim to a user that somebody else holds.
+    /// Refuses a subscriber's claim to a user that another subject holds.
     fn check_user(
         &self,
-        bound: &LinkShard,
+        bound: &Shard<u64>,
         user: u64,
         claim: SeatRequest<'_>,
-        key: BucketKey,
+        key: u64,
         now: u32,
     ) -> Result<(), ClaimRefused> {
-        let Some(holder) = bound.from(user).next().map(BucketKey) else {
+        let Some(holder) = bound.of(user).next().copied() else {
             return Ok(());
         };
         if claim.role == Role::Publisher || holder == key {
             return Ok(());
         }
-        let taken = self.bucket(holder).is_some_and(|bucket| {
-            bucket
-                .tagged(holder)
-                .any(|session| session.user == *claim.user && session.is_live(now))
-        });
-        if taken {
+        let shard = self.table.lock(holder);
+        let mut sessions = shard.of(holder).flat_map(|held| &held.sessions);
+        if sessions.any(|session| session.user == *claim.user && session.is_live(now)) {
             return Err(ClaimRefused::UidTaken);
         }
         Ok(())
     }
 
-    /// Takes the claim's user from who held it.
-    fn take_from(&self, former: BucketKey, claim: SeatRequest<'_>) -> Option<Session> {
-        let mut bucket = self.bucket(former)?;
-        bucket.remove(former, claim.channel, claim.user, &self.counts)
+    /// Takes the claim's user from the subject that held it, and gives that subject and the session.
+    fn take_from(&self, former: u64, claim: SeatRequest<'_>) -> Option<(String, Session)> {
+        let mut shard = self.table.lock(former);
+        let mut of_channel = shard
+            .of_mut(former)
+            .filter(|held| held.channel.is(claim.channel));
+        let taken = of_channel.find_map(|held| {
+            let session = self.counted(former, held, |held| held.remove(claim.user))?;
+            Some((held.subject.text(), session))
+        });
+        drop(of_channel);
+        shard.retain(|_, held| !held.sessions.is_empty());
+        taken
     }
 
     /// The channels of a claim's publisher, locked; `None` for a claim that publishes nothing.
-    fn publishing_of(&self, claim: SeatRequest<'_>) -> Option<(u64, MutexGuard<'_, LinkShard>)> {
+    fn publishing_of(&self, claim: SeatRequest<'_>) -> Option<(u64, MutexGuard<'_, Shard<u64>>)> {
         if claim.role != Role::Publisher {
             return None;
         }
         let subject = self.publisher(claim.subject);
-        Some((subject, self.publishing.lock(subject)?))
+        Some((subject, self.publishing.lock(subject)))
     }
 
     /// The channels other than the claim's where its subject publishes.
     fn publishes_in(
         &self,
-        publishing: &LinkShard,
+        publishing: &Shard<u64>,
         subject: u64,
         claim: SeatRequest<'_>,
         now: u32,
     ) -> Vec<Box<str>> {
         let own = self.key(claim.channel, claim.subject);
-        let others = publishing
-            .from(subject)
-            .map(BucketKey)
-            .filter(|key| *key != own);
-        others
-            .filter_map(|key| {
-                let bucket = self.bucket(key)?;
-                let mut sessions = bucket.tagged(key);
-                let publishes = sessions
-                    .find(|session| session.publishes(now) && session.subject.is(claim.subject))?;
-                Some(publishes.channel.text().into_boxed_str())
-            })
-            .collect()
+        let others = publishing.of(subject).filter(|key| **key != own);
+        let channels = others.filter_map(|key| {
+            let shard = self.table.lock(*key);
+            let publishes = shard.of(*key).find(|held| {
+                let mut sessions = held.sessions.iter();
+                held.subject.is(claim.subject) && sessions.any(|session| session.publishes(now))
+            })?;
+            Some(publishes.channel.text().into_boxed_str())
+        });
+        channels.collect()
     }
 
     fn check_streams(
         &self,
-        publishing: &LinkShard,
+        publishing: &Shard<u64>,
         subject: u64,
         claim: SeatRequest<'_>,
         rules: Rules,
@@ -431,28 +413,25 @@ impl Sessions {
         Ok(())
     }
 
-    /// Removes what led to a session that is gone, unless it leads to another of its key.
-    fn unlink(&self, gone: &Session) {
-        let (channel, subject) = (gone.channel.text(), gone.subject.text());
-        let key = self.key(&channel, &subject);
+    /// Removes what led to a session that is gone, unless it leads to another one of its subject and channel.
+    fn unlink(&self, channel: &str, subject: &str, user: &SessionUser, published: bool) {
+        let key = self.key(channel, subject);
         let another = |like: &dyn Fn(&Session) -> bool| {
-            self.bucket(key)
-                .is_some_and(|bucket| bucket.of(key, &channel, &subject).any(like))
+            let found = self.look(channel, subject, |held| held.sessions.iter().any(like));
+            found.unwrap_or(false)
         };
-        if let Some(user) = self.user(&channel, &gone.user)
-            && let Some(mut bound) = self.bound.lock(user)
-            && !another(&|session| session.user == gone.user)
-        {
-            bound.remove(user, key.0);
+        if let Some(bound_user) = self.user(channel, user) {
+            let mut bound = self.bound.lock(bound_user);
+            if !another(&|session| session.user == *user) {
+                bound.remove(bound_user, key);
+            }
         }
-        if !gone.published() {
-            return;
-        }
-        let from = self.publisher(&subject);
-        if let Some(mut publishing) = self.publishing.lock(from)
-            && !another(&Session::published)
-        {
-            publishing.remove(from, key.0);
+        if published {
+            let publisher = self.publisher(subject);
+            let mut publishing = self.publishing.lock(publisher);
+            if !another(&Session::published) {
+                publishing.remove(publisher, key);
+            }
         }
     }
 }
@@ -463,6 +442,6 @@ fn seconds(unix: u64) -> u32 {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A panic while it was held leaves what is behind it whole: no change to one is done half-way.
+    // A panic while the lock was held leaves what is behind it whole: no change to one is done half-way.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

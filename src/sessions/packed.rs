@@ -6,8 +6,8 @@
 /// Bytes for text beside the two lengths and the enum's tag: 24 in all, as much as a `String` without its text.
 const INLINE: usize = 21;
 
-/// A string whose trailing hexadecimal digits take half a byte each: a Mongo `ObjectId` is 12 bytes, `live_` before one
-/// 17. What doesn't fit is allocated.
+/// A string whose trailing hexadecimal digits take half a byte each: a Mongo `ObjectId` takes 12 bytes, `live_`
+/// before one 17. A text that doesn't fit is allocated.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Packed {
     Inline {
@@ -25,7 +25,7 @@ impl Packed {
         pack(text).unwrap_or_else(|| Self::Long(text.into()))
     }
 
-    /// Whether it is this text.
+    /// Whether the packed string is this text.
     pub(super) fn is(&self, text: &str) -> bool {
         match self {
             Self::Long(long) => **long == *text,
@@ -43,7 +43,7 @@ impl Packed {
                 bytes,
             } => {
                 let (text, rest) = bytes.split_at(usize::from(*plain).min(INLINE));
-                // What was packed came from a string, cut where a character ends.
+                // `pack` cut a string where a character ends: nothing is lost.
                 let mut text = String::from_utf8_lossy(text).into_owned();
                 for byte in rest.iter().take(usize::from(*digits)) {
                     text.push(digit(byte >> 4));
@@ -57,7 +57,7 @@ impl Packed {
 
 fn pack(text: &str) -> Option<Packed> {
     let run = text.bytes().rev().map_while(value).count();
-    // Two digits a byte: an odd one stays text.
+    // A byte takes two digits: the first of an odd number stays text.
     let (plain, run) = text.split_at_checked(text.len() - run + run % 2)?;
     let mut bytes = [0; INLINE];
     let (packed, rest) = bytes.split_at_mut_checked(plain.len())?;

@@ -1,8 +1,9 @@
-//! What is written down of sessions and logins, as bytes, and back. Pure.
+//! Sessions and logins as the bytes in which they are written down, and back. Pure.
 //!
-//! Keeps true: the binary before this one reads all that is written here, and takes from it what it knows; this one reads
-//! what the next one writes in the same manner: kinds, marks and trailing bytes that it doesn't know are no damage.
-//! What it knows is read as it was written or refused, not guessed at.
+//! Keeps true: the previous version of renewd reads all records of this one and takes from them what it knows, as
+//! this version reads those of the next one: kinds, marks and trailing bytes that it doesn't know are no damage.
+//! Known records are read as they were written, or refused.
+//! Must not know: the journal's file, the table.
 
 use std::num::NonZeroU64;
 
@@ -10,29 +11,30 @@ use super::{Grounds, SessionIdentity, SessionUser, StoredSession};
 use crate::logins::remembered::{Login, RefusedLogin};
 use crate::terms::role::Role;
 
-/// What is written down.
+/// One record of the journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SessionRecord {
-    /// A session is as it says.
+    /// The state of a session.
     Session(StoredSession),
     /// A session was taken away before it expired.
     Forgotten(SessionIdentity),
-    /// A login or a subject was refused, or is no longer.
+    /// A login or a subject was refused, or is refused no longer.
     Refused(RefusedLogin),
-    /// Something that a later binary knows.
+    /// A record that a later version knows.
     Unknown,
 }
 
 /// Writes records, and reads them again in the order they were written in.
 #[derive(Debug)]
 pub struct Records {
-    /// Tells hashes of the key in use from those of another: [`crate::logins::remembered::Logins::key_name`].
+    /// The name of the key in use, which tells its hashes from those of another key:
+    /// [`crate::logins::remembered::Logins::key_name`].
     key: u32,
-    /// What the next record is to have, if it is the one that this was written for.
+    /// What belongs to the next record, if that is the record that the addition was written for.
     addition: Option<Addition>,
 }
 
-/// What a session's own record has no room for.
+/// The fields that a session's own record has no room for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Addition {
     /// CRC-32 of the session's record.
@@ -47,18 +49,18 @@ const UID: u8 = 0;
 const ACCOUNT: u8 = 1;
 const REFUSED: u8 = 1;
 const ENDED: u8 = 2;
-/// A source has said no since the last grant; which one stands in the addition.
+/// A source has said no since the last grant; the addition says which one.
 const DENIED: u8 = 4;
 
-/// What came later than the format rides in records that the first binary takes for the striking out of a session that
-/// nobody has: without channel and subject, of an account that begins so. Then a letter for what it is, and hexadecimal
-/// digits.
+/// What was added after the first version is written in records that the first version takes for the striking out of
+/// a session that doesn't exist: one without channel and subject, of an account that begins with this character. A
+/// letter for the kind and hexadecimal digits follow it.
 const RIDER: char = '\0';
 const ADDITION: char = 'g';
 const REFUSAL: char = 'r';
 
 impl Records {
-    /// With hashes of the key of this name; those of another key mean nothing.
+    /// Records with hashes of the key of this name; those of another key mean nothing.
     pub fn new(key: u32) -> Self {
         Self {
             key,
@@ -66,8 +68,8 @@ impl Records {
         }
     }
 
-    /// A record's bytes, in as many pieces as are to be written after one another: numbers little-endian, texts after
-    /// their lengths. None for a text above 65 535 bytes, and for what isn't known.
+    /// A record's bytes, in as many pieces as are to be written after one another: numbers are little-endian, texts
+    /// come after their lengths. There are no pieces for a text above 65 535 bytes, and for an unknown record.
     pub fn encode(&self, record: &SessionRecord) -> Vec<Vec<u8>> {
         let pieces = match record {
             SessionRecord::Session(kept) => session(kept).map(|bytes| {
@@ -96,7 +98,7 @@ impl Records {
         )
     }
 
-    /// The record that these bytes are; `None` where they are none.
+    /// The record that these bytes are; `None` where they are damaged.
     pub fn decode(&mut self, bytes: &[u8]) -> Option<SessionRecord> {
         let addition = self.addition.take();
         let mut rest = Rest(bytes);
@@ -111,7 +113,7 @@ impl Records {
                 let addition = addition.filter(|addition| addition.of == crc32fast::hash(bytes));
                 let lacks = match addition {
                     Some(addition) => addition.lacks,
-                    // Any of them: whoever wrote it knew one mark for all.
+                    // The first version wrote one mark for all sources.
                     None if marks & DENIED != 0 => Grounds::ALL,
                     None => Grounds::NONE,
                 };
@@ -130,10 +132,10 @@ impl Records {
             }
             FORGOTTEN => {
                 let identity = rest.identity()?;
-                let nobodys = identity.channel.is_empty() && identity.subject.is_empty();
+                let is_rider = identity.channel.is_empty() && identity.subject.is_empty();
                 match &identity.user {
-                    SessionUser::Account(text) if nobodys && text.starts_with(RIDER) => {
-                        self.ridden(text)
+                    SessionUser::Account(text) if is_rider && text.starts_with(RIDER) => {
+                        self.added(text)
                     }
                     _ => Some(SessionRecord::Forgotten(identity)),
                 }
@@ -142,8 +144,8 @@ impl Records {
         }
     }
 
-    /// What rides in such a record.
-    fn ridden(&mut self, text: &str) -> Option<SessionRecord> {
+    /// Reads the account of a record that was added after the first version.
+    fn added(&mut self, text: &str) -> Option<SessionRecord> {
         let mut characters = text.chars();
         let (_rider, kind) = (characters.next()?, characters.next()?);
         let mut digits = Digits(characters.as_str());
@@ -228,7 +230,7 @@ fn text(text: &str, into: &mut Vec<u8>) -> Option<()> {
     Some(())
 }
 
-/// What is not read yet.
+/// Bytes that are not read yet.
 struct Rest<'a>(&'a [u8]);
 
 impl Rest<'_> {
@@ -344,7 +346,7 @@ mod tests {
             let read = decoded(&pieces, KEY);
             prop_assert_eq!(read.last(), Some(&Some(record)));
             let last = pieces.last().unwrap();
-            // A record with fewer digits may be one that a later binary wrote.
+            // A record with fewer digits may be one that a later version wrote.
             for length in 0..last.len() {
                 let read = Records::new(KEY).decode(&last[..length]);
                 prop_assert!(matches!(read, None | Some(SessionRecord::Unknown)), "{:?}", read);
@@ -357,7 +359,7 @@ mod tests {
             let mut longer = pieces.clone();
             longer.last_mut().unwrap().extend(&more);
             let read = decoded(&longer, KEY).pop().flatten();
-            // An addition is of the very bytes that it was written for.
+            // An addition belongs to the very bytes that it was written for.
             let plain = decoded(&longer[longer.len() - 1..], KEY).pop().flatten();
             prop_assert!(read.is_some());
             prop_assert_eq!(read, plain);
@@ -414,7 +416,7 @@ mod tests {
         let of_ann = records.encode(&SessionRecord::Session(kept("ann", login)));
         let of_bob = records.encode(&SessionRecord::Session(kept("bob", None)));
         assert_eq!((of_ann.len(), of_bob.len()), (2, 1));
-        // The record that it was written for is lost to damage, or stands elsewhere.
+        // The record that the addition was written for is lost to damage, or stands elsewhere.
         let read = decoded(
             &[of_ann[0].clone(), of_bob[0].clone(), of_ann[1].clone()],
             KEY,

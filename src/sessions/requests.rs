@@ -1,4 +1,4 @@
-//! What is asked of the table of sessions, and what it answers.
+//! What the table of sessions is asked, and what it answers.
 
 use std::time::Duration;
 
@@ -8,12 +8,6 @@ use crate::terms::outcome::LapseCause;
 use crate::terms::role::Role;
 pub use crate::terms::user::User as SessionUser;
 
-impl SessionUser {
-    pub(super) fn is_bindable(&self) -> bool {
-        *self != Self::Uid(0)
-    }
-}
-
 /// What a grant asks for.
 #[derive(Clone, Copy, Debug)]
 pub struct SeatRequest<'a> {
@@ -21,9 +15,9 @@ pub struct SeatRequest<'a> {
     pub channel: &'a str,
     /// The JWT's subject.
     pub subject: &'a str,
-    /// Who in the channel.
+    /// The user in the channel.
     pub user: &'a SessionUser,
-    /// What they may do there.
+    /// What the user may do there.
     pub role: Role,
 }
 
@@ -34,18 +28,18 @@ pub struct Rules {
     pub bind_uid: bool,
     /// Distinct channels a publisher may hold; 0 is off.
     pub max_streams_per_publisher: u32,
-    /// From the subject's first token for the channel; zero is off.
+    /// The longest session, from the subject's first token for the channel; zero is off.
     pub max_session: Duration,
 }
 
-/// Whose yes a renewal may rest on while that source gives no answer.
+/// A source whose last yes a renewal may rest on while that source gives no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ground {
-    /// The accounts source's.
+    /// The accounts source.
     Account,
-    /// The streams source's.
+    /// The streams source.
     Stream,
-    /// The hook's.
+    /// The `[authorize]` hook.
     Hook,
 }
 
@@ -53,39 +47,41 @@ pub(crate) enum Ground {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Grounds(u8);
 
-/// What a grant was made on.
+/// What a grant was based on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Basis {
-    /// A decision: whoever was asked said yes, so that nobody's no stands any more.
+    /// A decision: every source that was asked said yes, so no earlier no stands any more.
     Decided {
-        /// The session of the login that it was made for, where that has one.
+        /// The session of the login that the decision was made for, where the login has one.
         login: Option<Login>,
     },
-    /// A token of the backend's was handed on. Not all were asked: what was said against its holder stands.
+    /// A token that the backend gave out was handed on. Not all sources were asked: what a source has said against
+    /// the holder stands.
     HandedOn {
-        /// The session of the login that asked, where it has one and may count as the holder's latest.
+        /// The session of the login that asked, where the login has one and may count as the holder's latest.
         login: Option<Login>,
-        /// Whether it does where they hold something already. Otherwise what they hold stays of its own login: while accounts
-        /// are silent, this one may be that of a phone that was stolen.
+        /// Whether the login becomes the latest also where the holder holds something already. Otherwise what they
+        /// hold stays with its own login: while the accounts source is silent, this login may be that of a stolen
+        /// phone.
         vouched: bool,
-        /// What the holder has no yes of, if this is their first token.
+        /// The sources that have said no yes to the holder, if this is their first token.
         lacks: Grounds,
     },
 }
 
-/// Who wants to rest on the last grant.
+/// The login for which a renewal would rest on the last grant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Resting {
-    /// A login that its source vouches for, or nobody in particular.
+    /// A login that its source vouches for, or any login.
     Anyone,
-    /// A login that nobody vouches for just now: it must be of the session that the last grant was for.
+    /// A login that no source vouches for now: it must be of the session that the last grant was for.
     Session(Option<Login>),
 }
 
 /// Why a claim was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClaimRefused {
-    /// Someone else holds the user.
+    /// Another subject holds the user.
     UidTaken,
     /// The publisher holds too many channels.
     TooManyStreams,
@@ -93,78 +89,86 @@ pub enum ClaimRefused {
     SessionTooLong,
 }
 
-// === impl Grounds ===
+impl Resting {
+    /// Whether a renewal may rest on a grant whose login, the latest that is known, is this.
+    pub(super) fn may_rest_on(self, latest: Option<Login>) -> bool {
+        match self {
+            Self::Anyone => true,
+            Self::Session(session) => latest.is_none() || session == latest,
+        }
+    }
+}
 
 impl Grounds {
-    /// None of them.
+    /// No ground.
     pub const NONE: Self = Self(0);
-    /// Each of them.
+    /// Every ground.
     pub const ALL: Self = Self(0b111);
 
-    /// The set of this one.
+    /// The set of this ground.
     pub(crate) const fn of(ground: Ground) -> Self {
         Self(1 << ground as u8)
     }
 
-    /// Whether it is one of these.
+    /// Whether the ground is in the set.
     pub(crate) const fn contains(self, ground: Ground) -> bool {
         self.0 & Self::of(ground).0 != 0
     }
 
-    /// Those of both.
+    /// The grounds of both sets.
     #[must_use]
     pub(crate) const fn and(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// As a number below 8.
+    /// The set as a number below 8.
     pub(super) const fn bits(self) -> u8 {
         self.0
     }
 
-    /// The set of a number, whose other bits mean nothing.
+    /// The set of a number; bits from 8 on mean nothing.
     pub(super) const fn from_bits(bits: u8) -> Self {
         Self(bits & Self::ALL.0)
     }
 }
 
-/// What an allowed claim is.
+/// What a claim that would pass is allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Allowed {
-    /// The longest lifetime that `max_session` leaves; `None` is unlimited. At least a minute.
+    /// The longest lifetime that `max_session` leaves, at least a minute; `None` is unlimited.
     pub at_most: Option<Duration>,
 }
 
-/// A session that nobody renewed in time. A lapse, if its stream is live.
+/// A session that wasn't renewed in time. It is a lapse if its stream is live.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LapsedSession {
     /// The channel's name.
     pub channel: String,
-    /// Who held it.
+    /// The subject that held it.
     pub subject: String,
-    /// Who they were in the channel.
+    /// The subject's user in the channel.
     pub user: SessionUser,
-    /// What their last token let them do.
+    /// The role of the last token.
     pub role: Role,
-    /// Whether they asked in vain or not at all.
+    /// Whether a renewal was refused or never asked for.
     pub cause: LapseCause,
-    /// When it expired, in Unix seconds.
+    /// When the session expired, in Unix seconds.
     pub expired: u64,
 }
 
 impl LapsedSession {
-    pub(super) fn of(session: &Session) -> Self {
+    pub(super) fn of(channel: String, subject: String, session: Session) -> Self {
         Self {
-            channel: session.channel.text(),
-            subject: session.subject.text(),
-            user: session.user.clone(),
+            channel,
+            subject,
             role: session.role,
-            cause: if session.is_refused() {
+            cause: if session.refused {
                 LapseCause::Refused
             } else {
                 LapseCause::Silent
             },
             expired: session.last_expiry().into(),
+            user: session.user,
         }
     }
 }

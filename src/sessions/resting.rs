@@ -1,4 +1,5 @@
-//! What a renewal may rest on while a source gives no answer: its yes at the last grant, unless it has said no since.
+//! What a subject holds, and what a renewal may rest on while a source gives no answer: that source's yes at the last
+//! grant, unless the source has said no since.
 //!
 //! Must not know: which source is silent, and for how long.
 
@@ -7,8 +8,40 @@ use super::{Ground, Resting, Sessions, seconds};
 use crate::terms::role::Role;
 
 impl Sessions {
-    /// The role, as [`Self::held`] has it, that this source has said yes to and hasn't said no to since: what a renewal may
-    /// rest on while it gives no answer.
+    /// The role under which this subject holds an unexpired token for the channel: the one asked for, or, where none
+    /// is asked for, whichever they hold (publisher first).
+    pub(crate) fn held(
+        &self,
+        channel: &str,
+        subject: &str,
+        role: Option<Role>,
+        now: u64,
+    ) -> Option<Role> {
+        self.holding(channel, subject, role, now, |_| true)
+    }
+
+    fn holding(
+        &self,
+        channel: &str,
+        subject: &str,
+        role: Option<Role>,
+        now: u64,
+        counts: impl Fn(&Session) -> bool,
+    ) -> Option<Role> {
+        let now = seconds(now);
+        let asked = Role::ALL
+            .into_iter()
+            .filter(|held| role.is_none_or(|role| role == *held));
+        let holding = self.look(channel, subject, |held| {
+            let sessions = || held.sessions.iter().filter(|session| counts(session));
+            let mut asked = asked;
+            asked.find(|role| sessions().any(|session| session.expires[role.index()] > now))
+        });
+        holding.flatten()
+    }
+
+    /// The role, as [`Self::held`] has it, that this source has said yes to and hasn't said no to since: what a
+    /// renewal may rest on while the source gives no answer.
     pub(crate) fn stands(
         &self,
         channel: &str,
@@ -36,8 +69,8 @@ impl Sessions {
             && self.stands(channel, subject, role, anyone, now).is_none()
     }
 
-    /// A source said no to what the subject holds in a channel (in this role; in any for `None`): until the next decision in
-    /// their favour, nothing of it [`Self::stands`] on that source's word.
+    /// A source said no to what the subject holds in a channel (in this role; in any for `None`): until the next
+    /// decision in their favour, nothing of it [`Self::stands`] on that source's word.
     pub(crate) fn denied(
         &self,
         channel: &str,
@@ -47,10 +80,8 @@ impl Sessions {
         now: u64,
     ) {
         self.lists.refuse(channel, subject);
-        let key = self.key(channel, subject);
-        if let Some(mut bucket) = self.bucket(key) {
-            let found = bucket.find(key, channel, subject);
-            bucket.deny(&found, ground, role, seconds(now));
-        }
+        self.change(channel, subject, |held| {
+            held.deny(ground, role, seconds(now));
+        });
     }
 }

@@ -3,7 +3,7 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use super::bucket::USERS_PER_SUBJECT;
+use super::subject::USERS_PER_SUBJECT;
 use super::*;
 use crate::logins::remembered::Login;
 use crate::terms::outcome::LapseCause;
@@ -517,7 +517,8 @@ fn only_the_session_of_the_latest_grant_rests_whichever_uid_it_was_for() {
         assert!(!rests(table, old) && rests(table, new) && !rests(table, nameless));
         assert!(rests(table, Resting::Anyone));
     }
-    // A token that was handed on to nobody in particular leaves it so, and one of a session that counts is the latest.
+    // A token that was handed on to nobody in particular leaves it so, and one of a session that counts is the
+    // latest.
     let handed_on = |user: &SessionUser, login| {
         let basis = Basis::HandedOn {
             login,
@@ -867,10 +868,10 @@ fn what_is_swept_leaves_nothing_behind() {
     assert_eq!(sessions.counts.total.load(Ordering::Relaxed), 0);
     for (uid, subject) in (1..).zip(&subjects) {
         let user = sessions.user("show", &SessionUser::Uid(uid)).unwrap();
-        assert_eq!(sessions.bound.lock(user).unwrap().from(user).count(), 0);
+        assert_eq!(sessions.bound.lock(user).of(user).count(), 0);
         let publisher = sessions.publisher(subject);
-        let links = sessions.publishing.lock(publisher).unwrap();
-        assert_eq!(links.from(publisher).count(), 0);
+        let links = sessions.publishing.lock(publisher);
+        assert_eq!(links.of(publisher).count(), 0);
     }
 }
 
