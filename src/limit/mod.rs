@@ -1,8 +1,8 @@
-//! Rate limits, locally: per subject, per address, per channel, and for everybody together (GCRA by `governor`).
+//! Local rate limits: per subject, per address, per channel, and for all requests together (GCRA by `governor`).
 //!
-//! Keeps true: a refusal charges nothing anywhere; a changed limit applies to the next request and forgets nobody's debt;
-//! memory is bounded by `max_keys` a scope. Locks are taken in the order subject, channel, global, and never while another
-//! key of the same scope is held.
+//! Keeps true: a refusal charges nothing in any scope; a changed limit applies to the next request and forgets no
+//! debt; memory is bounded by `max_keys` a scope. Locks are taken in the order subject, channel, global, and never
+//! while another key of the same scope is locked.
 //! Must not know: requests, answers, why an address is charged.
 
 mod rate;
@@ -19,8 +19,8 @@ use crate::terms::outcome::Scope;
 use rate::{Rate, RateAdmission};
 use store::Store;
 
-/// All rate limits under one configuration. Cheap to make anew at each reload: who owes what lives in stores that are shared
-/// with the limiter before.
+/// All rate limits under one configuration. A limiter is cheap to make anew at each reload: the debts live in stores
+/// that it shares with the limiter before.
 #[derive(Debug)]
 pub struct Limiter {
     clock: Clock,
@@ -33,9 +33,9 @@ pub struct Limiter {
 /// Whether a check that passes also charges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Charge {
-    /// It counts.
+    /// The request counts.
     Take,
-    /// It is only asked what would happen: `decision.mode = "observe"`.
+    /// The request doesn't count; the limiter only says what would happen: `decision.mode = "observe"`.
     Peek,
 }
 
@@ -43,22 +43,22 @@ pub enum Charge {
 /// (draft-ietf-httpapi-ratelimit-headers-03; there in whole seconds, to be rounded up).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LimitExceeded {
-    /// Whose limit.
+    /// The scope of the limit.
     pub scope: Scope,
     /// Until one request would pass; above zero.
     pub retry_after: Duration,
     /// The capacity from rest, `burst`.
     pub limit: u32,
-    /// Always 0: not one request would pass.
+    /// Always 0: no request would pass.
     pub remaining: u32,
     /// Until the whole capacity is back; at least `retry_after`.
     pub reset: Duration,
 }
 
-/// What outlives a reload.
-#[derive(Debug)]
+/// The part of a limiter that outlives a reload.
+#[derive(Debug, Default)]
 struct Stores {
-    /// Keyed by the process's own random numbers, so that nobody can choose keys that collide.
+    /// Keyed by the process's own random numbers, so that a client can't choose keys that collide.
     hasher: RandomState,
     /// By [`scope_index`].
     scopes: [Store; 4],
@@ -69,20 +69,10 @@ fn scope_index(scope: Scope) -> usize {
     scope as usize
 }
 
-// === impl Limiter ===
-
 impl Limiter {
     /// Applies a configuration; `previous` hands its stores over. `clock` must be the same through all reloads.
     pub(crate) fn new(config: &RateLimit, clock: Clock, previous: Option<&Self>) -> Self {
-        let stores = previous.map_or_else(
-            || {
-                Arc::new(Stores {
-                    hasher: RandomState::new(),
-                    scopes: Default::default(),
-                })
-            },
-            |previous| Arc::clone(&previous.stores),
-        );
+        let stores = previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.stores));
         let quotas = Scope::ALL.map(|scope| match scope {
             Scope::Subject => config.subject,
             Scope::Address => config.address,
@@ -97,8 +87,9 @@ impl Limiter {
         }
     }
 
-    /// Row 4 of the decision: one request by `subject` for `channel`, charged to subject, channel and global together or
-    /// to none of them. Renewals by holders count for the subject alone: who is on air stays there when many arrive.
+    /// Row 4 of the decision: one request by `subject` for `channel`, charged to subject, channel and global together
+    /// or to none of them. Renewals by holders count for the subject alone, so that a holder stays on air when many
+    /// others arrive.
     pub fn check_shared(
         &self,
         subject: &str,
@@ -108,7 +99,7 @@ impl Limiter {
     ) -> Result<(), LimitExceeded> {
         let now = self.clock.elapsed();
         let hash = |text: &str| self.stores.hasher.hash_one(text);
-        // Every scope's entry stays locked until all have agreed.
+        // The entry of each scope stays locked until all of them have agreed.
         let subject = self.admit(Scope::Subject, now, || hash(subject))?;
         let (channel, global) = if renewal {
             (None, None)
@@ -126,8 +117,8 @@ impl Limiter {
         Ok(())
     }
 
-    /// Charges an address for an answer 400, 401, 413 or 415. An address in debt isn't charged but refused: it gets 429 in
-    /// that answer's place.
+    /// Charges an address for an answer 400, 401, 413 or 415. An address in debt isn't charged but refused: the
+    /// client gets 429 in place of that answer.
     pub(crate) fn charge_address(&self, address: IpAddr) -> Result<(), LimitExceeded> {
         if let Some(admission) = self.admit_address(address)? {
             admission.take();
@@ -135,7 +126,7 @@ impl Limiter {
         Ok(())
     }
 
-    /// Keys that a scope remembers now; 0 or 1 for global.
+    /// Number of keys that a scope remembers now; 0 or 1 for global.
     pub(crate) fn keys(&self, scope: Scope) -> usize {
         self.stores.scopes[scope_index(scope)].len()
     }
@@ -145,8 +136,8 @@ impl Limiter {
         self.stores.scopes[scope_index(scope)].overflowed()
     }
 
-    /// Forgets the keys at rest in one slice of each scope and returns how many. A slice is a 256th of a scope and locked
-    /// for some microseconds; called every 100 ms, all are swept twice a minute.
+    /// Forgets the keys without debt in one slice of each scope and returns how many. A slice is a 256th of a scope
+    /// and is locked for some microseconds; a call every 100 ms sweeps all of them twice a minute.
     pub(crate) fn sweep_slice(&self) -> usize {
         let now = self.clock.elapsed();
         let scopes = self.stores.scopes.iter();
@@ -154,10 +145,8 @@ impl Limiter {
     }
 
     fn admit_address(&self, address: IpAddr) -> Result<Option<RateAdmission<'_>>, LimitExceeded> {
-        let now = self.clock.elapsed();
-        self.admit(Scope::Address, now, || {
-            self.stores.hasher.hash_one(bucket(address))
-        })
+        let key = || self.stores.hasher.hash_one(bucket(address));
+        self.admit(Scope::Address, self.clock.elapsed(), key)
     }
 
     /// `None` where the scope is off.
@@ -176,8 +165,8 @@ impl Limiter {
     }
 }
 
-/// The addresses that share one bucket: an IPv4 address in either notation, or an IPv6 /64, which one household has to
-/// itself.
+/// The part of an address that addresses with a common limit share: the whole IPv4 address in either notation, or the
+/// IPv6 /64, which belongs to one household.
 fn bucket(address: IpAddr) -> (u8, u64) {
     match address.to_canonical() {
         IpAddr::V4(address) => (4, u64::from(address.to_bits())),

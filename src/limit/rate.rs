@@ -1,8 +1,8 @@
 //! One limit's arithmetic: `governor`'s GCRA on one stored entry.
 //!
-//! Keeps true: a stored time means the same under every limit. It is kept with the interval under which it was charged and
-//! read as a number of owed requests: after a change each of them costs the new interval, and nobody owes more than the
-//! whole capacity.
+//! Keeps true: a stored time means the same under every limit. The time is kept with the interval under which it was
+//! charged and is read as a number of owed requests: after a change each of them costs the new interval, and no key
+//! owes more than the whole capacity.
 //! Must not know: keys, shards.
 
 use std::cell::Cell;
@@ -20,8 +20,8 @@ use super::store::{LimitEntry, Stored};
 use crate::config::model;
 use crate::terms::outcome::Scope;
 
-/// The longest time until a whole capacity is back: a hundred years, well inside the 584 that `governor`'s unchecked 64-bit
-/// nanoseconds hold.
+/// The longest time until a whole capacity is back: a hundred years, well inside the 584 years that the 64-bit
+/// nanoseconds of `governor` 0.10 (`governor::nanos::Nanos`, whose sums are unchecked) can hold.
 const LONGEST_DEBT: u64 = 100 * 365 * 86_400 * 1_000_000_000;
 
 /// A configured quota, within what the arithmetic can hold.
@@ -34,13 +34,13 @@ pub(super) struct Rate {
     capacity: u64,
 }
 
-/// A request that may pass, not charged yet. Holds its entry's lock.
+/// A request that may pass and isn't charged yet. The admission holds the lock of its entry.
 #[must_use = "charges nothing unless taken"]
 pub(super) struct RateAdmission<'store>(RateSlot<'store>);
 
 impl Rate {
-    /// Limits that no clock could tell from others are cut to what can be counted: an interval to 1 ns … 100 years, the
-    /// capacity to what comes back within 100 years.
+    /// Cuts limits to what can be counted: an interval to between 1 ns and 100 years, the capacity to what comes back
+    /// within 100 years. No clock could tell such limits from what was configured.
     pub(super) fn new(quota: model::Quota) -> Self {
         let interval = (quota.per / quota.requests.max(1)).as_nanos();
         let interval = u64::try_from(interval)
@@ -126,8 +126,8 @@ impl RateAdmission<'_> {
     }
 }
 
-/// `governor`'s state store for one locked entry: it measures at once and replaces when the admission is taken, so that
-/// several limits can agree first.
+/// `governor`'s state store for one locked entry: it measures at once but replaces only when the admission is taken,
+/// so that several limits can agree first.
 struct RateSlot<'store> {
     arrival: Option<Nanos>,
     next: Cell<Option<Nanos>>,
@@ -148,8 +148,9 @@ impl StateStore for RateSlot<'_> {
     }
 }
 
-/// `governor` counts a limiter's times from the clock's first reading, and a limiter lives for one request here: the first
-/// reading is process start, every other one is now.
+/// `governor` 0.10 counts a limiter's times from the first reading of its clock (`RateLimiter::new` takes
+/// `clock.now()` as the start), and here a limiter lives for one request: the first reading gives process start,
+/// every other one gives now.
 struct SinceProcessStart {
     now: Nanos,
     asked: Cell<bool>,

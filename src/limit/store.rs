@@ -1,7 +1,7 @@
-//! Who owes what in one scope: a sharded, counted, bounded table.
+//! The debts of one scope's keys: a sharded, counted, bounded table.
 //!
-//! Keeps true: never more than `max_keys` entries, however many threads ask; when full, new keys share one overflow entry.
-//! Nothing ever locks more than one shard, and no operation visits more than one.
+//! Keeps true: the table never has more than `max_keys` entries, however many threads ask; when it is full, new keys
+//! share one overflow entry. No operation locks or visits more than one shard.
 //! Must not know: what a key stands for, what a stored time means for the next request.
 
 use std::collections::HashMap;
@@ -16,10 +16,10 @@ const SHARDS: usize = 256;
 /// Tables smaller than this are never shrunk.
 const SMALL: usize = 64;
 
-/// A debt: nanoseconds since process start.
+/// A debt, in nanoseconds; times count from process start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stored {
-    /// When it is paid.
+    /// When the debt is paid.
     pub(super) arrival: u64,
     /// What one request cost when it was charged.
     pub(super) interval: u64,
@@ -38,26 +38,24 @@ pub(super) struct Store {
 
 type LimitShard = HashMap<u64, Stored, BuildHasherDefault<AlreadyHashed>>;
 
-/// One key's entry, locked. Dropped without [`LimitEntry::store`] it leaves the table as it was.
+/// One key's entry, locked. An entry that is dropped without [`LimitEntry::store`] leaves the table as it was.
 pub(super) struct LimitEntry<'store> {
     store: &'store Store,
     place: EntryPlace<'store>,
-    /// Counted, but not in the table yet.
+    /// The entry is counted, but not in the table yet.
     reserved: bool,
 }
 
 enum EntryPlace<'store> {
-    /// In its shard, or with room kept for it there.
+    /// The entry is in its shard, or room is kept for it there.
     Shard(MutexGuard<'store, LimitShard>, u64),
     /// The table is full.
     Overflow(MutexGuard<'store, Option<Stored>>),
 }
 
-/// Keys are keyed hashes already.
+/// The keys are keyed hashes already: this hasher passes them through.
 #[derive(Default)]
 struct AlreadyHashed(u64);
-
-// === impl Store ===
 
 impl Default for Store {
     fn default() -> Self {
@@ -72,7 +70,7 @@ impl Default for Store {
 }
 
 impl Store {
-    /// Locks the entry of a key, which must be evenly distributed. `max_keys` may change from call to call.
+    /// Locks the entry of a key. Keys must be evenly distributed; `max_keys` may change from call to call.
     pub(super) fn entry(&self, key: u64, max_keys: usize) -> LimitEntry<'_> {
         let shard = lock(self.shard(key));
         let known = shard.contains_key(&key);
@@ -100,7 +98,7 @@ impl Store {
         self.overflowed.load(Ordering::Relaxed)
     }
 
-    /// Removes what is paid at `now` from the next shard.
+    /// Removes the entries whose debt is paid at `now` from the next shard, and gives their number.
     pub(super) fn sweep_slice(&self, now: Duration) -> usize {
         let now = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
         let slice = self.next_slice.fetch_add(1, Ordering::Relaxed) % SHARDS;
@@ -108,7 +106,7 @@ impl Store {
         let before = shard.len();
         shard.retain(|_, stored| stored.arrival > now);
         let removed = before - shard.len();
-        // A flood of keys shall not hold its memory forever.
+        // The memory of a flood of keys is given back.
         if shard.capacity() > SMALL && shard.len() < shard.capacity() / 4 {
             let room = shard.len() * 2;
             shard.shrink_to(room);
@@ -127,18 +125,16 @@ impl Store {
     }
 
     fn shard(&self, key: u64) -> &Mutex<LimitShard> {
-        // Hash tables use the lowest and the highest bits; these are neither.
+        // Hash tables use the lowest and the highest bits of a hash; the shard is chosen by bits in between.
         let bits = usize::try_from(key >> 40 & 0xff).unwrap_or(0);
         &self.shards[bits % SHARDS]
     }
 }
 
-/// A panic elsewhere leaves single numbers behind, which are never half-written.
+/// Takes a poisoned lock too: a panic leaves single numbers behind it, which are never half-written.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
-
-// === impl Entry ===
 
 impl LimitEntry<'_> {
     /// The debt, if one is known.
@@ -171,8 +167,6 @@ impl Drop for LimitEntry<'_> {
         }
     }
 }
-
-// === impl AlreadyHashed ===
 
 impl Hasher for AlreadyHashed {
     fn finish(&self) -> u64 {
