@@ -210,7 +210,10 @@ fn with_content(text: &str, content: &str) -> Config {
 
 #[test]
 fn a_reload_names_the_table_of_every_secret_that_changed() {
-    let secrets = built().iter().filter(|key| key.secret).map(|key| key.path.as_str());
+    let secrets = built()
+        .iter()
+        .filter(|key| key.secret)
+        .map(|key| key.path.as_str());
     // Its pair has to fit together: below.
     for path in secrets.filter(|path| *path != "server.tls.private_key_file") {
         let [one, other] = pair(path);
