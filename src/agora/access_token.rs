@@ -1,4 +1,5 @@
-//! AccessToken, version 006 (legacy): `006` + App ID + base64(signature, CRCs of channel and uid, salt, time, privileges).
+//! AccessToken, version 006 (legacy): `006` + App ID + base64(signature, CRCs of channel and uid, salt, time,
+//! privileges).
 //!
 //! Keeps true: equal to Agora's own builders, string for string. Every time in it is absolute.
 //! Must not know: services; 006 has one, and the privilege numbers tell which.

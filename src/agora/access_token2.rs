@@ -102,7 +102,8 @@ const STORED_BLOCK: usize = 65_535;
 /// The signature behind its length.
 const SIGNATURE: usize = 2 + 32;
 
-/// Signs, wraps in a zlib stream of stored blocks (RFC 1950, RFC 1951) and encodes. One block holds every ordinary token.
+/// Signs, wraps in a zlib stream of stored blocks (RFC 1950, RFC 1951) and encodes. One block holds every ordinary
+/// token.
 fn seal(signing_key: &HmacDigest, signed: &[u8]) -> String {
     let signature = hmac(signing_key, signed);
     let mut content = [0; SIGNATURE];

@@ -1,7 +1,8 @@
-//! Token bytes: AccessToken2 (007), AccessToken (006) and what a foreign token says. Pure: no IO, no clock, no randomness.
+//! Token bytes: AccessToken2 (007), AccessToken (006) and what a foreign token says. Pure: no IO, no clock, no
+//! randomness.
 //!
 //! Keeps true: equal to Agora's own builders (`tests/vectors/agora-tokens.json`), and no input makes it panic.
-//! Must not know: who asks, and whether they may.
+//! Must not know: for which request a token is, or whether it is allowed.
 //!
 //! | module | what |
 //! |---|---|
@@ -9,7 +10,7 @@
 //! | [`access_token`] | 006 tokens |
 //! | [`signer`] | the project's keys, and the HMACs that every token needs |
 //! | [`parse`], [`inspect`] | a token read back; why Agora would refuse it |
-//! | [`reissue`] | a token of ours, issued anew for a shorter time |
+//! | [`reissue`] | a token of this project, issued anew for a shorter time |
 //! | [`charset`] | which channel names and user accounts Agora takes |
 
 pub mod access_token;
@@ -86,7 +87,7 @@ impl<'a> User<&'a str> {
 pub struct RtcGrant<'a> {
     /// The channel's name; see [`charset::channel_name`].
     pub channel: &'a str,
-    /// Whom it is for; see [`charset::user_account`].
+    /// The user it is for; see [`charset::user_account`].
     pub user: User<&'a str>,
     /// Publishers get privileges 1 to 4, subscribers 1.
     pub role: Role,

@@ -1,6 +1,6 @@
 //! The integers and strings that both token formats are made of: little-endian, strings behind a 16-bit length.
 //!
-//! Must not know: what they mean.
+//! Must not know: the meaning of a value.
 
 use super::BuildError;
 
@@ -56,7 +56,7 @@ impl<'a> SliceReader<'a> {
         Self { rest: bytes }
     }
 
-    /// What hasn't been read.
+    /// The bytes that haven't been read.
     pub(super) fn rest(&self) -> &'a [u8] {
         self.rest
     }

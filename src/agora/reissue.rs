@@ -1,8 +1,8 @@
-//! A token of ours read, and issued anew for a shorter time: same channel, user, services and privileges.
+//! Reads a token of this project, and issues it anew for a shorter time: same channel, user, services and privileges.
 //!
 //! Keeps true: nothing in the new token outlives the old one or the time asked for; what had ended stays ended; no
-//! privilege is 0, which would be "never". A token counts as ours only once a certificate of ours verified it.
-//! Must not know: where the token was found, who gets it.
+//! privilege is 0, which would be "never". A token counts as the project's only if one of its certificates verified it.
+//! Must not know: where the token was found, which client gets it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -33,14 +33,14 @@ pub struct Project {
     certificates: Vec<(Secret, SignedBy)>,
 }
 
-/// What a text begins with.
+/// The beginning of a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Recognised {
     /// No token of this project.
     Foreign,
-    /// The text has the project's App ID, but none of our certificates signed it, or it isn't whole.
+    /// The text has the project's App ID, but none of its certificates signed it, or it isn't whole.
     Alike,
-    /// A token that one of our certificates signed.
+    /// A token that one of the project's certificates signed.
     Ours(VerifiedToken),
     /// A 006 token of this App ID: only with its channel and user can its signature be checked.
     Nameless(Nameless),
@@ -63,12 +63,12 @@ enum TokenContent {
     V006(AccessToken),
 }
 
-/// What is to become of a verified token.
+/// How a verified token is treated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
-    /// It has ended, or ends soon enough by itself.
+    /// The token has ended, or ends soon enough by itself.
     Stays,
-    /// It is to be issued anew, until this Unix second.
+    /// The token is to be issued anew, to end at this Unix second.
     Shortened {
         /// After now; not after the old token's end.
         expires: u64,
@@ -118,8 +118,8 @@ impl Project {
     }
 
     /// The token with its names, if they are among these: those whose CRC-32 is the token's. `users` are tried beside
-    /// every numeric uid. `None`: its channel isn't among them. `Some(Alike)`: it is, and no certificate of ours
-    /// verifies the token.
+    /// every numeric uid. `None`: its channel isn't among them. `Some(Alike)`: it is, and no certificate of the
+    /// project verifies the token.
     pub(crate) fn name<'n>(
         &self,
         token: &Nameless,
@@ -240,8 +240,8 @@ fn shortened_006(old: &AccessToken, expires: u64, salt: u32) -> AccessToken {
 // === impl Token ===
 
 impl VerifiedToken {
-    /// What is to become of it at `now` where tokens live `lifetime` seconds. A decoy's token is signed anew however
-    /// short it is: nobody can use it otherwise.
+    /// How the token is treated at `now` if tokens live `lifetime` seconds. A decoy's token is signed anew however
+    /// short it is, since Agora refuses it otherwise.
     pub(crate) fn fate(&self, now: u64, lifetime: u32) -> Fate {
         let expires = self.expires_at().min(now + u64::from(lifetime));
         let outlives = self.expires_at() > expires;
@@ -252,7 +252,7 @@ impl VerifiedToken {
         }
     }
 
-    /// Whether it is of no use any more.
+    /// Whether the token has ended.
     pub(crate) fn has_ended(&self, now: u64) -> bool {
         self.expires_at() <= now
     }
@@ -280,7 +280,7 @@ impl VerifiedToken {
         self.names().0
     }
 
-    /// Who may use it, as tokens spell users: empty is anyone.
+    /// The user, as tokens spell users: an empty name lets any user use the token.
     pub(crate) fn user(&self) -> &[u8] {
         self.names().1
     }
@@ -314,7 +314,7 @@ impl VerifiedToken {
     }
 
     /// Whether it opens every channel, or is for every user where that is more than the uid 0 of one channel: an
-    /// administrator's, whoever it was made for.
+    /// administrator's token.
     pub(crate) fn is_for_the_whole_app(&self) -> bool {
         let has_star = |name: &[u8]| name.contains(&b'*');
         let opens_all = |name: &[u8]| name.is_empty() || has_star(name);
@@ -333,8 +333,8 @@ impl VerifiedToken {
         }
     }
 
-    /// The same for watching only: the channel without the privileges to publish, and none of the services that speak in
-    /// the name of its user. A 006 token keeps its format and loses the same.
+    /// The same for watching only: the channel without the privileges to publish, and none of the services that speak
+    /// in the name of its user. A 006 token keeps its format and loses the same.
     #[must_use]
     pub(crate) fn as_subscriber(&self) -> Self {
         let joins_alone = |privileges: &mut Privileges| {
@@ -373,7 +373,7 @@ impl VerifiedToken {
         }
     }
 
-    /// Which bytes.
+    /// The token format.
     pub(crate) fn format(&self) -> TokenFormat {
         match self.content {
             TokenContent::V007(_) => TokenFormat::V007,

@@ -1,4 +1,4 @@
-//! What a 007 token opens: the ten service types of `agora-token` 2.0.6, each with its privileges.
+//! The services that a 007 token opens: the ten types of `agora-token` 2.0.6, each with its privileges.
 //!
 //! Keeps true: `unpack` reads what `pack` writes. Strings are bytes, because a foreign token's need not be UTF-8.
 //! Must not know: the envelope, signatures.
@@ -23,7 +23,7 @@ const KNOWN_TYPES: std::ops::RangeInclusive<u16> = RTC..=10;
 pub struct AgoraService {
     /// May be empty.
     pub privileges: Privileges,
-    /// Which service, for whom.
+    /// The service and its user.
     pub kind: ServiceKind,
 }
 
@@ -39,7 +39,7 @@ pub enum ServiceKind {
     },
     /// 2: signaling.
     Rtm {
-        /// Who logs in.
+        /// The user that logs in.
         user: Vec<u8>,
     },
     /// 3: streaming.
@@ -74,7 +74,7 @@ pub enum ServiceKind {
     },
     /// 8: signaling 2 with permissions on single resources.
     Rtm2 {
-        /// Who logs in.
+        /// The user that logs in.
         user: Vec<u8>,
         /// Resource type to permission type to resources.
         permissions: Permissions,
@@ -85,7 +85,8 @@ pub enum ServiceKind {
     Stt,
 }
 
-/// Resource type (0 message channels, 1 stream channels, 2 group channels, 3 server groups, 4 users) to permission type (0 read, 1 write) to names.
+/// Resource type (0 message channels, 1 stream channels, 2 group channels, 3 server groups, 4 users) to permission type
+/// (0 read, 1 write) to names.
 pub type Permissions = BTreeMap<u16, BTreeMap<u16, Vec<Vec<u8>>>>;
 
 impl AgoraService {
@@ -140,7 +141,8 @@ impl AgoraService {
         Ok(())
     }
 
-    /// Reads one service. `None`, with nothing read: a type this build doesn't know, whose length therefore can't be known either.
+    /// Reads one service. Returns `None`, with nothing read, for a type that this build doesn't know, and so neither
+    /// its length.
     pub(super) fn unpack(reader: &mut SliceReader<'_>) -> Result<Option<Self>, Truncated> {
         let mut ahead = *reader;
         let number = ahead.u16()?;

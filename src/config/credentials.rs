@@ -1,6 +1,6 @@
 //! Secrets: literal, `env:NAME`, `credential:NAME`, or a file under the key with `_file` appended.
 //!
-//! Keeps true: a secret's bytes go from where they are into a [`Secret`] and nowhere else; messages name the source.
+//! Keeps true: a secret's bytes are copied into a [`Secret`] and nowhere else; messages name the source.
 //! Must not know: what a secret opens.
 
 use std::cell::RefCell;
@@ -20,11 +20,11 @@ pub(super) struct SecretReader<'e> {
     pub(super) files: RefCell<Vec<PathBuf>>,
 }
 
-/// What became of a key that may hold a secret.
+/// The result of looking up a key that may hold a secret.
 pub(super) enum SecretLookup<'r> {
-    /// Neither the key nor its `_file` is there.
+    /// The file has neither the key nor its `_file`.
     Absent,
-    /// Reported, or noted as not checked: there is no value.
+    /// There is no value: an error was reported, or a note that it wasn't checked.
     Unknown,
     /// The secret, never empty, and the value that gave it.
     Secret(Secret, RawItem<'r>),
@@ -86,7 +86,7 @@ impl<'e> SecretReader<'e> {
         }
     }
 
-    /// The token in a file that a key names.
+    /// The content of the file that a key names.
     pub(super) fn named_file(&self, item: &RawItem<'_>) -> Option<Secret> {
         let secret = self.file(item, &self.resolve(item.text()?))?;
         if secret.expose().is_empty() {
@@ -96,23 +96,24 @@ impl<'e> SecretReader<'e> {
         Some(secret)
     }
 
-    /// Says that others may read a file with a secret. Only `check` does: Kubernetes mounts secrets like that, and they work.
+    /// Warns if every user can read a file with a secret. Only `check` warns: Kubernetes mounts secrets like that,
+    /// and they work.
     pub(super) fn warn_of_readers(&self, item: &RawItem<'_>) {
         let open = |path: &Path| self.environment.world_readable(path);
         self.warn_of(
             item,
             open,
-            "everybody may read this file, which holds a secret",
+            "every user can read this file, which holds a secret",
         );
     }
 
-    /// Says that others may write a file that decides who is believed.
+    /// Warns if every user can write a file that keys or secrets are read from.
     pub(super) fn warn_of_writers(&self, item: &RawItem<'_>) {
         let open = |path: &Path| self.environment.world_writable(path);
         self.warn_of(
             item,
             open,
-            "everybody may write this file, and so decide what is in it",
+            "every user can write this file, and so decide what is in it",
         );
     }
 
@@ -144,7 +145,7 @@ impl<'e> SecretReader<'e> {
         })
     }
 
-    /// A file's content; `complaint` makes message and hint of the path, where it may be shown, and of the error.
+    /// A file's content; `complaint` makes message and hint from the path, if it may be shown, and the error.
     fn content(
         &self,
         item: &RawItem<'_>,
@@ -155,7 +156,7 @@ impl<'e> SecretReader<'e> {
         match self.environment.read(path) {
             Ok(content) => Some(Secret::new(without_newline(&content).to_vec())),
             Err(error) => {
-                // What doesn't look like a path may be the secret itself, put under the wrong key.
+                // A value that doesn't look like a path may be the secret itself, put under the wrong key.
                 let is_path = item.if_text().is_some_and(|text| {
                     text.starts_with(['/', '.']) || text.starts_with("credential:")
                 });
@@ -223,7 +224,7 @@ impl<'e> SecretReader<'e> {
     fn literal(&self, item: &RawItem<'_>, text: &str) -> Option<Secret> {
         if self.environment.world_readable(self.origin) == Some(true) {
             item.error(
-                "a literal secret in a file that everybody may read",
+                "a literal secret in a file that every user can read",
                 "chmod o-r the file, or write credential:NAME, env:NAME or a *_file",
             );
             return None;
@@ -231,7 +232,7 @@ impl<'e> SecretReader<'e> {
         Some(Secret::new(text.as_bytes().to_vec()))
     }
 
-    /// Something only the unit has.
+    /// Reports that something is missing which only the unit has: an error, or under `check` a note.
     fn not_here(&self, item: &RawItem<'_>, what: &str, hint: &str) {
         match self.strictness {
             Strictness::Run => item.error(what, hint),
@@ -240,7 +241,7 @@ impl<'e> SecretReader<'e> {
     }
 }
 
-/// Says that a secret may have been copied with what stood around it, or not at all. It works as it stands.
+/// Warns if a secret was probably copied with the text around it, or is a placeholder. The secret is used all the same.
 pub(super) fn warn_of_pasting(secret: &Secret, item: &RawItem<'_>) {
     const PLACEHOLDERS: [&str; 5] = ["your-", "your_", "changeme", "change-me", "<"];
     /// In the connection strings that MongoDB Atlas shows.

@@ -1,7 +1,7 @@
-//! What is wrong with a configuration, where, and what would be right: one finding each, shown compiler-style.
+//! Findings about a configuration: what is wrong, where, and how to correct it, shown as a compiler does.
 //!
-//! Keeps true: a finding carries source text only if whoever made it vouched that the line holds no secret; what it
-//! shows of outside strings is escaped.
+//! Keeps true: a finding carries source text only if the code that made it knows that the line holds no secret; strings
+//! from outside are escaped.
 //! Must not know: which keys exist.
 
 use std::ops::Range;
@@ -13,9 +13,9 @@ use std::{fmt, io};
 pub enum FindingSeverity {
     /// The configuration can't be used.
     Error,
-    /// It can, but somebody should know; an error under `check --strict`.
+    /// The configuration can be used, but the operator should know; an error under `check --strict`.
     Warning,
-    /// `check` couldn't look at something that only the unit has.
+    /// Something that only the unit has was not checked.
     Note,
 }
 
@@ -30,7 +30,7 @@ impl FindingSeverity {
     }
 }
 
-/// Where in a file; both count from 1, columns in characters.
+/// A place in a file; line and column count from 1, columns in characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
     /// Line.
@@ -49,19 +49,19 @@ pub struct Excerpt {
 /// One finding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// How bad.
+    /// The severity.
     pub severity: FindingSeverity,
     /// The file as it was named.
     pub file: PathBuf,
-    /// Where; `None` when the file as a whole is meant.
+    /// The place in the file; `None` when the finding is about the file as a whole.
     pub place: Option<Position>,
     /// Dotted key path, list positions in brackets: `server.listen[1]`; empty for syntax errors.
     pub key: String,
-    /// What is wrong.
+    /// The problem.
     pub message: String,
-    /// What would be right.
+    /// How to correct it.
     pub hint: Option<String>,
-    /// The line, where showing it gives nothing away.
+    /// The line, if it holds no secret.
     pub excerpt: Option<Excerpt>,
 }
 
@@ -71,7 +71,7 @@ impl Diagnostic {
         OneLine(self)
     }
 
-    /// The same, as something to know.
+    /// The same finding as a warning.
     pub(super) fn into_warning(self) -> Self {
         Self {
             severity: FindingSeverity::Warning,
@@ -162,9 +162,10 @@ impl fmt::Display for Diagnostic {
 pub struct ConfigErrors {
     /// Never empty.
     pub errors: Vec<Diagnostic>,
-    /// What else was noticed.
+    /// The warnings.
     pub warnings: Vec<Diagnostic>,
-    /// The secret and stream files it refers to, as far as it could be read: one of them may be what has to be mended.
+    /// The secret and stream files it refers to, as far as it could be read: the error may be in one of
+    /// them.
     pub files: Vec<PathBuf>,
 }
 
@@ -239,15 +240,15 @@ impl SourceText<'_> {
         start..end
     }
 
-    /// What stands between a byte offset and the end of its line.
+    /// The text between a byte offset and the end of its line.
     pub(super) fn rest_of_line(&self, offset: usize) -> &str {
         let start = self.before(offset).len();
         let end = self.lines(&(start..start)).end;
         self.text.get(start..end).unwrap_or_default()
     }
 
-    /// The first line of `span` with the span's width in it; `None` for what wouldn't help to see. It ends at a `#`
-    /// after the span: a secret may have been commented out there.
+    /// The first line of `span` with the span's width in it; `None` for a line that is too long or has control
+    /// characters. It ends at a `#` after the span: a secret may have been commented out there.
     pub(super) fn excerpt(&self, span: &Range<usize>) -> Option<Excerpt> {
         let lines = self.lines(&(span.start..span.start));
         let end = span.end.min(lines.end);

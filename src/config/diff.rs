@@ -1,4 +1,4 @@
-//! What a reload can change at once, and what only a restart can.
+//! Compares two configurations: what a reload changes at once, and what only a restart changes.
 //!
 //! Keeps true: pure; everything is hot but listeners, the worker count and the state store, and a change of those is
 //! named, never silently ignored; every table of the configuration is compared, its secrets with it.
@@ -6,19 +6,19 @@
 
 use super::model::Config;
 
-/// What is different between two configurations.
+/// The differences between two configurations.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigChanges {
     /// Tables with values that take effect at once; empty when there are none.
     pub changed: Vec<&'static str>,
-    /// Key paths whose new value waits for a restart.
+    /// Key paths whose new value takes effect after a restart.
     pub restart_required: Vec<&'static str>,
 }
 
-/// Compares what runs with what was read.
+/// Compares the running configuration with the one that was read.
 pub fn changes(running: &Config, read: &Config) -> ConfigChanges {
     let hot = effective(running, read.clone());
-    // No `..`: a table that nobody compares doesn't compile.
+    // There is no `..`, so that a table that isn't compared doesn't compile.
     let Config {
         server,
         admin,
@@ -78,7 +78,8 @@ pub fn changes(running: &Config, read: &Config) -> ConfigChanges {
     }
 }
 
-/// The configuration to run after a reload: what was read, with the running values of what waits for a restart.
+/// The configuration to run after a reload: the one that was read, with the running values of the keys that need a
+/// restart.
 #[must_use]
 pub fn effective(running: &Config, read: Config) -> Config {
     let mut effective = read;

@@ -1,14 +1,14 @@
 //! Where configuration comes from besides its text: variables, credentials, files, the number of cores.
 //!
 //! Keeps true: nothing in `config` asks the system but through this trait, so tests share no global state.
-//! Must not know: what is done with the answers.
+//! Must not know: how the answers are used.
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-/// Files larger than this are no secrets, streams or configurations.
+/// No secret, streams file or configuration is larger than this.
 const LARGEST_FILE: u64 = 16 * 1024 * 1024;
 
 /// What configuration may ask of the system.
@@ -22,10 +22,10 @@ pub trait Environment {
     /// A file's whole content.
     fn read(&self, path: &Path) -> io::Result<Zeroizing<Vec<u8>>>;
 
-    /// Whether everybody may read the file; `None` if it can't be told, as for text that comes from no file.
+    /// Whether every user can read the file; `None` if it can't be told, as for text that comes from no file.
     fn world_readable(&self, path: &Path) -> Option<bool>;
 
-    /// Whether everybody may write the file; `None` if it can't be told.
+    /// Whether every user can write the file; `None` if it can't be told.
     fn world_writable(&self, path: &Path) -> Option<bool>;
 
     /// Whether there is a directory at this path; `None` if it can't be told.
@@ -49,7 +49,7 @@ impl Environment for SystemEnvironment {
     }
 
     fn read(&self, path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
-        // A pipe in a file's place would hold the start up for ever.
+        // Reading a pipe would block the start forever.
         let metadata = std::fs::metadata(path)?;
         if !metadata.is_file() {
             return Err(io::Error::other("not a regular file"));

@@ -1,7 +1,7 @@
 //! Configuration: `raw` (TOML as written, with places) → `validate` (every error at once) → `model`.
 //!
 //! Keeps true: a [`Config`] exists only if nothing was wrong; a file that can't be used changes nothing.
-//! Must not know: what the values are used for.
+//! Must not know: how the values are used.
 
 mod credentials;
 mod diagnostic;
@@ -24,24 +24,24 @@ use environment::Environment;
 use model::{Admin, Config, LogFormat};
 use validate::Strictness;
 
-/// A configuration that can be run, and what there is to know about it.
+/// A configuration that can be run.
 #[derive(Clone, Debug)]
 pub struct Loaded {
     /// The validated values.
     pub config: Config,
-    /// What is allowed but worth saying.
+    /// Findings about what is allowed, but probably not meant.
     pub warnings: Vec<Diagnostic>,
-    /// A hash of the text without its secrets, 48 bits (a gauge is a float, which holds 53): replicas that read the same agree, and
-    /// it helps nobody to guess a secret.
+    /// A hash of the text without its secrets, 48 bits (a gauge is a float, which holds 53): replicas that read the
+    /// same text have the same hash, and a secret can't be guessed from it.
     pub hash: u64,
-    /// The secret and stream files it refers to, for watching; without the configuration file itself.
+    /// The secret and streams files that it refers to, for watching; without the configuration file itself.
     pub files: Vec<PathBuf>,
 }
 
 /// What `check` found in a configuration without errors.
 #[derive(Clone, Debug)]
 pub(crate) struct Checked {
-    /// What is allowed but worth saying.
+    /// Findings about what is allowed, but probably not meant.
     pub warnings: Vec<Diagnostic>,
     /// Credentials and variables that only the unit has: not checked.
     pub notes: Vec<Diagnostic>,
@@ -77,7 +77,7 @@ pub fn load_file(
 
 /// Checks a file as [`load_file`] would read it, but away from the unit: credentials without a credentials directory
 /// and unset variables are notes. The streams file is read too; what is wrong with it is a warning, since the daemon
-/// starts without it. No configuration comes out, so that no placeholder can be run.
+/// starts without it. The configuration isn't returned, so that no placeholder can be run.
 pub(crate) fn check_file(
     origin: &Path,
     environment: &impl Environment,
@@ -89,7 +89,7 @@ pub(crate) fn check_file(
     if environment.world_writable(origin) == Some(true) {
         let finding = ConfigErrors::of_file(
             origin,
-            "everybody may write this file, and so decide what renewd does",
+            "every user can write this file, and so decide what renewd does",
             "chmod o-w it",
         );
         warnings.extend(finding.errors.into_iter().map(Diagnostic::into_warning));
@@ -109,7 +109,7 @@ pub(crate) fn check_file(
     })
 }
 
-/// How a file's daemon is to log, as far as that can be read: errors that keep it from starting are said like that too.
+/// `log.format` of a file, as far as it can be read, so that the errors that keep the daemon from starting have it too.
 pub(crate) fn log_format(origin: &Path, environment: &impl Environment) -> LogFormat {
     let content = environment.read(origin).ok();
     let text = content
@@ -118,8 +118,8 @@ pub(crate) fn log_format(origin: &Path, environment: &impl Environment) -> LogFo
     text.map_or(LogFormat::Auto, validate::log_format)
 }
 
-/// Where the daemon of a file can be asked, and with what. The rest of the file may be wrong, or name what only the daemon
-/// may read: who asks why it is has to be told.
+/// `[admin]` of a file: the address of the daemon's admin listener and its token. The rest of the file may be wrong,
+/// or name files that only the daemon can read: `renewd status` has to work then too.
 pub(crate) fn admin(origin: &Path, environment: &impl Environment) -> Result<Admin, ConfigErrors> {
     let content = read(origin, environment)?;
     let text = utf8(&content, origin)?;

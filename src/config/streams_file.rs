@@ -1,7 +1,7 @@
 //! The streams file: `[[stream]]` entries, for `streams.source = "file"`. Pure.
 //!
 //! Keeps true: a file that is empty or half written is invalid, never "no streams" (that is `stream = []`).
-//! Must not know: who asks, or when the file is read again.
+//! Must not know: what the streams are used for, or when the file is read again.
 
 use std::path::Path;
 
@@ -18,7 +18,7 @@ const LONGEST_CHANNEL: usize = 64;
 pub struct StreamEntry {
     /// 1 to 64 bytes.
     pub channel: String,
-    /// The subject who may publish; `None` matches nobody.
+    /// The subject who may publish; `None` matches no subject.
     pub owner: Option<String>,
     /// Whether it runs now; true unless written.
     pub live: bool,

@@ -1,7 +1,7 @@
 //! Paths that are closed to the outside: which requests a rule of `[[routes.block]]` refuses.
 //!
-//! Keeps true: a rule is never narrower than what Express routes: it refuses what can be read as its path in any way, and
-//! under whatever method the backend may take it for.
+//! Keeps true: a rule is never narrower than what Express routes: it refuses what can be read as its path in any way,
+//! and under whatever method the backend may take it for.
 //! Must not know: configuration files, how the refusal is written.
 
 use std::net::IpAddr;
@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use super::pattern::{Breadth, Pattern, covers};
 use super::readings::Readings;
 
-/// One rule: these methods of these paths, for everybody but these clients.
+/// One rule: these methods of these paths, for all clients except these.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BlockRule {
     path: Pattern,

@@ -1,15 +1,15 @@
-//! Which of our own answers a browser may show to another site's page: `[cors]`.
+//! `[cors]`: which of renewd's own answers a browser may show to another site's page.
 //!
 //! Keeps true: the headers are those that npm's `cors`, in front of the backend's routes, writes for the same list and
-//! the same `Origin` (`tests/forwarding/cors.rs` holds it against the real one). Preflights are the backend's to answer.
-//! Must not know: configuration files, which answers are ours.
+//! the same `Origin` (`tests/forwarding/cors.rs` holds it against the real one). The backend answers preflights.
+//! Must not know: configuration files, which answers are renewd's own.
 
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS,
     HeaderMap, HeaderValue, ORIGIN, VARY,
 };
 
-/// What is said to which origins.
+/// The origins, and what their pages are allowed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CorsPolicy {
     /// Whose pages may read.
@@ -20,10 +20,10 @@ pub struct CorsPolicy {
     pub expose: Option<HeaderValue>,
 }
 
-/// Whose pages may read our answers.
+/// The origins whose pages may read renewd's answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origins {
-    /// Everybody's.
+    /// All origins.
     Any,
     /// Those that one of these matches.
     Listed(Vec<OriginPattern>),
@@ -104,8 +104,9 @@ const SHARED_HOSTING: [&str; 33] = [
     "workers.dev",
 ];
 
-/// An origin (RFC 6454 section 6.2) in which one `*` may stand: `https://app.example.com`, `https://*.vercel.app` (any
-/// subdomain, at any depth), `https://app-*.vercel.app` (any characters of that label), `http://localhost:*` (any port).
+/// An origin (RFC 6454 section 6.2) in which one `*` may stand: `https://app.example.com`, `https://*.vercel.app`
+/// (any subdomain, at any depth), `https://app-*.vercel.app` (any characters of that label), `http://localhost:*`
+/// (any port).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OriginPattern {
     scheme: Box<str>,
@@ -119,8 +120,9 @@ enum Host {
     Between {
         prefix: Box<str>,
         suffix: Box<str>,
-        /// Whether the wildcard takes dots: only where it is the whole of the first label. Who owns `*.example.com` owns
-        /// what is below too, but `app-x.mallory.vercel.app` isn't from the owner of `app-x.vercel.app`.
+        /// Whether the wildcard takes dots: only where it is the whole of the first label. The owner of
+        /// `*.example.com` owns the names below too, but `app-x.mallory.vercel.app` isn't from the owner of
+        /// `app-x.vercel.app`.
         deep: bool,
     },
 }
@@ -157,14 +159,14 @@ impl OriginPattern {
         })
     }
 
-    /// The shared hosting below which anybody who has an account there could have an origin that this matches.
+    /// The shared hosting below which every account could have an origin that this matches.
     pub(crate) fn shared_suffix(&self) -> Option<&'static str> {
         let Host::Between { suffix, .. } = &self.host else {
             return None;
         };
         SHARED_HOSTING.into_iter().find(|shared| {
             let before = suffix.strip_suffix(shared);
-            // A label of the pattern's own between the two is somebody's account.
+            // A label of the pattern between the two is an account of that hosting.
             before.is_some_and(|before| before.ends_with('.') && before.matches('.').count() == 1)
         })
     }

@@ -1,4 +1,4 @@
-//! Who is the client? What `X-Forwarded-*` says, as far as the peer is believed, and what we say to the backend.
+//! The client's address: what `X-Forwarded-*` says, if the peer is trusted, and what renewd tells the backend.
 //!
 //! Keeps true: nothing an untrusted peer wrote decides the client address, and exactly one address goes out.
 //! Must not know: sockets, limiters, logs.
@@ -26,13 +26,13 @@ pub struct Origin {
     pub host: Option<HeaderValue>,
     /// For `X-Forwarded-Proto`.
     pub scheme: ClientScheme,
-    /// What became of the forwarding headers that the peer sent.
+    /// How the forwarding headers that the peer sent are treated.
     pub claims: ForwardingClaims,
 }
 
 impl Origin {
-    /// The client's address, where it tells clients from each other: without `trusted` proxies a private one may be the
-    /// load balancer's, who brings everybody.
+    /// The client's address, where it tells clients from each other: without `trusted` proxies a private address may be
+    /// a load balancer's, which all clients share.
     pub(crate) fn telling_address(&self, trusted: &[IpNet]) -> Option<IpAddr> {
         self.client_ip
             .filter(|address| !trusted.is_empty() || !is_private(*address))
@@ -58,21 +58,21 @@ impl ClientScheme {
     }
 }
 
-/// What became of the forwarding headers that the peer sent.
+/// How the forwarding headers that the peer sent are treated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ForwardingClaims {
-    /// It sent none.
+    /// The peer sent none.
     None,
-    /// It is trusted.
+    /// The peer is trusted.
     Believed,
-    /// It isn't trusted: dropped.
+    /// The peer isn't trusted, so they are dropped.
     Dropped {
         /// The peer's address is private or loopback: likely a load balancer that `server.trusted_proxies` lacks.
         private_peer: bool,
     },
 }
 
-/// What is known of the connection that a request came on.
+/// The connection that a request came on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer {
     /// `None` on a unix socket.
@@ -82,8 +82,8 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// Whether this peer's forwarding headers and `x-request-id` are believed. A unix socket's peer has no address to list: it is
-    /// a local proxy, and believed as soon as any proxy is.
+    /// Whether this peer's forwarding headers and `x-request-id` are believed. A unix socket's peer has no address to
+    /// list: it is a local proxy, and believed as soon as any proxy is.
     pub(crate) fn is_trusted(&self, trusted: &[IpNet]) -> bool {
         match self.address {
             Some(address) => is_listed(trusted, address.to_canonical()),
@@ -94,8 +94,9 @@ impl Peer {
 
 /// Finds the client behind `peer`. `host` is the request's effective authority ([`super::sanity::effective_host`]).
 ///
-/// From a trusted peer `X-Forwarded-For` is walked right to left (all lines, as one list) past trusted addresses to the first that
-/// isn't; an entry that isn't an address ends the walk at the proxy that reported it. Scheme and host are the rightmost values.
+/// From a trusted peer `X-Forwarded-For` is walked right to left (all lines, as one list) past trusted addresses to
+/// the first that isn't; an entry that isn't an address ends the walk at the proxy that reported it. Scheme and host
+/// are the rightmost values.
 pub fn resolve(
     peer: Peer,
     trusted: &[IpNet],
@@ -138,8 +139,8 @@ pub fn resolve(
     }
 }
 
-/// Whether a header speaks for a client further away: `X-Forwarded-*`, `Forwarded`, `X-Real-IP`, and their look-alikes with
-/// underscores, which CGI-like backends can't tell apart.
+/// Whether a header speaks for a client further away: `X-Forwarded-*`, `Forwarded`, `X-Real-IP`, and their
+/// look-alikes with underscores, which CGI-like backends can't tell apart.
 pub(crate) fn is_claim(name: &HeaderName) -> bool {
     const PREFIX: &[u8] = b"x-forwarded-";
     let name = name.as_str().as_bytes();

@@ -1,8 +1,9 @@
-//! The header maps that travel on: hop-by-hop fields out (RFC 9110 section 7.6.1), our own in, all else in order with repeated values.
+//! The header fields that are forwarded: hop-by-hop fields are removed (RFC 9110 section 7.6.1), renewd's own are
+//! added, and all others keep their order and their repeated values.
 //!
-//! Keeps true: maps are rebuilt, never pruned, because `HeaderMap::remove` moves the last field into the gap; a `Connection` line can't
-//! take away what the backend relies on.
-//! Must not know: bodies, connections, who the client is.
+//! Keeps true: maps are rebuilt, never pruned, because `HeaderMap::remove` moves the last field into the gap (http 1.5,
+//! `HeaderMap::remove_found`); a `Connection` line can't remove a field that the backend relies on.
+//! Must not know: bodies, connections, how the client's address was found.
 
 use std::io::Write;
 use std::net::IpAddr;
@@ -20,7 +21,7 @@ use super::forwarded::{
 /// The header that names a request in every log.
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// What a forwarded request carries besides the client's own fields.
+/// The changes to a forwarded request's fields.
 #[derive(Clone, Debug)]
 pub struct RequestChanges<'a> {
     /// `Host`: the request's effective authority, or the upstream's where HTTP/1.0 named none.
@@ -33,13 +34,13 @@ pub struct RequestChanges<'a> {
     pub upgrade: bool,
     /// Whether a body follows whose length isn't announced.
     pub chunked: bool,
-    /// For a preflight of an owned path: method-override headers could turn it into a `POST` behind our back.
+    /// For a preflight of an owned path: a method-override header could turn it into a `POST` at the backend.
     pub keeps_method: bool,
 }
 
 /// Writes the fields of a request on its way to the backend, a line each.
 ///
-/// As text, for no map of them is ever needed, and building one takes several times as long.
+/// The fields are written as text: no map of them is needed, and building one takes several times as long.
 pub fn write_request_fields(incoming: &HeaderMap, changes: &RequestChanges<'_>, out: &mut Vec<u8>) {
     let nominated = Nominated::by(incoming);
     // First, as clients write it.
@@ -124,7 +125,7 @@ pub(crate) fn may_go_on(headers: &mut HeaderMap) -> bool {
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return true;
     }
-    // As many as it takes where there are more than can be counted.
+    // A number that is too large to be parsed counts as the largest.
     let left = value.to_str().ok().and_then(|digits| digits.parse().ok());
     let Some(left) = left.unwrap_or(u64::MAX).checked_sub(1) else {
         return false;
@@ -133,7 +134,7 @@ pub(crate) fn may_go_on(headers: &mut HeaderMap) -> bool {
     true
 }
 
-/// Once.
+/// Writes `Host`, unless it has been written.
 fn write_host(host: &mut Option<&HeaderValue>, out: &mut Vec<u8>) {
     if let Some(host) = host.take() {
         write_field(&HOST, host.as_bytes(), out);
@@ -148,8 +149,8 @@ pub(crate) fn write_field(name: &HeaderName, value: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Whether a client's field is for the backend, as far as its name says. Of all the names here only a few begin with the
-/// letters that most fields begin with.
+/// Whether a client's field is for the backend, as far as its name says. Of all the names here only a few begin with
+/// the letters that most fields begin with.
 fn travels(name: &HeaderName, changes: &RequestChanges<'_>) -> bool {
     let text = name.as_str();
     match text.as_bytes().first() {
@@ -167,17 +168,19 @@ fn travels(name: &HeaderName, changes: &RequestChanges<'_>) -> bool {
     }
 }
 
-/// The header map of a response on its way to the client. `Transfer-Encoding` is made anew, and a `Content-Length` beside it
-/// is void (RFC 9112 section 6.3). The backend's `x-request-id`, if any, gives way to ours.
+/// The header map of a response on its way to the client. `Transfer-Encoding` is made anew, and a `Content-Length`
+/// beside it is void (RFC 9112 section 6.3). The backend's `x-request-id`, if any, is replaced by renewd's.
 ///
-/// `switched` is for a 101 that answers a [`is_websocket_upgrade`]: `Connection` and `Upgrade` are kept in that one case.
+/// `switched` is for a 101 that answers a [`is_websocket_upgrade`]: `Connection` and `Upgrade` are kept in that one
+/// case.
 pub fn response_headers(
     mut incoming: HeaderMap,
     request_id: HeaderValue,
     switched: bool,
 ) -> HeaderMap {
     if incoming.keys().all(travels_back) {
-        // Nearly always: what the connection's own fields say was read, and they were dropped, with the response itself.
+        // Nearly always: what the connection's own fields say was read, and they were dropped, with the response
+        // itself.
         incoming.insert(X_REQUEST_ID, request_id);
         return incoming;
     }
@@ -198,8 +201,8 @@ fn travels_back(name: &HeaderName) -> bool {
     !(is_hop_by_hop(name) || *name == X_REQUEST_ID)
 }
 
-/// The trailers that travel on, either way: nothing that frames a message, says whose request it is, or belongs to one hop
-/// (RFC 9110 section 6.5.1).
+/// The trailers that travel on, either way: nothing that frames a message, says whose request it is, or belongs to
+/// one hop (RFC 9110 section 6.5.1).
 pub(crate) fn trailers(incoming: HeaderMap) -> HeaderMap {
     let mut outgoing = HeaderMap::with_capacity(incoming.len());
     move_fields(incoming, &mut outgoing, |name| {
@@ -212,7 +215,8 @@ pub(crate) fn trailers(incoming: HeaderMap) -> HeaderMap {
     outgoing
 }
 
-/// Moves the fields that `keep` wants, in order. Names and values are moved: cloning them costs more than all else here.
+/// Moves the fields that `keep` wants, in order. Names and values are moved: cloning them costs more than all else
+/// here.
 fn move_fields(incoming: HeaderMap, outgoing: &mut HeaderMap, keep: impl Fn(&HeaderName) -> bool) {
     let mut fields = incoming.into_iter().peekable();
     // The first value of each name brings the name, those that follow come without.
@@ -253,8 +257,8 @@ fn write_address(address: IpAddr, out: &mut Vec<u8>) {
     }
 }
 
-/// Whether a request asks for a WebSocket (RFC 6455 section 4.2.1): an HTTP/1.1 `GET` whose `Connection` lists `upgrade` and whose
-/// `Upgrade` offers `websocket`, both in any letter case.
+/// Whether a request asks for a WebSocket (RFC 6455 section 4.2.1): an HTTP/1.1 `GET` whose `Connection` lists
+/// `upgrade` and whose `Upgrade` offers `websocket`, both in any letter case.
 pub(crate) fn is_websocket_upgrade(method: &Method, version: Version, headers: &HeaderMap) -> bool {
     *method == Method::GET
         && version == Version::HTTP_11
@@ -262,7 +266,8 @@ pub(crate) fn is_websocket_upgrade(method: &Method, version: Version, headers: &
         && lists(headers, &UPGRADE, b"websocket")
 }
 
-/// The fields that every hop makes for itself. `TE` and `Upgrade` are put back where they apply; `Trailer` announces trailers end to end.
+/// The fields that every hop makes for itself. `TE` and `Upgrade` are put back where they apply; `Trailer` announces
+/// trailers end to end.
 pub(crate) fn is_hop_by_hop(name: &HeaderName) -> bool {
     matches!(
         name.as_str(),
@@ -294,7 +299,7 @@ fn is_method_override(name: &HeaderName) -> bool {
         .any(|expected| is_same_name(name.as_str().as_bytes(), expected))
 }
 
-/// Whether a forwarding header is replaced by ours, comes from a peer who has no say, or only looks like one.
+/// Whether a forwarding header is replaced by renewd's, comes from a peer that isn't trusted, or only looks like one.
 fn is_void_claim(name: &HeaderName, claims: ForwardingClaims) -> bool {
     is_claim(name)
         && (claims != ForwardingClaims::Believed
@@ -305,7 +310,7 @@ fn is_void_claim(name: &HeaderName, claims: ForwardingClaims) -> bool {
             ))
 }
 
-/// What the `Connection` lines nominate as hop-by-hop; owned, because the map goes away. Nearly always empty.
+/// The fields that `Connection` lines nominate as hop-by-hop. Nearly always empty.
 struct Nominated(Vec<Box<[u8]>>);
 
 impl Nominated {
@@ -330,8 +335,9 @@ impl Nominated {
     }
 }
 
-/// Fields that stay whatever `Connection` says, or a client could strip what a proxy before us added, or what says whose request it is
-/// (RFC 9110 section 7.6.1 forbids nominating fields meant for all recipients). Express alone would ignore every nomination.
+/// Fields that stay even if `Connection` nominates them. Otherwise a client could remove what a proxy before renewd
+/// added, or what says which user the request is from (RFC 9110 section 7.6.1 forbids nominating fields meant for all
+/// recipients). Express alone would ignore every nomination.
 fn is_end_to_end(name: &HeaderName) -> bool {
     let name_text = name.as_str();
     is_claim(name)

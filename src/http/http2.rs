@@ -1,4 +1,4 @@
-//! What of HTTP/2's header fields has to be made fit for HTTP/1.1 behind us (RFC 9113 §8.2).
+//! Translates HTTP/2's header fields for HTTP/1.1 behind renewd (RFC 9113 §8.2).
 //!
 //! Must not know: frames, connections, what a field means beyond `Cookie` and `Content-Length`.
 

@@ -13,8 +13,8 @@ pub(crate) enum Media {
     Form,
 }
 
-/// The body's media type; `None` (415) when there is no `Content-Type` or more than one, for any other type, and for a `charset` other
-/// than UTF-8. Other parameters are ignored.
+/// The body's media type; `None` (415) when there is no `Content-Type` or more than one, for any other type, and for
+/// a `charset` other than UTF-8. Other parameters are ignored.
 pub(crate) fn of(headers: &HeaderMap) -> Option<Media> {
     let mut lines = headers.get_all(CONTENT_TYPE).iter();
     let (Some(line), None) = (lines.next(), lines.next()) else {

@@ -1,4 +1,4 @@
-//! HTTP types: pure functions on them, and the bodies and exchanges that requests are made of.
+//! Pure functions on HTTP types.
 //!
 //! Must not know: sockets, configuration files, what a route does.
 

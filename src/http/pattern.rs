@@ -1,4 +1,5 @@
-//! Paths with wildcards, as rules of the configuration write them, compared with a target's readings segment by segment.
+//! Paths with wildcards, as rules of the configuration write them, compared with a target's readings segment by
+//! segment.
 //!
 //! Keeps true: a hostile path costs time in proportion to its length, not more.
 //! Must not know: what a rule is for, which readings a target has (`readings`).
@@ -13,8 +14,9 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// `path` starts with `/` and is written plainly: no escapes, no doubled slashes, no dot segments. A segment `{name}`
-    /// stands for one, a last segment `*` for everything below, the path above it included. No `methods` are all of them.
+    /// `path` starts with `/` and is written plainly: no escapes, no doubled slashes, no dot segments. A segment
+    /// `{name}` stands for one, a last segment `*` for everything below, the path above it included. No `methods` are
+    /// all of them.
     pub(crate) fn new(path: &str, methods: Vec<Method>) -> Self {
         Self {
             path: Pattern::new(path, Breadth::One),
@@ -22,8 +24,8 @@ impl Target {
         }
     }
 
-    /// Whether it means a request that is read so. `overridden` says whether the backend may take the request for another
-    /// method than it has; it is asked only where that matters.
+    /// Whether it means a request that is read so. `overridden` says whether the backend may take the request for
+    /// another method than it has; it is asked only where that matters.
     pub(crate) fn means(
         &self,
         reading: &[u8],
@@ -39,8 +41,8 @@ impl Target {
     }
 }
 
-/// Whether these methods, where none are all, include this one; `GET` includes `HEAD`, which Express answers with the same
-/// handler.
+/// Whether these methods, where none are all, include this one; `GET` includes `HEAD`, which Express answers with the
+/// same handler.
 pub(crate) fn covers(methods: &[Method], method: &Method) -> bool {
     methods.is_empty()
         || methods.contains(method)

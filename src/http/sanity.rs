@@ -1,7 +1,7 @@
-//! Requests that go no further: what is HTTP by its letters, but two servers could read in two ways (request smuggling).
+//! Refuses requests that are valid HTTP, but that two servers could read in two ways (request smuggling).
 //!
 //! Keeps true: what passes has one meaning for its target, its host and its framing.
-//! Must not know: whose target it is, or how a refusal is written.
+//! Must not know: which route a target belongs to, or how a refusal is written.
 
 use std::net::Ipv6Addr;
 
@@ -11,9 +11,9 @@ use http::{Method, StatusCode, Uri, Version};
 /// Why a request goes no further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SanityRefusal {
-    /// `CONNECT` and `TRACE`: nobody's proxy, and nobody's mirror of cookies.
+    /// `CONNECT` and `TRACE`: renewd is no forward proxy, and doesn't send cookies back.
     Method,
-    /// Neither origin form, absolute form, nor `OPTIONS *` (RFC 9112 section 3.2).
+    /// The target is neither in origin form nor in absolute form nor `OPTIONS *` (RFC 9112 section 3.2).
     Target,
     /// HTTP/1.1 without `Host` (RFC 9112 section 3.2).
     HostMissing,
@@ -71,8 +71,8 @@ pub fn check(
     check_host(target, version, headers)
 }
 
-/// The authority that the request is for: an absolute-form target's (without userinfo), which overrides `Host` (RFC 9112 section
-/// 3.2.2), else `Host`. `None` for HTTP/1.0 without either.
+/// The authority that the request is for: an absolute-form target's (without userinfo), which overrides `Host` (RFC
+/// 9112 section 3.2.2), else `Host`. `None` for HTTP/1.0 without either.
 pub fn effective_host(target: &Uri, headers: &HeaderMap) -> Option<HeaderValue> {
     match authority_of(target) {
         Some(authority) => HeaderValue::from_str(authority).ok(),
@@ -80,8 +80,8 @@ pub fn effective_host(target: &Uri, headers: &HeaderMap) -> Option<HeaderValue> 
     }
 }
 
-/// Whether this is `host` or `host:port`: a registered name, an IPv4 address or a bracketed IPv6 address (RFC 3986 section 3.2.2),
-/// not empty, without userinfo.
+/// Whether this is `host` or `host:port`: a registered name, an IPv4 address or a bracketed IPv6 address (RFC 3986
+/// section 3.2.2), not empty, without userinfo.
 pub(crate) fn is_authority(authority: &[u8]) -> bool {
     let position = |wanted| authority.iter().position(|byte| *byte == wanted);
     let host_end = if authority.starts_with(b"[") {
@@ -127,9 +127,9 @@ fn check_host(target: &Uri, version: Version, headers: &HeaderMap) -> Result<(),
     let mut hosts = headers.get_all(HOST).iter();
     match (hosts.next(), hosts.next()) {
         (Some(_), Some(_)) => Err(SanityRefusal::HostDuplicate),
-        // An empty field says that the target has no authority, as RFC 9112 section 3.2 has it. With an absolute-form target
-        // that is merely overridden; with a path alone the target is an `http:` URI without a host, which section 4.2.1 of
-        // RFC 9110 has everybody reject.
+        // An empty field says that the target has no authority, as RFC 9112 section 3.2 has it. With an absolute-form
+        // target that is merely overridden; with a path alone the target is an `http:` URI without a host, which
+        // section 4.2.1 of RFC 9110 requires to be rejected.
         (Some(host), None)
             if host.is_empty() && version < Version::HTTP_2 && authority.is_some() =>
         {

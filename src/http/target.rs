@@ -1,5 +1,5 @@
-//! Is this request target one of ours? Served, guarded, below one, or foreign, and what a foreign one looks like when
-//! forwarded.
+//! Compares a request target with the paths that renewd owns: served, guarded, below one, or foreign; and how a foreign
+//! target is forwarded.
 //!
 //! Keeps true: whatever Express 4 or 5 would route to the handler of an owned path is never [`Match::Foreign`]
 //! (`tests/forwarding/spellings.rs` holds it against both). A plainly spelled target costs no allocation.
@@ -31,7 +31,7 @@ pub enum Match {
         /// Without dot segments, escapes and empty segments: the configuration says what becomes of it.
         plainly: bool,
     },
-    /// Somebody else's: forward it.
+    /// The backend's: forward it.
     Foreign,
 }
 
@@ -55,7 +55,7 @@ pub struct OwnedPaths {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Owned {
-    /// As configured, but in lower case and without doubled or trailing slashes; empty for `/`.
+    /// The path as configured, but in lower case and without doubled or trailing slashes; empty for `/`.
     spelling: Box<[u8]>,
     /// [`guard_key`] of the configured path.
     key: Box<[u8]>,
@@ -71,8 +71,8 @@ enum OwnedPlace {
 }
 
 impl OwnedPaths {
-    /// Prepares the paths of `routes.token` and `routes.refresh`, each as configured: any letter case, with or without a
-    /// trailing slash. A path on both lists counts as a token route.
+    /// Prepares the paths of `routes.token` and `routes.refresh`, each as configured: any letter case, with or
+    /// without a trailing slash. A path on both lists counts as a token route.
     pub fn new(token: &[String], refresh: &[String]) -> Self {
         let token = token.iter().map(|path| Owned::new(path, OwnedRoute::Token));
         let refresh = refresh
@@ -83,8 +83,8 @@ impl OwnedPaths {
         }
     }
 
-    /// Says whose `target` is, which has these readings. Absolute-form targets count by their path alone, whatever scheme,
-    /// host and userinfo.
+    /// Says whose `target` is, which has these readings. Absolute-form targets count by their path alone, whatever
+    /// scheme, host and userinfo.
     pub fn classify(&self, target: &Uri, readings: &Readings<'_>) -> Match {
         let path = target.path();
         if let Some(owned) = self.paths.iter().find(|owned| owned.is_spelled(path)) {
@@ -149,9 +149,9 @@ impl Owned {
         }
     }
 
-    /// What Express routes here: any letter case, one trailing slash, and a doubled slash where a router may be mounted.
-    /// Where routers are mounted is the backend's secret, so every boundary inside the path may be doubled; the
-    /// leading slash is no boundary, and three slashes match nowhere.
+    /// The spellings that Express routes here: any letter case, one trailing slash, and a doubled slash where a
+    /// router may be mounted. Where routers are mounted is the backend's secret, so every boundary inside the path
+    /// may be doubled; the leading slash is no boundary, and three slashes match nowhere.
     fn is_spelled(&self, path: &str) -> bool {
         let mut rest = path.as_bytes();
         // Most paths begin as these do and end otherwise.
@@ -178,7 +178,8 @@ impl Owned {
 /// The target as it is forwarded: path and query byte for byte, scheme, authority and fragment gone; `*` stays `*`.
 /// `None` for the authority form, which only `CONNECT` may use.
 ///
-/// An absolute form without a path is forwarded as `/`, for `OPTIONS` too: once parsed it can't be told from one with `/`.
+/// An absolute form without a path is forwarded as `/`, for `OPTIONS` too: once parsed it can't be told from one with
+/// `/`.
 pub fn origin_form(target: &Uri) -> Option<PathAndQuery> {
     let forwarded = target.path_and_query()?;
     if forwarded == "/" {

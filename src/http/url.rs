@@ -1,7 +1,7 @@
 //! A URL that renewd itself asks: a source's, a hook's, a key set's. Pure.
 //!
 //! Keeps true: absolute, `http` or `https`, with a host and a port that can be one; no user, no password, no fragment.
-//! Must not know: who is asked, or how.
+//! Must not know: what is asked there, or how.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use ::http::Uri;
 use ::http::uri::PathAndQuery;
 
-/// Where a request of our own goes.
+/// The URL of a request that renewd makes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Url {
     uri: Uri,
@@ -24,7 +24,7 @@ pub enum BadUrl {
     /// Not `http://HOST…` or `https://HOST…`.
     #[error("not an http:// or https:// URL")]
     Malformed,
-    /// `user:password@`: whoever reads the configuration would read the password.
+    /// `user:password@` isn't allowed: every reader of the configuration would see the password.
     #[error("a URL with a user or a password")]
     Credentials,
     /// `#…` never travels (RFC 9110 §4.2.4).
@@ -90,7 +90,7 @@ impl Url {
         &self.host
     }
 
-    /// As written, else 80 or 443.
+    /// The port as written, else 80 or 443.
     pub(crate) fn port(&self) -> u16 {
         self.port
     }
@@ -100,7 +100,7 @@ impl Url {
         self.uri.path_and_query().map_or("/", PathAndQuery::path)
     }
 
-    /// Whether it surely stays on this machine, where nobody else listens in: an address of the loopback network
+    /// Whether a request surely stays on this machine: the host is an address of the loopback network
     /// (RFC 1122 §3.2.1.3, RFC 4291 §2.5.3), or `localhost` (RFC 6761 §6.3).
     pub(crate) fn is_loopback(&self) -> bool {
         match self.host.parse::<IpAddr>() {
@@ -110,7 +110,7 @@ impl Url {
     }
 }
 
-/// As written.
+/// The URL as written.
 impl fmt::Display for Url {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.uri.fmt(formatter)

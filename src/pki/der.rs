@@ -49,8 +49,8 @@ impl<'der> Element<'der> {
     }
 }
 
-/// The first field of a certificate's `TBSCertificate` after its version (RFC 5280 §4.1): serialNumber; signature, issuer,
-/// validity, subject and subjectPublicKeyInfo follow. `None` if this is no certificate.
+/// The first field of a certificate's `TBSCertificate` after its version (RFC 5280 §4.1): serialNumber; signature,
+/// issuer, validity, subject and subjectPublicKeyInfo follow. `None` if this is no certificate.
 pub(crate) fn serial_number(certificate: &[u8]) -> Option<Element<'_>> {
     const EXPLICIT_0: u8 = 0xa0;
     let first = Element::first(certificate)?.inner()?.inner()?;

@@ -15,7 +15,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::der::{Element, serial_number};
 
-/// The shortest RSA modulus, as `jsonwebtoken` 9 asks of who signs, and RFC 7518 §3.3 of everybody.
+/// The shortest RSA modulus by RFC 7518 §3.3, which Node's `jsonwebtoken` 9 asks of signers.
 const LEAST_RSA_BITS: usize = 2048;
 /// The longest: beyond this one signature costs milliseconds.
 const MOST_RSA_BITS: usize = 8192;
@@ -28,7 +28,7 @@ pub struct PublicKey {
     bytes: Arc<[u8]>,
 }
 
-/// What a key is, and so what it can verify.
+/// The kind of a key, which says what it can verify.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum KeyKind {
     /// RSA, 2048 to 8192 bits.
@@ -44,7 +44,7 @@ pub(crate) enum KeyKind {
 }
 
 impl KeyKind {
-    /// As people call it.
+    /// The usual name.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Rsa => "RSA",
@@ -70,32 +70,33 @@ impl KeyKind {
 /// Why something isn't a key that is used here. Quotes nothing of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadKey {
-    /// Nothing between `-----BEGIN` and `-----END` that is a public key or a certificate.
+    /// The text has no public key or certificate between `-----BEGIN` and `-----END`.
     #[error("no public key in PEM")]
     NotPem,
-    /// It would do, and should not be here.
+    /// A private key, which only the signer should have.
     #[error("a private key")]
     Private,
     /// Another kind of key.
     #[error("neither RSA, P-256, P-384, P-521 nor Ed25519")]
     Kind,
-    /// Its owner made it for one way of padding, with parameters of its own.
+    /// A key made for one way of padding, with parameters of its own.
     #[error("an RSA key for PSS alone (id-RSASSA-PSS)")]
     PssOnly,
-    /// The curve's numbers in place of its name: whoever chooses them can forge signatures.
+    /// The curve's parameters in place of its name: an attacker who chooses them can forge signatures.
     #[error("an elliptic curve's parameters in place of its name")]
     UnnamedCurve,
-    /// Too easily broken, or too costly.
+    /// A key that is too short to be safe, or too long to be fast.
     #[error("an RSA key of {0} bits; 2048 to 8192 are taken")]
     Length(usize),
-    /// Not what it says it is.
+    /// The bytes aren't the key that their label or algorithm says.
     #[error("a damaged key")]
     Damaged,
 }
 
 impl PublicKey {
     /// The first key of a PEM text (RFC 7468): `PUBLIC KEY` (SPKI), `RSA PUBLIC KEY` (PKCS #1), or the key in a
-    /// `CERTIFICATE`, whose dates and issuer say nothing here, as in Node's `createPublicKey`.
+    /// `CERTIFICATE`, whose dates and issuer don't count, as in Node's `createPublicKey`. `rustls::pki_types::pem`
+    /// isn't used: its `SectionKind` (1.16) knows no `RSA PUBLIC KEY` and no `ENCRYPTED PRIVATE KEY`.
     pub fn from_pem(text: &[u8]) -> Result<Self, BadKey> {
         let text = String::from_utf8_lossy(text);
         let mut rest = &*text;
@@ -164,7 +165,7 @@ impl PublicKey {
         Self::checked(KeyKind::Ed25519, bytes)
     }
 
-    /// What it is.
+    /// The kind.
     pub(crate) fn kind(&self) -> KeyKind {
         self.kind
     }

@@ -453,7 +453,7 @@ fn check_refuses_a_literal_secret_that_everybody_may_read() {
     let (code, _, stderr) = check.run(false, false);
     assert_eq!(code, 78);
     assert!(
-        stderr.contains("a literal secret in a file that everybody may read"),
+        stderr.contains("a literal secret in a file that every user can read"),
         "{stderr}"
     );
     assert!(!shows_a_secret(&stderr), "{stderr}");

@@ -150,8 +150,8 @@ fn files_that_others_may_read_or_write_are_warned_of_and_fail_under_strict_alone
     let (code, _, stderr) = check.run(true, false);
     assert_eq!(code, 0, "{stderr}");
 
-    let readable = "everybody may read this file, which holds a secret";
-    let writable = "everybody may write this file, and so decide what";
+    let readable = "every user can read this file, which holds a secret";
+    let writable = "every user can write this file, and so decide what";
     for (name, mode, key, said) in [
         ("jwt", 0o644, "auth.jwt.secret_file", readable),
         ("token", 0o604, "admin.token_file", readable),

@@ -522,7 +522,7 @@ fn a_key_that_everybody_may_read_stops_the_start() {
         &["check", "--config", config.to_str().unwrap()],
     );
     assert!(
-        said.contains("server.tls.private_key_file") && said.contains("everybody may read"),
+        said.contains("server.tls.private_key_file") && said.contains("every user can read"),
         "{said}"
     );
 }

@@ -69,7 +69,7 @@ fn a_legacy_signaling_token_is_judged_as_one() {
     assert_eq!((status, codes(&report)), (1, vec!["no_rtc_service"]));
     assert_eq!(
         message(&report, "no_rtc_service"),
-        "it is for logging in to RTM: nobody joins a channel with it"
+        "it is for logging in to RTM: no channel can be joined with it"
     );
 }
 
@@ -206,14 +206,14 @@ fn names_that_nobody_joins_with_are_found_in_a_signed_token() {
             "0",
             "uid_zero",
             110,
-            "the uid is the text 0, as which nobody joins: uid 0 is written as nothing",
+            "the uid is the text 0, with which no user can join: uid 0 is written as nothing",
         ),
         (
             "lobby",
             "4294967296",
             "uid_too_large",
             110,
-            "the uid is above 4294967295, as which nobody joins",
+            "the uid is above 4294967295, with which no user can join",
         ),
         (
             "lobby",

@@ -1,4 +1,4 @@
-//! What is wrong or odd about a parsed token: what both formats share, and the times, services and privileges of a 007.
+//! Problems of a parsed token: those that both formats share, and the times, services and privileges of a 007.
 //! A 006 is judged in `legacy`, names in `names`.
 //!
 //! Must not know: how the report is laid out.
@@ -12,7 +12,7 @@ use crate::terms::timestamp;
 /// Earlier values can't be Unix times of tokens (2001), later ones can't be lifetimes.
 pub(super) const UNIX_TIMES_FROM: u32 = 1_000_000_000;
 
-/// What has been found so far.
+/// The findings so far.
 pub(super) struct InspectFindings {
     pub(super) problems: Vec<TokenProblem>,
     pub(super) signature: SignatureCheck,
@@ -36,22 +36,22 @@ impl InspectFindings {
         });
     }
 
-    /// Something for which Agora refuses the token.
+    /// Adds something for which Agora refuses the token.
     pub(super) fn invalid(&mut self, code: &'static str, message: String) {
         self.add(code, Some(AgoraError::InvalidToken), message);
     }
 
-    /// Something for which its client gets another error than that of a bad token.
+    /// Adds something for which the client gets another error than that of a bad token.
     pub(super) fn refused(&mut self, code: &'static str, error: AgoraError, message: String) {
         self.add(code, Some(error), message);
     }
 
-    /// Something that Agora takes.
+    /// Adds something odd that Agora accepts.
     pub(super) fn odd(&mut self, code: &'static str, message: impl Into<String>) {
         self.add(code, None, message.into());
     }
 
-    /// Is it for this project?
+    /// Checks whether the token is for this project.
     pub(super) fn judge_app_id(&mut self, found: &str, expected: Option<&str>) {
         if !is_hex_id(found.as_bytes()) {
             let message = "the App ID in the token isn't 32 hexadecimal digits";
@@ -67,7 +67,7 @@ impl InspectFindings {
         }
     }
 
-    /// Has it ended?
+    /// Checks whether the token has ended.
     pub(super) fn judge_expiry(&mut self, expiry: u64, now: u64) {
         if expiry <= now {
             let message = format!("expired at {}", timestamp::from_seconds(expiry));
@@ -96,7 +96,7 @@ impl InspectFindings {
         }
     }
 
-    /// Gives the Unix second at which Agora ends it.
+    /// Returns the Unix second at which Agora ends the token.
     pub(super) fn judge_007(&mut self, parsed: &Parsed007, expected: &Expected<'_>) -> u64 {
         if let Some(certificate) = expected.certificate {
             self.signature(parsed.verify(certificate));
@@ -139,7 +139,7 @@ impl InspectFindings {
         issued_at + u64::from(joined)
     }
 
-    /// Gives the seconds after which the holder must leave.
+    /// Returns the seconds after which the holder must leave.
     fn judge_rtc(
         &mut self,
         services: &[AgoraService],
@@ -217,7 +217,7 @@ impl InspectFindings {
         if channel || (user.is_some() && users.peek().is_none()) {
             self.invalid(
                 "no_rtc_service",
-                "it has no RTC service: nobody joins a channel with it".to_owned(),
+                "it has no RTC service: no channel can be joined with it".to_owned(),
             );
         } else if let Some(user) = user
             && users.all(|found| found != user)

@@ -1,4 +1,4 @@
-//! What is wrong or odd about a 006 token, by the rules of its kind: for a channel (RTC), or for logging in to signaling (RTM),
+//! Problems of a 006 token, by the rules of its kind: for a channel (RTC), or for logging in to signaling (RTM),
 //! where the account stands in the channel's place and there is no uid.
 //!
 //! Must not know: how the report is laid out.
@@ -11,7 +11,7 @@ use crate::agora::service::Privileges;
 use crate::agora::{JOIN_CHANNEL, LONGEST_LIFETIME, User, access_token};
 use crate::terms::timestamp;
 
-/// What a 006 token is for.
+/// The purpose of a 006 token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LegacyKind {
     /// A channel.
@@ -105,7 +105,7 @@ impl InspectFindings {
                 let verifies = |user: &str| parsed.verify(certificate, channel, user);
                 match &user {
                     Some(user) => self.signature(verifies(user)),
-                    // Whom it is for is found with its signature.
+                    // The user is found together with the signature.
                     None if fitting.iter().any(|user| verifies(user)) => self.signature(true),
                     None => self.odd(
                         "signature_not_checked",
@@ -189,7 +189,7 @@ impl InspectFindings {
         if expected.channel.is_some() {
             self.invalid(
                 "no_rtc_service",
-                "it is for logging in to RTM: nobody joins a channel with it".to_owned(),
+                "it is for logging in to RTM: no channel can be joined with it".to_owned(),
             );
         }
         if parsed.uid_crc != 0 {

@@ -1,7 +1,7 @@
 //! Why Agora would refuse a token, and what else is odd about it.
 //!
-//! Keeps true: a report never holds the token, its signature or a certificate; nothing is called accepted whose signature nobody
-//! has checked.
+//! Keeps true: a report never holds the token, its signature or a certificate; a token is called accepted only if
+//! its signature was checked.
 //! Must not know: where the token came from, or how to mend it.
 //!
 //! Agora's errors: <https://docs.agora.io/en/help/integration-issues/token_related_issues>.
@@ -27,7 +27,7 @@ use super::parse::{Parsed, parse};
 use crate::config::secret::Secret;
 use crate::terms::timestamp;
 
-/// What the token is held against. What is absent isn't checked.
+/// The values that the token is compared with. Absent ones aren't checked.
 #[derive(Clone, Copy, Debug)]
 pub struct Expected<'a> {
     /// Unix seconds.
@@ -38,12 +38,13 @@ pub struct Expected<'a> {
     pub app_id: Option<&'a str>,
     /// The channel that the client joins.
     pub channel: Option<&'a str>,
-    /// Whom the client joins as.
+    /// The user as which the client joins.
     pub user: Option<User<&'a str>>,
 }
 
-/// An error of Agora's SDK, numbered as in <https://api-ref.agora.io/en/voice-sdk/ios/3.x/Constants/AgoraErrorCode.html>
-/// and in `ERROR_CODE_TYPE` of its C++ headers (`ERR_INVALID_CHANNEL_NAME`, `ERR_INVALID_USER_ACCOUNT`), 3.x and 4.x alike.
+/// An error of Agora's SDK, numbered as in
+/// <https://api-ref.agora.io/en/voice-sdk/ios/3.x/Constants/AgoraErrorCode.html> and in `ERROR_CODE_TYPE` of its C++
+/// headers (`ERR_INVALID_CHANNEL_NAME`, `ERR_INVALID_USER_ACCOUNT`), 3.x and 4.x alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AgoraError {
     /// 109.
@@ -98,9 +99,9 @@ impl Serialize for AgoraError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SignatureCheck {
-    /// It did.
+    /// The certificate signed it.
     Valid,
-    /// It didn't.
+    /// The certificate didn't sign it.
     Invalid,
     /// No certificate, no token, or a 006 without its channel and uid.
     NotChecked,
@@ -112,9 +113,9 @@ pub enum SignatureCheck {
 pub struct TokenProblem {
     /// A stable name for programs.
     pub code: &'static str,
-    /// What Agora answers because of it; `None`: nothing, but it is odd.
+    /// Agora's answer because of it; `None` if Agora accepts the token all the same.
     pub agora_error: Option<AgoraError>,
-    /// For people.
+    /// A sentence for the reader.
     pub message: String,
 }
 
@@ -124,7 +125,7 @@ pub struct TokenProblem {
 pub struct InspectReport {
     /// Whether Agora takes it; `None` where nothing speaks against it and its signature wasn't checked.
     pub accepted: Option<bool>,
-    /// What Agora answers: an invalid token before an expired one.
+    /// Agora's answer: an invalid token before an expired one.
     pub agora_error: Option<AgoraError>,
     /// The signature's state.
     pub signature: SignatureCheck,
@@ -134,7 +135,7 @@ pub struct InspectReport {
     pub expires_in: Option<u64>,
     /// Everything found, those that refuse it first.
     pub problems: Vec<TokenProblem>,
-    /// What the token says; empty if it can't be read.
+    /// The token's content; empty if it can't be read.
     #[serde(flatten)]
     pub token: Map<String, Value>,
 }

@@ -1,13 +1,13 @@
-//! What is wrong with the names in a 007 token: what nobody can join with, though Agora's builders sign it.
+//! Problems of the names in a 007 token: names that no client can join with, though Agora's builders sign them.
 //!
-//! Must not know: whom the token is held against, beyond the account asked about.
+//! Must not know: what the token is compared with, apart from the account.
 
 use super::AgoraError;
 use super::findings::InspectFindings;
 use crate::agora::charset::{self, NameError};
 use crate::agora::service::{AgoraService, ServiceKind};
 
-/// What a program writes where a value wasn't there, or wasn't a number.
+/// Texts that a program writes where a value was absent, or no number.
 const NO_VALUES: [&str; 7] = [
     "undefined",
     "null",
@@ -19,7 +19,7 @@ const NO_VALUES: [&str; 7] = [
 ];
 
 impl InspectFindings {
-    /// `account` is whom the client joins as, where that is a string.
+    /// `account` is the user as which the client joins, if that is a string.
     pub(super) fn judge_names(&mut self, services: &[AgoraService], account: Option<&str>) {
         for service in services {
             match &service.kind {
@@ -60,7 +60,7 @@ impl InspectFindings {
             match right {
                 Ok(0) => self.invalid(
                     "uid_zero",
-                    "the uid is the text 0, as which nobody joins: uid 0 is written as nothing"
+                    "the uid is the text 0, with which no user can join: uid 0 is written as nothing"
                         .to_owned(),
                 ),
                 Ok(number) if number.to_string() != uid => self.invalid(
@@ -70,7 +70,7 @@ impl InspectFindings {
                 Ok(_) => {}
                 Err(_) => self.invalid(
                     "uid_too_large",
-                    "the uid is above 4294967295, as which nobody joins".to_owned(),
+                    "the uid is above 4294967295, with which no user can join".to_owned(),
                 ),
             }
             return;

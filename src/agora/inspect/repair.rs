@@ -1,7 +1,7 @@
 //! A token as it was pasted: what was done to it on the way, undone where that is certain.
 //!
-//! Keeps true: what is repaired reads as a token from its first byte to its last; a finding says what was found and where, and
-//! echoes nothing of it.
+//! Keeps true: what is repaired reads as a token from its first byte to its last; a finding says what was found and
+//! where, and echoes nothing of it.
 //! Must not know: whether the token is any good.
 
 use std::borrow::Cow;
@@ -84,7 +84,8 @@ fn finding(code: &'static str, what: &str) -> TokenProblem {
     }
 }
 
-/// Whether it is a token with nothing before or after it. A 007 carries a checksum of its content, a 006 lengths of its parts.
+/// Whether it is a token with nothing before or after it. A 007 carries a checksum of its content, a 006 lengths of
+/// its parts.
 fn is_whole(text: &str) -> bool {
     match parse(text) {
         Ok(Parsed::V007(token)) => token.trailing_bytes == 0,

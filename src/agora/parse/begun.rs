@@ -1,7 +1,7 @@
 //! A token at the beginning of a longer text: where it ends is found out from its own structure.
 //!
-//! A zlib stream ends where its checksum does, and the content of a 006 token where its lengths say. Base64 behind that is
-//! somebody else's: `TOKEN/live_a`, `TOKEN7`.
+//! A zlib stream ends where its checksum does, and the content of a 006 token where its lengths say. Base64 behind that
+//! belongs to the text: `TOKEN/live_a`, `TOKEN7`.
 //!
 //! Keeps true: no more of the text is decoded than the token has, and of what isn't this project's no more than its
 //! beginning.
@@ -16,7 +16,7 @@ use crate::agora::{access_token, access_token2};
 /// Characters of base64 decoded at once: an ordinary token's.
 const CHUNK: usize = 512;
 
-/// What a 007 token's content begins with: lengths, signature and App ID, and room for a longer one.
+/// Bytes at the beginning of a 007 token's content: lengths, signature and App ID, and room for a longer one.
 const BEGINNING: usize = 128;
 
 /// Digits of an App ID.
@@ -25,7 +25,8 @@ const APP_ID: usize = 32;
 /// Base64 of a 006 token without privileges, but for its signature: the least that is one.
 const SHORTEST_006: usize = 64;
 
-/// Bytes of a 006 token's content before its message: signature and checksums, with the lengths of signature and message.
+/// Bytes of a 006 token's content before its message: signature and checksums, with the lengths of signature and
+/// message.
 const HEAD_006: usize = 2 + SIGNATURE + 4 + 4 + 2;
 
 /// An HMAC-SHA256, behind its length.
@@ -62,7 +63,7 @@ fn begun_007(
     let mut knows = false;
     for chunk in encoded.chunks(CHUNK) {
         let data = chunk.split(|character| !is_data(*character)).next()?;
-        // Of a group one character alone is no byte.
+        // A single character at the end of the data is less than a byte.
         let whole = data.len() - usize::from(data.len() % 4 == 1);
         let mut bytes = [0; CHUNK / 4 * 3];
         let decoded = BASE64.decode_slice(data.get(..whole)?, &mut bytes);
@@ -70,7 +71,7 @@ fn begun_007(
             .map_err(|_| TokenParseError::Base64)
             .and_then(|length| inflating.feed(bytes.get(..length).unwrap_or_default()));
         if !knows {
-            // Whatever the stream came to, what was inflated before that is there.
+            // If the stream is damaged, the part before the damage has been inflated.
             let content = inflating.content.get(..BEGINNING);
             match app_id(content.unwrap_or(&inflating.content)) {
                 Some(app_id) if is_wanted(&app_id) => knows = true,
@@ -117,7 +118,7 @@ fn begun_006(app_id: &str, encoded: &[u8]) -> Result<(Parsed006, usize), TokenPa
     Ok((token, characters(length, encoded)))
 }
 
-/// So many bytes of what base64 encodes.
+/// The first `bytes` bytes that the base64 encodes.
 fn decode(encoded: &[u8], bytes: usize) -> Result<Vec<u8>, TokenParseError> {
     let data = encoded
         .get(..data(bytes))

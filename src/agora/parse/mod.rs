@@ -1,4 +1,4 @@
-//! A token string taken apart, whoever built it: any zlib stream, any services, both versions.
+//! Takes apart the tokens of any builder: any zlib stream, any services, both versions.
 //!
 //! Keeps true: no input panics or inflates beyond [`INFLATED_LIMIT`]. The signed bytes are kept as they came,
 //! so verifying never depends on how they were understood.
@@ -22,7 +22,7 @@ use crate::config::secret::Secret;
 
 pub(crate) use self::begun::parse_beginning;
 
-/// The most that a token may inflate to: a hundred times an ordinary one, and a bomb's end.
+/// The most that a token may inflate to: a hundred times an ordinary token, and the end of a decompression bomb.
 pub(crate) const INFLATED_LIMIT: usize = 64 * 1024;
 
 /// Node's decoder, which Agora's package uses, asks for no padding either.
@@ -36,12 +36,12 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 /// Why a string isn't a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenParseError {
-    /// Nothing there: Agora's builders return this for a malformed App ID or certificate.
+    /// The string is empty: Agora's builders return this for a malformed App ID or certificate.
     #[error(
         "the token is empty; Agora's builders return that for a malformed App ID or certificate"
     )]
     Empty,
-    /// Neither 007 nor 006.
+    /// The string starts with neither 007 nor 006.
     #[error("the token starts with neither 007 nor 006")]
     Version,
     /// The rest isn't base64.
@@ -245,7 +245,7 @@ impl Inflating {
         }
     }
 
-    /// Takes what comes next of it; says whether it ends there.
+    /// Inflates the next part of the stream; returns whether the stream ends in it.
     fn feed(&mut self, part: &[u8]) -> Result<bool, TokenParseError> {
         let before = self.used();
         loop {
@@ -294,7 +294,8 @@ impl Parsed007 {
 }
 
 impl Parsed006 {
-    /// Whether the certificate (32 hexadecimal digits) signed it for this channel and uid, which aren't in the token. In constant time.
+    /// Whether the certificate (32 hexadecimal digits) signed it for this channel and uid, which aren't in the token.
+    /// In constant time.
     pub fn verify(&self, certificate: &Secret, channel: &str, uid: &str) -> bool {
         let signed = keyed(certificate.expose())
             .chain_update(&self.app_id)

@@ -13,7 +13,7 @@ pub struct Authorize {
     pub url: Url,
     /// How long one answer may take: 500 ms.
     pub timeout: Duration,
-    /// What no answer means for who isn't a holder.
+    /// What is decided for a user without a token if the hook doesn't answer.
     pub on_error: OnError,
     /// How long holders may refresh while the hook gives no answer: 1 h.
     pub stale_if_error: Duration,
@@ -22,8 +22,8 @@ pub struct Authorize {
 /// `authorize.on_error`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnError {
-    /// 503.
+    /// The request is answered with 503.
     Unavailable,
-    /// Yes.
+    /// The request is granted.
     Allow,
 }

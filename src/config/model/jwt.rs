@@ -118,9 +118,9 @@ pub struct JwtKey {
 /// What a key verifies with, and so which algorithms it can ever be used with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeyMaterial {
-    /// Shared with who signs, never empty: HS256, HS384, HS512.
+    /// A secret shared with the signer, never empty: HS256, HS384, HS512.
     Secret(Secret),
-    /// Everybody may know it: the algorithms of its kind.
+    /// A public key: the algorithms of its kind.
     Public(PublicKey),
 }
 

@@ -49,13 +49,13 @@ pub struct Config {
     pub agora: Agora,
     /// `[routes]`: the owned paths.
     pub routes: Routes,
-    /// `[cors]`: whose pages may read our answers; `None` says nothing of it to browsers.
+    /// `[cors]`: which origins may read renewd's own answers; `None` adds no CORS header.
     pub cors: Option<cors::CorsPolicy>,
     /// `[token]`: how tokens are made.
     pub token: TokenConfig,
     /// `auth.cookie`: the cookie that may carry the JWT; `None` for none.
     pub cookie: Option<String>,
-    /// `[auth.jwt]`: who is calling.
+    /// `[auth.jwt]`: how the caller's JWT is verified.
     pub jwt: Jwt,
     /// `[mongodb]`; `None` where nothing asks for it.
     pub mongodb: Option<Mongodb>,
@@ -65,7 +65,7 @@ pub struct Config {
     pub streams: StreamsConfig,
     /// `[reissue]`: tokens inside the backend's answers.
     pub reissue: Reissue,
-    /// `[authorize]`: the backend's last word; `None` leaves it unasked.
+    /// `[authorize]`: the hook that the backend decides by; `None` asks none.
     pub authorize: Option<Authorize>,
     /// `[policy]`: limits on what one subject may hold.
     pub policy: PolicyConfig,
@@ -152,7 +152,7 @@ pub enum Listen {
     Systemd(String),
 }
 
-/// As the configuration writes it, without its prefix.
+/// The entry as the configuration writes it, without its prefix.
 impl fmt::Display for Listen {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -211,20 +211,20 @@ pub struct DecisionConfig {
     pub timeout: Duration,
     /// 0 to 100: subjects (by hash) to whom `enforce` applies; the others are observed.
     pub enforce_percent: u8,
-    /// Publishers who hold tokens given here renew them here, whoever else's answers are the backend's.
+    /// Publishers who hold tokens from renewd renew them at renewd, even if the backend answers all other requests.
     pub drain_holders: bool,
-    /// Until when nobody is alerted of a mode that isn't `enforce`, in seconds since the Unix epoch.
+    /// Until when a mode other than `enforce` raises no alert, in seconds since the Unix epoch.
     pub mode_ok_until: Option<u64>,
 }
 
 impl DecisionConfig {
-    /// How long one source may keep a decision waiting that has so much of its time left: what remains is enough to go on
-    /// without the source's answer.
+    /// How long a decision waits for one source when it has `left` of its time: the rest is enough to decide without
+    /// the source's answer.
     pub(crate) fn source_budget(left: Duration) -> Duration {
         left * 4 / 5
     }
 
-    /// Whether anybody's token requests are answered here.
+    /// Whether renewd answers the token requests of at least some subjects.
     pub(crate) fn is_enforcing(&self) -> bool {
         self.mode == DecisionMode::Enforce && self.enforce_percent > 0
     }
@@ -245,7 +245,7 @@ impl DecisionMode {
     /// Every mode, in order of declaration.
     pub(crate) const ALL: [Self; 3] = [Self::Enforce, Self::Observe, Self::Off];
 
-    /// As the configuration has it, and the metric's label.
+    /// The value in the configuration, and the metric's label.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Enforce => "enforce",
@@ -262,20 +262,20 @@ pub struct Routes {
     pub token: Vec<String>,
     /// Where they are renewed.
     pub refresh: Vec<String>,
-    /// What becomes of plainly spelled paths below them.
+    /// How requests for plainly spelled paths below them are answered.
     pub below: BelowOwned,
-    /// Where the backend reads another method from than a request has.
+    /// Where the backend reads a method from that replaces the request's own.
     pub method_override: MethodOverride,
-    /// What is closed to the outside: `[[routes.block]]`, and what validation closes by itself.
+    /// Paths closed to clients: `[[routes.block]]`, and those that validation adds.
     pub block: Vec<block::BlockRule>,
 }
 
 /// `routes.below`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BelowOwned {
-    /// 404: the backend may have mounted an owned path with all that is below.
+    /// Answer with 404: the backend may have mounted an owned path with everything below it.
     Refuse,
-    /// They are the backend's.
+    /// Forward them to the backend.
     Forward,
 }
 
@@ -345,7 +345,7 @@ pub enum LogFormat {
     Logfmt,
     /// One JSON object a line.
     Json,
-    /// For people.
+    /// For reading on a terminal.
     Pretty,
 }
 
@@ -354,11 +354,11 @@ pub enum LogFormat {
 pub enum LogLevel {
     /// Something failed.
     Error,
-    /// Something needs a look.
+    /// Something that the operator should look at.
     Warn,
-    /// What the daemon does.
+    /// The daemon's own actions.
     Info,
-    /// What each part does.
+    /// The actions of each part.
     Debug,
     /// Everything.
     Trace,

@@ -9,7 +9,7 @@ use crate::http::pattern::{Pattern, Target};
 pub struct Reissue {
     /// Replace, observe or off; without effect as long as there are no rules.
     pub mode: ReissueMode,
-    /// In the file's order: the first that means a reading of a request counts for it.
+    /// In the file's order: the first rule that matches a reading of a request applies.
     pub rules: Vec<ReissueRule>,
 }
 
@@ -29,26 +29,26 @@ pub enum ReissueMode {
 pub struct ReissueRule {
     /// `path` as written: the metrics' `route` label.
     pub route: String,
-    /// Which requests it means.
+    /// The requests that the rule is about.
     pub(crate) target: Target,
-    /// Paths that it doesn't mean though `target` does.
+    /// Paths that the rule leaves out although `target` matches them.
     pub(crate) except: Vec<Pattern>,
     /// In place of `token.lifetime`, within the same bounds.
     pub lifetime: Option<Duration>,
-    /// Without a verifying JWT, tokens are withheld.
+    /// Tokens are withheld from requests without a valid JWT.
     pub require_auth: bool,
-    /// While a source gives no answer, a verifying JWT is enough for a publisher's token.
+    /// While a source gives no answer, a valid JWT is enough for a publisher's token.
     pub trust_publisher: bool,
-    /// What others than its owner and co-hosts get of a stream's publisher's token.
+    /// What replaces a publisher's token for users other than the stream's owner and co-hosts.
     pub publisher_for_others: PublisherForOthers,
-    /// What stands in a withheld token's place.
+    /// The value in a withheld token's place.
     pub withheld: Withheld,
 }
 
 /// `reissue.rule.publisher_for_others`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PublisherForOthers {
-    /// Nothing.
+    /// The token is withheld.
     Withhold,
     /// A token that lets them watch.
     Subscriber,
@@ -57,14 +57,14 @@ pub enum PublisherForOthers {
 /// `reissue.rule.withheld`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Withheld {
-    /// JSON's `null`, where a value may be one; else nothing between its quotes.
+    /// JSON's `null`, where a value may be `null`; else an empty string.
     Null,
-    /// Nothing between its quotes.
+    /// An empty string.
     Empty,
 }
 
 impl ReissueRule {
-    /// Whether an exception is made for a request that is read so.
+    /// Whether `except` matches this reading of a request.
     pub(crate) fn excepts(&self, reading: &[u8]) -> bool {
         self.except.iter().any(|path| path.matches(reading))
     }

@@ -1,4 +1,4 @@
-//! `[mongodb]`, `[accounts]` and `[streams]` after validation: where the backend's own truth is read.
+//! `[mongodb]`, `[accounts]` and `[streams]` after validation: where accounts and streams are looked up.
 //!
 //! Must not know: how a source is asked.
 
@@ -10,7 +10,7 @@ use http::{HeaderName, HeaderValue};
 use super::{ChannelPattern, Secret};
 use crate::http::url::Url;
 
-/// How long a source that is asked over HTTP may take; one of `[mongodb]` has a key for it.
+/// How long a source over HTTP may take; for MongoDB there is `mongodb.timeout`.
 pub(crate) const HTTP_PATIENCE: Duration = Duration::from_secs(2);
 
 /// `[mongodb]`.
@@ -20,14 +20,14 @@ pub struct Mongodb {
     pub uri: Secret,
     /// Never empty: mongoose's `test` where nothing else is named.
     pub database: String,
-    /// One question, choice of a server and connect included: 2 s.
+    /// How long one query may take, including the choice of a server and the connect: 2 s.
     pub timeout: Duration,
 }
 
 /// `[accounts]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccountsConfig {
-    /// Where they are looked up.
+    /// The source that is asked.
     pub source: AccountsSource,
     /// How long an answer is good for: 2 s.
     pub cache_ttl: Duration,
@@ -38,7 +38,7 @@ pub struct AccountsConfig {
 /// `accounts.source`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AccountsSource {
-    /// Whoever has a valid JWT is in good standing.
+    /// Every user with a valid JWT is in good standing.
     None,
     /// `"mongodb"`.
     Mongodb(AccountsCollection),
@@ -51,11 +51,11 @@ pub enum AccountsSource {
 pub struct AccountsCollection {
     /// `astrologers`.
     pub collection: String,
-    /// What the JWT's subject is in a document: `_id`.
+    /// The field that holds the JWT's subject: `_id`.
     pub id_field: String,
     /// Any that matches denies.
     pub deny_when: Vec<DenyRule>,
-    /// What the JWT's session must equal; `None` checks no session.
+    /// The field that the JWT's session must equal; `None` checks no session.
     pub session_field: Option<String>,
 }
 
@@ -75,9 +75,9 @@ pub struct DenyRule {
 /// `[streams]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamsConfig {
-    /// Where they are looked up.
+    /// The source that is asked.
     pub source: StreamsSource,
-    /// Channels that are streams though the source has never heard of them; none by default.
+    /// Channels that are streams even if the source doesn't know them; none by default.
     pub channel_pattern: Option<ChannelPattern>,
     /// How long an answer is good for: 2 s. A file's are always current.
     pub cache_ttl: Duration,
@@ -128,7 +128,7 @@ pub struct StreamsCollection {
 /// A URL that tells of one stream in JSON. Pointers are RFC 6901's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamsHttp {
-    /// What stands before and after `{channel}`, which is one path segment or part of the query.
+    /// The text before and after `{channel}`, which is one path segment or part of the query.
     pub url: (String, String),
     /// `/live`.
     pub live_pointer: String,

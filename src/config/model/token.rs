@@ -25,17 +25,17 @@ pub struct TokenConfig {
     pub lifetime: Duration,
     /// At most half the lifetime.
     pub refresh_before: Duration,
-    /// How much shorter than the lifetime a token may come out, by chance; at most half the lifetime.
+    /// The most by which a token's lifetime is shortened at random; at most half the lifetime.
     pub jitter: Duration,
     /// How much longer than its token a backup token lives; zero is off. With any lifetime, at most 24 h.
     pub backup: Duration,
-    /// What a token opens besides RTC.
+    /// The services that a token opens besides RTC.
     pub services: Services,
     /// The claim with the user's id in RTM and chat; empty is the subject.
     pub messaging_id_claim: String,
-    /// `[[token.tier]]`, in order: the first that takes a login counts.
+    /// `[[token.tier]]`, in order: the first that matches a login applies.
     pub tiers: Vec<Tier>,
-    /// Which bytes.
+    /// The token format.
     pub format: TokenFormat,
     /// What an absent `role` means.
     pub default_role: DefaultRole,
@@ -64,7 +64,7 @@ impl Services {
 pub struct Tier {
     /// The claim's name, never empty.
     pub claim: String,
-    /// What it must be, or contain.
+    /// The value that the claim must have, or contain.
     pub value: String,
     /// In place of `token.lifetime`, within the same bounds.
     pub lifetime: Option<Duration>,
@@ -86,7 +86,7 @@ pub enum DefaultRole {
 /// `token.zero_uid`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ZeroUid {
-    /// 400.
+    /// The request is answered with 400.
     Reject,
     /// Minted: a token that anyone may use.
     Allow,

@@ -21,22 +21,22 @@ pub struct Upstream {
     pub response_timeout: Duration,
     /// Idle connections are closed after this: 4 s, below Node's 5.
     pub idle_timeout: Duration,
-    /// How long a request that nobody has read waits for a server that takes it; zero is off.
+    /// How long a request that no server has read waits for a server that takes it; zero is off.
     pub try_duration: Duration,
-    /// Whether its port may be reached past us: it isn't looked for then.
+    /// Whether the backend's port may be reachable without renewd; then the check for that is off.
     pub exposed_ok: bool,
     /// Requests in flight in this process, all servers together; 0 is no limit.
     pub max_requests: usize,
-    /// What keeps a client on one server.
+    /// How a client is kept on one server.
     pub affinity: Affinity,
     /// `upstream.health`; `None` leaves it at what requests show.
     pub health: Option<HealthCheck>,
 }
 
-/// `upstream.affinity`: by what a request's server is chosen.
+/// `upstream.affinity`: what a request's server is chosen by.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Affinity {
-    /// Nothing: they take turns.
+    /// No affinity: the servers take turns.
     Off,
     /// The client's address.
     Address,
@@ -67,7 +67,7 @@ pub struct UpstreamServer {
 }
 
 impl Upstream {
-    /// What a request without `Host` (HTTP/1.0 allows that) says: the first server's, whichever gets it.
+    /// The `Host` of a request that came without one (HTTP/1.0 allows that): the first server's, for all servers.
     pub(crate) fn host(&self) -> HeaderValue {
         let first = self.servers.first();
         first

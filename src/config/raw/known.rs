@@ -22,7 +22,7 @@ pub struct UnbuiltKey {
     pub off: Option<&'static str>,
 }
 
-/// What a dotted path is.
+/// The kind of a dotted path.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::config) enum KnownKey<'k> {
     /// Read by this build.
@@ -74,7 +74,8 @@ impl KnownKeys {
         inside.next().map(|_| KnownKey::Section)
     }
 
-    /// What was probably meant by an unknown key: a near name in the same table, else the same name in another one.
+    /// The key that was probably meant by an unknown one: a near name in the same table, else the same name in
+    /// another one.
     pub(in crate::config) fn suggestion(&self, table: &str, name: &str) -> Option<String> {
         let siblings = || self.below(table).filter_map(|rest| rest.split('.').next());
         let allowed = (name.len() / 3).clamp(1, 3);

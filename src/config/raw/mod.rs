@@ -1,12 +1,12 @@
 //! TOML as written, with the place of every key and value: a typed reader that goes on after an error.
 //!
-//! Serde stops at the first thing it dislikes; an operator wants them all. So this walks the spanned tree itself: a
-//! getter that meets a wrong value reports it and answers `None` (or the default), and the caller carries on; what was
-//! built that way is thrown away in [`ConfigReader::finish`].
+//! Serde stops at the first error; an operator wants all of them. So this module walks the spanned tree itself: a
+//! getter that meets a wrong value reports it and returns `None` (or the default), and the caller continues. A
+//! configuration that was built with errors is dropped when [`ConfigReader::finish`] returns them.
 //!
-//! Keeps true: no finding shows the line of a secret, of an unknown key (it may be a misspelt secret) or of an unbuilt
-//! one; after a syntax error nothing but syntax is reported, since an unclosed quote can turn a secret into keys. Nothing is
-//! reported twice.
+//! Keeps true: no finding shows the line of a secret, of an unknown key (it may be a misspelt secret) or of an
+//! unbuilt one. After a syntax error only syntax is reported, since an unclosed quote can turn a secret into keys. No
+//! finding is reported twice.
 //! Must not know: what a key means; files; the environment.
 
 mod item;
@@ -53,8 +53,9 @@ pub(super) struct Remarks {
     pub(super) notes: Vec<Diagnostic>,
 }
 
-/// Parses TOML. Every syntax error is reported at once, except what only follows from a bracket that isn't closed. A text
-/// without a key is an error too, whose hint is `empty_hint`. A line with a key that isn't `known` is never shown.
+/// Parses TOML. Every syntax error is reported at once, except what only follows from a bracket that isn't closed. A
+/// text without a key is an error too, whose hint is `empty_hint`. A line with a key that isn't `known` is never
+/// shown.
 pub(super) fn parse<'t>(
     text: &'t str,
     file: &Path,
@@ -174,7 +175,7 @@ impl<'r> ConfigReader<'r> {
         let list = known.lists.iter().any(|list| list == path);
         match value {
             DeValue::Table(inner) => self.survey_table(path, inner, known),
-            // The getter says what is wrong with what is no table.
+            // The getter reports an element that isn't a table.
             DeValue::Array(elements) if list => {
                 for (index, element) in elements.iter().enumerate() {
                     match element.get_ref() {
@@ -235,11 +236,11 @@ impl<'r> ConfigReader<'r> {
         });
     }
 
-    /// Everything found, in the file's order: errors, or what else there is to say.
+    /// All findings in the file's order: the errors, or else the warnings and notes.
     pub(super) fn finish(&self) -> Result<Remarks, ConfigErrors> {
         let mut findings = Vec::new();
         for finding in self.findings.take() {
-            // A value that is read twice is wrong once.
+            // A value that is read twice is reported once.
             if !findings.contains(&finding) {
                 findings.push(finding);
             }

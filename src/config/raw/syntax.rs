@@ -1,11 +1,11 @@
-//! What isn't TOML: each syntax error with its line, what would be right, and for what stands twice both places.
+//! Syntax errors: each with its line and how to correct it; for a key or table that stands twice, with both places.
 //!
-//! After a syntax error nobody knows for sure what is a key and what a value: an unclosed quote can turn a secret into keys.
-//! So lines are read one by one, as a person would, and a line is shown only if it is a header or sets one key that is known
-//! and no secret, and nothing in it or before it could make it something else.
+//! After a syntax error it is uncertain what is a key and what a value: an unclosed quote can turn a secret into
+//! keys. So lines are read one by one, as a person would, and a line is shown only if it is a header or sets one
+//! known key that is no secret, and nothing in it or before it could make it something else.
 //!
-//! Keeps true: a bracket that isn't closed is one finding, at what follows it, and the last: all behind it reads like a part
-//! of the list.
+//! Keeps true: a bracket that isn't closed is one finding, at the key or header that follows it, and the last
+//! finding, since everything after it reads like a part of the list.
 //!
 //! Must not know: what a key means.
 
@@ -42,7 +42,7 @@ pub(super) fn findings(
     let mut twice: Vec<String> = Vec::new();
     for error in errors {
         let finding = finding(&source, &entries, error, known);
-        // A key of a table that stands twice is told with the table.
+        // For a table that stands twice its keys aren't reported as well.
         let told = twice.iter().any(|table| is_within(&finding.key, table));
         let line = finding.place.map(|place| place.line);
         let same_line = findings
@@ -102,7 +102,7 @@ fn finding(
         );
         "close it with `]` or `}`, whichever began it".clone_into(&mut hint);
     } else if is_duplicate && entry.is_none_or(|entry| !begins(&entry)) {
-        // Which key it is can't be told from the line: it stands within a value.
+        // The duplicate stands within a value, so the line doesn't tell which key it is.
         let holder = entries
             .iter()
             .rfind(|entry| !entry.header && at.is_some_and(|at| entry.span.end < at));
@@ -146,7 +146,7 @@ fn finding(
             (false, _) => "keep one of the two".to_owned(),
         };
     }
-    // The parser points behind a line that ends too soon.
+    // If a line ends too soon, the parser points behind it.
     let shown = entry.filter(|entry| is_harmless(source.text, entry, known));
     let excerpt = shown.zip(span.as_ref()).and_then(|(entry, span)| {
         let end = span.end.clamp(span.start, entry.line.end.max(span.start));
@@ -196,7 +196,7 @@ fn is_harmless(text: &str, entry: &SyntaxEntry, known: &KnownKeys) -> bool {
     let before = text.get(..entry.line.start).unwrap_or_default();
     let line = text.get(entry.line.clone()).unwrap_or_default();
     let after = text.get(entry.span.end..entry.line.end).unwrap_or_default();
-    // Behind the quotes of a longer string anything may be part of it; a URL may hold a password.
+    // After the opening quotes of a multi-line string every line may belong to it; a URL may hold a password.
     let long_string = |text: &str| text.contains("\"\"\"") || text.contains("'''");
     if long_string(before) || long_string(line) || line.contains('@') {
         return false;
@@ -227,7 +227,7 @@ fn outline(text: &str) -> Vec<SyntaxEntry> {
             let from = indent + rest.len() - inner.len();
             (inner.split([']', '=', '#']).next(), from, true)
         } else {
-            // Without its `=` a key is what stands first.
+            // Without a `=` the first word counts as the key.
             let key = rest.split_once('=').map(|(key, _)| key);
             (
                 key.or_else(|| rest.split_whitespace().next()),
@@ -269,7 +269,7 @@ fn is_bare(name: &str) -> bool {
     name.split('.').all(is_part)
 }
 
-/// What would be right, by what the parser says is wrong and by what stands there.
+/// The hint for what the parser reports, `message`, and the text at that place, `there`.
 fn hint(message: &str, there: &str) -> String {
     const HINTS: [(&str, &str); 13] = [
         ("extra `=`", "write one `=`"),

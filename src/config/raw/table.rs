@@ -10,7 +10,7 @@ use toml::de::{DeTable, DeValue};
 use super::{ConfigReader, RawItem, join};
 use crate::config::diagnostic::FindingSeverity;
 
-/// A table, or the absence of one: its getters answer defaults then.
+/// A table, or the absence of one: its getters then return the defaults.
 #[derive(Clone)]
 pub(in crate::config) struct RawTable<'r> {
     pub(super) reader: &'r ConfigReader<'r>,

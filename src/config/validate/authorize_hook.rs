@@ -32,7 +32,7 @@ pub(super) fn authorize(table: &RawTable<'_>) -> Option<Authorize> {
     let on_error = table.choice("on_error", &on_error, OnError::Unavailable);
     let stale_if_error = table.duration("stale_if_error", ANY_DURATION, STALE);
     let Some(item) = table.item("url") else {
-        // Nobody sets how a hook is asked that isn't there.
+        // Settings of a hook without its URL are a mistake.
         if (timeout, on_error, stale_if_error) != (TIMEOUT, OnError::Unavailable, STALE) {
             table.missing("url", format!("url = \"{EXAMPLE}\""));
         }
@@ -46,8 +46,8 @@ pub(super) fn authorize(table: &RawTable<'_>) -> Option<Authorize> {
     })
 }
 
-/// What closes the hooks and sources that are on the backend: whoever could ask them would learn what they tell. Where
-/// the configuration's own rules say anything about such a path, the operator has decided.
+/// The rules that close the hooks and sources on the backend to clients, which could learn from their answers. If the
+/// configuration's own rules name such a path, the operator has decided.
 pub(super) fn closed(
     authorize: Option<&Authorize>,
     accounts: &AccountsConfig,
@@ -80,11 +80,11 @@ pub(super) fn closed(
         .collect()
 }
 
-/// What closes a URL of our own to the outside, where it leads to the backend: `None` where it leads elsewhere. A segment
+/// The rule that closes a URL that renewd asks, if it leads to the backend; `None` if it leads elsewhere. A segment
 /// with braces in it, as in `{channel}`, stands for any.
 fn closing(url: &Url, upstream: &Upstream) -> Option<BlockRule> {
     let leads_there = upstream.servers.iter().any(|server| match server.scheme {
-        // Nothing of ours is asked over a socket, but what listens there may listen on a port of this machine too.
+        // renewd asks no URL over a unix socket, but the server behind the socket may also listen on a port.
         UpstreamScheme::Unix(_) => url.is_loopback(),
         UpstreamScheme::Http | UpstreamScheme::Https => {
             server.port == url.port()

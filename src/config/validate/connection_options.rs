@@ -1,7 +1,7 @@
 //! The options of a connection string: which the driver has, which mean nothing here, which it lacks.
 //!
-//! Keeps true: every option that Node's driver takes in a string is in one of the tables (`tests/config/connection_strings.rs`);
-//! none that guards a connection is left out.
+//! Keeps true: every option that Node's driver takes in a string is in one of the tables
+//! (`tests/config/connection_strings.rs`); none that guards a connection is left out.
 //! Must not know: how a string is taken apart.
 
 /// Options that mean nothing here, of mongoose, of Node's drivers old and new, and of writes: how sockets are kept, how
@@ -138,7 +138,7 @@ const MECHANISM: (&str, &str) = (
     "make a user with a password (SCRAM-SHA-256) or a certificate (MONGODB-X509) who may read the two collections",
 );
 
-/// What Node's driver has and this one lacks: the option in lower case, what it is, what to do instead.
+/// Options that Node's driver has and this one lacks: the option in lower case, what it is, what to do instead.
 const UNSUPPORTED: [(&str, (&str, &str)); 33] = [
     (
         "tlsallowinvalidhostnames",
@@ -217,22 +217,22 @@ const UNSUPPORTED: [(&str, (&str, &str)); 33] = [
 /// Ways to sign in that Node's driver has and this one lacks, or had and no server has any more.
 const MECHANISMS: [&str; 4] = ["GSSAPI", "MONGODB-AWS", "MONGODB-CR", "MONGODB-OIDC"];
 
-/// What an option is to this build.
+/// How this build treats an option.
 pub(super) enum OptionMeaning {
-    /// Nothing: it can be left out.
+    /// The option has no meaning here and can be left out.
     None,
-    /// Something that it lacks.
+    /// The option asks for something that this build lacks.
     Unsupported {
         /// What it is.
         what: &'static str,
         /// What to do.
         instead: &'static str,
     },
-    /// The driver's to judge.
+    /// The driver judges the option.
     Driver,
 }
 
-/// What an option is to this build.
+/// How this build treats an option.
 pub(super) fn meaning(name: &str, value: &str) -> OptionMeaning {
     let name = name.to_ascii_lowercase();
     let unsupported = |(what, instead): (&'static str, &'static str)| OptionMeaning::Unsupported {
@@ -240,7 +240,7 @@ pub(super) fn meaning(name: &str, value: &str) -> OptionMeaning {
         instead,
     };
     match name.as_str() {
-        // What Node calls its own choice is ours without the option.
+        // `DEFAULT` lets the driver choose, as this driver does without the option.
         "authmechanism" if value.eq_ignore_ascii_case("DEFAULT") => return OptionMeaning::None,
         "authmechanism"
             if MECHANISMS
@@ -249,9 +249,9 @@ pub(super) fn meaning(name: &str, value: &str) -> OptionMeaning {
         {
             return unsupported(MECHANISM);
         }
-        // No limit, says Node; the daemon has its own.
+        // For Node 0 is no limit; the daemon has its own.
         "maxpoolsize" if value == "0" => return OptionMeaning::None,
-        // Asks for what is so anyway.
+        // This is the driver's behaviour anyway.
         "tlsallowinvalidhostnames" if value == "false" => return OptionMeaning::None,
         _ => {}
     }

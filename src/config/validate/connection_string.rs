@@ -1,7 +1,7 @@
-//! A MongoDB connection string, as the Node app has it: what the driver takes of it, and what is wrong with the rest.
+//! A MongoDB connection string as the Node app has it: the part that the driver takes, and the problem with the rest.
 //!
-//! Keeps true: what is kept makes a client later; a finding quotes names of options, and of values only numbers: a string
-//! holds a password, and one that isn't encoded may stand anywhere in it.
+//! Keeps true: what is kept makes a client later; a finding quotes names of options, and of values only numbers: a
+//! string holds a password, and one that isn't encoded may stand anywhere in it.
 //! Must not know: where the string came from, what the files that it names hold.
 
 use std::borrow::Cow;
@@ -27,7 +27,7 @@ pub(super) struct AcceptedString {
     pub(super) files: Vec<(&'static str, PathBuf)>,
 }
 
-/// What is wrong, and what would be right; neither holds a secret.
+/// The problem and how to correct it; neither holds a secret.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct ConnectionStringError {
     pub(super) message: String,
@@ -146,7 +146,7 @@ fn taken(text: &str) -> Result<ConnectionString, String> {
         said.map_or_else(|| error.kind.to_string(), str::to_owned)
     };
     let parsed = ConnectionString::parse(text).map_err(|error| words(&error))?;
-    // What a record in DNS would add is asked for when it is needed: the rest is looked at as if it stood in the string.
+    // The driver asks for DNS records when it connects; here the rest is checked as if there were none.
     let seeds = without_records(text);
     let seeds = ConnectionString::parse(seeds).map_err(|error| words(&error))?;
     let options = pin!(ClientOptions::parse(seeds).into_future());
@@ -201,7 +201,7 @@ impl StringAddress<'_> {
         let mut hosts = self.hosts().split(',');
         hosts.any(|host| {
             let port = host.rsplit_once(':').map_or("", |(_, port)| port);
-            // What stands behind the address is the database's name, or more of the password.
+            // After the slash stands the database's name, or more of the password.
             let port = port.split('/').next().unwrap_or_default();
             !port.bytes().all(|byte| byte.is_ascii_digit())
         })
@@ -212,7 +212,7 @@ impl StringAddress<'_> {
         at.map_or(self.address, |(_, hosts)| hosts)
     }
 
-    /// The same address for a user and password whom everybody may know.
+    /// The same address with a user and password that are no secret.
     fn disguised(&self) -> String {
         let credentials = match self.credentials() {
             None => "",
@@ -302,7 +302,7 @@ impl StringAddress<'_> {
     }
 }
 
-/// What is wrong with an option by itself.
+/// The problem with an option by itself.
 fn explain_option(option: &str) -> Option<ConnectionStringError> {
     // Some mechanisms need a user, some a password, some refuse one.
     let somewhere = ["", "user@", "user:password@"]

@@ -1,4 +1,4 @@
-//! `[auth.jwt]`: whose JWTs are believed.
+//! `[auth.jwt]`: the keys and rules that JWTs are verified by.
 //!
 //! Keeps true: at least one key, each usable under the allow-list; no secret is empty.
 
@@ -60,19 +60,19 @@ pub(super) fn cookie(table: &RawTable<'_>) -> Option<String> {
     (!name.is_empty()).then(|| name.to_owned())
 }
 
-/// RFC 6265 §4.1.1, or nothing.
+/// Whether it is a name by RFC 6265 §4.1.1, or empty.
 pub(super) fn is_cookie_name(name: &str) -> bool {
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     name.bytes().all(is_token)
 }
 
-/// Keys that come over the network in clear text could be anybody's.
+/// The URL must be https or on this machine: an attacker could replace keys that travel in clear text.
 fn jwks_url(table: &RawTable<'_>, allowed: &[JwtAlgorithm]) -> Option<Url> {
     let item = table.item("jwks_url")?;
     let url = url_of(&item, "https://login.example.com/.well-known/jwks.json")?;
     if !url.is_secure() && !url.is_loopback() {
         item.error(
-            "whoever is in between could put in a key of their own",
+            "over http:// an attacker on the network could put in a key",
             "write an https:// URL; http:// is for this machine alone",
         );
     }
@@ -89,7 +89,7 @@ fn algorithms(table: &RawTable<'_>) -> Vec<JwtAlgorithm> {
     let Some(item) = table.item("algorithms") else {
         return vec![JwtAlgorithm::Hs256];
     };
-    // Nothing is compared with a list that is wrong: whatever is asked of this one is in it.
+    // After an error in the list all algorithms count as allowed, so that no other error follows from it.
     let any = || JwtAlgorithm::NAMES.map(|(_, algorithm)| algorithm).to_vec();
     let Some(entries) = item.list() else {
         return any();
@@ -163,7 +163,7 @@ fn keys(table: &RawTable<'_>, allowed: &[JwtAlgorithm], secrets: &SecretReader<'
     }
 }
 
-/// What a table says of one key's material.
+/// One key's material as a table gives it.
 enum Alone<'r> {
     Absent,
     Refused,
@@ -190,7 +190,7 @@ fn material<'r>(table: &RawTable<'r>, secrets: &SecretReader<'_>) -> Alone<'r> {
         (SecretLookup::Unknown, None) => Alone::Refused,
         (SecretLookup::Secret(secret, item), None) => {
             if PublicKey::from_pem(secret.expose()) != Err(BadKey::NotPem) {
-                // Everybody may know a public key: whoever signs with it as a secret would be believed.
+                // A public key is no secret: an attacker could sign with it.
                 item.error(
                     "this is a key in PEM, not a shared secret",
                     "name the file of the public key under `public_key_file`",
@@ -211,7 +211,7 @@ fn public_key(item: &RawItem<'_>, secrets: &SecretReader<'_>) -> Option<PublicKe
         Err(error) => {
             let hint = match error {
                 BadKey::Private => {
-                    "only who signs needs it; openssl pkey -in FILE -pubout writes the public one"
+                    "only the signer needs it; openssl pkey -in FILE -pubout writes the public one"
                 }
                 BadKey::Length(_) => "sign with a key of 2048 bits or more",
                 BadKey::PssOnly => {

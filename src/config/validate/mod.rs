@@ -33,19 +33,19 @@ use super::model::{
 };
 use super::raw::{self, ConfigReader, RawItem, RawTable, Remarks};
 
-/// What the unit's `LogsDirectory=` makes before the daemon starts.
+/// The directory that the unit's `LogsDirectory=` makes before the daemon starts.
 const LOGS_DIRECTORY: &str = "/var/log/renewd";
 
 /// How much of the unit's surroundings must be there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Strictness {
-    /// All: the daemon starts on the result.
+    /// Everything must be there: the daemon starts with the result.
     Run,
     /// Credentials and variables may be missing.
     Check,
 }
 
-/// The model and what was noticed on the way.
+/// The model and the findings that aren't errors.
 pub(super) struct Validated {
     pub(super) config: Config,
     pub(super) remarks: Remarks,
@@ -57,17 +57,17 @@ const fn seconds(count: u64) -> Duration {
     Duration::from_secs(count)
 }
 
-/// Timers beyond this are mistakes, and some clocks overflow on much more.
+/// A longer timer is a mistake, and some clocks overflow on much more.
 const LONGEST: Duration = seconds(365 * 24 * 3600);
 const ANY_DURATION: RangeInclusive<Duration> = Duration::ZERO..=LONGEST;
 const POSITIVE_DURATION: RangeInclusive<Duration> = Duration::from_millis(1)..=LONGEST;
-/// Tables with this many entries still fit a small machine's memory.
+/// A table with this many entries still fits into a small machine's memory.
 const TABLE_SIZES: RangeInclusive<u64> = 1..=100_000_000;
 
 const EMPTY_HINT: &str =
     "an empty file isn't \"all defaults\": it may be half written. Start from config.example.toml";
 
-/// `[admin]` alone, for a command that asks a running daemon: whatever else the file says may be wrong, or out of reach.
+/// `[admin]` alone, for a command that asks a running daemon: the rest of the file may be wrong, or out of reach.
 pub(super) fn admin(
     text: &str,
     origin: &Path,
@@ -77,7 +77,7 @@ pub(super) fn admin(
     let reader = ConfigReader::new(text, origin, &tree);
     let secrets = SecretReader::new(environment, origin, Strictness::Check);
     let table = reader.root().table("admin");
-    // There is no survey that hides it: a secret put in its place must not be shown.
+    // Without a survey the value has to be hidden here: it may be the secret itself.
     if let Some(item) = table.find("token_file") {
         item.hide();
     }
@@ -208,7 +208,7 @@ fn decision(table: &RawTable<'_>) -> DecisionConfig {
     decision
 }
 
-/// A day, or a time of day in UTC (RFC 3339), in Unix seconds. Empty is as good as absent.
+/// A day, or a time of day in UTC (RFC 3339), in Unix seconds. `""` is none.
 fn mode_ok_until(table: &RawTable<'_>) -> Option<u64> {
     let item = table.item("mode_ok_until")?;
     let text = item.text().filter(|text| !text.is_empty())?;
@@ -284,7 +284,8 @@ fn log(table: &RawTable<'_>, secrets: &SecretReader<'_>) -> Log {
     }
 }
 
-/// What would keep the daemon from starting. It opens the file itself: for `run` there is nothing to foresee.
+/// Reports an audit file that the daemon couldn't open. Only `check` does this, since the daemon opens the file at
+/// its start.
 fn check_audit_file(item: &RawItem<'_>, path: &Path, environment: &dyn Environment) {
     let directory = path.parent().unwrap_or(path);
     if environment.is_directory(path) == Some(true) {

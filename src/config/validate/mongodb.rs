@@ -1,7 +1,7 @@
 //! `[mongodb]`: the connection string, as the Node app has it.
 //!
-//! Keeps true: the driver takes what is kept; an option that means nothing here is left out with a warning, any other that is
-//! refused is an error. No part of the string is ever shown: it holds a password.
+//! Keeps true: the driver takes the string that is kept; an option without meaning for this driver is left out with a
+//! warning, any other that is refused is an error. No part of the string is ever shown, since it holds a password.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use crate::config::model::Mongodb;
 use crate::config::raw::{RawItem, RawTable};
 use crate::config::secret::Secret;
 
-/// What mongoose uses where a connection string names no database.
+/// The database that mongoose uses where a connection string names none.
 const MONGOOSE_DATABASE: &str = "test";
 
 /// The option whose file holds a secret.
@@ -79,7 +79,7 @@ pub(super) fn mongodb(
     })
 }
 
-/// The driver reads it when it makes a client, long after the start.
+/// Checks a file that the driver reads only when it makes a client, long after the start.
 fn look_into(item: &RawItem<'_>, option: &str, path: &Path, secrets: &SecretReader<'_>) {
     secrets.files.borrow_mut().push(path.to_path_buf());
     let shown = path.display();
@@ -89,7 +89,7 @@ fn look_into(item: &RawItem<'_>, option: &str, path: &Path, secrets: &SecretRead
     if secrets.strictness == Strictness::Check && (read || written) {
         let verb = if written { "write" } else { "read" };
         item.warning(
-            format!("`{option}` names {shown}, which everybody may {verb}"),
+            format!("`{option}` names {shown}, which every user can {verb}"),
             "chmod 0640 it, and chgrp it to the daemon's group",
         );
     }

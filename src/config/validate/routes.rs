@@ -1,4 +1,4 @@
-//! `[routes]` and `[cors]`: which paths are ours, which are closed, and whose pages may read our answers.
+//! `[routes]` and `[cors]`: which paths renewd owns, which are closed, and which origins may read renewd's answers.
 //!
 //! Keeps true: a path is written as a request would spell it, so that it can match; credentials are never allowed to
 //! every origin.
@@ -81,7 +81,7 @@ fn rule(table: &RawTable<'_>) -> Option<BlockRule> {
     pattern(&path, text).then(|| BlockRule::new(text, methods, allow))
 }
 
-/// Upper case, as Node's parser wants it: another case would never come to be blocked.
+/// A method in upper case, as Node's parser wants it: one in another case would never match.
 pub(super) fn method(item: &RawItem<'_>) -> Option<Method> {
     let text = item.text()?;
     let is_method = !text.is_empty()
@@ -197,11 +197,11 @@ pub(super) fn cors(
         );
     }
     let expose = expose(table);
-    // For who edits the file: an app without browser clients has nothing to set at every start.
+    // Only `check` warns: an app without browser clients shouldn't be warned at every start.
     if strictness == Strictness::Check && table.item("allowed_origins").is_none() {
         table.unset(
             "allowed_origins",
-            "unset: browsers on other origins can't read our answers, though preflights say that they may",
+            "unset: browsers on other origins can't read renewd's answers, though preflights say that they may",
             "list the origins that the backend's cors() allows, or write [] if no browser calls the token routes",
         );
     }
@@ -234,7 +234,7 @@ fn origins(table: &RawTable<'_>, cookie: bool) -> Option<Origins> {
                 if let Some(suffix) = pattern.shared_suffix().filter(|_| cookie) {
                     entry.error(
                         format!(
-                            "anybody can have a page below {suffix}, and with auth.cookie it would act as whoever visits it"
+                            "any user of that hosting can have a page below {suffix}, and with auth.cookie that page would act as its visitor"
                         ),
                         "name the origins one by one, or leave auth.cookie out",
                     );
@@ -253,7 +253,7 @@ fn origins(table: &RawTable<'_>, cookie: bool) -> Option<Origins> {
     (!patterns.is_empty()).then_some(Origins::Listed(patterns))
 }
 
-/// As written, joined with commas, as `cors` does.
+/// The names as written, joined with commas, as npm's `cors` does.
 fn expose(table: &RawTable<'_>) -> Option<HeaderValue> {
     let entries = table.item("expose_headers")?.list()?;
     let names = entries.iter().filter_map(header_name);

@@ -17,7 +17,7 @@ const LISTEN_HINT: &str = "write \"[::]:3000\" (all addresses), \"127.0.0.1:3000
 const ADMIN_HINT: &str =
     "write an address with a port, such as \"127.0.0.1:9464\", or \"unix:/path\"";
 
-/// 96 bits, written in base64: nobody guesses that many over a network.
+/// 96 bits, written in base64, can't be guessed over a network.
 const SHORTEST_TOKEN: usize = 16;
 
 pub(super) fn server(table: &RawTable<'_>, secrets: &SecretReader<'_>) -> Server {
@@ -147,7 +147,7 @@ fn address_or_path(
     address.map(Listen::Tcp)
 }
 
-/// What follows `unix:`, here and in `upstream.servers`.
+/// The path that follows `unix:`, here and in `upstream.servers`.
 pub(super) fn socket_path(
     item: &RawItem<'_>,
     path: &str,
@@ -238,7 +238,7 @@ pub(super) fn admin(table: &RawTable<'_>, secrets: &SecretReader<'_>) -> Admin {
     }
 }
 
-/// Names as a `Host` field has them.
+/// Names as they stand in a `Host` field.
 fn allowed_hosts(table: &RawTable<'_>) -> Vec<String> {
     let entries = table.list("allowed_hosts");
     let name = |item: &RawItem<'_>| {
@@ -258,11 +258,11 @@ fn allowed_hosts(table: &RawTable<'_>) -> Vec<String> {
     entries.iter().filter_map(name).collect()
 }
 
-/// Two listeners that could take the same connection, and the admin listener on a public one.
+/// Refuses two listeners that could take the same connection, and an admin listener on a public one.
 pub(super) fn refuse_overlaps(root: &RawTable<'_>, server: &Server, admin: &Admin) {
     let entries = root.table("server").item("listen");
     let elements = entries.and_then(|item| item.list()).unwrap_or_default();
-    // Positions agree only while every entry was understood.
+    // The positions agree only if every entry was valid.
     if elements.len() == server.listen.len() {
         for (index, (item, later)) in elements.iter().zip(&server.listen).enumerate() {
             let mut earlier = server.listen.iter().take(index);

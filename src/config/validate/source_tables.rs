@@ -1,6 +1,6 @@
-//! `[mongodb]`, `[accounts]` and `[streams]`: where the backend's own truth is read.
+//! `[accounts]` and `[streams]`: where accounts and streams are looked up.
 //!
-//! Keeps true: a source that is chosen has all it needs; nothing outside is contacted to find out.
+//! Keeps true: a source that is chosen has all the keys it needs; the source isn't contacted to find out.
 
 use std::time::Duration;
 
@@ -43,11 +43,11 @@ pub(super) fn accounts(table: &RawTable<'_>, streams: &RawTable<'_>) -> Accounts
     if written.is_none() && streams_in_mongodb {
         table.missing(
             "source",
-            "streams are in MongoDB: say whether accounts are too (\"mongodb\"), or that whoever has a valid JWT is \
+            "streams are in MongoDB: say whether accounts are too (\"mongodb\"), or that every user with a valid JWT is \
              in good standing (\"none\")",
         );
     }
-    // All of it is read whatever is chosen: what is wrong is said before somebody chooses it.
+    // All keys are read whichever source is chosen, so that errors in the others are reported too.
     let collection = accounts_collection(table, kind == Some(SourceKind::Mongodb));
     let url = url(table, kind == Some(SourceKind::Http));
     AccountsConfig {
@@ -71,7 +71,7 @@ pub(super) fn compare_sessions(table: &RawTable<'_>, accounts: &AccountsConfig, 
         && let Some(item) = table.item("session_field")
     {
         item.error(
-            "no login's session is known to compare it with, so everybody would be logged out",
+            "no login's session is known to compare it with, so every user would be logged out",
             "name the claim in auth.jwt.session_claim, such as \"sessionId\"",
         );
     }
@@ -124,7 +124,7 @@ fn channel_pattern(table: &RawTable<'_>) -> Option<ChannelPattern> {
     pattern
 }
 
-/// An answer older than this is no answer.
+/// An answer that is older than this isn't used.
 const LONGEST_TTL: Duration = seconds(60);
 
 fn cache_ttl(table: &RawTable<'_>) -> Duration {
@@ -265,7 +265,7 @@ fn streams_http(
     })
 }
 
-/// What stands before and after the channel's name.
+/// The text before and after the channel's name.
 fn streams_url(table: &RawTable<'_>) -> Option<(String, String)> {
     let item = table.item("url")?;
     let text = item.text()?;
@@ -277,7 +277,7 @@ fn streams_url(table: &RawTable<'_>) -> Option<(String, String)> {
         );
         return None;
     };
-    // After the host, or a channel's name could choose who is asked.
+    // `{channel}` must stand after the host, or a channel's name could choose the host.
     let within_path = before
         .split_once("://")
         .is_some_and(|(_, rest)| rest.contains('/'));

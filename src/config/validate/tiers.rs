@@ -82,7 +82,7 @@ pub(super) fn max_session(table: &RawTable<'_>) -> Option<Duration> {
     let length = item.duration(ANY_DURATION)?;
     if !length.is_zero() && length < seconds(60) {
         item.error(
-            "shorter than the shortest token, so that nobody would get one",
+            "shorter than the shortest token, so that no token would be issued",
             "write at least \"1m\", or \"0s\" for no limit",
         );
     }

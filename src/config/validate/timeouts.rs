@@ -1,5 +1,5 @@
-//! Whether what a decision waits for fits into `decision.timeout`. Warnings only: a source that takes longer than it is
-//! waited for counts as one that gives no answer, and the next question may find it faster.
+//! Compares the timeouts of sources and hook with `decision.timeout`. There are only warnings: a source that takes
+//! longer than a decision waits counts as one that gives no answer, and it may be faster the next time.
 //!
 //! Must not know: how a source is asked.
 
@@ -23,7 +23,7 @@ pub(super) fn compare(root: &RawTable<'_>, config: &Config) {
             humantime::format_duration(slowest),
             humantime::format_duration(share)
         );
-        // A source over HTTP has no key of its own.
+        // For a source over HTTP there is no timeout to configure.
         let written = root.table("mongodb").item("timeout");
         let written = written.filter(|_| http.is_none_or(|http| http <= share));
         return warn(root, written.as_ref(), message, slowest * 5 / 4);
@@ -54,9 +54,9 @@ pub(super) fn compare(root: &RawTable<'_>, config: &Config) {
     }
 }
 
-/// At this key, or else at `decision.timeout`, which then is written: the defaults fit each other.
+/// Warns at this key, or else at `decision.timeout`. One of the two is written, since the defaults fit each other.
 fn warn(root: &RawTable<'_>, written: Option<&RawItem<'_>>, message: String, enough: Duration) {
-    // In seconds, upwards: nobody sets a decision's time to the millisecond.
+    // Rounded up to seconds, as an operator would write it.
     let enough = seconds(enough.as_secs() + u64::from(enough.subsec_nanos() > 0));
     let raise = format!(
         "raise decision.timeout to {}",

@@ -1,4 +1,4 @@
-//! `[server.tls]`: the certificate that clients see, and whose clients may come in.
+//! `[server.tls]`: the server's certificate, and the authorities of client certificates.
 //!
 //! Keeps true: a certificate that doesn't fit its key is refused here, so that a reload in the middle of a renewal
 //! leaves the former pair in force.
@@ -38,7 +38,7 @@ pub(super) fn tls(table: &RawTable<'_>, secrets: &SecretReader<'_>) -> Option<Se
             .is_some_and(|readable| readable)
     {
         key.error(
-            "everybody may read this file",
+            "every user can read this file",
             "chmod 0640 it, and chgrp it to the daemon's group",
         );
     }

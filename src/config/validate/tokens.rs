@@ -1,4 +1,4 @@
-//! `[agora]` and `[token]`: what is minted, how long it lives.
+//! `[agora]` and `[token]`: which tokens are minted, and how long they live.
 //!
 //! Keeps true: half the lifetime is always left before `refreshAt`; a token and its backup end within 24 hours.
 
@@ -42,7 +42,7 @@ pub(super) fn agora(table: &RawTable<'_>, secrets: &SecretReader<'_>) -> Agora {
     };
     let app_certificate = app_certificate.unwrap_or_else(|| Secret::new(Vec::new()));
     let other = |name: &str| {
-        // Left empty it is none, as it is without the key.
+        // `""` is none, as if the key were left out.
         let empty = table.item(name).and_then(|item| item.if_text()) == Some("");
         if empty && table.item(&format!("{name}_file")).is_none() {
             return None;
@@ -84,7 +84,7 @@ pub(super) fn token(table: &RawTable<'_>) -> TokenConfig {
     let written = lifetime(table);
     let lifetime = written.unwrap_or(seconds(3600));
     let half = seconds(lifetime.as_secs() / 2);
-    // With one that is wrong nothing is compared: what is right depends on what it will be.
+    // A wrong lifetime isn't compared with the other times: their bounds depend on it.
     let known = written.is_some() || table.item("lifetime").is_none();
     let refresh_before = at_most_half(table, "refresh_before", known.then_some(half));
     let jitter = at_most_half(table, "jitter", known.then_some(half)).unwrap_or_default();
@@ -103,7 +103,7 @@ pub(super) fn token(table: &RawTable<'_>) -> TokenConfig {
     let zero_uids = [("reject", ZeroUid::Reject), ("allow", ZeroUid::Allow)];
     TokenConfig {
         lifetime,
-        // Left out with a short lifetime it is the half, not an error about a line that isn't there.
+        // With a short lifetime the default is half of it, instead of an error about a key that isn't written.
         refresh_before: refresh_before.unwrap_or(seconds(600).min(half)),
         jitter,
         backup,
@@ -125,7 +125,7 @@ pub(super) fn lifetime(table: &RawTable<'_>) -> Option<Duration> {
 pub(super) fn warn_if_long(item: &RawItem<'_>, lifetime: Duration) {
     if is_long(lifetime) {
         item.warning(
-            "a token can't be recalled: whoever has one may use it this long",
+            "a token can't be recalled: its holder can use it this long",
             "2h or less, token.backup included",
         );
     }

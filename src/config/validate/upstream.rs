@@ -1,7 +1,7 @@
 //! `[upstream]`: the backend.
 //!
-//! Keeps true: requests are never forwarded to ourselves, where that can be seen from the addresses; a URL's password
-//! is never shown.
+//! Keeps true: requests are never forwarded to renewd's own listeners, if the addresses show it; a URL's password is
+//! never shown.
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
@@ -23,7 +23,7 @@ const SERVER_HINT: &str =
 const AFFINITY_HINT: &str = "write \"off\", \"address\" or \"cookie:NAME\"";
 const PATH_HINT: &str = "write a path, such as \"/health\"";
 
-/// More often is load, not news.
+/// Checks in shorter intervals add load and no knowledge.
 const INTERVALS: RangeInclusive<Duration> = Duration::from_millis(100)..=seconds(3600);
 
 pub(super) fn upstream(table: &RawTable<'_>, secrets: &SecretReader<'_>) -> Upstream {
@@ -58,7 +58,7 @@ fn affinity(table: &RawTable<'_>) -> Affinity {
     }
 }
 
-/// Several servers among which a client is sent to and fro, or all clients to one.
+/// Warns if a client's requests alternate between several servers, or if all clients go to one.
 pub(super) fn warn_of_affinity(table: &RawTable<'_>, upstream: &Upstream, server: &Server) {
     if upstream.servers.len() < 2 {
         return;
@@ -67,7 +67,7 @@ pub(super) fn warn_of_affinity(table: &RawTable<'_>, upstream: &Upstream, server
         if let Some(servers) = table.item("servers") {
             servers.warning(
                 "several servers and no `affinity`: a client's requests go to each in turn, and socket.io's polling fails",
-                "set affinity = \"address\" or \"cookie:NAME\", or \"off\" where any server can answer anybody",
+                "set affinity = \"address\" or \"cookie:NAME\", or \"off\" where any server can answer any client",
             );
         }
         return;
@@ -85,7 +85,7 @@ pub(super) fn warn_of_affinity(table: &RawTable<'_>, upstream: &Upstream, server
     }
 }
 
-/// Reached from this machine or its network alone, so that most likely a proxy is in front.
+/// Whether the listener is reachable only from this machine or its network, so that most likely a proxy is in front.
 fn is_private(listen: &Listen) -> bool {
     match listen {
         Listen::Tcp(address) => forwarded::is_private(address.ip().to_canonical()),
@@ -192,7 +192,7 @@ fn server(item: &RawItem<'_>, secrets: &SecretReader<'_>) -> Option<UpstreamServ
         );
         return None;
     }
-    // A port that is no port isn't "no port".
+    // An invalid port isn't the same as no port.
     let written_port = authority.as_str().len() > authority.host().len();
     let port = match (authority.port_u16(), written_port) {
         (Some(port), _) if port > 0 => port,
@@ -219,7 +219,7 @@ fn server(item: &RawItem<'_>, secrets: &SecretReader<'_>) -> Option<UpstreamServ
     })
 }
 
-/// A server that is one of our own listeners: an endless loop, or the admin listener made public.
+/// Refuses a server that is one of renewd's own listeners: an endless loop, or the admin listener made public.
 pub(super) fn refuse_loops(
     table: &RawTable<'_>,
     upstream: &Upstream,
@@ -233,7 +233,7 @@ pub(super) fn refuse_loops(
     for (item, backend) in entries.iter().zip(&upstream.servers) {
         if server.listen.iter().any(|listen| reaches(backend, listen)) {
             item.error(
-                "this is our own public listener: requests would go round in circles",
+                "this is renewd's own public listener: requests would be forwarded to renewd without end",
                 "give the backend a port of its own, and name that",
             );
         } else if reaches(backend, &admin.listen) {
@@ -257,7 +257,7 @@ fn reaches(backend: &UpstreamServer, listen: &Listen) -> bool {
     let Ok(address) = backend.host.parse::<IpAddr>() else {
         return false;
     };
-    // Another machine's address is as far as one can tell from here: only what is surely this machine counts.
+    // An address may be another machine's: only those that are surely this machine's count.
     let here = address.to_canonical().is_loopback() || address.is_unspecified();
     bound.ip() == address || (here && covers(bound.ip(), address))
 }

@@ -1,8 +1,8 @@
-//! The choices that there are in reading a path: what separates, which dot segments are resolved and by whom, what empty
-//! segments and authorities are to whoever reads.
+//! The choices in reading a path: what separates segments, which dot segments are resolved and by which component, and
+//! what empty segments and authorities mean to it.
 //!
-//! Keeps true: their number is bounded, whatever the path; plain dot segments and those that only decoding brings out are
-//! resolved or kept apart.
+//! Keeps true: their number is bounded, whatever the path; plain dot segments and those that only decoding brings out
+//! are resolved or kept apart.
 //! Must not know: pieces of a path, beyond their numbers.
 
 use super::PieceEnd;
@@ -25,7 +25,7 @@ pub(super) struct Choice {
     pub(super) authorities: bool,
 }
 
-/// What separates segments beside `/`.
+/// The characters that separate segments besides `/`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Separators {
     /// `\`, as `URL` and `url.parse` have it.
@@ -36,14 +36,14 @@ pub(super) struct Separators {
     pub(super) escaped_backslash: bool,
 }
 
-/// What becomes of `.` and `..`: which of them are resolved, by up to three components one after the other.
+/// Which of `.` and `..` are resolved, by up to three components one after the other.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Dots {
     /// Before escaped separators separate, as `URL` does.
     pub(super) before: Which,
     /// After that, as `express.static` does.
     pub(super) then: Which,
-    /// By somebody behind.
+    /// By a component behind these.
     pub(super) last: Which,
 }
 
@@ -90,12 +90,12 @@ pub(super) struct DotSegments {
     pub(super) behind: Vec<usize>,
 }
 
-/// What an empty segment is to a `..` behind it. Empty segments are never left.
+/// What a `..` does to an empty segment before it. No empty segment is left in a reading.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Slashes {
-    /// Nothing: `/a//../b` is `/b`.
+    /// Skips it: `/a//../b` is `/b`.
     CollapsedFirst,
-    /// What it takes away: `/a//../b` is `/a/b`.
+    /// Removes it: `/a//../b` is `/a/b`.
     CollapsedLast,
 }
 

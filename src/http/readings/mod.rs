@@ -1,10 +1,11 @@
-//! A target's readings: the paths that what stands behind us may take it for.
+//! A target's readings: the paths that the components behind renewd may take it for.
 //!
-//! Express compares a path as it is written, `express.static` decodes it and resolves its dot segments, `URL` resolves them
-//! before anything is decoded, and a proxy in between may do either. Several of them may decide one after the other, each
-//! for some of the dot segments alone: a proxy resolves those that are written plainly, a handler those that decoding
-//! brings out; a mount takes a `..` for a name, and the handler behind it resolves the next. Nobody here knows which of them
-//! decides, so a path that isn't plainly spelled is read in every combination of the choices below.
+//! Express compares a path as it is written, `express.static` decodes it and resolves its dot segments, `URL`
+//! resolves them before anything is decoded, and a proxy in between may do either. Several of them may decide one
+//! after the other, each for some of the dot segments alone: a proxy resolves those that are written plainly, a
+//! handler those that decoding brings out; a mount takes a `..` for a name, and the handler behind it resolves the
+//! next. renewd can't know which of them decides, so a path that isn't plainly spelled is read in every combination
+//! of the choices below.
 //!
 //! Keeps true: a plainly spelled path has one reading, found in one pass without an allocation; any other has at most
 //! `MOST_READINGS`, each made in time in proportion to the path's length.
@@ -16,10 +17,10 @@ use std::ops::Range;
 
 use self::choices::{Choice, DotSegments, Dots, NAMES, Separators, Slashes, Which, resolutions};
 
-/// No path has more readings than this. Dot segments are kept, or resolved in some ways, each with empty segments counting
-/// for them or not: in 7 ways where escaped separators separate (6 sets of separators), in 5 elsewhere (2 sets), and in 1
-/// where escapes stay as written. The same goes for the path without what looks like an authority; with it there are 3
-/// ways more of each.
+/// No path has more readings than this. Dot segments are kept, or resolved in some ways, each with empty segments
+/// counting for them or not: in 7 ways where escaped separators separate (6 sets of separators), in 5 elsewhere (2
+/// sets), and in 1 where escapes stay as written. The same goes for the path without what looks like an authority;
+/// with it there are 3 ways more of each.
 #[cfg(test)]
 const MOST_READINGS: usize = 6 * (15 + 21) + 2 * (11 + 17) + 2 * (3 + 9);
 
@@ -33,8 +34,8 @@ pub enum Readings<'p> {
 }
 
 impl<'p> Readings<'p> {
-    /// `path` as it came, without query and fragment. What doesn't start with a slash is nobody's path, and its only
-    /// reading.
+    /// `path` as it came, without query and fragment. A text that doesn't start with a slash is no path, and has
+    /// itself as its only reading.
     pub fn of(path: &'p str) -> Self {
         let path = path.as_bytes();
         let [b'/' | b'\\', relative @ ..] = path else {
@@ -109,7 +110,7 @@ struct PathPieces<'p> {
 }
 
 struct PathPiece<'p> {
-    /// As written, in lower case.
+    /// The text as written, in lower case.
     raw: &'p [u8],
     /// In [`PathPieces::decoded`].
     decoded: Range<usize>,
