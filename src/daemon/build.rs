@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 
-use super::observer::{PublicObserver as ListenerEvents, Upstreams};
+use super::observer::PublicObserver as ListenerEvents;
 use super::systemd::{Heartbeats, PassedSockets};
 use super::{BoundAddresses, RunError, files, reload};
 use crate::admin::{self, AdminListener};
@@ -133,8 +133,7 @@ pub(crate) fn workers(
     let (shared, heartbeats) = (Arc::clone(shared), heartbeats.clone());
     let make_service = move |index| {
         tokio::task::spawn_local(heartbeats.clone().keep(index, beat));
-        let observer = Rc::new(Upstreams::new(Arc::clone(&shared)));
-        let forwarder = Forwarder::new(shared.sockets.clone(), observer);
+        let forwarder = Forwarder::new(shared.sockets.clone());
         let seed = seeds.get(index).copied().unwrap_or_default();
         Rc::new(WorkerService::new(
             Arc::clone(&shared),

@@ -25,7 +25,7 @@ use http::{Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use tokio::time::{Instant, sleep};
 
-use crate::config::model::{Upstream, UpstreamServer};
+use crate::config::model::Upstream;
 use crate::exchange::response_body::{RequestBody, ResponseBody};
 use crate::http::hop::RequestChanges;
 use crate::http1::parse_response::ResponseHead;
@@ -47,29 +47,21 @@ use retry::{Candidate, Left, NextAttempt};
 /// Between two attempts to find a server for a request that waits for one.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Told what happens towards the backend; must not block.
-pub trait ForwardObserver {
-    /// A request that failed at this server is made once more, there or elsewhere.
-    fn retried(&self, server: &UpstreamServer);
-}
-
 /// One worker's way to the backend.
 pub struct Forwarder {
     pools: RefCell<Vec<Rc<ConnectionPool>>>,
     /// Requests so far: the servers take turns.
     turns: Cell<usize>,
     sockets: Budgets,
-    observer: Rc<dyn ForwardObserver>,
 }
 
 impl Forwarder {
     /// No connections yet; there may be as many as `sockets` allows, all workers together.
-    pub fn new(sockets: Budgets, observer: Rc<dyn ForwardObserver>) -> Self {
+    pub fn new(sockets: Budgets) -> Self {
         Self {
             sockets,
             pools: RefCell::default(),
             turns: Cell::new(0),
-            observer,
         }
     }
 
@@ -158,7 +150,7 @@ impl Forwarder {
             if next == NextAttempt::Nowhere {
                 return asked(Err(error));
             }
-            self.observer.retried(&backend.server);
+            backend.metrics.retry();
             course.turn_to(next).await;
         }
         ForwardOutcome::nowhere(ProxyErrorKind::ConnectFailed)

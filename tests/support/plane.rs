@@ -16,8 +16,8 @@ use renewd::config::model::{
 };
 use renewd::exchange::response_body::{Finished, RequestBody, ResponseBody};
 use renewd::exchange::{Connection, PublicService};
+use renewd::forward::Forwarder;
 use renewd::forward::servers::Backends;
-use renewd::forward::{ForwardObserver, Forwarder};
 use renewd::http::forwarded::{ClientScheme as HttpScheme, ForwardingClaims, Origin};
 use renewd::http::hop::RequestChanges;
 use renewd::io::descriptors::{Budgets, Claimant, Shares};
@@ -94,7 +94,6 @@ impl Default for Setup {
 pub struct Log {
     pub events: Mutex<Vec<Event>>,
     pub finished: Mutex<Vec<Finished>>,
-    pub retries: Mutex<usize>,
     changed: tokio::sync::Notify,
 }
 
@@ -127,19 +126,12 @@ impl ServerObserver for Log {
     }
 }
 
-struct Retries(Arc<Log>);
-
-impl ForwardObserver for Retries {
-    fn retried(&self, _server: &UpstreamServer) {
-        *self.0.retries.lock().unwrap() += 1;
-    }
-}
-
 /// A running proxy that forwards everything.
 pub struct Proxy {
     pub workers: Workers,
     pub address: ListenAddress,
     pub log: Arc<Log>,
+    metrics: Arc<Metrics>,
 }
 
 impl Proxy {
@@ -157,6 +149,8 @@ impl Proxy {
         let address = listeners.addresses()[0].clone();
         let log = Arc::new(Log::default());
         let service_log = log.clone();
+        let metrics = Metrics::new(&Clock::system(), DropCounter::default());
+        let service_metrics = metrics.clone();
         let max_connections = setup.max_connections;
         let workers = Workers::start(
             listeners,
@@ -165,15 +159,11 @@ impl Proxy {
             log.clone(),
             move |_| {
                 let upstream = upstream(backend, &setup);
-                let metrics = Metrics::new(&Clock::system(), DropCounter::default());
                 Rc::new(Service {
-                    backends: Backends::new(&upstream, None, &metrics),
+                    backends: Backends::new(&upstream, None, &service_metrics),
                     upstream: Arc::new(upstream),
                     setup: setup.clone(),
-                    forwarder: Forwarder::new(
-                        Budgets::new(&setup.shares),
-                        Rc::new(Retries(service_log.clone())),
-                    ),
+                    forwarder: Forwarder::new(Budgets::new(&setup.shares)),
                     log: service_log.clone(),
                 })
             },
@@ -183,7 +173,17 @@ impl Proxy {
             workers,
             address,
             log,
+            metrics,
         }
+    }
+
+    /// How many requests were made once more.
+    pub fn retries(&self) -> u64 {
+        let exposition = self.metrics.render();
+        let mut lines = exposition.lines();
+        let line = lines.find(|line| line.starts_with("renewd_upstream_retries_total{"));
+        let value = line.and_then(|line| line.rsplit(' ').next());
+        value.map_or(0, |value| value.parse().unwrap())
     }
 
     pub fn tcp(&self) -> SocketAddr {
