@@ -3,13 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::config::model::UpstreamServer;
 use crate::server::stall::Cause;
-use crate::server::{Event, HttpParseError};
+use crate::server::{self, Event};
 use crate::snapshot::Shared;
 use crate::telemetry::metrics::ListenerMetrics;
 use crate::telemetry::traffic_labels::ParseErrorKind;
-use crate::{forward, server};
 
 /// The public listeners'.
 #[derive(Debug)]
@@ -22,10 +20,6 @@ impl PublicObserver {
     /// `listeners` in the order of `server.listen`.
     pub(crate) fn new(listeners: Vec<Arc<ListenerMetrics>>, shared: Arc<Shared>) -> Self {
         Self { listeners, shared }
-    }
-
-    fn refused(&self, kind: ParseErrorKind) {
-        self.shared.metrics.parse_error(kind);
     }
 }
 
@@ -46,38 +40,14 @@ impl server::ServerObserver for PublicObserver {
             Event::AcceptFailed => listener.accept_error(),
             Event::TunnelOpened => listener.tunnel_opened(),
             Event::TunnelClosed => listener.tunnel_closed(),
-            Event::ParseFailed(HttpParseError::TooLarge) => {
-                self.refused(ParseErrorKind::HeadersTooLarge);
+            Event::ParseFailed(kind) => self.shared.metrics.parse_error(kind),
+            Event::TimedOut(Cause::Header) => {
+                self.shared
+                    .metrics
+                    .parse_error(ParseErrorKind::HeaderTimeout);
             }
-            Event::ParseFailed(HttpParseError::Http2) => self.refused(ParseErrorKind::Version),
-            Event::ParseFailed(HttpParseError::Abuse) => self.refused(ParseErrorKind::Http2Abuse),
-            Event::HandshakeFailed => self.refused(ParseErrorKind::TlsHandshake),
-            Event::HandshakeTimedOut => self.refused(ParseErrorKind::TlsHandshakeTimeout),
-            Event::ParseFailed(HttpParseError::Malformed) => {
-                self.refused(ParseErrorKind::Malformed);
-            }
-            Event::TimedOut(Cause::Header) => self.refused(ParseErrorKind::HeaderTimeout),
             // An idle connection's end is no event for anybody; a stalled body or reader ends a request, which is counted.
             Event::TimedOut(_) | Event::Slept => {}
         }
-    }
-}
-
-/// The backend's.
-#[derive(Debug)]
-pub(crate) struct Upstreams {
-    shared: Arc<Shared>,
-}
-
-impl Upstreams {
-    /// For one worker.
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
-    }
-}
-
-impl forward::ForwardObserver for Upstreams {
-    fn retried(&self, server: &UpstreamServer) {
-        self.shared.metrics.upstream(&server.name).retry();
     }
 }

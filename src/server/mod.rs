@@ -27,6 +27,8 @@ pub mod stall;
 pub(crate) mod stop;
 pub mod worker;
 
+use crate::telemetry::traffic_labels::ParseErrorKind;
+
 /// Told what happens on the public port; called from every worker, so it must not block or allocate.
 pub trait ServerObserver: Send + Sync + 'static {
     /// Something happened on the listener at this position in `server.listen`.
@@ -42,12 +44,9 @@ pub enum Event {
     Closed,
     /// `accept(2)` failed.
     AcceptFailed,
-    /// A request was refused before anybody saw it.
-    ParseFailed(HttpParseError),
-    /// A TLS handshake failed for a fault of either side; a peer that just left is no event.
-    HandshakeFailed,
-    /// A TLS handshake took too long.
-    HandshakeTimedOut,
+    /// Bytes were refused before they became a request, or a TLS handshake failed; the kind is what is counted. A client
+    /// that only leaves during its handshake is no event.
+    ParseFailed(ParseErrorKind),
     /// A deadline cut the connection, or the stream of one.
     TimedOut(stall::Cause),
     /// A quiet connection gave its memory back until it is spoken to again.
@@ -56,17 +55,4 @@ pub enum Event {
     TunnelOpened,
     /// A tunnel is over.
     TunnelClosed,
-}
-
-/// Why a request was refused by the parser; `kind` of `renewd_http_parse_errors_total`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum HttpParseError {
-    /// Answered 431 or 414: the header section or the target is too long.
-    TooLarge,
-    /// An HTTP/2 preface on an HTTP/1.1 listener.
-    Http2,
-    /// HTTP/2 used to make work: floods of resets, or of frames that bring nothing.
-    Abuse,
-    /// Answered 400: anything else that isn't HTTP/1.
-    Malformed,
 }

@@ -24,6 +24,7 @@ use crate::config::model::Timeouts;
 use crate::io::deadline::Deadline;
 use crate::io::tls;
 use crate::io::transport::Transport;
+use crate::telemetry::traffic_labels::ParseErrorKind;
 use crate::terms::clock::timer_now;
 
 /// A connection taken out of the accept queue at the start of a stop has its request on the way: it gets this long.
@@ -69,7 +70,11 @@ pub(super) async fn handshake(
             return Poll::Ready(Err(None));
         }
         let over = poll_patience(&mut deadline, since, limit, stop, context);
-        over.map(|()| Err(Some(Event::HandshakeTimedOut)))
+        over.map(|()| {
+            Err(Some(Event::ParseFailed(
+                ParseErrorKind::TlsHandshakeTimeout,
+            )))
+        })
     });
     begun.await?;
     permit.spoke();
@@ -82,7 +87,11 @@ pub(super) async fn handshake(
             return Poll::Ready(Err(None));
         }
         let over = poll_patience(&mut deadline, since, limit, stop, context);
-        over.map(|()| Err(Some(Event::HandshakeTimedOut)))
+        over.map(|()| {
+            Err(Some(Event::ParseFailed(
+                ParseErrorKind::TlsHandshakeTimeout,
+            )))
+        })
     });
     let stream = shaken.await?;
     let http2 = stream.get_ref().1.alpn_protocol() == Some(tls::HTTP2);
@@ -102,7 +111,7 @@ impl Event {
                 | io::ErrorKind::ConnectionReset
                 | io::ErrorKind::BrokenPipe
         );
-        (!left).then_some(Self::HandshakeFailed)
+        (!left).then_some(Self::ParseFailed(ParseErrorKind::TlsHandshake))
     }
 }
 

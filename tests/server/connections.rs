@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use crate::support::plane::{Backend, PATIENCE, Proxy, Setup, get, ok};
 use renewd::config::model::{ServerLimits, Timeouts};
+use renewd::server::Event;
 use renewd::server::stall::Cause;
-use renewd::server::{Event, HttpParseError};
+use renewd::telemetry::traffic_labels::ParseErrorKind;
 use tokio::io::AsyncWriteExt as _;
 
 const SHORT: Duration = Duration::from_millis(200);
@@ -263,51 +264,51 @@ async fn what_the_parser_refuses_is_answered_counted_and_never_forwarded() {
         (
             "GET  / HTTP/1.1\r\nHost: x\r\n\r\n",
             "400",
-            HttpParseError::Malformed,
+            ParseErrorKind::Malformed,
         ),
         (
             "GET / HTTP/1.1\r\nHost : x\r\n\r\n",
             "400",
-            HttpParseError::Malformed,
+            ParseErrorKind::Malformed,
         ),
         (
             "GET / HTTP/1.1\r\nA: b\r\n c\r\n\r\n",
             "400",
-            HttpParseError::Malformed,
+            ParseErrorKind::Malformed,
         ),
         (
             "GET /<a> HTTP/1.1\r\nHost: x\r\n\r\n",
             "400",
-            HttpParseError::Malformed,
+            ParseErrorKind::Malformed,
         ),
         (
             "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\na",
             "400",
-            HttpParseError::Malformed,
+            ParseErrorKind::Malformed,
         ),
         (
             "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: +1\r\n\r\na",
             "400",
-            HttpParseError::Malformed,
+            ParseErrorKind::Malformed,
         ),
         (
             "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\na",
             "400",
-            HttpParseError::Malformed,
+            ParseErrorKind::Malformed,
         ),
         (
             "POST / HTTP/1.0\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
             "400",
-            HttpParseError::Malformed,
+            ParseErrorKind::Malformed,
         ),
         (
             "\u{16}\u{3}\u{1}\u{2}\0\u{1}\0\u{1}\u{fc}",
             "400",
-            HttpParseError::Malformed,
+            ParseErrorKind::Malformed,
         ),
-        (&long_target, "431", HttpParseError::TooLarge),
-        (&long_field, "431", HttpParseError::TooLarge),
-        (&many_fields, "431", HttpParseError::TooLarge),
+        (&long_target, "431", ParseErrorKind::HeadersTooLarge),
+        (&long_field, "431", ParseErrorKind::HeadersTooLarge),
+        (&many_fields, "431", ParseErrorKind::HeadersTooLarge),
     ];
     let backend = Backend::start().await;
     let proxy = Proxy::start(backend.address(), Setup::default());
@@ -336,7 +337,7 @@ async fn what_the_parser_refuses_is_answered_counted_and_never_forwarded() {
     client.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
     client.rest().await;
     assert_eq!(
-        proxy.log.count(Event::ParseFailed(HttpParseError::Http2)),
+        proxy.log.count(Event::ParseFailed(ParseErrorKind::Version)),
         1
     );
     assert!(backend.is_untouched().await);

@@ -11,6 +11,7 @@ use crate::support::tls::{Authority, NAME, Pair, chosen, connect};
 use renewd::io::tls::{HTTP1, HTTP2};
 use renewd::server::Event;
 use renewd::server::stall::Cause;
+use renewd::telemetry::traffic_labels::ParseErrorKind;
 
 const SHORT: Duration = Duration::from_millis(200);
 
@@ -119,7 +120,7 @@ async fn a_handshake_must_end_in_time_and_holds_nobody_up() {
     proxy
         .log
         .wait("both being counted", |log| {
-            log.count(Event::HandshakeTimedOut) == 2
+            log.count(Event::ParseFailed(ParseErrorKind::TlsHandshakeTimeout)) == 2
         })
         .await;
     drop(client);
@@ -164,8 +165,18 @@ async fn a_handshake_without_a_request_keeps_nobody_out() {
             newcomers.push((newcomer, server));
         }
         assert_eq!(crowd[0].rest().await, "");
-        assert_eq!(proxy.log.count(Event::HandshakeFailed), 0);
-        assert_eq!(proxy.log.count(Event::HandshakeTimedOut), 0);
+        assert_eq!(
+            proxy
+                .log
+                .count(Event::ParseFailed(ParseErrorKind::TlsHandshake)),
+            0
+        );
+        assert_eq!(
+            proxy
+                .log
+                .count(Event::ParseFailed(ParseErrorKind::TlsHandshakeTimeout)),
+            0
+        );
     }
 }
 
@@ -178,7 +189,12 @@ async fn what_is_not_tls_is_counted_and_who_just_leaves_is_not() {
         .log
         .wait("the port scan's end", |log| log.count(Event::Closed) == 1)
         .await;
-    assert_eq!(proxy.log.count(Event::HandshakeFailed), 0);
+    assert_eq!(
+        proxy
+            .log
+            .count(Event::ParseFailed(ParseErrorKind::TlsHandshake)),
+        0
+    );
     let mut clear = proxy.connect().await;
     clear.send(get("/")).await;
     clear.rest().await;
@@ -188,7 +204,7 @@ async fn what_is_not_tls_is_counted_and_who_just_leaves_is_not() {
     proxy
         .log
         .wait("both failures", |log| {
-            log.count(Event::HandshakeFailed) == 2
+            log.count(Event::ParseFailed(ParseErrorKind::TlsHandshake)) == 2
         })
         .await;
 }
@@ -337,7 +353,7 @@ async fn client_certificates_are_asked_for_and_checked() {
     proxy
         .log
         .wait("both refusals", |log| {
-            log.count(Event::HandshakeFailed) == 2
+            log.count(Event::ParseFailed(ParseErrorKind::TlsHandshake)) == 2
         })
         .await;
     assert!(backend.is_untouched().await);

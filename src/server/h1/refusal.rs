@@ -1,13 +1,12 @@
-//! The answer to bytes that are no request: with the body and the fields that all our refusals have.
+//! The response to bytes that are no request. Its body and its fields are those of every refusal.
 //!
-//! Keeps true: a client that doesn't read holds nobody up.
+//! Keeps true: a client that doesn't read the response delays nothing else.
 //! Must not know: why the bytes were refused.
 
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH};
-use http::{HeaderValue, Response, StatusCode};
+use http::{Response, StatusCode, Version};
+use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
@@ -15,13 +14,15 @@ use tokio::time::timeout;
 use crate::exchange::PublicService;
 use crate::exchange::response_body::ResponseBody;
 use crate::http1::parse_request::RequestParseError;
+use crate::http1::write_response::{ResponseHeadTerms, write_head};
 use crate::io::transport::Transport;
-use crate::server::HttpParseError;
+use crate::server::response::withhold;
+use crate::telemetry::traffic_labels::ParseErrorKind;
 
-/// For a few hundred bytes into the buffer of a socket.
+/// How long writing a few hundred bytes into a socket's buffer may take.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Answers in words, without a body where HEAD was asked.
+/// Sends the last response of a connection; `by_head` says whether the refused request began as HEAD does.
 pub(crate) async fn answer(
     refusal: RequestParseError,
     by_head: bool,
@@ -32,26 +33,11 @@ pub(crate) async fn answer(
         RequestParseError::Malformed => StatusCode::BAD_REQUEST,
         RequestParseError::TooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         RequestParseError::TargetTooLong => StatusCode::URI_TOO_LONG,
-        // Who speaks HTTP/2 wouldn't understand.
+        // An HTTP/2 client can't read a response of HTTP/1.1.
         RequestParseError::Http2 => return,
     };
-    write(transport, service.refuse(status), by_head).await;
-}
-
-impl From<RequestParseError> for HttpParseError {
-    fn from(refusal: RequestParseError) -> Self {
-        match refusal {
-            RequestParseError::Malformed => Self::Malformed,
-            RequestParseError::TooLarge | RequestParseError::TargetTooLong => Self::TooLarge,
-            RequestParseError::Http2 => Self::Http2,
-        }
-    }
-}
-
-/// Writes a response that we made, the last of its connection; `head` leaves its body out.
-async fn write(transport: &mut Transport, response: Response<ResponseBody>, head: bool) {
-    let bytes = serialized(response, head).await;
-    // Whoever is gone, or doesn't read, has no use for it.
+    let bytes = serialized(service.refuse(status), by_head).await;
+    // A client that is gone, or doesn't read, has no use for the response.
     let _ = timeout(PATIENCE, async {
         transport.write_all(&bytes).await?;
         transport.flush().await
@@ -59,27 +45,30 @@ async fn write(transport: &mut Transport, response: Response<ResponseBody>, head
     .await;
 }
 
-async fn serialized(response: Response<ResponseBody>, head: bool) -> Vec<u8> {
-    let (mut parts, body) = response.into_parts();
-    // A body of ours is complete and can't fail; an empty one would still carry the status.
-    let body: Bytes = match body.collect().await {
-        Ok(body) => body.to_bytes(),
-        Err(_) => Bytes::new(),
-    };
-    parts.headers.insert(CONTENT_LENGTH, body.len().into());
-    parts
-        .headers
-        .insert(CONNECTION, HeaderValue::from_static("close"));
-    let reason = parts.status.canonical_reason().unwrap_or_default();
-    let mut bytes = format!("HTTP/1.1 {} {reason}\r\n", parts.status.as_str()).into_bytes();
-    for (name, value) in &parts.headers {
-        for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
-            bytes.extend_from_slice(part);
+impl From<RequestParseError> for ParseErrorKind {
+    fn from(refusal: RequestParseError) -> Self {
+        match refusal {
+            RequestParseError::Malformed => Self::Malformed,
+            RequestParseError::TooLarge | RequestParseError::TargetTooLong => Self::HeadersTooLarge,
+            RequestParseError::Http2 => Self::Version,
         }
     }
-    bytes.extend_from_slice(b"\r\n");
-    if !head {
-        bytes.extend_from_slice(&body);
+}
+
+async fn serialized(mut response: Response<ResponseBody>, by_head: bool) -> Vec<u8> {
+    withhold(&mut response, by_head);
+    let (head, body) = response.into_parts();
+    let terms = ResponseHeadTerms {
+        version: Version::HTTP_11,
+        to_head_request: by_head,
+        length: body.size_hint().exact(),
+        keep_alive: false,
+    };
+    let mut bytes = Vec::new();
+    write_head(&head, None, terms, &mut bytes);
+    // The body is in memory, so that collecting it can't fail.
+    if let Ok(body) = body.collect().await {
+        bytes.extend_from_slice(&body.to_bytes());
     }
     bytes
 }

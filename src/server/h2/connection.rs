@@ -34,7 +34,8 @@ use crate::server::permits::Permit;
 use crate::server::response::withhold;
 use crate::server::stall::Cause;
 use crate::server::stop::{Stage, Stop};
-use crate::server::{Event, HttpParseError, ServerObserver};
+use crate::server::{Event, ServerObserver};
+use crate::telemetry::traffic_labels::ParseErrorKind;
 use crate::terms::clock::timer_now;
 
 /// Requests that one client may have in flight. As nginx; RFC 9113 §6.5.2 asks for at least 100.
@@ -121,12 +122,12 @@ pub(crate) async fn serve<S: PublicService>(
         loop {
             if let Poll::Ready(result) = Pin::new(&mut http).poll(context) {
                 if frames.borrow().broken() {
-                    return Poll::Ready(Some(Event::ParseFailed(HttpParseError::Malformed)));
+                    return Poll::Ready(Some(Event::ParseFailed(ParseErrorKind::Malformed)));
                 }
                 return Poll::Ready(result.err().as_ref().and_then(refused));
             }
             if streams.abused() || waits.abused(&mut frames.borrow_mut()) {
-                return Poll::Ready(Some(Event::ParseFailed(HttpParseError::Abuse)));
+                return Poll::Ready(Some(Event::ParseFailed(ParseErrorKind::Http2Abuse)));
             }
             let was_quiet = waits.quiet;
             waits.note(&sending, &streams, frames.borrow().begun());
@@ -171,7 +172,7 @@ fn refused(error: &hyper::Error) -> Option<Event> {
         .source()
         .and_then(|source| source.downcast_ref::<h2::Error>())
         .is_none_or(|error| error.is_io() || error.is_remote());
-    (!left).then_some(Event::ParseFailed(HttpParseError::Malformed))
+    (!left).then_some(Event::ParseFailed(ParseErrorKind::Malformed))
 }
 
 fn builder(limits: &ServerLimits, spawner: Spawner) -> http2::Builder<Spawner> {
@@ -217,9 +218,9 @@ impl<S: PublicService> hyper::service::Service<Request<Incoming>> for Call<S> {
         let fits = fields::fits(request.headers(), limits.header_fields, limits.header_bytes);
         let refused = if !fits {
             let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
-            Some((status, HttpParseError::TooLarge))
+            Some((status, ParseErrorKind::HeadersTooLarge))
         } else if !framed {
-            Some((StatusCode::BAD_REQUEST, HttpParseError::Malformed))
+            Some((StatusCode::BAD_REQUEST, ParseErrorKind::Malformed))
         } else {
             None
         };
