@@ -18,12 +18,11 @@ use std::{fmt, io};
 use sd_notify::NotifyState;
 use socket2::{Domain, Socket, Type};
 
-use crate::server::listen::Inherited;
 use crate::terms::clock::Clock;
 
 /// Listening sockets by their `FileDescriptorName=`; several `ListenStream=` lines of one unit share a name. Each is
 /// nonblocking, and child processes don't inherit it.
-pub(crate) type PassedSockets = HashMap<String, Vec<Inherited>>;
+pub(crate) type PassedSockets = HashMap<String, Vec<Socket>>;
 
 /// The service manager passed something that can't be served on.
 #[derive(Debug, thiserror::Error)]
@@ -60,18 +59,16 @@ pub fn take_listeners() -> Result<PassedSockets, ListenersError> {
         // was just seen open (setting close-on-exec succeeded), and `TAKEN` lets it be owned only once.
         #[allow(unsafe_code)]
         let descriptor = unsafe { OwnedFd::from_raw_fd(descriptor) };
-        let listener = into_listener(Socket::from(descriptor)).map_err(|what| {
-            ListenersError::NotListening {
-                name: name.clone(),
-                what,
-            }
-        })?;
-        listeners.entry(name).or_default().push(listener);
+        let socket = Socket::from(descriptor);
+        if let Err(what) = check_listener(&socket) {
+            return Err(ListenersError::NotListening { name, what });
+        }
+        listeners.entry(name).or_default().push(socket);
     }
     Ok(listeners)
 }
 
-fn into_listener(socket: Socket) -> Result<Inherited, String> {
+fn check_listener(socket: &Socket) -> Result<(), String> {
     let failed = |error: io::Error| error.to_string();
     // The first question fails on what is no socket at all.
     let kind = socket.r#type().map_err(failed)?;
@@ -84,13 +81,10 @@ fn into_listener(socket: Socket) -> Result<Inherited, String> {
     let domain = socket.domain().map_err(failed)?;
     // The unit file may say otherwise, and tokio trusts the caller: a blocking accept would stop a whole worker.
     socket.set_nonblocking(true).map_err(failed)?;
-    if domain == Domain::UNIX {
-        Ok(Inherited::Unix(socket.into()))
-    } else if domain == Domain::IPV4 || domain == Domain::IPV6 {
-        Ok(Inherited::Tcp(socket.into()))
-    } else {
-        Err(format!("its address family is {domain:?}"))
+    if ![Domain::UNIX, Domain::IPV4, Domain::IPV6].contains(&domain) {
+        return Err(format!("its address family is {domain:?}"));
     }
+    Ok(())
 }
 
 /// Sends `sd_notify(3)` messages to `$NOTIFY_SOCKET`, or nowhere without one. A message that can't be sent is logged

@@ -6,12 +6,13 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::net::{SocketFlags, acceptfrom_with};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::watch;
@@ -34,15 +35,6 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// Anybody on this machine may connect, as to a TCP port; the directory's mode says who else.
 const SOCKET_MODE: u32 = 0o666;
-
-/// A listening socket that somebody else opened for us.
-#[derive(Debug)]
-pub enum Inherited {
-    /// A TCP socket.
-    Tcp(std::net::TcpListener),
-    /// A unix stream socket.
-    Unix(std::os::unix::net::UnixListener),
-}
 
 /// Where a listener can be reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,7 +70,7 @@ impl BoundListeners {
     pub fn bind(
         listen: &[Listen],
         workers: usize,
-        inherited: Vec<(String, Inherited)>,
+        inherited: Vec<(String, Socket)>,
     ) -> Result<Self, BindError> {
         let mut listeners = Self {
             own: (0..workers).map(|_| Vec::new()).collect(),
@@ -118,9 +110,9 @@ impl BoundListeners {
         let mut address = address;
         for own in &mut self.own {
             let listener: std::net::TcpListener = open_tcp(address)?.into();
-            // Port 0: the first worker's port is everybody's.
+            // Port 0: the other workers take the port that the first one got.
             address = listener.local_addr()?;
-            own.push((position, Acceptor::tcp(listener, true)));
+            own.push((position, Acceptor::new(listener, true, None)));
         }
         self.addresses.push(ListenAddress::Tcp(address));
         Ok(())
@@ -132,27 +124,24 @@ impl BoundListeners {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(SOCKET_MODE))?;
         let inode = std::fs::metadata(path)?.ino();
         let own = Some((path.to_owned(), inode));
-        self.shared.push((position, Acceptor::unix(listener, own)));
+        self.shared
+            .push((position, Acceptor::new(listener, true, own)));
         self.addresses.push(ListenAddress::Unix(path.to_owned()));
         Ok(())
     }
 
-    fn inherit(&mut self, position: usize, sockets: Vec<(String, Inherited)>) -> io::Result<()> {
+    fn inherit(&mut self, position: usize, sockets: Vec<(String, Socket)>) -> io::Result<()> {
         for (_, socket) in sockets {
-            match socket {
-                Inherited::Tcp(listener) => {
-                    tune(&listener)?;
-                    self.addresses
-                        .push(ListenAddress::Tcp(listener.local_addr()?));
-                    self.shared.push((position, Acceptor::tcp(listener, false)));
-                }
-                Inherited::Unix(listener) => {
-                    let path = listener.local_addr()?.as_pathname().map(Path::to_owned);
-                    self.addresses
-                        .push(ListenAddress::Unix(path.unwrap_or_default()));
-                    self.shared.push((position, Acceptor::unix(listener, None)));
-                }
-            }
+            let address = socket.local_addr()?;
+            self.addresses
+                .push(if let Some(address) = address.as_socket() {
+                    tune(&socket)?;
+                    ListenAddress::Tcp(address)
+                } else {
+                    ListenAddress::Unix(address.as_pathname().unwrap_or(Path::new("")).to_owned())
+                });
+            self.shared
+                .push((position, Acceptor::new(socket, false, None)));
         }
         Ok(())
     }
@@ -160,7 +149,7 @@ impl BoundListeners {
 
 /// What to do where a socket that the configuration names didn't come with the others. A socket unit that failed stays
 /// so until it is started again, and a service that runs already gets no socket.
-fn missing(others: &[(String, Inherited)]) -> io::Error {
+fn missing(others: &[(String, Socket)]) -> io::Error {
     let passed: Vec<&str> = others.iter().map(|(name, _)| name.as_str()).collect();
     let message = if passed.is_empty() {
         "systemd passed no socket. With renewd.socket: `systemctl enable renewd.socket`, then `systemctl restart renewd`, \
@@ -218,81 +207,117 @@ fn remove_stale(path: &Path) -> io::Result<()> {
     }
 }
 
-/// A listening socket, not yet bound to a runtime.
+/// A listening socket that no runtime knows yet.
 #[derive(Debug)]
 pub(super) struct Acceptor {
-    socket: Inherited,
-    /// Closed at a stop, so that its queue must be emptied first; an inherited one lives on in its owner.
-    ours: bool,
-    /// The path to remove at a stop, if it is still this inode.
+    socket: Socket,
+    /// The socket is closed at a stop, so that its queue has to be emptied first. An inherited socket lives on in the
+    /// service manager.
+    closes: bool,
+    /// The path to remove at a stop, if it still has this inode.
     path: Option<(PathBuf, u64)>,
 }
 
-/// A connection that was accepted.
+/// A connection that was accepted, with the client's address; `None` on a unix socket.
 #[derive(Debug)]
 pub(super) enum AcceptedClient {
-    /// On the runtime that accepted it.
+    /// The runtime that accepted the connection serves it.
     Bound(Transport, Option<SocketAddr>),
-    Tcp(std::net::TcpStream, SocketAddr),
-    Unix(std::os::unix::net::UnixStream),
+    /// Any runtime may serve the connection. The socket is nonblocking.
+    Unbound(OwnedFd, Option<SocketAddr>),
 }
 
 impl AcceptedClient {
-    /// The peer's address; `None` on a unix socket.
-    fn peer(&self) -> Option<IpAddr> {
-        match self {
-            Self::Bound(_, peer) => peer.map(|peer| peer.ip()),
-            Self::Tcp(_, peer) => Some(peer.ip()),
-            Self::Unix(_) => None,
-        }
+    /// Takes a connection out of the queue of a nonblocking listener.
+    fn accept_now(listener: impl AsFd) -> io::Result<Self> {
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let (socket, peer) = acceptfrom_with(listener, flags)?;
+        let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
+        Ok(Self::Unbound(socket, peer))
     }
 
-    /// Takes it off the runtime that accepted it, so that another can serve it.
+    fn address(&self) -> Option<IpAddr> {
+        let (Self::Bound(_, peer) | Self::Unbound(_, peer)) = self;
+        peer.map(|peer| peer.ip())
+    }
+
+    /// Takes the connection off the runtime that accepted it.
     pub(super) fn unbound(self) -> io::Result<Self> {
-        match self {
-            Self::Bound(Transport::Tcp(stream), Some(peer)) => {
-                Ok(Self::Tcp(stream.into_std()?, peer))
+        Ok(match self {
+            Self::Bound(Transport::Tcp(stream), peer) => {
+                Self::Unbound(stream.into_std()?.into(), peer)
             }
-            Self::Bound(Transport::Unix(stream), _) => Ok(Self::Unix(stream.into_std()?)),
-            accepted => Ok(accepted),
+            Self::Bound(Transport::Unix(stream), peer) => {
+                Self::Unbound(stream.into_std()?.into(), peer)
+            }
+            accepted => accepted,
+        })
+    }
+
+    /// Binds the connection to the calling runtime.
+    pub(super) fn into_transport(self) -> io::Result<(Transport, Option<SocketAddr>)> {
+        Ok(match self {
+            Self::Bound(transport, peer) => (transport, peer),
+            Self::Unbound(socket, None) => {
+                let stream = UnixStream::from_std(socket.into())?;
+                (Transport::Unix(stream), None)
+            }
+            Self::Unbound(socket, peer) => {
+                let stream = TcpStream::from_std(socket.into())?;
+                (Transport::Tcp(stream), peer)
+            }
+        })
+    }
+}
+
+/// A listening socket on a runtime.
+enum Listening {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Listening {
+    fn new(socket: Socket) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        if socket.local_addr()?.is_unix() {
+            UnixListener::from_std(socket.into()).map(Self::Unix)
+        } else {
+            TcpListener::from_std(socket.into()).map(Self::Tcp)
         }
     }
 
-    /// Binds it to the calling runtime, unless that accepted it.
-    pub(super) fn into_transport(self) -> io::Result<(Transport, Option<SocketAddr>)> {
+    async fn accept(&self) -> io::Result<AcceptedClient> {
+        Ok(match self {
+            Self::Tcp(listener) => {
+                let (stream, peer) = listener.accept().await?;
+                AcceptedClient::Bound(Transport::Tcp(stream), Some(peer))
+            }
+            Self::Unix(listener) => {
+                let (stream, _) = listener.accept().await?;
+                AcceptedClient::Bound(Transport::Unix(stream), None)
+            }
+        })
+    }
+
+    /// Takes a connection that waits already; an error where none does.
+    fn accept_now(&self) -> io::Result<AcceptedClient> {
         match self {
-            Self::Bound(transport, peer) => Ok((transport, peer)),
-            Self::Tcp(stream, peer) => {
-                stream.set_nonblocking(true)?;
-                let stream = TcpStream::from_std(stream)?;
-                Ok((Transport::Tcp(stream), Some(peer)))
-            }
-            Self::Unix(stream) => {
-                stream.set_nonblocking(true)?;
-                Ok((Transport::Unix(UnixStream::from_std(stream)?), None))
-            }
+            Self::Tcp(listener) => AcceptedClient::accept_now(listener),
+            Self::Unix(listener) => AcceptedClient::accept_now(listener),
         }
     }
 }
 
 impl Acceptor {
-    fn tcp(listener: std::net::TcpListener, ours: bool) -> Self {
+    fn new(socket: impl Into<Socket>, closes: bool, path: Option<(PathBuf, u64)>) -> Self {
         Self {
-            socket: Inherited::Tcp(listener),
-            ours,
-            path: None,
-        }
-    }
-
-    fn unix(listener: std::os::unix::net::UnixListener, path: Option<(PathBuf, u64)>) -> Self {
-        Self {
-            socket: Inherited::Unix(listener),
-            ours: path.is_some(),
+            socket: socket.into(),
+            closes,
             path,
         }
     }
 
-    /// Accepts until `stage` says stop; `deliver` gets each connection with its permit, `failed` learns of failures.
+    /// Accepts until `stage` says stop. `deliver` gets each connection with its permit; `failed` is called for each failure.
     pub(super) async fn run(
         self,
         permits: &Arc<Permits>,
@@ -304,17 +329,17 @@ impl Acceptor {
         loop {
             let accepted = tokio::select! {
                 biased;
-                // An error means that whoever could say stop is gone.
+                // An error means that the sender of the stages is gone.
                 _ = stage.wait_for(|stage| *stage != Stage::Serving) => break,
                 accepted = listening.accept() => accepted,
             };
             match accepted {
                 Ok(accepted) => {
-                    let peer = accepted.peer();
+                    let address = accepted.address();
                     let permit = tokio::select! {
                         biased;
-                        permit = permits.acquire(peer) => permit,
-                        _ = stage.wait_for(|stage| *stage != Stage::Serving) => permits.exceed(peer),
+                        permit = permits.acquire(address) => permit,
+                        _ = stage.wait_for(|stage| *stage != Stage::Serving) => permits.exceed(address),
                     };
                     deliver(accepted, permit);
                 }
@@ -326,10 +351,9 @@ impl Acceptor {
                 }
             }
         }
-        if self.ours {
-            let socket = listening.into_std()?;
-            while let Ok(accepted) = accept_now(&socket) {
-                let permit = permits.exceed(accepted.peer());
+        if self.closes {
+            while let Ok(accepted) = listening.accept_now() {
+                let permit = permits.exceed(accepted.address());
                 deliver(accepted, permit);
             }
         }
@@ -339,60 +363,6 @@ impl Acceptor {
             std::fs::remove_file(&path)?;
         }
         Ok(())
-    }
-}
-
-/// A listening socket on a runtime.
-enum Listening {
-    Tcp(TcpListener),
-    Unix(UnixListener),
-}
-
-impl Listening {
-    fn new(socket: Inherited) -> io::Result<Self> {
-        match socket {
-            Inherited::Tcp(listener) => {
-                listener.set_nonblocking(true)?;
-                TcpListener::from_std(listener).map(Self::Tcp)
-            }
-            Inherited::Unix(listener) => {
-                listener.set_nonblocking(true)?;
-                UnixListener::from_std(listener).map(Self::Unix)
-            }
-        }
-    }
-
-    async fn accept(&self) -> io::Result<AcceptedClient> {
-        match self {
-            Self::Tcp(listener) => {
-                let (stream, peer) = listener.accept().await?;
-                Ok(AcceptedClient::Bound(Transport::Tcp(stream), Some(peer)))
-            }
-            Self::Unix(listener) => {
-                let (stream, _) = listener.accept().await?;
-                Ok(AcceptedClient::Bound(Transport::Unix(stream), None))
-            }
-        }
-    }
-
-    fn into_std(self) -> io::Result<Inherited> {
-        match self {
-            Self::Tcp(listener) => listener.into_std().map(Inherited::Tcp),
-            Self::Unix(listener) => listener.into_std().map(Inherited::Unix),
-        }
-    }
-}
-
-fn accept_now(socket: &Inherited) -> io::Result<AcceptedClient> {
-    match socket {
-        Inherited::Tcp(listener) => {
-            let (stream, peer) = listener.accept()?;
-            Ok(AcceptedClient::Tcp(stream, peer))
-        }
-        Inherited::Unix(listener) => {
-            let (stream, _) = listener.accept()?;
-            Ok(AcceptedClient::Unix(stream))
-        }
     }
 }
 

@@ -108,12 +108,9 @@ impl Workers {
             building.recv().map_err(io::Error::other)??;
         }
         for (listener, acceptor) in listeners.shared {
-            control.spawn(share(
-                listener,
-                (acceptor, permits.acceptor()),
-                destinations.clone(),
-                common.clone(),
-            ));
+            let (acceptor, destinations) = ((acceptor, permits.acceptor()), destinations.clone());
+            let deliver = move |handoff| deliver_to_idlest(&destinations, handoff);
+            control.spawn(accept(listener, acceptor, common.clone(), deliver));
         }
         Ok(Self {
             stage,
@@ -198,7 +195,12 @@ fn run<S: PublicService>(
             common,
         });
         for (listener, acceptor, running) in own {
-            spawn_local(worker.clone().accept(listener, acceptor, running));
+            let (accepting, common) = (worker.clone(), worker.common.clone());
+            let deliver = move |handoff| {
+                accepting.open(handoff);
+                Ok(())
+            };
+            spawn_local(accept(listener, (acceptor, running), common, deliver));
         }
         let receiving = worker.clone();
         spawn_local(async move {
@@ -226,37 +228,13 @@ struct Worker<S> {
 }
 
 impl<S: PublicService> Worker<S> {
-    async fn accept(self: Rc<Self>, listener: usize, acceptor: Acceptor, _running: Running) {
-        let Common {
-            stage,
-            permits,
-            observer,
-            ..
-        } = self.common.clone();
-        let deliver = |accepted, permit| {
-            self.open(Handoff {
-                accepted,
-                listener,
-                permit,
-            });
-        };
-        let failed = || observer.observe(listener, Event::AcceptFailed);
-        if acceptor
-            .run(&permits, stage, deliver, failed)
-            .await
-            .is_err()
-        {
-            failed();
-        }
-    }
-
     fn open(&self, handoff: Handoff) {
         let Handoff {
             accepted,
             listener,
             permit,
         } = handoff;
-        let observer = self.common.observer.clone();
+        let observer = &self.common.observer;
         let Ok((transport, peer)) = accepted.into_transport() else {
             // The runtime couldn't take the socket; it is closed.
             observer.observe(listener, Event::AcceptFailed);
@@ -268,50 +246,59 @@ impl<S: PublicService> Worker<S> {
             listener,
             tls: false,
         };
-        let open = OpenConnection::new(self.load.clone(), observer.clone(), listener, permit);
+        self.load.fetch_add(1, Ordering::Relaxed);
+        observer.observe(listener, Event::Opened);
+        let open = OpenConnection {
+            load: self.load.clone(),
+            observer: observer.clone(),
+            listener,
+            permit,
+        };
         let (service, stop) = (self.service.clone(), self.stop.clone());
-        spawn_local(serve(transport, connection, service, stop, observer, open));
+        spawn_local(serve(
+            transport,
+            connection,
+            service,
+            stop,
+            observer.clone(),
+            open,
+        ));
     }
 }
 
-/// Accepts from a listener that exists once, and gives each connection to the worker with the fewest.
-async fn share(
+/// Accepts from one listener until a stop. `deliver` gets each connection.
+async fn accept(
     listener: usize,
     (acceptor, _running): (Acceptor, Running),
-    destinations: Vec<Destination>,
     common: Common,
+    deliver: impl Fn(Handoff) -> io::Result<()>,
 ) {
-    let Common {
-        stage,
-        permits,
-        observer,
-        ..
-    } = common;
-    let failed = || observer.observe(listener, Event::AcceptFailed);
-    let deliver = |accepted: AcceptedClient, permit| {
-        let Ok(accepted) = accepted.unbound() else {
-            failed();
-            return;
+    let failed = || common.observer.observe(listener, Event::AcceptFailed);
+    let accepted = |accepted, permit| {
+        let handoff = Handoff {
+            accepted,
+            listener,
+            permit,
         };
-        let idlest = destinations
-            .iter()
-            .min_by_key(|destination| destination.load.load(Ordering::Relaxed));
-        if let Some(destination) = idlest {
-            // Fails only when that worker is gone, and everything with it.
-            let _ = destination.handoffs.send(Handoff {
-                accepted,
-                listener,
-                permit,
-            });
+        if deliver(handoff).is_err() {
+            failed();
         }
     };
-    if acceptor
-        .run(&permits, stage, deliver, failed)
-        .await
-        .is_err()
-    {
+    let ended = acceptor.run(&common.permits, common.stage.clone(), accepted, failed);
+    if ended.await.is_err() {
         failed();
     }
+}
+
+/// Gives a connection to the worker with the fewest.
+fn deliver_to_idlest(destinations: &[Destination], mut handoff: Handoff) -> io::Result<()> {
+    handoff.accepted = handoff.accepted.unbound()?;
+    let load = |destination: &&Destination| destination.load.load(Ordering::Relaxed);
+    if let Some(idlest) = destinations.iter().min_by_key(load) {
+        // Sending fails only when that worker is gone, and every other one with it.
+        let _ = idlest.handoffs.send(handoff);
+    }
+    Ok(())
 }
 
 /// Counts a connection while it is open.
@@ -320,24 +307,6 @@ struct OpenConnection {
     observer: Arc<dyn ServerObserver>,
     listener: usize,
     permit: Permit,
-}
-
-impl OpenConnection {
-    fn new(
-        load: Arc<AtomicUsize>,
-        observer: Arc<dyn ServerObserver>,
-        listener: usize,
-        permit: Permit,
-    ) -> Self {
-        load.fetch_add(1, Ordering::Relaxed);
-        observer.observe(listener, Event::Opened);
-        Self {
-            load,
-            observer,
-            listener,
-            permit,
-        }
-    }
 }
 
 impl AsRef<Permit> for OpenConnection {

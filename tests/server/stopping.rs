@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use crate::support::plane::{Backend, Proxy, Setup, Wire, get, ok, within};
 use renewd::config::model::Listen;
 use renewd::server::Event;
-use renewd::server::listen::{BoundListeners, Inherited, ListenAddress};
+use renewd::server::listen::{BoundListeners, ListenAddress};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -305,8 +305,8 @@ async fn an_inherited_socket_is_taken_by_name_and_lives_on() {
     };
     let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let inherited = vec![
-        ("other".to_owned(), Inherited::Tcp(other)),
-        ("public".to_owned(), Inherited::Tcp(socket)),
+        ("other".to_owned(), other.into()),
+        ("public".to_owned(), socket.into()),
     ];
     let proxy = Proxy::start_inheriting(backend.address(), setup.clone(), inherited);
     assert_eq!(proxy.tcp(), kept.local_addr().unwrap());
@@ -327,7 +327,7 @@ async fn an_inherited_socket_is_taken_by_name_and_lives_on() {
     let successor = Proxy::start_inheriting(
         backend.address(),
         setup,
-        vec![("public".to_owned(), Inherited::Tcp(kept))],
+        vec![("public".to_owned(), kept.into())],
     );
     let mut server = backend.accept().await;
     assert!(server.head().await.starts_with("GET /next "));

@@ -23,13 +23,14 @@ use renewd::http::hop::RequestChanges;
 use renewd::io::descriptors::{Budgets, Claimant, Shares};
 use renewd::io::tls::ServerIdentity;
 use renewd::io::transport::Transport;
-use renewd::server::listen::{BoundListeners, Inherited, ListenAddress};
+use renewd::server::listen::{BoundListeners, ListenAddress};
 use renewd::server::worker::Workers;
 use renewd::server::{Event, ServerObserver};
 use renewd::telemetry::line_writer::DropCounter;
 use renewd::telemetry::metrics::Metrics;
 use renewd::terms::clock::Clock;
 use renewd::terms::proxy_error::ProxyErrorKind;
+use socket2::Socket;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -142,7 +143,7 @@ impl Proxy {
     pub fn start_inheriting(
         backend: SocketAddr,
         setup: Setup,
-        inherited: Vec<(String, Inherited)>,
+        inherited: Vec<(String, Socket)>,
     ) -> Self {
         let listen = std::slice::from_ref(&setup.listen);
         let listeners = BoundListeners::bind(listen, setup.workers, inherited).unwrap();

@@ -16,7 +16,6 @@ use std::process::Command;
 use std::time::Duration;
 
 use renewd::daemon::systemd::{Notifier, take_listeners};
-use renewd::server::listen::Inherited;
 use sd_notify::NotifyState;
 use socket2::{Domain, SockAddr, Socket, Type};
 
@@ -228,10 +227,7 @@ fn inherited_sockets_are_taken_by_name_and_only_once() {
         let public = listeners.remove("public").expect("two named public");
         let admin = listeners.remove("admin").expect("one named admin");
         assert!(listeners.is_empty() && public.len() == 2 && admin.len() == 1);
-        let Some(Inherited::Unix(first)) = public.first() else {
-            panic!("{public:?}");
-        };
-        let (mut connection, _) = first.accept().unwrap();
+        let (mut connection, _) = public[0].accept().unwrap();
         connection.write_all(b"served").unwrap();
     });
     let directory = tempfile::tempdir().unwrap();
@@ -264,7 +260,7 @@ fn an_inherited_port_never_blocks_a_worker_and_stays_out_of_children() {
     as_service(|| {
         let mut listeners = take_listeners().unwrap();
         let public = listeners.remove("public").expect("one named public");
-        let [Inherited::Tcp(tcp)] = public.as_slice() else {
+        let [tcp] = public.as_slice() else {
             panic!("{public:?}");
         };
         let status = rustix::fs::fcntl_getfl(tcp).unwrap();
