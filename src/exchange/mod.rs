@@ -66,7 +66,7 @@ pub trait PublicService: 'static {
 }
 
 /// How far one request and its response have come.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Exchange {
     request_done: Cell<bool>,
     request_cut: Cell<bool>,
@@ -84,16 +84,8 @@ impl Exchange {
     /// On a connection with these paces.
     pub(crate) fn at(paces: Rc<Paces>) -> Self {
         Self {
-            request_done: Cell::default(),
-            request_cut: Cell::default(),
-            request_frames: Cell::default(),
-            request_awaited: Cell::default(),
-            response_done: Cell::default(),
-            event_stream: Cell::default(),
-            client_closed: Cell::default(),
-            unanswered: Cell::default(),
-            client_waker: RefCell::default(),
             paces,
+            ..Self::default()
         }
     }
 
@@ -141,7 +133,10 @@ impl Exchange {
 
     /// Wakes the task when the client closes its sending side.
     pub(crate) fn wake_on_client_closed(&self, context: &Context<'_>) {
-        register(&self.client_waker, context);
+        match &mut *self.client_waker.borrow_mut() {
+            Some(waker) => waker.clone_from(context.waker()),
+            none => *none = Some(context.waker().clone()),
+        }
     }
 
     /// Whether the response's body was handed out to its end, or given up.
@@ -162,7 +157,11 @@ impl Exchange {
     /// Sets [`Exchange::client_closed`].
     pub(crate) fn mark_client_closed(&self) {
         self.client_closed.set(true);
-        wake(&self.client_waker);
+        // Taken out first: waking may run code that registers again.
+        let waker = self.client_waker.take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
     }
 
     pub(crate) fn mark_request_awaited(&self, awaited: bool) {
@@ -187,28 +186,6 @@ impl Exchange {
 
     pub(crate) fn mark_response_done(&self) {
         self.response_done.set(true);
-    }
-}
-
-impl Default for Exchange {
-    fn default() -> Self {
-        Self::at(Rc::default())
-    }
-}
-
-fn register(slot: &RefCell<Option<Waker>>, context: &Context<'_>) {
-    let mut slot = slot.borrow_mut();
-    match slot.as_ref() {
-        Some(waker) if waker.will_wake(context.waker()) => {}
-        _ => *slot = Some(context.waker().clone()),
-    }
-}
-
-fn wake(slot: &RefCell<Option<Waker>>) {
-    // Taken out first: waking may run code that registers again.
-    let waker = slot.borrow_mut().take();
-    if let Some(waker) = waker {
-        waker.wake();
     }
 }
 

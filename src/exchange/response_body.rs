@@ -74,7 +74,7 @@ pub struct ResponseBody {
     error: Option<io::Error>,
     finish: Option<Finish>,
     exchange: Option<Rc<Exchange>>,
-    lines: Option<RawFieldLines>,
+    raw_fields: Option<RawFieldLines>,
 }
 
 #[derive(Debug)]
@@ -130,20 +130,20 @@ impl ResponseBody {
             error: None,
             finish: None,
             exchange: None,
-            lines: None,
+            raw_fields: None,
         }
     }
 
     /// Fields that go before this body, as lines; the response's map has the others.
     #[must_use]
-    pub(crate) fn with_raw_fields(mut self, lines: Option<RawFieldLines>) -> Self {
-        self.lines = lines;
+    pub(crate) fn with_raw_fields(mut self, fields: Option<RawFieldLines>) -> Self {
+        self.raw_fields = fields;
         self
     }
 
     /// The same, to add to or to take.
-    pub(crate) fn lines_mut(&mut self) -> &mut Option<RawFieldLines> {
-        &mut self.lines
+    pub(crate) fn raw_fields_mut(&mut self) -> &mut Option<RawFieldLines> {
+        &mut self.raw_fields
     }
 
     /// Calls `finish` when this body is over: handed out, or dropped before.

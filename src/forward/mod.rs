@@ -31,7 +31,7 @@ use crate::http::hop::RequestChanges;
 use crate::http1::parse_response::ResponseHead;
 use crate::io::descriptors::{Budget, Budgets, Claimant, SocketSlot};
 use crate::terms::clock::timer_now;
-use crate::terms::proxy_error::{AnotherAttempt, ProxyError, ProxyErrorKind};
+use crate::terms::proxy_error::{ProxyError, ProxyErrorKind};
 use servers::{Backend, Backends, Preference, Tried};
 
 mod affinity;
@@ -117,19 +117,17 @@ impl Forwarder {
             let (error, reused) = match connection {
                 Err(error) => (error, false),
                 Ok(mut connection) => {
-                    connection.hold(counted);
-                    let (reused, limit) = (connection.reused(), upstream.response_timeout);
+                    connection.in_flight = Some(counted);
+                    let (reused, limit) = (connection.reused, upstream.response_timeout);
                     match connection.send(request, changes, limit).await {
                         Ok(head) => {
-                            connection.admit(admission);
+                            connection.admission = Some(admission);
                             if !upgrade && connection.is_streaming() {
                                 let streams = &self.sockets.streams;
                                 let patience = upstream.connect_timeout;
-                                match place(streams, claimant, patience).await {
-                                    Some(slot) => connection.move_to(slot),
-                                    None => {
-                                        return ForwardOutcome::nowhere(ProxyErrorKind::Overloaded);
-                                    }
+                                connection.slot = place(streams, claimant, patience).await;
+                                if connection.slot.is_none() {
+                                    return ForwardOutcome::nowhere(ProxyErrorKind::Overloaded);
                                 }
                             }
                             let keep = upstream.idle_timeout;
@@ -196,11 +194,7 @@ impl ForwardOutcome {
     fn nowhere(kind: ProxyErrorKind) -> Self {
         Self {
             server: None,
-            result: Err(ProxyError {
-                kind,
-                retry: AnotherAttempt::Never,
-                source: None,
-            }),
+            result: Err(kind.into()),
         }
     }
 }
@@ -311,22 +305,18 @@ fn accepted(
     }
     // A server hands the socket of an upgrade to whoever decides on it, for good (Node does): what it would do with another
     // request on it is no longer HTTP's to say. The places of event streams are not for connections that wait.
-    if connection.is_streaming() {
-        connection.keep_for(Duration::ZERO);
-    } else if !upgrade {
-        connection.keep_for(
-            head.keep_alive_for
-                .map_or(keep, |announced| keep.min(announced)),
-        );
-    }
-    let body = ResponseBody::forwarded(connection).with_raw_fields(head.lines);
+    connection.keep = if upgrade || connection.is_streaming() {
+        Duration::ZERO
+    } else {
+        keep.min(head.keep_alive_for.unwrap_or(keep))
+    };
+    let body = ResponseBody::forwarded(connection).with_raw_fields(head.raw_fields);
     Ok(Response::from_parts(parts, body))
 }
 
 fn bad_response(what: &'static str) -> ProxyError {
     ProxyError {
-        kind: ProxyErrorKind::BadResponse,
-        retry: AnotherAttempt::Never,
         source: Some(what.into()),
+        ..ProxyErrorKind::BadResponse.into()
     }
 }

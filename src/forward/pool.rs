@@ -125,17 +125,21 @@ impl ConnectionPool {
             Ok(transport) => transport,
             Err(error) => {
                 backend.refused(&error);
-                return Err(not_connected(error));
+                return Err(ProxyError {
+                    kind: ProxyErrorKind::ConnectFailed,
+                    retry: retry::allowed(AttemptProgress::NotConnected),
+                    source: Some(Box::new(error)),
+                });
             }
         };
         backend.connected();
         Ok(Box::new(PooledConnection {
-            wire: Rc::new(RefCell::new(BackendConnection::new(transport))),
+            backend: Rc::new(RefCell::new(BackendConnection::new(transport))),
             upload: None,
             home: Rc::downgrade(self),
             slot: Some(slot),
             admission: None,
-            place: None,
+            in_flight: None,
             deadline: Deadline::default(),
             keep: Duration::ZERO,
             reused: false,
@@ -221,14 +225,6 @@ async fn sweep(pool: rc::Weak<ConnectionPool>) {
     .await;
 }
 
-fn not_connected(error: io::Error) -> ProxyError {
-    ProxyError {
-        kind: ProxyErrorKind::ConnectFailed,
-        retry: retry::allowed(AttemptProgress::NotConnected),
-        source: Some(Box::new(error)),
-    }
-}
-
 /// A request's place among those that its worker has in flight at a server.
 #[derive(Debug)]
 pub(crate) struct InFlight(Rc<ConnectionPool>);
@@ -243,17 +239,22 @@ impl Drop for InFlight {
 #[derive(Debug)]
 pub(crate) struct PooledConnection {
     /// Shared only with the task that sends what is left of a request when its response has begun.
-    wire: Rc<RefCell<BackendConnection>>,
+    backend: Rc<RefCell<BackendConnection>>,
     upload: Option<AbortHandle>,
     home: rc::Weak<ConnectionPool>,
-    /// `None` where the socket has left with it.
-    slot: Option<SocketSlot>,
-    admission: Option<ServerAdmission>,
-    /// `None` while it is idle: it would keep its own pool.
-    place: Option<InFlight>,
+    /// The socket's place in a budget. An event stream's is not that of connections which are kept. `None` where the socket
+    /// has left with it.
+    pub(super) slot: Option<SocketSlot>,
+    /// The request's place among those in flight at all servers, held until its response is over.
+    pub(super) admission: Option<ServerAdmission>,
+    /// The request's place among those in flight at this server, held as long. `None` while the connection is idle: the
+    /// place would keep the pool that holds it.
+    pub(super) in_flight: Option<InFlight>,
     deadline: Deadline,
-    keep: Duration,
-    reused: bool,
+    /// How long the connection may wait for the next request; zero closes it.
+    pub(super) keep: Duration,
+    /// The connection has served a request before.
+    pub(super) reused: bool,
 }
 
 /// A request that got no response.
@@ -266,50 +267,28 @@ pub(crate) struct FailedAttempt {
 }
 
 impl PooledConnection {
-    /// Whether it has served a request before.
-    pub(crate) fn reused(&self) -> bool {
-        self.reused
-    }
-
-    /// How long it may wait for the next request; zero closes it, and so it is until something else is said.
-    pub(crate) fn keep_for(&mut self, keep: Duration) {
-        self.keep = keep;
-    }
-
-    /// Counts the request at this server until its response is over.
-    pub(crate) fn hold(&mut self, place: InFlight) {
-        self.place = Some(place);
-    }
-
-    /// Holds the request's place until its response is over.
-    pub(crate) fn admit(&mut self, admission: ServerAdmission) {
-        self.admission = Some(admission);
-    }
-
-    /// Gives it another place than those of connections that are kept.
-    pub(crate) fn move_to(&mut self, slot: SocketSlot) {
-        self.slot = Some(slot);
-    }
-
     /// Whether its response is an event stream, and not over.
     pub(crate) fn is_streaming(&self) -> bool {
-        let wire = self.wire.borrow();
-        wire.is_event_stream() && !wire.received()
+        let backend = self.backend.borrow();
+        backend.is_event_stream() && !backend.received()
     }
 
     /// The socket itself, after a 101; `None` while the request is still being sent.
     pub(crate) fn into_upgraded(mut self) -> Option<Upgraded> {
-        let wire = Rc::clone(&self.wire);
+        let backend = Rc::clone(&self.backend);
         let slot = self.slot.take();
         drop(self);
-        let wire = Rc::into_inner(wire)?.into_inner();
-        wire.sent().then(|| wire.into_upgraded(slot))
+        let backend = Rc::into_inner(backend)?.into_inner();
+        backend.sent().then(|| backend.into_upgraded(slot))
     }
 
     /// Whether the backend still holds an idle connection open; `waker` is woken when it doesn't any more.
     fn is_open(&self, waker: &Waker) -> bool {
         let mut context = Context::from_waker(waker);
-        self.wire.borrow_mut().poll_over(&mut context).is_pending()
+        self.backend
+            .borrow_mut()
+            .poll_over(&mut context)
+            .is_pending()
     }
 
     /// Sends a request and waits for the head of its response, at most `limit` after the last of its body was sent
@@ -321,12 +300,12 @@ impl PooledConnection {
         limit: Duration,
     ) -> Result<ResponseHead, FailedAttempt> {
         let exchange = request.body().exchange().clone();
-        self.wire.borrow_mut().begin(request, changes);
-        let (wire, deadline) = (&*self.wire, &mut self.deadline);
+        self.backend.borrow_mut().begin(request, changes);
+        let (backend, deadline) = (&*self.backend, &mut self.deadline);
         let mut seen = None;
         let mut since = timer_now();
         let outcome = poll_fn(|context| {
-            if let Poll::Ready(outcome) = poll_exchange(&mut wire.borrow_mut(), context) {
+            if let Poll::Ready(outcome) = poll_exchange(&mut backend.borrow_mut(), context) {
                 return Poll::Ready(Some(outcome));
             }
             let progress = (exchange.request_frames(), exchange.request_done());
@@ -344,24 +323,20 @@ impl PooledConnection {
                 if head.is_event_stream() {
                     exchange.mark_event_stream();
                 }
-                if !self.wire.borrow().sent() {
+                if !self.backend.borrow().sent() {
                     self.send_the_rest();
                 }
                 Ok(head)
             }
             Some(Err(fault)) => {
-                let mut wire = self.wire.borrow_mut();
+                let mut backend = self.backend.borrow_mut();
                 Err(FailedAttempt {
-                    error: failure(fault, &wire),
-                    request: wire.take_back(),
+                    error: failure(fault, &backend),
+                    request: backend.take_back(),
                 })
             }
             None => Err(FailedAttempt {
-                error: ProxyError {
-                    kind: ProxyErrorKind::ResponseTimeout,
-                    retry: AnotherAttempt::Never,
-                    source: None,
-                },
+                error: ProxyErrorKind::ResponseTimeout.into(),
                 request: None,
             }),
         }
@@ -369,12 +344,12 @@ impl PooledConnection {
 
     /// A client may go on sending for as long as it doesn't read: that must not wait for the response.
     fn send_the_rest(&mut self) {
-        let wire = Rc::downgrade(&self.wire);
+        let backend = Rc::downgrade(&self.backend);
         let task = spawn_local(poll_fn(move |context| {
-            let Some(wire) = wire.upgrade() else {
+            let Some(backend) = backend.upgrade() else {
                 return Poll::Ready(());
             };
-            wire.borrow_mut().poll_upload(context)
+            backend.borrow_mut().poll_upload(context)
         }));
         self.upload = Some(task.abort_handle());
     }
@@ -382,18 +357,18 @@ impl PooledConnection {
 
 /// Sends while there is something to send, and reads the head of the response meanwhile.
 fn poll_exchange(
-    wire: &mut BackendConnection,
+    backend: &mut BackendConnection,
     context: &mut Context<'_>,
 ) -> Poll<Result<ResponseHead, Fault>> {
-    if let Poll::Ready(Err(fault)) = wire.poll_send(context) {
+    if let Poll::Ready(Err(fault)) = backend.poll_send(context) {
         return Poll::Ready(Err(fault));
     }
-    wire.poll_head(context)
+    backend.poll_head(context)
 }
 
-fn failure(fault: Fault, wire: &BackendConnection) -> ProxyError {
+fn failure(fault: Fault, backend: &BackendConnection) -> ProxyError {
     let (kind, retry) = match fault {
-        Fault::Connection(_) if wire.closed() => {
+        Fault::Connection(_) if backend.closed() => {
             (ProxyErrorKind::ClientGone, AnotherAttempt::Never)
         }
         Fault::Request(_) | Fault::RequestCut => {
@@ -401,12 +376,12 @@ fn failure(fault: Fault, wire: &BackendConnection) -> ProxyError {
         }
         Fault::Response(_) => (ProxyErrorKind::BadResponse, AnotherAttempt::Never),
         // What began to come isn't an answer, and never will be one.
-        Fault::Connection(_) if wire.progress() == AttemptProgress::Responding => {
+        Fault::Connection(_) if backend.progress() == AttemptProgress::Responding => {
             (ProxyErrorKind::BadResponse, AnotherAttempt::Never)
         }
         Fault::Connection(_) => (
             ProxyErrorKind::ConnectionLost,
-            retry::allowed(wire.progress()),
+            retry::allowed(backend.progress()),
         ),
     };
     ProxyError {
@@ -418,23 +393,23 @@ fn failure(fault: Fault, wire: &BackendConnection) -> ProxyError {
 
 impl BodySource for PooledConnection {
     fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        let frame = self.wire.borrow_mut().poll_frame(context);
+        let frame = self.backend.borrow_mut().poll_frame(context);
         frame.map(|frame| frame.map(|frame| frame.map_err(io::Error::other)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.wire.borrow().received()
+        self.backend.borrow().received()
     }
 
     fn size_hint(&self) -> SizeHint {
-        let expected = self.wire.borrow().expected();
+        let expected = self.backend.borrow().expected();
         expected.map_or_else(SizeHint::new, SizeHint::with_exact)
     }
 
     fn release(mut self: Box<Self>, complete: bool) {
         self.admission = None;
-        self.place = None;
-        if self.wire.borrow_mut().reusable()
+        self.in_flight = None;
+        if self.backend.borrow_mut().reusable()
             && complete
             && !self.keep.is_zero()
             && let Some(home) = self.home.upgrade()

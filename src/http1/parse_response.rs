@@ -39,7 +39,7 @@ const KEEP_ALIVE_MARGIN: Duration = Duration::from_secs(1);
 pub(crate) struct ResponseHead {
     pub(crate) parts: response::Parts,
     /// Its fields, where they are not in `parts`: those that travel on.
-    pub(crate) lines: Option<RawFieldLines>,
+    pub(crate) raw_fields: Option<RawFieldLines>,
     pub(crate) decoder: Decoder,
     /// The connection can be used once more.
     pub(crate) keep_alive: bool,
@@ -50,8 +50,8 @@ pub(crate) struct ResponseHead {
 impl ResponseHead {
     /// Whether the body is `text/event-stream`: endless.
     pub(crate) fn is_event_stream(&self) -> bool {
-        if let Some(lines) = &self.lines {
-            return lines.event_stream();
+        if let Some(fields) = &self.raw_fields {
+            return fields.event_stream();
         }
         let content_type = self.parts.headers.get(CONTENT_TYPE);
         content_type.is_some_and(|value| is_event_stream(value.as_bytes()))
@@ -203,8 +203,8 @@ fn take(
     let bytes = input.split_to(line.length).freeze();
     let places = places.get(..line.fields).unwrap_or_default();
     let mut headers = std::mem::take(spare);
-    let (lines, said) = match lines(&bytes, &line, places, asked)? {
-        Some((lines, said)) => (Some(lines), said),
+    let (raw_fields, said) = match raw_fields(&bytes, &line, places, asked)? {
+        Some((fields, said)) => (Some(fields), said),
         None => (None, map(&bytes, &line, places, &mut headers)?),
     };
     let decoder = said.decoder(&line, asked.by_head)?;
@@ -225,7 +225,7 @@ fn take(
     }
     Ok(ResponseHead {
         parts,
-        lines,
+        raw_fields,
         decoder,
         keep_alive,
         keep_alive_for: said.keep_alive_for,
@@ -253,7 +253,7 @@ fn map(
 }
 
 /// The fields that travel on as lines, if which of them do can be told from their names alone.
-fn lines(
+fn raw_fields(
     bytes: &Bytes,
     line: &StatusLine,
     places: &[FieldSpan],
@@ -264,20 +264,20 @@ fn lines(
         return Ok(None);
     }
     let mut said = ResponseFraming::default();
-    let mut lines = RawFieldLines::with_capacity(line.length + ROOM);
+    let mut fields = RawFieldLines::with_capacity(line.length + ROOM);
     for place in places {
         let (name, value) = place.parts(bytes).ok_or(NO_FIELD)?;
         let meaning = FieldMeaning::of(name);
         let before = said.length;
         let adds = said.note(meaning, value)?;
         match meaning {
-            FieldMeaning::EndToEnd => lines.push(name, value),
+            FieldMeaning::EndToEnd => fields.push(name, value),
             FieldMeaning::ContentLength => {
                 let plain = before.is_none() && !bodyless && !value.contains(&b',');
                 let Some(length) = said.length.filter(|_| plain) else {
                     return Ok(None);
                 };
-                lines.push_length(name, value, length);
+                fields.push_length(name, value, length);
             }
             FieldMeaning::Trailer => return Ok(None),
             // It names others.
@@ -290,7 +290,7 @@ fn lines(
         }
     }
     let void = said.codings > 0 && said.length.is_some();
-    Ok((!void).then_some((lines, said)))
+    Ok((!void).then_some((fields, said)))
 }
 
 /// What a field's name says of it.
@@ -608,7 +608,7 @@ mod tests {
             let head = take_head(&mut input, 0, asked, &mut HeaderMap::new());
             let head = head.unwrap().unwrap();
             let lines = head
-                .lines
+                .raw_fields
                 .map(|lines| String::from_utf8(lines.as_bytes().to_vec()).unwrap());
             assert_ne!(lines.is_some(), !head.parts.headers.is_empty(), "{text}");
             lines.map(|lines| lines.replace("\r\n", "|"))

@@ -36,10 +36,10 @@ pub(crate) struct AnnouncedFraming {
     pub(crate) keep_alive: bool,
 }
 
-/// Appends the head of a response: its `lines` as they are, then its other fields.
+/// Appends the head of a response: its raw fields as they are, then its other fields.
 pub(crate) fn write_head(
     head: &response::Parts,
-    lines: Option<&RawFieldLines>,
+    raw_fields: Option<&RawFieldLines>,
     terms: ResponseHeadTerms,
     out: &mut Vec<u8>,
 ) -> AnnouncedFraming {
@@ -51,9 +51,9 @@ pub(crate) fn write_head(
     let mut keep_alive = terms.keep_alive;
     let mut connection_said = switching;
     let mut announced = None;
-    if let Some(lines) = lines {
-        out.extend_from_slice(lines.as_bytes());
-        announced = lines.length();
+    if let Some(fields) = raw_fields {
+        out.extend_from_slice(fields.as_bytes());
+        announced = fields.length();
     }
     for (name, value) in &head.headers {
         match *name {

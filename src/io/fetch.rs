@@ -6,7 +6,6 @@
 //! of a connection that was kept for it is asked again on another one.
 //! Must not know: what an answer means.
 
-use std::fmt;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -98,7 +97,7 @@ pub enum FetchError {
 type FetchPool = Client<Connector, Full<Bytes>>;
 
 /// Asks servers; all clones share their connections.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Fetcher {
     pool: FetchPool,
     runtime: Handle,
@@ -166,12 +165,6 @@ impl Fetcher {
             Ok(Err(_elapsed)) => Err(FetchError::Slow(limits.time)),
             Err(_stopped) => Err(FetchError::Stopping),
         }
-    }
-}
-
-impl fmt::Debug for Fetcher {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Fetcher").finish_non_exhaustive()
     }
 }
 

@@ -62,19 +62,18 @@ pub(super) async fn handshake(
 ) -> Result<Opened, Option<Event>> {
     let mut deadline = Deadline::default();
     let since = timer_now();
+    let mut poll_over = |context: &mut Context<'_>| {
+        if permit.must_leave() {
+            return Poll::Ready(None);
+        }
+        let late = Event::ParseFailed(ParseErrorKind::TlsHandshakeTimeout);
+        poll_patience(&mut deadline, since, limit, stop, context).map(|()| Some(late))
+    };
     let begun = poll_fn(|context| {
         if transport.poll_begun(context).is_ready() {
             return Poll::Ready(Ok(()));
         }
-        if permit.must_leave() {
-            return Poll::Ready(Err(None));
-        }
-        let over = poll_patience(&mut deadline, since, limit, stop, context);
-        over.map(|()| {
-            Err(Some(Event::ParseFailed(
-                ParseErrorKind::TlsHandshakeTimeout,
-            )))
-        })
+        poll_over(context).map(Err)
     });
     begun.await?;
     permit.spoke();
@@ -83,15 +82,7 @@ pub(super) async fn handshake(
         if let Poll::Ready(shaken) = accepting.as_mut().poll(context) {
             return Poll::Ready(shaken.map_err(|error| Event::of_handshake(&error)));
         }
-        if permit.must_leave() {
-            return Poll::Ready(Err(None));
-        }
-        let over = poll_patience(&mut deadline, since, limit, stop, context);
-        over.map(|()| {
-            Err(Some(Event::ParseFailed(
-                ParseErrorKind::TlsHandshakeTimeout,
-            )))
-        })
+        poll_over(context).map(Err)
     });
     let stream = shaken.await?;
     let http2 = stream.get_ref().1.alpn_protocol() == Some(tls::HTTP2);

@@ -86,21 +86,35 @@ impl ConnectionWaits {
 
     /// The deadline that comes first.
     pub(crate) fn next(&self, timeouts: &Timeouts) -> Option<(Instant, Cause)> {
-        [
+        first_due([
             (self.header, timeouts.header, Cause::Header),
             (self.body, timeouts.body_stall, Cause::Body),
             (self.write, timeouts.write_stall, Cause::Write),
             (self.half_closed, timeouts.write_stall, Cause::HalfClosed),
             (self.quiet, QUIET.min(timeouts.idle), Cause::Quiet),
-        ]
-        .into_iter()
-        .filter_map(|(since, limit, cause)| Some((since?.checked_add(limit)?, cause)))
-        .min_by_key(|(due, _)| *due)
+        ])
     }
 }
 
+/// The deadline that comes first. Each wait has its beginning, if it has begun, its limit and its name.
+pub(crate) fn first_due<C, const N: usize>(
+    waits: [(Option<Instant>, Duration, C); N],
+) -> Option<(Instant, C)> {
+    let due =
+        |(since, limit, cause): (Option<Instant>, _, _)| Some((since?.checked_add(limit)?, cause));
+    waits
+        .into_iter()
+        .filter_map(due)
+        .min_by_key(|(due, _)| *due)
+}
+
 /// Starts, restarts or ends one wait.
-fn keep(since: &mut Option<Instant>, waiting: bool, progress: bool, now: &impl Fn() -> Instant) {
+pub(crate) fn keep(
+    since: &mut Option<Instant>,
+    waiting: bool,
+    progress: bool,
+    now: &impl Fn() -> Instant,
+) {
     if !waiting {
         *since = None;
     } else if since.is_none() || progress {

@@ -44,6 +44,17 @@ pub enum AnotherAttempt {
     Always,
 }
 
+/// Without a cause, and not to be tried again.
+impl From<ProxyErrorKind> for ProxyError {
+    fn from(kind: ProxyErrorKind) -> Self {
+        Self {
+            kind,
+            retry: AnotherAttempt::Never,
+            source: None,
+        }
+    }
+}
+
 impl fmt::Display for ProxyError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let what = match self.kind {

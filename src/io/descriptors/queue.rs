@@ -62,15 +62,15 @@ impl<T> Queue<T> {
     pub(super) fn join(&mut self, claimant: Claimant, waiter: T) -> u64 {
         self.tickets += 1;
         let client = Party::from(claimant);
-        let lines = self.waiting.entry(client).or_insert_with(|| {
+        let rows = self.waiting.entry(client).or_insert_with(|| {
             self.turns.push_back(client);
             VecDeque::new()
         });
         let connection = claimant.connection;
         let entry = (self.tickets, waiter);
-        match lines.iter_mut().find(|line| line.connection == connection) {
-            Some(line) => line.waiting.push_back(entry),
-            None => lines.push_back(Row {
+        match rows.iter_mut().find(|row| row.connection == connection) {
+            Some(row) => row.waiting.push_back(entry),
+            None => rows.push_back(Row {
                 connection,
                 waiting: VecDeque::from([entry]),
             }),
@@ -81,23 +81,19 @@ impl<T> Queue<T> {
     /// One waits no longer; whether it did.
     pub(super) fn leave(&mut self, claimant: Claimant, ticket: u64) -> bool {
         let client = Party::from(claimant);
-        let Some(lines) = self.waiting.get_mut(&client) else {
+        let Some(rows) = self.waiting.get_mut(&client) else {
             return false;
         };
-        let connection = claimant.connection;
-        let Some(at) = lines.iter().position(|line| line.connection == connection) else {
-            return false;
-        };
-        let Some(line) = lines.get_mut(at) else {
-            return false;
-        };
-        let before = line.waiting.len();
-        line.waiting.retain(|(other, _)| *other != ticket);
-        let left = line.waiting.len() < before;
-        if line.waiting.is_empty() {
-            lines.remove(at);
-        }
-        if lines.is_empty() {
+        let mut left = false;
+        rows.retain_mut(|row| {
+            if row.connection == claimant.connection {
+                let before = row.waiting.len();
+                row.waiting.retain(|(other, _)| *other != ticket);
+                left = row.waiting.len() < before;
+            }
+            !row.waiting.is_empty()
+        });
+        if rows.is_empty() {
             self.waiting.remove(&client);
             self.turns.retain(|turn| *turn != client);
         }
@@ -109,13 +105,13 @@ impl<T> Queue<T> {
         let at = self.turns.iter().position(may)?;
         // Those before it keep their places: they are asked first when there is something for them.
         let client = self.turns.remove(at)?;
-        let lines = self.waiting.get_mut(&client)?;
-        let mut line = lines.pop_front()?;
-        let (_, waiter) = line.waiting.pop_front()?;
-        if !line.waiting.is_empty() {
-            lines.push_back(line);
+        let rows = self.waiting.get_mut(&client)?;
+        let mut row = rows.pop_front()?;
+        let (_, waiter) = row.waiting.pop_front()?;
+        if !row.waiting.is_empty() {
+            rows.push_back(row);
         }
-        if lines.is_empty() {
+        if rows.is_empty() {
             self.waiting.remove(&client);
         } else {
             self.turns.push_back(client);

@@ -2,6 +2,8 @@
 //!
 //! Must not know: anything else of a certificate, or what time it is.
 
+use std::time::UNIX_EPOCH;
+
 use crate::pki::der::serial_number;
 
 /// `notAfter` (RFC 5280 §4.1.2.5) in seconds since the Unix epoch; 0 for times before it. `None` if this is no
@@ -11,55 +13,35 @@ pub(super) fn not_after(der: &[u8]) -> Option<u64> {
     let validity = serial_number(der)?.next()?.next()?.next()?;
     let after = validity.inner()?.next()?;
     let time = after.content;
+    let time = std::str::from_utf8(time).ok()?;
     match after.tag {
         UTC_TIME => {
-            // Two digits of a year: 1950 to 2049.
-            let (year, rest) = digits(time, 2)?;
-            seconds(if year < 50 { 2000 + year } else { 1900 + year }, rest)
+            let (year, rest) = time.split_at_checked(2)?;
+            let century = if year < "50" { "20" } else { "19" };
+            seconds(&[century, year].concat(), rest)
         }
         GENERALIZED_TIME => {
-            let (year, rest) = digits(time, 4)?;
+            let (year, rest) = time.split_at_checked(4)?;
             seconds(year, rest)
         }
         _ => None,
     }
 }
 
-/// Days from 1 March of year 0 to 1 January 1970.
-const EPOCH: u64 = 719_468;
-
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 
-fn digits(text: &[u8], count: usize) -> Option<(u64, &[u8])> {
-    let (number, rest) = text.split_at_checked(count)?;
-    let number = std::str::from_utf8(number).ok()?.parse().ok()?;
-    Some((number, rest))
-}
-
 /// Seconds since the epoch of `MMDDHHMMSSZ` in this year, UTC.
-fn seconds(year: u64, text: &[u8]) -> Option<u64> {
-    let (month, text) = digits(text, 2)?;
-    let (day, text) = digits(text, 2)?;
-    let (hour, text) = digits(text, 2)?;
-    let (minute, text) = digits(text, 2)?;
-    let (second, _) = digits(text, 2)?;
-    let valid = (1..=12).contains(&month)
-        && (1..=31).contains(&day)
-        && hour < 24
-        && minute < 60
-        && second <= 60;
-    if !valid {
-        return None;
+fn seconds(year: &str, rest: &str) -> Option<u64> {
+    if year < "1970" {
+        return Some(0);
     }
-    // Years begin in March, so that the leap day is the last.
-    let (year, month) = if month > 2 {
-        (year, month - 3)
-    } else {
-        (year.checked_sub(1)?, month + 9)
-    };
-    let days = year * 365 + year / 4 - year / 100 + year / 400 + (month * 153 + 2) / 5 + day - 1;
-    Some((days.saturating_sub(EPOCH)) * 86_400 + hour * 3600 + minute * 60 + second)
+    let two = |at| rest.get(at..at + 2);
+    let (month, day) = (two(0)?, two(2)?);
+    let (hour, minute, second) = (two(4)?, two(6)?, two(8)?);
+    let written = format!("{year}-{month}-{day}T{hour}:{minute}:{second}Z");
+    let time = humantime::parse_rfc3339(&written).ok()?;
+    Some(time.duration_since(UNIX_EPOCH).ok()?.as_secs())
 }
 
 #[cfg(test)]

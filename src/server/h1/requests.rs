@@ -234,8 +234,8 @@ async fn respond(
     let (mut head, mut body) = response.into_parts();
     body.on_exchange(exchange);
     terms.length = body.size_hint().exact();
-    let lines = body.lines_mut().take();
-    let announced = client.write_head(&head, lines.as_ref(), terms);
+    let raw_fields = body.raw_fields_mut().take();
+    let announced = client.write_head(&head, raw_fields.as_ref(), terms);
     head.headers.clear();
     *spare = head.headers;
     let mut sending = BodyWriter {

@@ -71,7 +71,7 @@ pub(crate) struct ClientSocket {
     /// Something was received when there was nothing to be said.
     spoke_last: Cell<bool>,
     /// The connection's own task: others may read the body.
-    task: RefCell<Option<Waker>>,
+    task: RefCell<Waker>,
 }
 
 #[derive(Debug)]
@@ -114,7 +114,7 @@ impl ClientSocket {
             end_seen: Cell::default(),
             failed: Cell::default(),
             spoke_last: Cell::default(),
-            task: RefCell::default(),
+            task: RefCell::new(Waker::noop().clone()),
         }
     }
 
@@ -193,13 +193,13 @@ impl ClientSocket {
     pub(crate) fn write_head(
         &self,
         head: &response::Parts,
-        lines: Option<&RawFieldLines>,
+        raw_fields: Option<&RawFieldLines>,
         terms: ResponseHeadTerms,
     ) -> AnnouncedFraming {
         let mut io = self.io.borrow_mut();
         io.responding = true;
         io.unflushed = true;
-        write_head(head, lines, terms, io.output.gathered())
+        write_head(head, raw_fields, terms, io.output.gathered())
     }
 
     /// Whether more can be queued before anything is written.
@@ -279,17 +279,13 @@ impl ClientSocket {
 
     /// Notes which task is to be woken when somebody else reads the body.
     pub(crate) fn set_owner(&self, context: &Context<'_>) {
-        let mut task = self.task.borrow_mut();
-        if !matches!(&*task, Some(waker) if waker.will_wake(context.waker())) {
-            *task = Some(context.waker().clone());
-        }
+        self.task.borrow_mut().clone_from(context.waker());
     }
 
     /// Tells the connection of what another task has found out.
     fn wake_owner(&self, context: &Context<'_>) {
-        if let Some(task) = &*self.task.borrow()
-            && !task.will_wake(context.waker())
-        {
+        let task = self.task.borrow();
+        if !task.will_wake(context.waker()) {
             task.wake_by_ref();
         }
     }

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
@@ -32,7 +33,7 @@ use crate::io::deadline::Deadline;
 use crate::server::open::Opened;
 use crate::server::permits::Permit;
 use crate::server::response::withhold;
-use crate::server::stall::Cause;
+use crate::server::stall::{Cause, first_due, keep};
 use crate::server::stop::{Stage, Stop};
 use crate::server::{Event, ServerObserver};
 use crate::telemetry::traffic_labels::ParseErrorKind;
@@ -77,16 +78,16 @@ pub(crate) async fn serve<S: PublicService>(
     observer: Arc<dyn ServerObserver>,
 ) {
     let listener = connection.listener;
-    let frames = Rc::new(RefCell::new(FrameFollower::new()));
+    let frames = Rc::<RefCell<FrameFollower>>::default();
     let sending = Rc::<WriteProgress>::default();
     let streams = Rc::<RequestStreams>::default();
     let timeouts = Rc::new(RefCell::new(service.timeouts()));
-    let io = Framed::new(
-        opened.transport,
-        opened.ahead,
-        frames.clone(),
-        sending.clone(),
-    );
+    let io = Framed {
+        transport: opened.transport,
+        ahead: opened.ahead,
+        frames: frames.clone(),
+        sending: sending.clone(),
+    };
     let spawner = Spawner {
         streams: streams.clone(),
         timeouts: timeouts.clone(),
@@ -237,7 +238,11 @@ impl<S: PublicService> hyper::service::Service<Request<Incoming>> for Call<S> {
             stream.answered();
             withhold(&mut response, head);
             response.body_mut().on_exchange(exchange);
-            Ok(response.map(|body| BodyPieces::new(body, stream)))
+            Ok(response.map(|body| BodyPieces {
+                body,
+                rest: Bytes::new(),
+                stream,
+            }))
         })
     }
 }
@@ -259,14 +264,11 @@ impl H2ConnectionWaits {
         let sent = sending.take_sent();
         let heard = self.requests != streams.requests();
         self.requests = streams.requests();
-        keep(&mut self.begun, begun, heard);
-        keep(&mut self.write, sending.is_blocked(), sent);
-        // A response may still be on its way when its stream is over, so that sending counts once we close.
-        keep(
-            &mut self.quiet,
-            streams.is_empty(),
-            heard || self.closing && sent,
-        );
+        keep(&mut self.begun, begun, heard, &timer_now);
+        keep(&mut self.write, sending.is_blocked(), sent, &timer_now);
+        // A response may still be on its way when its stream is over, so that sending counts once the connection closes.
+        let progress = heard || self.closing && sent;
+        keep(&mut self.quiet, streams.is_empty(), progress, &timer_now);
     }
 
     /// The deadline that comes first; without a cause it is the end of an idle connection.
@@ -279,14 +281,11 @@ impl H2ConnectionWaits {
         } else {
             timeouts.idle
         };
-        [
+        first_due([
             (self.begun, timeouts.header, Some(Cause::Header)),
             (self.write, timeouts.write_stall, Some(Cause::Write)),
             (self.quiet, patience, None),
-        ]
-        .into_iter()
-        .filter_map(|(since, limit, cause)| Some((since?.checked_add(limit)?, cause)))
-        .min_by_key(|(due, _)| *due)
+        ])
         .unwrap_or_else(|| (timer_now() + timeouts.idle, None))
     }
 
@@ -302,13 +301,5 @@ impl H2ConnectionWaits {
         self.chores_since = Some(now);
         frames.forget_chores();
         fast
-    }
-}
-
-fn keep(since: &mut Option<Instant>, waiting: bool, progress: bool) {
-    if !waiting {
-        *since = None;
-    } else if since.is_none() || progress {
-        *since = Some(timer_now());
     }
 }

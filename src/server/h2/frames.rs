@@ -26,9 +26,9 @@ const PADDED: u8 = 8;
 const PRIORITY: u8 = 32;
 
 /// Follows one direction of a connection, from its preface on.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct FrameFollower {
-    preface_left: usize,
+    preface_read: usize,
     head: [u8; HEAD],
     head_read: usize,
     payload_left: usize,
@@ -43,28 +43,12 @@ pub(crate) struct FrameFollower {
 }
 
 impl FrameFollower {
-    pub(crate) fn new() -> Self {
-        Self {
-            preface_left: PREFACE,
-            head: [0; HEAD],
-            head_read: 0,
-            payload_left: 0,
-            kind: DATA,
-            in_header_section: false,
-            complete: false,
-            chores: 0,
-            broken: false,
-            trailers: Trailers::default(),
-            flags_at: None,
-        }
-    }
-
     /// Takes in what was read. A trailer section that makes its request malformed loses its `END_STREAM`: without it the
     /// second section of a stream is an error of that stream.
     pub(crate) fn push(&mut self, bytes: &mut [u8]) {
         self.flags_at = None;
-        let mut at = self.preface_left.min(bytes.len());
-        self.preface_left -= at;
+        let mut at = (PREFACE - self.preface_read).min(bytes.len());
+        self.preface_read += at;
         while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
             if self.payload_left > 0 {
                 let length = self.payload_left.min(rest.len());
@@ -178,7 +162,7 @@ mod tests {
     }
 
     fn begun_connection() -> FrameFollower {
-        let mut frames = FrameFollower::new();
+        let mut frames = FrameFollower::default();
         assert!(frames.begun());
         frames.push(&mut [0; PREFACE]);
         assert!(frames.begun(), "the first SETTINGS are missing");
@@ -245,7 +229,7 @@ mod tests {
             (frame(6, 0, &[0; 8]), true),
             (frame(HEADERS, END_HEADERS | END_STREAM, b"\x82"), true),
         ] {
-            let mut frames = FrameFollower::new();
+            let mut frames = FrameFollower::default();
             frames.push(&mut [0; PREFACE]);
             let (head, rest) = first.split_at(5);
             frames.push(&mut head.to_vec());

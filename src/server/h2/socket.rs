@@ -45,27 +45,11 @@ impl WriteProgress {
 /// The socket.
 #[derive(Debug)]
 pub(crate) struct Framed {
-    transport: Transport,
-    ahead: Bytes,
-    frames: Rc<RefCell<FrameFollower>>,
-    sending: Rc<WriteProgress>,
-}
-
-impl Framed {
-    /// Reading gives `ahead` first.
-    pub(crate) fn new(
-        transport: Transport,
-        ahead: Bytes,
-        frames: Rc<RefCell<FrameFollower>>,
-        sending: Rc<WriteProgress>,
-    ) -> Self {
-        Self {
-            transport,
-            ahead,
-            frames,
-            sending,
-        }
-    }
+    pub(super) transport: Transport,
+    /// Bytes that were read already; reading gives them first.
+    pub(super) ahead: Bytes,
+    pub(super) frames: Rc<RefCell<FrameFollower>>,
+    pub(super) sending: Rc<WriteProgress>,
 }
 
 impl AsyncRead for Framed {

@@ -22,7 +22,7 @@ use crate::config::model::Timeouts;
 use crate::exchange::Exchange;
 use crate::exchange::response_body::ResponseBody;
 use crate::io::deadline::Deadline;
-use crate::server::stall::Cause;
+use crate::server::stall::{Cause, first_due};
 use crate::server::{Event, ServerObserver};
 use crate::terms::clock::timer_now;
 
@@ -80,12 +80,9 @@ impl RequestStreams {
 
     /// Has the connection's task woken when the last stream ends, and at abuse.
     pub(crate) fn wake_connection(&self, context: &Context<'_>) {
-        let mut connection = self.connection.borrow_mut();
-        if connection
-            .as_ref()
-            .is_none_or(|waker| !waker.will_wake(context.waker()))
-        {
-            *connection = Some(context.waker().clone());
+        match &mut *self.connection.borrow_mut() {
+            Some(waker) => waker.clone_from(context.waker()),
+            none => *none = Some(context.waker().clone()),
         }
     }
 
@@ -233,13 +230,10 @@ impl StreamWaits {
             stream.pieces.get(),
             &now,
         );
-        [
+        first_due([
             (body, timeouts.body_stall, Cause::Body),
             (write, timeouts.write_stall, Cause::Write),
-        ]
-        .into_iter()
-        .filter_map(|(since, limit, cause)| Some((since?.checked_add(limit)?, cause)))
-        .min_by_key(|(due, _)| *due)
+        ])
     }
 
     /// Whether it is the client who kept us waiting; if not, that wait begins anew. The body is taken by another task, so
@@ -288,19 +282,10 @@ fn keep(
 
 /// A response's body in pieces, so that each tells of progress.
 pub(crate) struct BodyPieces {
-    body: ResponseBody,
-    rest: Bytes,
-    stream: Rc<RequestStream>,
-}
-
-impl BodyPieces {
-    pub(crate) fn new(body: ResponseBody, stream: Rc<RequestStream>) -> Self {
-        Self {
-            body,
-            rest: Bytes::new(),
-            stream,
-        }
-    }
+    pub(super) body: ResponseBody,
+    /// What is left of the body's last frame.
+    pub(super) rest: Bytes,
+    pub(super) stream: Rc<RequestStream>,
 }
 
 impl HttpBody for BodyPieces {

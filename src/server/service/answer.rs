@@ -11,8 +11,8 @@ use crate::terms::context::RequestId;
 /// Leaves what is for the client, and adds our `x-request-id`; see [`hop::response_headers`]. Of lines, only those that
 /// travel were written.
 pub(crate) fn finish(response: &mut Response<ResponseBody>, id: &RequestId, switched: bool) {
-    if let Some(lines) = response.body_mut().lines_mut() {
-        lines.push(X_REQUEST_ID.as_str().as_bytes(), id.value().as_bytes());
+    if let Some(fields) = response.body_mut().raw_fields_mut() {
+        fields.push(X_REQUEST_ID.as_str().as_bytes(), id.value().as_bytes());
         return;
     }
     let headers = std::mem::take(response.headers_mut());
@@ -21,8 +21,8 @@ pub(crate) fn finish(response: &mut Response<ResponseBody>, id: &RequestId, swit
 
 /// The same response with all its fields in its map, to be looked at.
 pub(crate) fn mapped(mut response: Response<ResponseBody>) -> Response<ResponseBody> {
-    if let Some(lines) = response.body_mut().lines_mut().take() {
-        *response.headers_mut() = lines.into_map();
+    if let Some(fields) = response.body_mut().raw_fields_mut().take() {
+        *response.headers_mut() = fields.into_map();
     }
     response
 }

@@ -94,7 +94,7 @@ impl PublicService for WorkerService {
     fn refuse(&self, status: StatusCode) -> Response<ResponseBody> {
         let id = self.next_id();
         tracing::debug!(request_id = id.as_str(), %status, "not a request");
-        self.dated(&id, refusals::unparsed(status))
+        self.with_id_and_date(&id, refusals::unparsed(status))
     }
 
     async fn answer(
@@ -171,7 +171,7 @@ impl WorkerService {
             let response = self.health(asked.snapshot);
             return (
                 Handler::Health,
-                self.with_id_and_date(asked.context, response),
+                self.with_id_and_date(&asked.context.id, response),
             );
         }
         let readings = Readings::of(target.path());
@@ -301,24 +301,16 @@ impl WorkerService {
         asked: &RequestSetting<'_>,
         response: Response<ResponseBody>,
     ) -> Response<ResponseBody> {
-        let mut response = self.with_id_and_date(asked.context, response);
+        let mut response = self.with_id_and_date(&asked.context.id, response);
         if let Some(policy) = &asked.snapshot.config.cors {
             policy.apply(asked.browser_origin.as_ref(), response.headers_mut());
         }
         response
     }
 
-    /// An answer of ours carries the request's id, so that a report leads to the log line, and the time, as an origin
-    /// server's must (RFC 9110 §6.6.1).
+    /// A response that the backend didn't send carries the request's id, so that a user's report leads to the log line,
+    /// and the time, as an origin server's must (RFC 9110 §6.6.1).
     fn with_id_and_date(
-        &self,
-        context: &RequestContext,
-        response: Response<ResponseBody>,
-    ) -> Response<ResponseBody> {
-        self.dated(&context.id, response)
-    }
-
-    fn dated(
         &self,
         id: &RequestId,
         mut response: Response<ResponseBody>,

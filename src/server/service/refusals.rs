@@ -54,45 +54,40 @@ pub(crate) fn not_found() -> Response<ResponseBody> {
     respond::failure(StatusCode::NOT_FOUND, "not_found", "Route not found")
 }
 
-/// No backend took the request.
-fn unreachable() -> Response<ResponseBody> {
-    respond::failure(
-        StatusCode::BAD_GATEWAY,
-        "upstream_unreachable",
-        "The backend can't be reached",
-    )
-}
-
-/// What became of a request that could not be forwarded, and a log line for the operator.
+/// The response to a request that could not be forwarded, and a log line for the operator.
 pub(crate) fn failed(context: &RequestContext, error: &ProxyError) -> Response<ResponseBody> {
-    let id = context.id.as_str();
-    match error.kind {
-        ProxyErrorKind::ConnectFailed | ProxyErrorKind::ConnectionLost => {
-            tracing::warn!(request_id = id, %error, "502");
-            unreachable()
-        }
-        ProxyErrorKind::BadResponse => {
-            tracing::warn!(request_id = id, %error, "502");
-            let message = "The backend's answer can't be passed on";
-            respond::failure(StatusCode::BAD_GATEWAY, "upstream_invalid", message)
-        }
-        ProxyErrorKind::ResponseTimeout => {
-            tracing::warn!(request_id = id, %error, "504");
-            let message = "The backend did not answer in time";
-            respond::failure(StatusCode::GATEWAY_TIMEOUT, "upstream_timeout", message)
-        }
-        ProxyErrorKind::ClientGone => {
-            tracing::debug!(request_id = id, %error, "400");
-            let message = "The request could not be passed on";
-            closing(respond::failure(
-                StatusCode::BAD_REQUEST,
-                "invalid_request",
-                message,
-            ))
-        }
+    let (status, code, message) = match error.kind {
+        ProxyErrorKind::ConnectFailed | ProxyErrorKind::ConnectionLost => (
+            StatusCode::BAD_GATEWAY,
+            "upstream_unreachable",
+            "The backend can't be reached",
+        ),
+        ProxyErrorKind::BadResponse => (
+            StatusCode::BAD_GATEWAY,
+            "upstream_invalid",
+            "The backend's answer can't be passed on",
+        ),
+        ProxyErrorKind::ResponseTimeout => (
+            StatusCode::GATEWAY_TIMEOUT,
+            "upstream_timeout",
+            "The backend did not answer in time",
+        ),
+        ProxyErrorKind::ClientGone => (
+            StatusCode::BAD_REQUEST,
+            "invalid_request",
+            "The request could not be passed on",
+        ),
         ProxyErrorKind::Overloaded => {
-            tracing::debug!(request_id = id, %error, "503");
-            respond::overloaded()
+            tracing::debug!(request_id = context.id.as_str(), %error, "answered 503");
+            return respond::overloaded();
         }
+    };
+    let (request_id, answered) = (context.id.as_str(), status.as_u16());
+    let response = respond::failure(status, code, message);
+    if error.kind == ProxyErrorKind::ClientGone {
+        tracing::debug!(request_id, %error, "answered {answered}");
+        return closing(response);
     }
+    tracing::warn!(request_id, %error, "answered {answered}");
+    response
 }
