@@ -308,6 +308,10 @@ fn refusal(kind: ProxyErrorKind) -> Response<ResponseBody> {
     };
     let mut response = Response::new(ResponseBody::full(format!("{kind:?}")));
     *response.status_mut() = status;
+    if kind == ProxyErrorKind::ClientGone {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(CONNECTION, close);
+    }
     response
 }
 
