@@ -1,7 +1,8 @@
 //! One request and its response, as the connection, the service and the forwarder share it.
 //!
-//! Keeps true: an [`Exchange`] belongs to one request; its flags go from false to true once and never back.
-//! Must not know: sockets, timers, what the service decides.
+//! Keeps true: an [`Exchange`] belongs to one request; its flags go from false to true once and never back, except for
+//! `request_awaited`.
+//! Must not know: timers, what the service decides.
 
 pub(crate) mod pace;
 pub(crate) mod raw_fields;
@@ -25,39 +26,39 @@ use crate::config::model::{ServerLimits, Timeouts};
 use pace::Paces;
 use response_body::{RequestBody, ResponseBody};
 
-/// What is known of a client connection before its first byte.
+/// The facts of a client connection that are known before its first byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Connection {
-    /// Another for each of this process.
+    /// Unique within this process.
     pub number: u64,
     /// The peer's address; `None` on a unix socket.
     pub peer: Option<SocketAddr>,
     /// Position of the listener in `server.listen`.
     pub listener: usize,
-    /// Whether it is TLS.
+    /// Whether it uses TLS.
     pub tls: bool,
 }
 
-/// What a connection asks of the service: the rules it lives by, and an answer to each request.
+/// The service as a connection sees it: the settings in force, and a response to each request.
 pub trait PublicService: 'static {
-    /// The deadlines in force; read at each request, so that a reload reaches open connections.
+    /// The deadlines in force, read at each request, so that a reload reaches open connections.
     fn timeouts(&self) -> Timeouts;
 
-    /// The sizes in force; read each time a connection wakes.
+    /// The limits in force, read each time a connection wakes.
     fn limits(&self) -> ServerLimits;
 
-    /// What to show to clients of the listener at this position, if it is TLS; read for each new connection.
+    /// The TLS configuration of the listener at this position, if it has one; read for each new connection.
     fn tls(&self, listener: usize) -> Option<Arc<ServerConfig>>;
 
-    /// Whether HTTP/2 is spoken without TLS to clients that begin with it; read for each new connection.
+    /// Whether clients may speak HTTP/2 without TLS; read for each new connection.
     fn h2c(&self) -> bool;
 
-    /// The answer to bytes that were refused with this status before they became a request.
+    /// The response to bytes that were refused with this status before they became a request.
     fn refuse(&self, status: StatusCode) -> Response<ResponseBody>;
 
-    /// Answers one request. Dropped in the middle when the client is gone.
+    /// Answers one request. The future is dropped when the client has left.
     ///
-    /// Boxed, for every future between here and the socket would hold the request twice, and be moved with it.
+    /// The request is boxed, since every future between here and the socket would hold it twice and be moved with it.
     fn answer(
         self: Rc<Self>,
         connection: Connection,
@@ -81,7 +82,7 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    /// On a connection with these paces.
+    /// An exchange on a connection with these paces.
     pub(crate) fn at(paces: Rc<Paces>) -> Self {
         Self {
             paces,
@@ -89,7 +90,7 @@ impl Exchange {
         }
     }
 
-    /// How its bodies are taken.
+    /// How fast its bodies are taken.
     pub(crate) fn paces(&self) -> &Paces {
         &self.paces
     }
@@ -104,24 +105,26 @@ impl Exchange {
         self.request_done.get() && !self.request_cut.get()
     }
 
-    /// Frames of the request's body that were taken so far; a sign of progress.
+    /// The number of frames that were taken of the request's body, a sign of progress.
     pub(crate) fn request_frames(&self) -> u64 {
         self.request_frames.get()
     }
 
-    /// Whether somebody waits for more of the request's body, so that it is the client who doesn't go on.
+    /// Whether a task waits for more of the request's body, so that the client is the one that doesn't go on.
     pub(crate) fn request_awaited(&self) -> bool {
         self.request_awaited.get()
     }
 
     /// Whether the client has closed its sending side behind a complete request.
     ///
-    /// It may be gone, or wait for the answer: nobody can tell, so the backend is told the same way.
+    /// The client may have left, or wait for the response. That can't be told apart, so renewd closes the backend's
+    /// connection in the same way.
     pub(crate) fn client_closed(&self) -> bool {
         self.client_closed.get()
     }
 
-    /// Whether there will be no answer: the client has closed its sending side, and the backend gave up for that.
+    /// Whether there will be no response: the client has closed its sending side, and the backend gave up for that
+    /// reason.
     pub(crate) fn unanswered(&self) -> bool {
         self.unanswered.get()
     }
@@ -176,7 +179,7 @@ impl Exchange {
         self.request_done.set(true);
     }
 
-    /// The body is dropped; unless it was done before, the rest will not be read.
+    /// Notes that the body is dropped. Unless it was done before, its rest will not be read.
     pub(crate) fn mark_request_dropped(&self) {
         if !self.request_done.get() {
             self.request_cut.set(true);

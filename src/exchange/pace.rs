@@ -1,9 +1,9 @@
-//! How fast the one who is sent something takes it, and so how much may be read ahead for it.
+//! How fast a receiver, client or backend, takes bytes, and so how much may be read ahead for it.
 //!
-//! Keeps true: as much is read ahead as somebody has been seen to take, or anything for one who took more than systems
-//! buffer for it; one that makes us wait costs little from then on. The clock is asked when a wait begins or ends, never
-//! per byte.
-//! Must not know: sockets, HTTP, who it is.
+//! Keeps true: as much is read ahead as the receiver has been seen to take, and the most for one that took more than
+//! systems buffer; a receiver that makes renewd wait costs little memory from then on. The clock is read when a wait
+//! begins or ends, never per byte.
+//! Must not know: sockets, HTTP, which side the receiver is.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -12,36 +12,37 @@ use tokio::time::Instant;
 
 use crate::terms::clock::timer_now;
 
-/// Read ahead of a body's first bytes: most bodies are no larger than 64 KiB, and need one read, their heads included.
+/// How much is read ahead of a body's first bytes: most bodies are no larger than 64 KiB, and need one read, their
+/// heads included.
 const FIRST: usize = 72 * 1024;
 
-/// Read at once for whoever hasn't shown anything. With what the connection itself holds, one that takes nothing costs
-/// about 100 KiB.
+/// How much is read at once for a receiver that hasn't shown its pace. With what the connection itself holds, a
+/// receiver that takes nothing costs about 100 KiB.
 const LEAST: usize = 16 * 1024;
 
-/// A wait that is longer than this is slow. Across the world most waits are, but what large reads save is nothing at the
-/// rates that such a distance leaves.
+/// A wait that is longer than this is slow. Most waits across continents are, but large reads save nothing at the
+/// rates that such a distance allows.
 const PROMPT: Duration = Duration::from_millis(100);
 
-/// Bytes in the midst of a message that show somebody who keeps up: more than systems buffer of their own accord (Linux:
-/// 4 MiB on our side, and on the other little before its process reads).
+/// How many bytes without a slow wait show a receiver that keeps up: more than systems buffer of their own accord
+/// (Linux: 4 MiB on renewd's side, and little on the other before its process reads).
 const PROOF: usize = 8 * 1024 * 1024;
 
-/// Both ways of one client's requests.
+/// The paces of one client's requests and responses.
 #[derive(Debug)]
 pub(crate) struct Paces {
-    /// How the client takes answers.
+    /// How fast the client takes responses.
     pub download: Pace,
-    /// How the backend takes bodies.
+    /// How fast the backend takes requests' bodies.
     pub upload: Pace,
 }
 
 impl Paces {
-    /// At most so many bytes are ever read at once of an answer, and of a request's body.
+    /// Paces with the most bytes that are ever read at once of a response, and of a request's body.
     pub(crate) fn up_to(download: usize, upload: usize) -> Self {
         Self {
             download: Pace::up_to(download),
-            // Its first bytes are read with the request's head.
+            // The first bytes of a request's body are read with its head.
             upload: Pace {
                 first: 0,
                 ..Pace::up_to(upload)
@@ -51,24 +52,24 @@ impl Paces {
 }
 
 impl Default for Paces {
-    /// Without another bound than what reading at once gains anything from: a large answer at less than 256 KiB costs a
-    /// tenth to a quarter of its speed.
+    /// Bounded by the size at which larger reads stop being faster: a large response that is read by less than 256
+    /// KiB is a tenth to a quarter slower.
     fn default() -> Self {
         Self::up_to(256 * 1024, FIRST)
     }
 }
 
-/// One way.
+/// The pace of one direction.
 #[derive(Debug)]
 pub(crate) struct Pace {
     most: usize,
     first: usize,
-    /// What may be read at once while nothing waits.
+    /// How much may be read at once while nothing waits.
     trusted: Cell<usize>,
     blocked_since: Cell<Option<Instant>>,
-    /// Bytes of the last message.
+    /// Bytes that were taken of the present message.
     taken: Cell<usize>,
-    /// Those of them since the last slow wait.
+    /// Bytes of it that were taken since the last slow wait.
     smoothly: Cell<usize>,
 }
 
@@ -84,8 +85,8 @@ impl Pace {
         }
     }
 
-    /// Another message begins. If the one before is known to have `arrived`, and did without a slow wait, as much can be
-    /// read at once.
+    /// Notes that another message begins. If the one before is known to have `arrived`, and had no slow wait, as much
+    /// may be read at once from now on.
     pub(crate) fn begin(&self, arrived: bool) {
         let taken = self.taken.replace(0);
         if self.smoothly.replace(0) == taken && arrived {
@@ -93,7 +94,7 @@ impl Pace {
         }
     }
 
-    /// Some bytes were taken.
+    /// Notes that bytes were taken.
     pub(crate) fn takes(&self, bytes: usize) {
         self.taken.set(self.taken.get().saturating_add(bytes));
         let since = self.blocked_since.take();
@@ -109,14 +110,14 @@ impl Pace {
         }
     }
 
-    /// No more is taken for now.
+    /// Notes that no more bytes are taken for now.
     pub(crate) fn waits(&self) {
         if self.blocked_since.get().is_none() {
             self.blocked_since.set(Some(timer_now()));
         }
     }
 
-    /// How many bytes may be read at once of what is to be sent.
+    /// How many bytes may be read at once for the receiver.
     pub(crate) fn ahead(&self) -> usize {
         let ahead = if self.blocked_since.get().is_some() {
             LEAST

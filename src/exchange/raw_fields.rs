@@ -1,8 +1,8 @@
-//! The fields of a backend's answer as the lines that they are sent in, where nobody needs to look at them: in the
-//! backend's own order and letter case, and without a map being built to be taken apart.
+//! The fields of a backend's response as the bytes that are sent to the client, where renewd needs none of them: in
+//! the backend's order and letter case, without building a map.
 //!
-//! Keeps true: a line is a valid field, and none of them frames the message in a way that its body isn't framed.
-//! Must not know: which fields travel on.
+//! Keeps true: each line is a valid field, and no field contradicts the framing of the body.
+//! Must not know: which fields are sent to the client.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -15,7 +15,7 @@ pub(crate) struct RawFieldLines {
 }
 
 impl RawFieldLines {
-    /// None yet, with room for so many bytes.
+    /// No fields yet, with room for this many bytes.
     pub(crate) fn with_capacity(bytes: usize) -> Self {
         Self {
             text: Vec::with_capacity(bytes),
@@ -23,7 +23,7 @@ impl RawFieldLines {
         }
     }
 
-    /// Appends a field; both parts were found to be valid.
+    /// Appends a field whose parts are known to be valid.
     pub(crate) fn push(&mut self, name: &[u8], value: &[u8]) {
         for part in [name, b": ", value, b"\r\n"] {
             self.text.extend_from_slice(part);
@@ -39,12 +39,12 @@ impl RawFieldLines {
         self.length = Some(length);
     }
 
-    /// As they are sent.
+    /// The lines as they are sent.
     pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.text
     }
 
-    /// What `Content-Length` says, if it is among them.
+    /// The value of `Content-Length`, if it is among the fields.
     pub(crate) fn length(&self) -> Option<u64> {
         self.length
     }
@@ -54,7 +54,7 @@ impl RawFieldLines {
         self.event_stream
     }
 
-    /// For whoever does need to look.
+    /// The fields in a map, for code that reads them.
     pub(crate) fn into_map(self) -> HeaderMap {
         let lines = self.text.split(|byte| *byte == b'\n');
         let fields = lines.filter_map(|line| {
@@ -74,7 +74,7 @@ impl RawFieldLines {
 
 const CONTENT_TYPE: &[u8] = b"content-type";
 
-/// Whether a `Content-Type` is that of server-sent events.
+/// Whether this value of `Content-Type` is that of server-sent events.
 pub(crate) fn is_event_stream(content_type: &[u8]) -> bool {
     let name = b"text/event-stream";
     content_type

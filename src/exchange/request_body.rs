@@ -1,6 +1,6 @@
-//! What a client sends.
+//! The body of a client's request.
 //!
-//! Keeps true: once it has ended, nothing is read from the client any more.
+//! Keeps true: once the body has ended, nothing more is read from the client.
 //! Must not know: how a client's bytes become frames.
 
 use std::pin::Pin;
@@ -27,13 +27,13 @@ pub struct RequestBody {
 #[derive(Debug)]
 enum RequestContent {
     Empty,
-    /// What was read, and the trailers after it.
+    /// Bytes that were read already, and the trailers after them.
     Full(Bytes, Option<Box<HeaderMap>>),
     Incoming(Arrival),
     Prefixed(Bytes, Arrival),
 }
 
-/// What a client sends of a body, as its connection reads it.
+/// A request's body on a connection of HTTP/1.1.
 pub trait Inlet: fmt::Debug {
     /// The next frame.
     fn poll_frame(&self, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>>;
@@ -41,11 +41,11 @@ pub trait Inlet: fmt::Debug {
     /// Whether nothing more will come.
     fn is_end_stream(&self) -> bool;
 
-    /// Bytes to come, as far as is known.
+    /// The number of bytes to come, if it is known.
     fn expected(&self) -> Option<u64>;
 }
 
-/// Where a body comes from.
+/// The connection that a body comes from.
 #[derive(Debug)]
 enum Arrival {
     Http1(Rc<dyn Inlet>),
@@ -115,8 +115,8 @@ impl RequestBody {
         &self.exchange
     }
 
-    /// Whether there is a body whose length these, the request's fields, don't announce, or one that trailers may follow:
-    /// it goes on in chunks. HTTP/2 has trailers behind a body of announced length too.
+    /// Whether the body must be sent in chunks: `headers`, the request's fields, don't announce its length, or
+    /// trailers may follow. In HTTP/2 trailers may follow a body of announced length too.
     pub fn is_unannounced(&self, headers: &HeaderMap) -> bool {
         let announces_trailers = || self.is_http2() && headers.contains_key(TRAILER);
         !self.is_end_stream()
@@ -152,7 +152,7 @@ impl RequestBody {
         self
     }
 
-    /// Puts trailers that were read from this body back behind it. Nothing else is left of it by then.
+    /// Puts trailers that were read from this body back behind it. They were its last frame.
     #[must_use]
     pub(crate) fn replay_trailers(mut self, trailers: HeaderMap) -> Self {
         if trailers.is_empty() {
@@ -205,10 +205,10 @@ impl HttpBody for RequestBody {
                 Some(Ok(Frame::data(prefix)))
             }
         };
-        // Trailers are the last frame; nobody asks for another.
+        // Trailers are the last frame, after which no poll follows.
         let trailers = matches!(&frame, Some(Ok(frame)) if frame.is_trailers());
         if frame.is_none() || trailers || this.is_end_stream() {
-            // What comes after it on the connection is another request's.
+            // The next bytes on the connection belong to another request.
             this.content = RequestContent::Empty;
             this.exchange.mark_request_done();
         } else {
@@ -233,7 +233,7 @@ impl HttpBody for RequestBody {
         match &self.content {
             RequestContent::Empty => SizeHint::with_exact(0),
             RequestContent::Full(bytes, None) => SizeHint::with_exact(length(bytes)),
-            // A body of known length would end before them.
+            // A body of known length would end before its trailers.
             RequestContent::Full(_, Some(_)) => SizeHint::new(),
             RequestContent::Incoming(incoming) => incoming.size_hint(),
             RequestContent::Prefixed(prefix, rest) => rest

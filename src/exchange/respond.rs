@@ -1,7 +1,7 @@
-//! The only place that invents a response on the public port.
+//! The only place that makes renewd's own responses on the public port.
 //!
-//! Keeps true: every failure is the contract's JSON object, none may be cached, and nothing of the request is echoed but
-//! what the caller passes as a message.
+//! Keeps true: every failure is the contract's JSON object, and no cache may keep it; a response repeats nothing of
+//! the request except what the caller passes as a message.
 //! Must not know: why a request failed.
 
 use bytes::Bytes;
@@ -29,7 +29,7 @@ pub(crate) fn failure(status: StatusCode, code: &str, message: &str) -> Response
     failure_because(status, code, message, Because::default())
 }
 
-/// What an account's refusal says besides; each only where it is known.
+/// Further members of an account's refusal, each where it is known.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Because<'a> {
     /// `reason`.
@@ -38,7 +38,7 @@ pub(crate) struct Because<'a> {
     pub suspended_at: Option<&'a str>,
 }
 
-/// The same with what is known of why.
+/// The same with the known reasons.
 pub(crate) fn failure_because(
     status: StatusCode,
     code: &str,
@@ -62,18 +62,18 @@ pub(crate) fn failure_because(
         reason: because.reason,
         suspended_at: because.suspended_at,
     };
-    // Strings always serialise; an empty body would still carry the status.
+    // Serialising strings can't fail; the response would keep its status without a body.
     json(status, serde_json::to_vec(&failure).unwrap_or_default())
 }
 
-/// 204, to an `OPTIONS` that may go no further.
+/// 204, the response to an `OPTIONS` that may not be forwarded further.
 pub(crate) fn no_content() -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
     response
 }
 
-/// 503 for one request too many, to be made again in a second.
+/// 503 for a request beyond the limits, which the client may repeat after a second.
 pub(crate) fn overloaded() -> Response<ResponseBody> {
     let mut response = failure(
         StatusCode::SERVICE_UNAVAILABLE,
@@ -86,7 +86,7 @@ pub(crate) fn overloaded() -> Response<ResponseBody> {
     response
 }
 
-/// 405 with the methods that are taken.
+/// 405 with the methods that are allowed.
 pub(crate) fn method_not_allowed(allow: &'static str) -> Response<ResponseBody> {
     let mut response = failure(
         StatusCode::METHOD_NOT_ALLOWED,

@@ -1,8 +1,8 @@
-//! Message bodies: what a client gets, and in `request` what it sends.
+//! The body of a response to a client.
 //!
-//! Keeps true: frames pass through uncopied and one at a time; a response body calls its finish hook exactly once,
-//! at its end or when it is dropped; both bodies mark their [`Exchange`].
-//! Must not know: where a forwarded body comes from, beyond a [`BodySource`] to give back.
+//! Keeps true: frames pass through uncopied and one at a time; a body calls its finish hook exactly once, at its end
+//! or when it is dropped, and marks its [`Exchange`] then.
+//! Must not know: where a forwarded body comes from, beyond a [`BodySource`] to release.
 
 use std::pin::Pin;
 use std::rc::Rc;
@@ -19,7 +19,7 @@ use super::rewrite::{Rewrite, Rewritten};
 use crate::http::hop;
 use crate::io::transport::Upgraded;
 
-/// Trailers without what may not travel in them.
+/// The frame; trailers without the fields that may not be trailers.
 pub(super) fn passed_on<E>(frame: Result<Frame<Bytes>, E>) -> Result<Frame<Bytes>, E> {
     frame.map(|frame| match frame.into_trailers() {
         Ok(trailers) => Frame::trailers(hop::trailers(trailers)),
@@ -32,13 +32,13 @@ pub(super) fn passed_on<E>(frame: Result<Frame<Bytes>, E>) -> Result<Frame<Bytes
 pub enum Ending {
     /// Its last byte was handed to the connection.
     Complete,
-    /// The client left, stalled, or was cut by a stop.
+    /// The client left or stalled, or a stop cut the response.
     Abandoned,
     /// The backend broke off.
     Broken,
 }
 
-/// What the finish hook learns.
+/// The result that the finish hook gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Finished {
     /// Body bytes handed to the connection; for a tunnel, bytes sent to the client.
@@ -47,10 +47,10 @@ pub struct Finished {
     pub ending: Ending,
 }
 
-/// Called once when a response is over.
+/// Called once when a response has ended.
 pub(crate) type Finish = Box<dyn FnOnce(Finished)>;
 
-/// Where a forwarded body comes from; told once when nobody reads it any more.
+/// The source of a forwarded body, released once when the body is not read any more.
 pub(crate) trait BodySource: fmt::Debug {
     /// The next frame.
     fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>>;
@@ -58,10 +58,10 @@ pub(crate) trait BodySource: fmt::Debug {
     /// Whether the last frame was read.
     fn is_end_stream(&self) -> bool;
 
-    /// Bytes to come, as far as is known.
+    /// The number of bytes to come, as far as it is known.
     fn size_hint(&self) -> SizeHint;
 
-    /// `complete` says that the body was read to its end.
+    /// Gives the source back; `complete` says that the body was read to its end.
     fn release(self: Box<Self>, complete: bool);
 }
 
@@ -70,7 +70,7 @@ pub struct ResponseBody {
     content: BodyContent,
     bytes: u64,
     ended: Option<Ending>,
-    /// An error waits here for one turn, so that what came before it is flushed.
+    /// An error waits here for one poll, so that the bytes before it are flushed.
     error: Option<io::Error>,
     finish: Option<Finish>,
     exchange: Option<Rc<Exchange>>,
@@ -111,7 +111,7 @@ impl ResponseBody {
         Self::new(BodyContent::Upgrade(Some(Box::new(upstream))))
     }
 
-    /// Changes the backend's body on its way. A body that has no bytes, or isn't the backend's, stays as it is.
+    /// Has the backend's body changed on its way. A body without bytes, or one of renewd's own, stays as it is.
     #[must_use]
     pub(crate) fn rewritten(mut self, rewrite: Box<dyn Rewrite>) -> Self {
         if let BodyContent::Forwarded(source) = &mut self.content
@@ -134,24 +134,24 @@ impl ResponseBody {
         }
     }
 
-    /// Fields that go before this body, as lines; the response's map has the others.
+    /// Sets the raw fields of this body's response. The response's map has the others.
     #[must_use]
     pub(crate) fn with_raw_fields(mut self, fields: Option<RawFieldLines>) -> Self {
         self.raw_fields = fields;
         self
     }
 
-    /// The same, to add to or to take.
+    /// The raw fields, to append to or to take out.
     pub(crate) fn raw_fields_mut(&mut self) -> &mut Option<RawFieldLines> {
         &mut self.raw_fields
     }
 
-    /// Calls `finish` when this body is over: handed out, or dropped before.
+    /// Calls `finish` when this body has ended: handed out, or dropped before.
     pub fn on_finish(&mut self, finish: Finish) {
         self.finish = Some(finish);
     }
 
-    /// Marks `exchange` when this body is over.
+    /// Marks `exchange` when this body has ended.
     pub(crate) fn on_exchange(&mut self, exchange: Rc<Exchange>) {
         self.exchange = Some(exchange);
     }
@@ -166,7 +166,7 @@ impl ResponseBody {
         }
     }
 
-    /// For a response that has no body on the wire (HEAD, 204, 304): drops the bytes and counts as complete.
+    /// Drops the bytes of a response that is sent without them (HEAD, 204, 304). The body then counts as complete.
     pub(crate) fn withhold(&mut self) {
         if let BodyContent::Full(_) = self.content {
             self.content = BodyContent::Empty;
@@ -227,7 +227,7 @@ impl HttpBody for ResponseBody {
                     this.bytes += length(data);
                     return Poll::Ready(Some(Ok(frame)));
                 }
-                // Trailers are the last frame; nobody asks for another.
+                // Trailers are the last frame, after which no poll follows.
                 this.over(Ending::Complete);
                 Poll::Ready(Some(passed_on(Ok(frame))))
             }

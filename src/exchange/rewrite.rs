@@ -1,8 +1,8 @@
 //! A forwarded body whose bytes are changed on their way.
 //!
-//! Keeps true: the backend is read only when nothing is left to hand on, so that a slow client slows it as ever; trailers
-//! come last.
-//! Must not know: what is changed, or why.
+//! Keeps true: the backend is read only when no bytes are left for the client, so that a slow client slows the
+//! backend; trailers come last.
+//! Must not know: which bytes are changed, or why.
 
 use std::task::{Context, Poll, ready};
 use std::{fmt, io};
@@ -13,25 +13,26 @@ use http_body::{Frame, SizeHint};
 
 use super::response_body::BodySource;
 
-/// What changes a body.
+/// Changes the bytes of a body.
 pub(crate) trait Rewrite {
     /// The next bytes from the backend. Called only after [`Rewrite::poll_data`] asked for more.
     fn take(&mut self, data: Bytes);
 
-    /// No more will come.
+    /// Notes that no more bytes will come.
     fn end(&mut self);
 
-    /// The next bytes for the client; `None` asks for more of the body, and after [`Rewrite::end`] says that this was all.
+    /// The next bytes for the client. `None` asks for more of the body, or after [`Rewrite::end`] means that there
+    /// are no more.
     fn poll_data(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>>;
 
-    /// The trailers that still hold.
+    /// The trailers that are still true of the changed body.
     fn trailers(&mut self, trailers: HeaderMap) -> HeaderMap;
 
     /// Whether as many bytes come out as go in.
     fn keeps_length(&self) -> bool;
 }
 
-/// The backend's body and what changes it.
+/// The backend's body, and the rewriting.
 pub(crate) struct Rewritten {
     incoming: Box<dyn BodySource>,
     rewrite: Box<dyn Rewrite>,
@@ -90,7 +91,7 @@ impl BodySource for Rewritten {
     }
 
     fn is_end_stream(&self) -> bool {
-        // What is held back isn't the backend's to know of.
+        // The rewriting may hold bytes back after the backend's end.
         self.over
     }
 

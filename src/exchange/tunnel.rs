@@ -1,7 +1,7 @@
-//! A tunnel after an upgrade: bytes both ways until both sides have closed, or nothing has moved for long.
+//! A tunnel after an upgrade: it copies bytes both ways until both sides have closed, or nothing has moved for long.
 //!
-//! Keeps true: what one side sent before it closed reaches the other; an idle tunnel holds no buffer; when one side has
-//! closed and the other doesn't follow, the tunnel ends all the same.
+//! Keeps true: bytes that one side sent before it closed reach the other; an idle tunnel holds no buffer; when one
+//! side has closed and the other doesn't follow, the tunnel ends all the same.
 //! Must not know: WebSocket frames, why the tunnel exists.
 
 use std::cell::RefCell;
@@ -19,17 +19,18 @@ use crate::io::deadline::Deadline;
 use crate::io::transport::{Transport, Upgraded};
 use crate::terms::clock::timer_now;
 
-/// Bytes read at once; a thread's tunnels share one buffer of this size, and own one only for what couldn't be written.
+/// Bytes that are read at once. A thread's tunnels share one buffer of this size; a tunnel has its own only for bytes
+/// that couldn't be written.
 const CHUNK: usize = 16 * 1024;
 
-/// After one side has closed, the other may be silent this long. A WebSocket peer answers a close at once.
+/// How long one side may be silent after the other has closed. A WebSocket endpoint answers a close at once.
 const HALF_CLOSED_IDLE: Duration = Duration::from_secs(30);
 
 thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; CHUNK].into_boxed_slice());
 }
 
-/// What went through a tunnel; tells the finish hook when it is dropped, however the tunnel ended.
+/// The bytes that went through a tunnel. The finish hook is called on drop, however the tunnel ended.
 pub struct Traffic {
     to_client: u64,
     ending: Ending,
@@ -132,7 +133,7 @@ impl TunnelCopy {
     }
 }
 
-/// One way through the tunnel.
+/// One direction of the tunnel.
 struct Direction {
     /// Read and not yet written; empty, without memory, most of the time.
     pending: BytesMut,
@@ -151,7 +152,7 @@ impl Direction {
         }
     }
 
-    /// Ready when the sender has closed and the receiver knows.
+    /// Ready when the sender has closed and the receiver's side is closed too.
     fn poll(
         &mut self,
         from: &mut Transport,
@@ -166,7 +167,7 @@ impl Direction {
                     self.closed = true;
                     break;
                 }
-                // What TLS has taken may still wait for its socket; this task is woken when that goes on.
+                // Bytes that TLS has taken may still wait for its socket, which wakes this task when it takes more.
                 let _ = Pin::new(&mut *to).poll_flush(context)?;
                 let mut buffer = ReadBuf::new(scratch);
                 ready!(Pin::new(&mut *from).poll_read(context, &mut buffer))?;
@@ -201,7 +202,7 @@ impl Direction {
             self.copied += count(written);
             self.pending.advance(written);
         }
-        // Gives the memory back.
+        // An empty buffer would keep its memory.
         self.pending = BytesMut::new();
         Poll::Ready(Ok(()))
     }

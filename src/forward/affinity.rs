@@ -1,4 +1,4 @@
-//! By what a request's server is chosen, where a client has to stay on one: socket.io's polling, say.
+//! The key by which a request's server is chosen, where a client has to stay on one server: socket.io's polling, say.
 //!
 //! Must not know: the servers, what is known of them, what a cookie means.
 
@@ -10,10 +10,10 @@ use super::servers::{Preference, fingerprint};
 use crate::config::model::Affinity;
 use crate::logins::jwt;
 
-/// Where a request belongs that comes from `client`; `None` where it belongs nowhere.
+/// The key of a request that comes from `client`; `None` where any server will do.
 ///
-/// One without the cookie belongs where its address does, and so does one that has it more than once. All whose address
-/// isn't known belong together.
+/// A request without the cookie has its address's key, and so has one with several such cookies. Clients whose address
+/// isn't known share one key.
 pub(super) fn preference(
     affinity: &Affinity,
     headers: &HeaderMap,
@@ -30,7 +30,7 @@ pub(super) fn preference(
     Some(Preference::Key(key))
 }
 
-/// The same for an IPv6 /64, within which a client's address changes as it likes.
+/// One key for an IPv6 /64, since a client may use any address within its network.
 fn of_address(client: Option<IpAddr>) -> u64 {
     match client.map(|address| address.to_canonical()) {
         None => fingerprint(b""),

@@ -1,7 +1,7 @@
 //! One connection to a backend: a request written to it, its response read from it, one exchange after the other.
 //!
-//! Keeps true: nothing is read before it is asked for, nothing of a body is taken before what came before it is
-//! written; whoever waits polls this with its own context, so that no task but its own is ever woken.
+//! Keeps true: nothing is read before it is asked for; no frame of a body is taken before the ones before it are
+//! written. Each task polls the connection with its own context, so that the socket wakes the task that waits.
 //! Must not know: pools, deadlines, retries, what a response means.
 
 use std::io;
@@ -55,9 +55,9 @@ enum Upload {
     UnderWay,
     /// All of it is written.
     Sent,
-    /// And our side of the connection is closed, as the client's is.
+    /// All of it is written, and renewd's side of the connection is closed, as the client's is.
     Closed,
-    /// Nothing more can be written; what the backend said before may still be read.
+    /// Nothing more can be written. What the backend sent before may still be read.
     Broken,
 }
 
@@ -67,20 +67,20 @@ pub(super) struct BackendConnection {
     transport: Transport,
     input: Input,
     output: Output,
-    /// Until its response begins, so that it can be had back; or until it is sent.
+    /// Kept until its response begins, so that it can be taken back, or until it is sent.
     request: Option<Box<Request<RequestBody>>>,
     sending: Encoder,
     /// A frame of the request's body was taken.
     body_begun: bool,
     upload: Upload,
     progress: AttemptProgress,
-    /// Bytes of the response's head that were looked at.
+    /// Bytes of the response's head that were parsed in vain.
     known: usize,
     asked: RequestFacts,
     receiving: Decoder,
     keep_alive: bool,
     exchange: Option<Rc<Exchange>>,
-    /// Whoever reads the response, while somebody else sends the request.
+    /// The task that reads the response, while another task sends the request.
     reader: Option<Waker>,
     /// Why the sending failed, for the reader.
     failed: Option<Fault>,
@@ -141,7 +141,8 @@ impl BackendConnection {
         self.progress
     }
 
-    /// Whether the backend was told that the client has closed its sending side: what it does then is no fault of its.
+    /// Whether the backend was told that the client has closed its sending side. If it gives up then, the cause is the
+    /// client.
     pub(super) fn closed(&self) -> bool {
         self.upload == Upload::Closed
     }
@@ -159,7 +160,7 @@ impl BackendConnection {
         loop {
             let gathered = self.poll_gather(context);
             if let Poll::Ready(Err(fault)) = gathered {
-                // The backend sees a request that breaks off, as it would without us, and not none at all.
+                // The backend sees a request that breaks off, as it would without renewd, instead of none at all.
                 let _ = self.poll_write(context);
                 return Poll::Ready(Err(fault));
             }
@@ -180,7 +181,7 @@ impl BackendConnection {
         }
     }
 
-    /// Takes frames of the body until there is enough to write. Pending when the client hasn't sent more.
+    /// Takes frames of the body until there is enough to write. Pending while the client sends nothing.
     fn poll_gather(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Fault>> {
         while self.sending != Encoder::Over && self.output.has_room() {
             let Some(request) = &mut self.request else {
@@ -250,7 +251,8 @@ impl BackendConnection {
         }
     }
 
-    /// Room for the response's fields: the request's, which nobody can ask back when its response has begun.
+    /// A map for the response's fields: the request's own, since a request can't be taken back once its response has
+    /// begun.
     fn recycled_fields(&mut self) -> HeaderMap {
         let sent = self.sent();
         let request = self.request.take_if(|_| sent);
@@ -332,8 +334,8 @@ impl BackendConnection {
         Poll::Ready(())
     }
 
-    /// Reads what is there, after passing on that the client has closed its sending side: the backend then does what it
-    /// would have done without us, answer or give up.
+    /// Reads what is there, after passing on that the client has closed its sending side. The backend then does what
+    /// it would have done without renewd: it answers or gives up.
     fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         if let Some(exchange) = &self.exchange {
             if !exchange.client_closed() {
@@ -372,7 +374,7 @@ impl BackendConnection {
             && self.input.len() == 0
     }
 
-    /// Waits until an idle connection is closed, or says something unasked.
+    /// Ready when the backend closes an idle connection, or sends something without a request.
     pub(super) fn poll_over(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let mut byte = [0];
         let mut buffer = ReadBuf::new(&mut byte);
@@ -380,7 +382,7 @@ impl BackendConnection {
             .map(|_| ())
     }
 
-    /// The socket, after a 101, with its place.
+    /// The socket, after a 101, with its place in a budget.
     pub(super) fn into_upgraded(self, slot: Option<SocketSlot>) -> Upgraded {
         Upgraded {
             transport: self.transport,

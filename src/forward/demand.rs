@@ -1,7 +1,6 @@
 //! How many connections to a server a worker needs: the pure part of keeping them.
 //!
-//! Keeps true: what was in flight at once during the last whole period may be in flight again without a connection being
-//! opened for it.
+//! Keeps true: as many requests as were in flight at once during the last whole period find a connection.
 //! Must not know: connections, clocks, how long a period is.
 
 /// The requests that one worker has in flight at one server, and had lately.
@@ -32,8 +31,8 @@ impl ServerDemand {
         self.peak = self.in_flight;
     }
 
-    /// How many idle connections are worth keeping: as many as would be lent if it came once more to the most of this period
-    /// and the one before. Those in flight have theirs.
+    /// How many idle connections are worth keeping: as many as the peak of this period and the one before would take,
+    /// less those that are in use.
     pub(super) fn idle_wanted(self) -> usize {
         self.peak.max(self.before).saturating_sub(self.in_flight)
     }

@@ -1,18 +1,18 @@
-//! Everything that isn't answered here goes to the backend: one request, its framing, its way through the servers, its
-//! response.
+//! Requests that renewd doesn't answer itself: each is sent to one of the backend's servers, and its response is
+//! returned.
 //!
 //! | file | what |
 //! |---|---|
-//! | [`pool`] | connections to a server, kept |
-//! | `demand` | how many of them are worth keeping |
-//! | `connection` | one of them: an exchange at a time |
-//! | `affinity` | by what a server is chosen |
-//! | [`retry`] | what may be tried again: a pure table |
+//! | [`pool`] | connections to one server, kept while idle |
+//! | `demand` | how many idle connections are worth keeping |
+//! | `connection` | one connection: an exchange at a time |
+//! | `affinity` | the key by which a server is chosen |
+//! | [`retry`] | which failed requests may be tried again: a pure table |
 //! | [`servers`] | the backend's servers: what is known of each, and the choice |
 //!
-//! Keeps true: what leaves here is framed by us alone, whatever came in; what the backend answers is passed on only if
+//! Keeps true: renewd frames each request itself, whatever the client's framing was; a response is passed on only if
 //! it can be framed again without guessing.
-//! Must not know: routes, tokens, who the client is beyond the server that it belongs on.
+//! Must not know: routes, tokens, or anything of the client but its key and its share of the sockets.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -44,13 +44,13 @@ pub mod servers;
 use pool::{ConnectionPool, PooledConnection};
 use retry::{Candidate, Left, NextAttempt};
 
-/// Between two attempts to find a server for a request that waits for one.
+/// The pause between two attempts to find a server for a request.
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// One worker's way to the backend.
 pub struct Forwarder {
     pools: RefCell<Vec<Rc<ConnectionPool>>>,
-    /// Requests so far: the servers take turns.
+    /// Counts requests, so that the servers take turns.
     turns: Cell<usize>,
     sockets: Budgets,
 }
@@ -67,9 +67,9 @@ impl Forwarder {
 
     /// Sends one request to the backend and returns the head of its response, the body to follow.
     ///
-    /// `changes` says what becomes of the client's fields; `changes.upgrade` announces a WebSocket. `claimant` is served in
-    /// turn where sockets are short. The response's fields are as the backend wrote them, but for those that concern its
-    /// connection alone.
+    /// `changes` says what becomes of the client's fields; `changes.upgrade` announces a WebSocket. `claimant` takes
+    /// its turn where sockets are short. The response's fields are as the backend wrote them, except for those that
+    /// concern its connection alone.
     pub async fn forward(
         &self,
         upstream: &Upstream,
@@ -92,8 +92,9 @@ impl Forwarder {
                 result,
             };
             let pool = self.pool(backend);
-            // A server may treat an upgrade on a connection that it has served before differently: engine.io lets a refused
-            // one hang there. The new connection serves nobody else (`accepted`).
+            // An upgrade gets a new connection, which serves no other request (`accepted`). engine.io 6.6 closes a
+            // socket whose upgrade nothing handles only if `bytesWritten` is 0 (`attach` in server.ts): a used
+            // connection would hang.
             let idle = if course.reconnect || upgrade {
                 None
             } else {
@@ -203,12 +204,12 @@ impl ForwardOutcome {
 struct Course<'a> {
     backends: &'a Backends,
     preference: Preference,
-    /// The server whose turn it is; `None` if there is none.
+    /// The server to ask next; `None` if there is none.
     server: Option<usize>,
-    /// Idle connections won't do.
+    /// The next attempt needs a new connection.
     reconnect: bool,
     tried: Tried,
-    /// When waiting for a server ends; set by the first failure.
+    /// When waiting for a server ends. The first failure sets it.
     until: Option<Instant>,
 }
 
@@ -224,7 +225,7 @@ impl<'a> Course<'a> {
         }
     }
 
-    /// What can be done about a failure. A request that belongs on a server leaves it only if that takes no connection.
+    /// What is left to try after a failure. A request with a key leaves its server only if that takes no connection.
     fn left(&mut self, upstream: &Upstream, reused: bool, why: ProxyErrorKind) -> Left {
         if let Some(server) = self.server {
             self.tried = self.tried.and(server);
@@ -250,7 +251,7 @@ impl<'a> Course<'a> {
             NextAttempt::NewConnection => {}
             NextAttempt::OtherServer => self.server = self.choose(),
             NextAttempt::Later => {
-                // Boxed like connecting: rare, and large.
+                // Boxed for the same reason as `connect`.
                 Box::pin(sleep(PAUSE)).await;
                 self.tried = Tried::default();
                 self.server = self.choose();
@@ -262,9 +263,9 @@ impl<'a> Course<'a> {
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T>>>;
 
-/// Waits for a place at most `limit`, and connects in as long; `None` where there is no place.
+/// Waits for a socket's place for at most `limit`, then connects within `limit`. `None` where there is no place.
 ///
-/// Boxed, for it is rare and large: inlined, it would make every request's future as large.
+/// Boxed, since this is rare and large: inlined, it would make every request's future as large.
 fn connect(
     pool: &Rc<ConnectionPool>,
     backend: &Arc<Backend>,
@@ -279,7 +280,7 @@ fn connect(
     })
 }
 
-/// A place for an event stream, which has begun without one.
+/// A place among the streams for an event stream, whose connection has a request's place so far.
 fn place(budget: &Arc<Budget>, claimant: Claimant, limit: Duration) -> Boxed<Option<SocketSlot>> {
     let budget = budget.clone();
     Box::pin(async move { budget.acquire(claimant, limit).await })
@@ -303,8 +304,9 @@ fn accepted(
             .ok_or_else(|| bad_response("101 before the end of the request"))?;
         return Ok(Response::from_parts(parts, ResponseBody::upgrade(upgraded)));
     }
-    // A server hands the socket of an upgrade to whoever decides on it, for good (Node does): what it would do with another
-    // request on it is no longer HTTP's to say. The places of event streams are not for connections that wait.
+    // A server may hand the socket of an upgrade to other code for good (Node's `upgrade` event does), so that HTTP
+    // no longer says what happens to another request on it. A place among the streams is not for connections that
+    // wait.
     connection.keep = if upgrade || connection.is_streaming() {
         Duration::ZERO
     } else {

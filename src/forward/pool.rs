@@ -1,9 +1,9 @@
-//! Connections to one backend server, of one worker: made, lent for one request at a time, kept while idle.
+//! One worker's connections to one backend server: opened, used for one request at a time, kept while idle.
 //!
-//! Keeps true: a connection goes back only after a complete request and a complete response, and never if nobody said for
-//! how long; an idle one is closed before the server would close it; the last used is lent first, so that the rest can
-//! expire; no more are kept than were lent at once lately; none is kept idle while sockets are short, and idle ones are
-//! closed for whoever waits for one.
+//! Keeps true: a connection returns to the pool only after a complete request and a complete response, and only if
+//! `PooledConnection::keep` was set; an idle connection is closed before the server would close it; the last used is
+//! taken first, so that the others can expire; no more are kept than were in use at once lately; none is kept while
+//! sockets are short, and idle ones are closed when a request waits for a socket.
 //! Must not know: which requests may be repeated, what a response means.
 
 use std::cell::{Cell, RefCell};
@@ -36,21 +36,22 @@ use crate::io::transport::Upgraded;
 use crate::terms::clock::timer_now;
 use crate::terms::proxy_error::{AnotherAttempt, ProxyError, ProxyErrorKind};
 
-/// How often expired connections are looked for; the only cost of being late is a refused request being made again.
+/// How often expired connections are looked for. Being late costs no more than a retry on a connection that was
+/// closed.
 const SWEEP: Duration = Duration::from_secs(1);
 
 /// The connections of one worker to one server.
 #[derive(Debug)]
 pub(crate) struct ConnectionPool {
-    /// Weak: a server that a reload removed must go with its last snapshot, and its series with it.
+    /// Weak, so that a server which a reload removed is dropped with its last snapshot, and its series with it.
     backend: Weak<Backend>,
     budget: Arc<Budget>,
     idle: RefCell<VecDeque<Idle>>,
     demand: Cell<ServerDemand>,
-    /// When the present period of `demand` ends, which is as long as connections are kept.
+    /// When the present period of `demand` ends. A period is as long as connections are kept.
     period_ends: Cell<Option<Instant>>,
     swept: Cell<bool>,
-    /// The sweeping task's.
+    /// Wakes the sweeping task.
     sweeper: RefCell<Option<Waker>>,
 }
 
@@ -61,7 +62,7 @@ struct Idle {
 }
 
 impl ConnectionPool {
-    /// No connections yet. `budget` is what those that wait for a request count in.
+    /// No connections yet. Idle connections count in `budget`.
     pub(crate) fn new(backend: &Arc<Backend>, budget: &Arc<Budget>) -> Rc<Self> {
         Rc::new(Self {
             backend: Arc::downgrade(backend),
@@ -74,12 +75,12 @@ impl ConnectionPool {
         })
     }
 
-    /// Whether these are this server's connections.
+    /// Whether this is the pool of that server.
     pub(crate) fn is_for(&self, backend: &Arc<Backend>) -> bool {
         std::ptr::eq(self.backend.as_ptr(), Arc::as_ptr(backend))
     }
 
-    /// Whether its server is still configured, or was when a request began that is still served.
+    /// Whether a snapshot that is still in use has the server.
     pub(crate) fn is_wanted(&self) -> bool {
         self.backend.strong_count() > 0
     }
@@ -114,7 +115,7 @@ impl ConnectionPool {
         None
     }
 
-    /// A new connection within `limit`, name resolution and all addresses included. `slot` is its place.
+    /// A new connection within `limit`, name resolution and all addresses included. `slot` is its place in a budget.
     pub(crate) async fn connect(
         self: &Rc<Self>,
         backend: &Backend,
@@ -168,7 +169,7 @@ impl ConnectionPool {
             connection,
             expires,
         });
-        // The one that has waited longest first.
+        // The connection that has been idle for longest is closed first.
         while idle.len() > self.demand.get().idle_wanted() {
             idle.pop_front();
         }
@@ -177,7 +178,7 @@ impl ConnectionPool {
         }
     }
 
-    /// Closes idle connections, the longest idle first, while somebody waits for a socket.
+    /// Closes idle connections, the longest idle first, while a request waits for a socket.
     fn make_room(&self) {
         while self.budget.is_wanted() {
             let longest_idle = self.idle.borrow_mut().pop_front();
@@ -197,7 +198,7 @@ impl ConnectionPool {
     }
 }
 
-/// Drops connections that expire or are closed while they are idle, or whose sockets are wanted, until none is left.
+/// Drops idle connections that expire, that the server closes, or whose sockets are wanted, until none is left.
 async fn sweep(pool: rc::Weak<ConnectionPool>) {
     let Some(budget) = pool.upgrade().map(|pool| Arc::clone(&pool.budget)) else {
         return;
@@ -235,20 +236,20 @@ impl Drop for InFlight {
     }
 }
 
-/// A connection lent to one request; dropping it closes it, [`BodySource::release`] may give it back.
+/// A connection that serves one request. Dropping it closes it; [`BodySource::release`] may return it to its pool.
 #[derive(Debug)]
 pub(crate) struct PooledConnection {
-    /// Shared only with the task that sends what is left of a request when its response has begun.
+    /// Shared with the task that sends the rest of a request whose response has begun, and with nothing else.
     backend: Rc<RefCell<BackendConnection>>,
     upload: Option<AbortHandle>,
     home: rc::Weak<ConnectionPool>,
-    /// The socket's place in a budget. An event stream's is not that of connections which are kept. `None` where the socket
-    /// has left with it.
+    /// The socket's place in a budget. An event stream's is not that of connections which are kept. `None` where the
+    /// socket has left with it.
     pub(super) slot: Option<SocketSlot>,
     /// The request's place among those in flight at all servers, held until its response is over.
     pub(super) admission: Option<ServerAdmission>,
-    /// The request's place among those in flight at this server, held as long. `None` while the connection is idle: the
-    /// place would keep the pool that holds it.
+    /// The request's place among those in flight at this server, held as long. `None` while the connection is idle:
+    /// the place would keep the pool that holds it.
     pub(super) in_flight: Option<InFlight>,
     deadline: Deadline,
     /// How long the connection may wait for the next request; zero closes it.
@@ -291,8 +292,8 @@ impl PooledConnection {
             .is_pending()
     }
 
-    /// Sends a request and waits for the head of its response, at most `limit` after the last of its body was sent
-    /// (or taken, while it is still being sent).
+    /// Sends a request and waits for the head of its response: at most `limit` after the last byte of its body was
+    /// sent, or after the last frame was taken while the body is still being sent.
     pub(super) async fn send(
         &mut self,
         request: Box<Request<RequestBody>>,
@@ -342,7 +343,8 @@ impl PooledConnection {
         }
     }
 
-    /// A client may go on sending for as long as it doesn't read: that must not wait for the response.
+    /// Sends the rest of the request in a task of its own: a client that doesn't read may go on sending, and that
+    /// must not wait for the response.
     fn send_the_rest(&mut self) {
         let backend = Rc::downgrade(&self.backend);
         let task = spawn_local(poll_fn(move |context| {
@@ -375,7 +377,7 @@ fn failure(fault: Fault, backend: &BackendConnection) -> ProxyError {
             (ProxyErrorKind::ClientGone, AnotherAttempt::Never)
         }
         Fault::Response(_) => (ProxyErrorKind::BadResponse, AnotherAttempt::Never),
-        // What began to come isn't an answer, and never will be one.
+        // The backend broke off in the middle of a head.
         Fault::Connection(_) if backend.progress() == AttemptProgress::Responding => {
             (ProxyErrorKind::BadResponse, AnotherAttempt::Never)
         }

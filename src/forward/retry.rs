@@ -1,7 +1,7 @@
 //! Which failed attempts may be made again: the whole policy as one pure function.
 //!
 //! Keeps true: a request that the backend may have seen is repeated only if repeating it changes nothing.
-//! Must not know: connections, servers, errors; only what is known of an attempt.
+//! Must not know: connections, servers, errors.
 
 use http::Method;
 
@@ -38,7 +38,7 @@ impl Candidate {
         }
     }
 
-    /// Whether making it again after it was written, and no byte of a response came, harms nobody.
+    /// Whether repeating it does no harm after it was written and before a byte of a response came.
     pub(crate) fn is_harmless(self) -> bool {
         self.bodyless && self.idempotent
     }
@@ -67,7 +67,7 @@ pub(crate) struct Left {
 /// Where a failed request goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NextAttempt {
-    /// Nowhere: the client is told.
+    /// The request fails.
     Nowhere,
     /// To the same server, on a new connection.
     NewConnection,
@@ -79,14 +79,15 @@ pub(crate) enum NextAttempt {
 
 /// Where a failed request goes.
 ///
-/// One that may have been read is made once more at most, on a new connection, unless `upstream.try_duration` runs: a
-/// backend that goes down accepts connections that it never reads from, and nobody can tell them from those it did.
+/// A request that the backend may have read is made once more at most, on a new connection, unless
+/// `upstream.try_duration` runs: a backend that goes down accepts connections that it never reads from, and renewd
+/// can't tell them from those that it read from.
 pub(crate) fn next(retry: AnotherAttempt, candidate: Candidate, left: Left) -> NextAttempt {
     let harmless = candidate.is_harmless();
     match retry {
         AnotherAttempt::Always if left.reused => NextAttempt::NewConnection,
         AnotherAttempt::IfHarmless if harmless && left.reused => NextAttempt::NewConnection,
-        // A new connection on which nothing could be written won't do better a second time.
+        // A second new connection would do no better than the one on which nothing could be written.
         AnotherAttempt::Always if left.others => NextAttempt::OtherServer,
         AnotherAttempt::Always if left.time => NextAttempt::Later,
         AnotherAttempt::IfHarmless if harmless && left.time && left.others => {

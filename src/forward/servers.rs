@@ -1,8 +1,8 @@
-//! The backend's servers: what is known of each, shared by all workers and carried over reloads, and the choice between
-//! them.
+//! The backend's servers, and the choice between them. All workers share what is known of each, and reloads carry it
+//! over.
 //!
-//! Keeps true: a server that a connection failed to is asked again only when no better one is left, until one succeeds;
-//! the last one is always asked.
+//! Keeps true: a server that took no connection is chosen again only when no better one is left, until a connection
+//! to it succeeds; a single server is always chosen.
 //! Must not know: how connections are made, which failed requests may be repeated.
 
 use std::cell::LazyCell;
@@ -13,27 +13,27 @@ use crate::config::model::{MOST_SERVERS, Upstream, UpstreamScheme, UpstreamServe
 use crate::io::tls::Trust;
 use crate::telemetry::metrics::{Metrics, UpstreamMetrics};
 
-/// One server, as everybody in the process sees it.
+/// One server, as the whole process sees it.
 #[derive(Debug)]
 pub(crate) struct Backend {
     /// As configured.
     pub server: UpstreamServer,
-    /// Its series; they go with the last holder.
+    /// Its series, which are removed with the last holder.
     pub metrics: Arc<UpstreamMetrics>,
-    /// Whom to believe that it is the server; `None` where it isn't asked.
+    /// The authorities that its certificate is verified by; `None` without TLS.
     pub trust: Option<Trust>,
-    /// Made of its name, so that what it weighs for a key outlives reloads and restarts.
+    /// Made from its name, so that a key keeps its server over reloads and restarts.
     fingerprint: u64,
     reachable: AtomicBool,
     healthy: AtomicBool,
-    /// How often it was found to be there: by its first connection, and by each after one that failed.
+    /// Counts its first connection, and each connection that succeeds after one that failed.
     arrivals: AtomicUsize,
 }
 
 /// What is known of a server, the best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum ServerStanding {
-    /// As far as anybody knows, it serves.
+    /// It serves, as far as is known.
     Up,
     /// It takes connections, and fails its health checks.
     Unhealthy,
@@ -60,7 +60,7 @@ impl Backend {
         }
     }
 
-    /// Changes when it takes its first connection, and when it is back.
+    /// A number that changes when the server takes its first connection, and when it is reachable again.
     pub(crate) fn arrivals(&self) -> usize {
         self.arrivals.load(Ordering::Relaxed)
     }
@@ -81,7 +81,7 @@ impl Backend {
         self.reachable.load(Ordering::Relaxed)
     }
 
-    /// It has just taken a connection.
+    /// Notes that the server has just taken a connection.
     pub(crate) fn connected(&self) {
         let back = news(&self.reachable, true);
         if back || self.arrivals() == 0 {
@@ -93,7 +93,7 @@ impl Backend {
         }
     }
 
-    /// It has just taken no connection.
+    /// Notes that the server has just taken no connection.
     pub(crate) fn refused(&self, why: &dyn std::fmt::Display) {
         if news(&self.reachable, false) {
             self.metrics.up(false);
@@ -105,7 +105,7 @@ impl Backend {
         }
     }
 
-    /// What a health check came to; `Err` says what was wrong. Without checks there is nothing wrong.
+    /// Notes the result of a health check; `Err` says what was wrong. A server without checks counts as healthy.
     pub(crate) fn checked(&self, result: Result<(), &dyn std::fmt::Display>) {
         if !news(&self.healthy, result.is_ok()) {
             return;
@@ -119,7 +119,8 @@ impl Backend {
     }
 }
 
-/// Writes only what is new: the flags are read for every request, and a store would bounce them between cores.
+/// Sets a flag, and says whether that changed it. An equal value isn't stored: every request reads the flags, and a
+/// store would move them between the cores' caches.
 fn news(flag: &AtomicBool, value: bool) -> bool {
     flag.load(Ordering::Relaxed) != value && flag.swap(value, Ordering::Relaxed) != value
 }
@@ -132,15 +133,15 @@ pub struct Backends {
 }
 
 impl Backends {
-    /// What was known of a server stays known while its URL does. A new one is taken to be there; only where none of the
-    /// previous ones was, that has to be seen first.
+    /// What is known of a server is kept while its URL stays the same. A new server is taken to be reachable, unless
+    /// none of the previous ones was.
     pub fn new(upstream: &Upstream, previous: Option<&Self>, metrics: &Metrics) -> Self {
         let optimism = previous.is_none_or(Self::reachable);
         let carried = |server: &UpstreamServer| {
             let known = previous?.all.iter().find(|known| known.server == *server)?;
             Some(Arc::clone(known))
         };
-        // Read when a server needs it, so that a reload sees what the system believes now.
+        // Read when a server needs it, so that a reload sees the system's present authorities.
         let trust = LazyCell::new(|| match Trust::of_the_system() {
             Ok(trust) => Some(trust),
             Err(error) => {
@@ -173,7 +174,7 @@ impl Backends {
         self.all.iter().any(|backend| backend.reachable())
     }
 
-    /// The server for a request, among those that are up, then among what is left. `None` if all were tried.
+    /// The server for a request: one of those that are up, otherwise one of the others. `None` if all were tried.
     pub(crate) fn choose(&self, preference: Preference, tried: Tried) -> Option<usize> {
         if let ([_], Tried(0)) = (self.all.as_slice(), tried) {
             return Some(0);
@@ -211,18 +212,18 @@ impl Drop for ServerAdmission {
     }
 }
 
-/// Which of several servers that are as good as each other.
+/// Which server to choose among several in the same standing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Preference {
-    /// The one whose turn it is; this is the request's number at its worker.
+    /// The servers take turns by the request's number at its worker.
     Turn(usize),
-    /// Always the same one for this key: if it is lost its keys go to the others, each to its own next, and come back with
-    /// it; no other key moves (rendezvous hashing).
+    /// The same server each time for this key (rendezvous hashing). If that server is lost, its keys are spread over
+    /// the others, and they return with it; no other key moves.
     Key(u64),
 }
 
-/// A number for bytes: the same in every process and build, and all bits depend on all bytes. FNV-1a, stirred; who may
-/// choose the bytes may choose the number, and gains a server of the backend's by it.
+/// A hash that is the same in every process and build, and each bit of which depends on all bytes: FNV-1a, stirred. A
+/// client that chooses the bytes can choose the number, and gains no more than the choice of a server.
 pub(crate) fn fingerprint(bytes: &[u8]) -> u64 {
     let fnv = bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
@@ -242,7 +243,7 @@ fn stir(mut bits: u64) -> u64 {
 pub(crate) struct Tried(u64);
 
 impl Tried {
-    /// With this one too.
+    /// These servers and this one.
     #[must_use]
     pub(crate) fn and(self, server: usize) -> Self {
         Self(self.0 | bit(server))
@@ -260,8 +261,8 @@ fn bit(server: usize) -> u64 {
         .unwrap_or(0)
 }
 
-/// Goes by the preference among the best of the servers that weren't tried, so that who fails leaves its share to all
-/// others. A server is its standing and its fingerprint.
+/// Chooses by the preference among the best of the servers that weren't tried, so that a failing server's share goes
+/// to all others. Each server is given by its standing and its fingerprint.
 fn choose(
     servers: impl Iterator<Item = (ServerStanding, u64)> + Clone,
     preference: Preference,

@@ -1,22 +1,22 @@
-//! A body, taken out of its framing (RFC 9112 §6, §7.1).
+//! Framing of a body that is read (RFC 9112 §6, §7.1).
 //!
-//! Keeps true: bytes pass uncopied; a chunk that doesn't end where it should is an error, and so is a byte beside its size
-//! that another reader might take for the line's end.
-//! Must not know: where the bytes come from, or go.
+//! Keeps true: bytes pass uncopied; a chunk that doesn't end where it should is an error, and so is a byte in its
+//! size's line that another reader might take for the line's end.
+//! Must not know: where the bytes come from, or where they go.
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::Malformed;
 
-/// What stands beside the sizes of all chunks of a body, which nobody reads: what one body may make us look through for
-/// nothing.
+/// The extensions of all chunks of one body together. They mean nothing, and reading them is work that a sender could
+/// cause at no cost.
 const MAX_EXTENSIONS: usize = 16 * 1024;
 
-/// All trailers together.
+/// The size of all trailers together.
 const MAX_TRAILERS: usize = 16 * 1024;
 
-/// How many of them.
+/// The number of trailers.
 const MAX_TRAILER_FIELDS: usize = 64;
 
 /// How the rest of a body is delimited.
@@ -24,32 +24,32 @@ const MAX_TRAILER_FIELDS: usize = 64;
 pub(crate) enum Decoder {
     /// There is nothing more.
     Over,
-    /// This many bytes.
+    /// This many bytes are left.
     Sized(u64),
-    /// Chunks, with so many bytes of extensions so far.
+    /// The body is chunked, with this many bytes of extensions so far.
     Chunked(Chunk, usize),
-    /// All that comes until the connection is closed.
+    /// The body goes on until the connection is closed.
     UntilClose,
 }
 
-/// Where in a chunk we are.
+/// The place of the next byte within a chunk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Chunk {
     /// Before its size.
     Size,
     /// This many bytes before its end.
     Data(u64),
-    /// At the line end behind its data.
+    /// At the line end after its data.
     DataEnd,
-    /// Behind the last chunk.
+    /// After the last chunk.
     Trailers,
 }
 
-/// What is next in a body.
+/// The next part of a body.
 #[derive(Debug)]
 pub(crate) enum NextPart {
     Data(Bytes),
-    /// Always the last.
+    /// Trailers are the last part.
     Trailers(HeaderMap),
     End,
     /// More input is needed.
@@ -68,7 +68,7 @@ impl Decoder {
         Self::Chunked(Chunk::Size, 0)
     }
 
-    /// Takes what is next from the front of `input`.
+    /// Takes the next part from the front of `input`.
     pub(crate) fn next(&mut self, input: &mut BytesMut) -> Result<NextPart, Malformed> {
         match self {
             Self::Over => Ok(NextPart::End),
@@ -93,7 +93,8 @@ impl Decoder {
         }
     }
 
-    /// Reads the size of a first chunk that came with the head: who has passed nothing on yet can still refuse it.
+    /// Reads the size of a first chunk that came with the head, so that the caller can refuse it before passing the
+    /// head on.
     pub(crate) fn begin(&mut self, input: &mut BytesMut) -> Result<(), Malformed> {
         match self {
             Self::Chunked(chunk @ Chunk::Size, extensions) => {
@@ -103,7 +104,7 @@ impl Decoder {
         }
     }
 
-    /// Bytes to come, as far as is known.
+    /// The number of bytes to come, if it is known.
     pub(crate) fn expected(&self) -> Option<u64> {
         match self {
             Self::Over => Some(0),
@@ -132,7 +133,7 @@ impl Chunk {
                     };
                     if *rest == 0 {
                         *self = Self::DataEnd;
-                        // Most chunks come with their end: what follows is then known without another look.
+                        // Most chunks come with their line end, so that the next poll begins at the next size.
                         self.take_data_end(input)?;
                     }
                     return Ok(NextPart::Data(data));
@@ -148,7 +149,7 @@ impl Chunk {
         }
     }
 
-    /// Whether there was one.
+    /// Takes the line of a size. Says whether it was complete.
     fn take_size(
         &mut self,
         input: &mut BytesMut,
@@ -216,8 +217,9 @@ fn take_size(input: &mut BytesMut, extensions: &mut usize) -> Result<Option<u64>
         .ok_or(Malformed("a chunk size that isn't one"))
 }
 
-/// Whether this may stand behind a size: blanks, then nothing or what begins with `;`. Of an extension's grammar only that
-/// is held to which a server could read as another end of the line: no control characters, and no quotation left open.
+/// Whether this may follow a size: blanks, then nothing or text that begins with `;`. Of an extension's grammar only
+/// the rules are checked whose breach a server could read as another end of the line: no control characters, no open
+/// quotation.
 fn is_extension(text: &[u8]) -> bool {
     let mut bytes = text.iter().skip_while(|byte| matches!(byte, b' ' | b'\t'));
     match bytes.next() {

@@ -1,7 +1,7 @@
-//! A body, put into its framing (RFC 9112 §6, §7.1).
+//! Framing of a body that is sent (RFC 9112 §6, §7.1).
 //!
 //! Keeps true: neither more nor less is sent than was announced.
-//! Must not know: where the bytes come from, or go.
+//! Must not know: where the bytes come from, or where they go.
 
 use std::io::Write;
 
@@ -20,11 +20,11 @@ use crate::http::hop::write_field;
 pub(crate) enum Encoder {
     /// There is nothing more to send.
     Over,
-    /// This many bytes.
+    /// This many bytes are left.
     Sized(u64),
-    /// Chunks.
+    /// The body is sent in chunks.
     Chunked,
-    /// The end of the connection.
+    /// The end of the connection ends the body.
     UntilClose,
 }
 
@@ -32,11 +32,11 @@ pub(crate) enum Encoder {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct OtherLength;
 
-/// What goes behind a chunk's data.
+/// The bytes after a chunk's data.
 const CHUNK_END: &[u8] = b"\r\n";
 
 impl Encoder {
-    /// `Sized`, or `Over` where there is nothing.
+    /// `Sized`, or `Over` where the length is 0.
     pub(crate) fn sized(length: u64) -> Self {
         match length {
             0 => Self::Over,
@@ -44,7 +44,7 @@ impl Encoder {
         }
     }
 
-    /// Queues what comes next of the body.
+    /// Queues the next bytes of the body.
     pub(crate) fn push(&mut self, data: Bytes, output: &mut Output) -> Result<(), OtherLength> {
         if data.is_empty() {
             return Ok(());
@@ -65,7 +65,7 @@ impl Encoder {
         Ok(())
     }
 
-    /// Ends the body. Its trailers are sent where it is chunked.
+    /// Ends the body. Trailers are sent where the body is chunked.
     pub(crate) fn end(
         &mut self,
         trailers: &HeaderMap,
@@ -86,8 +86,8 @@ fn write_chunk_size(size: usize, out: &mut Vec<u8>) {
     let _ = write!(out, "{size:x}\r\n");
 }
 
-/// Appends the end of a chunked body with those of its trailers that may be trailers at all (RFC 9110 §6.5.1), announced in
-/// `Trailer` or not.
+/// Appends the end of a chunked body with those of its trailers that are allowed as trailers (RFC 9110 §6.5.1),
+/// whether `Trailer` announces them or not.
 fn write_last_chunk(trailers: &HeaderMap, out: &mut Vec<u8>) {
     out.extend_from_slice(b"0\r\n");
     for (name, value) in trailers {
@@ -98,7 +98,7 @@ fn write_last_chunk(trailers: &HeaderMap, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Nothing that frames, routes, authenticates or says how to read the body.
+/// Whether a field is allowed as a trailer: none that frames, routes, authenticates or says how to read the body.
 fn may_be_trailer(name: &HeaderName) -> bool {
     ![
         AUTHORIZATION,

@@ -1,31 +1,35 @@
-//! What the heads of requests and responses have in common: fields, found in bytes and taken over uncopied.
+//! Fields of a head, for requests and responses alike: found in the head's bytes and taken out uncopied.
+//!
+//! Keeps true: a field's value shares the memory of its head.
+//! Must not know: what a field means.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-/// Nearly every head has fewer fields; they are found without an allocation.
+/// Nearly every head has fewer fields. They are found without an allocation.
 pub(super) const USUAL_FIELDS: usize = 32;
 
-/// Where a part of a head lies in it: from and to. Heads are shorter than 4 GiB, and places are made by the dozen.
+/// A part of a head, from and to. Heads are shorter than 4 GiB, and a head has dozens of parts, so that they should
+/// be small.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Range(u32, u32);
 
 impl Range {
-    /// Of a part of `input`.
+    /// The range of a part of `input`.
     pub(super) fn of(part: &[u8], input: &[u8]) -> Self {
         let from = part.as_ptr().addr() - input.as_ptr().addr();
         let place = |offset| u32::try_from(offset).unwrap_or(u32::MAX);
         Self(place(from), place(from + part.len()))
     }
 
-    /// The same as indices.
+    /// The range as indices.
     pub(super) fn indices(self) -> std::ops::Range<usize> {
         let index = |offset| usize::try_from(offset).unwrap_or(usize::MAX);
         index(self.0)..index(self.1)
     }
 }
 
-/// Where a field's name and value lie in the head.
+/// The ranges of a field's name and value in a head.
 #[derive(Clone, Copy, Default)]
 pub(super) struct FieldSpan {
     name: Range,
@@ -33,7 +37,7 @@ pub(super) struct FieldSpan {
 }
 
 impl FieldSpan {
-    /// Of a field that was found in `input`.
+    /// The span of a field that was found in `input`.
     pub(super) fn of(field: &httparse::Header<'_>, input: &[u8]) -> Self {
         Self {
             name: Range::of(field.name.as_bytes(), input),
@@ -41,13 +45,13 @@ impl FieldSpan {
         }
     }
 
-    /// Its name and its value.
+    /// The name and the value.
     pub(super) fn parts<'a>(&self, head: &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
         let name = head.get(self.name.indices())?;
         Some((name, head.get(self.value.indices())?))
     }
 
-    /// The field itself, out of the same bytes; `None` if it isn't one after all.
+    /// The field, taken from the same bytes; `None` if it isn't valid after all.
     pub(super) fn take(&self, head: &Bytes) -> Option<(HeaderName, HeaderValue)> {
         let (name, value) = self.parts(head)?;
         let name = HeaderName::from_bytes(name).ok()?;
@@ -56,14 +60,15 @@ impl FieldSpan {
     }
 }
 
-/// Whether what came after the first `known` bytes can have ended the head: else a slow one is parsed over and over.
+/// Whether the bytes after the first `known` can have ended the head. Without this, a slow head is parsed over and
+/// over.
 pub(super) fn may_be_complete(input: &[u8], known: usize) -> bool {
     let news = input.get(known.saturating_sub(3)..).unwrap_or_default();
     news.windows(2).any(|pair| pair == b"\n\n") || news.windows(3).any(|triple| triple == b"\n\r\n")
 }
 
-/// How many bytes of empty lines there are: in front of a head they mean nothing (RFC 9112 §2.2). A CR that no LF follows is
-/// no line's end, and left to be refused.
+/// How many bytes of empty lines are in front of a head. They mean nothing (RFC 9112 §2.2). A CR without LF is no
+/// line's end, and is left for the parser to refuse.
 pub(super) fn blank(input: &[u8]) -> usize {
     let mut rest = input;
     while let [b'\r', b'\n', behind @ ..] | [b'\n', behind @ ..] = rest {
@@ -72,8 +77,9 @@ pub(super) fn blank(input: &[u8]) -> usize {
     input.len() - rest.len()
 }
 
-/// Makes a version after `HTTP/1.1` that one: its minor version is the sender's, and what it sends has to make sense to
-/// whoever knows 1.1 alone (RFC 9110 §2.5, §6.2). Whether it was one.
+/// Turns a later version than `HTTP/1.1` into that one, and says whether it was later. A recipient handles a higher
+/// minor version as the highest that it knows (RFC 9110 §2.5, §6.2), and httparse refuses it
+/// (<https://github.com/seanmonstar/httparse/issues/150>).
 pub(super) fn lower_version(version: &mut [u8]) -> bool {
     if let [
         b'H',
@@ -114,7 +120,7 @@ pub(super) fn length(digits: &[u8]) -> Option<u64> {
     })
 }
 
-/// The same fields in the same order but for one name; `HeaderMap::remove` would reorder them.
+/// The fields in their order without those of one name; `HeaderMap::remove` would change the order.
 pub(super) fn without(headers: HeaderMap, unwanted: &HeaderName) -> HeaderMap {
     let mut kept = HeaderMap::with_capacity(headers.len());
     let mut current = None;

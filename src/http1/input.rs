@@ -1,6 +1,6 @@
-//! What was read from a connection and not understood yet.
+//! Bytes that were read from a connection and not parsed yet.
 //!
-//! Keeps true: reads are as large as what comes, and no larger than what may be read ahead.
+//! Keeps true: the size of reads follows what comes, up to what may be read ahead.
 //! Must not know: what the bytes mean.
 
 use std::future::Future;
@@ -13,27 +13,27 @@ use tokio::io::AsyncReadExt as _;
 
 use crate::io::transport::Transport;
 
-/// Bytes read at once of what is likely to be small.
+/// How much is read at once of a message that is likely to be small.
 const READ: usize = 8 * 1024;
 
 /// Room in the buffer that isn't worth a read.
 const SCRAP: usize = 2 * 1024;
 
-/// What an idle connection may keep.
+/// How much memory an idle connection may keep.
 const IDLE_CAPACITY: usize = 16 * 1024;
 
 /// The buffer.
 #[derive(Debug)]
 pub(crate) struct Input {
     bytes: BytesMut,
-    /// Bytes to make room for at the next read, where nothing says how many will come.
+    /// How many bytes to make room for at the next read, where the length of what comes is unknown.
     size: usize,
-    /// Bytes that room was made for at most.
+    /// The most that room was made for.
     reserved: usize,
 }
 
 impl From<Bytes> for Input {
-    /// With what was read already.
+    /// Begins with bytes that were read already.
     fn from(read: Bytes) -> Self {
         Self {
             bytes: read.into(),
@@ -51,7 +51,7 @@ impl Input {
         }
     }
 
-    /// To look at, and to take from the front.
+    /// The bytes, to parse and to take from the front.
     pub(crate) fn bytes(&mut self) -> &mut BytesMut {
         &mut self.bytes
     }
@@ -64,7 +64,8 @@ impl Input {
         self.bytes.len()
     }
 
-    /// Reads what is there, at most `ahead` bytes; 0 at the end. `rest` is how many are still to come, if that is known.
+    /// Reads at most `ahead` bytes, and returns how many came; 0 at the end. `rest` is how many are still to come, if
+    /// known.
     pub(crate) fn poll_fill(
         &mut self,
         transport: &mut Transport,
@@ -74,7 +75,8 @@ impl Input {
     ) -> Poll<io::Result<usize>> {
         let most = ahead.max(READ);
         let wanted = match rest {
-            // With room for more: a read that fills it leaves open whether there is more, and costs another one.
+            // One byte more than the rest: a read that fills the buffer would need another to tell that no more bytes
+            // wait.
             Some(rest) => {
                 usize::try_from(rest.saturating_add(1)).map_or(most, |rest| rest.clamp(READ, most))
             }
@@ -83,7 +85,7 @@ impl Input {
         let room = self.bytes.capacity() - self.bytes.len();
         if room < SCRAP.max(wanted / 4) {
             if wanted > self.reserved && self.bytes.is_empty() {
-                // Growing would double what there is, and then some.
+                // A grown buffer would keep the old capacity and double it.
                 self.bytes = BytesMut::new();
             }
             self.bytes.reserve(wanted);

@@ -2,15 +2,14 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | [`parse_request`], [`parse_response`] | a head that is read, and what it says of body and connection |
+//! | [`parse_request`], [`parse_response`] | a head that is read, and what it says of its body and the connection |
 //! | [`write_request`], [`write_response`] | a head that is sent |
-//! | `fields` | what both kinds of heads have in common |
-//! | [`decode`], [`encode`] | a body taken out of its framing; put into one |
-//! | [`input`], [`output`] | what was read and not understood; what waits to be written |
+//! | `field_lines` | fields of both kinds of heads |
+//! | [`decode`], [`encode`] | the framing of a body that is read, and of one that is sent |
+//! | [`input`], [`output`] | bytes that were read and not parsed yet; bytes that wait to be written |
 //!
-//! hyper would do, and takes twice the instructions of all this: it talks to its connection over channels, as if to
-//! another thread, and copies every head through a map of its own. What finds requests and fields in bytes is hyper's own
-//! tokenizer, `httparse`.
+//! hyper would do the same with twice the instructions: it talks to its connection over channels, as if to another
+//! thread, and copies every head through a map of its own. The tokenizer is hyper's own, `httparse`.
 //!
 //! Keeps true: a message whose end is in doubt is an error, never a guess; nothing grows without a limit.
 //! Must not know: pools, connections, what a message means.
@@ -25,7 +24,7 @@ pub(crate) mod parse_response;
 pub(crate) mod write_request;
 pub(crate) mod write_response;
 
-/// The other side sent what isn't HTTP, or can't be framed again without guessing.
+/// The other side sent bytes that aren't HTTP, or that can't be framed again without guessing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Malformed(pub(crate) &'static str);

@@ -1,7 +1,8 @@
-//! What waits to be written to a connection: heads, framing and small data gathered, a large frame uncopied behind them.
+//! Bytes that wait to be written to a connection: heads, framing and small frames gathered, one large frame uncopied
+//! after them.
 //!
-//! Keeps true: bytes leave in the order in which they came.
-//! Must not know: what they mean.
+//! Keeps true: bytes are written in the order in which they were queued.
+//! Must not know: what the bytes mean.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -12,10 +13,10 @@ use tokio::io::AsyncWrite;
 
 use crate::io::transport::Transport;
 
-/// Frames up to this size are copied behind what else is to be written: less work than gathering.
+/// Frames up to this size are copied, which is less work than a list of slices.
 const GATHERED: usize = 4 * 1024;
 
-/// What an idle connection may keep.
+/// How much memory an idle connection may keep.
 const IDLE_CAPACITY: usize = 16 * 1024;
 
 /// The queue.
@@ -24,17 +25,17 @@ pub(crate) struct Output {
     gathered: Vec<u8>,
     written: usize,
     data: Bytes,
-    /// What goes behind `data`.
+    /// The bytes after `data`.
     end: &'static [u8],
 }
 
 impl Output {
-    /// To append to, where [`Output::has_room`].
+    /// The buffer to append to, where [`Output::has_room`].
     pub(crate) fn gathered(&mut self) -> &mut Vec<u8> {
         &mut self.gathered
     }
 
-    /// Appends a frame, and `end` behind it.
+    /// Appends a frame, and `end` after it.
     pub(crate) fn push(&mut self, data: Bytes, end: &'static [u8]) {
         if data.len() <= GATHERED {
             self.gathered.extend_from_slice(&data);
@@ -50,7 +51,7 @@ impl Output {
         self.data.is_empty() && self.end.is_empty() && self.gathered.len() < GATHERED
     }
 
-    /// Forgets what wasn't written.
+    /// Drops what wasn't written.
     pub(crate) fn clear(&mut self) {
         self.gathered.clear();
         self.written = 0;
@@ -65,7 +66,7 @@ impl Output {
         }
     }
 
-    /// Writes some of it; 0 when there is nothing left.
+    /// Writes some of the bytes, and returns how many; 0 when none are left.
     pub(crate) fn poll_write(
         &mut self,
         transport: &mut Transport,

@@ -1,8 +1,9 @@
 //! The head of a request (RFC 9112 §3, §6.3, §9.3).
 //!
-//! Keeps true: where a request's body ends is never guessed; what two servers could read in two ways and what merely isn't
-//! acceptable is told apart, so that the latter can be refused in words (`http::sanity`).
-//! Must not know: who may ask for what.
+//! Keeps true: the end of a request's body is never guessed. Bytes that two servers could read in two ways are
+//! refused here; requests that are clear and not acceptable are left to `http::sanity`, which refuses them with a
+//! reason.
+//! Must not know: which requests are allowed.
 
 use std::mem::MaybeUninit;
 
@@ -17,18 +18,18 @@ use super::field_lines::{
 };
 use crate::http::hop::expects_continue;
 
-/// What `http::Uri` can hold.
+/// The longest target that `http::Uri` can hold.
 const MAX_TARGET: usize = 65_534;
 
-/// What an HTTP/2 client begins with (RFC 9113 §3.4), as far as its line goes.
+/// The first line that an HTTP/2 client sends (RFC 9113 §3.4).
 const HTTP2: &[u8] = b"PRI * HTTP/2.0\r\n";
 
-/// What a head may be at most.
+/// The limits of a head.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HeadLimits {
-    /// Bytes of all of it.
+    /// Bytes of the whole head.
     pub(crate) bytes: usize,
-    /// Fields.
+    /// Number of fields.
     pub(crate) fields: usize,
 }
 
@@ -37,7 +38,7 @@ pub(crate) struct HeadLimits {
 pub(crate) struct RequestHead {
     pub(crate) parts: request::Parts,
     pub(crate) decoder: Decoder,
-    /// The client wants to use the connection once more, and may.
+    /// Another request may follow on the connection.
     pub(crate) keep_alive: bool,
     /// The client waits for 100 (Continue) before it sends the body.
     pub(crate) expects_continue: bool,
@@ -48,17 +49,17 @@ pub(crate) struct RequestHead {
 /// Why bytes are no request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RequestParseError {
-    /// Not HTTP/1, or its end is in doubt.
+    /// The bytes aren't HTTP/1, or the request's end is in doubt.
     Malformed,
     /// The header section is larger than allowed.
     TooLarge,
-    /// The target is longer than can be held.
+    /// The target is longer than `http::Uri` can hold.
     TargetTooLong,
-    /// It is HTTP/2.
+    /// The client speaks HTTP/2.
     Http2,
 }
 
-/// Drops empty lines in front of a head; whether anything is left.
+/// Drops empty lines in front of a head. Says whether bytes are left.
 pub(crate) fn begun(input: &mut BytesMut) -> bool {
     let blank = blank(input);
     if blank > 0 {
@@ -67,9 +68,10 @@ pub(crate) fn begun(input: &mut BytesMut) -> bool {
     !input.is_empty()
 }
 
-/// Takes a head from the front of `input`. `None` where it isn't complete; `known` bytes of it were seen before.
+/// Takes a head from the front of `input`. `None` where the head isn't complete; `known` bytes of it were parsed in
+/// vain before.
 ///
-/// `spare` is an empty map to be used.
+/// `spare` is an empty map whose memory is used.
 pub(crate) fn take_head(
     input: &mut BytesMut,
     known: usize,
@@ -106,7 +108,7 @@ pub(crate) fn take_head(
     }
 }
 
-/// What follows the target, where there is one.
+/// The bytes after the target, if there is one.
 fn version(input: &mut [u8]) -> &mut [u8] {
     let mut parts = input.splitn_mut(3, |byte| *byte == b' ');
     parts.nth(2).unwrap_or_default()
@@ -199,7 +201,7 @@ fn take(
     let decoder = said.decoder(line.version)?;
     let mut keep_alive = !said.close && (line.version == Version::HTTP_11 || said.keep_alive);
     if said.coded && said.length.is_some() {
-        // RFC 9112 §6.3: chunked wins, the other goes, and such a peer isn't trusted with another request.
+        // RFC 9112 §6.3: chunked wins, the length is removed, and the connection isn't used for another request.
         headers = without(headers, &CONTENT_LENGTH);
         keep_alive = false;
     }
@@ -219,7 +221,7 @@ fn take(
     })
 }
 
-/// What the fields say of framing and connection.
+/// The framing and the connection's fate, as the fields say.
 #[derive(Default)]
 #[allow(clippy::struct_excessive_bools)] // each is a field's own answer
 struct RequestFraming {
@@ -233,7 +235,7 @@ struct RequestFraming {
 }
 
 impl RequestFraming {
-    /// Whether the field adds to those before it.
+    /// Notes a field. Says whether it adds to those before it.
     fn note(&mut self, name: &HeaderName, value: &[u8]) -> Result<bool, RequestParseError> {
         match *name {
             CONNECTION => {

@@ -1,8 +1,8 @@
 //! The head of a response (RFC 9112 §4, §6.3, §9.3).
 //!
-//! Keeps true: what contradicts itself or can't be framed again without guessing is refused; interim responses are
-//! passed over, but for 101.
-//! Must not know: what may be passed on to a client.
+//! Keeps true: a head that contradicts itself or can't be framed again without guessing is refused; interim responses
+//! are skipped, except for 101.
+//! Must not know: which responses may be sent to a client.
 
 use std::mem::MaybeUninit;
 use std::time::Duration;
@@ -20,35 +20,35 @@ use super::field_lines::{
 use super::write_response::is_bodyless;
 use crate::exchange::raw_fields::{RawFieldLines, is_event_stream};
 
-/// Bytes of a head: more than any server sends, and what one connection may be made to hold.
+/// The most bytes of a head: more than any server sends. They are also the most that a connection can be made to keep.
 const MAX_HEAD: usize = 256 * 1024;
 
-/// Fields of a head. Node sends more than a hundred without a word.
+/// The most fields of a head. Node itself sends more than a hundred if the application sets them.
 const MAX_FIELDS: usize = 512;
 
-/// Room behind a response's lines for what is added to them, `x-request-id`.
+/// Room after a response's raw fields for `x-request-id`.
 const ROOM: usize = 64;
 
-const NO_FIELD: Malformed = Malformed("a header field that isn't one");
+const NO_FIELD: Malformed = Malformed("a header field is invalid");
 
-/// A server closes when its announced time is over; the request that we send must be there before.
+/// How long before the announced end a connection is no longer used: a request must arrive before the server closes.
 const KEEP_ALIVE_MARGIN: Duration = Duration::from_secs(1);
 
 /// A response up to its body.
 #[derive(Debug)]
 pub(crate) struct ResponseHead {
     pub(crate) parts: response::Parts,
-    /// Its fields, where they are not in `parts`: those that travel on.
+    /// The fields for the client, where they are not in `parts`.
     pub(crate) raw_fields: Option<RawFieldLines>,
     pub(crate) decoder: Decoder,
-    /// The connection can be used once more.
+    /// The connection can be used for another request.
     pub(crate) keep_alive: bool,
-    /// For how long, where the server says so in `Keep-Alive`.
+    /// How long the connection may be idle, where the server says so in `Keep-Alive`.
     pub(crate) keep_alive_for: Option<Duration>,
 }
 
 impl ResponseHead {
-    /// Whether the body is `text/event-stream`: endless.
+    /// Whether the body is `text/event-stream`, which has no end.
     pub(crate) fn is_event_stream(&self) -> bool {
         if let Some(fields) = &self.raw_fields {
             return fields.event_stream();
@@ -58,19 +58,21 @@ impl ResponseHead {
     }
 }
 
-/// What of a request the reading of its response depends on.
+/// The facts of a request that parsing its response depends on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RequestFacts {
-    /// It was HEAD.
+    /// The method was HEAD.
     pub(crate) by_head: bool,
-    /// Its client speaks HTTP/1: the fields are wanted as lines, where none of them needs to be looked at.
+    /// The client speaks HTTP/1, so that the fields are kept raw where none of them has to be read.
     pub(crate) for_http1: bool,
 }
 
-/// Takes a head from the front of `input`. `None` where it isn't complete; `known` bytes of it were seen before.
+/// Takes a head from the front of `input`. `None` where the head isn't complete; `known` bytes of it were parsed in
+/// vain before.
 ///
-/// What concerns this connection alone is read and dropped, but for a 101: `Transfer-Encoding`, a `Content-Length`
-/// beside it, `Keep-Alive`, and `Connection` where it nominates no other field. `spare` is an empty map to be used.
+/// Fields that concern this connection alone are dropped, except for those of a 101: `Transfer-Encoding`, a
+/// `Content-Length` beside it, `Keep-Alive`, and `Connection` where it nominates no other field. `spare` is an empty
+/// map whose memory is used.
 pub(crate) fn take_head(
     input: &mut BytesMut,
     mut known: usize,
@@ -78,7 +80,7 @@ pub(crate) fn take_head(
     spare: &mut HeaderMap,
 ) -> Result<Option<ResponseHead>, Malformed> {
     loop {
-        // Servers of long ago ended bodies with an empty line too many.
+        // Very old servers ended bodies with an extra empty line.
         input.advance(blank(input));
         if input.is_empty() || (known > 0 && !may_be_complete(input, known)) {
             return incomplete(input);
@@ -105,7 +107,7 @@ struct StatusLine {
     length: usize,
     status: StatusCode,
     version: Version,
-    /// Where it isn't the status's usual one.
+    /// The reason phrase, where it isn't the status' usual one.
     reason: Option<ReasonPhrase>,
     fields: usize,
 }
@@ -182,7 +184,7 @@ fn unreadable(error: httparse::Error) -> Malformed {
     })
 }
 
-/// What the fields say of framing and connection.
+/// The framing and the connection's fate, as the fields say.
 #[derive(Default)]
 struct ResponseFraming {
     close: bool,
@@ -212,7 +214,7 @@ fn take(
         && decoder != Decoder::UntilClose
         && (line.version == Version::HTTP_11 || said.keep_alive);
     if said.codings > 0 && said.length.is_some() {
-        // RFC 9112 §6.3: chunked wins, the other goes, and such a peer isn't trusted with another request.
+        // RFC 9112 §6.3: chunked wins, the length is removed, and the connection isn't used for another request.
         headers = without(headers, &CONTENT_LENGTH);
         keep_alive = false;
     }
@@ -252,7 +254,7 @@ fn map(
     Ok(said)
 }
 
-/// The fields that travel on as lines, if which of them do can be told from their names alone.
+/// The raw fields for the client, if their names alone tell which fields those are.
 fn raw_fields(
     bytes: &Bytes,
     line: &StatusLine,
@@ -280,7 +282,7 @@ fn raw_fields(
                 fields.push_length(name, value, length);
             }
             FieldMeaning::Trailer => return Ok(None),
-            // It names others.
+            // The field nominates others.
             FieldMeaning::Connection if adds => return Ok(None),
             FieldMeaning::Connection
             | FieldMeaning::KeepAlive
@@ -293,7 +295,7 @@ fn raw_fields(
     Ok((!void).then_some((fields, said)))
 }
 
-/// What a field's name says of it.
+/// The meaning of a field's name.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum FieldMeaning {
     Connection,
@@ -301,15 +303,15 @@ enum FieldMeaning {
     TransferEncoding,
     ContentLength,
     Trailer,
-    /// Belongs to one hop, as those above.
+    /// Another field that concerns one hop.
     OtherHop,
-    /// Ours takes its place.
+    /// renewd's own takes its place.
     RequestId,
     EndToEnd,
 }
 
 impl FieldMeaning {
-    /// In any letter case. Few names are as long as one of these.
+    /// The meaning of a name in any letter case. Few names are as long as one of these.
     fn of(name: &[u8]) -> Self {
         let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
         match name.len() {
@@ -330,7 +332,7 @@ impl FieldMeaning {
 }
 
 impl ResponseFraming {
-    /// Whether the field is for others too.
+    /// Notes a field. Says whether it concerns others than this connection.
     fn note(&mut self, meaning: FieldMeaning, value: &[u8]) -> Result<bool, Malformed> {
         match meaning {
             FieldMeaning::Connection => {

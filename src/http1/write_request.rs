@@ -1,7 +1,7 @@
 //! Requests as bytes (RFC 9112 §3, §6, §7.1).
 //!
-//! Keeps true: a request is framed as its body is, whatever its own fields said.
-//! Must not know: which fields travel on, where the body comes from.
+//! Keeps true: the framing of a request follows its body, whatever the client's fields said.
+//! Must not know: which fields are sent on, where the body comes from.
 
 use http::Request;
 use http_body::Body as _;
@@ -11,7 +11,7 @@ use crate::exchange::response_body::RequestBody;
 use crate::http::hop::{self, RequestChanges};
 use crate::http::target;
 
-/// Appends the head of a request, with the fields that travel on and our own.
+/// Appends the head of a request, with the client's fields that are sent on and renewd's own.
 pub(crate) fn write_head(
     request: &Request<RequestBody>,
     changes: &RequestChanges<'_>,

@@ -1,8 +1,8 @@
 //! Responses as bytes (RFC 9112 §4, §6, §9.3).
 //!
-//! Keeps true: a response is framed as its body is, whatever its own fields say; whether the connection goes on is said
-//! where the client might assume otherwise.
-//! Must not know: which fields travel on, where the body comes from.
+//! Keeps true: the framing of a response follows its body, whatever its own fields say; `Connection` says whether the
+//! connection goes on where the client might assume otherwise.
+//! Must not know: which fields are sent to the client, where the body comes from.
 
 use std::io::Write;
 
@@ -15,20 +15,20 @@ use super::field_lines::{length, lists};
 use crate::exchange::raw_fields::RawFieldLines;
 use crate::http::hop::write_field;
 
-/// What a response's head depends on besides itself.
+/// The facts besides the response that its head depends on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ResponseHeadTerms {
-    /// The request's.
+    /// The request's version.
     pub(crate) version: Version,
     /// Whether the request was HEAD.
     pub(crate) to_head_request: bool,
     /// The body's length, if it is known.
     pub(crate) length: Option<u64>,
-    /// Another request may follow, unless the response's own fields say that none may.
+    /// Another request may follow, unless the response's own fields forbid it.
     pub(crate) keep_alive: bool,
 }
 
-/// What was announced.
+/// The framing and the connection's fate that a head announced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct AnnouncedFraming {
     pub(crate) encoder: Encoder,
@@ -61,7 +61,8 @@ pub(crate) fn write_head(
                 let said = length(value.as_bytes());
                 let repeated = announced.is_some();
                 let holds = silent || terms.length.is_none_or(|length| said == Some(length));
-                // Of a response that can't have a body, a 304 alone may say how long it would have been (RFC 9110 §8.6).
+                // Among responses without a body, only a 304 may tell the length of its representation (RFC 9110
+                // §8.6).
                 let allowed = !bodyless || head.status == StatusCode::NOT_MODIFIED;
                 if repeated || said.is_none() || !holds || !allowed {
                     continue;
@@ -104,7 +105,7 @@ pub(crate) fn write_head(
     }
 }
 
-/// Whether a response with this status has no body, whatever was asked (RFC 9110 §6.4.1).
+/// Whether a response with this status has no body, whatever the request was (RFC 9110 §6.4.1).
 pub(crate) fn is_bodyless(status: StatusCode) -> bool {
     status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }

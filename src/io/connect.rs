@@ -1,6 +1,6 @@
 //! A new connection to one server: the backend's, for requests and health checks, or a source's.
 //!
-//! Keeps true: takes no longer than it may, name resolution, all addresses and a TLS handshake included.
+//! Keeps true: connecting takes no longer than its limit, name resolution, all addresses and a TLS handshake included.
 //! Must not know: HTTP, pools, what is known of the server.
 
 use std::io;
@@ -15,7 +15,7 @@ use super::transport::Transport;
 use crate::config::model::{UpstreamScheme, UpstreamServer};
 use crate::terms::clock::timer_now;
 
-/// Connects within `limit`. `trust` is for https:// servers, who have to be believed.
+/// Connects within `limit`. `trust` verifies https:// servers.
 pub(crate) async fn connect(
     server: &UpstreamServer,
     trust: Option<&Trust>,
@@ -38,7 +38,7 @@ pub(crate) async fn connect(
     }
 }
 
-/// Tries every address; each gets an equal share of what is left, so that a silent first one leaves time.
+/// Tries every address. Each gets an equal share of the time that is left, so that a silent first address leaves some.
 async fn tcp(server: &UpstreamServer, limit: Duration) -> io::Result<TcpStream> {
     let due = timer_now() + limit;
     let addresses: Vec<SocketAddr> = match server.host.parse::<IpAddr>() {

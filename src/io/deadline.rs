@@ -1,7 +1,7 @@
 //! A timer that may be moved at every request without touching the runtime's timer wheel.
 //!
-//! Keeps true: the wheel holds at most one entry per timer, due no later than the deadline; an entry that comes due
-//! too early is armed again, so that moving a deadline away costs nothing until then.
+//! Keeps true: the wheel holds at most one entry for each timer, due no later than the deadline; an entry that comes
+//! due too early is armed again, so that moving a deadline away costs nothing until then.
 //! Must not know: what is being timed.
 
 use std::pin::{Pin, pin};
@@ -16,12 +16,12 @@ use crate::terms::clock::timer_now;
 #[derive(Debug, Default)]
 pub(crate) struct Deadline {
     sleep: Option<Pin<Box<Sleep>>>,
-    /// Whom the wheel wakes.
+    /// The waker that the wheel has.
     waker: Option<Waker>,
 }
 
 impl Deadline {
-    /// Ready once `due` has passed; the task may be woken before, and then asks again.
+    /// Ready once `due` has passed. The task may be woken earlier, and then has to poll again.
     pub(crate) fn poll_until(&mut self, due: Instant, context: &mut Context<'_>) -> Poll<()> {
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(due)));
         if due < sleep.deadline() {
@@ -30,13 +30,14 @@ impl Deadline {
             && let Some(waker) = &self.waker
             && waker.will_wake(context.waker())
         {
-            // The entry stands. Most polls are about something else, and asking the wheel takes its lock.
+            // The entry is still right. Most polls have another cause, and polling the entry takes the wheel's lock.
             return Poll::Pending;
         }
         self.waker = Some(context.waker().clone());
         loop {
-            // A task that has used up its turn (tokio's cooperative budget) would be told "pending" without an entry being
-            // made, and the look above takes an entry for granted.
+            // Without `unconstrained`, a task that has used up its cooperative budget would get `Pending` without an
+            // entry in the wheel (tokio 1.54, `Sleep::poll_elapsed`;
+            // <https://github.com/tokio-rs/tokio/issues/2542>), and the branch above relies on the entry.
             ready!(pin!(unconstrained(sleep.as_mut())).poll(context));
             if timer_now() >= due {
                 return Poll::Ready(());

@@ -1,10 +1,10 @@
-//! Requests of our own to sources and hooks: HTTP/1.1 on the control plane, from whichever thread asks.
+//! renewd's own requests to sources and hooks: HTTP/1.1 on the control plane, callable from every thread.
 //!
-//! Keeps true: an answer comes within its limits of time and size, or an error says why not; an error quotes no header
-//! and no body. Redirects are answers, never followed: a source names its own place, and credentials go nowhere else.
-//! Nothing is decompressed. A caller who goes away breaks no connection that others may use. A `GET` that meets the end
-//! of a connection that was kept for it is asked again on another one.
-//! Must not know: what an answer means.
+//! Keeps true: a response comes within its limits of time and size, or an error says why not; an error quotes neither
+//! headers nor a body. Redirects are returned and never followed, so that credentials go to no other server than the
+//! configured one. Nothing is decompressed. A caller that stops waiting breaks no connection. A `GET` that fails on a
+//! connection which the server closed while it was idle is sent again on another.
+//! Must not know: what a response means.
 
 use std::future::Future;
 use std::io;
@@ -38,55 +38,55 @@ use super::transport::Transport;
 use crate::config::model::{UpstreamScheme, UpstreamServer};
 use crate::http::url::Url;
 
-/// Idle connections are dropped after this: Node closes them at 5 s.
+/// How long a connection is kept idle: Node closes idle connections after 5 s.
 const IDLE: Duration = Duration::from_secs(4);
 
-/// Idle connections kept per server; more at once than single-flight lookups come to.
+/// How many idle connections are kept for each server: more than single-flight lookups use at once.
 const MOST_IDLE: usize = 64;
 
-/// The longest that one connection may take to come about. Every request has a deadline of its own besides.
+/// How long connecting may take. Every request has a deadline of its own besides.
 const CONNECT: Duration = Duration::from_secs(5);
 
-/// An answer's header section: 32 KiB, and more fields than any has.
+/// The limits of a response's header section: 32 KiB, and more fields than any response has.
 const HEADER_BYTES: usize = 32 * 1024;
 const HEADER_FIELDS: usize = 256;
 
 /// How much one request may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FetchLimits {
-    /// From the call to the last byte of the answer.
+    /// From the call to the last byte of the response.
     pub time: Duration,
-    /// Bytes of the answer's body.
+    /// Bytes of the response's body.
     pub body: usize,
 }
 
-/// What a server answered, whatever its status.
+/// A server's response, whatever its status.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FetchedResponse {
-    /// Also 3xx.
+    /// The status, which may be 3xx.
     pub status: StatusCode,
-    /// As received.
+    /// The fields as received.
     pub headers: HeaderMap,
-    /// Complete.
+    /// The complete body.
     pub body: Bytes,
 }
 
-/// Why there is no answer.
+/// Why there is no response.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
-    /// Nobody takes the connection, or nobody is who they should be.
+    /// The server takes no connection, or its certificate can't be verified.
     #[error("no connection: {0}")]
     Connect(String),
-    /// Not all of the answer came in time.
+    /// The response didn't come, or wasn't complete, in time.
     #[error("no answer within {0:?}")]
     Slow(Duration),
-    /// The connection ended before the answer did.
+    /// The connection ended before the response did.
     #[error("the connection broke before the answer was complete")]
     Broken,
-    /// What came isn't HTTP/1.1.
+    /// The response isn't HTTP/1.1.
     #[error("the answer isn't HTTP")]
     Garbled,
-    /// The body is larger than it may be.
+    /// The body is larger than its limit.
     #[error("the answer is larger than {0} bytes")]
     TooLarge(usize),
     /// This process is stopping.
@@ -96,7 +96,7 @@ pub enum FetchError {
 
 type FetchPool = Client<Connector, Full<Bytes>>;
 
-/// Asks servers; all clones share their connections.
+/// Sends requests to servers. All clones share their connections.
 #[derive(Clone, Debug)]
 pub struct Fetcher {
     pool: FetchPool,
@@ -104,8 +104,8 @@ pub struct Fetcher {
 }
 
 impl Fetcher {
-    /// Runs every request on `runtime`. `trust` is whom to believe behind `https://`; `None` is the system's authorities,
-    /// read when they are first needed.
+    /// Runs every request on `runtime`. `trust` verifies `https://` servers; `None` stands for the system's
+    /// authorities, which are read when they are first needed.
     pub fn new(runtime: Handle, trust: Option<Trust>) -> Self {
         let connector = Connector {
             trust: Arc::new(OnceCell::new_with(trust)),
@@ -142,7 +142,7 @@ impl Fetcher {
         self.send(Method::POST, url, headers, body, limits).await
     }
 
-    /// Runs something of the caller's own where its requests run.
+    /// Runs a task of the caller's on the runtime of the requests.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.runtime.spawn(task);
     }
@@ -157,7 +157,7 @@ impl Fetcher {
     ) -> Result<FetchedResponse, FetchError> {
         let request = request(method, url.uri().clone(), headers, body);
         let exchange = exchange(self.pool.clone(), request, limits.body);
-        // Not on the caller's runtime: connections are driven where they are made, and a worker's runtime has its own to do.
+        // A connection is driven by the runtime that made it, and a worker's runtime must not be used for that.
         let timed = async move { timeout(limits.time, exchange).await };
         let task = self.runtime.spawn(timed);
         match task.await {
@@ -168,7 +168,7 @@ impl Fetcher {
     }
 }
 
-/// Fields that are the connection's own to write; a caller who passes somebody's headers on may have them in there.
+/// Fields that the connection writes itself. A caller that passes a client's headers on may have them among its own.
 const OWN: [HeaderName; 4] = [HOST, CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING];
 
 fn request(method: Method, uri: Uri, mut headers: HeaderMap, body: Bytes) -> Request<Full<Bytes>> {
@@ -198,7 +198,7 @@ async fn exchange(
     let mut collected = BytesMut::with_capacity(announced);
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| broken(&error))?;
-        // Trailers say nothing that a source is asked for.
+        // Trailers carry nothing that a source is asked for.
         let Ok(data) = frame.into_data() else {
             continue;
         };
@@ -214,9 +214,10 @@ async fn exchange(
     })
 }
 
-/// The answer's head. The pool itself repeats only what it has not begun to write: a server that closes an idle
-/// connection just as a request is written to it would otherwise fail that request, though it never saw it (RFC 9112,
-/// 9.3.1). A `POST` is not repeated: what asks by `POST` may count how often it is asked.
+/// The response's head. hyper-util's pool repeats a request only if nothing of it was written, so that a server which
+/// closes an idle connection just as a request is written fails that request
+/// (<https://github.com/hyperium/hyper/issues/2136>). A `GET` is repeated here (RFC 9112 §9.3.1). A `POST` is not,
+/// since a hook may count how often it is asked.
 async fn respond(
     pool: &FetchPool,
     request: Request<Full<Bytes>>,
@@ -237,7 +238,7 @@ async fn respond(
     }
 }
 
-/// Whether the connection that a request failed on had brought an answer before.
+/// Whether the connection that a request failed on had brought a response before.
 fn was_used(error: &ClientError) -> bool {
     let mut extras = Extensions::new();
     if let Some(connection) = error.connect_info() {
@@ -247,7 +248,7 @@ fn was_used(error: &ClientError) -> bool {
     used.is_some_and(|used| used.0.load(Ordering::Relaxed))
 }
 
-/// Marks a connection that has brought an answer.
+/// Marks a connection that has brought a response.
 #[derive(Clone, Default)]
 struct Used(Arc<AtomicBool>);
 
@@ -274,7 +275,7 @@ fn broken(error: &hyper::Error) -> FetchError {
     }
 }
 
-/// Connects for the pool.
+/// Makes the pool's connections.
 #[derive(Clone)]
 struct Connector {
     trust: Arc<OnceCell<Trust>>,

@@ -1,6 +1,6 @@
-//! Sockets and what they need: connecting, TLS, deadlines, descriptors, tunnels, and requests of our own.
+//! Sockets and everything around them: connecting, TLS, deadlines, descriptors, and renewd's own requests.
 //!
-//! Must not know: what travels over a connection, and why.
+//! Must not know: why a connection exists, or what is sent on it, except for `fetch`, which speaks HTTP.
 
 pub(crate) mod connect;
 pub(crate) mod deadline;

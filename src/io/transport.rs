@@ -1,7 +1,7 @@
-//! A connected byte stream, client's or backend's: the one type that IO is done on.
+//! A connected byte stream to a client or a server: the one type that IO is done on.
 //!
-//! Keeps true: one enum, in clear text or TLS, so that nothing above it asks which.
-//! Must not know: HTTP, or who is at the other end.
+//! Keeps true: clear text and TLS are one type, so that its users need not tell them apart.
+//! Must not know: HTTP, or which program is at the other end.
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
@@ -15,10 +15,10 @@ use tokio_rustls::TlsStream;
 
 use super::descriptors::SocketSlot;
 
-/// What is read at once of a connection that was asleep: a request's head, mostly.
+/// How much is read at once when a sleeping connection wakes: mostly a request's head.
 const WAKING: usize = 2048;
 
-/// Bytes that are gathered before they are written rather than by the kernel.
+/// Up to this size slices are copied into one buffer instead of being gathered by the kernel.
 const SHORT: usize = 2048;
 
 /// A connected socket.
@@ -28,7 +28,7 @@ pub enum Transport {
     Tcp(TcpStream),
     /// A unix stream socket.
     Unix(UnixStream),
-    /// TLS on one of the others.
+    /// TLS over TCP or a unix socket.
     Tls(Box<TlsStream<Transport>>),
 }
 
@@ -37,22 +37,22 @@ pub enum Transport {
 pub struct Upgraded {
     /// The socket.
     pub transport: Transport,
-    /// Bytes that were read with the last HTTP message and belong to the new protocol.
+    /// Bytes that were read behind the last HTTP message and belong to the new protocol.
     pub read_ahead: Bytes,
-    /// The backend's socket's place among all of them, given back when the tunnel ends.
+    /// The place of the backend's socket in a budget, given back when the tunnel ends.
     pub slot: Option<SocketSlot>,
 }
 
 impl Transport {
-    /// Whether this is TLS, so that closing it has to be said.
+    /// Whether this is TLS, where closing sends `close_notify`.
     pub(crate) fn is_tls(&self) -> bool {
         matches!(self, Self::Tls(_))
     }
 
-    /// Waits for bytes without holding a buffer for them; what came is returned, nothing at the end.
+    /// Waits for bytes without holding a buffer, and returns them; none at the end of the stream.
     ///
-    /// Reading is the one way to tell: a socket that was just accepted is taken for readable until a read says otherwise,
-    /// and readiness of a TLS connection's socket may mean records that carry nothing for us.
+    /// Only reading shows whether there are bytes: a new socket counts as readable until a read blocks, and a TLS
+    /// connection's socket may have records without application data.
     pub(crate) fn poll_wake(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
         let mut chunk = [const { MaybeUninit::uninit() }; WAKING];
         let mut buffer = ReadBuf::uninit(&mut chunk);
@@ -60,8 +60,8 @@ impl Transport {
         Poll::Ready(Ok(Bytes::copy_from_slice(buffer.filled())))
     }
 
-    /// Ready when the other end has sent something, or is gone; a socket in clear text, from which nothing is read. A unix
-    /// socket may be taken for ready too early.
+    /// Ready when the other end has sent bytes, or has left. Nothing is read. Only for clear text; a unix socket may
+    /// be ready too early, since tokio takes a new socket for readable.
     pub(crate) fn poll_begun(&mut self, context: &mut Context<'_>) -> Poll<()> {
         match self {
             Self::Tcp(stream) => {
@@ -90,8 +90,9 @@ impl AsyncRead for Transport {
             Self::Tcp(stream) => Pin::new(stream).poll_read(context, buffer),
             Self::Unix(stream) => Pin::new(stream).poll_read(context, buffer),
             Self::Tls(stream) => match Pin::new(&mut **stream).poll_read(context, buffer) {
-                // Clients close without close_notify all the time, and a request says by itself where it ends (RFC 9112
-                // §9.8). A server that does so may have been cut off.
+                // Many clients close without `close_notify`, which rustls reports as an error
+                // (<https://docs.rs/rustls/latest/rustls/manual/_03_howto/index.html#unexpected-eof>). A request
+                // tells by itself where it ends (RFC 9112 §9.8). A server's response may have been cut off.
                 Poll::Ready(Err(error))
                     if error.kind() == io::ErrorKind::UnexpectedEof
                         && matches!(**stream, TlsStream::Server(_)) =>
@@ -122,8 +123,8 @@ impl AsyncWrite for Transport {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        // Most messages. Sending one buffer is less work for the kernel than gathering it from a list, and copying so few
-        // bytes takes less time than that.
+        // Most messages are one slice, or short. Sending one buffer is less work for the kernel than gathering it
+        // from a list, and copying a few bytes takes less time than that.
         if let [only] = slices {
             return self.poll_write(context, only);
         }

@@ -14,12 +14,13 @@ use crate::io::deadline::Deadline;
 use crate::io::transport::Transport;
 use crate::terms::clock::timer_now;
 
-/// What is read and thrown away after an answer that left input unread, so that closing doesn't reset the answer away.
+/// How much is read and thrown away after a response that left input unread: closing at once would reset the
+/// connection, and could destroy the response.
 const LINGER_BYTES: usize = 256 * 1024;
-/// How long that goes on.
+/// How long input is thrown away.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// Closes our side in order, as far as the client takes it. Only TLS has something to say there.
+/// Closes renewd's side in order, as far as the client takes it. Only TLS has something to send: `close_notify`.
 pub(super) async fn close(mut transport: Transport) {
     if !transport.is_tls() {
         return;
@@ -36,8 +37,8 @@ pub(super) async fn close(mut transport: Transport) {
     .await;
 }
 
-/// Closes our side, and reads for a moment what the client is still sending: closing at once would reset the connection
-/// and could destroy the answer before the client has read it.
+/// Closes renewd's side, and reads for a moment what the client is still sending: closing at once would reset the
+/// connection, and could destroy the response before the client has read it.
 pub(super) async fn linger_then_close(mut transport: Transport) {
     let mut deadline = Deadline::default();
     let due = timer_now() + LINGER;
@@ -50,13 +51,13 @@ pub(super) async fn linger_then_close(mut transport: Transport) {
             }
             if !closed {
                 match transport.poll_close_write(context) {
-                    // Reading goes on: the client may not take our last words before it has said its own.
+                    // Reading goes on: the client may take `close_notify` only after it has sent all of its own bytes.
                     Poll::Pending => {}
                     Poll::Ready(Ok(())) => closed = true,
                     Poll::Ready(Err(_)) => return Poll::Ready(()),
                 }
             }
-            // On the stack: at a stop thousands of connections linger at once.
+            // The buffer is on the stack: at a stop thousands of connections linger at once.
             let mut chunk = [const { MaybeUninit::uninit() }; 4096];
             let mut buffer = ReadBuf::uninit(&mut chunk);
             match Pin::new(&mut transport).poll_read(context, &mut buffer) {

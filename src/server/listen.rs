@@ -1,7 +1,7 @@
-//! Binding the public listeners, and accepting from them for ever.
+//! Binding the public listeners, and accepting connections until a stop.
 //!
-//! Keeps true: an accept loop ends at a stop and at nothing else; what waits in the queue of a listener that is closed
-//! was accepted first.
+//! Keeps true: an accept loop ends at a stop and at nothing else; connections that wait in the queue of a listener are
+//! accepted before it is closed.
 //! Must not know: workers, HTTP.
 
 use std::io;
@@ -22,26 +22,27 @@ use super::stop::Stage;
 use crate::config::model::Listen;
 use crate::io::transport::Transport;
 
-/// Connections that the kernel completes ahead of us; it caps this at `net.core.somaxconn` (4096 since Linux 5.4).
+/// How many connections the kernel completes before renewd accepts them; capped at `net.core.somaxconn` (4096 since
+/// Linux 5.4).
 const BACKLOG: i32 = 4096;
 
-/// Dead peers of silent streams and tunnels are found after this and four probes: about four minutes in all.
+/// A dead client of a silent stream or tunnel is found after this and four probes: about four minutes in all.
 const KEEP_ALIVE: Duration = Duration::from_mins(2);
 const KEEP_ALIVE_PROBE: Duration = Duration::from_secs(30);
 const KEEP_ALIVE_PROBES: u32 = 4;
 
-/// Without descriptors or memory `accept` fails at once, over and over: wait for connections to end.
+/// The pause after `accept` failed: without descriptors or memory it fails again until other connections end.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Anybody on this machine may connect, as to a TCP port; the directory's mode says who else.
+/// Every user of the machine may connect, as to a TCP port. The directory's mode can forbid that.
 const SOCKET_MODE: u32 = 0o666;
 
 /// Where a listener can be reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ListenAddress {
-    /// With the port that the kernel chose, should 0 have been asked for.
+    /// With the port that the kernel chose where the configuration says 0.
     Tcp(SocketAddr),
-    /// The socket's path; empty for an unnamed inherited one.
+    /// The socket's path; empty for an inherited socket without a name.
     Unix(PathBuf),
 }
 
@@ -49,24 +50,24 @@ pub enum ListenAddress {
 #[derive(Debug, thiserror::Error)]
 #[error("can't listen on {listen}: {source}")]
 pub struct BindError {
-    /// Which.
+    /// The listener, as configured.
     pub listen: Listen,
-    /// Why.
+    /// What the system said.
     pub source: io::Error,
 }
 
-/// Bound listeners, ready to be handed to workers.
+/// The bound listeners, ready to be handed to workers.
 #[derive(Debug)]
 pub struct BoundListeners {
-    /// For each worker, its own socket of each TCP listener, with the listener's position.
+    /// For each worker, its own socket of each TCP listener, with the listener's position in `server.listen`.
     pub(super) own: Vec<Vec<(usize, Acceptor)>>,
-    /// Sockets that exist once, with the listener's position.
+    /// Sockets that exist once, with the listener's position in `server.listen`.
     pub(super) shared: Vec<(usize, Acceptor)>,
     addresses: Vec<ListenAddress>,
 }
 
 impl BoundListeners {
-    /// Binds everything, or nothing. Inherited sockets are taken by name; several may bear the same.
+    /// Binds every listener, or none. Inherited sockets are taken by name; several may have the same name.
     pub fn bind(
         listen: &[Listen],
         workers: usize,
@@ -147,18 +148,18 @@ impl BoundListeners {
     }
 }
 
-/// What to do where a socket that the configuration names didn't come with the others. A socket unit that failed stays
-/// so until it is started again, and a service that runs already gets no socket.
+/// The error for a socket that the configuration names and systemd didn't pass, with what to do. A socket unit that
+/// failed stays failed until it is started again, and a service that runs already gets no socket.
 fn missing(others: &[(String, Socket)]) -> io::Error {
     let passed: Vec<&str> = others.iter().map(|(name, _)| name.as_str()).collect();
     let message = if passed.is_empty() {
-        "systemd passed no socket. With renewd.socket: `systemctl enable renewd.socket`, then `systemctl restart renewd`, \
-         which starts the socket too. Without it: put an address into server.listen"
+        "systemd passed no socket. If you use renewd.socket, run `systemctl enable renewd.socket`, then \
+         `systemctl restart renewd`, which starts the socket too. Otherwise put an address into server.listen"
             .to_owned()
     } else {
         format!(
-            "systemd passed no socket of that name, but `{}`: make FileDescriptorName= of the socket unit and the name in \
-             server.listen the same, then `systemctl daemon-reload` and `systemctl restart renewd`",
+            "systemd passed no socket of that name, only `{}`. Make FileDescriptorName= of the socket unit and the \
+             name in server.listen the same, then run `systemctl daemon-reload` and `systemctl restart renewd`",
             passed.join("`, `")
         )
     };
@@ -171,9 +172,9 @@ fn open_tcp(address: SocketAddr) -> io::Result<Socket> {
         Type::STREAM,
         Some(Protocol::TCP),
     )?;
-    // Connections of the daemon before us may still be closing.
+    // Connections of the previous daemon may still be closing.
     socket.set_reuse_address(true)?;
-    // One queue per worker, and the kernel spreads connections over them.
+    // Each worker has a queue of its own, and the kernel spreads connections over the queues.
     socket.set_reuse_port(true)?;
     if address.is_ipv6() {
         socket.set_only_v6(false)?;
@@ -184,7 +185,7 @@ fn open_tcp(address: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Set on the listener, for its connections inherit these on Linux: no system call for each of them.
+/// Sets options of a listener that its connections inherit on Linux, which saves system calls for each connection.
 fn tune(socket: &impl AsFd) -> io::Result<()> {
     let socket = SockRef::from(socket);
     socket.set_tcp_nodelay(true)?;
@@ -196,13 +197,13 @@ fn tune(socket: &impl AsFd) -> io::Result<()> {
     )
 }
 
-/// Removes a socket that a daemon left behind; one that somebody listens on stays, and binding fails.
+/// Removes a socket that a daemon left behind. A socket on which a process listens stays, and binding fails.
 fn remove_stale(path: &Path) -> io::Result<()> {
     match std::os::unix::net::UnixStream::connect(path) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
             std::fs::remove_file(path)
         }
-        // Nothing there, or nothing to be removed by us: binding says what is wrong.
+        // The path is free, or binding will say what is wrong with it.
         _ => Ok(()),
     }
 }
@@ -317,7 +318,8 @@ impl Acceptor {
         }
     }
 
-    /// Accepts until `stage` says stop. `deliver` gets each connection with its permit; `failed` is called for each failure.
+    /// Accepts until `stage` says stop. `deliver` gets each connection with its permit; `failed` is called for each
+    /// failure.
     pub(super) async fn run(
         self,
         permits: &Arc<Permits>,
@@ -366,7 +368,7 @@ impl Acceptor {
     }
 }
 
-/// The peer left between its handshake and `accept(2)`; the next one is fine.
+/// Whether the client left between its handshake and `accept(2)`. The next connection is fine.
 fn concerns_one_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),

@@ -2,14 +2,14 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | [`listen`] | binding, and accepting for ever |
+//! | [`listen`] | binding listeners, and accepting from them |
 //! | [`worker`] | one thread per core with its own runtime, listeners and connections |
 //! | `open` | from a socket to a protocol: TLS handshake, ALPN, HTTP/2's preface |
 //! | `h1` | HTTP/1.1: one connection, its requests one after the other, its sleep |
 //! | `h2` | HTTP/2: one connection and its streams |
-//! | [`permits`], `seats` | how many connections are open; which of them makes room for another |
-//! | `response` | what a connection knows of a response and the service can't |
-//! | `stall`, `linger`, `stop` | what a connection waits for; closing while the client sends; the stages of stopping |
+//! | [`permits`], `seats` | how many connections are open; which connection makes room for another |
+//! | `response` | which responses are sent without their body |
+//! | `stall`, `linger`, `stop` | deadlines of a connection; closing while the client sends; the stages of a stop |
 //! | [`service`] | one request: route, answer, finish exactly once |
 //!
 //! Must not know: what a request means.
@@ -29,7 +29,7 @@ pub mod worker;
 
 use crate::telemetry::traffic_labels::ParseErrorKind;
 
-/// Told what happens on the public port; called from every worker, so it must not block or allocate.
+/// Learns what happens on the public listeners. Every worker calls it, so that it must neither block nor allocate.
 pub trait ServerObserver: Send + Sync + 'static {
     /// Something happened on the listener at this position in `server.listen`.
     fn observe(&self, listener: usize, event: Event);
@@ -40,19 +40,19 @@ pub trait ServerObserver: Send + Sync + 'static {
 pub enum Event {
     /// A connection was accepted.
     Opened,
-    /// A connection is over.
+    /// A connection has ended.
     Closed,
     /// `accept(2)` failed.
     AcceptFailed,
-    /// Bytes were refused before they became a request, or a TLS handshake failed; the kind is what is counted. A client
-    /// that only leaves during its handshake is no event.
+    /// Bytes were refused before they became a request, or a TLS handshake failed; the kind is what is counted. A
+    /// client that only leaves during its handshake is no event.
     ParseFailed(ParseErrorKind),
     /// A deadline cut the connection, or the stream of one.
     TimedOut(stall::Cause),
-    /// A quiet connection gave its memory back until it is spoken to again.
+    /// A connection without a request gave its buffers back until the client sends again.
     Slept,
     /// An upgrade succeeded.
     TunnelOpened,
-    /// A tunnel is over.
+    /// A tunnel has ended.
     TunnelClosed,
 }

@@ -1,8 +1,8 @@
 //! From an accepted socket to a protocol: the TLS handshake and its ALPN, or the first bytes in clear text.
 //!
-//! Keeps true: each step has a deadline, and a stop shortens it; a connection that is asked to make room leaves in the
-//! middle of one; what was read to decide is handed on.
-//! Must not know: how the protocol goes on.
+//! Keeps true: each step has a deadline, and a stop shortens it; a connection that is asked to make room ends within a
+//! step; bytes that were read to recognise the protocol are handed on.
+//! Must not know: what follows in the protocol.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -27,10 +27,11 @@ use crate::io::transport::Transport;
 use crate::telemetry::traffic_labels::ParseErrorKind;
 use crate::terms::clock::timer_now;
 
-/// A connection taken out of the accept queue at the start of a stop has its request on the way: it gets this long.
+/// How long a connection may take for its first request after a stop has begun. The request of a connection that was
+/// accepted then is probably on its way.
 pub(super) const NEW_CONNECTION_DRAIN_GRACE: Duration = Duration::from_secs(1);
 
-/// What an HTTP/2 client sends first (RFC 9113 §3.4).
+/// The bytes that an HTTP/2 client sends first (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// A connection that is ready to be served.
@@ -42,7 +43,7 @@ pub(crate) struct Opened {
 }
 
 impl Opened {
-    /// In clear text and HTTP/1.1, whatever comes.
+    /// Clear text and HTTP/1.1, whatever the client sends.
     pub(super) fn http1(transport: Transport) -> Self {
         Self {
             transport,
@@ -52,7 +53,7 @@ impl Opened {
     }
 }
 
-/// Shakes hands. An error is a connection that is over, with what there is to tell about it.
+/// Does the TLS handshake. An error means that the connection has ended, with the event to report, if any.
 pub(super) async fn handshake(
     mut transport: Transport,
     config: Arc<ServerConfig>,
@@ -94,7 +95,7 @@ pub(super) async fn handshake(
 }
 
 impl Event {
-    /// A peer that leaves in the middle is a health check or a port scan, and no event.
+    /// A client that leaves during its handshake is a health check or a port scan, and no event.
     fn of_handshake(error: &io::Error) -> Option<Self> {
         let left = matches!(
             error.kind(),
@@ -106,7 +107,7 @@ impl Event {
     }
 }
 
-/// Looks whether a client in clear text begins with HTTP/2. `None` is a connection that is over.
+/// Reads until it is clear whether a client without TLS speaks HTTP/2. An error is the same as [`handshake`]'s.
 pub(super) async fn peek(
     mut transport: Transport,
     timeouts: &Timeouts,
@@ -158,7 +159,7 @@ pub(super) async fn peek(
     })
 }
 
-/// Ready when `limit` is over, or what a stop leaves of it.
+/// Ready when `limit` has passed, or the part of it that a stop leaves.
 fn poll_patience(
     deadline: &mut Deadline,
     since: Instant,

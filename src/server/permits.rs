@@ -1,7 +1,7 @@
 //! How many connections are open, and how many may be, over all workers.
 //!
-//! Keeps true: a permit is counted from before its connection is served until it is dropped; the limit may change while
-//! connections are open; near it, a new one replaces one that nobody uses.
+//! Keeps true: a permit counts from before its connection is served until it is dropped; the limit may change while
+//! connections are open; near the limit a new connection replaces one without a request.
 //! Must not know: what a connection is.
 
 use std::future::poll_fn;
@@ -17,10 +17,10 @@ use tokio::time::{Instant, timeout};
 
 use super::seats::{Seated, Seats};
 
-/// Above 95 % of the limit a new connection replaces one: the last of so many parts.
+/// A new connection replaces another in the last of so many parts of the limit: above 95 %.
 const NEARLY_FULL: usize = 20;
 
-/// How often somebody who can be asked to leave is looked for, at the limit.
+/// How often a connection that can make room is looked for at the limit.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
 /// The counter.
@@ -85,7 +85,7 @@ impl Permits {
             if raised.is_ok() {
                 return self.permit(peer);
             }
-            // Who can't be asked to leave yet may be soon.
+            // A connection that can't be asked to leave now may be soon.
             let _ = timeout(LOOK_AGAIN, freed).await;
         }
     }
@@ -103,7 +103,7 @@ impl Permits {
         }
     }
 
-    /// Those that were asked to leave count as gone: they are, in a moment.
+    /// Asks a connection to leave if the limit is near. Those that were asked already count as gone.
     fn make_room(&self) {
         let limit = self.limit.load(Ordering::Acquire);
         let staying = self.used().saturating_sub(self.seats.leaving());
@@ -132,7 +132,7 @@ impl Permits {
 }
 
 impl Permit {
-    /// Has the calling task woken when the connection must leave.
+    /// Registers the calling task: it is woken when the connection must leave.
     pub(super) async fn register(&self) {
         poll_fn(|context| {
             self.place.set_owner(context.waker());
@@ -141,17 +141,17 @@ impl Permit {
         .await;
     }
 
-    /// Something has come, and no request yet.
+    /// Notes that bytes have come, and no request yet.
     pub(super) fn spoke(&self) {
         self.permits.seats.spoke(&self.place);
     }
 
-    /// A request has come.
+    /// Notes that a request has come.
     pub(super) fn busy(&self) {
         self.permits.seats.busy(&self.place);
     }
 
-    /// There is nothing to do since then.
+    /// Notes that the connection has no request since then.
     pub(super) fn quiet(&self, since: Instant) {
         self.permits.seats.quiet(&self.place, since);
     }

@@ -1,4 +1,4 @@
-//! What a connection knows of a response and the service can't, whichever protocol it is sent in.
+//! Responses that are sent without their body, in either protocol.
 //!
 //! Must not know: how a request is answered, how a response is written.
 
@@ -9,7 +9,7 @@ use http_body::Body as _;
 use crate::exchange::response_body::ResponseBody;
 use crate::http1::write_response::is_bodyless;
 
-/// Takes the body of a response that has none on the wire; HEAD still tells its length.
+/// Drops the body of a response that must not have one. The response to HEAD still tells the body's length.
 pub(super) fn withhold(response: &mut Response<ResponseBody>, head: bool) {
     if head || is_bodyless(response.status()) {
         let length = response

@@ -1,9 +1,9 @@
 //! Which open connection makes room for a new one when nearly all places are taken.
 //!
-//! Keeps true: one that has a request, a tunnel or a stream is never asked to leave; before all others those that never
-//! sent a byte are, then those that never finished a request's head, each time the oldest first; then those that have been
-//! idle for a while, of the address that has most connections the longest idle one; at last those whose first head is
-//! still young. Looking at all of them is done once for many that leave.
+//! Keeps true: a connection that has a request, a tunnel or a stream is never asked to leave. Others are asked in
+//! this order: those that never sent a byte, then those that never finished a request's head, the oldest of each
+//! first; then those that have been idle for a while, of the address with most connections the longest idle one; at
+//! last those whose first head is still young. All connections are looked at once for many that leave.
 //! Must not know: how a connection ends.
 
 use std::collections::{BinaryHeap, HashMap, VecDeque};
@@ -18,21 +18,21 @@ use tokio::time::Instant;
 
 use crate::terms::clock::timer_now;
 
-/// Idle for less, a connection is about to be used again.
+/// A connection that has been idle for less is probably used again.
 const IDLE: Duration = Duration::from_secs(5);
 
-/// How long a first request's head may be on its way, the TLS handshake before it included, before the connection makes
-/// room ahead of idle ones: in a house full of idle ones, newcomers would cut each other off in the middle of a handshake.
+/// How long a first request's head may take, its TLS handshake included, before the connection makes room ahead of
+/// idle ones. Without this, new connections would cut each other off during the handshake while idle ones stay.
 const YOUNG: Duration = Duration::from_secs(1);
 
-/// How many are chosen at once, and how long a choice of idle ones holds, or that there is none.
+/// How many connections are chosen at once, and how long a choice of idle ones holds, or an empty one.
 const BATCH: usize = 64;
 const HOLDS: Duration = Duration::from_millis(250);
 
-/// What a connection is at, in the lowest bits of its state; the others say since when.
+/// What a connection is doing, in the lowest bits of its state. The other bits say since when.
 const BUSY: u64 = 0;
 const SILENT: u64 = 1;
-/// Something has come, and no request so far: an empty line, half a head, a handshake, a preface.
+/// Bytes have come, and no request so far: an empty line, half a head, a handshake, a preface.
 const UNFINISHED: u64 = 2;
 const QUIET: u64 = 3;
 const LEAVING: u64 = 4;
@@ -46,7 +46,7 @@ pub(super) struct Seats {
     start: Instant,
     /// Connections that never sent a byte.
     silent: AtomicUsize,
-    /// Those that were asked to leave and haven't left.
+    /// Connections that were asked to leave and haven't left.
     leaving: AtomicUsize,
     house: Mutex<House>,
 }
@@ -65,18 +65,18 @@ struct Seat {
     /// The peer's address; `None` on a unix socket.
     address: Option<IpAddr>,
     state: AtomicU64,
-    /// Its task.
+    /// Wakes its task.
     task: OnceLock<Waker>,
 }
 
-/// One that may be asked to leave, if it is still at what it was at.
+/// A connection that may be asked to leave, if its state is still the same.
 #[derive(Debug)]
 struct Chosen {
     seat: Arc<Seat>,
     state: u64,
 }
 
-/// A connection's place; dropping it leaves it.
+/// A connection's place among the others.
 #[derive(Debug)]
 pub(super) struct Seated {
     index: usize,
@@ -113,7 +113,7 @@ impl Seats {
         Seated { index, seat }
     }
 
-    /// A connection is over.
+    /// Gives the place of a connection that has ended back.
     pub(super) fn leave(&self, place: &Seated) {
         self.turn(place, BUSY);
         let mut house = self.house();
@@ -123,12 +123,12 @@ impl Seats {
         house.free.push(place.index);
     }
 
-    /// A connection that was silent has sent something, and no request yet. The time is that of its beginning all the same.
+    /// Notes that a silent connection has sent bytes, and no request yet. Its age still counts from its beginning.
     pub(super) fn spoke(&self, place: &Seated) {
         let state = &place.seat.state;
         let silent = state.load(SeqCst);
         let unfinished = silent & !KIND | UNFINISHED;
-        // One that was asked to leave in between has brought nothing that would keep it.
+        // A connection that was asked to leave meanwhile has sent nothing that would keep it.
         if silent & KIND == SILENT
             && state
                 .compare_exchange(silent, unfinished, SeqCst, SeqCst)
@@ -138,12 +138,12 @@ impl Seats {
         }
     }
 
-    /// A connection has a request.
+    /// Notes that a connection has a request.
     pub(super) fn busy(&self, place: &Seated) {
         self.turn(place, BUSY);
     }
 
-    /// A connection has nothing to do since then.
+    /// Notes that a connection has no request since then.
     pub(super) fn quiet(&self, place: &Seated, since: Instant) {
         self.turn(place, self.at(QUIET, since));
     }
@@ -155,7 +155,7 @@ impl Seats {
         }
     }
 
-    /// The number of connections at this, where it is counted.
+    /// The count of connections in this state, where there is one.
     fn counted(&self, state: u64) -> Option<&AtomicUsize> {
         match state & KIND {
             SILENT => Some(&self.silent),
@@ -169,12 +169,12 @@ impl Seats {
         self.leaving.load(SeqCst)
     }
 
-    /// Asks one connection to leave; whether there was one.
+    /// Asks one connection to leave. Says whether there was one.
     pub(super) fn ask_one_to_leave(&self) -> bool {
         let mut house = self.house();
         let now = timer_now();
         let holds = house.chosen_at.is_some_and(|at| now < at + HOLDS);
-        // Who came since and said nothing goes before all others.
+        // Connections that came meanwhile and sent nothing go before all others.
         let of_others = house
             .chosen
             .front()
@@ -219,7 +219,7 @@ impl Seats {
         self.since(since) << KIND_BITS | kind
     }
 
-    /// In milliseconds from the start.
+    /// Milliseconds from the start.
     fn since(&self, when: Instant) -> u64 {
         let since = when.saturating_duration_since(self.start);
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX >> KIND_BITS)
@@ -237,19 +237,20 @@ impl Chosen {
 }
 
 impl Seated {
-    /// Names the task that is woken when the connection is asked to leave; the first stays.
+    /// Sets the task that is woken when the connection is asked to leave. Later calls change nothing.
     pub(super) fn set_owner(&self, task: &Waker) {
         self.seat.task.get_or_init(|| task.clone());
     }
 
-    /// Whether the connection was asked to leave, and nothing has come since.
+    /// Whether the connection was asked to leave, and has sent no request since.
     pub(super) fn must_leave(&self) -> bool {
         self.seat.state.load(SeqCst) & KIND == LEAVING
     }
 }
 
-/// Up to [`BATCH`] connections in the order in which they leave: the silent ones, and those whose first head is on its way
-/// since `grown` or before; or else those that are quiet since `ripe` or before; or else whoever has had no request.
+/// Up to [`BATCH`] connections in the order in which they leave: the silent ones, and those whose first head began at
+/// `grown` or before; if there are none, those that are quiet since `ripe` or before; if there are none, those that
+/// never had a request.
 fn choose<'s>(
     seats: impl Iterator<Item = &'s Arc<Seat>> + Clone,
     grown: Option<u64>,
@@ -275,14 +276,14 @@ fn choose<'s>(
     oldest(states.filter(|(state, _)| matches!(state & KIND, SILENT | UNFINISHED)))
 }
 
-/// The silent ones first, and of each kind the oldest.
+/// The silent connections first, then the others; the oldest of each first.
 fn oldest<'s>(states: impl Iterator<Item = (u64, &'s Arc<Seat>)>) -> VecDeque<Chosen> {
     let mut states: Vec<_> = states.collect();
     states.sort_unstable_by_key(|(state, _)| (state & KIND, *state));
     states.into_iter().take(BATCH).map(Chosen::from).collect()
 }
 
-/// The longest quiet one of the address that has most connections, again and again.
+/// Takes the longest quiet connection of the address with most connections, again and again.
 fn of_most<'s>(
     states: impl Iterator<Item = (u64, &'s Arc<Seat>)>,
     takes: impl Fn(u64) -> bool,
@@ -296,7 +297,7 @@ fn of_most<'s>(
         }
     }
     for quiet in quiet.values_mut() {
-        // The longest quiet is taken from the end.
+        // The longest quiet connection is taken from the end.
         quiet.sort_unstable_by_key(|(state, _)| std::cmp::Reverse(*state));
     }
     let mut most: BinaryHeap<_> = quiet

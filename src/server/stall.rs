@@ -1,6 +1,6 @@
-//! What a connection waits for, and for how long.
+//! The events that a connection waits for, and the deadline of each.
 //!
-//! Keeps true: the clock is asked when a wait begins, never per byte.
+//! Keeps true: the clock is read when a wait begins, never per byte.
 //! Must not know: sockets, HTTP beyond "a request is in flight"; what happens when a deadline has passed.
 
 use std::time::Duration;
@@ -18,17 +18,17 @@ pub(crate) const QUIET: Duration = Duration::from_millis(500);
 pub enum Cause {
     /// A header section was begun and not finished.
     Header,
-    /// A request's body brought no byte.
+    /// No byte of a request's body came.
     Body,
     /// The client took no byte of a response.
     Write,
     /// The client closed its sending side and the response made no progress since.
     HalfClosed,
-    /// No request for [`QUIET`]: not a fault, the connection goes to sleep.
+    /// There was no request for [`QUIET`]. This is no fault: the connection goes to sleep.
     Quiet,
 }
 
-/// What a connection waits for after a poll, and what has happened since the last.
+/// What a connection waits for after a poll, and what has happened since the last poll.
 #[derive(Clone, Copy, Debug, Default)]
 #[allow(clippy::struct_excessive_bools)] // independent of each other, each with a wait of its own
 pub(crate) struct ConnectionWait {
@@ -36,17 +36,17 @@ pub(crate) struct ConnectionWait {
     pub requests: u64,
     /// No request is in flight and everything is written.
     pub idle: bool,
-    /// And some of the next one's head has come.
+    /// The connection is idle, and some bytes of the next request's head have come.
     pub begun: bool,
-    /// Somebody waits for more of a request's body.
+    /// A task waits for more of a request's body.
     pub awaited: bool,
-    /// Some of it came.
+    /// Some of a request's body came.
     pub received: bool,
     /// The client takes no more for now.
     pub write_blocked: bool,
-    /// It took something.
+    /// The client took some bytes.
     pub sent: bool,
-    /// It has closed its sending side, and is being answered.
+    /// The client has closed its sending side, and is being answered.
     pub half_closed: bool,
 }
 
@@ -65,7 +65,7 @@ impl ConnectionWaits {
     /// Notes after a poll which waits have begun, gone on or ended.
     pub(crate) fn note(&mut self, standing: ConnectionWait, now: impl Fn() -> Instant) {
         if self.requests != standing.requests {
-            // What is waited for now is another request's head.
+            // The connection now waits for another request's head.
             self.requests = standing.requests;
             self.header = None;
             self.quiet = None;
@@ -108,7 +108,7 @@ pub(crate) fn first_due<C, const N: usize>(
         .min_by_key(|(due, _)| *due)
 }
 
-/// Starts, restarts or ends one wait.
+/// Starts, restarts or ends a wait.
 pub(crate) fn keep(
     since: &mut Option<Instant>,
     waiting: bool,

@@ -1,7 +1,7 @@
 //! The stages of stopping, as the connections of one worker see them.
 //!
-//! Keeps true: stages only go forward, and every registered task is woken at each.
-//! Must not know: what a connection does about it, or when the next stage comes.
+//! Keeps true: stages only go forward, and every registered task is woken at each stage.
+//! Must not know: what a connection does at a stage, or when the next stage comes.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -13,15 +13,16 @@ pub(crate) enum Stage {
     /// Not stopping.
     #[default]
     Serving,
-    /// No new connections; quiet ones close, requests finish, each the last of its connection.
+    /// No connection is accepted. Those without a request close; each request that is served is the last of its
+    /// connection.
     Draining,
     /// Tunnels and event streams end too.
     EndingTunnels,
-    /// Everything ends now.
+    /// Every connection ends now.
     Aborting,
 }
 
-/// One worker's stage, and the tasks that want to know of it.
+/// One worker's stage, and the tasks to wake at the next.
 #[derive(Debug, Default)]
 pub(crate) struct Stop {
     stage: Cell<Stage>,
@@ -30,12 +31,12 @@ pub(crate) struct Stop {
 }
 
 impl Stop {
-    /// Where the stop is.
+    /// The present stage.
     pub(crate) fn stage(&self) -> Stage {
         self.stage.get()
     }
 
-    /// Moves on to `stage` and wakes everybody; never back.
+    /// Goes on to `stage` and wakes every task. A stage that has passed changes nothing.
     pub(crate) fn advance(&self, stage: Stage) {
         if stage <= self.stage.get() {
             return;
@@ -46,8 +47,8 @@ impl Stop {
         }
     }
 
-    /// Has the calling task woken at each advance, until the registration is dropped. It must be polled by its own
-    /// task only: the waker is taken once.
+    /// Has the calling task woken at each stage until the registration is dropped. The registration must stay in that
+    /// task, since the waker is stored once.
     pub(crate) async fn register(&self) -> Registration<'_> {
         poll_fn(|context| {
             let waker = context.waker().clone();

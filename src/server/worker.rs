@@ -1,7 +1,8 @@
 //! One thread per core, each with its own runtime, listeners and connections.
 //!
-//! Keeps true: a connection lives and dies on the worker that got it; workers share nothing but the count of
-//! connections and the stage of a stop.
+//! Keeps true: a connection stays on the worker that got it; this module shares nothing between workers but the
+//! permits, the count of connections, the observer and the stage of a stop. What services share is the caller's
+//! choice (`snapshot::Shared`).
 //! Must not know: what a request means, when a stop's stages come.
 
 use std::io;
@@ -22,7 +23,7 @@ use super::stop::{Stage, Stop};
 use super::{Event, ServerObserver};
 use crate::exchange::{Connection, PublicService};
 
-/// The running workers; dropping them ends everything at once.
+/// The running workers. Dropping them cuts every connection.
 #[derive(Debug)]
 pub struct Workers {
     stage: watch::Sender<Stage>,
@@ -37,7 +38,7 @@ struct Handoff {
     permit: Permit,
 }
 
-/// A worker as shared listeners see it.
+/// A worker, as the accept loops of shared listeners see it.
 #[derive(Clone)]
 struct Destination {
     handoffs: mpsc::UnboundedSender<Handoff>,
@@ -50,13 +51,13 @@ struct Common {
     stage: watch::Receiver<Stage>,
     permits: Arc<Permits>,
     observer: Arc<dyn ServerObserver>,
-    /// Connections so far.
+    /// The number of the next connection.
     numbers: Arc<AtomicU64>,
 }
 
 impl Workers {
-    /// Starts one worker for each that `listeners` were bound for. `make_service` is called on each worker's thread,
-    /// with its number. Listeners that exist once are accepted from on `control`.
+    /// Starts as many workers as `listeners` were bound for. `make_service` is called on each worker's thread with the
+    /// worker's number. The accept loops of listeners that exist once run on `control`.
     pub fn start<S: PublicService>(
         listeners: BoundListeners,
         max_connections: usize,
@@ -82,7 +83,8 @@ impl Workers {
                 handoffs,
                 load: load.clone(),
             });
-            // Counted here, so that a stop before the threads have started waits for them.
+            // The accept loops count from here, so that a stop which comes before the threads have started waits for
+            // them.
             let own = own
                 .into_iter()
                 .map(|(listener, acceptor)| (listener, acceptor, permits.acceptor()))
@@ -94,7 +96,7 @@ impl Workers {
                 .name(format!("worker-{index}"))
                 .spawn(move || match runtime() {
                     Ok(runtime) => {
-                        // Whoever started us waits for this.
+                        // `start` waits for this message.
                         let _ = built.send(Ok(()));
                         run(&runtime, own, receiver, load, common, || {
                             make_service(index)
@@ -134,7 +136,7 @@ impl Workers {
         self.advance(Stage::Draining);
     }
 
-    /// Ends tunnels and event streams, which would not end by themselves.
+    /// Ends tunnels and event streams, which may last for days.
     pub fn end_tunnels(&self) {
         self.advance(Stage::EndingTunnels);
     }
@@ -144,7 +146,7 @@ impl Workers {
         self.permits.empty().await;
     }
 
-    /// Cuts what is left and waits for the threads, which takes no longer than dropping their connections.
+    /// Cuts the connections that are left, and waits for the threads to end.
     pub fn stop(mut self) {
         self.advance(Stage::Aborting);
         for thread in self.threads.drain(..) {
@@ -170,8 +172,8 @@ impl Drop for Workers {
     }
 }
 
-/// A worker's runtime, to be made on its thread. Local from the start: tasks in a `LocalSet` within another runtime are
-/// queued twice, which costs a tenth of a forwarded request.
+/// A worker's runtime, to be built on the worker's thread. A `LocalSet` within another runtime would queue each task
+/// twice, which costs a tenth of a forwarded request (<https://github.com/tokio-rs/tokio/issues/6739>).
 fn runtime() -> io::Result<LocalRuntime> {
     Builder::new_current_thread()
         .enable_all()
@@ -217,7 +219,7 @@ fn run<S: PublicService>(
             }
         }
     });
-    // Dropping the runtime drops every task that is left, and with it every socket.
+    // Dropping the runtime drops every task that is left, and with the tasks their sockets.
 }
 
 struct Worker<S> {

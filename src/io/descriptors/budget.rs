@@ -1,9 +1,9 @@
-//! So many sockets and no more: taken while there are plenty, waited for in turn when there aren't.
+//! A limited number of sockets: taken at once while there are plenty, waited for in turn otherwise.
 //!
-//! Keeps true: no more are out than the limit said when each was taken; while there are plenty, taking and giving back
-//! cost an atomic each. The last quarter is given in small parts: a client may have of it, at any time, a quarter of what
-//! is free. However many sockets one client holds, another finds some.
-//! Must not know: what a socket is, who its client is.
+//! Keeps true: no slot is given beyond the limit of the moment; while there are plenty, taking and giving back cost
+//! one atomic operation each. The last quarter is given in small parts: one client may have a quarter of what is free
+//! of it at any time, so that another client finds some however many sockets the first one holds.
+//! Must not know: what a socket is for.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering::SeqCst;
@@ -18,11 +18,11 @@ use tokio::time::timeout;
 use super::Claimant;
 use super::queue::{Party, Queue};
 
-/// The part of the budget that is held back from those who have much.
+/// The part of the budget that is held back for clients that have few sockets: the last of so many.
 const HELD_BACK: usize = 4;
 
-/// And of what is free of it, the part that one client may have. With so many greedy clients as this, half of it stays
-/// free.
+/// How much of what is free one client may have of the part that is held back: one of so many parts. With as many
+/// greedy clients, half of it stays free.
 const PART: usize = 4;
 
 /// The sockets of one kind that the process may have.
@@ -30,28 +30,28 @@ const PART: usize = 4;
 pub struct Budget {
     limit: AtomicUsize,
     used: AtomicUsize,
-    /// Those in the queue. Raised before it is looked whether something is free, as `used` is lowered before it is looked
-    /// whether somebody waits: one of the two sees the other.
+    /// Waiters in the queue. A waiter raises this before it looks whether a slot is free, and a slot lowers `used`
+    /// before it looks whether a waiter is there, so that one of the two sees the other.
     waiting: AtomicUsize,
     refused: AtomicU64,
     demand: Mutex<BudgetDemand>,
     shortage: Notify,
 }
 
-/// What is looked at only when there isn't plenty.
+/// The state that is needed only when there aren't plenty.
 #[derive(Debug, Default)]
 struct BudgetDemand {
     queue: Queue<oneshot::Sender<SocketSlot>>,
-    /// Slots of the part that is held back.
+    /// How many slots of the part that is held back each party has.
     held: HashMap<Party, usize>,
 }
 
-/// One socket's place; dropping it gives it back.
+/// One socket's place. Dropping it gives the place back.
 #[derive(Debug)]
 pub struct SocketSlot {
-    /// `None` when it was given back already.
+    /// `None` when the place was given back already.
     budget: Option<Arc<Budget>>,
-    /// Who has it of the part that is held back.
+    /// The party that the place counts for, if it is of the part that is held back.
     client: Option<Party>,
 }
 
@@ -74,12 +74,12 @@ impl Budget {
         self.serve(&mut self.demand());
     }
 
-    /// How many there may be.
+    /// How many sockets there may be.
     pub(crate) fn limit(&self) -> usize {
         self.limit.load(SeqCst)
     }
 
-    /// How many there are.
+    /// How many sockets there are.
     pub(crate) fn used(&self) -> usize {
         self.used.load(SeqCst)
     }
@@ -89,17 +89,17 @@ impl Budget {
         self.refused.load(SeqCst)
     }
 
-    /// Whether there isn't plenty: sockets that nobody uses should be closed rather than kept.
+    /// Whether there aren't plenty, so that idle sockets should be closed rather than kept.
     pub(crate) fn is_short(&self) -> bool {
         self.used() >= plenty(self.limit())
     }
 
-    /// Whether somebody waits: sockets that nobody uses have to be closed.
+    /// Whether a request waits, so that idle sockets have to be closed.
     pub(crate) fn is_wanted(&self) -> bool {
         self.waiting.load(SeqCst) > 0
     }
 
-    /// Ready when somebody begins to wait.
+    /// Ready when a request begins to wait.
     pub(crate) fn shortage(&self) -> Notified<'_> {
         self.shortage.notified()
     }
@@ -176,7 +176,8 @@ impl Budget {
             if let Some(client) = client {
                 *held.entry(client).or_default() += 1;
             }
-            // Who has just given up waiting doesn't take it; dropping it there would wait for the lock that we hold.
+            // A waiter that has just given up doesn't take the slot. It must not be dropped here, where the lock is
+            // held.
             if let Err(mut slot) = sender.send(SocketSlot::new(self, client)) {
                 slot.budget = None;
                 self.used.fetch_sub(1, SeqCst);
@@ -190,7 +191,7 @@ impl Budget {
     }
 }
 
-/// What is given to whoever asks first.
+/// How many slots are given without a queue.
 fn plenty(limit: usize) -> usize {
     limit - limit / HELD_BACK
 }
@@ -209,7 +210,7 @@ impl BudgetDemand {
     }
 }
 
-/// One in the queue; dropping it leaves it.
+/// A place in the queue. Dropping it leaves the queue.
 struct Waiter<'budget> {
     budget: &'budget Budget,
     claimant: Claimant,

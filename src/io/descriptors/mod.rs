@@ -1,8 +1,7 @@
-//! What this process's file descriptors are for: how many there are, who has which share, and who gets the next socket to
-//! the backend.
+//! The shares of this process's file descriptors, and the turns for the next socket to the backend.
 //!
-//! Keeps true: the shares together are no more than there are descriptors; what accepting, the admin listener, files and
-//! sources need is in none of the others.
+//! Keeps true: the shares together are no more than there are descriptors; accepting, the admin listener, files and
+//! sources have a share of their own.
 //! Must not know: what a socket is used for, HTTP.
 
 mod budget;
@@ -14,27 +13,27 @@ use std::sync::Arc;
 
 pub use budget::{Budget, SocketSlot};
 
-/// Kept for accepting, the admin listener, log and state files, sources and health checks, where there are plenty.
+/// The share of accepting, the admin listener, log and state files, sources and health checks, where there are plenty.
 const RESERVE: u64 = 512;
 
 /// How the descriptors of a process are shared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shares {
-    /// All of them; `u64::MAX` where nothing limits them.
+    /// All descriptors; `u64::MAX` where nothing limits them.
     pub descriptors: u64,
-    /// Party connections.
+    /// Client connections.
     pub clients: usize,
     /// Sockets to the backend that carry requests, or wait for one.
     pub requests: usize,
     /// Sockets to the backend that carry tunnels or event streams.
     pub streams: usize,
-    /// What is never given to any of these.
+    /// Descriptors for everything else.
     pub reserve: usize,
 }
 
 impl Shares {
-    /// Of so many descriptors. `max_connections` is `server.max_connections`: what clients can't use goes to the backend's
-    /// side.
+    /// The shares of this many descriptors. `max_connections` is `server.max_connections`; sockets to the backend get
+    /// what clients can't use.
     ///
     /// Every client connection may be a tunnel, which takes as many sockets on the other side; requests are short, and
     /// those that find no socket wait for one.
@@ -79,13 +78,13 @@ fn number(count: u64) -> usize {
     usize::try_from(count).unwrap_or(usize::MAX)
 }
 
-/// The descriptors that a process may have when it has raised its limit: the hard one; `u64::MAX` for no limit.
+/// How many descriptors the process may have after raising its limit: the hard limit; `u64::MAX` for none.
 pub(crate) fn limit() -> u64 {
     use rustix::process::{Resource, getrlimit};
     getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX)
 }
 
-/// Raises the soft limit of descriptors to the hard one and returns it.
+/// Raises the soft limit of descriptors to the hard limit, and returns the limit in force.
 pub(crate) fn raise_limit() -> u64 {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
@@ -102,17 +101,17 @@ pub(crate) fn raise_limit() -> u64 {
     }
 }
 
-/// The sockets to the backend, of the whole process.
+/// The budgets of the whole process' sockets to the backend.
 #[derive(Clone, Debug)]
 pub struct Budgets {
-    /// Those that carry requests, or wait for one.
+    /// Sockets that carry requests, or wait for one.
     pub requests: Arc<Budget>,
-    /// Those that carry tunnels or event streams.
+    /// Sockets that carry tunnels or event streams.
     pub streams: Arc<Budget>,
 }
 
 impl Budgets {
-    /// As many as these shares allow.
+    /// Budgets as large as these shares.
     pub fn new(shares: &Shares) -> Self {
         Self {
             requests: Budget::new(shares.requests),
@@ -127,12 +126,12 @@ impl Budgets {
     }
 }
 
-/// For whom a socket is wanted.
+/// The client that a socket to the backend is wanted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Claimant {
-    /// The client's address; `None` where it stands for nobody in particular.
+    /// The client's address; `None` where the address may stand for many clients.
     pub address: Option<IpAddr>,
-    /// The number of its connection to us.
+    /// The number of the client's connection.
     pub connection: u64,
 }
 

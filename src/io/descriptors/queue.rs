@@ -1,4 +1,4 @@
-//! Who waits for a socket, and whose turn it is: round robin by client, then by connection, then in order.
+//! The requests that wait for a socket, and their turns: round robin by client, then by connection, then in order.
 //!
 //! Keeps true: a client that waits with a thousand requests delays another by one.
 //! Must not know: how many sockets there are, what is done with them.
@@ -8,10 +8,10 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use super::Claimant;
 
-/// An IPv6 network that one household has to itself.
+/// The bits of an IPv6 address that name a network: providers give each customer at least a /64.
 const NETWORK: u128 = !0 << 64;
 
-/// Whose turn it is: all that comes from one address, or one connection where the address says nothing.
+/// The unit that takes a turn: all requests from one address, or of one connection where the address tells nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Party {
     /// An IPv4 address, or an IPv6 /64.
@@ -32,7 +32,7 @@ impl From<Claimant> for Party {
     }
 }
 
-/// Those who wait, each with a `T` to be told by.
+/// The waiters, each with a `T` by which it is reached.
 #[derive(Debug)]
 pub(super) struct Queue<T> {
     turns: VecDeque<Party>,
@@ -40,7 +40,7 @@ pub(super) struct Queue<T> {
     tickets: u64,
 }
 
-/// What one connection waits for.
+/// The waiters of one connection.
 #[derive(Debug)]
 struct Row<T> {
     connection: u64,
@@ -58,7 +58,7 @@ impl<T> Default for Queue<T> {
 }
 
 impl<T> Queue<T> {
-    /// Lets one wait; the ticket is for [`Queue::leave`].
+    /// Adds a waiter. The ticket is for [`Queue::leave`].
     pub(super) fn join(&mut self, claimant: Claimant, waiter: T) -> u64 {
         self.tickets += 1;
         let client = Party::from(claimant);
@@ -78,7 +78,7 @@ impl<T> Queue<T> {
         self.tickets
     }
 
-    /// One waits no longer; whether it did.
+    /// Removes a waiter. Says whether it was still there.
     pub(super) fn leave(&mut self, claimant: Claimant, ticket: u64) -> bool {
         let client = Party::from(claimant);
         let Some(rows) = self.waiting.get_mut(&client) else {
@@ -100,10 +100,10 @@ impl<T> Queue<T> {
         left
     }
 
-    /// The next whose client `may` have something; its client's next turn comes after everybody else's.
+    /// The next waiter whose party `may` have a slot. The party's next turn comes after those of all others.
     pub(super) fn next(&mut self, may: impl Fn(&Party) -> bool) -> Option<(Party, T)> {
         let at = self.turns.iter().position(may)?;
-        // Those before it keep their places: they are asked first when there is something for them.
+        // The parties before it keep their places, and are asked first the next time.
         let client = self.turns.remove(at)?;
         let rows = self.waiting.get_mut(&client)?;
         let mut row = rows.pop_front()?;

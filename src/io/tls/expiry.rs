@@ -1,6 +1,7 @@
-//! When a certificate expires: the one field of X.509 that rustls reads and doesn't tell.
+//! When a certificate expires: a field of X.509 that rustls checks and doesn't expose
+//! (<https://github.com/rustls/rustls/issues/1804>).
 //!
-//! Must not know: anything else of a certificate, or what time it is.
+//! Must not know: any other field of a certificate, or what time it is.
 
 use std::time::UNIX_EPOCH;
 

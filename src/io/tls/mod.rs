@@ -1,7 +1,7 @@
-//! TLS as renewd speaks it: towards clients, which certificate, which protocols, who may come in; towards servers, whom
-//! to believe.
+//! TLS towards clients, with the certificate, the protocols and the authorities of client certificates, and towards
+//! servers, with the authorities that verify them.
 //!
-//! Keeps true: one source of cryptography, aws-lc-rs; a [`ServerIdentity`] is complete and usable, or there is none.
+//! Keeps true: all cryptography is aws-lc-rs'; a [`ServerIdentity`] is complete and usable, or there is none.
 //! Must not know: files, sockets, when a certificate is replaced.
 
 mod expiry;
@@ -25,14 +25,14 @@ pub const HTTP2: &[u8] = b"h2";
 /// The ALPN name of HTTP/1.1 (RFC 7301 §6).
 pub const HTTP1: &[u8] = b"http/1.1";
 
-/// What this server shows to clients, and what it asks of them.
+/// The certificate that clients see, its key, and the authorities of the certificates that clients need.
 #[derive(Clone)]
 pub struct ServerIdentity {
     config: Arc<ServerConfig>,
     expires: u64,
 }
 
-/// Why there is no [`ServerIdentity`]; each says which of the inputs is at fault.
+/// Why there is no [`ServerIdentity`]: each variant names the input that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IdentityError {
     /// The certificate chain.
@@ -46,9 +46,9 @@ pub enum IdentityError {
     ClientCa(String),
 }
 
-/// Makes aws-lc-rs everybody's cryptography in this process. Later calls change nothing.
+/// Makes aws-lc-rs the default cryptography of this process. Later calls change nothing.
 pub fn install_provider() {
-    // An error says that it is installed already.
+    // An error means that a provider is installed already.
     let _ = aws_lc_rs::default_provider().install_default();
 }
 
@@ -95,7 +95,7 @@ impl ServerIdentity {
                 _ => IdentityError::Key(error.to_string()),
             })?;
         config.alpn_protocols = vec![HTTP2.to_vec(), HTTP1.to_vec()];
-        // Resumption by tickets that any worker can open, and nothing to remember of clients.
+        // Sessions are resumed by tickets that every worker can open, so that no session is stored.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.ticketer =
             aws_lc_rs::Ticketer::new().map_err(|error| IdentityError::Key(error.to_string()))?;
@@ -105,7 +105,7 @@ impl ServerIdentity {
         })
     }
 
-    /// For accepting connections.
+    /// The configuration that connections are accepted with.
     pub fn config(&self) -> &Arc<ServerConfig> {
         &self.config
     }
@@ -125,7 +125,7 @@ impl fmt::Debug for ServerIdentity {
     }
 }
 
-/// The process's own provider, for whoever builds a client.
+/// The process's provider of cryptography.
 pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }

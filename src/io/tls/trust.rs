@@ -1,6 +1,6 @@
-//! Whose certificates are believed when renewd is the client: those that the system believes.
+//! The authorities that verify servers' certificates when renewd is the client: those of the system.
 //!
-//! Keeps true: a server's certificate is always verified, against its name.
+//! Keeps true: a server's certificate is always verified, its name included.
 //! Must not know: which servers there are.
 
 use std::io;
@@ -13,13 +13,13 @@ use tokio_rustls::{TlsConnector, TlsStream};
 use super::{HTTP1, provider};
 use crate::io::transport::Transport;
 
-/// The system's certificate authorities, as read once; remembers sessions for resumption.
+/// Certificate authorities, read once, and TLS sessions to resume.
 #[derive(Clone, Debug)]
 pub struct Trust(Arc<ClientConfig>);
 
 impl Trust {
-    /// Reads them: `SSL_CERT_FILE` and `SSL_CERT_DIR` where set, else the distribution's. Blocks on files. What can't be
-    /// read is logged and left out.
+    /// Reads the system's authorities: `SSL_CERT_FILE` and `SSL_CERT_DIR` where set, otherwise the distribution's.
+    /// Blocks on files. Certificates that can't be read are logged and left out.
     pub(crate) fn of_the_system() -> Result<Self, rustls::Error> {
         let found = rustls_native_certs::load_native_certs();
         for error in &found.errors {
@@ -29,14 +29,14 @@ impl Trust {
         let (added, _) = roots.add_parsable_certificates(found.certs);
         if added == 0 {
             tracing::error!(
-                "this system has no certificate authorities: no https:// server can be verified (install \
-                 ca-certificates, or set SSL_CERT_FILE)"
+                "this system has no certificate authorities, so that no https:// server can be verified: install \
+                 ca-certificates, or set SSL_CERT_FILE"
             );
         }
         Self::of(roots)
     }
 
-    /// These authorities and no others.
+    /// Trusts these authorities and no others.
     pub fn of(roots: RootCertStore) -> Result<Self, rustls::Error> {
         let mut config = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()?
@@ -46,7 +46,7 @@ impl Trust {
         Ok(Self(Arc::new(config)))
     }
 
-    /// Speaks TLS on `transport` with the server of this name or address.
+    /// Does the TLS handshake on `transport` with the server of this name or address.
     pub(crate) async fn connect(&self, host: &str, transport: Transport) -> io::Result<Transport> {
         let name = ServerName::try_from(host.to_owned())
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;

@@ -17,7 +17,7 @@ use crate::http1::encode::{Encoder, OtherLength};
 /// The body and its framing.
 #[derive(Debug)]
 pub(crate) struct BodyWriter {
-    /// Dropped with its last frame, so that its backend's connection is free before the client has taken all.
+    /// Dropped with its last frame, so that the backend's connection is free before the client has taken all bytes.
     pub(crate) body: Option<ResponseBody>,
     pub(crate) encoder: Encoder,
     /// The client reads trailers.
@@ -25,7 +25,7 @@ pub(crate) struct BodyWriter {
 }
 
 impl BodyWriter {
-    /// Sends what is queued and the body behind it.
+    /// Sends what is queued, then the body.
     pub(crate) fn poll(
         &mut self,
         client: &ClientSocket,
@@ -77,7 +77,7 @@ impl BodyWriter {
 
 impl From<OtherLength> for io::Error {
     fn from(_: OtherLength) -> Self {
-        let message = "a body of another length than announced";
+        let message = "the body has another length than announced";
         Self::new(io::ErrorKind::InvalidData, message)
     }
 }

@@ -1,9 +1,9 @@
 //! One client connection from its first byte to its last: HTTP/1.1, sleep between requests, tunnel after an upgrade.
 //!
-//! Keeps true: buffers exist only while there is something for them to hold; asleep, a connection is its socket and a
-//! timer. Nothing that was read is lost on the way in or out. Every deadline and every stage of a stop is
-//! honoured in each state. Only a request makes the time between requests begin anew, and keeps a connection from making
-//! room for another: neither an empty line nor half a head does.
+//! Keeps true: a sleeping connection is a socket and a timer, without buffers. No byte that was read is lost when it
+//! falls asleep or wakes. Every deadline and every stage of a stop takes effect in each state. Only a request
+//! restarts the time between requests, and keeps a connection from making room for another: neither an empty line nor
+//! half a head does.
 //! Must not know: what a request means.
 
 use std::future::{Future, poll_fn};
@@ -31,9 +31,10 @@ use crate::server::stop::{Stage, Stop};
 use crate::server::{Event, ServerObserver};
 use crate::terms::clock::timer_now;
 
-/// Serves one connection to its end, and drops `open` after it. Must be a task of its own.
+/// Serves one connection to its end, then drops `open`. The future must be a task of its own.
 ///
-/// Not an `async fn`: that keeps its arguments twice, and there is one such future for every idle connection.
+/// An `async fn` would keep its arguments twice (<https://github.com/rust-lang/rust/issues/62958>), and there is one
+/// such future for every idle connection.
 #[allow(clippy::manual_async_fn)] // smaller by a third
 pub(crate) fn serve<S: PublicService>(
     transport: Transport,
@@ -109,7 +110,7 @@ pub(crate) fn serve<S: PublicService>(
             let end = poll_fn(|context| awake.poll(&mut deadline, stop.stage(), permit, context));
             let end = end.await;
             if let AwakeEnd::TimedOut(cause) = &end {
-                // Before what follows drops the exchange, and with it the backend's connection.
+                // Reported before the exchange is dropped, and with it the backend's connection.
                 tell(Event::TimedOut(*cause));
             }
             let answered = awake.has_had_a_request();
@@ -118,7 +119,7 @@ pub(crate) fn serve<S: PublicService>(
             };
             transport = socket;
             let AwakeEnd::Quiet = end else {
-                // Boxed, for it is large, and most connections are asleep.
+                // Boxed, since the future is large and most connections are asleep.
                 Box::pin(part(end, transport, unread, service, &stop, &tell)).await;
                 return;
             };
@@ -139,7 +140,7 @@ pub(crate) fn serve<S: PublicService>(
     }
 }
 
-/// Ends a connection on which no request will be read any more.
+/// Ends a connection on which no further request is read.
 async fn part<S: PublicService>(
     end: AwakeEnd,
     mut transport: Transport,
@@ -178,7 +179,7 @@ async fn close_asleep(transport: Transport, stage: Stage) {
     if stage == Stage::Serving {
         close(transport).await;
     } else {
-        // Whose request is on its way all the same sees an end, not a reset.
+        // A client whose request is on its way sees the connection's end instead of a reset.
         linger_then_close(transport).await;
     }
 }
@@ -193,9 +194,9 @@ struct Asleep {
 }
 
 impl Asleep {
-    /// How long it may be until the next request begins. For the first it is as long as for a header section: who has
-    /// never said anything is kept out of nobody's way. Such a connection is closed without an answer; a load balancer
-    /// that opened it ahead would take one for the next request's.
+    /// How long the next request may take to begin. The first may take as long as a header section, so that silent
+    /// clients don't keep places from others. Such a connection is closed without a response: a load balancer that
+    /// opened it in advance would take a response for that of its next request.
     fn limit(self, timeouts: &Timeouts) -> Duration {
         if self.fresh {
             timeouts.header.min(timeouts.idle)
@@ -204,22 +205,22 @@ impl Asleep {
         }
     }
 
-    /// The same, or what a stop leaves of it.
+    /// The same limit, or the part of it that a stop leaves.
     fn patience(self, limit: Duration, stage: Stage) -> Duration {
         match stage {
             Stage::Serving => limit,
             Stage::Draining | Stage::EndingTunnels if self.fresh => {
                 NEW_CONNECTION_DRAIN_GRACE.min(limit)
             }
-            // Asleep, it has been quiet for as long already.
+            // A sleeping connection has been quiet for as long already.
             Stage::Draining | Stage::EndingTunnels => QUIET.min(limit),
             Stage::Aborting => Duration::ZERO,
         }
     }
 }
 
-/// Waits between requests without buffers: until something was read, which is returned, or `None` when the connection is
-/// over.
+/// Waits between requests without buffers. Ready with the bytes that were read, or with `None` when the connection has
+/// ended.
 fn poll_asleep(
     transport: &mut Transport,
     stage: Stage,

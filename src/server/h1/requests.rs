@@ -1,8 +1,8 @@
 //! The requests of an HTTP/1.1 connection that is awake, one after the other.
 //!
 //! Keeps true: each request has its own [`Exchange`]; a response that leaves input unread announces the close; every
-//! deadline, and the last stages of a stop, are honoured whatever is being waited for; a connection that is asked to make
-//! room does so unless it has a request.
+//! deadline and the last stages of a stop take effect in every state; a connection that is asked to make room ends
+//! unless it has a request.
 //! Must not know: how a request is answered; when a connection wakes, how it sleeps or closes.
 
 use std::future::{Future, poll_fn};
@@ -31,17 +31,17 @@ use crate::terms::clock::timer_now;
 /// The backend's half of a tunnel, and the hook for its end.
 pub(crate) type BackendTunnel = (Box<Upgraded>, Option<Finish>);
 
-/// Why a connection is awake no longer.
+/// Why a connection is no longer awake.
 pub(crate) enum AwakeEnd {
-    /// Nothing to do for a while.
+    /// There was no request for a while.
     Quiet,
-    /// Asked to make room for another, without a request.
+    /// The connection makes room for another.
     MadeRoom,
     /// A 101 was sent.
     Tunnel(BackendTunnel),
-    /// Over, in order; `linger` where the client may still be sending.
+    /// The connection ended in order; `linger` where the client may still be sending.
     Closed { linger: bool },
-    /// Not a request; see [`Lost::Refused`].
+    /// The client sent bytes that are no request; see [`Lost::Refused`].
     Refused {
         refusal: RequestParseError,
         by_head: bool,
@@ -57,9 +57,9 @@ pub(crate) struct Awake {
     client: Rc<ClientSocket>,
     requests: Pin<Box<dyn Future<Output = AwakeEnd>>>,
     waits: ConnectionWaits,
-    /// Requests of which the permit knows.
+    /// Requests that the permit was told of.
     told: u64,
-    /// What the permit was told last.
+    /// The permit counts the connection as busy.
     busy: bool,
 }
 
@@ -91,8 +91,8 @@ impl Awake {
         permit: &Permit,
         context: &mut Context<'_>,
     ) -> Poll<AwakeEnd> {
-        // What else a stop asks is left to the next response, which says `Connection: close`, and to sleep: a client that
-        // hasn't been told may be sending at any time.
+        // The next response, which says `Connection: close`, or sleep does the rest of a stop: a client that wasn't
+        // told may send a request at any time.
         if self.must_be_cut(stage) {
             return Poll::Ready(AwakeEnd::Broken);
         }
@@ -127,7 +127,7 @@ impl Awake {
         })
     }
 
-    /// A request makes a connection busy; what comes of the next one's head doesn't keep it so.
+    /// A request makes a connection busy. Bytes of the next request's head don't.
     fn tell_of_requests(&mut self, permit: &Permit) {
         let requests = self.client.requests();
         if requests != self.told && !self.busy {
@@ -142,13 +142,13 @@ impl Awake {
         self.client.requests() > 0
     }
 
-    /// The socket, and what was read and not understood yet. Whatever was being done is dropped.
+    /// The socket, and the bytes that were read and not parsed. A request that is being answered is dropped.
     pub(crate) fn take_apart(self) -> Option<(Transport, Bytes)> {
         drop(self.requests);
         self.client.take_apart()
     }
 
-    /// Event streams never end by themselves; at the last stage nothing may go on.
+    /// Whether a stop ends the connection now: at the last stage each, and those with an event stream before.
     fn must_be_cut(&self, stage: Stage) -> bool {
         let streaming = |exchange: &Exchange| !exchange.response_done() && exchange.event_stream();
         stage == Stage::Aborting
@@ -167,7 +167,7 @@ async fn answer_all<S: PublicService>(
         bytes: limits.header_bytes,
         fields: limits.header_fields,
     };
-    // One map's memory for all requests.
+    // All requests use the memory of one map.
     let mut spare = HeaderMap::new();
     loop {
         let head = poll_fn(|context| client.poll_head(limits, &mut spare, context)).await;
@@ -189,7 +189,7 @@ async fn answer_all<S: PublicService>(
     }
 }
 
-/// What of a request its response depends on.
+/// The parts of a request that its response depends on.
 struct ResponseTerms {
     terms: ResponseHeadTerms,
     takes_trailers: bool,
@@ -224,7 +224,7 @@ async fn respond(
     spare: &mut HeaderMap,
 ) -> Option<AwakeEnd> {
     let tunnel = response.body_mut().take_upgrade();
-    // What is still to come of an unfinished request can't be told from the next for long.
+    // The rest of an unfinished request could be mistaken for the next request.
     let early = !exchange.request_complete();
     let mut terms = asked.terms;
     if tunnel.is_none() {

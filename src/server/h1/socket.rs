@@ -1,7 +1,8 @@
-//! An HTTP/1.1 client's socket while it is awake: both buffers, how far the request on it is read, what is waited for.
+//! An HTTP/1.1 client's socket while it is awake: both buffers, how far its request is read, and the waits of the
+//! connection.
 //!
-//! Keeps true: nothing that was read is lost; a body is read by whoever wants it and when, what lies between requests by
-//! the connection; a client that has gone is noticed while it is being answered.
+//! Keeps true: no byte that was read is lost; a request's body is read when its reader polls it, and the bytes between
+//! requests by the connection; a client that leaves while it is being answered is noticed.
 //! Must not know: what a request means; what happens when a deadline has passed.
 
 use std::cell::{Cell, Ref, RefCell};
@@ -29,11 +30,11 @@ use crate::http1::write_response::{AnnouncedFraming, ResponseHeadTerms, write_he
 use crate::io::transport::Transport;
 use crate::server::stall::ConnectionWait;
 
-/// How much of a pipelined request is taken in while the one before it is being answered. Reading on is how a client's
-/// departure is noticed.
+/// How much of a pipelined request is read while the request before it is being answered. Only reading shows that a
+/// client has left.
 const READ_AHEAD: usize = 8 * 1024;
 
-/// Read at once where nothing is known of what comes: requests that follow each other closely.
+/// How much is read at once between requests, where the length of what comes is unknown.
 const HEAD_AHEAD: usize = 64 * 1024;
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -41,7 +42,7 @@ const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 /// Why there is no other request.
 #[derive(Debug)]
 pub(crate) enum Lost {
-    /// What came isn't one; `by_head` says whether it began as HEAD does, so that its answer has no body.
+    /// The bytes are no request. `by_head` says whether they begin as HEAD does, so that the response has no body.
     Refused {
         refusal: RequestParseError,
         by_head: bool,
@@ -50,7 +51,7 @@ pub(crate) enum Lost {
     Broken,
 }
 
-/// The client; shared with the body of its request, wherever that is read.
+/// The client's socket, shared with the body of its request.
 #[derive(Debug)]
 pub(crate) struct ClientSocket {
     io: RefCell<Io>,
@@ -66,31 +67,31 @@ pub(crate) struct ClientSocket {
     write_blocked: Cell<bool>,
     /// The client has closed its sending side.
     end_seen: Cell<bool>,
-    /// The transport broke while nobody was reading from it.
+    /// The transport broke while no body was being read.
     failed: Cell<bool>,
-    /// Something was received when there was nothing to be said.
+    /// Bytes came while there was nothing to write.
     spoke_last: Cell<bool>,
-    /// The connection's own task: others may read the body.
+    /// Wakes the connection's own task, since another task may read the body.
     task: RefCell<Waker>,
 }
 
 #[derive(Debug)]
 struct Io {
-    /// `None` when the connection has gone on without HTTP.
+    /// `None` when the socket was taken out.
     transport: Option<Transport>,
     input: Input,
     output: Output,
     unflushed: bool,
     /// The response has begun.
     responding: bool,
-    /// Bytes of a head that were looked at.
+    /// Bytes of a head that were parsed in vain.
     known: usize,
     decoder: Decoder,
     expects_continue: bool,
 }
 
 impl ClientSocket {
-    /// Between requests; `ahead` was read already.
+    /// A connection between requests; the bytes of `ahead` were read already.
     pub(crate) fn new(transport: Transport, ahead: Bytes, timeouts: Timeouts) -> Self {
         Self {
             io: RefCell::new(Io {
@@ -118,11 +119,11 @@ impl ClientSocket {
         }
     }
 
-    /// The socket, and what was read and not understood yet. Bodies that are still held end here.
+    /// The socket, and the bytes that were read and not parsed. Bodies that are still held can't be read any more.
     pub(crate) fn take_apart(&self) -> Option<(Transport, Bytes)> {
         let mut io = self.io.borrow_mut();
         let transport = io.transport.take()?;
-        // Even empty, it would hold on to the buffer's memory.
+        // An empty part of the buffer would keep the buffer's memory.
         let unread = Some(io.input.bytes().split().freeze()).filter(|bytes| !bytes.is_empty());
         Some((transport, unread.unwrap_or_default()))
     }
@@ -169,22 +170,22 @@ impl ClientSocket {
         }
     }
 
-    /// A request has been understood and is being answered.
+    /// Notes that a request was parsed and is being answered.
     pub(crate) fn begin(&self, exchange: Rc<Exchange>, timeouts: Timeouts) {
         self.exchange.replace(Some(exchange));
         self.timeouts.replace(timeouts);
         self.requests.set(self.requests.get() + 1);
-        // A pipelined request says nothing of the answer before it.
+        // A pipelined request doesn't show that the client has taken the response before it.
         self.paces.download.begin(self.spoke_last.take());
         self.paces.upload.begin(true);
     }
 
-    /// How many requests have been understood.
+    /// How many requests were parsed.
     pub(crate) fn requests(&self) -> u64 {
         self.requests.get()
     }
 
-    /// How bodies are taken, on this connection.
+    /// How fast the client and the backend take bodies on this connection.
     pub(crate) fn paces(&self) -> &Rc<Paces> {
         &self.paces
     }
@@ -207,7 +208,7 @@ impl ClientSocket {
         self.io.borrow().output.has_room()
     }
 
-    /// Queues something.
+    /// Lets the caller append to the output.
     pub(crate) fn queue<T>(&self, queue: impl FnOnce(&mut Output) -> T) -> T {
         let mut io = self.io.borrow_mut();
         io.unflushed = true;
@@ -244,7 +245,7 @@ impl ClientSocket {
         Poll::Ready(Ok(()))
     }
 
-    /// Finds out whether the client is still there while a complete request is being answered: nothing but a pipelined
+    /// Finds out whether the client is still there while a complete request is being answered. Only a pipelined
     /// request or the end can be read then.
     pub(crate) fn look_ahead(&self, context: &mut Context<'_>) {
         let exchange = self.exchange.borrow();
@@ -277,12 +278,12 @@ impl ClientSocket {
         }
     }
 
-    /// Notes which task is to be woken when somebody else reads the body.
+    /// Sets the task to wake when another task reads the body.
     pub(crate) fn set_owner(&self, context: &Context<'_>) {
         self.task.borrow_mut().clone_from(context.waker());
     }
 
-    /// Tells the connection of what another task has found out.
+    /// Wakes the connection's task, unless it is the one that runs.
     fn wake_owner(&self, context: &Context<'_>) {
         let task = self.task.borrow();
         if !task.will_wake(context.waker()) {
@@ -290,7 +291,7 @@ impl ClientSocket {
         }
     }
 
-    /// Whether this holds of the request in flight, or the last one.
+    /// Whether this is true of the request in flight, or of the last one.
     pub(crate) fn exchange_is(&self, what: impl FnOnce(&Exchange) -> bool) -> bool {
         self.exchange.borrow().as_deref().is_some_and(what)
     }
@@ -300,12 +301,12 @@ impl ClientSocket {
         self.timeouts.borrow()
     }
 
-    /// Whether the transport broke while nobody was reading from it.
+    /// Whether the transport broke while no body was being read.
     pub(crate) fn failed(&self) -> bool {
         self.failed.get()
     }
 
-    /// What is waited for, and what has happened since the last look.
+    /// The waits of the connection, and what has happened since the last call.
     pub(crate) fn standing(&self) -> ConnectionWait {
         let io = self.io.borrow();
         let unread = self.exchange_is(|exchange| !exchange.request_done());
@@ -390,8 +391,8 @@ impl Inlet for ClientSocket {
 }
 
 impl Io {
-    /// Looks whether a client that has closed its sending side is gone altogether: what it asked for before is done for
-    /// nobody then. That our answer wasn't taken is seen by reading alone.
+    /// Finds out whether a client that has closed its sending side has left altogether, so that its pipelined
+    /// requests need no response. Only reading shows that it didn't take the last response.
     fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Lost>> {
         let mut byte = [0];
         let Some(transport) = &mut self.transport else {

@@ -1,8 +1,9 @@
 //! One HTTP/2 connection from its preface to its last frame.
 //!
-//! Keeps true: everything that a client can make us keep is bounded: streams, windows, header sections, resets, frames
-//! that carry nothing; an idle connection is closed in order, one that never had a request early; a stop, and having to
-//! make room for another, say GOAWAY and let requests finish. One without any request leaves right after saying it.
+//! Keeps true: everything that a client can make renewd keep is bounded: streams, windows, header sections, resets,
+//! frames that carry nothing; an idle connection is closed in order, and earlier if it never had a request; at a
+//! stop, or to make room for another connection, GOAWAY is sent and requests finish. A connection that never had a
+//! request ends right after GOAWAY when it has to make room.
 //! Must not know: what a request means, how one stream waits.
 
 use std::cell::RefCell;
@@ -39,33 +40,34 @@ use crate::server::{Event, ServerObserver};
 use crate::telemetry::traffic_labels::ParseErrorKind;
 use crate::terms::clock::timer_now;
 
-/// Requests that one client may have in flight. As nginx; RFC 9113 §6.5.2 asks for at least 100.
+/// Requests that one client may have in flight: as many as with nginx. RFC 9113 §6.5.2 recommends at least 100.
 const STREAMS: u32 = 128;
 
-/// What a client may send of each body before it is read, and of all bodies together: what is kept for a backend that
-/// takes nothing. 256 KiB let one upload run at 20 Mbit/s over 100 ms.
+/// How much a client may send of each body, and of all bodies together, before the backend takes it. 256 KiB let one
+/// upload run at 20 Mbit/s over a round trip of 100 ms.
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 
-/// What is kept of each response for a client that takes it slowly.
+/// How much of each response is kept for a client that takes it slowly.
 const SEND_BUFFER: usize = 64 * 1024;
 
-/// And read of each besides: there may be [`STREAMS`] of them, none of which the client goes on with.
+/// How much of each body is read besides. A client may leave [`STREAMS`] of them unfinished.
 const READ_AHEAD: usize = 32 * 1024;
 
-/// Streams that the client reset before we took them (CVE-2023-44487), and that we reset for its mistakes (CVE-2025-8671),
-/// before the connection ends.
+/// How many streams the client may reset before renewd has accepted them (CVE-2023-44487), and how many renewd resets
+/// for the client's mistakes (CVE-2025-8671), before the connection ends.
 const RESETS: usize = 20;
 const MISTAKES: usize = 128;
 
-/// Frames within a second that bring nothing: SETTINGS, PING and the like. A browser sends a handful.
+/// How many frames that carry nothing (SETTINGS, PING and others) a client may send within a second. A browser sends
+/// a few.
 const MOST_CHORES: u32 = 1000;
 const CHORES_WITHIN: Duration = Duration::from_secs(1);
 
-/// After GOAWAY and the last response: for the client to say that it has seen it, or to take a byte more.
+/// How long a connection stays open after GOAWAY and the last response, unless the client takes a byte more.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// RFC 9113 §6.5.2 counts this much for a field besides its name and value.
+/// RFC 9113 §6.5.2 adds this much to a field's name and value.
 const FIELD_OVERHEAD: usize = 32;
 
 /// Serves one connection to its end.
@@ -140,7 +142,7 @@ pub(crate) async fn serve<S: PublicService>(
                 }
             }
             if makes_room && waits.requests == 0 {
-                // GOAWAY is written as far as that goes. There is nothing to wait for.
+                // GOAWAY is written as far as the client takes it. There is nothing else to wait for.
                 return Poll::Ready(None);
             }
             let (due, end) = waits.next(&timeouts.borrow());
@@ -151,7 +153,7 @@ pub(crate) async fn serve<S: PublicService>(
                 Some(cause) => return Poll::Ready(Some(Event::TimedOut(cause))),
                 None if waits.closing => return Poll::Ready(None),
                 None => {
-                    // Idle for long enough: in order first.
+                    // The connection was idle for long enough. It is closed in order first.
                     waits.closing = true;
                     Pin::new(&mut http).graceful_shutdown();
                 }
@@ -166,7 +168,7 @@ pub(crate) async fn serve<S: PublicService>(
     streams.cut(|_| true);
 }
 
-/// What there is to tell of a connection that HTTP/2 gave up: what the client did wrong, not that it left.
+/// The event of a connection that hyper gave up: the client's mistakes are reported, its leaving is not.
 fn refused(error: &hyper::Error) -> Option<Event> {
     use std::error::Error as _;
     let left = error
@@ -187,12 +189,12 @@ fn builder(limits: &ServerLimits, spawner: Spawner) -> http2::Builder<Spawner> {
         .max_header_list_size(u32::try_from(section).unwrap_or(u32::MAX))
         .max_pending_accept_reset_streams(RESETS)
         .max_local_error_reset_streams(MISTAKES)
-        // A forwarded response has the backend's date or none; our own set theirs.
+        // A forwarded response has the backend's date or none; renewd's own responses have theirs already.
         .auto_date_header(false);
     builder
 }
 
-/// hyper's service: hands each request to ours and makes its response fit for the wire.
+/// hyper's service: gives each request to the public service and prepares its response for HTTP/2.
 struct Call<S> {
     service: Rc<S>,
     connection: Connection,
@@ -266,7 +268,8 @@ impl H2ConnectionWaits {
         self.requests = streams.requests();
         keep(&mut self.begun, begun, heard, &timer_now);
         keep(&mut self.write, sending.is_blocked(), sent, &timer_now);
-        // A response may still be on its way when its stream is over, so that sending counts once the connection closes.
+        // A response may still be on its way when its stream is over, so that sending counts once the connection
+        // closes.
         let progress = heard || self.closing && sent;
         keep(&mut self.quiet, streams.is_empty(), progress, &timer_now);
     }
@@ -276,7 +279,7 @@ impl H2ConnectionWaits {
         let patience = if self.closing {
             LAST_WORDS.min(timeouts.idle)
         } else if self.requests == 0 {
-            // As on a connection of HTTP/1.1 that never had a request.
+            // The same as for a connection of HTTP/1.1 that never had a request.
             timeouts.header.min(timeouts.idle)
         } else {
             timeouts.idle
@@ -289,7 +292,7 @@ impl H2ConnectionWaits {
         .unwrap_or_else(|| (timer_now() + timeouts.idle, None))
     }
 
-    /// Whether the client sends more frames that bring nothing than any client needs.
+    /// Whether the client sends more frames that carry nothing than any client needs.
     fn abused(&mut self, frames: &mut FrameFollower) -> bool {
         if frames.chores() <= MOST_CHORES {
             return false;

@@ -1,15 +1,18 @@
-//! What an HTTP/2 client sends, frame by frame (RFC 9113 §4.1): enough to tell a begun header section from silence, and
-//! a client that works from one that only makes work.
+//! The frames that an HTTP/2 client sends (RFC 9113 §4.1), followed closely enough to tell a header section that has
+//! begun from silence, and useful frames from those that only make work.
 //!
-//! Keeps true: looks at nine bytes a frame, and copies nothing else but trailers; never decides what a frame means, but
-//! for the two that h2 lets pass: a beginning without SETTINGS, and trailers with pseudo-header fields.
+//! Two mistakes are found here, since h2 0.4.20 lets them pass: a connection that doesn't begin with SETTINGS
+//! (`ReadPreface` in `server.rs` reads the text alone), and trailers with pseudo-header fields (`recv_trailers` in
+//! `proto/streams/recv.rs` drops them without a word).
+//!
+//! Keeps true: nine bytes of each frame are read, and nothing but trailers is copied.
 //! Must not know: header compression, time.
 
 use super::trailers::Trailers;
 
 const PREFACE: usize = 24;
 const HEAD: usize = 9;
-/// Where in the head.
+/// The place of the flags in a frame's head.
 const FLAGS: usize = 4;
 
 const DATA: u8 = 0;
@@ -38,13 +41,13 @@ pub(crate) struct FrameFollower {
     chores: u32,
     broken: bool,
     trailers: Trailers,
-    /// The place of the last section's flags in what was read last.
+    /// The place of the last section's flags in the bytes that were read last.
     flags_at: Option<usize>,
 }
 
 impl FrameFollower {
-    /// Takes in what was read. A trailer section that makes its request malformed loses its `END_STREAM`: without it the
-    /// second section of a stream is an error of that stream.
+    /// Follows the bytes that were read. A trailer section that makes its request malformed loses its `END_STREAM`,
+    /// so that h2 refuses it as a second section of its stream.
     pub(crate) fn push(&mut self, bytes: &mut [u8]) {
         self.flags_at = None;
         let mut at = (PREFACE - self.preface_read).min(bytes.len());
@@ -99,7 +102,7 @@ impl FrameFollower {
         }
         let works = match kind {
             DATA => self.payload_left > 0 || ends,
-            // Large downloads need many; one costs no more than its bytes.
+            // Large downloads need many WINDOW_UPDATEs, and one costs no more than its bytes.
             HEADERS | WINDOW_UPDATE => true,
             _ => false,
         };
@@ -115,7 +118,7 @@ impl FrameFollower {
         }
         match self.flags_at.and_then(|at| bytes.get_mut(at)) {
             Some(flags) => *flags &= !END_STREAM,
-            // They have been handed on.
+            // The flags have been handed on already.
             None => self.broken = true,
         }
     }
@@ -124,14 +127,14 @@ impl FrameFollower {
         matches!(self.kind, HEADERS | CONTINUATION)
     }
 
-    /// Whether the connection can't go on: it doesn't begin with SETTINGS (RFC 9113 §3.4), or with trailers that can't be
-    /// refused any more.
+    /// Whether the connection can't go on: it doesn't begin with SETTINGS (RFC 9113 §3.4), or has malformed trailers
+    /// that can't be refused by themselves any more.
     pub(crate) fn broken(&self) -> bool {
         self.broken
     }
 
-    /// Whether something was begun that only the client can finish: its first frame, a header section, or any frame but
-    /// DATA, which belongs to a request that has its own deadline.
+    /// Whether the client has begun something that only it can finish: its first frame, a header section, or any
+    /// frame but DATA, whose request has its own deadline.
     pub(crate) fn begun(&self) -> bool {
         !self.complete
             || self.in_header_section
@@ -139,8 +142,8 @@ impl FrameFollower {
             || self.payload_left > 0 && self.kind != DATA
     }
 
-    /// Frames that carry neither a request nor any of its body, since the last call: SETTINGS, PING, `RST_STREAM`,
-    /// PRIORITY, CONTINUATION, empty DATA, unknown ones.
+    /// Frames since the last [`Self::forget_chores`] that carry neither a request nor any of its body: SETTINGS,
+    /// PING, `RST_STREAM`, PRIORITY, CONTINUATION, empty DATA, unknown ones.
     pub(crate) fn chores(&self) -> u32 {
         self.chores
     }

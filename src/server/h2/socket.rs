@@ -1,6 +1,7 @@
-//! The socket of an HTTP/2 client: its frames are counted on their way in, and whether it takes ours is noted.
+//! The socket of an HTTP/2 client. The client's frames are followed on their way in, and the progress of writing is
+//! noted.
 //!
-//! Keeps true: setting flags is all that it does besides.
+//! Keeps true: bytes pass unchanged, except for a flag that [`FrameFollower`] takes from malformed trailers.
 //! Must not know: deadlines, streams.
 
 use std::cell::{Cell, RefCell};
@@ -15,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::frames::FrameFollower;
 use crate::io::transport::Transport;
 
-/// How sending goes.
+/// Whether the client takes what is written.
 #[derive(Debug, Default)]
 pub(crate) struct WriteProgress {
     sent: Cell<bool>,

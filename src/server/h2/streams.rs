@@ -1,7 +1,7 @@
 //! The streams of one HTTP/2 connection: each a task of its own with its own deadlines.
 //!
-//! Keeps true: a stream's end drops everything of it, here and towards the backend; a client that opens streams only to
-//! abandon them is found out.
+//! Keeps true: a stream's end drops everything that belongs to it, here and towards the backend; a client that opens
+//! streams only to abandon them is detected.
 //! Must not know: frames, sockets, what a request means.
 
 use std::cell::{Cell, RefCell};
@@ -26,20 +26,20 @@ use crate::server::stall::{Cause, first_due};
 use crate::server::{Event, ServerObserver};
 use crate::terms::clock::timer_now;
 
-/// Requests that a client may abandon unanswered within [`ABANDONED_WITHIN`]: two pages full of them. Each costs the
-/// backend a connection, and resetting is cheap for the client (CVE-2023-44487).
+/// Requests that a client may abandon unanswered within [`ABANDONED_WITHIN`]: as many as two large pages have. Each
+/// costs the backend a connection, and resetting is cheap for the client (CVE-2023-44487).
 const MOST_ABANDONED: u32 = 200;
 const ABANDONED_WITHIN: Duration = Duration::from_secs(10);
 
-/// What is handed to HTTP/2 at once: a DATA frame. It asks for more when this has a place in the client's window, so
-/// that a client which takes anything at all is seen to.
+/// How much is handed to hyper at once: a DATA frame. hyper polls for more when the frame fits into the client's
+/// window, so that each poll shows that the client takes bytes.
 const PIECE: usize = 16 * 1024;
 
 /// The open streams of a connection.
 #[derive(Default)]
 pub(crate) struct RequestStreams {
     open: RefCell<Vec<Rc<RequestStream>>>,
-    /// Made by the service, and taken by the task that hyper starts for it right after.
+    /// Set by the service, and taken when hyper starts the stream's task right after.
     begun: Cell<Option<Rc<RequestStream>>>,
     requests: Cell<u64>,
     abandoned: Cell<(u32, Option<Instant>)>,
@@ -48,7 +48,7 @@ pub(crate) struct RequestStreams {
 }
 
 impl RequestStreams {
-    /// A request has come; its task follows.
+    /// Notes a request. Its task follows.
     pub(crate) fn begin(&self, exchange: Rc<Exchange>) -> Rc<RequestStream> {
         let stream = Rc::new(RequestStream {
             exchange,
@@ -63,7 +63,7 @@ impl RequestStreams {
         stream
     }
 
-    /// Requests so far.
+    /// The number of requests that have come.
     pub(crate) fn requests(&self) -> u64 {
         self.requests.get()
     }
@@ -73,12 +73,12 @@ impl RequestStreams {
         self.open.borrow().is_empty()
     }
 
-    /// Whether the client abandons more than anybody needs to.
+    /// Whether the client abandons more requests than any client needs to.
     pub(crate) fn abused(&self) -> bool {
         self.abused.get()
     }
 
-    /// Has the connection's task woken when the last stream ends, and at abuse.
+    /// Sets the task to wake when the last stream ends, and at abuse.
     pub(crate) fn wake_connection(&self, context: &Context<'_>) {
         match &mut *self.connection.borrow_mut() {
             Some(waker) => waker.clone_from(context.waker()),
@@ -125,19 +125,19 @@ impl RequestStreams {
     }
 }
 
-/// One request and its answer on the wire.
+/// One request and its response on a connection.
 pub(crate) struct RequestStream {
     exchange: Rc<Exchange>,
     answered: Cell<bool>,
     pieces: Cell<u64>,
-    /// A piece was taken and not yet sent: the client's window is full.
+    /// hyper has taken a piece and not asked for another: the client's window is full.
     handed: Cell<bool>,
     cut: Cell<bool>,
     task: RefCell<Option<Waker>>,
 }
 
 impl RequestStream {
-    /// The response's head is ready.
+    /// Notes that the response's head is ready.
     pub(crate) fn answered(&self) {
         self.answered.set(true);
     }
@@ -154,7 +154,7 @@ pub(crate) struct Spawner {
 
 impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Spawner {
     fn execute(&self, future: F) {
-        // Only a CONNECT that was accepted has a second task, and none is.
+        // hyper starts a second task for an accepted CONNECT alone, and none is accepted.
         let Some(stream) = self.streams.begun.take() else {
             return;
         };
@@ -174,7 +174,7 @@ impl Spawner {
     }
 }
 
-/// Runs a stream to its end, to its cut, or to the deadline that is returned. Dropping the future resets the stream.
+/// Runs a stream until its end, its cut, or a deadline, which is returned. Dropping the future resets the stream.
 async fn run_until_late(
     stream: &RequestStream,
     timeouts: &RefCell<Timeouts>,
@@ -202,7 +202,7 @@ async fn run_until_late(
     .await
 }
 
-/// Since when a stream has made no progress, each way.
+/// Since when a stream has made no progress, in each direction.
 #[derive(Default)]
 struct StreamWaits {
     body: Option<(Instant, u64)>,
@@ -210,7 +210,7 @@ struct StreamWaits {
 }
 
 impl StreamWaits {
-    /// The deadline that comes first, should nothing move until then.
+    /// The deadline that comes first, if nothing moves until then.
     fn next(
         &mut self,
         stream: &RequestStream,
@@ -236,7 +236,7 @@ impl StreamWaits {
         ])
     }
 
-    /// Whether it is the client who kept us waiting; if not, that wait begins anew. The body is taken by another task, so
+    /// Whether the client is the cause of the wait. If not, the wait begins anew. Another task takes the body, so
     /// that its progress is seen only here.
     fn confirmed(
         &mut self,
@@ -259,7 +259,7 @@ impl StreamWaits {
     }
 }
 
-/// Starts, restarts or ends one wait.
+/// Starts, restarts or ends a wait, and returns its beginning.
 fn keep(
     wait: &mut Option<(Instant, u64)>,
     waiting: bool,
@@ -280,7 +280,7 @@ fn keep(
     }
 }
 
-/// A response's body in pieces, so that each tells of progress.
+/// A response's body in pieces, each of which shows progress.
 pub(crate) struct BodyPieces {
     pub(super) body: ResponseBody,
     /// What is left of the body's last frame.
@@ -319,7 +319,7 @@ impl HttpBody for BodyPieces {
     }
 
     fn size_hint(&self) -> SizeHint {
-        // Asked for before the first frame.
+        // hyper asks before the first frame, when nothing is left over.
         self.body.size_hint()
     }
 }

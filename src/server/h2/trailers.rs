@@ -1,26 +1,26 @@
-//! Trailer sections of HTTP/2 requests, looked at for pseudo-header fields, which make a request malformed (RFC 9113
-//! §8.1); the h2 crate drops them in silence.
+//! Trailer sections of HTTP/2 requests, searched for pseudo-header fields, which make a request malformed (RFC 9113
+//! §8.1). h2 drops such fields without a word (0.4.20, `recv_trailers` in `proto/streams/recv.rs`).
 //!
-//! Keeps true: only trailers are copied, and little of them. A name that refers to what an earlier section put into the
-//! compression's table isn't known here: such a field is dropped as before.
+//! Keeps true: only trailers are copied, up to a limit. A name that an earlier section put into the dynamic table
+//! isn't known here, and h2 drops such a field.
 //! Must not know: what other sections say.
 
-/// Uploads that are followed; more than a client may have.
+/// Uploads that are followed: more than a client may have.
 const MOST_UPLOADS: usize = 256;
 
-/// Bytes of one section that are kept; more than the limits on header sections allow.
+/// Bytes of one section that are kept: more than the limits on header sections allow.
 const MOST_BYTES: usize = 64 * 1024;
 
-/// Names of pseudo-header fields are the first in the static table (RFC 7541 appendix A).
+/// The names of pseudo-header fields are the first in the static table (RFC 7541 appendix A).
 const LAST_PSEUDO: usize = 14;
 
-/// `:` as it begins a Huffman-coded text: seven bits (RFC 7541 appendix B).
+/// The seven bits of `:` in a Huffman-coded text (RFC 7541 appendix B).
 const COLON: u8 = 0x5c;
 
 /// Follows the streams of one connection, as far as trailers go.
 #[derive(Debug, Default)]
 pub(crate) struct Trailers {
-    /// Streams whose request isn't over.
+    /// Streams whose request hasn't ended.
     uploads: Vec<u32>,
     section: Option<Section>,
 }
@@ -29,13 +29,13 @@ pub(crate) struct Trailers {
 #[derive(Debug)]
 struct Section {
     bytes: Vec<u8>,
-    /// Whether its first frame is padded, until that is taken off.
+    /// Whether the first frame is padded; `None` once padding and priority are taken off.
     padded: Option<bool>,
     prioritized: bool,
 }
 
 impl Trailers {
-    /// A header section begins, with its stream's end or without.
+    /// Notes that a header section begins, and whether it ends its stream.
     pub(crate) fn section(&mut self, stream: u32, ends: bool, padded: bool, priority: bool) {
         let follows = self.uploads.contains(&stream);
         if ends {
@@ -46,7 +46,7 @@ impl Trailers {
             }
             self.uploads.push(stream);
         }
-        // Without the end of the stream a second section is refused by itself.
+        // h2 itself refuses a second section that doesn't end the stream.
         self.section = (follows && ends).then_some(Section {
             bytes: Vec::new(),
             padded: Some(padded),
@@ -54,12 +54,12 @@ impl Trailers {
         });
     }
 
-    /// A stream's request is over.
+    /// Notes that a stream's request has ended.
     pub(crate) fn over(&mut self, stream: u32) {
         self.uploads.retain(|upload| *upload != stream);
     }
 
-    /// More of a HEADERS or CONTINUATION frame.
+    /// Takes more bytes of a HEADERS or CONTINUATION frame.
     pub(crate) fn push(&mut self, bytes: &[u8]) {
         if let Some(section) = &mut self.section {
             section.bytes.extend_from_slice(bytes);
@@ -69,8 +69,8 @@ impl Trailers {
         }
     }
 
-    /// A HEADERS or CONTINUATION frame is whole; `last` ends the section. Whether it is one of trailers with a
-    /// pseudo-header field.
+    /// Notes that a HEADERS or CONTINUATION frame is complete; `last` says that it ends the section. Returns whether
+    /// the section is one of trailers with a pseudo-header field.
     pub(crate) fn end_of_frame(&mut self, last: bool) -> bool {
         let Some(section) = &mut self.section else {
             return false;
@@ -99,7 +99,7 @@ fn fragment(payload: &[u8], padded: bool, prioritized: bool) -> Option<&[u8]> {
     rest.get(..rest.len().checked_sub(padding)?)
 }
 
-/// Whether a field's name begins with a colon. `None` where the section can't be read, which others will say.
+/// Whether a field's name begins with a colon. `None` where the section can't be read, which h2 will refuse.
 fn has_pseudo_header(section: &[u8]) -> Option<bool> {
     let mut rest = section;
     while let Some(first) = rest.first() {
@@ -125,7 +125,7 @@ fn has_pseudo_header(section: &[u8]) -> Option<bool> {
     Some(false)
 }
 
-/// An integer with so many bits in its first byte (RFC 7541 §5.1).
+/// Takes an integer with this many bits in its first byte (RFC 7541 §5.1).
 fn take_integer(rest: &mut &[u8], bits: u32) -> Option<usize> {
     let mask = (1_usize << bits) - 1;
     let mut value = usize::from(*rest.split_off_first()?) & mask;
@@ -142,7 +142,7 @@ fn take_integer(rest: &mut &[u8], bits: u32) -> Option<usize> {
     None
 }
 
-/// A text's bytes, and whether they are Huffman-coded (RFC 7541 §5.2).
+/// Takes a text: whether it is Huffman-coded, and its bytes (RFC 7541 §5.2).
 fn take_text<'section>(rest: &mut &'section [u8]) -> Option<(bool, &'section [u8])> {
     let coded = rest.first()? & 0x80 != 0;
     let length = take_integer(rest, 7)?;

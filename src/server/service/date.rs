@@ -1,4 +1,4 @@
-//! The `Date` field of our own answers (RFC 9110 §6.6.1), written once a second.
+//! The `Date` field of renewd's own responses (RFC 9110 §6.6.1), formatted once a second.
 
 use std::cell::RefCell;
 use std::time::{Duration, UNIX_EPOCH};
@@ -7,7 +7,7 @@ use http::HeaderValue;
 
 use crate::terms::clock::Clock;
 
-/// The last second's field.
+/// The field of the last second in which one was needed.
 #[derive(Debug, Default)]
 pub(crate) struct DateField(RefCell<Option<(u64, HeaderValue)>>);
 
@@ -28,7 +28,7 @@ impl DateField {
 }
 
 fn field(unix_seconds: u64) -> HeaderValue {
-    // The last second that the format can write: 9999-12-31.
+    // 9999-12-31 is the last day that the format can write.
     let time = UNIX_EPOCH + Duration::from_secs(unix_seconds.min(253_402_300_799));
     HeaderValue::try_from(httpdate::fmt_http_date(time))
         .unwrap_or_else(|_| HeaderValue::from_static("-"))

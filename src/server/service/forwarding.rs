@@ -1,6 +1,6 @@
-//! One request on its way to the backend, and what the client gets of the answer.
+//! One request on its way to the backend, and the response that the client gets.
 //!
-//! Keeps true: a client that is answered gets the backend's answer or one that stands in for it, never both.
+//! Keeps true: a client gets the backend's response or one that stands in for it, never both.
 //! Must not know: which requests are forwarded, how a server is reached.
 
 use std::future::pending;
@@ -20,10 +20,10 @@ use crate::snapshot::Snapshot;
 use crate::telemetry::traffic_labels::UpstreamOutcome;
 use crate::terms::proxy_error::ProxyErrorKind;
 
-/// What the client gets of a forwarded request, and what the backend itself said.
+/// The response to a forwarded request, and the backend's own status.
 pub(super) struct ForwardedReply {
     pub(super) response: Response<ResponseBody>,
-    /// The status of the backend's answer; `None` where it gave none and the response stands in for it.
+    /// The status of the backend's response; `None` where there was none and renewd's response stands in for it.
     pub(super) backend: Option<StatusCode>,
 }
 
@@ -44,7 +44,7 @@ impl WorkerService {
         keeps_method: bool,
     ) -> ForwardedReply {
         if *request.method() == Method::OPTIONS && !hop::may_go_on(request.headers_mut()) {
-            // Asked of whoever is this far away: of us.
+            // `Max-Forwards: 0` asks the server at this distance, which is renewd.
             return ForwardedReply::in_place(self.own_response(asked, respond::no_content()));
         }
         let began = self.shared.clock.elapsed();
@@ -100,7 +100,8 @@ impl WorkerService {
                 }
             }
             Err(error) if error.kind == ProxyErrorKind::ClientGone && exchange.client_closed() => {
-                // As without us: whoever stops listening to clients that have stopped talking says nothing.
+                // The backend gave up because the client closed its sending side. The client gets no response, as
+                // without renewd.
                 exchange.mark_unanswered();
                 pending().await
             }
@@ -110,7 +111,7 @@ impl WorkerService {
         }
     }
 
-    /// What is done with the answer, where a rule means it.
+    /// How the response will be rewritten, if a reissue rule applies.
     fn plan(
         &self,
         asked: &RequestSetting<'_>,

@@ -1,7 +1,8 @@
-//! One request on the public port: context → sanity → route → answer or forward → finished exactly once.
+//! One request on the public port: context → sanity → route → answer or forward → counted exactly once.
 //!
-//! Keeps true: the snapshot is taken once a request; an owned path is never forwarded while enforcing, whatever its
-//! spelling; every request is counted once, when its response is over, however it ended.
+//! Keeps true: everything that routes and answers a request reads one snapshot, loaded when the request began
+//! (deadlines and sizes are the connection's, which reads them by itself); an owned path is never forwarded while
+//! enforcing, whatever its spelling; every request is counted once, when its response has ended, however it ended.
 //! Must not know: how connections are kept, how a token is decided.
 
 mod answer;
@@ -46,14 +47,15 @@ pub(crate) struct WorkerService {
     shared: Arc<Shared>,
     forwarder: Forwarder,
     listeners: Vec<Arc<ListenerMetrics>>,
-    /// Request ids are this worker's random half and a count: unique without a system call a request.
+    /// Request ids are this random number of the worker and a count, so that they are unique without a system call
+    /// each.
     id_prefix: u64,
     id_count: Cell<u64>,
     date: DateField,
 }
 
 impl WorkerService {
-    /// `listeners` in the order of `server.listen`; `seed` is random, another for each worker.
+    /// `listeners` are in the order of `server.listen`; `seed` is random, and differs between workers.
     pub(crate) fn new(
         shared: Arc<Shared>,
         forwarder: Forwarder,
@@ -93,7 +95,7 @@ impl PublicService for WorkerService {
 
     fn refuse(&self, status: StatusCode) -> Response<ResponseBody> {
         let id = self.next_id();
-        tracing::debug!(request_id = id.as_str(), %status, "not a request");
+        tracing::debug!(request_id = id.as_str(), %status, "a client sent bytes that are no request");
         self.with_id_and_date(&id, refusals::unparsed(status))
     }
 
@@ -140,12 +142,12 @@ impl PublicService for WorkerService {
     }
 }
 
-/// One request's surroundings, taken once.
+/// What routing and answering one request depend on, read once.
 struct RequestSetting<'a> {
     snapshot: &'a Snapshot,
     context: &'a RequestContext,
     origin: &'a Origin,
-    /// Whose turn it is where sockets to the backend are short.
+    /// The party that takes turns with others where sockets to the backend are short.
     claimant: Claimant,
     host: Option<HeaderValue>,
     /// The `Origin` header; read only where `[cors]` asks for it.
@@ -184,12 +186,12 @@ impl WorkerService {
         }
         let enforcing = config.decision.is_enforcing();
         let (found, noted) = ownership::of(asked.snapshot, &request, &readings);
-        drop(readings); // a hostile target's are large, and what follows waits
+        drop(readings); // a hostile target's readings are large, and what follows may wait for long
         if let Some(noted) = noted {
             request.extensions_mut().insert(noted);
         }
         let kept = enforcing && found.is_kept(routes.below == BelowOwned::Refuse);
-        // What is forwarded all the same must not become a POST behind us.
+        // A preflight that is forwarded all the same must not become a POST at the backend.
         let refused = kept
             && !routes
                 .method_override
@@ -204,7 +206,7 @@ impl WorkerService {
                     OwnedRoute::Token => Endpoint::Token,
                     OwnedRoute::Refresh => Endpoint::Refresh,
                 };
-                // Boxed, for it is large, and most requests are forwarded.
+                // Boxed, since the future is large and most requests are forwarded.
                 Box::pin(self.serve_token(asked, endpoint, *request)).await
             }
             Match::Served(_) if refused => {
@@ -295,7 +297,7 @@ impl WorkerService {
         })
     }
 
-    /// What the backend didn't answer but might have: with the headers that browsers want for another site's page.
+    /// A response in the backend's place, with the headers that browsers need for another site's page.
     fn own_response(
         &self,
         asked: &RequestSetting<'_>,
@@ -308,8 +310,8 @@ impl WorkerService {
         response
     }
 
-    /// A response that the backend didn't send carries the request's id, so that a user's report leads to the log line,
-    /// and the time, as an origin server's must (RFC 9110 §6.6.1).
+    /// A response that the backend didn't send carries the request's id, so that a user's report leads to the log
+    /// line, and the time, as an origin server's must (RFC 9110 §6.6.1).
     fn with_id_and_date(
         &self,
         id: &RequestId,
@@ -347,21 +349,23 @@ impl WorkerService {
         RequestId::from_bits(self.id_prefix, count)
     }
 
-    /// Of private peers alone: what some client on the internet claims is nobody's missing configuration.
+    /// Counts dropped `X-Forwarded-*` headers, and warns once. Called for private addresses alone: headers of a
+    /// client on the internet say nothing about the configuration.
     fn claims_dropped(&self, connection: Connection) {
         if let Some(listener) = self.listeners.get(connection.listener) {
             listener.forwarded_headers_dropped();
         }
         if self.shared.untrusted_proxy_seen.set(()).is_ok() {
-            // A unix socket's peer has no address to list: it is trusted as soon as any is.
+            // A unix socket's peer has no address that could be listed. Any entry in `trusted_proxies` makes it
+            // trusted.
             let loopback = IpAddr::from(Ipv4Addr::LOCALHOST);
             let peer = connection
                 .peer
                 .map_or(loopback, |peer| peer.ip().to_canonical());
             tracing::warn!(
                 %peer,
-                "a private address sends X-Forwarded-* headers, which are dropped: if it is your load balancer, add \
-                 trusted_proxies = [\"{peer}\"] to [server], or all its users count as one address"
+                "a private address sends X-Forwarded-* headers, which renewd drops. If it is your load balancer, add \
+                 trusted_proxies = [\"{peer}\"] to [server]; otherwise all its users count as one address"
             );
         }
     }

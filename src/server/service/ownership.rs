@@ -1,7 +1,8 @@
-//! Whose a request is: a token endpoint's, or the backend's.
+//! Whether a request is for a token endpoint or for the backend.
 //!
-//! Keeps true: what lies below an owned path is the backend's only where a reissue rule cuts the tokens in its answer.
-//! Must not know: what becomes of the request.
+//! Keeps true: a request below an owned path is for the backend only where a reissue rule changes the tokens in its
+//! response.
+//! Must not know: how the request is answered.
 
 use http::Request;
 
@@ -10,7 +11,7 @@ use crate::http::target::Match;
 use crate::reissue::{self, Noted};
 use crate::snapshot::Snapshot;
 
-/// Whose a request with these readings is, and what is to be kept with it of them.
+/// Where a request with these readings belongs, and what reissuing has to keep of the readings.
 pub(crate) fn of<B>(
     snapshot: &Snapshot,
     request: &Request<B>,

@@ -1,6 +1,7 @@
-//! What a client is told when there is no answer of the backend's to pass on.
+//! The responses to requests that get none of the backend's.
 //!
-//! Keeps true: statuses and codes are the contract's; the cause goes into the log, not into the answer.
+//! Keeps true: statuses and codes are the contract's; the cause is written to the log, never to the response.
+//! Must not know: why a request is refused.
 
 use http::header::CONNECTION;
 use http::{HeaderValue, Response, StatusCode};
@@ -12,7 +13,7 @@ use crate::telemetry::traffic_labels::ParseErrorKind;
 use crate::terms::context::RequestContext;
 use crate::terms::proxy_error::{ProxyError, ProxyErrorKind};
 
-/// With `Connection: close`.
+/// The response with `Connection: close`.
 pub(crate) fn closing(mut response: Response<ResponseBody>) -> Response<ResponseBody> {
     response
         .headers_mut()
@@ -20,12 +21,12 @@ pub(crate) fn closing(mut response: Response<ResponseBody>) -> Response<Response
     response
 }
 
-/// A request that isn't acceptable HTTP.
+/// The response to a request that isn't acceptable HTTP.
 pub(crate) fn refused(refusal: sanity::SanityRefusal) -> Response<ResponseBody> {
     respond::failure(refusal.status(), "invalid_request", refusal.message())
 }
 
-/// What such a request counts as.
+/// The kind that such a request is counted with.
 pub(crate) fn parse_error_kind(refusal: sanity::SanityRefusal) -> ParseErrorKind {
     match refusal {
         sanity::SanityRefusal::Method => ParseErrorKind::Method,
@@ -39,7 +40,7 @@ pub(crate) fn parse_error_kind(refusal: sanity::SanityRefusal) -> ParseErrorKind
     }
 }
 
-/// Bytes that are no request; the parser says only how they were refused.
+/// The response to bytes that are no request. The parser chose the status.
 pub(crate) fn unparsed(status: StatusCode) -> Response<ResponseBody> {
     let message = match status {
         StatusCode::URI_TOO_LONG => "The request target is too long",
@@ -49,7 +50,7 @@ pub(crate) fn unparsed(status: StatusCode) -> Response<ResponseBody> {
     respond::failure(status, "invalid_request", message)
 }
 
-/// As the current app answers an unknown route.
+/// The response to an unknown route, the same as the backend's.
 pub(crate) fn not_found() -> Response<ResponseBody> {
     respond::failure(StatusCode::NOT_FOUND, "not_found", "Route not found")
 }

@@ -1,6 +1,9 @@
-//! What one request adds to metrics and access log: exactly once, when its response is over or the request is dropped.
+//! What one request adds to the metrics and the access log: exactly once, when its response has ended or it is
+//! dropped.
 //!
-//! Keeps true: holds metric handles and the clock, never the snapshot (a thousand reloads would pin a thousand).
+//! Keeps true: a record holds metric handles and the clock, never the snapshot (requests of a thousand reloads would
+//! keep a thousand snapshots alive).
+//! Must not know: how a request is answered.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -24,7 +27,7 @@ struct RequestRecord {
     method: Method,
     handler: Handler,
     status: Option<StatusCode>,
-    /// Boxed, for the log is mostly off, and a record is moved a few times.
+    /// Boxed, since the log is mostly off and a record is moved a few times.
     access: Option<Box<Access>>,
 }
 
@@ -58,7 +61,7 @@ impl RequestTally {
         }))
     }
 
-    /// Hands over to the response's body: it counts when it is over.
+    /// Gives the record to the response's body, which counts the request at its end.
     pub(crate) fn attach(
         mut self,
         handler: Handler,
