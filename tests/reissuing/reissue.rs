@@ -357,7 +357,8 @@ async fn answers_without_a_body_stay_without_one() {
         assert!(head.starts_with(&format!("HTTP/1.1 {status}")), "{head}");
         assert_eq!(body, "");
         assert!(!head.to_ascii_lowercase().contains("etag"), "{head}");
-        assert!(!head.contains("500"), "{head}");
+        // Not anywhere in the head: a request's id has any digits.
+        assert!(!head.to_ascii_lowercase().contains("length: 500"), "{head}");
     }
 }
 
@@ -996,7 +997,7 @@ async fn what_cannot_be_replaced_or_seen_is_counted_and_told_once_a_route() {
         is_complaint(line).then(|| line.clone())
     });
     assert!(first["why"].as_str().unwrap().contains("UTF-16"), "{first}");
-    assert!(!first.to_string().contains("007"), "{first}");
+    assert!(!first.to_string().contains(&long[..12]), "{first}");
     // Another route has a line of its own.
     asked(
         &backend,
@@ -1039,7 +1040,7 @@ async fn who_was_handed_a_list_with_their_login_is_a_holder_of_each_channel_in_i
     let list = sized(&format!("[\"{}\"]", long()));
     for subject in ["viewer", "watcher", "troll"] {
         let (_, answer) = asked(&backend, &renewd, &closing_as(&login(subject)), &list).await;
-        assert_eq!(answer.contains("007"), subject != "troll", "{answer}");
+        assert_eq!(answer.contains("\"007"), subject != "troll", "{answer}");
     }
     asked(&backend, &renewd, &closing("/answer/list"), &list).await;
     assert_eq!((asks("viewer", 3), asks("troll", 4)), (200, 429));
