@@ -106,8 +106,7 @@ async fn trailers_pass_both_ways() {
              1\r\na\r\n0\r\nx-sum: 1\r\n\r\n",
         )
         .await;
-    let mut server = backend.accept().await;
-    server.head().await;
+    let mut server = backend.accept_request().await;
     assert_eq!(
         server.until("\r\n\r\n").await,
         "1\r\na\r\n0\r\nx-sum: 1\r\n\r\n"
@@ -131,8 +130,7 @@ async fn bodiless_answers_keep_their_length_and_their_connection() {
     let proxy = Proxy::start(backend.address(), Setup::default());
     let mut client = proxy.connect().await;
     client.send("HEAD / HTTP/1.1\r\nHost: x\r\n\r\n").await;
-    let mut server = backend.accept().await;
-    server.head().await;
+    let mut server = backend.accept_request().await;
     server
         .send("HTTP/1.1 200 OK\r\nContent-Length: 1234\r\n\r\n")
         .await;
@@ -190,8 +188,7 @@ async fn an_unchanged_answer_still_says_how_long_it_would_have_been() {
     let proxy = Proxy::start(backend.address(), Setup::default());
     let mut client = proxy.connect().await;
     client.send(get("/")).await;
-    let mut server = backend.accept().await;
-    server.head().await;
+    let mut server = backend.accept_request().await;
     server
         .send("HTTP/1.1 304 Not Modified\r\nContent-Length: 1234\r\n\r\n")
         .await;
@@ -245,8 +242,7 @@ async fn an_old_client_may_keep_its_connection() {
     client
         .send("GET / HTTP/1.0\r\nHost: x\r\nConnection: keep-alive\r\n\r\n")
         .await;
-    let mut server = backend.accept().await;
-    server.head().await;
+    let mut server = backend.accept_request().await;
     server.send(ok("a")).await;
     assert!(
         client
@@ -281,8 +277,7 @@ async fn informational_answers_are_dropped() {
     let proxy = Proxy::start(backend.address(), Setup::default());
     let mut client = proxy.connect().await;
     client.send(get("/")).await;
-    let mut server = backend.accept().await;
-    server.head().await;
+    let mut server = backend.accept_request().await;
     server
         .send("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n")
         .await;
@@ -296,8 +291,7 @@ async fn an_event_stream_arrives_event_by_event_and_its_head_before_them() {
     let proxy = Proxy::start(backend.address(), Setup::default());
     let mut client = proxy.connect().await;
     client.send(get("/events")).await;
-    let mut server = backend.accept().await;
-    server.head().await;
+    let mut server = backend.accept_request().await;
     server
         .send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
         .await;
@@ -351,8 +345,7 @@ async fn answers_that_cannot_be_framed_again_are_refused() {
         let proxy = Proxy::start(backend.address(), Setup::default());
         let mut client = proxy.connect().await;
         client.send(get("/")).await;
-        let mut server = backend.accept().await;
-        server.head().await;
+        let mut server = backend.accept_request().await;
         server.send(answer).await;
         assert!(
             client
@@ -375,8 +368,7 @@ async fn large_bodies_pass_both_ways_at_once() {
             "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {LENGTH}\r\n\r\n"
         ))
         .await;
-    let mut server = backend.accept().await;
-    server.head().await;
+    let mut server = backend.accept_request().await;
     // The backend answers while it is still being sent to: an echo.
     server
         .send(format!(

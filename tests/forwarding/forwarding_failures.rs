@@ -15,10 +15,7 @@ async fn warm(backend: &Backend, setup: Setup) -> (Proxy, plane::Wire, plane::Wi
     let proxy = Proxy::start(backend.address(), setup);
     let mut client = proxy.connect().await;
     client.send(get("/warm")).await;
-    let mut server = backend.accept().await;
-    server.head().await;
-    server.send(ok("w")).await;
-    client.until("\r\n\r\nw").await;
+    let server = backend.answer(&mut client, "w").await;
     (proxy, client, server)
 }
 
@@ -93,8 +90,7 @@ async fn it_is_not_repeated_twice() {
     client.send(get("/raced")).await;
     server.head().await;
     drop(server);
-    let mut server = backend.accept().await;
-    server.head().await;
+    let server = backend.accept_request().await;
     drop(server);
     assert!(
         client
@@ -156,8 +152,7 @@ async fn a_backend_that_does_not_answer_in_time_is_given_up_and_its_connection_c
     let proxy = Proxy::start(backend.address(), setup);
     let mut client = proxy.connect().await;
     client.send(get("/")).await;
-    let mut server = backend.accept().await;
-    server.head().await;
+    let mut server = backend.accept_request().await;
     assert!(
         client
             .until("ResponseTimeout")
@@ -167,10 +162,7 @@ async fn a_backend_that_does_not_answer_in_time_is_given_up_and_its_connection_c
     assert_eq!(server.rest().await, "");
     // The client's connection goes on.
     client.send(get("/next")).await;
-    let mut server = backend.accept().await;
-    server.head().await;
-    server.send(ok("b")).await;
-    client.until("\r\n\r\nb").await;
+    let _server = backend.answer(&mut client, "b").await;
 }
 
 #[tokio::test]
@@ -185,8 +177,7 @@ async fn the_time_to_answer_starts_when_the_request_has_ended() {
     client
         .send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n")
         .await;
-    let mut server = backend.accept().await;
-    server.head().await;
+    let mut server = backend.accept_request().await;
     let begun = renewd::terms::clock::timer_now();
     let mut ticks = tokio::time::interval(SHORT);
     for byte in ["h", "e", "l", "l", "o"] {
@@ -209,8 +200,7 @@ async fn a_backend_that_breaks_off_cuts_the_client_after_what_it_had_sent() {
         let proxy = Proxy::start(backend.address(), Setup::default());
         let mut client = proxy.connect().await;
         client.send(get("/")).await;
-        let mut server = backend.accept().await;
-        server.head().await;
+        let mut server = backend.accept_request().await;
         server.send(head).await;
         drop(server);
         let answer = client.rest().await;
@@ -235,8 +225,7 @@ async fn a_client_that_leaves_before_the_answer_takes_the_backend_request_with_i
     let proxy = Proxy::start(backend.address(), Setup::default());
     let mut client = proxy.connect().await;
     client.send(get("/")).await;
-    let mut server = backend.accept().await;
-    server.head().await;
+    let mut server = backend.accept_request().await;
     drop(client);
     assert_eq!(server.rest().await, "");
 }
@@ -247,8 +236,7 @@ async fn a_client_that_resets_takes_the_backend_request_with_it() {
     let proxy = Proxy::start(backend.address(), Setup::default());
     let mut client = proxy.connect().await;
     client.send(get("/")).await;
-    let mut server = backend.accept().await;
-    server.head().await;
+    let mut server = backend.accept_request().await;
     let Transport::Tcp(socket) = &client.stream else {
         unreachable!("connected by TCP");
     };
@@ -267,8 +255,7 @@ async fn a_client_that_leaves_a_stream_ends_it_at_the_backend() {
     let proxy = Proxy::start(backend.address(), Setup::default());
     let mut client = proxy.connect().await;
     client.send(get("/events")).await;
-    let mut server = backend.accept().await;
-    server.head().await;
+    let mut server = backend.accept_request().await;
     server
         .send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n")
         .await;
@@ -292,8 +279,7 @@ async fn a_client_that_leaves_in_the_middle_of_its_body_closes_the_backend_conne
     client
         .send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc")
         .await;
-    let mut server = backend.accept().await;
-    server.head().await;
+    let mut server = backend.accept_request().await;
     server.exactly(3).await;
     drop(client);
     assert_eq!(server.rest().await, "");
@@ -323,8 +309,7 @@ async fn a_client_that_only_stops_sending_still_gets_its_answer() {
         .send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\na")
         .await;
     client.half_close().await;
-    let mut server = backend.accept().await;
-    server.head().await;
+    let mut server = backend.accept_request().await;
     // The backend is told, as it would be without us.
     assert_eq!(server.rest().await, "a");
     server.send(ok("all the same")).await;
@@ -339,8 +324,7 @@ async fn an_early_answer_is_passed_on_and_both_connections_close() {
     client
         .send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\nabc")
         .await;
-    let mut server = backend.accept().await;
-    server.head().await;
+    let mut server = backend.accept_request().await;
     server.exactly(3).await;
     server
         .send("HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\n\r\nbig")
@@ -372,8 +356,7 @@ async fn a_backend_that_announces_one_second_is_not_asked_again_on_that_connecti
     let proxy = Proxy::start(backend.address(), Setup::default());
     let mut client = proxy.connect().await;
     client.send(get("/")).await;
-    let mut server = backend.accept().await;
-    server.head().await;
+    let mut server = backend.accept_request().await;
     server
         .send("HTTP/1.1 200 OK\r\nKeep-Alive: timeout=1\r\nContent-Length: 1\r\n\r\na")
         .await;
@@ -387,8 +370,7 @@ async fn a_slow_client_holds_the_backend_back() {
     let proxy = Proxy::start(backend.address(), Setup::default());
     let mut client = proxy.connect().await;
     client.send(get("/")).await;
-    let mut server = backend.accept().await;
-    server.head().await;
+    let mut server = backend.accept_request().await;
     server
         .send("HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n")
         .await;

@@ -4,7 +4,7 @@ use crate::support::plane;
 
 use std::time::Duration;
 
-use crate::support::plane::{Backend, Proxy, Setup, Wire, ok};
+use crate::support::plane::{Backend, Proxy, Setup, Wire};
 use renewd::exchange::response_body::{Ending, Finished};
 use renewd::server::Event;
 
@@ -65,8 +65,7 @@ async fn what_was_sent_with_the_upgrade_and_with_the_101_is_not_lost() {
     let proxy = Proxy::start(backend.address(), Setup::default());
     let mut client = proxy.connect().await;
     client.send([UPGRADE, "early"].concat()).await;
-    let mut server = backend.accept().await;
-    server.head().await;
+    let mut server = backend.accept_request().await;
     server.send([SWITCHING, "first"].concat()).await;
     client.head().await;
     assert_eq!(client.exactly(5).await, b"first");
@@ -136,16 +135,10 @@ async fn a_refused_upgrade_is_an_ordinary_answer() {
     let proxy = Proxy::start(backend.address(), Setup::default());
     let mut client = proxy.connect().await;
     client.send(UPGRADE).await;
-    let mut server = backend.accept().await;
-    server.head().await;
-    server.send(ok("no")).await;
-    client.until("\r\n\r\nno").await;
+    let _server = backend.answer(&mut client, "no").await;
     // What the backend would answer there next might not be HTTP any more.
     client.send(plane::get("/next")).await;
-    let mut server = backend.accept().await;
-    server.head().await;
-    server.send(ok("b")).await;
-    client.until("\r\n\r\nb").await;
+    let _server = backend.answer(&mut client, "b").await;
     assert_eq!(proxy.log.count(Event::TunnelOpened), 0);
 }
 
@@ -155,13 +148,9 @@ async fn an_upgrade_gets_a_backend_connection_of_its_own() {
     let proxy = Proxy::start(backend.address(), Setup::default());
     let mut client = proxy.connect().await;
     client.send(plane::get("/")).await;
-    let mut server = backend.accept().await;
-    server.head().await;
-    server.send(ok("a")).await;
-    client.until("\r\n\r\na").await;
+    let _server = backend.answer(&mut client, "a").await;
     client.send(UPGRADE).await;
-    let mut fresh = backend.accept().await;
-    fresh.head().await;
+    let mut fresh = backend.accept_request().await;
     fresh.send(SWITCHING).await;
     client.head().await;
     client.send("ping").await;
@@ -186,8 +175,7 @@ async fn an_upgrade_that_is_being_decided_survives_the_beginning_of_a_stop() {
     let proxy = Proxy::start(backend.address(), Setup::default());
     let mut client = proxy.connect().await;
     client.send(UPGRADE).await;
-    let mut server = backend.accept().await;
-    server.head().await;
+    let mut server = backend.accept_request().await;
     proxy.workers.begin_drain();
     let mut other = tokio::net::TcpStream::connect(proxy.tcp()).await;
     // The listener is closed once the stop has reached the worker.

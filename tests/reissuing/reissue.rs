@@ -227,8 +227,7 @@ async fn http_2_gets_its_answer_with_trailers_that_still_hold() {
     let (response, _) = client
         .send_request(request.body(()).unwrap(), true)
         .unwrap();
-    let mut server = backend.accept().await;
-    server.head().await;
+    let mut server = backend.accept_request().await;
     let body = format!("{{\"token\":\"{}\"}}", long());
     let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: x-timing, digest\r\n\r\n";
     let mut answer = [head.as_bytes().to_vec(), chunked(body.as_bytes(), 40)].concat();
@@ -455,8 +454,7 @@ async fn an_event_leaves_at_once_with_its_token_replaced() {
     let (backend, renewd) = start().await;
     let mut client = connect(&renewd).await;
     client.send(get("/answer/events")).await;
-    let mut server = backend.accept().await;
-    server.head().await;
+    let mut server = backend.accept_request().await;
     server
         .send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
         .await;
@@ -476,8 +474,7 @@ async fn an_answer_that_the_backend_breaks_off_is_cut_and_gives_no_half_token() 
     let (backend, renewd) = start().await;
     let mut client = connect(&renewd).await;
     client.send(get("/answer/1")).await;
-    let mut server = backend.accept().await;
-    server.head().await;
+    let mut server = backend.accept_request().await;
     let long = long();
     server
         .send(format!(
@@ -503,8 +500,7 @@ async fn a_hundred_megabytes_pass_in_bounded_memory() {
     write!(block, "\"{}\",", long()).unwrap();
     let mut client = connect(&renewd).await;
     client.send(closing("/answer/1")).await;
-    let mut server = backend.accept().await;
-    server.head().await;
+    let mut server = backend.accept_request().await;
     let total = 100 * block.len();
     server
         .send(format!(
@@ -594,8 +590,7 @@ async fn what_stands_before_a_token_leaves_while_the_account_is_looked_up() {
                 "GET /answer/1 HTTP/1.1\r\nHost: app.test\r\nAuthorization: Bearer {bearer}\r\nConnection: close\r\n\r\n"
             ))
             .await;
-        let mut server = backend.accept().await;
-        server.head().await;
+        let mut server = backend.accept_request().await;
         server
             .send(sized(&format!(
                 "{{\"a\":1,\"token\":\"{}\",\"b\":2}}",
@@ -971,8 +966,7 @@ async fn what_cannot_be_replaced_or_seen_is_counted_and_told_once_a_route() {
             let answer = [head.to_vec(), chunked(&unseen, size)].concat();
             let mut client = connect(&renewd).await;
             client.send(closing("/answer/1")).await;
-            let mut server = backend.accept().await;
-            server.head().await;
+            let mut server = backend.accept_request().await;
             server.send(&answer).await;
             client.head().await;
             let mut received = Vec::new();

@@ -52,8 +52,7 @@ async fn a_renewed_certificate_is_taken_and_half_of_one_is_not() {
     assert_eq!(shown(&stream), der(&old));
     let mut kept = Wire::over(stream);
     kept.send(get("/")).await;
-    let mut server = backend.accept().await;
-    server.head().await;
+    let mut server = backend.accept_request().await;
     let today = f64::from(u32::try_from(now() / 86_400).unwrap());
     let days = |renewd: &Renewd| renewd.metric(EXPIRY) / 86_400.0 - today;
     assert!((29.9..=31.1).contains(&days(&renewd)), "{}", days(&renewd));
@@ -98,8 +97,7 @@ async fn tls_can_be_switched_on_for_a_listener_that_is_open() {
     let clear = tokio::net::TcpStream::connect(renewd.public).await.unwrap();
     let mut clear = Wire::new(clear);
     clear.send(get("/")).await;
-    let mut server = backend.accept().await;
-    server.head().await;
+    let mut server = backend.accept_request().await;
 
     let pair = authority.issue("a", 30);
     let config = fs::read_to_string(renewd.file("config.toml")).unwrap();

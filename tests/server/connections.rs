@@ -38,9 +38,7 @@ async fn a_sleeping_connection_serves_its_next_request() {
             None => server.insert(backend.accept().await),
             Some(server) => server,
         };
-        server.head().await;
-        server.send(ok("a")).await;
-        client.until("\r\n\r\na").await;
+        server.answer(&mut client, "a").await;
         slept(&proxy, round).await;
     }
     assert_eq!(proxy.workers.connections(), 1);
@@ -54,10 +52,7 @@ async fn a_request_begun_with_the_one_before_it_is_not_lost() {
     // The second request's beginning comes in the same packet as the first.
     let (begun, rest) = ("GET /second HTTP/1.1\r\nHo", "st: x\r\n\r\n");
     client.send([&get("/first"), begun].concat()).await;
-    let mut server = backend.accept().await;
-    server.head().await;
-    server.send(ok("a")).await;
-    client.until("\r\n\r\na").await;
+    let mut server = backend.answer(&mut client, "a").await;
     client.send(rest).await;
     assert!(server.head().await.starts_with("GET /second "));
     server.send(ok("b")).await;
@@ -73,8 +68,7 @@ async fn an_empty_line_after_a_body_does_not_keep_a_connection_awake() {
     client
         .send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\na\r\n")
         .await;
-    let mut server = backend.accept().await;
-    server.head().await;
+    let mut server = backend.accept_request().await;
     server.exactly(1).await;
     server.send(ok("b")).await;
     client.until("\r\n\r\nb").await;
@@ -91,8 +85,7 @@ async fn an_idle_connection_is_closed_in_time_whether_it_sleeps_or_never_spoke()
     let mut silent = proxy.connect().await;
     let mut client = proxy.connect().await;
     client.send(get("/")).await;
-    let mut server = backend.accept().await;
-    server.head().await;
+    let mut server = backend.accept_request().await;
     server.send(ok("a")).await;
     assert!(client.rest().await.ends_with("\r\n\r\na"));
     assert_eq!(silent.rest().await, "");
@@ -117,10 +110,7 @@ async fn a_header_section_must_end_in_time() {
     // On a connection that has served a request before, too; a byte now and then doesn't help.
     let mut second = proxy.connect().await;
     second.send(get("/")).await;
-    let mut server = backend.accept().await;
-    server.head().await;
-    server.send(ok("a")).await;
-    second.until("\r\n\r\na").await;
+    let _server = backend.answer(&mut second, "a").await;
     let mut ticks = tokio::time::interval(SHORT / 4);
     for byte in "GET / HTTP/1.1\r\nHost: x\r\n".split_inclusive(|_| true) {
         ticks.tick().await;
@@ -142,8 +132,7 @@ async fn a_body_must_go_on_arriving() {
     client
         .send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nabc")
         .await;
-    let mut server = backend.accept().await;
-    server.head().await;
+    let mut server = backend.accept_request().await;
     server.exactly(3).await;
     assert_eq!(client.rest().await, "");
     assert_eq!(server.rest().await, "");
@@ -162,8 +151,7 @@ async fn a_body_that_the_backend_is_slow_to_take_is_no_stall() {
             "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {LENGTH}\r\n\r\n"
         ))
         .await;
-    let mut server = backend.accept().await;
-    server.head().await;
+    let mut server = backend.accept_request().await;
     let body = vec![7; LENGTH];
     let sending = async {
         client.send(&body).await;
@@ -190,8 +178,7 @@ async fn a_client_that_does_not_read_is_cut() {
     let proxy = Proxy::start(backend.address(), setup);
     let mut client = proxy.connect().await;
     client.send(get("/")).await;
-    let mut server = backend.accept().await;
-    server.head().await;
+    let mut server = backend.accept_request().await;
     server
         .send("HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n")
         .await;
@@ -222,8 +209,7 @@ async fn a_silent_response_is_never_cut() {
     let proxy = Proxy::start(backend.address(), setup);
     let mut client = proxy.connect().await;
     client.send(get("/events")).await;
-    let mut server = backend.accept().await;
-    server.head().await;
+    let mut server = backend.accept_request().await;
     server
         .send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
         .await;
@@ -243,8 +229,7 @@ async fn a_half_closed_client_whose_backend_stays_silent_is_cut() {
     let mut client = proxy.connect().await;
     client.send(get("/")).await;
     client.half_close().await;
-    let mut server = backend.accept().await;
-    server.head().await;
+    let _server = backend.accept_request().await;
     assert_eq!(client.rest().await, "");
     assert_eq!(proxy.log.count(Event::TimedOut(Cause::HalfClosed)), 1);
 }
@@ -354,8 +339,7 @@ async fn what_the_parser_refuses_behind_a_request_is_answered_after_it() {
         if !apart {
             client.send(broken).await;
         }
-        let mut server = backend.accept().await;
-        server.head().await;
+        let mut server = backend.accept_request().await;
         server
             .send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 4\r\n\r\ngood")
             .await;
@@ -401,10 +385,7 @@ async fn a_client_that_leaves_while_asleep_is_counted_out() {
     let proxy = Proxy::start(backend.address(), Setup::default());
     let mut client = proxy.connect().await;
     client.send(get("/")).await;
-    let mut server = backend.accept().await;
-    server.head().await;
-    server.send(ok("a")).await;
-    client.until("\r\n\r\na").await;
+    let _server = backend.answer(&mut client, "a").await;
     slept(&proxy, 1).await;
     drop(client);
     proxy
@@ -449,15 +430,10 @@ async fn who_never_begins_a_request_is_closed_in_the_time_of_a_head_without_a_wo
         // Between requests it is `idle` that counts.
         let mut client = proxy.connect().await;
         client.send(get("/")).await;
-        let mut server = backend.accept().await;
-        server.head().await;
-        server.send(ok("a")).await;
-        client.until("\r\n\r\na").await;
+        let mut server = backend.answer(&mut client, "a").await;
         slept(&proxy, 1).await;
         client.send(get("/")).await;
-        server.head().await;
-        server.send(ok("b")).await;
-        client.until("\r\n\r\nb").await;
+        server.answer(&mut client, "b").await;
     }
 }
 
@@ -472,10 +448,7 @@ async fn empty_lines_between_requests_do_not_make_a_connection_any_younger() {
         let mut client = proxy.connect().await;
         if request {
             client.send(get("/")).await;
-            let mut server = backend.accept().await;
-            server.head().await;
-            server.send(ok("a")).await;
-            client.until("\r\n\r\na").await;
+            let _server = backend.answer(&mut client, "a").await;
         }
         let began = renewd::terms::clock::timer_now();
         let mut dripping = tokio::time::interval(Duration::from_millis(100));
@@ -514,8 +487,7 @@ async fn what_is_no_request_yet_keeps_nobody_out() {
         let mut busy = proxy.connect().await;
         let head = "POST /busy HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n";
         busy.send(head).await;
-        let mut busy_server = backend.accept().await;
-        busy_server.head().await;
+        let mut busy_server = backend.accept_request().await;
         let mut crowd = Vec::new();
         for _ in 1..60 {
             let mut one = proxy.connect().await;
@@ -534,9 +506,7 @@ async fn what_is_no_request_yet_keeps_nobody_out() {
                 None => server.insert(backend.accept().await),
                 Some(server) => server,
             };
-            server.head().await;
-            server.send(ok("a")).await;
-            newcomer.until("\r\n\r\na").await;
+            server.answer(&mut newcomer, "a").await;
         }
         // Without an answer: there was no request.
         assert_eq!(crowd[0].rest().await, "", "{bytes:?}");
@@ -562,9 +532,7 @@ async fn the_beginning_of_a_next_head_keeps_nobody_out_either() {
             None => server.insert(backend.accept().await),
             Some(server) => server,
         };
-        server.head().await;
-        server.send(ok("a")).await;
-        client.until("\r\n\r\na").await;
+        server.answer(&mut client, "a").await;
         if later.len() > 1 {
             slept(&proxy, 1).await;
         }
@@ -576,8 +544,7 @@ async fn the_beginning_of_a_next_head_keeps_nobody_out_either() {
     for _ in 0..3 {
         let mut newcomer = proxy.connect().await;
         newcomer.send(get("/")).await;
-        let mut server = backend.accept().await;
-        server.head().await;
+        let server = backend.accept_request().await;
         newcomers.push((newcomer, server));
     }
     for mut client in idle {

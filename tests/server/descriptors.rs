@@ -1,6 +1,6 @@
 //! Running out of file descriptors. Alone in its file, for the limit is the whole process's.
 
-use crate::support::plane::{Backend, Proxy, Setup, get, ok};
+use crate::support::plane::{Backend, Proxy, Setup, get};
 use renewd::server::Event;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -33,8 +33,5 @@ async fn without_descriptors_accepting_pauses_and_goes_on_when_there_are_some() 
         .await;
     let mut client = proxy.connect().await;
     client.send(get("/")).await;
-    let mut server = backend.accept().await;
-    server.head().await;
-    server.send(ok("a")).await;
-    client.until("\r\n\r\na").await;
+    let _server = backend.answer(&mut client, "a").await;
 }

@@ -394,15 +394,13 @@ async fn a_client_that_gives_a_request_up_takes_it_from_the_backend() {
     let mut client = client(renewd.public).await;
     // Before the answer, with the body half sent, and in the middle of the answer.
     let (response, mut stream) = send(&mut client, request("GET", "/"), true).await;
-    let mut server = backend.accept().await;
-    server.head().await;
+    let mut server = backend.accept_request().await;
     stream.send_reset(Reason::CANCEL);
     drop(response);
     assert_eq!(server.rest().await, "");
 
     let (response, mut stream) = send(&mut client, request("POST", "/"), false).await;
-    let mut server = backend.accept().await;
-    server.head().await;
+    let mut server = backend.accept_request().await;
     stream.send_data("abc".into(), false).unwrap();
     server.until("3\r\nabc\r\n").await;
     stream.send_reset(Reason::CANCEL);
@@ -432,8 +430,7 @@ async fn a_backend_that_breaks_off_resets_the_stream_alone() {
     assert_eq!(error.reason(), Some(Reason::INTERNAL_ERROR));
 
     let (response, _) = send(&mut client, request("POST", "/"), true).await;
-    let mut server = backend.accept().await;
-    server.head().await;
+    let server = backend.accept_request().await;
     drop(server);
     assert_eq!(answered(response).await.status(), StatusCode::BAD_GATEWAY);
 }
@@ -443,8 +440,7 @@ async fn an_early_answer_ends_the_upload_and_not_the_connection() {
     let (backend, renewd) = start("", "").await;
     let mut client = client(renewd.public).await;
     let (response, mut stream) = send(&mut client, request("POST", "/"), false).await;
-    let mut server = backend.accept().await;
-    server.head().await;
+    let mut server = backend.accept_request().await;
     server
         .send("HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
         .await;
@@ -472,8 +468,7 @@ async fn sixty_four_mebibytes_pass_each_way_and_wait_for_whoever_is_slow() {
     let mut asked = request("POST", "/");
     asked.headers_mut().insert("content-length", LENGTH.into());
     let (response, mut stream) = send(&mut client, asked, false).await;
-    let mut server = backend.accept().await;
-    server.head().await;
+    let mut server = backend.accept_request().await;
     let before = resident(&renewd);
     let sending = tokio::spawn(async move {
         write(&mut stream, vec![b'u'; LENGTH].into(), true).await;
@@ -552,8 +547,7 @@ async fn each_stream_has_its_own_deadlines() {
     let mut client = client(renewd.public).await;
     // An upload that stops.
     let (stalled, mut upload) = send(&mut client, request("POST", "/stalled"), false).await;
-    let mut stalled_at = backend.accept().await;
-    stalled_at.head().await;
+    let mut stalled_at = backend.accept_request().await;
     upload.send_data("abc".into(), false).unwrap();
     // A download that nobody takes.
     let length = 1 << 20;
@@ -567,8 +561,7 @@ async fn each_stream_has_its_own_deadlines() {
     });
     // Beside them one that waits for the backend, which is no fault of the client's.
     let (patient, _) = send(&mut client, request("GET", "/patient"), true).await;
-    let mut patient_at = backend.accept().await;
-    patient_at.head().await;
+    let mut patient_at = backend.accept_request().await;
 
     let error = within("the stalled upload's reset", stalled)
         .await

@@ -200,8 +200,7 @@ async fn windows_kept_shut_cost_a_bounded_buffer_and_are_cut() {
         let mut servers = Vec::new();
         for index in 0..STREAMS {
             wire.send(ask(2 * index + 1)).await;
-            let mut server = backend.accept().await;
-            server.head().await;
+            let mut server = backend.accept_request().await;
             servers.push(tokio::spawn(async move {
                 let length = 4 << 20;
                 let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n");
@@ -232,8 +231,7 @@ async fn more_streams_than_allowed_are_refused_and_the_rest_go_on() {
     wire.send(asked).await;
     let mut servers = Vec::new();
     for _ in 0..128 {
-        let mut server = backend.accept().await;
-        server.head().await;
+        let server = backend.accept_request().await;
         servers.push(server);
     }
     for server in &mut servers {
@@ -267,8 +265,7 @@ async fn an_idle_connection_makes_room_for_another_and_says_goaway_first() {
     });
     let mut idle = attacker(&renewd).await;
     idle.send(ask(1)).await;
-    let mut server = backend.accept().await;
-    server.head().await;
+    let mut server = backend.accept_request().await;
     server.send(ok("a")).await;
     frames::next(&mut idle, HEADERS).await;
     let mut next = Wire::new(TcpStream::connect(renewd.public).await.unwrap());
@@ -285,10 +282,7 @@ async fn an_idle_connection_makes_room_for_another_and_says_goaway_first() {
     // NO_ERROR: what was asked before is still answered.
     assert_eq!(goodbye.await.payload[4..8], [0; 4]);
     // The pool has let go of the first one's by now.
-    let mut server = backend.accept().await;
-    server.head().await;
-    server.send(ok("b")).await;
-    next.until("\r\n\r\nb").await;
+    let _server = backend.answer(&mut next, "b").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -332,8 +326,7 @@ async fn who_asks_for_nothing_keeps_nobody_out() {
         // A stream that is being answered keeps its connection.
         let mut busy = by_hand(proxy.tcp()).await;
         busy.send(ask(1)).await;
-        let mut busy_server = backend.accept().await;
-        busy_server.head().await;
+        let busy_server = backend.accept_request().await;
         let mut crowd = Vec::new();
         for _ in 1..60 {
             let mut one = proxy.connect().await;
@@ -348,8 +341,7 @@ async fn who_asks_for_nothing_keeps_nobody_out() {
         for _ in 0..5 {
             let mut newcomer = by_hand(proxy.tcp()).await;
             newcomer.send(ask(1)).await;
-            let mut server = backend.accept().await;
-            server.head().await;
+            let server = backend.accept_request().await;
             newcomers.push((newcomer, server));
         }
         while frames::read(&mut crowd[0]).await.is_some() {}

@@ -27,24 +27,17 @@ async fn a_stop_closes_idle_connections_and_lets_a_request_finish() {
     let proxy = Proxy::start(backend.address(), Setup::default());
     let mut idle = proxy.connect().await;
     idle.send(get("/")).await;
-    let mut server = backend.accept().await;
-    server.head().await;
-    server.send(ok("a")).await;
-    idle.until("\r\n\r\na").await;
+    let mut server = backend.answer(&mut idle, "a").await;
     let mut asleep = proxy.connect().await;
     asleep.send(get("/")).await;
-    server.head().await;
-    server.send(ok("a")).await;
-    asleep.until("\r\n\r\na").await;
+    server.answer(&mut asleep, "a").await;
     proxy
         .log
         .wait("sleep", |log| log.count(Event::Slept) == 2)
         .await;
     let mut awake = proxy.connect().await;
     awake.send(get("/")).await;
-    server.head().await;
-    server.send(ok("a")).await;
-    awake.until("\r\n\r\na").await;
+    server.answer(&mut awake, "a").await;
     let mut busy = proxy.connect().await;
     busy.send(get("/busy")).await;
     server.head().await;
@@ -73,8 +66,7 @@ async fn a_request_that_crosses_the_beginning_of_a_stop_is_the_last_of_its_conne
     for asleep in [1, 0] {
         let mut client = proxy.connect().await;
         client.send(get("/")).await;
-        let mut server = backend.accept().await;
-        server.head().await;
+        let mut server = backend.accept_request().await;
         server
             .send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 1\r\n\r\na")
             .await;
@@ -110,10 +102,7 @@ async fn a_request_half_read_at_a_stop_is_still_served() {
     let proxy = Proxy::start(backend.address(), Setup::default());
     let mut client = proxy.connect().await;
     client.send(get("/")).await;
-    let mut server = backend.accept().await;
-    server.head().await;
-    server.send(ok("a")).await;
-    client.until("\r\n\r\na").await;
+    let mut server = backend.answer(&mut client, "a").await;
     client.send("GET /half HTTP/1.1\r\n").await;
     // Answered on another connection, so the first bytes above have been read by the only worker.
     let mut other = proxy.connect().await;
@@ -134,8 +123,7 @@ async fn event_streams_are_cut_when_tunnels_end_and_other_responses_are_not() {
     let proxy = Proxy::start(backend.address(), Setup::default());
     let mut events = proxy.connect().await;
     events.send(get("/events")).await;
-    let mut stream = backend.accept().await;
-    stream.head().await;
+    let mut stream = backend.accept_request().await;
     stream
         .send(
             "HTTP/1.1 200 OK\r\nContent-Type: Text/Event-Stream; charset=utf-8\r\n\r\ndata: 1\n\n",
@@ -144,8 +132,7 @@ async fn event_streams_are_cut_when_tunnels_end_and_other_responses_are_not() {
     events.until("data: 1\n\n").await;
     let mut download = proxy.connect().await;
     download.send(get("/file")).await;
-    let mut file = backend.accept().await;
-    file.head().await;
+    let mut file = backend.accept_request().await;
     file.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab")
         .await;
     download.until("\r\n\r\nab").await;
@@ -167,8 +154,7 @@ async fn stopping_now_cuts_everything() {
     let proxy = Proxy::start(backend.address(), Setup::default());
     let mut client = proxy.connect().await;
     client.send(get("/")).await;
-    let mut server = backend.accept().await;
-    server.head().await;
+    let mut server = backend.accept_request().await;
     proxy.workers.stop();
     assert_eq!(client.rest().await, "");
     assert_eq!(server.rest().await, "");
@@ -187,8 +173,7 @@ async fn connections_waiting_in_the_queue_at_a_stop_are_served() {
     // The first connection takes the only permit; the others wait, accepted or in the kernel's queue.
     let mut first = proxy.connect().await;
     first.send(get("/1")).await;
-    let mut server = backend.accept().await;
-    server.head().await;
+    let mut server = backend.accept_request().await;
     let mut waiting = Vec::new();
     for _ in 0..5 {
         let mut client = proxy.connect().await;
@@ -198,8 +183,7 @@ async fn connections_waiting_in_the_queue_at_a_stop_are_served() {
     assert_eq!(proxy.workers.connections(), 1);
     proxy.workers.begin_drain();
     for mut client in waiting {
-        let mut server = backend.accept().await;
-        server.head().await;
+        let mut server = backend.accept_request().await;
         server.send(ok("b")).await;
         let answer = client.rest().await;
         assert!(
@@ -248,10 +232,7 @@ async fn port_0_is_one_port_for_all_workers_and_both_families() {
         let stream = TcpStream::connect((address, port)).await.unwrap();
         let mut client = Wire::new(stream);
         client.send(get("/")).await;
-        let mut server = backend.accept().await;
-        server.head().await;
-        server.send(ok("a")).await;
-        client.until("\r\n\r\na").await;
+        let _server = backend.answer(&mut client, "a").await;
     }
 }
 
@@ -276,8 +257,7 @@ async fn a_unix_socket_is_served_by_all_workers_and_removed_at_a_stop() {
     for _ in 0..2 {
         let mut client = UnixStream::connect(&path).await.unwrap();
         client.write_all(get("/").as_bytes()).await.unwrap();
-        let mut server = backend.accept().await;
-        server.head().await;
+        let mut server = backend.accept_request().await;
         server.send(ok("a")).await;
         let mut answer = [0; 38];
         within("the answer", client.read_exact(&mut answer))
@@ -312,10 +292,7 @@ async fn an_inherited_socket_is_taken_by_name_and_lives_on() {
     assert_eq!(proxy.tcp(), kept.local_addr().unwrap());
     let mut client = proxy.connect().await;
     client.send(get("/")).await;
-    let mut server = backend.accept().await;
-    server.head().await;
-    server.send(ok("a")).await;
-    client.until("\r\n\r\na").await;
+    let _server = backend.answer(&mut client, "a").await;
     proxy.workers.begin_drain();
     assert_eq!(client.rest().await, "");
     within("the drain", proxy.workers.drained()).await;

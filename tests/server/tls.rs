@@ -49,9 +49,7 @@ async fn a_sleeping_connection_serves_its_next_request_and_closes_in_order() {
             None => server.insert(backend.accept().await),
             Some(server) => server,
         };
-        server.head().await;
-        server.send(ok("a")).await;
-        client.until("\r\n\r\na").await;
+        server.answer(&mut client, "a").await;
         proxy
             .log
             .wait("sleep", |log| log.count(Event::Slept) >= round)
@@ -66,10 +64,7 @@ async fn a_request_in_many_records_that_wakes_a_connection_is_not_lost() {
     let proxy = Proxy::start(backend.address(), secured(&authority.issue("a", 30)));
     let mut client = client(&authority, &proxy).await;
     client.send(get("/first")).await;
-    let mut server = backend.accept().await;
-    server.head().await;
-    server.send(ok("a")).await;
-    client.until("\r\n\r\na").await;
+    let mut server = backend.answer(&mut client, "a").await;
     proxy
         .log
         .wait("sleep", |log| log.count(Event::Slept) == 1)
@@ -160,8 +155,7 @@ async fn a_handshake_without_a_request_keeps_nobody_out() {
         for _ in 0..3 {
             let mut newcomer = client(&authority, &proxy).await;
             newcomer.send(get("/")).await;
-            let mut server = backend.accept().await;
-            server.head().await;
+            let server = backend.accept_request().await;
             newcomers.push((newcomer, server));
         }
         assert_eq!(crowd[0].rest().await, "");
@@ -224,8 +218,7 @@ async fn deadlines_hold_inside_tls() {
     stalled
         .send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nabc")
         .await;
-    let mut server = backend.accept().await;
-    server.head().await;
+    let _server = backend.accept_request().await;
     assert_eq!(stalled.rest().await, "");
     cut(&proxy, Cause::Body).await;
 }
@@ -245,8 +238,7 @@ async fn large_bodies_pass_both_ways() {
         write.flush().await.unwrap();
         write
     });
-    let mut server = backend.accept().await;
-    server.head().await;
+    let mut server = backend.accept_request().await;
     assert_eq!(server.exactly(LENGTH).await, vec![b'u'; LENGTH]);
     let write = sending.await.unwrap();
     let answering = tokio::spawn(async move {
@@ -271,8 +263,7 @@ async fn a_tunnel_passes_bytes_and_half_closes_through_tls() {
     let proxy = Proxy::start(backend.address(), secured(&authority.issue("a", 30)));
     let mut client = client(&authority, &proxy).await;
     client.send([UPGRADE, "early"].concat()).await;
-    let mut server = backend.accept().await;
-    server.head().await;
+    let mut server = backend.accept_request().await;
     server.send([SWITCHING, "first"].concat()).await;
     client.head().await;
     assert_eq!(client.exactly(5).await, b"first");
@@ -304,8 +295,7 @@ async fn a_stop_lets_a_request_over_tls_finish_and_says_goodbye() {
     let proxy = Proxy::start(backend.address(), secured(&authority.issue("a", 30)));
     let mut busy = client(&authority, &proxy).await;
     busy.send(get("/busy")).await;
-    let mut server = backend.accept().await;
-    server.head().await;
+    let mut server = backend.accept_request().await;
     let mut handshaking = proxy.connect().await;
     proxy
         .log
@@ -335,10 +325,7 @@ async fn client_certificates_are_asked_for_and_checked() {
     let connector = authority.connector(&[HTTP1], Some(&known));
     let mut client = Wire::over(connect(&connector, proxy.tcp()).await.unwrap());
     client.send(get("/")).await;
-    let mut server = backend.accept().await;
-    server.head().await;
-    server.send(ok("a")).await;
-    client.until("\r\n\r\na").await;
+    let _server = backend.answer(&mut client, "a").await;
 
     let stranger = Authority::new();
     let foreign = stranger.issue("client", 30);

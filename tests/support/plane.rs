@@ -352,6 +352,20 @@ impl Backend {
         Wire::new(accepted.unwrap().0)
     }
 
+    /// A connection on which the head of a request has come, whatever it says.
+    pub async fn accept_request(&self) -> Wire {
+        let mut server = self.accept().await;
+        server.head().await;
+        server
+    }
+
+    /// A connection whose first request is answered with `body`, which the client has read.
+    pub async fn answer(&self, client: &mut Wire, body: &str) -> Wire {
+        let mut server = self.accept().await;
+        server.answer(client, body).await;
+        server
+    }
+
     /// Whether a connection is waiting now.
     pub async fn is_untouched(&self) -> bool {
         let mut accept = std::pin::pin!(self.listener.accept());
@@ -418,6 +432,13 @@ impl Wire {
     /// A header section.
     pub async fn head(&mut self) -> String {
         self.until("\r\n\r\n").await
+    }
+
+    /// As a backend: reads a request's head, answers with `body`, and has the client read that.
+    pub async fn answer(&mut self, client: &mut Self, body: &str) {
+        self.head().await;
+        self.send(ok(body)).await;
+        client.until(&format!("\r\n\r\n{body}")).await;
     }
 
     /// The next header section, however long it takes to come; `None` if the connection ends before.
