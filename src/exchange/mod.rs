@@ -2,7 +2,7 @@
 //!
 //! Keeps true: an [`Exchange`] belongs to one request; its flags go from false to true once and never back, except for
 //! `request_awaited`.
-//! Must not know: timers, what the service decides.
+//! Must not know: timers, or how the service decides.
 
 pub(crate) mod pace;
 pub(crate) mod raw_fields;

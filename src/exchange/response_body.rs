@@ -87,12 +87,12 @@ enum BodyContent {
 }
 
 impl ResponseBody {
-    /// No bytes.
+    /// A body without bytes.
     pub(crate) fn empty() -> Self {
         Self::new(BodyContent::Empty)
     }
 
-    /// These bytes.
+    /// A body of these bytes.
     pub fn full(bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
         if bytes.is_empty() {

@@ -28,7 +28,7 @@ use crate::http1::write_request::write_head;
 use crate::io::descriptors::SocketSlot;
 use crate::io::transport::{Transport, Upgraded};
 
-/// What can go wrong on a connection.
+/// A fault on a connection.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Fault {
     /// The request's body broke.
@@ -321,7 +321,7 @@ impl BackendConnection {
         self.receiving == Decoder::Over
     }
 
-    /// Sends the rest of a request whose response has begun; tells whoever reads the response if that fails.
+    /// Sends the rest of a request whose response has begun. If that fails, the reader of the response is woken.
     pub(super) fn poll_upload(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if let Err(fault) = ready!(self.poll_send(context)) {
             self.failed = Some(fault);

@@ -182,7 +182,7 @@ impl Forwarder {
     }
 }
 
-/// What became of a request.
+/// The outcome of a forwarded request.
 #[derive(Debug)]
 pub struct ForwardOutcome {
     /// The position of the server that was asked last; `None` where none was.
@@ -225,7 +225,7 @@ impl<'a> Course<'a> {
         }
     }
 
-    /// What is left to try after a failure. A request with a key leaves its server only if that takes no connection.
+    /// The attempts that are left after a failure. A request with a key leaves its server only if that takes no connection.
     fn left(&mut self, upstream: &Upstream, reused: bool, why: ProxyErrorKind) -> Left {
         if let Some(server) = self.server {
             self.tried = self.tried.and(server);

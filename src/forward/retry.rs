@@ -20,12 +20,12 @@ pub(crate) enum AttemptProgress {
     Responding,
 }
 
-/// What is known of the request.
+/// The facts of a request that decide whether it may be repeated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Candidate {
-    /// It has no body at all.
+    /// The request has no body.
     pub bodyless: bool,
-    /// Repeating it changes nothing (RFC 9110 §9.2.2).
+    /// Repeating the request changes nothing (RFC 9110 §9.2.2).
     pub idempotent: bool,
 }
 
@@ -44,7 +44,7 @@ impl Candidate {
     }
 }
 
-/// What an attempt that came this far allows, for [`crate::terms::proxy_error::ProxyError::retry`].
+/// Whether an attempt that came this far may be repeated, for [`crate::terms::proxy_error::ProxyError::retry`].
 pub(crate) fn allowed(progress: AttemptProgress) -> AnotherAttempt {
     match progress {
         AttemptProgress::NotConnected | AttemptProgress::NotWritten => AnotherAttempt::Always,
@@ -53,7 +53,7 @@ pub(crate) fn allowed(progress: AttemptProgress) -> AnotherAttempt {
     }
 }
 
-/// What is left to try.
+/// The attempts that are left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Left {
     /// The attempt was on a connection that had served a request before: a new one may do better.

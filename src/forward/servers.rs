@@ -16,7 +16,7 @@ use crate::telemetry::metrics::{Metrics, UpstreamMetrics};
 /// One server, as the whole process sees it.
 #[derive(Debug)]
 pub(crate) struct Backend {
-    /// As configured.
+    /// The server as configured.
     pub server: UpstreamServer,
     /// Its series, which are removed with the last holder.
     pub metrics: Arc<UpstreamMetrics>,
@@ -30,14 +30,14 @@ pub(crate) struct Backend {
     arrivals: AtomicUsize,
 }
 
-/// What is known of a server, the best first.
+/// The standing of a server, the best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum ServerStanding {
-    /// It serves, as far as is known.
+    /// The server serves, as far as is known.
     Up,
-    /// It takes connections, and fails its health checks.
+    /// The server takes connections, and fails its health checks.
     Unhealthy,
-    /// It took no connection when last tried.
+    /// The server took no connection when last tried.
     Unreachable,
 }
 
@@ -65,7 +65,7 @@ impl Backend {
         self.arrivals.load(Ordering::Relaxed)
     }
 
-    /// What is known of it.
+    /// The server's standing.
     pub(crate) fn standing(&self) -> ServerStanding {
         if !self.reachable() {
             ServerStanding::Unreachable
@@ -164,7 +164,7 @@ impl Backends {
         }
     }
 
-    /// All of them.
+    /// All servers.
     pub(crate) fn all(&self) -> &[Arc<Backend>] {
         &self.all
     }

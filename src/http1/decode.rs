@@ -22,7 +22,7 @@ const MAX_TRAILER_FIELDS: usize = 64;
 /// How the rest of a body is delimited.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Decoder {
-    /// There is nothing more.
+    /// The body has ended.
     Over,
     /// This many bytes are left.
     Sized(u64),
@@ -35,11 +35,11 @@ pub(crate) enum Decoder {
 /// The place of the next byte within a chunk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Chunk {
-    /// Before its size.
+    /// Before a chunk's size.
     Size,
-    /// This many bytes before its end.
+    /// This many bytes before the end of a chunk's data.
     Data(u64),
-    /// At the line end after its data.
+    /// At the line end after a chunk's data.
     DataEnd,
     /// After the last chunk.
     Trailers,

@@ -18,7 +18,7 @@ use crate::http::hop::write_field;
 /// How the rest of a body is delimited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Encoder {
-    /// There is nothing more to send.
+    /// The body has ended.
     Over,
     /// This many bytes are left.
     Sized(u64),

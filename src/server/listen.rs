@@ -52,7 +52,7 @@ pub enum ListenAddress {
 pub struct BindError {
     /// The listener, as configured.
     pub listen: Listen,
-    /// What the system said.
+    /// The system's error.
     pub source: io::Error,
 }
 

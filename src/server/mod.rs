@@ -35,7 +35,7 @@ pub trait ServerObserver: Send + Sync + 'static {
     fn observe(&self, listener: usize, event: Event);
 }
 
-/// What happens to connections.
+/// An event of a connection or a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Event {
     /// A connection was accepted.

@@ -29,7 +29,7 @@ const YOUNG: Duration = Duration::from_secs(1);
 const BATCH: usize = 64;
 const HOLDS: Duration = Duration::from_millis(250);
 
-/// What a connection is doing, in the lowest bits of its state. The other bits say since when.
+/// The kinds of a connection's state, in the lowest bits. The other bits say since when.
 const BUSY: u64 = 0;
 const SILENT: u64 = 1;
 /// Bytes have come, and no request so far: an empty line, half a head, a handshake, a preface.

@@ -28,7 +28,7 @@ pub enum Cause {
     Quiet,
 }
 
-/// What a connection waits for after a poll, and what has happened since the last poll.
+/// The waits of a connection after a poll, and its progress since the last poll.
 #[derive(Clone, Copy, Debug, Default)]
 #[allow(clippy::struct_excessive_bools)] // independent of each other, each with a wait of its own
 pub(crate) struct ConnectionWait {

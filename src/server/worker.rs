@@ -45,7 +45,7 @@ struct Destination {
     load: Arc<AtomicUsize>,
 }
 
-/// What every worker has in common.
+/// The state that all workers share.
 #[derive(Clone)]
 struct Common {
     stage: watch::Receiver<Stage>,

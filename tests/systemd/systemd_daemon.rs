@@ -321,7 +321,7 @@ fn a_socket_of_another_name_is_told_from_none() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(
-        said.contains("but `other`") && said.contains("FileDescriptorName="),
+        said.contains("only `other`") && said.contains("FileDescriptorName="),
         "{said}"
     );
 }

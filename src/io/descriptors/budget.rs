@@ -234,7 +234,7 @@ impl SocketSlot {
         }
     }
 
-    /// The socket is kept, for nobody in particular.
+    /// Notes that the socket is kept idle, so that it counts for no client.
     pub(crate) fn disown(&mut self) {
         let client = self.client.take();
         if client.is_some()

@@ -184,7 +184,7 @@ async fn close_asleep(transport: Transport, stage: Stage) {
     }
 }
 
-/// What a connection waits for between requests.
+/// The wait of a connection between requests.
 #[derive(Clone, Copy)]
 struct Asleep {
     /// The end of the last request, or the connection's beginning.

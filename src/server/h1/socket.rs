@@ -449,7 +449,7 @@ mod tests {
         let head = poll_fn(|context| client.poll_head(limits, &mut spare, context)).await;
         drop(head);
         let (_, unread) = client.take_apart().unwrap();
-        // Whoever holds the last part of a buffer, even an empty one, holds all of it.
+        // A part of a buffer, even an empty one, keeps the whole buffer alive.
         assert!(unread.is_empty() && !unread.is_unique());
     }
 }

@@ -283,7 +283,7 @@ fn keep(
 /// A response's body in pieces, each of which shows progress.
 pub(crate) struct BodyPieces {
     pub(super) body: ResponseBody,
-    /// What is left of the body's last frame.
+    /// The rest of the body's last frame.
     pub(super) rest: Bytes,
     pub(super) stream: Rc<RequestStream>,
 }

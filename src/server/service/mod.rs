@@ -142,7 +142,7 @@ impl PublicService for WorkerService {
     }
 }
 
-/// What routing and answering one request depend on, read once.
+/// The facts that routing and answering one request depend on, read once.
 struct RequestSetting<'a> {
     snapshot: &'a Snapshot,
     context: &'a RequestContext,

@@ -1,4 +1,4 @@
-//! What one request adds to the metrics and the access log: exactly once, when its response has ended or it is
+//! The entry of one request in the metrics and the access log: written exactly once, when its response has ended or it is
 //! dropped.
 //!
 //! Keeps true: a record holds metric handles and the clock, never the snapshot (requests of a thousand reloads would
