@@ -242,7 +242,7 @@ fn a_changed_burst_keeps_what_was_used() {
     let refused = take(&narrow, "a").unwrap_err();
     assert_eq!(
         refused.retry_after, SECOND,
-        "nobody owes more than the whole capacity"
+        "no key owes more than the whole capacity"
     );
     assert_eq!((refused.limit, refused.reset), (5, SECOND * 5));
 }
@@ -357,7 +357,7 @@ fn extreme_quotas_neither_panic_nor_refuse_the_first_request() {
 }
 
 proptest! {
-    /// Held against a token bucket counted in exact fractions of a request.
+    /// Compares the limiter with a token bucket that is counted in exact fractions of a request.
     #[test]
     fn admits_what_a_token_bucket_admits(
         requests in 1_u32..100,
@@ -365,7 +365,7 @@ proptest! {
         steps in prop::collection::vec((0_u64..5000, any::<bool>()), 1..200),
     ) {
         let clock = clock();
-        // Divides evenly, so that neither side rounds.
+        // The period divides evenly, so that neither side rounds.
         let quota = Quota { requests, per: SECOND * requests, burst };
         let limiter = Limiter::new(&by_subject(quota), clock.clone(), None);
         let full = u64::from(burst) * 1000;
@@ -385,7 +385,7 @@ proptest! {
         }
     }
 
-    /// Whatever limits come and go, a change gives nobody more requests than were left or than fit.
+    /// Whatever limits come and go, a change gives no key more requests than were left or than fit.
     #[test]
     fn a_change_gives_nobody_a_fresh_bucket(
         first in (1_u32..1000, 1_u32..50),

@@ -380,7 +380,7 @@ mod tests {
         NonZeroU64::new(number).map(Login)
     }
 
-    /// Hands `ann` a list that expires so.
+    /// Hands `ann` a list that expires at `expires`.
     fn hand(
         sessions: &Sessions,
         channels: &[&str],
@@ -456,7 +456,7 @@ mod tests {
         for (refused, left) in [
             ("a", [false, true, true, true]),
             ("b", [false, false, true, true]),
-            // More than are told apart.
+            // These are more channels than are told apart.
             ("c", [false; 4]),
         ] {
             sessions.denied(refused, "ann", Ground::Stream, None, 150);
@@ -482,7 +482,7 @@ mod tests {
         }
         assert_eq!(kept(), (LISTS, LISTS));
         assert!(!sessions.was_handed("a", "ann", 150) && sessions.was_handed("9", "ann", 150));
-        // No more subjects than there is room for.
+        // There are no more subjects than there is room for.
         let entry = [sessions.entry("a", true)];
         for subject in ["bob", "cy"] {
             let handed = Handed {

@@ -251,7 +251,7 @@ impl Sessions {
         lapses
     }
 
-    /// What the table is sorted by.
+    /// The key in `table` of a subject's sessions in a channel.
     fn key(&self, channel: &str, subject: &str) -> u64 {
         self.hasher.hash_one((channel, subject))
     }

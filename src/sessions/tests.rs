@@ -1,4 +1,4 @@
-//! What the table keeps true.
+//! The table of sessions, case by case: holders, users, streams, lapses, pages, restarts.
 
 use std::num::NonZeroU64;
 use std::time::Duration;
@@ -34,7 +34,7 @@ fn host<'a>(subject: &'a str, user: &'a SessionUser) -> SeatRequest<'a> {
     claim(subject, user, Role::Publisher)
 }
 
-/// Once round the table.
+/// Sweeps once round the table.
 fn sweep(sessions: &Sessions, now: u64) -> Vec<LapsedSession> {
     (0..SWEEPS)
         .flat_map(|turn| sessions.sweep(turn, now))
@@ -65,7 +65,7 @@ fn list(sessions: &Sessions, filter: Filter<'_>, limit: usize, now: u64) -> Vec<
     }
 }
 
-/// What a table writes down, in another table.
+/// Another table with all sessions that a table writes down.
 fn restarted(sessions: &Sessions, now: u64) -> Sessions {
     let after = Sessions::new(1000);
     for part in 0..Sessions::PARTS {
@@ -332,7 +332,7 @@ fn a_session_that_has_reached_its_length_is_not_begun_anew_as_soon_as_its_token_
     sessions
         .grant(viewer("ann", &SEVEN), DECIDED, rules, 100, 700)
         .unwrap();
-    // As the installed clients do: half a minute before the end, at the end, and again and again.
+    // The installed clients ask half a minute before the end, at the end, and again and again.
     for now in [670, 700, 701, 760, 789] {
         let checked = sessions.check(viewer("ann", &SEVEN), rules, now);
         assert_eq!(checked, Err(ClaimRefused::SessionTooLong), "{now}");
@@ -413,13 +413,13 @@ fn what_a_source_says_against_a_holder_counts_until_the_next_decision_in_their_f
         .grant(viewer("bob", &SEVEN), DECIDED, RULES, 100, 200)
         .unwrap();
     assert_eq!(stands(&sessions, None), Some(Role::Publisher));
-    // They are no host any more, and still a viewer.
+    // Ann is no host any more, but still a viewer.
     sessions.denied("show", "ann", Ground::Stream, Some(Role::Publisher), 150);
     assert_eq!(stands(&sessions, Some(Role::Publisher)), None);
     assert_eq!(stands(&sessions, None), Some(Role::Subscriber));
     sessions.denied("show", "ann", Ground::Stream, None, 150);
     assert_eq!(stands(&sessions, None), None);
-    // Their tokens live all the same, through a restart too, and neither another source nor anybody else is meant.
+    // Ann's tokens live all the same, through a restart too, and the no concerns no other source and no other subject.
     let after = restarted(&sessions, 150);
     for table in [&sessions, &after] {
         assert_eq!(stands(table, None), None);
@@ -461,7 +461,7 @@ fn a_token_that_is_handed_on_clears_nothing_and_is_the_first_one_only_of_what_wa
     ] {
         let sessions = Sessions::new(10);
         let stands = |ground| rests(&sessions, None, ground, Resting::Anyone).is_some();
-        // The first, and a reissued one that takes the uid-0 session over or stands beside it.
+        // The first token, and a reissued one that takes the uid-0 session over or stands beside it.
         sessions
             .grant(host("ann", &ZERO), DECIDED, RULES, 100, 200)
             .unwrap();
@@ -506,19 +506,18 @@ fn only_the_session_of_the_latest_grant_rests_whichever_uid_it_was_for() {
             .grant(host("ann", user), basis, RULES, 100, 200)
             .unwrap();
     };
-    // Nobody knows yet for which login it was.
+    // The login of the first grant isn't known.
     grant(&ZERO, None);
     assert!(rests(&sessions, old) && rests(&sessions, new) && rests(&sessions, nameless));
     grant(&SEVEN, login(1));
     assert!(rests(&sessions, old) && !rests(&sessions, new) && !rests(&sessions, nameless));
-    // Another phone; the first one's own session is the person's all the same.
+    // A grant to another phone is the latest for both sessions.
     grant(&SessionUser::Uid(8), login(2));
     for table in [&sessions, &restarted(&sessions, 150)] {
         assert!(!rests(table, old) && rests(table, new) && !rests(table, nameless));
         assert!(rests(table, Resting::Anyone));
     }
-    // A token that was handed on to nobody in particular leaves it so, and one of a session that counts is the
-    // latest.
+    // A token that was handed on to no login leaves it so; one that was handed on to a login that counts is the latest.
     let handed_on = |user: &SessionUser, login| {
         let basis = Basis::HandedOn {
             login,
@@ -564,7 +563,7 @@ fn what_nobody_vouches_for_is_the_latest_only_where_nothing_was_held() {
             assert!(!rests(table, 1) && rests(table, 2), "{user:?}");
         }
     }
-    // Both phones may rest on what is of no login: neither takes that from the other.
+    // Both phones may rest on a session of no login: neither takes it from the other.
     let sessions = Sessions::new(10);
     let basis = Basis::Decided { login: None };
     sessions
@@ -572,7 +571,7 @@ fn what_nobody_vouches_for_is_the_latest_only_where_nothing_was_held() {
         .unwrap();
     unvouched(&sessions, &SessionUser::Uid(8), login(1));
     assert!(rests(&sessions, 1) && rests(&sessions, 2));
-    // Where nothing was held, the session is of the login that asked.
+    // Where the subject held nothing, the session is of the login that asked.
     let sessions = Sessions::new(10);
     unvouched(&sessions, &SEVEN, login(1));
     assert!(rests(&sessions, 1) && !rests(&sessions, 2));
@@ -787,7 +786,7 @@ fn a_refusal_since_the_last_grant_is_why_it_lapsed() {
     sessions.refused(host("bob", &ZERO));
     // With the uid that the SDK assigned, which is its uid-0 session.
     sessions.refused(host("eve", &SEVEN));
-    // Nobody's.
+    // A stranger holds nothing.
     sessions.refused(host("stranger", &ZERO));
     sessions
         .grant(host("ann", &ZERO), DECIDED, RULES, 110, 200)
@@ -820,7 +819,7 @@ fn what_ended_was_taken_over_or_goes_on_under_another_uid_does_not_lapse() {
     grant(host("owner", &SEVEN), 1000);
     grant(viewer("moved", &SessionUser::Uid(20)), 200);
     grant(viewer("moved", &SessionUser::Uid(21)), 1000);
-    // Another role is another thing.
+    // A session in another role doesn't continue this one.
     grant(host("stepped-down", &SessionUser::Uid(30)), 200);
     grant(viewer("stepped-down", &SessionUser::Uid(31)), 1000);
     assert_eq!(
@@ -917,7 +916,7 @@ fn pages_hold_every_session_once_whatever_comes_and_goes_between_them() {
         seen.extend(page.sessions.into_iter().map(|held| held.subject));
         let Some(next) = page.next else { break };
         after = Some(next);
-        // Newcomers, and some of those again who are leaving.
+        // Others come, some of whom leave soon.
         grant(1000 + turn, 1000);
         grant(2000 + turn, 160);
         sweep(&sessions, 150);
@@ -932,7 +931,7 @@ fn pages_hold_every_session_once_whatever_comes_and_goes_between_them() {
     let all = seen.len();
     seen.sort_unstable();
     seen.dedup();
-    assert_eq!(seen.len(), all, "nobody twice");
+    assert_eq!(seen.len(), all, "no subject is listed twice");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Who holds a token: kept, listed, and remembered over a restart.
+//! Sessions: kept in memory, listed, and remembered over a restart.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 

@@ -1,4 +1,4 @@
-//! `GET /v1/sessions`: who holds live tokens, a page at a time.
+//! `GET /v1/sessions`: the holders of live tokens, a page at a time.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
@@ -42,7 +42,7 @@ fn a_session_shows_who_holds_it_since_when_until_when_and_how_often_it_was_renew
     assert_eq!(list(&renewd, ""), json!({"sessions": [], "cursor": null}));
     let channel = "live_show";
     grant(&renewd, "owner", &json!({"channelName": channel}));
-    // The SDK has assigned a uid: the same session.
+    // The SDK has assigned a uid: that is the same session.
     grant(
         &renewd,
         "owner",

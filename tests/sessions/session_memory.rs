@@ -46,7 +46,7 @@ fn channel(number: u32) -> String {
     format!("live_{}", object_id(0x65f0_0000, number))
 }
 
-/// Any number, another one each time.
+/// A uid, a different one for each number.
 fn uid(number: u32) -> SessionUser {
     SessionUser::Uid(number.wrapping_mul(2_246_822_519) | 1)
 }
@@ -102,7 +102,7 @@ fn a_thousand_channels_of_a_thousand_viewers() {
         );
     }
     table.holds_a_million_within_bounds("a thousand channels");
-    // Half of them leave, and others come: holes must not add up.
+    // Half of the viewers leave, and others come: holes must not add up.
     for turn in 0..SWEEPS {
         table.sessions.sweep(turn, LATER + 90);
     }
@@ -130,7 +130,7 @@ fn one_channel_of_a_million_viewers() {
     table.holds_a_million_within_bounds("one channel");
 }
 
-/// Callers of a list who hold no session: with 50 channels each, which change after every thousandth of them.
+/// Callers of a list that hold no session, with 50 channels each; the list changes after every thousandth caller.
 #[test]
 fn a_million_callers_of_lists_of_fifty_streams() {
     const MOST: u64 = 100;
@@ -139,7 +139,7 @@ fn a_million_callers_of_lists_of_fifty_streams() {
     let entries: Vec<_> = (0..2 * MILLION / 1000 + 50).map(entry).collect();
     let (clock, mut calls) = (Clock::system(), 0);
     let began = clock.elapsed();
-    // Each asks twice, and finds another list.
+    // Each caller asks twice and is handed another list.
     for round in 0..2 {
         for number in 0..MILLION {
             let changes = usize::try_from((round * MILLION + number) / 1000).unwrap();

@@ -1,10 +1,11 @@
-//! Who holds which token survives a restart: after a stop, after a crash, and as far as it can be read after damage.
+//! Sessions survive a restart: after a stop, after a crash, and as far as the journal can be read after damage.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -86,7 +87,7 @@ fn a_crash_forgets_only_what_was_not_written_down_yet() {
     let renewd = Renewd::start(&Settings::default());
     granted(&renewd, "early-bird", 7);
     wait_for(&renewd, "early-bird");
-    // Into the journal that is there, not in its place.
+    // The daemon writes into the journal that is there, not in its place.
     granted(&renewd, "latecomer", 8);
     wait_for(&renewd, "latecomer");
     let renewd = Renewd::start_in(ended(renewd, Signal::KILL), &[], |_| {});
@@ -145,7 +146,7 @@ fn of_a_damaged_journal_every_intact_record_is_taken() {
     let directory = ended(renewd, Signal::TERM);
     let path = journal(directory.path());
     let mut bytes = fs::read(&path).unwrap();
-    // In whichever order they were written: bits flip in the second, the tail of the last is cut off.
+    // Whatever the order of the records: bits flip in the second, and the tail of the last is cut off.
     let position = |subject: &str| {
         let mut windows = bytes.windows(subject.len());
         windows.position(|window| window == subject.as_bytes())
@@ -221,7 +222,7 @@ fn a_disk_that_fills_up_costs_what_it_would_keep_until_there_is_room_again() {
     let directory = tempfile::tempdir().unwrap();
     write_files(directory.path(), &Settings::default());
     let config = directory.path().join("config.toml");
-    // The one full disk that needs no privilege: files of at most 32 KiB, and no signal when they are full.
+    // A limit of 32 KiB a file, without a signal, is the only full disk that a test can have without privileges.
     let (child, log) = spawn_under(
         "trap '' XFSZ && ulimit -S -f 32",
         &["run", "--config", config.to_str().unwrap()],
@@ -274,8 +275,8 @@ fn a_state_directory_that_comes_late_is_taken_up_with_what_it_holds() {
     let renewd = Renewd::start_in(directory, &[], |_| {});
     assert_eq!(renewd.whole("renewd_state_writable"), 0);
     granted(&renewd, "stranger", 7);
-    fs::remove_file(&state).unwrap();
-    fs::rename(&away, &state).unwrap();
+    // One step: the daemon, which tries again meanwhile, would make a directory of its own.
+    renameat_with(CWD, &away, CWD, &state, RenameFlags::EXCHANGE).unwrap();
     renewd.eventually("it is taken up", |renewd| {
         renewd.whole("renewd_state_writable") == 1
     });
@@ -342,7 +343,7 @@ fn what_accounts_refused_and_which_session_was_the_latest_is_known_after_a_crash
     wait_for(&renewd, "bystander");
     accounts.answer(401, "{}");
     assert_eq!(phone(&renewd, "viewer", "logged-out", 7), 401);
-    // What is granted to another login of theirs says nothing of this one.
+    // A grant to another login of the subject says nothing of this one.
     accounts.answer(200, "{}");
     assert_eq!(phone(&renewd, "viewer", "here", 7), 200);
     accounts.answer(403, "{}");
@@ -450,7 +451,7 @@ fn a_journal_of_the_first_format_is_read_as_it_was_meant() {
     assert_eq!(viewer.unwrap().refreshes, 1);
 }
 
-/// What the first format's reader makes of a record, as it was: `None` counts as damage, `Some` names a session, and whether
+/// The result of the first format's reader for a record: `None` counts as damage, `Some` names a session and says whether
 /// it is there.
 fn first_reader(bytes: &[u8]) -> Option<(String, String, SessionUser, bool)> {
     fn take<'a>(rest: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
@@ -527,10 +528,10 @@ fn the_first_formats_reader_finds_no_damage_in_what_is_written_today() {
     sessions.sort();
     sessions.dedup();
     assert_eq!(sessions, ["bystander", "owner", "viewer"]);
-    // Each session has its login beside it; a login and a subject are refused, of which it knows the latter.
+    // Each session has its login beside it. A login and a subject are refused; the first version knows the latter.
     assert!(riders >= 5, "{riders}");
     assert_eq!(denied.last().map(String::as_str), Some("viewer"));
-    // And so does ours, which has the key.
+    // This version, which has the key, reads the same.
     let key = fs::read(directory.path().join("state/logins.key")).unwrap();
     let logins = renewd::logins::remembered::Logins::default();
     logins.adopt(key.try_into().unwrap());
