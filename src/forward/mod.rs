@@ -225,7 +225,8 @@ impl<'a> Course<'a> {
         }
     }
 
-    /// The attempts that are left after a failure. A request with a key leaves its server only if that takes no connection.
+    /// The attempts that are left after a failure. A request with a key leaves its server only if that takes no
+    /// connection.
     fn left(&mut self, upstream: &Upstream, reused: bool, why: ProxyErrorKind) -> Left {
         if let Some(server) = self.server {
             self.tried = self.tried.and(server);

@@ -1,5 +1,5 @@
-//! The entry of one request in the metrics and the access log: written exactly once, when its response has ended or it is
-//! dropped.
+//! The entry of one request in the metrics and the access log: written exactly once, when its response has ended or
+//! it is dropped.
 //!
 //! Keeps true: a record holds metric handles and the clock, never the snapshot (requests of a thousand reloads would
 //! keep a thousand snapshots alive).
