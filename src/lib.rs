@@ -15,10 +15,10 @@
 //! | [`forward`] | everything else: the backend's servers, the connections to them, retries |
 //! | `http1` | HTTP/1.1 as bytes |
 //! | [`exchange`] | one request and its answer in flight: bodies, tunnels, the responses that renewd writes itself |
-//! | [`snapshot`] | everything hot, immutable, swapped whole on reload |
-//! | [`sources`] | where accounts, streams and the last word are looked up, and what holds while a source gives no answer |
-//! | [`sessions`] | who holds a token |
-//! | [`logins`] | who is calling: JSON Web Tokens and the keys that verify them |
+//! | [`snapshot`] | everything that a reload can change, immutable and swapped as a whole |
+//! | [`sources`] | where accounts, streams and the authorize hook are asked, and what holds while a source gives no answer |
+//! | [`sessions`] | which subjects hold a token |
+//! | [`logins`] | the identity of a caller: JSON Web Tokens and the keys that verify them |
 //! | [`limit`] | rate limits |
 //! | [`telemetry`] | metrics, access log, audit |
 //! | [`io`] | sockets: connecting, TLS, deadlines, descriptors; the requests that renewd sends to sources |
@@ -27,7 +27,7 @@
 //! | [`pki`] | public keys, and the DER that keys and certificates come in |
 //! | [`terms`] | words that all modules share |
 
-// Nothing that comes from outside may end the process. Here, not in Cargo.toml: a test fails by panicking.
+// Input from outside must not end the process. These lints stand here rather than in Cargo.toml because tests may panic.
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub mod admin;

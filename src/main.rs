@@ -1,4 +1,4 @@
-//! Arguments in, exit code out.
+//! The program: runs the command line and exits with its status.
 
 use std::process::ExitCode;
 
@@ -10,7 +10,7 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     renewd::io::tls::install_provider();
-    // Before anything else opens descriptors: these come by number.
+    // The inherited descriptors are known by number, so they are taken before any other is opened.
     match systemd::take_listeners() {
         Ok(inherited) => renewd::cli::main(inherited),
         Err(error) => {

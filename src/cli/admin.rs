@@ -1,6 +1,6 @@
 //! Asks a running daemon through its admin listener, as the configuration file names it.
 //!
-//! Keeps true: the token goes nowhere but to that listener; an answer is bounded, and waited for no longer than a moment.
+//! Keeps true: the token is sent to that listener only; an answer is bounded in size and time.
 //! Must not know: what is asked.
 
 use std::io;
@@ -19,19 +19,19 @@ use crate::config::model::{Admin, Listen, UpstreamScheme, UpstreamServer};
 use crate::config::{self, ConfigErrors};
 use crate::io::connect::connect;
 
-/// A decision that waits for its sources is over by then.
+/// How long an answer may take: longer than a decision that waits for its sources.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// More than a page of a thousand sessions.
+/// The largest answer: more than a page of a thousand sessions.
 const LARGEST_ANSWER: usize = 4 * 1024 * 1024;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AskError {
-    /// The file doesn't say where to ask.
+    /// The file doesn't name the admin listener.
     #[error("the configuration is invalid")]
     Configuration(ConfigErrors),
-    /// Nobody listens.
+    /// There is no connection to the listener, or it broke.
     #[error("no renewd answers at {listen}: {error}")]
     Unreachable {
         /// `admin.listen`.
@@ -39,12 +39,12 @@ pub(crate) enum AskError {
         /// Why.
         error: io::Error,
     },
-    /// Something answered, but not with what was asked for.
+    /// The answer is no 200.
     #[error("{0}")]
     Refused(String),
 }
 
-/// `GET`s a path from the daemon that runs on this file: the body of its 200.
+/// Requests a path of the daemon that runs with this file. Returns the body of a 200.
 pub(crate) fn get(file: &Path, path: &str) -> Result<Vec<u8>, AskError> {
     let admin = config::admin(file, &SystemEnvironment).map_err(AskError::Configuration)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -98,7 +98,7 @@ async fn ask(admin: &Admin, path: &str) -> io::Result<(StatusCode, Vec<u8>)> {
     Ok((status, body.to_bytes().to_vec()))
 }
 
-/// A wildcard address listens on loopback too.
+/// The server to connect to. A wildcard address is reached on loopback.
 fn server(listen: &Listen) -> io::Result<UpstreamServer> {
     let (scheme, host, port) = match listen {
         Listen::Tcp(address) => {

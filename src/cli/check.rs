@@ -1,4 +1,4 @@
-//! `renewd check`: is this configuration one that `run` would take?
+//! `renewd check`: reports whether `run` would start with a configuration.
 //!
 //! Keeps true: what is printed holds no secret; findings go to stderr, the verdict (or `--json`) to stdout.
 //! Must not know: how anything is validated.
@@ -14,7 +14,7 @@ use crate::io::descriptors;
 use crate::io::descriptors::Shares;
 
 /// "78 invalid configuration file" (CONTRACT section 10, after `sysexits.h` `EX_CONFIG`), a missing or unreadable one
-/// included: as with an invalid one, starting again changes nothing until somebody mends it.
+/// included: as with an invalid one, another start fails too until the file is corrected.
 pub(crate) const EXIT_INVALID: u8 = 78;
 
 /// `check`'s arguments.
@@ -72,7 +72,7 @@ fn verdict(result: Result<Checked, ConfigErrors>, strict: bool) -> CheckReport {
         errors,
         warnings,
         notes,
-        // What a daemon started here would have: the unit's LimitNOFILE= may differ from this shell's limit.
+        // These hold for a daemon that is started from this shell. The unit's LimitNOFILE= may differ.
         shares: most.map(|most| Shares::of(descriptors::limit(), most)),
         strict,
     }

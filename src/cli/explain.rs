@@ -1,6 +1,7 @@
-//! `renewd explain`: why does somebody get a token, or none?
+//! `renewd explain`: asks the running daemon why a subject gets a token or is refused.
 //!
-//! Must not know: how a decision is made; the running daemon says.
+//! Keeps true: nothing is minted, counted or charged.
+//! Must not know: how a decision is made.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -43,7 +44,7 @@ pub(crate) struct ExplainArguments {
     json: bool,
 }
 
-/// Asks and prints. 0: it was explained, whatever came out; 78: the file is invalid; 1: nobody answers.
+/// Asks and prints. 0: the daemon explained, whatever the decision; 78: the file is invalid; 1: there was no answer.
 pub(crate) fn run(
     arguments: &ExplainArguments,
     stdout: &mut impl Write,
@@ -52,7 +53,7 @@ pub(crate) fn run(
     let answer = match admin::get(&arguments.config, &path(arguments)) {
         Ok(answer) => answer,
         Err(AskError::Configuration(errors)) => {
-            // Nothing is left to do where even this can't be printed.
+            // There is no way to report that this can't be printed.
             let _ = write_report(stderr, errors.warnings.iter().chain(&errors.errors));
             return EXIT_INVALID;
         }

@@ -1,6 +1,8 @@
-//! The command line: one file a command; this one only tells them apart.
+//! The command line: one file a command. This one only chooses the command.
 //!
-//! Keeps true: 0 success, 64 usage, 78 invalid configuration, 1 anything else.
+//! Keeps true: the exit status is 0 for success, 64 for wrong arguments, 78 for an invalid configuration, 1 for all
+//! else.
+//! Must not know: what a command does.
 
 pub(crate) mod admin;
 pub mod check;
@@ -52,7 +54,7 @@ pub fn main(inherited: PassedSockets) -> ExitCode {
     let arguments = match CliArguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
-            // Nothing is left to do where even this can't be printed.
+            // There is no way to report that this can't be printed.
             let _ = error.print();
             return if error.use_stderr() {
                 ExitCode::from(USAGE)

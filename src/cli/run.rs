@@ -1,4 +1,8 @@
 //! `renewd run`: the daemon.
+//!
+//! Keeps true: the reason why nothing was started is written in the configured log format, as far as the file shows
+//! it.
+//! Must not know: how the daemon starts or stops.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -39,7 +43,7 @@ pub(crate) struct RunArguments {
     state_directory: Option<PathBuf>,
 }
 
-/// How long the lines that say why nothing was started may take to be written.
+/// How long writing the reason of a failed start may take.
 const FLUSH: Duration = Duration::from_secs(2);
 
 /// Serves until told to stop.
@@ -55,7 +59,7 @@ pub(crate) fn run(arguments: RunArguments, inherited: PassedSockets) -> ExitCode
         return ExitCode::SUCCESS;
     };
     match config::log_format(&file, &SystemEnvironment) {
-        // Who chose one for a program to read gets these lines in it too.
+        // A program reads these formats, so it gets these lines in them too.
         format @ (LogFormat::Json | LogFormat::Logfmt) => log_failure(&error, format),
         LogFormat::Auto | LogFormat::Pretty => report_failure(&error),
     }
@@ -69,7 +73,7 @@ const NOTHING_STARTED: &str = "the configuration is invalid, so nothing was star
 
 fn report_failure(error: &RunError) {
     if let RunError::Configuration(errors) = error {
-        // Nothing is left to do where even this can't be printed.
+        // There is no way to report that this can't be printed.
         let mut report = Vec::new();
         let _ = write_report(&mut report, errors.warnings.iter().chain(&errors.errors));
         report.extend(format!("renewd: {NOTHING_STARTED}\n").into_bytes());
@@ -107,7 +111,7 @@ fn log_failure(error: &RunError, format: LogFormat) {
     control.flush(FLUSH);
 }
 
-/// The first of the directories that systemd lists with colons: ours.
+/// The first directory of systemd's list, which colons separate.
 fn systemds_directory() -> Option<PathBuf> {
     let listed = std::env::var("STATE_DIRECTORY").ok()?;
     let first = listed.split(':').next()?;

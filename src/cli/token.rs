@@ -1,6 +1,6 @@
 //! `renewd token mint|inspect`: offline, with a certificate from a file.
 //!
-//! Keeps true: mints nothing that is a wildcard by mistake; prints no certificate.
+//! Keeps true: no wildcard token is minted by mistake; no certificate is printed.
 //! Must not know: the configuration, the network.
 
 use std::io::{self, Read, Write};
@@ -27,12 +27,12 @@ pub enum TokenCommand {
     Mint(MintCommand),
     /// Print what a token allows, for whom and until when, and whether Agora would accept it, as JSON.
     ///
-    /// The exit status is 1 if Agora would refuse the token for a reason that could be checked, otherwise 0. `accepted`
-    /// is null if no such reason was found but the signature was not checked.
+    /// The exit status is 1 if Agora would refuse the token for a reason that could be checked, otherwise 0.
+    /// `accepted` is null if no such reason was found but the signature was not checked.
     Inspect(Inspect),
 }
 
-/// More than any page or log line with a token in it.
+/// The most that is read: more than any page or log line with a token in it.
 const LONGEST_INPUT: u64 = 1 << 20;
 
 const MINT_EXAMPLE: &str = "Example: renewd token mint --app-id 970ca35de60c44645bbae8a215061b33 \
@@ -150,7 +150,7 @@ pub enum TokenError {
         /// As given.
         path: PathBuf,
     },
-    /// A name that makes a wildcard or no token at all.
+    /// The name would make a wildcard token, or is empty.
     #[error("--{flag} {error}")]
     Name {
         /// Which flag.
@@ -169,10 +169,10 @@ pub enum TokenError {
     /// Agora ends a privilege with its token.
     #[error("--privilege-lifetime must be at most --lifetime: a privilege ends with its token")]
     PrivilegeLifetime,
-    /// 006 has RTC alone.
+    /// A 006 token can hold RTC alone.
     #[error("--services: a 006 token holds rtc alone; use --format 007")]
     Services,
-    /// A token for nobody in particular logs nobody in.
+    /// A token for uid 0 logs no user in.
     #[error("--services: rtm and chat need a --uid other than 0 or an --account")]
     NobodyToLogIn,
     /// The clock is set beyond 2106.
@@ -354,7 +354,8 @@ fn user(uid: Option<u32>, account: Option<&str>) -> Option<User<&str>> {
     account.map(User::Account).or(uid.map(User::Uid))
 }
 
-/// Refuses wildcards; warns of names that Agora's SDK won't join with, since its builders make tokens for them all the same.
+/// Refuses wildcards; warns of names that Agora's SDK won't join with, since its builders make tokens for them all
+/// the same.
 fn name(
     flag: &'static str,
     checked: Result<(), NameError>,

@@ -1,7 +1,7 @@
-//! The state directory: one daemon's alone, and every file in it whole.
+//! The state directory, which one daemon uses at a time.
 //!
-//! Keeps true: while a [`StateDirectory`] lives no other process holds one on the same path; a file is either its old
-//! content or its new one, after a crash too.
+//! Keeps true: while a [`StateDirectory`] exists, no other process has one on the same path; a file holds either its
+//! old content or its new one, after a crash too.
 //! Must not know: what is stored.
 
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -12,48 +12,50 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
-/// Held by `flock(2)` for the process's life. Never removed: whoever unlinks a lock file lets two processes hold
-/// "the" lock on two inodes.
+/// The file that `flock(2)` locks for the life of the process. The file is never removed: two processes could then
+/// lock two files of this name.
 const LOCK_FILE: &str = "lock";
 
-/// Why a state directory can't be had.
+/// Why a state directory can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
-    /// Another daemon runs on it: starting would put two on one port (`SO_REUSEPORT` would let them) and one state.
+    /// Another daemon uses it. Starting would put two daemons on one port, which `SO_REUSEPORT` allows, and on one
+    /// state.
     #[error(
-        "another renewd{} holds the state directory {}; give each daemon its own `state.directory`",
+        "another renewd{} uses the state directory {}; give each daemon its own `state.directory`",
         .holder.map(|pid| format!(" (process {pid})")).unwrap_or_default(),
         .directory.display()
     )]
     Held {
         /// `state.directory`.
         directory: PathBuf,
-        /// The holder's process id, as it wrote it down; `None` if it couldn't.
+        /// The process id of the holder, from the lock file; `None` if the file holds none.
         holder: Option<u32>,
     },
-    /// It can't be created, entered or written. A daemon may go on without: what it should keep is then in memory only.
+    /// The directory can't be created, opened or written. A daemon can run without it and keep its state in memory
+    /// only.
     #[error("the state directory {} can't be used: {source}", .directory.display())]
     Unusable {
         /// `state.directory`.
         directory: PathBuf,
-        /// What the system said.
+        /// Why.
         source: io::Error,
     },
 }
 
-/// An open, locked state directory. Dropping it (or any end of the process) frees the lock.
+/// An open, locked state directory. Dropping it, or the end of the process, releases the lock.
 #[derive(Debug)]
 pub struct StateDirectory {
     directory: PathBuf,
-    /// Synced after each rename, without which a new name may not survive a power cut.
+    /// Synced after each rename: otherwise a new name may not survive a power cut.
     handle: File,
-    /// Never read: the lock lives as long as this descriptor.
+    /// Never read. The lock lasts as long as this descriptor.
     _lock: File,
 }
 
 impl StateDirectory {
-    /// Creates `directory` (mode 0700) if its parent exists, locks it, and writes our process id down for whoever
-    /// finds it held.
+    /// Creates `directory` (mode 0700) if its parent exists, locks it, and writes this process's id into the lock
+    /// file, for the error message of a second daemon.
     pub fn open(directory: &Path) -> Result<Self, StateError> {
         let unusable = |source: io::Error| StateError::Unusable {
             directory: directory.to_owned(),
@@ -88,7 +90,7 @@ impl StateDirectory {
             }
             Err(errno) => return Err(unusable(errno.into())),
         }
-        // A full disk must not cost the lock; the next daemon's message then lacks the number, no more.
+        // On a full disk the lock still works; only the error message of a second daemon lacks the process id.
         let _ = write_holder(&mut lock);
         Ok(Self {
             directory: directory.to_owned(),
@@ -97,7 +99,7 @@ impl StateDirectory {
         })
     }
 
-    /// Where it is.
+    /// Its path.
     pub(crate) fn path(&self) -> &Path {
         &self.directory
     }
@@ -116,7 +118,7 @@ impl StateDirectory {
     pub(crate) fn begin(&self, name: &str) -> io::Result<File> {
         self.file(name)?;
         let unfinished = self.unfinished(name);
-        // A leftover of a crash may have another mode or owner: never write into it.
+        // A file that a crash has left may have another mode or owner, so it is never written to.
         match std::fs::remove_file(&unfinished) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -128,15 +130,15 @@ impl StateDirectory {
             .open(unfinished)
     }
 
-    /// Puts the content begun in the old one's place, for good: it survives a power cut.
+    /// Replaces the old content by the new one, which then survives a power cut.
     pub(crate) fn commit(&self, name: &str) -> io::Result<()> {
         std::fs::rename(self.unfinished(name), self.file(name)?)?;
         self.handle.sync_all()
     }
 
-    /// Gives up the content begun: it must not take room that is wanted.
+    /// Removes the new content that was begun, so that it takes no space.
     pub(crate) fn abandon(&self, name: &str) {
-        // Already renamed, or never made, is as good as removed.
+        // An error means that there is no such file: it was renamed already or never created.
         let _ = std::fs::remove_file(self.unfinished(name));
     }
 
@@ -155,11 +157,12 @@ impl StateDirectory {
 
     /// The file `name` (a bare file name); `None` if it was never written.
     pub(crate) fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
-        match std::fs::read(self.file(name)?) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+        let Some(mut file) = self.open_file(name)? else {
+            return Ok(None);
+        };
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        Ok(Some(bytes))
     }
 
     fn file(&self, name: &str) -> io::Result<PathBuf> {
@@ -167,7 +170,7 @@ impl StateDirectory {
         if !bare || name == LOCK_FILE {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
-                format!("`{name}` is no name for a file of the state directory"),
+                format!("`{name}` is not a valid file name in the state directory"),
             ));
         }
         Ok(self.directory.join(name))

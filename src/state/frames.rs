@@ -1,20 +1,22 @@
 //! Records in a file: a mark, a length, a checksum, the bytes. Pure.
 //!
-//! Keeps true: every intact record of a damaged file is found, wherever the damage is; nothing that was not written as a
-//! record is taken for one, since the mark begins with a byte that no UTF-8 text contains and a CRC-32 must fit.
+//! Keeps true: every intact record of a damaged file is found, wherever the damage is; nothing that was not written
+//! as a record is taken for one, since the mark begins with a byte that no UTF-8 text contains and a CRC-32 must
+//! match.
+//! Must not know: what a record holds.
 
 use std::io::{self, Read};
 
-/// What each record begins with; the last byte is the format's version.
+/// The first bytes of each record; the last of them is the version of the format.
 const MARK: [u8; 3] = [0xfe, b'R', 1];
 
 /// Mark, length (u16), CRC-32 of length and bytes (u32); numbers are little-endian.
 const HEAD: usize = MARK.len() + 2 + 4;
 
-/// Read at once.
+/// Bytes read at once.
 const CHUNK: usize = 256 * 1024;
 
-/// Appends a record to `into`; `false`, and nothing, where it is too long.
+/// Appends a record to `into`; appends nothing and returns `false` where the record is too long.
 pub(super) fn write(record: &[u8], into: &mut Vec<u8>) -> bool {
     let Ok(length) = u16::try_from(record.len()) else {
         return false;
@@ -39,7 +41,7 @@ fn checksum(length: [u8; 2], record: &[u8]) -> u32 {
 pub(super) struct RecordReader<R> {
     source: R,
     buffer: Vec<u8>,
-    /// Of the buffer, what is done with.
+    /// Where the unread part of the buffer begins.
     start: usize,
     ended: bool,
     skipped: u64,
@@ -56,7 +58,7 @@ impl<R: Read> RecordReader<R> {
         }
     }
 
-    /// Bytes so far that belong to no intact record.
+    /// How many bytes so far belong to no intact record.
     pub(super) fn skipped(&self) -> u64 {
         self.skipped
     }
@@ -101,7 +103,7 @@ impl<R: Read> RecordReader<R> {
         })
     }
 
-    /// Goes on to where the next record may begin.
+    /// Moves to where the next record may begin.
     fn skip(&mut self) {
         let rest = self.buffer.get(self.start + 1..).unwrap_or_default();
         let distance = rest
@@ -112,7 +114,7 @@ impl<R: Read> RecordReader<R> {
         self.skipped += 1 + u64::try_from(distance).unwrap_or(u64::MAX);
     }
 
-    /// Reads on until so many bytes wait, or the source ends.
+    /// Reads until `wanted` bytes are unread in the buffer, or the source ends.
     fn fill(&mut self, wanted: usize) -> io::Result<()> {
         if self.buffer.len() - self.start >= wanted || self.ended {
             return Ok(());

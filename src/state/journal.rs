@@ -1,9 +1,10 @@
-//! A journal: records appended in batches, each synced; written anew when most of it is outdated.
+//! A journal: records are appended in batches, each of which is synced; the journal is rewritten when most of it is
+//! outdated.
 //!
-//! Keeps true: a batch that is finished survives a power cut; a journal written anew takes the old one's place in one
-//! step; after anything that went wrong only a journal written anew is trusted, so a half-written batch is never
-//! appended to. One writer at a time.
-//! Must not know: what the records say.
+//! Keeps true: a finished batch survives a power cut; a rewritten journal replaces the old one in one step; after any
+//! error the journal is rewritten, so that nothing is appended to a half-written batch. There is one writer at a
+//! time.
+//! Must not know: what the records hold.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -13,10 +14,10 @@ use std::sync::Arc;
 use super::directory::StateDirectory;
 use super::frames::{self, RecordReader};
 
-/// Written at once.
+/// Bytes written at once.
 const CHUNK: usize = 256 * 1024;
 
-/// A journal is written anew when it has grown by this and has doubled.
+/// A journal is rewritten when it has grown by this much and has doubled.
 const LEAST_GROWTH: u64 = 4 * 1024 * 1024;
 
 /// An open journal.
@@ -24,23 +25,24 @@ const LEAST_GROWTH: u64 = 4 * 1024 * 1024;
 pub struct Journal {
     directory: Arc<StateDirectory>,
     name: &'static str,
-    /// For appending; `None` where it must be written anew first.
+    /// The file to append to; `None` where the journal must be rewritten first.
     file: Option<File>,
     length: u64,
-    /// What it was when it was last written anew.
+    /// The length when the journal was last rewritten.
     whole: u64,
 }
 
-/// What reading came to.
+/// The result of reading.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct JournalReading {
     /// Intact records.
     pub records: u64,
-    /// Bytes that belong to none: damage, or a batch that a crash cut short.
+    /// Bytes that belong to no record: damage, or a batch that a crash cut short.
     pub damaged_bytes: u64,
 }
 
-/// Reads the journal `name` record by record; a missing one is empty. A read error ends it, with all before taken.
+/// Reads the journal `name` record by record; a missing journal is empty. A read error ends the reading; `each` has
+/// then been called for all records before it.
 pub fn read(
     directory: &StateDirectory,
     name: &str,
@@ -68,7 +70,7 @@ pub fn read(
 }
 
 impl Journal {
-    /// A journal that is to be written anew first: whatever is there is only replaced.
+    /// A journal whose first batch replaces the file that is there.
     pub fn new(directory: Arc<StateDirectory>, name: &'static str) -> Self {
         Self {
             directory,
@@ -83,12 +85,13 @@ impl Journal {
     pub(crate) fn must_be_whole(&self) -> bool {
         let grown = self.length > 2 * self.whole && self.length - self.whole > LEAST_GROWTH;
         let file = self.file.as_ref();
-        // Somebody may have removed it: what is appended then is lost with it.
+        // If the file was removed, everything appended to it would be lost.
         let there = file.is_some_and(|file| file.metadata().is_ok_and(|file| file.nlink() > 0));
         grown || !there
     }
 
-    /// Begins a batch: `whole` writes the journal anew, as it must where [`Self::must_be_whole`].
+    /// Begins a batch; `whole` rewrites the journal, which is required where [`Self::must_be_whole`]. Fails where the
+    /// file can't be created, or the journal must be rewritten and `whole` is false.
     pub fn begin(&mut self, whole: bool) -> io::Result<Batch<'_>> {
         let file = if whole {
             self.file = None;
@@ -96,7 +99,7 @@ impl Journal {
         } else {
             self.file
                 .take()
-                .ok_or_else(|| io::Error::other("the journal must be written anew"))?
+                .ok_or_else(|| io::Error::other("the journal must be rewritten"))?
         };
         Ok(Batch {
             written: if whole { 0 } else { self.length },
@@ -108,11 +111,11 @@ impl Journal {
     }
 }
 
-/// A batch under way. Dropped unfinished, it counts for nothing and the next one must be whole.
+/// A batch that is being written. If it is dropped unfinished, it has no effect and the next batch must be whole.
 #[derive(Debug)]
 pub struct Batch<'a> {
     journal: &'a mut Journal,
-    /// Until it is finished.
+    /// `None` once the batch is finished.
     file: Option<File>,
     whole: bool,
     buffer: Vec<u8>,
@@ -125,7 +128,7 @@ impl Batch<'_> {
         if !frames::write(record, &mut self.buffer) {
             tracing::warn!(
                 bytes = record.len(),
-                "a record is too long to be written down"
+                "a record is too long for the journal and is left out"
             );
         }
         if self.buffer.len() >= CHUNK {
@@ -134,7 +137,7 @@ impl Batch<'_> {
         Ok(())
     }
 
-    /// Makes it last. Gives the journal's length in bytes.
+    /// Writes the batch to the disk. Returns the journal's length in bytes.
     pub fn finish(mut self) -> io::Result<u64> {
         self.flush()?;
         if let Some(file) = &self.file {

@@ -1,6 +1,7 @@
-//! One line a request, while `log.access`.
+//! The access log: one line a request, while `log.access` is on.
 //!
 //! Keeps true: no query and no header is written (both carry credentials); the path is cut and escaped.
+//! Must not know: how a request was answered.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -21,9 +22,9 @@ labels! {
     pub enum Ended {
         /// The whole response was written.
         Complete => "complete",
-        /// The client left before that.
+        /// The client left before the response was complete.
         ClientGone => "client_gone",
-        /// The backend broke off before that.
+        /// The backend broke off before the response was complete.
         UpstreamBroke => "upstream_broke",
         /// A tunnel was opened, and has closed.
         Tunnel => "tunnel",
@@ -47,7 +48,7 @@ pub struct AccessLogEntry<'a> {
     pub bytes: u64,
     /// From the header section to the end.
     pub duration: Duration,
-    /// Who answered.
+    /// What answered.
     pub handler: Handler,
     /// How it ended.
     pub ended: Ended,

@@ -1,8 +1,9 @@
-//! The audit trail: one event for every decision and every answer with tokens in it, every reload and every publisher's token that lapsed.
+//! The audit trail: one event for every decision, every answer with tokens in it, every reload and every publisher's
+//! token that lapsed.
 //!
 //! Keeps true: never a token, certificate or JWT (the types have no room for one); strings from outside are cut and
 //! escaped; a request never waits for the trail, and what is lost is counted.
-//! Must not know: why a decision fell as it did.
+//! Must not know: why a decision came out as it did.
 
 use std::fs::OpenOptions;
 use std::io;
@@ -30,7 +31,7 @@ const TEXT_LIMIT: usize = 256;
 /// Events that may wait for the file.
 const QUEUE_EVENTS: usize = 16_384;
 
-/// One decision on a token request. What was not known when it fell is `None`.
+/// One decision on a token request. What was not known at that moment is `None`.
 #[derive(Clone, Copy, Debug)]
 pub struct DecisionEvent<'a> {
     /// The `x-request-id`.
@@ -55,26 +56,26 @@ pub struct DecisionEvent<'a> {
     pub role: Option<Role>,
     /// The token's expiry in seconds since the Unix epoch, where one was minted.
     pub expires: Option<u64>,
-    /// The same of its backup token.
+    /// The expiry of its backup token.
     pub backup_expires: Option<u64>,
 }
 
-/// What the tokens in one answer of the backend's came to.
+/// What became of the tokens in one answer of the backend.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Tokens<'a> {
     /// How many.
     pub count: u32,
-    /// What became of all of them; `None` where that differs, as in the next three.
+    /// What became of all of them. This and the next three are `None` where the tokens differ.
     pub outcome: Option<Outcome>,
     /// Their channel.
     pub channel: Option<&'a str>,
-    /// For whom they are.
+    /// Their user.
     pub user: Option<User<&'a str>>,
-    /// What they let them do.
+    /// Their role.
     pub role: Option<Role>,
     /// When the last of the new ones expires, in seconds since the Unix epoch.
     pub expires: Option<u64>,
-    /// Each of them; empty where there is one.
+    /// A list of all of them; empty where there is one.
     pub list: &'a str,
 }
 
@@ -83,7 +84,7 @@ pub(crate) struct Tokens<'a> {
 pub struct Reload<'a> {
     /// Whether it took effect.
     pub success: bool,
-    /// What set it off: `file`, `signal` or `admin`.
+    /// What caused it: `file`, `signal` or `admin`.
     pub trigger: &'static str,
     /// What changed, or the first error; holds no secret.
     pub detail: &'a str,
@@ -92,15 +93,15 @@ pub struct Reload<'a> {
 /// One token that was not renewed although its stream goes on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LapseEvent<'a> {
-    /// Who held it.
+    /// The subject of the login that held it.
     pub subject: &'a str,
-    /// For which channel.
+    /// Its channel.
     pub channel: &'a str,
-    /// Who they were there.
+    /// Its user in the channel.
     pub user: User<&'a str>,
-    /// What it let them do.
+    /// Its role.
     pub role: Role,
-    /// Whether they asked for another.
+    /// Whether the holder asked for another.
     pub cause: LapseCause,
     /// When it expired, in seconds since the Unix epoch.
     pub expired: u64,

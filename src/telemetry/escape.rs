@@ -1,6 +1,7 @@
 //! Strings from outside, made harmless for logs: one line, no terminal escapes, no reordering, bounded. Pure.
 //!
 //! Keeps true: what is written is a valid inside of a JSON string, and reads back as the same text.
+//! Must not know: which line a string is for.
 
 /// Writes `text` with everything escaped that could end the line or the quotes, drive a terminal, or deceive the eye:
 /// quotes, backslashes, control characters (C0, DEL, C1) and invisible or reordering format characters.

@@ -1,6 +1,6 @@
 //! How lines reach systemd's journal with their priority: `<N>` in front of each (`sd-daemon(3)`).
 //!
-//! Keeps true: nothing changes where stderr is anything but the journal, a file under a service included.
+//! Keeps true: nothing changes where stderr is anything but the journal, such as a file to which a unit sends it.
 //! Must not know: what a line says.
 
 use std::ffi::OsStr;
@@ -8,7 +8,8 @@ use std::io::{self, Write};
 
 use tracing::Level;
 
-/// Whether stderr is the stream that the service manager connected to the journal (`$JOURNAL_STREAM`, `systemd.exec(5)`).
+/// Whether stderr is the stream that the service manager connected to the journal (`$JOURNAL_STREAM`,
+/// `systemd.exec(5)`).
 pub(crate) fn takes_stderr() -> bool {
     let Some(stream) = std::env::var_os("JOURNAL_STREAM") else {
         return false;
@@ -18,7 +19,7 @@ pub(crate) fn takes_stderr() -> bool {
         .is_ok_and(|stderr| stream == *OsStr::new(&format!("{}:{}", stderr.st_dev, stderr.st_ino)))
 }
 
-/// What stands in front of a line of this level: `syslog(3)`'s priority.
+/// The prefix of a line of this level: the priority of `syslog(3)`.
 pub(crate) fn prefix(level: Level) -> &'static str {
     match level {
         Level::ERROR => "<3>",

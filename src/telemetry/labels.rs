@@ -1,9 +1,12 @@
-//! The closed label sets of metrics and audit events. Contract names: never change one.
+//! The closed label sets of what renewd answers itself, for metrics and audit events. The names are the contract's:
+//! never change one.
+//!
+//! Must not know: what counts them.
 
 use crate::terms::labels::labels;
 
 labels! {
-    /// Which endpoint a token request counts under.
+    /// The endpoint that a token request counts under.
     pub enum Endpoint {
         /// A first token.
         Token => "token",
@@ -13,15 +16,15 @@ labels! {
         Reissue => "reissue",
     }
 
-    /// Who answered a request on the public port.
+    /// The part that answered a request on the public port.
     pub enum Handler {
         /// The token endpoints and their guard.
         Live => "live",
-        /// The backend, through us.
+        /// The backend, through renewd.
         Forward => "forward",
         /// `server.health_path`.
         Health => "health",
-        /// We did, before routing: malformed requests and refused methods.
+        /// renewd refused it before routing: a malformed request or a refused method.
         Reject => "reject",
     }
 }

@@ -1,7 +1,8 @@
 //! One log line, field by field, in one of three shapes. Pure.
 //!
 //! Keeps true: whatever the values hold, the result is one line, no value can pose as another field, none is longer
-//! than [`VALUE_LIMIT`]. Must not know: what is logged, and where to.
+//! than [`VALUE_LIMIT`].
+//! Must not know: what is logged, and where to.
 
 use std::fmt::{Display, Write as _};
 
@@ -38,7 +39,7 @@ impl Line {
         Self { shape, text }
     }
 
-    /// Adds text from anywhere; in the pretty shape the keys of `time` and `msg` go without saying.
+    /// Adds text from anywhere; the pretty shape leaves out the keys `time` and `msg`.
     pub(crate) fn text(&mut self, key: &str, value: &str) {
         self.key(key);
         let (value, cut) = bounded(value, VALUE_LIMIT);
@@ -106,7 +107,7 @@ impl Line {
                 if !self.text.is_empty() {
                     self.text.push(' ');
                 }
-                // Keys come from our own code (and our libraries'); a strange one must still be one key.
+                // Keys come from renewd and its dependencies; one with unusual characters must still be one key.
                 self.text.extend(key.chars().map(|character| {
                     if needs_escape(character) || matches!(character, ' ' | '=') {
                         '_'

@@ -1,7 +1,8 @@
-//! Writes lines from a thread of its own, so that no request ever waits for a log's reader.
+//! Writes lines on a thread of its own, so that no request ever waits for a log's reader.
 //!
-//! Keeps true: writing never blocks; the queue is bounded; what doesn't fit, or can't be written, is counted; the log says
-//! when lines begin to be lost to a full disk, and when they no longer are; a line that was cut ends before the next.
+//! Keeps true: writing never blocks; the queue is bounded; what doesn't fit, or can't be written, is counted; the log
+//! says when lines begin to be lost to a full disk, and when they no longer are; a line that was cut ends before the
+//! next.
 //! Must not know: what a line says.
 
 use std::io::Write;
@@ -11,7 +12,7 @@ use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread;
 use std::time::Duration;
 
-/// Lines lost, by all writers that share it.
+/// How many lines all writers that share this have lost.
 #[derive(Clone, Debug, Default)]
 pub struct DropCounter(Arc<AtomicU64>);
 
@@ -44,7 +45,8 @@ enum Message {
 }
 
 impl LineWriter {
-    /// Starts the thread; fails where the destination can't be opened or no thread be had. `capacity` is in lines.
+    /// Starts the thread; fails where the destination can't be opened or the thread can't be started. `capacity` is
+    /// in lines.
     pub fn start(
         name: &str,
         capacity: usize,
@@ -85,7 +87,8 @@ impl LineWriter {
     pub fn flush(&self, deadline: Duration) -> bool {
         let (done, written) = mpsc::sync_channel(1);
         let mut message = Message::Flush(done);
-        // A full queue has no room for the flush either; std's channel can't wait with a deadline, so try in steps.
+        // A full queue has no room for the flush either. `SyncSender` of the standard library can't wait with a
+        // deadline (https://doc.rust-lang.org/std/sync/mpsc/struct.SyncSender.html), so this tries in steps.
         let step = Duration::from_millis(5);
         let mut waited = Duration::ZERO;
         loop {
@@ -106,9 +109,9 @@ impl LineWriter {
 
 struct Thread {
     name: String,
-    /// The last line couldn't be written.
+    /// Whether the last line couldn't be written.
     failing: bool,
-    /// A part of it was.
+    /// Whether a part of the last line was written.
     cut: bool,
     sink: Box<dyn Write + Send>,
     open: OpenDestination,
@@ -128,7 +131,7 @@ impl Thread {
                             self.cut = false;
                         }
                         Err(error) => {
-                            tracing::error!(%error, "reopening failed: the old file stays in use");
+                            tracing::error!(%error, "can't reopen the file; the old one stays in use");
                         }
                     }
                 }
@@ -150,14 +153,15 @@ impl Thread {
             return;
         }
         self.failing = written.is_err();
-        // Said once each way. The log's own writer may say it to nobody, and that is all.
+        // One message when lines begin to be lost, and one when they no longer are. The log's own writer may lose
+        // both.
         let writer = self.name.as_str();
         match written {
-            Ok(()) => tracing::info!(writer, "lines are written again"),
+            Ok(()) => tracing::info!(writer, "log lines are being written again"),
             Err(error) => tracing::error!(
                 writer,
                 %error,
-                "lines can't be written: they are lost, and counted in renewd_log_dropped_total"
+                "can't write log lines; lost lines are counted in renewd_log_dropped_total"
             ),
         }
     }

@@ -1,7 +1,8 @@
 //! The daemon's log: `tracing` events as lines on stderr, in the configured format.
 //!
 //! Keeps true: level and format change while running; audit and access lines pass whatever the level; no value can
-//! break out of its line ([`super::line`]); nobody waits for the log's reader ([`super::line_writer`]).
+//! break out of its line ([`super::line`]); no request waits for the log's reader ([`super::line_writer`]).
+//! Must not know: what is logged.
 
 use std::fmt::Debug;
 use std::io;
@@ -28,7 +29,7 @@ pub(crate) const AUDIT: &str = "audit";
 /// The `target` of access log lines.
 pub(crate) const ACCESS: &str = "access";
 
-/// Lines that may wait for stderr's reader: seconds of a busy access log, at most some MiB.
+/// Lines that may wait for stderr's reader: some seconds of a busy access log, and at most some MiB.
 const QUEUE_LINES: usize = 8192;
 
 /// A log that is running; dropping it leaves it running.
@@ -36,17 +37,17 @@ const QUEUE_LINES: usize = 8192;
 pub struct LogControl {
     level: reload::Handle<Targets, Registry>,
     shape: Arc<AtomicU8>,
-    /// Whether the lines go to a terminal: what `auto` asks.
+    /// Whether the lines go to a terminal, which `log.format = "auto"` depends on.
     terminal: bool,
     writer: LineWriter,
 }
 
-/// Who reads the lines.
+/// What reads the lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogReader {
-    /// A person: what `auto` asks.
+    /// A person at a terminal.
     Terminal,
-    /// systemd's journal, which takes a priority and has a time of its own.
+    /// systemd's journal, which takes a priority and adds a time itself.
     Journal,
     /// A file, a pipe, a container's runtime.
     Stream,
@@ -59,7 +60,7 @@ impl LogControl {
             shape(settings.format, self.terminal) as u8,
             Ordering::Relaxed,
         );
-        // Fails only when the subscriber is gone, and with it the log.
+        // This fails only when the subscriber is gone, and with it the log.
         let _ = self.level.reload(targets(settings.level));
     }
 
@@ -69,7 +70,8 @@ impl LogControl {
     }
 }
 
-/// A log to stderr. Install the subscriber with `tracing::subscriber::set_global_default`.
+/// A log to stderr; fails where the writer's thread can't be started. Install the subscriber with
+/// `tracing::subscriber::set_global_default`.
 pub(crate) fn to_stderr(
     settings: &Log,
     clock: Clock,
@@ -87,7 +89,7 @@ pub(crate) fn to_stderr(
     Ok(to_writer(settings, clock, writer, reader))
 }
 
-/// A log to anything.
+/// A log to any writer.
 pub fn to_writer(
     settings: &Log,
     clock: Clock,
@@ -141,7 +143,7 @@ fn targets(level: LogLevel) -> Targets {
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Trace => LevelFilter::TRACE,
     };
-    // Switched by `log.audit` and `log.access`, not by the level.
+    // `log.audit` and `log.access` switch these two, not the level.
     Targets::new()
         .with_default(level)
         .with_target(AUDIT, LevelFilter::INFO)

@@ -1,4 +1,7 @@
 //! What operators see: metrics, log, access log, audit.
+//!
+//! Keeps true: a request never waits for a reader of these.
+//! Must not know: how requests are served.
 
 pub mod access_log;
 pub mod audit;

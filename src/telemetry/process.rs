@@ -1,7 +1,8 @@
 //! The `process_*` metrics that every Prometheus client exports, read from `/proc/self` alone.
 //!
-//! Keeps true: what can't be read is left out, never invented. `/proc/stat` isn't needed, which the unit's
-//! `ProcSubset=pid` hides: the start time is taken in-process.
+//! Keeps true: what can't be read is left out, never invented. `/proc/stat`, which the unit's `ProcSubset=pid` hides,
+//! isn't needed: the start time is taken in-process.
+//! Must not know: renewd's own metrics.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -55,7 +56,7 @@ pub(crate) fn render(started: f64) -> String {
         "process_open_fds",
         "gauge",
         "Open file descriptors.",
-        // Reading the directory opens one more.
+        // Reading the directory opens one more descriptor.
         descriptors.map(|count| number(u64::try_from(count.saturating_sub(1)).unwrap_or(0))),
     );
     family(
@@ -82,7 +83,8 @@ struct Stat {
 }
 
 impl Stat {
-    /// `proc_pid_stat(5)`. Fields are counted behind the command's name, which may itself hold spaces and brackets.
+    /// Reads `proc_pid_stat(5)`. Fields are counted from the end of the command's name, which may hold spaces and
+    /// brackets.
     fn parse(text: &str) -> Option<Self> {
         let (_, rest) = text.rsplit_once(')')?;
         let fields: Vec<&str> = rest.split_ascii_whitespace().collect();

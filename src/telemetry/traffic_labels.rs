@@ -1,6 +1,8 @@
-//! The closed label sets of what is not a decision: HTTP traffic, backends, lookups. Contract names: never change one.
+//! The closed label sets of what is not a decision: HTTP traffic, backends, lookups. The names are the contract's:
+//! never change one.
 //!
 //! Keeps true: whatever a client or a backend sends maps onto a fixed, small set of values.
+//! Must not know: what counts them.
 
 use http::{Method, StatusCode};
 
@@ -22,13 +24,13 @@ labels! {
 
     /// What became of a token inside one of the backend's answers.
     pub enum ReissueOutcome {
-        /// Another one took its place.
+        /// A token of renewd replaced it.
         Replaced => "replaced",
-        /// It stays: it ends soon enough, or has ended.
+        /// Left as it was: it expires soon enough, or has expired.
         Short => "short",
-        /// Made empty: who asked may not have it.
+        /// Made empty: the client may not have it.
         Withheld => "withheld",
-        /// Made empty, for nobody could say; or, if it couldn't even be read, left.
+        /// Made empty because no decision was possible, or left because it could not be read.
         Error => "error",
     }
 
@@ -76,13 +78,13 @@ labels! {
     pub enum ParseErrorKind {
         /// Not HTTP, or bytes where they may not stand.
         Malformed => "malformed",
-        /// A version that is not spoken here.
+        /// A version of HTTP that renewd doesn't serve.
         Version => "version",
         /// The header section is too large or has too many fields: 431.
         HeadersTooLarge => "headers_too_large",
         /// The target is too long: 414.
         TargetTooLong => "target_too_long",
-        /// The header section took too long: 408.
+        /// The header section took too long. The connection is closed without an answer.
         HeaderTimeout => "header_timeout",
         /// No `Host`, several, or a bad one.
         Host => "host",
@@ -90,11 +92,11 @@ labels! {
         TransferEncoding => "transfer_encoding",
         /// `CONNECT` or `TRACE`.
         Method => "method",
-        /// A TLS handshake that failed: no common version or cipher, no or a wrong client certificate, not TLS at all.
+        /// A TLS handshake failed: no common version or cipher, no or a wrong client certificate, or no TLS at all.
         TlsHandshake => "tls_handshake",
-        /// A TLS handshake that took too long.
+        /// A TLS handshake took too long.
         TlsHandshakeTimeout => "tls_handshake_timeout",
-        /// An HTTP/2 connection that was ended for floods of resets, or of frames that bring nothing.
+        /// renewd ended an HTTP/2 connection because of a flood of resets or of useless frames.
         Http2Abuse => "http2_abuse",
     }
 
@@ -163,7 +165,7 @@ impl UpstreamOutcome {
 impl From<ProxyErrorKind> for UpstreamOutcome {
     fn from(kind: ProxyErrorKind) -> Self {
         match kind {
-            // No server is asked where there is no room.
+            // An overloaded request reached no server.
             ProxyErrorKind::ConnectFailed | ProxyErrorKind::Overloaded => Self::ConnectFailed,
             ProxyErrorKind::ConnectionLost => Self::ConnectionLost,
             ProxyErrorKind::BadResponse => Self::BadResponse,

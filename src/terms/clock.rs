@@ -1,16 +1,16 @@
 //! Time and randomness, injected: the only file that asks the system for either.
 //!
-//! Keeps true: the monotonic clock starts at 0 when the clock is made (process start) and never goes back, whatever becomes
-//! of the time of day.
-//! Must not know: what anybody measures with it.
+//! Keeps true: the monotonic clock starts at 0 when the clock is made (process start) and never goes back, whatever
+//! becomes of the time of day.
+//! Must not know: what is measured with it.
 
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// What the time of day may be, in Unix seconds: from 2020 to 2100. A machine whose battery is empty starts in 1970 (or in
-/// the year its firmware was made), and a time beyond these is nobody's: neither says when a login or a token expires.
+/// What the time of day may be, in Unix seconds: from 2020 to 2100. A machine whose battery is empty starts in 1970,
+/// or in the year its firmware was made. Such a time doesn't tell whether a login or a token has expired.
 const PLAUSIBLE: Range<u64> = 1_577_836_800..4_102_444_800;
 
 /// Whether a time of day may be the true one.
@@ -30,7 +30,7 @@ enum TimeSource {
 
 #[derive(Debug)]
 struct ManualTime {
-    /// The time of day when the clock was made, had nobody set it since.
+    /// The time of day when the clock was made, moved along with each later setting.
     start_unix_millis: AtomicI64,
     elapsed_millis: AtomicU64,
 }
@@ -44,7 +44,7 @@ impl Clock {
         })
     }
 
-    /// A clock that stands still until [`Clock::advance`] moves it: for tests that travel in time.
+    /// A clock that stands still until [`Clock::advance`] moves it, for tests.
     pub fn manual(start_unix_seconds: u64) -> Self {
         Self(TimeSource::Manual(Arc::new(ManualTime {
             start_unix_millis: AtomicI64::new(signed_millis(start_unix_seconds)),
@@ -59,8 +59,8 @@ impl Clock {
         }
     }
 
-    /// Sets the time of day of a manual clock, forward or back; the time since the start goes on as before. The system's
-    /// clock ignores it.
+    /// Sets the time of day of a manual clock, forward or back; the time since the start goes on as before. The
+    /// system's clock ignores it.
     pub fn set(&self, unix_seconds: u64) {
         if let TimeSource::Manual(time) = &self.0 {
             let elapsed = time.elapsed_millis.load(Ordering::SeqCst);

@@ -1,20 +1,21 @@
-//! What is known of one request while it is served; handed down as `&mut`, finished exactly once by `service`.
+//! What is known of one request while it is served. `server::service` makes it and hands it down as `&`.
 //!
 //! Must not know: how anything is decided.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// One request's identity and what became of it.
+/// One request's identity.
 #[derive(Debug)]
 pub struct RequestContext {
-    /// `x-request-id`: ours, or a trusted peer's.
+    /// `x-request-id`: drawn by renewd, or sent by a trusted peer.
     pub id: RequestId,
     /// When its header section was complete, on the clock's monotonic scale.
     pub started: Duration,
     /// The connection's peer; `None` on a unix socket.
     pub peer: Option<IpAddr>,
-    /// The client: the peer, or what trusted proxies say of it; `None` on a unix socket without a trusted proxy.
+    /// The client: the peer, or the address that trusted proxies report; `None` on a unix socket without a trusted
+    /// proxy.
     pub client_ip: Option<IpAddr>,
 }
 
@@ -59,7 +60,7 @@ impl RequestId {
     }
 }
 
-/// The digit of a number below 16. Arithmetic, not a table: it is done for all digits at once.
+/// The digit of a number below 16. Arithmetic, unlike a table, lets the compiler convert all digits at once.
 fn hexadecimal(number: u8) -> u8 {
     number + if number < 10 { b'0' } else { b'a' - 10 }
 }

@@ -1,6 +1,7 @@
 //! Words that all modules share: time, roles, a request's identity, what can go wrong with it, the process's phase.
 //!
-//! Keeps true: each is a value, or a handle to one; nothing here does IO but reading the clock.
+//! Keeps true: each is a value, or a handle to one; the only IO is reading the clock and the system's random
+//! generator.
 //! Must not know: any other module.
 
 pub mod clock;

@@ -10,15 +10,15 @@ labels! {
     pub enum Outcome {
         /// A token was minted.
         Ok => "ok",
-        /// Row 1 and 4, by scope: the address or the subject asked too often.
+        /// 429 for the limit of an address (row 1) or of a subject (row 4).
         RateLimitedClient => "rate_limited",
-        /// Row 4: the channel or the whole service is asked too often.
+        /// 429 for the limit of a channel or of the whole service (row 4).
         RateLimitedShared => "rate_limited",
         /// 401.
         Unauthenticated => "unauthenticated",
         /// 401.
         TokenExpired => "token_expired",
-        /// 503: no key that is known verifies the login, and the key set, which may have a new one, can't be read again now.
+        /// 503: no known key verifies the login, and the key set, which may hold a new key, can't be read again now.
         LoginUnverified => "unavailable",
         /// 400.
         InvalidRequest => "invalid_request",
@@ -52,9 +52,9 @@ labels! {
     pub enum UnauthenticatedReason {
         /// The request carries no login that may be used.
         Missing => "missing",
-        /// Not a JSON Web Token, or one whose times aren't numbers.
+        /// The login is no JSON Web Token, or its times aren't numbers.
         Malformed => "malformed",
-        /// No key verifies it.
+        /// No key verifies the signature.
         Signature => "signature",
         /// `alg` is not in `auth.jwt.algorithms`.
         Algorithm => "algorithm",
@@ -76,11 +76,11 @@ labels! {
     pub enum Class {
         /// Served.
         Ok => "ok",
-        /// The rules say no.
+        /// The rules refuse it.
         Denied => "denied",
         /// The request is wrong.
         Client => "client",
-        /// We are wrong, or out of capacity.
+        /// The service has failed, or is out of capacity.
         Failed => "failed",
     }
 
@@ -92,37 +92,37 @@ labels! {
         Address => "address",
         /// The channel.
         Channel => "channel",
-        /// Everybody.
+        /// All requests together.
         Global => "global",
     }
 
     /// Why a token wasn't renewed.
     pub enum LapseCause {
-        /// Its holder asked, and was told no.
+        /// Its holder asked for another and was refused.
         Refused => "refused",
-        /// Nobody asked.
+        /// Its holder didn't ask for another.
         Silent => "silent",
     }
 
     /// How a source answered.
     pub enum LookupOutcome {
-        /// From memory.
+        /// The answer came from memory.
         Hit => "hit",
-        /// From the source itself.
+        /// The answer came from the source.
         Miss => "miss",
-        /// The source gave no answer; an older one stood in.
+        /// The source gave no answer; an older answer was used.
         Stale => "stale",
-        /// The source gave no answer, and nothing stood in.
+        /// The source gave no answer, and there was no older one.
         Error => "error",
     }
 }
 
 impl Outcome {
-    /// Who has to act: nobody, the caller's account, the caller's program, or the operator.
+    /// What has to change: nothing, the account or its stream, the client program, or the service.
     pub fn class(self) -> Class {
         match self {
             Self::Ok => Class::Ok,
-            // Rows 5 to 9: what the account and the stream say, an account's 401 included.
+            // Rows 5 to 9 of the decision: what the account and the stream say. An account's 401 belongs here too.
             Self::AccountSuspended
             | Self::SessionReplaced
             | Self::StreamNotLive
@@ -135,7 +135,7 @@ impl Outcome {
             Self::RateLimitedClient
             | Self::Unauthenticated
             | Self::TokenExpired
-            // Forged, as a rule: it must not look like a failure of ours.
+            // Most such logins are forged, so they must not count as a failure of the service.
             | Self::LoginUnverified
             | Self::InvalidRequest
             | Self::BodyTooLarge

@@ -1,4 +1,4 @@
-//! What can go wrong with one forwarded request; status, log level and retry all follow from it.
+//! What can go wrong with one forwarded request. Status, log level and retry all follow from this.
 //!
 //! Must not know: how a response is written.
 
@@ -28,7 +28,7 @@ pub enum ProxyErrorKind {
     ResponseTimeout,
     /// The client went away or stalled.
     ClientGone,
-    /// As many requests as may be are in flight, or as many sockets open.
+    /// The limit of requests in flight, or of sockets to the backend, is reached.
     Overloaded,
 }
 
@@ -37,8 +37,8 @@ pub enum ProxyErrorKind {
 pub enum AnotherAttempt {
     /// No.
     Never,
-    /// Only if the request is idempotent and bodyless: on a new connection where it died on a used one (a keep-alive race),
-    /// and while `upstream.try_duration` runs.
+    /// Only if the request is idempotent and has no body: on a new connection where a reused one broke (a keep-alive
+    /// race), and while `upstream.try_duration` runs.
     IfHarmless,
     /// Yes: not a byte of the request was written.
     Always,

@@ -1,7 +1,7 @@
 //! Times as RFC 3339 writes them, in UTC. Pure.
 //!
-//! Keeps true: every number becomes a valid timestamp; what lies beyond the year 9999, the last that RFC 3339 can write,
-//! becomes that year's last moment.
+//! Keeps true: every number becomes a valid timestamp; what lies beyond the year 9999, the last that RFC 3339 can
+//! write, becomes that year's last moment.
 
 use std::time::{Duration, UNIX_EPOCH};
 

@@ -581,7 +581,7 @@ fn an_audit_file_on_a_full_disk_is_said_once_and_again_when_there_is_room() {
         let of_audit = of_audit.filter(|line| line["msg"].as_str().unwrap().starts_with(what));
         of_audit.count()
     };
-    let (lost, again) = ("lines can't be written", "lines are written again");
+    let (lost, again) = ("can't write log lines", "log lines are being written again");
     let wait = |what: &str| {
         renewd.log().wait(what, |line| {
             let msg = line["msg"].as_str().unwrap_or_default();

@@ -1,4 +1,6 @@
-//! The demo's backend: a few answers in the shape of the app that renewd is made for.
+//! The demo's backend: a few answers like those of the app that renewd is made for.
+//!
+//! Must not know: renewd.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -12,7 +14,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 
-/// Starts it on a free loopback port, for as long as the runtime lives.
+/// Starts the backend on a free loopback port, for as long as the runtime lives.
 pub(crate) async fn start(channel: String) -> std::io::Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;

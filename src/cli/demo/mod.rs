@@ -1,4 +1,7 @@
-//! `renewd demo`: the whole thing on one machine, with throw-away secrets, until Ctrl-C.
+//! `renewd demo`: sidecar, backend and a live stream on one machine, with throw-away secrets, until Ctrl-C.
+//!
+//! Keeps true: nothing is left behind, and no other user can read the files.
+//! Must not know: how the daemon serves.
 
 mod backend;
 mod script;
@@ -60,7 +63,7 @@ fn serve() -> Result<(), Box<dyn std::error::Error>> {
                 admin_token: &secrets.admin,
                 bold: stdout().is_terminal(),
             });
-            // Whoever closed our output can still ask what is served.
+            // The demo serves even if its output is closed.
             let _ = stdout().write_all(text.as_bytes());
         }
     };
@@ -76,7 +79,7 @@ fn hexadecimal() -> Result<String, crate::terms::clock::EntropyError> {
     ))
 }
 
-/// A directory of our own, gone when the demo ends.
+/// A directory that is removed when the demo ends.
 struct Directory(std::path::PathBuf);
 
 impl Directory {
@@ -91,12 +94,12 @@ impl Directory {
 
 impl Drop for Directory {
     fn drop(&mut self) {
-        // Left behind it would be an empty worry in the temporary directory, nothing more.
+        // A directory that stays does no harm.
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 
-/// Readable by its owner alone: the configuration holds secrets.
+/// Writes a file that only its owner can read, because the configuration holds secrets.
 fn private_file(path: &std::path::Path, content: &str) -> std::io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt as _;
     std::fs::OpenOptions::new()

@@ -1,7 +1,8 @@
 //! What the demo writes and prints: its files, and `curl` lines to paste. Pure.
 //!
-//! Keeps true: every line works as it is, in any shell, wherever the temporary directory is; a login is a file of
+//! Keeps true: every line works as it is, in any shell, wherever the temporary directory is; each login is a file of
 //! headers beside the configuration, so that lines stay short enough to read.
+//! Must not know: how a file is written or a line is run.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -19,11 +20,11 @@ const ADMIN_TOKEN: &str = "admin-token";
 
 /// The channel of the demo's one stream.
 pub(crate) const CHANNEL: &str = "live_demo";
-/// Who owns it.
+/// The subject that owns it.
 const HOST: &str = "host";
-/// Who watches it.
+/// The subject that watches it.
 const VIEWER: &str = "viewer";
-/// Who asks too often: another one, so that the viewer can go on.
+/// The subject that asks too often. The viewer is another one, so that its limit is not used up.
 const IMPATIENT: &str = "impatient";
 
 /// Logins last a day.
@@ -36,7 +37,7 @@ pub(crate) struct DemoSecrets {
     pub app_id: String,
     /// 32 hexadecimal digits.
     pub certificate: String,
-    /// What logins are signed with.
+    /// The secret that signs logins.
     pub jwt: String,
     /// Opens the status page.
     pub admin: String,

@@ -1,4 +1,6 @@
 //! What file descriptors are for, as series.
+//!
+//! Must not know: how descriptors are shared out.
 
 use metrics::{Counter, Gauge};
 
@@ -7,6 +9,7 @@ use super::registrar::Registrar;
 use crate::io::descriptors::{Budgets, Shares};
 
 /// By the `share` label's value.
+#[derive(Debug)]
 pub(crate) struct DescriptorMetrics {
     clients: Gauge,
     requests: SocketMetrics,
@@ -15,6 +18,7 @@ pub(crate) struct DescriptorMetrics {
 }
 
 /// One kind of sockets to the backend.
+#[derive(Debug)]
 struct SocketMetrics {
     share: Gauge,
     open: Gauge,
@@ -57,7 +61,7 @@ impl DescriptorMetrics {
         }
     }
 
-    /// How many sockets to the backend there are.
+    /// How many sockets to the backend there are, and how many requests waited for one in vain.
     #[allow(clippy::cast_precision_loss)] // exact to 2^53
     pub(crate) fn sockets(&self, sockets: &Budgets) {
         for (metrics, budget) in [

@@ -1,7 +1,9 @@
 //! Metrics of things that come and go with the configuration: backend servers, listeners, sources.
 //!
-//! Keeps true: a series is shown while somebody holds its handles, and no longer. The exporter can't remove a
-//! series, so rendering leaves the dead out; one that returns goes on counting where it stopped.
+//! Keeps true: a series is shown while its handles are held, and no longer. The exporter can't remove a single series
+//! (<https://github.com/metrics-rs/metrics/pull/700>), so rendering leaves out those without a holder. A
+//! series that returns goes on counting where it stopped.
+//! Must not know: what holds the handles.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,10 +14,11 @@ use metrics::{Counter, Gauge, Histogram};
 
 use super::registrar::Registrar;
 use super::{families, flag};
-use crate::telemetry::traffic_labels::{ReissueOutcome, SourceLabel, UpstreamOutcome};
+use crate::telemetry::traffic_labels::{ReissueOutcome, UpstreamOutcome};
 use crate::terms::outcome::LookupOutcome;
 
 /// One backend server.
+#[derive(Debug)]
 pub struct UpstreamMetrics {
     requests: [(Counter, Histogram); UpstreamOutcome::ALL.len()],
     up: Gauge,
@@ -24,7 +27,7 @@ pub struct UpstreamMetrics {
 }
 
 impl UpstreamMetrics {
-    fn new(registrar: &Registrar, server: &str) -> Self {
+    pub(super) fn new(registrar: &Registrar, server: &str) -> Self {
         let up = registrar.gauge(&families::UPSTREAM_UP, &[("server", server)]);
         up.set(1.0);
         let exposed = registrar.gauge(&families::UPSTREAM_EXPOSED, &[("server", server)]);
@@ -55,7 +58,7 @@ impl UpstreamMetrics {
         self.up.set(flag(up));
     }
 
-    /// Whether clients can reach the server past us.
+    /// Whether clients can reach the server without renewd.
     pub(crate) fn exposed(&self, exposed: bool) {
         self.exposed.set(flag(exposed));
     }
@@ -67,6 +70,7 @@ impl UpstreamMetrics {
 }
 
 /// One listener.
+#[derive(Debug)]
 pub struct ListenerMetrics {
     connections: Gauge,
     tunnels: Gauge,
@@ -75,7 +79,7 @@ pub struct ListenerMetrics {
 }
 
 impl ListenerMetrics {
-    fn new(registrar: &Registrar, listener: &str) -> Self {
+    pub(super) fn new(registrar: &Registrar, listener: &str) -> Self {
         let labels = [("listener", listener)];
         Self {
             connections: registrar.gauge(&families::CONNECTIONS, &labels),
@@ -118,6 +122,7 @@ impl ListenerMetrics {
 }
 
 /// One source of answers that decisions need.
+#[derive(Debug)]
 pub struct SourceMetrics {
     lookups: [Counter; LookupOutcome::ALL.len()],
     duration: Histogram,
@@ -127,7 +132,7 @@ pub struct SourceMetrics {
 }
 
 impl SourceMetrics {
-    fn new(registrar: &Registrar, source: &str) -> Self {
+    pub(super) fn new(registrar: &Registrar, source: &str) -> Self {
         let labels = [("source", source)];
         let up = registrar.gauge(&families::SOURCE_UP, &labels);
         up.set(1.0);
@@ -143,7 +148,7 @@ impl SourceMetrics {
         }
     }
 
-    /// One question that a decision asked, and what it got. Says nothing of [`Self::up`].
+    /// One question that a decision asked, and what it got. [`Self::up`] is set separately.
     pub fn lookup(&self, outcome: LookupOutcome, elapsed: Duration) {
         self.lookups[outcome as usize].increment(1);
         self.duration.record(elapsed);
@@ -154,8 +159,8 @@ impl SourceMetrics {
         self.up.set(flag(up));
     }
 
-    /// Since when the source gives no answer and until when holders can rest on their last grant, in seconds since the
-    /// Unix epoch; `None` while it answers.
+    /// Since when the source gives no answer and until when holders of a token can renew it without one, in seconds
+    /// since the Unix epoch; `None` while it answers.
     #[allow(clippy::cast_precision_loss)] // exact to 2^53
     pub(crate) fn outage(&self, outage: Option<(u64, u64)>) {
         let (down_since, rest_until) = outage.unwrap_or_default();
@@ -165,6 +170,7 @@ impl SourceMetrics {
 }
 
 /// One rule of `[[reissue.rule]]`.
+#[derive(Debug)]
 pub struct ReissueMetrics {
     tokens: [Counter; ReissueOutcome::ALL.len()],
     route: Box<str>,
@@ -172,7 +178,7 @@ pub struct ReissueMetrics {
 }
 
 impl ReissueMetrics {
-    fn new(registrar: &Registrar, route: &str) -> Self {
+    pub(super) fn new(registrar: &Registrar, route: &str) -> Self {
         let tokens = ReissueOutcome::ALL.map(|outcome| {
             let labels = [("route", route), ("outcome", outcome.as_str())];
             registrar.counter(&families::REISSUE, &labels)
@@ -189,7 +195,7 @@ impl ReissueMetrics {
         &self.route
     }
 
-    /// Whether this is the first complaint about the rule's answers: one line says what the counter repeats.
+    /// Whether this is the first problem with the rule's answers. Only the first is logged; the counter counts all.
     pub(crate) fn complains_first(&self) -> bool {
         !self.complained.swap(true, Ordering::Relaxed)
     }
@@ -200,52 +206,16 @@ impl ReissueMetrics {
     }
 }
 
-macro_rules! opaque_debug {
-    ($($type:ident),*) => {$(
-        impl std::fmt::Debug for $type {
-            fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                formatter.debug_struct(stringify!($type)).finish_non_exhaustive()
-            }
-        }
-    )*};
-}
-opaque_debug!(
-    UpstreamMetrics,
-    ListenerMetrics,
-    SourceMetrics,
-    ReissueMetrics
-);
-
-/// Who is alive.
-#[derive(Default)]
-pub(crate) struct Instances {
-    upstreams: Living<UpstreamMetrics>,
-    listeners: Living<ListenerMetrics>,
-    sources: Living<SourceMetrics>,
-    routes: Living<ReissueMetrics>,
+/// All instances.
+#[derive(Debug, Default)]
+pub(super) struct Instances {
+    pub(super) upstreams: Living<UpstreamMetrics>,
+    pub(super) listeners: Living<ListenerMetrics>,
+    pub(super) sources: Living<SourceMetrics>,
+    pub(super) routes: Living<ReissueMetrics>,
 }
 
 impl Instances {
-    pub(crate) fn upstream(&self, registrar: &Registrar, server: &str) -> Arc<UpstreamMetrics> {
-        let make = |name: &str| UpstreamMetrics::new(registrar, name);
-        self.upstreams.get_or_make(server, make)
-    }
-
-    pub(crate) fn listener(&self, registrar: &Registrar, name: &str) -> Arc<ListenerMetrics> {
-        let make = |name: &str| ListenerMetrics::new(registrar, name);
-        self.listeners.get_or_make(name, make)
-    }
-
-    pub(crate) fn source(&self, registrar: &Registrar, source: SourceLabel) -> Arc<SourceMetrics> {
-        let make = |name: &str| SourceMetrics::new(registrar, name);
-        self.sources.get_or_make(source.as_str(), make)
-    }
-
-    pub(crate) fn reissue(&self, registrar: &Registrar, route: &str) -> Arc<ReissueMetrics> {
-        let make = |name: &str| ReissueMetrics::new(registrar, name);
-        self.routes.get_or_make(route, make)
-    }
-
     /// Whether a series with this label is shown; labels that don't name an instance always are.
     pub(crate) fn alive(&self, label: &str, value: &str) -> bool {
         match label {
@@ -266,7 +236,9 @@ impl Instances {
     }
 }
 
-struct Living<T>(Mutex<HashMap<String, Weak<T>>>);
+/// The instances of one kind by name, each for as long as its handles are held.
+#[derive(Debug)]
+pub(super) struct Living<T>(Mutex<HashMap<String, Weak<T>>>);
 
 impl<T> Default for Living<T> {
     fn default() -> Self {
@@ -275,7 +247,7 @@ impl<T> Default for Living<T> {
 }
 
 impl<T> Living<T> {
-    fn get_or_make(&self, name: &str, make: impl FnOnce(&str) -> T) -> Arc<T> {
+    pub(super) fn get_or_make(&self, name: &str, make: impl FnOnce(&str) -> T) -> Arc<T> {
         let name = plain(name);
         let mut living = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(found) = living.get(&name).and_then(Weak::upgrade) {

@@ -3,7 +3,7 @@
 //! Keeps true: recording is an array index and an atomic: no hashing, no formatting, no lock, no allocation but a
 //! histogram's sample block now and then. Labels are closed sets, or names out of the configuration. What an alert
 //! divides by exists at 0 from the start. No recorder is global, so several daemons live in one process.
-//! Must not know: what a number is good for; that is written in `monitoring/`.
+//! Must not know: what follows from a number; `monitoring/` says that.
 
 mod descriptors;
 pub mod families;
@@ -42,6 +42,7 @@ const STATUSES: usize = StatusClass::ALL.len();
 const PARSE_ERRORS: usize = ParseErrorKind::ALL.len();
 
 /// All metrics of one daemon. Share it as an `Arc`.
+#[derive(Debug)]
 pub struct Metrics {
     registrar: Registrar,
     clock: Clock,
@@ -78,6 +79,7 @@ pub struct Metrics {
 /// By handler, method and status class; a series is made by its first request, as most combinations never occur.
 type HttpTable<T> = [[[OnceLock<T>; STATUSES]; METHODS]; HANDLERS];
 
+#[derive(Debug)]
 struct DecisionMetrics {
     mode: [Gauge; DecisionMode::ALL.len()],
     enforce_percent: Gauge,
@@ -86,7 +88,7 @@ struct DecisionMetrics {
 }
 
 impl DecisionMetrics {
-    /// As of the defaults.
+    /// Registers the series.
     fn new(registrar: &Registrar) -> Self {
         let gauge = |family| registrar.gauge(family, &[]);
         Self {
@@ -99,6 +101,7 @@ impl DecisionMetrics {
     }
 }
 
+#[derive(Debug)]
 struct ConfigMetrics {
     reload_successful: Gauge,
     reload_timestamp: Gauge,
@@ -108,7 +111,7 @@ struct ConfigMetrics {
 }
 
 impl ConfigMetrics {
-    /// As of a successful start at `now`.
+    /// Registers the series with the values of a successful start at `now`.
     fn new(registrar: &Registrar, now: f64) -> Self {
         let gauge = |family, value: f64| {
             let gauge = registrar.gauge(family, &[]);
@@ -122,12 +125,6 @@ impl ConfigMetrics {
             fallback: gauge(&families::CONFIG_FALLBACK, 0.0),
             hash: gauge(&families::CONFIG_HASH, 0.0),
         }
-    }
-}
-
-impl std::fmt::Debug for Metrics {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Metrics").finish_non_exhaustive()
     }
 }
 
@@ -198,7 +195,7 @@ impl Metrics {
             instances: Instances::default(),
             registrar,
         };
-        // The usual combinations exist from the start, so that their first request is a visible increase.
+        // The usual combinations exist from the start, so that Prometheus sees their first request as an increase.
         for (handler, method) in [
             (Handler::Live, MethodLabel::Post),
             (Handler::Forward, MethodLabel::Get),
@@ -228,12 +225,12 @@ impl Metrics {
         self.token_request_duration[endpoint as usize].record(elapsed);
     }
 
-    /// One login refused, or that would be while observing.
+    /// One login was refused, or would have been while decisions are only observed.
     pub(crate) fn unauthenticated(&self, reason: UnauthenticatedReason) {
         self.unauthenticated[reason as usize].increment(1);
     }
 
-    /// What `[decision]` says now.
+    /// The values of `[decision]` in force.
     #[allow(clippy::cast_precision_loss)] // exact to 2^53
     pub(crate) fn decision(&self, decision: &DecisionConfig) {
         for (mode, gauge) in DecisionMode::ALL.into_iter().zip(&self.decision.mode) {
@@ -246,7 +243,7 @@ impl Metrics {
         self.decision.ok_until.set(ok_until as f64);
     }
 
-    /// Publishers who renew here what the backend's mode would end.
+    /// Publishers who renew their tokens here although the backend answers token requests (`decision.drain_holders`).
     #[allow(clippy::cast_precision_loss)] // exact to 2^53
     pub(crate) fn draining_publishers(&self, count: usize) {
         self.decision.draining.set(count as f64);
@@ -269,7 +266,7 @@ impl Metrics {
             .increment(1);
     }
 
-    /// One minted token; `uid_zero` where anyone may use it.
+    /// One minted token; `uid_zero` where it is for uid 0, which anyone may use.
     pub fn token_issued(
         &self,
         endpoint: Endpoint,
@@ -311,9 +308,10 @@ impl Metrics {
         self.rate_limit_overflow[scope as usize].absolute(total);
     }
 
-    /// The metrics of a configured source. Its series stand as long as somebody holds this.
+    /// The metrics of a configured source. Its series are shown for as long as this is held.
     pub fn source(&self, source: SourceLabel) -> Arc<SourceMetrics> {
-        self.instances.source(&self.registrar, source)
+        let make = |name: &str| SourceMetrics::new(&self.registrar, name);
+        self.instances.sources.get_or_make(source.as_str(), make)
     }
 
     /// One finished request on a public listener; `status` is `None` where no response was begun.
@@ -347,19 +345,23 @@ impl Metrics {
         self.parse_errors[kind as usize].increment(1);
     }
 
-    /// The metrics of one backend server, by its configured name. Its series stand as long as somebody holds this.
+    /// The metrics of one backend server, by its configured name. Its series are shown for as long as this is held.
     pub fn upstream(&self, server: &str) -> Arc<UpstreamMetrics> {
-        self.instances.upstream(&self.registrar, server)
+        let make = |name: &str| UpstreamMetrics::new(&self.registrar, name);
+        self.instances.upstreams.get_or_make(server, make)
     }
 
-    /// The metrics of one listener, by its configured name. Its series stand as long as somebody holds this.
+    /// The metrics of one listener, by its configured name. Its series are shown for as long as this is held.
     pub fn listener(&self, name: &str) -> Arc<ListenerMetrics> {
-        self.instances.listener(&self.registrar, name)
+        let make = |name: &str| ListenerMetrics::new(&self.registrar, name);
+        self.instances.listeners.get_or_make(name, make)
     }
 
-    /// The metrics of the rules for one route, by its configured path. Its series stand as long as somebody holds this.
+    /// The metrics of the rules for one route, by its configured path. Its series are shown for as long as this is
+    /// held.
     pub fn reissue(&self, route: &str) -> Arc<ReissueMetrics> {
-        self.instances.reissue(&self.registrar, route)
+        let make = |name: &str| ReissueMetrics::new(&self.registrar, name);
+        self.instances.routes.get_or_make(route, make)
     }
 
     /// What the descriptors are for.
@@ -369,12 +371,12 @@ impl Metrics {
         self.descriptors.shares(shares);
     }
 
-    /// How many sockets to the backend there are, and who waited for one in vain.
+    /// How many sockets to the backend there are, and how many requests waited for one in vain.
     pub(crate) fn sockets(&self, sockets: &Budgets) {
         self.descriptors.sockets(sockets);
     }
 
-    /// A load of the configuration ended; success takes the time.
+    /// A load of the configuration ended; a successful one sets the time of the last success.
     pub fn config_reload(&self, success: bool) {
         self.config.reload_successful.set(flag(success));
         if success {
@@ -425,7 +427,8 @@ impl Metrics {
         page.into_text()
     }
 
-    /// Moves histogram samples into their buckets; call it about every second, or they pile up until a scrape.
+    /// Moves histogram samples into their buckets. Call it about every second: the exporter keeps every sample until
+    /// then (metrics-exporter-prometheus 0.18, `PrometheusHandle::run_upkeep`).
     pub fn upkeep(&self) {
         self.registrar.upkeep();
         self.instances.forget_dead();

@@ -1,4 +1,7 @@
-//! Makes series out of families and label values: the only file that talks to the recorder.
+//! Makes series out of families and label values.
+//!
+//! Keeps true: no other file calls the recorder.
+//! Must not know: which label values there are.
 
 use metrics::{
     Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder, SharedString,
@@ -11,7 +14,8 @@ use super::families::{self, Family, MetricKind};
 
 const METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, None);
 
-/// A recorder of its own, not the process's global one.
+/// A recorder that isn't the process's global one.
+#[derive(Debug)]
 pub(crate) struct Registrar {
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,

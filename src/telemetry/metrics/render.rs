@@ -1,8 +1,11 @@
-//! The text format, put in order: families by name, dead series left out. Pure.
+//! The text format, put in order: families by name, series without a holder left out. Pure.
+//!
+//! Keeps true: the buckets of a histogram stay in ascending order.
+//! Must not know: which series have a holder.
 
 use std::collections::BTreeMap;
 
-/// A metrics page, taken apart into families.
+/// A metrics page, split into families.
 pub(crate) struct MetricsPage(BTreeMap<String, Block>);
 
 #[derive(Default)]
@@ -74,7 +77,7 @@ fn series(sample: &str) -> &str {
     labels.get(..end.unwrap_or(0)).unwrap_or_default()
 }
 
-/// The labels of a sample whose values hold no quote or backslash; others end the walk early.
+/// The labels of a sample. Values hold no quote or backslash; one that did would end the iteration early.
 fn labels(sample: &str) -> impl Iterator<Item = (&str, &str)> {
     let mut rest = sample.split_once('{').map_or("", |(_, rest)| rest);
     std::iter::from_fn(move || {

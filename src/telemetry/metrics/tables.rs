@@ -1,4 +1,7 @@
-//! Tables of counters, indexed by label enums: recording in one costs two or three array steps.
+//! Tables of counters, indexed by label enums.
+//!
+//! Keeps true: recording costs two or three array steps; every series exists at 0 from the start.
+//! Must not know: what is recorded when.
 
 use metrics::Counter;
 
@@ -12,7 +15,7 @@ use crate::terms::role::Role;
 
 /// `role`: the two of [`Role`], and `unknown` for requests refused before their role was known.
 const ROLES: [&str; 3] = ["publisher", "subscriber", "unknown"];
-/// Where `unknown` stands in [`ROLES`].
+/// The position of `unknown` in [`ROLES`].
 pub(crate) const ROLE_UNKNOWN: usize = 2;
 
 const FORMATS: [TokenFormat; 2] = [TokenFormat::V007, TokenFormat::V006];
