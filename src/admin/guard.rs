@@ -1,8 +1,11 @@
-//! Who may ask: known hosts, no other site's pages, the bearer token. Pure.
+//! Decides which requests are allowed: known hosts, no other site's pages, the bearer token. Pure.
 //!
-//! Why: a browser on the operator's machine reaches loopback for any page it shows. A page can point its own name at
-//! 127.0.0.1 (DNS rebinding), which an unknown `Host` gives away, and can send requests it may not read, which
-//! `Origin` and `Sec-Fetch-Site` give away.
+//! A browser on the operator's machine can reach loopback for any page that it shows. A page can point its own name
+//! at 127.0.0.1 (DNS rebinding), which an unknown `Host` reveals, and can send requests whose answers it can't read,
+//! which `Origin` and `Sec-Fetch-Site` reveal.
+//!
+//! Keeps true: a token is compared in constant time, and an empty one opens nothing.
+//! Must not know: what a request asks for.
 
 use std::net::IpAddr;
 
@@ -21,14 +24,14 @@ const LOOPBACK_NAMES: [&str; 3] = ["localhost", "ip6-localhost", "ip6-loopback"]
 pub(crate) enum Entrance {
     /// On this address.
     Tcp(IpAddr),
-    /// By the unix socket: its file mode has decided who may, and no browser can.
+    /// On the unix socket, which the socket's file mode protects and no browser can open.
     Unix,
 }
 
 /// Why a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum GuardRefusal {
-    /// Its `Host` is not ours.
+    /// Its `Host` is unknown.
     UnknownHost,
     /// It comes from another site's page.
     CrossSite,
@@ -38,9 +41,9 @@ pub(crate) enum GuardRefusal {
     NoTokenConfigured,
 }
 
-/// Refuses what a browser may have been tricked into.
+/// Refuses a request that a page of another site may have made a browser send.
 ///
-/// `allowed` are names that nobody else can point here, `admin.allowed_hosts`.
+/// `allowed` is `admin.allowed_hosts`: names that an attacker can't point at this machine.
 pub(crate) fn same_site(
     entrance: Entrance,
     head: &Parts,
@@ -49,7 +52,7 @@ pub(crate) fn same_site(
     let (uri, headers) = (&head.uri, &head.headers);
     let host = sole(headers, &HOST).and_then(|host| host.to_str().ok());
     if let Entrance::Tcp(listening) = entrance {
-        // Load balancers' probes speak HTTP/1.0 without a Host; no browser does.
+        // Probes of load balancers use HTTP/1.0 without a Host; browsers don't.
         let probe = head.version == Version::HTTP_10 && !headers.contains_key(HOST);
         let host = host.and_then(|host| host.parse::<Authority>().ok());
         let known = host.is_some_and(|host| is_known(&host, listening, allowed));
@@ -72,7 +75,7 @@ pub(crate) fn same_site(
             _ => return Err(GuardRefusal::CrossSite),
         }
     }
-    // `same-site` too is another program's page: sites ignore ports.
+    // `same-site` may be the page of another program on another port, because ports don't belong to a site.
     let elsewhere = headers
         .get_all("sec-fetch-site")
         .iter()
@@ -83,7 +86,7 @@ pub(crate) fn same_site(
     Ok(())
 }
 
-/// Refuses who may not see or change anything.
+/// Refuses a request without the bearer token, unless it came by the unix socket.
 pub(crate) fn authorized(
     entrance: Entrance,
     headers: &HeaderMap,
@@ -99,7 +102,7 @@ pub(crate) fn authorized(
         .and_then(|value| value.as_bytes().split_at_checked(7))
         .filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer "))
         .map(|(_, given)| Secret::new(given.trim_ascii().to_vec()));
-    // Secrets compare in constant time. An empty token opens nothing, should one ever be configured.
+    // `Secret` compares in constant time.
     match given {
         Some(given) if !given.expose().is_empty() && given == *token => Ok(()),
         _ => Err(GuardRefusal::Unauthenticated),
@@ -121,13 +124,13 @@ fn is_known(authority: &Authority, listening: IpAddr, allowed: &[String]) -> boo
     let host = authority.host();
     let literal = host.trim_start_matches('[').trim_end_matches(']');
     if let Ok(address) = literal.parse::<IpAddr>() {
-        // Nobody rebinds an address: on a wildcard listener each of the machine's own is as good as another.
+        // DNS rebinding needs a name. On a wildcard listener any address can be one of the machine's own.
         let address = address.to_canonical();
         return address.is_loopback()
             || address == listening.to_canonical()
             || listening.is_unspecified();
     }
-    // A name may end with the dot of the root.
+    // A fully qualified name may end with a dot.
     let name = host.strip_suffix('.').unwrap_or(host);
     let allowed = allowed.iter().map(String::as_str);
     let mut known = LOOPBACK_NAMES.into_iter().chain(allowed);

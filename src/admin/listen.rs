@@ -1,8 +1,10 @@
 //! The admin socket and its connections.
 //!
-//! Keeps true: connections, their time and their size are bounded, and a probe finds a place however many there are: one
-//! without a request makes room, and other requests don't take all places. A failed accept never ends the loop; a unix
-//! socket is never there with a wider mode than 0660, and a live daemon's is never taken away.
+//! Keeps true: the number, time and size of connections are bounded, and a probe always gets a connection: the oldest
+//! connection without a request is closed for it, and other requests can't use up all connections. A failed accept
+//! never ends the loop. A unix socket never has a wider mode than 0660, and the socket of a running daemon is never
+//! replaced.
+//! Must not know: what is answered.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -33,25 +35,25 @@ use crate::io::transport::Transport;
 /// Requests at once. A scraper and an operator use a handful.
 const MAX_REQUESTS: usize = 64;
 
-/// Connections that only a probe's request may be on, besides.
+/// Connections in addition to [`MAX_REQUESTS`], for the requests of probes.
 const PROBES: usize = 8;
 
-/// For the header section. Who asks here is near.
+/// How long a header section may take. Clients are near.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// For a whole connection, which serves one request: above any reload, below what makes 64 of them a siege.
+/// How long a connection, which serves one request, may take: longer than any reload.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What hyper buffers of a request: its header section's limit.
+/// The largest header section.
 const HEADER_BYTES: usize = 16 * 1024;
 
-/// How long answers under way are waited for when stopping.
+/// How long stopping waits for unfinished answers.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Out of descriptors: wait for some to be closed.
+/// The pause after a failed accept: out of descriptors, some have to be closed first.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// A bound admin socket, not yet serving.
+/// A bound admin socket that doesn't serve yet.
 #[derive(Debug)]
 pub struct AdminListener(AdminSocket);
 
@@ -60,12 +62,12 @@ enum AdminSocket {
     Tcp(TcpListener, SocketAddr),
     Unix {
         listener: UnixListener,
-        /// Held for its drop.
+        /// Removes the file when it is dropped.
         _file: SocketFile,
     },
 }
 
-/// Binds `admin.listen`. Must be called on a tokio runtime.
+/// Binds `admin.listen`; fails with the system's error. Must be called on a tokio runtime.
 pub fn bind(listen: &Listen) -> io::Result<AdminListener> {
     match listen {
         Listen::Tcp(address) => {
@@ -99,16 +101,16 @@ impl AdminListener {
         }
     }
 
-    /// Serves until `stop` is ready, then finishes the answers under way.
+    /// Serves until `stop` is ready, then finishes the answers that have begun.
     pub async fn serve(self, daemon: Arc<dyn DaemonView>, stop: impl Future<Output = ()>) {
         let requests = Arc::new(Semaphore::new(MAX_REQUESTS));
         let mut connections = JoinSet::new();
-        let mut guests = Guests::default();
+        let mut open = AdminConnections::default();
         let mut stop = std::pin::pin!(stop);
         loop {
             while connections.try_join_next().is_some() {}
             let next = async {
-                while !guests.have_room() {
+                while !open.have_room() {
                     connections.join_next().await;
                 }
                 self.0.accept().await
@@ -118,25 +120,25 @@ impl AdminListener {
                 () = &mut stop => break,
                 accepted = next => accepted,
             };
-            let place = AdminPlace {
+            let context = AdminContext {
                 daemon: Arc::clone(&daemon),
                 requests: Arc::clone(&requests),
                 taken: Arc::default(),
             };
-            let taken = Arc::clone(&place.taken);
+            let taken = Arc::clone(&context.taken);
             match accepted {
                 Ok((transport, entrance)) => {
-                    let task = connections.spawn(connection(transport, entrance, place));
-                    guests.0.push(Guest { task, taken });
+                    let task = connections.spawn(connection(transport, entrance, context));
+                    open.0.push(AdminConnection { task, taken });
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "the admin listener could not accept a connection");
+                    tracing::warn!(%error, "can't accept a connection on the admin listener");
                     sleep(ACCEPT_PAUSE).await;
                 }
             }
         }
         let finished = async { while connections.join_next().await.is_some() {} };
-        // Whatever takes longer is cut: nobody waits for an admin client.
+        // Connections that take longer are closed: stopping must not wait for a client of the admin listener.
         let _ = timeout(STOP_TIMEOUT, finished).await;
     }
 }
@@ -158,24 +160,27 @@ impl AdminSocket {
 
 /// The open connections, the oldest first.
 #[derive(Default)]
-struct Guests(Vec<Guest>);
+struct AdminConnections(Vec<AdminConnection>);
 
-struct Guest {
+struct AdminConnection {
     task: AbortHandle,
     taken: Arc<Taken>,
 }
 
-/// Set when a connection's request is there; what is inside is held for a request that isn't a probe's.
+/// Set when a connection's request has arrived; holds the permit of a request that isn't a probe's.
 type Taken = OnceLock<Option<OwnedSemaphorePermit>>;
 
-impl Guests {
-    /// Whether one more may come; the oldest without a request is sent away for it.
+impl AdminConnections {
+    /// Whether one more connection fits. The oldest connection without a request is closed for it.
     fn have_room(&mut self) -> bool {
-        self.0.retain(|guest| !guest.task.is_finished());
+        self.0.retain(|connection| !connection.task.is_finished());
         if self.0.len() < MAX_REQUESTS + PROBES {
             return true;
         }
-        let silent = self.0.iter().position(|guest| guest.taken.get().is_none());
+        let silent = self
+            .0
+            .iter()
+            .position(|connection| connection.taken.get().is_none());
         let Some(silent) = silent else {
             return false;
         };
@@ -184,14 +189,14 @@ impl Guests {
     }
 }
 
-/// What a connection is given.
-struct AdminPlace {
+/// What a connection needs to answer its request.
+struct AdminContext {
     daemon: Arc<dyn DaemonView>,
     requests: Arc<Semaphore>,
     taken: Arc<Taken>,
 }
 
-impl AdminPlace {
+impl AdminContext {
     async fn answer(&self, entrance: Entrance, request: Request<Incoming>) -> AdminResponse {
         let permit = if routes::is_probe(request.uri().path()) {
             None
@@ -201,12 +206,12 @@ impl AdminPlace {
                 Err(_) => return respond::overloaded(),
             }
         };
-        // One request a connection: nothing was there.
+        // A connection has one request, so this was not set before.
         let _ = self.taken.set(permit);
         routes::handle(Arc::clone(&self.daemon), entrance, request).await
     }
 
-    /// Ready when a connection has taken too long.
+    /// Completes when the connection has taken too long.
     async fn late(&self) {
         sleep(HEADER_TIMEOUT).await;
         if self.taken.get().is_some() {
@@ -215,10 +220,11 @@ impl AdminPlace {
     }
 }
 
-async fn connection(transport: Transport, entrance: Entrance, place: AdminPlace) {
-    let service =
-        service_fn(|request| async { Ok::<_, Infallible>(place.answer(entrance, request).await) });
-    // One request a connection: its deadline is then the connection's, and idle ones don't exist.
+async fn connection(transport: Transport, entrance: Entrance, context: AdminContext) {
+    let service = service_fn(|request| async {
+        Ok::<_, Infallible>(context.answer(entrance, request).await)
+    });
+    // With one request a connection the deadlines hold for the connection, and no connection is idle.
     let served = http1::Builder::new()
         .keep_alive(false)
         .max_header_size(HEADER_BYTES)
@@ -226,13 +232,13 @@ async fn connection(transport: Transport, entrance: Entrance, place: AdminPlace)
         .serve_connection(TokioIo::new(transport), service);
     tokio::select! {
         served = served => if let Err(error) = served {
-            tracing::debug!(%error, "an admin connection broke");
+            tracing::debug!(%error, "an admin connection failed");
         },
-        () = place.late() => tracing::debug!("an admin connection took too long"),
+        () = context.late() => tracing::debug!("an admin connection took too long"),
     }
 }
 
-/// The socket's file, removed when dropped if it is still ours.
+/// The socket's file. Dropping this removes the file, unless another socket has replaced it.
 #[derive(Debug)]
 struct SocketFile {
     path: PathBuf,
@@ -244,7 +250,8 @@ impl SocketFile {
         if os::unix::net::UnixStream::connect(path).is_ok() {
             return Err(io::ErrorKind::AddrInUse.into());
         }
-        // Under another name until its mode is right, then in one step in the place of whatever a crash left there.
+        // The socket has another name until its mode is set, and then replaces what a crash may have left in one
+        // step.
         let mut unfinished = path.as_os_str().to_owned();
         unfinished.push("~");
         let unfinished = PathBuf::from(unfinished);
@@ -264,9 +271,9 @@ impl SocketFile {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let ours = fs::symlink_metadata(&self.path).is_ok_and(|file| file.ino() == self.inode);
-        if ours {
-            // Best effort: the next start replaces it anyway.
+        let unchanged = fs::symlink_metadata(&self.path).is_ok_and(|file| file.ino() == self.inode);
+        if unchanged {
+            // A file that stays does no harm: the next start replaces it.
             let _ = fs::remove_file(&self.path);
         }
     }

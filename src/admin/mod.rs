@@ -1,8 +1,9 @@
 //! The admin listener: metrics, health, status, sessions, explanations and reload, never on the public port.
 //!
-//! Keeps true: what changes or reveals anything needs the bearer token or the unix socket; a web page elsewhere can
-//! do nothing with it (DNS rebinding, cross-site requests); everything about a connection is bounded.
-//! Must not know: how the daemon does what it is asked; [`DaemonView`] is all it sees.
+//! Keeps true: whatever changes something or reveals more than metrics and readiness needs the bearer token or the
+//! unix socket; the page of another site can't use the listener (DNS rebinding, cross-site requests); the number,
+//! time and size of connections are bounded.
+//! Must not know: how the daemon does what it is asked, except through [`DaemonView`].
 
 mod guard;
 mod listen;
@@ -18,20 +19,20 @@ use std::pin::Pin;
 pub use listen::{AdminListener, bind};
 pub use sessions::{SessionEntry, SessionPage, SessionQuery, UnknownCursor};
 pub use status::{
-    ConditionStatus, ConfigProblem, ConfigStatus, ReadinessReport, Reloaded, ReportedPhase,
+    AlertSeverity, ConditionStatus, ConfigProblem, ConfigStatus, ReadinessReport, Reloaded,
     SessionStatus, SourceStatus, Status, UpstreamStatus,
 };
 
 use crate::config::secret::Secret;
 use crate::decision::explain::{ExplainQuestion, Explanation};
 
-/// What a reload came to: what it did, or every problem of the configuration.
+/// The result of a reload: what it changed, or every problem of the configuration.
 pub type ReloadResult = Result<Reloaded, Vec<ConfigProblem>>;
 
-/// A page of sessions, or a cursor that nobody here gave.
+/// A page of sessions, or the error of an unknown cursor.
 pub type SessionsResult = Result<SessionPage, UnknownCursor>;
 
-/// What the admin listener asks of the daemon it belongs to. All but what gives a future must answer at once.
+/// What the admin listener asks of its daemon. Every method that returns no future must return at once.
 pub trait DaemonView: Send + Sync + 'static {
     /// For `/readyz`.
     fn readiness(&self) -> ReadinessReport;
@@ -60,6 +61,6 @@ pub trait DaemonView: Send + Sync + 'static {
     /// `admin.allowed_hosts` in force.
     fn allowed_hosts(&self) -> Vec<String>;
 
-    /// For `/-/reload`. Runs to its end even when the caller goes away.
+    /// For `/-/reload`. Runs to its end even if the client disconnects.
     fn reload(&self) -> Pin<Box<dyn Future<Output = ReloadResult> + Send + '_>>;
 }

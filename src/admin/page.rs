@@ -1,6 +1,7 @@
-//! The status page: one document that shows nothing by itself and fetches `/v1/status`.
+//! The status page: one document that holds no data and fetches `/v1/status`.
 //!
-//! Keeps true: its script and style are its own, held to that by hashes in the content security policy.
+//! Keeps true: the content security policy names the hashes of its script and its style, so that no other runs.
+//! Must not know: what the status is.
 
 use std::sync::LazyLock;
 

@@ -1,4 +1,7 @@
 //! Every response of the admin listener is made here.
+//!
+//! Keeps true: no response may be cached, sniffed or framed.
+//! Must not know: which request gets which response.
 
 use bytes::Bytes;
 use http::header::{
@@ -13,7 +16,7 @@ use super::guard::GuardRefusal;
 
 pub(crate) type AdminResponse = Response<Full<Bytes>>;
 
-/// An answer with a body of this type, never cached, never sniffed, never framed.
+/// An answer with a body of this type that browsers don't cache, sniff or frame.
 pub(crate) fn answer(
     status: StatusCode,
     content_type: &'static str,
@@ -43,13 +46,13 @@ pub(crate) fn json(status: StatusCode, body: &impl Serialize) -> AdminResponse {
     match serde_json::to_vec(body) {
         Ok(bytes) => answer(status, "application/json", bytes),
         Err(error) => {
-            tracing::error!(%error, "an admin answer could not be written");
+            tracing::error!(%error, "can't serialize an answer of the admin listener");
             answer(StatusCode::INTERNAL_SERVER_ERROR, "application/json", "{}")
         }
     }
 }
 
-/// An error, in the form of the public side's.
+/// An error, in the same form as on the public port.
 pub(crate) fn error(status: StatusCode, code: &'static str, message: &str) -> AdminResponse {
     #[derive(Serialize)]
     struct AdminBody<'a> {
@@ -67,7 +70,7 @@ pub(crate) fn error(status: StatusCode, code: &'static str, message: &str) -> Ad
     )
 }
 
-/// 503: as many requests as may be are being answered.
+/// 503: the limit of requests at once is reached.
 pub(crate) fn overloaded() -> AdminResponse {
     error(
         StatusCode::SERVICE_UNAVAILABLE,
@@ -76,7 +79,7 @@ pub(crate) fn overloaded() -> AdminResponse {
     )
 }
 
-/// 405, with the methods that would do.
+/// 405, with the allowed methods.
 pub(crate) fn method_not_allowed(allow: &'static str) -> AdminResponse {
     let mut answer = error(
         StatusCode::METHOD_NOT_ALLOWED,
@@ -95,17 +98,17 @@ pub(crate) fn refused(refusal: GuardRefusal) -> AdminResponse {
         GuardRefusal::UnknownHost => error(
             StatusCode::FORBIDDEN,
             "unknown_host",
-            "ask by the address in admin.listen, a loopback address, localhost, or a name in admin.allowed_hosts",
+            "use the address in admin.listen, a loopback address, localhost, or a name in admin.allowed_hosts",
         ),
         GuardRefusal::CrossSite => error(
             StatusCode::FORBIDDEN,
             "cross_site",
-            "requests from other sites' pages are refused",
+            "requests from pages of other sites are refused",
         ),
         GuardRefusal::NoTokenConfigured => error(
             StatusCode::FORBIDDEN,
             "no_admin_token",
-            "set admin.token_file in the configuration and send its content as a bearer token, or listen on a unix socket",
+            "set admin.token_file and send its content as a bearer token, or listen on a unix socket",
         ),
         GuardRefusal::Unauthenticated => {
             let mut answer = error(

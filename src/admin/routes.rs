@@ -1,6 +1,7 @@
-//! Which request gets which answer.
+//! Chooses the answer to a request.
 //!
-//! The order is: known host and same site, route, method, token, body.
+//! Keeps true: the checks come in the order of known host and same site, route, method, token, body.
+//! Must not know: connections, or how the daemon does what it is asked.
 
 use std::sync::Arc;
 
@@ -12,10 +13,11 @@ use serde::Serialize;
 
 use super::guard::{self, Entrance};
 use super::respond::{self, AdminResponse, answer, error, json};
-use super::{ConfigProblem, DaemonView, ReadinessReport, Reloaded, ReportedPhase, page, sessions};
+use super::{ConfigProblem, DaemonView, ReadinessReport, Reloaded, page, sessions};
 use crate::decision::explain::ExplainQuestion;
+use crate::terms::readiness::Phase;
 
-/// No change needs a body anywhere near this.
+/// The largest body. Only `{}` is valid.
 const BODY_LIMIT: usize = 16 * 1024;
 
 /// The version that Prometheus' text format has had since 2014.
@@ -30,7 +32,7 @@ enum AdminRoute {
     Sessions,
     Explain,
     Reload,
-    /// Below `/v1`, where even what doesn't exist is told only to those who may ask.
+    /// An unknown path below `/v1`, which is answered 404 only with the token.
     UnknownVersioned,
 }
 
@@ -59,7 +61,7 @@ impl AdminRoute {
     }
 }
 
-/// Whether this is asked to learn whether the daemon lives or should get traffic: quickly answered, and never refused.
+/// Whether the path is a probe's: liveness or readiness. Probes are answered quickly and never refused.
 pub(crate) fn is_probe(path: &str) -> bool {
     matches!(
         AdminRoute::of(path),
@@ -106,15 +108,15 @@ where
         AdminRoute::Status => json(StatusCode::OK, &daemon.status()),
         AdminRoute::Sessions => sessions::answer(&*daemon, head.uri.query()).await,
         AdminRoute::Explain => explain(&*daemon, head.uri.query()).await,
-        AdminRoute::Reload => match json_body(&head.headers, body).await {
+        AdminRoute::Reload => match empty_json_object(&head.headers, body).await {
             Ok(()) => reload(daemon).await,
-            Err(refused) => *refused,
+            Err((status, code, message)) => error(status, code, message),
         },
         AdminRoute::UnknownVersioned => not_found(),
     }
 }
 
-/// Who gets a token, step by step.
+/// Explains a decision, step by step.
 async fn explain(daemon: &dyn DaemonView, query: Option<&str>) -> AdminResponse {
     match ExplainQuestion::from_query(query.unwrap_or_default()) {
         Ok(question) => json(StatusCode::OK, &daemon.explain(question).await),
@@ -138,52 +140,42 @@ fn asks_for_tokens(query: Option<&str>) -> bool {
     })
 }
 
-/// 503 only where no request should be sent here. A source that is down is named, and fails only who asks for tokens:
-/// failing everybody would take a site away that still works.
+/// 503 only where no request should be sent here. A source that is down is named in the answer and causes 503 only
+/// with `?tokens`, because forwarding still works without it.
 fn readiness(readiness: &ReadinessReport, tokens: bool) -> AdminResponse {
     #[derive(Serialize)]
-    struct RevocationBody<'a> {
+    struct ReadinessBody<'a> {
         ready: bool,
         reason: &'static str,
-        degraded: &'a [&'static str],
-        mode: &'static str,
-        enforce_percent: u8,
-        /// While a drain runs.
-        #[serde(skip_serializing_if = "is_zero")]
-        draining_publishers: u64,
+        #[serde(flatten)]
+        report: &'a ReadinessReport,
     }
     let (ready, reason) = match readiness.phase {
-        ReportedPhase::Starting => (false, "starting"),
-        ReportedPhase::Draining => (false, "draining"),
-        ReportedPhase::Running if !readiness.upstream_reachable => (false, "no upstream reachable"),
-        ReportedPhase::Running if readiness.degraded.is_empty() => (true, "ok"),
-        ReportedPhase::Running => (!tokens, "degraded"),
+        Phase::Starting => (false, "starting"),
+        Phase::Draining => (false, "draining"),
+        Phase::Ready if !readiness.upstream_reachable => (false, "no upstream reachable"),
+        Phase::Ready if readiness.degraded.is_empty() => (true, "ok"),
+        Phase::Ready => (!tokens, "degraded"),
     };
     let status = if ready {
         StatusCode::OK
     } else {
         StatusCode::SERVICE_UNAVAILABLE
     };
-    json(
-        status,
-        &RevocationBody {
-            ready,
-            reason,
-            degraded: &readiness.degraded,
-            mode: readiness.mode,
-            enforce_percent: readiness.enforce_percent,
-            draining_publishers: readiness.draining_publishers,
-        },
-    )
+    let body = ReadinessBody {
+        ready,
+        reason,
+        report: readiness,
+    };
+    json(status, &body)
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
-fn is_zero(count: &u64) -> bool {
-    *count == 0
-}
+/// Status, code and message of a refusal.
+type BodyRefusal = (StatusCode, &'static str, &'static str);
 
-/// A page elsewhere can post a form without asking, but not JSON: so a change is said in JSON, if only `{}`.
-async fn json_body<B>(headers: &HeaderMap, body: B) -> Result<(), Box<AdminResponse>>
+/// Takes `{}` as JSON and refuses every other body: another site's page can send a form without asking the browser
+/// for leave, but not JSON.
+async fn empty_json_object<B>(headers: &HeaderMap, body: B) -> Result<(), BodyRefusal>
 where
     B: Body,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -194,41 +186,25 @@ where
         .and_then(|value| value.split(';').next())
         .map(str::trim);
     if !media_type.is_some_and(|value| value.eq_ignore_ascii_case("application/json")) {
-        return Err(Box::new(error(
+        return Err((
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "unsupported_media_type",
-            "send Content-Type: application/json and a JSON object, {} will do",
-        )));
+            "send Content-Type: application/json and an empty JSON object: {}",
+        ));
     }
-    let bytes = match Limited::new(body, BODY_LIMIT).collect().await {
-        Ok(collected) => collected.to_bytes(),
-        Err(problem) if problem.is::<LengthLimitError>() => {
-            return Err(Box::new(error(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "body_too_large",
-                "at most 16 KiB",
-            )));
+    let invalid = |message| (StatusCode::BAD_REQUEST, "invalid_request", message);
+    let collected = Limited::new(body, BODY_LIMIT).collect().await;
+    let bytes = collected.map_err(|problem| {
+        if problem.is::<LengthLimitError>() {
+            let status = StatusCode::PAYLOAD_TOO_LARGE;
+            return (status, "body_too_large", "the body is larger than 16 KiB");
         }
-        Err(_) => {
-            return Err(Box::new(error(
-                StatusCode::BAD_REQUEST,
-                "invalid_request",
-                "the body ended early",
-            )));
-        }
-    };
-    match serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&bytes) {
+        invalid("the body ended early")
+    })?;
+    match serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&bytes.to_bytes()) {
         Ok(fields) if fields.is_empty() => Ok(()),
-        Ok(_) => Err(Box::new(error(
-            StatusCode::BAD_REQUEST,
-            "invalid_request",
-            "a reload has no parameters: send {}",
-        ))),
-        Err(_) => Err(Box::new(error(
-            StatusCode::BAD_REQUEST,
-            "invalid_request",
-            "the body is not a JSON object: send {}",
-        ))),
+        Ok(_) => Err(invalid("a reload takes no parameters; send {}")),
+        Err(_) => Err(invalid("the body is not a JSON object; send {}")),
     }
 }
 
@@ -246,7 +222,7 @@ async fn reload(daemon: Arc<dyn DaemonView>) -> AdminResponse {
         message: &'static str,
         errors: Vec<ConfigProblem>,
     }
-    // On a task of its own: a caller who hangs up must not leave a reload half done.
+    // The reload is a task of its own, so that it is finished even if the client disconnects.
     let task = tokio::spawn(async move { daemon.reload().await });
     match task.await {
         Ok(Ok(reloaded)) => json(
@@ -261,16 +237,16 @@ async fn reload(daemon: Arc<dyn DaemonView>) -> AdminResponse {
             &BodyFailure {
                 success: false,
                 code: "invalid_config",
-                message: "the configuration is invalid; the former one stays in force",
+                message: "the configuration is invalid; the running one stays in force",
                 errors,
             },
         ),
         Err(problem) => {
-            tracing::error!(error = %problem, "a reload broke off");
+            tracing::error!(error = %problem, "a reload panicked");
             error(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "internal_error",
-                "the reload broke off; see the log",
+                "the reload failed; see the log",
             )
         }
     }

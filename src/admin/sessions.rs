@@ -1,7 +1,7 @@
-//! `GET /v1/sessions`: what is asked for, and how a page of it looks.
+//! `GET /v1/sessions`: the query, and the form of a page.
 //!
-//! Keeps true: an answer is bounded by its `limit`; a parameter that isn't known is refused, since a misspelt filter
-//! would show everybody.
+//! Keeps true: an answer is bounded by its `limit`; an unknown parameter is refused, because a misspelt filter would
+//! list all sessions.
 //! Must not know: where sessions are kept.
 
 use http::StatusCode;
@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::DaemonView;
 use super::respond::{AdminResponse, error, json};
 
-/// Sessions on a page where nobody says how many.
+/// Sessions on a page without `limit`.
 const DEFAULT_LIMIT: usize = 100;
 
 /// Sessions on a page at most: some 250 KB of JSON.
@@ -23,16 +23,16 @@ pub struct SessionQuery {
     pub channel: Option<String>,
     /// Only this subject's.
     pub subject: Option<String>,
-    /// At most so many, 1 to 1000.
+    /// The most sessions on the page, 1 to 1000.
     pub limit: usize,
-    /// Where the page before ended.
+    /// The cursor of the page before.
     pub cursor: Option<String>,
 }
 
 /// Some of the sessions that hold a live token.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct SessionPage {
-    /// In no order that means anything.
+    /// The sessions, in no particular order.
     pub sessions: Vec<SessionEntry>,
     /// For the next page; `None` on the last.
     pub cursor: Option<String>,
@@ -61,7 +61,7 @@ pub struct SessionEntry {
     pub refreshes: u16,
 }
 
-/// The cursor is none that this process gave.
+/// The cursor doesn't come from this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnknownCursor;
 
@@ -74,7 +74,7 @@ pub(crate) async fn answer(daemon: &dyn DaemonView, query: Option<&str>) -> Admi
     match daemon.sessions(query).await {
         Ok(page) => json(StatusCode::OK, &page),
         Err(UnknownCursor) => invalid(
-            "cursor: not one of this process; it may have restarted: begin again without one",
+            "cursor: unknown to this process, which may have restarted; begin again without a cursor",
         ),
     }
 }
@@ -99,7 +99,7 @@ fn parse(query: &str) -> Result<SessionQuery, String> {
             "limit" => &mut limit,
             _ => {
                 return Err(format!(
-                    "{name}: unknown; there are channel, subject, limit and cursor"
+                    "{name}: unknown; the parameters are channel, subject, limit and cursor"
                 ));
             }
         };
@@ -112,7 +112,7 @@ fn parse(query: &str) -> Result<SessionQuery, String> {
             .parse()
             .ok()
             .filter(|limit| (1..=MOST).contains(limit))
-            .ok_or_else(|| format!("limit: a number from 1 to {MOST}"))?;
+            .ok_or_else(|| format!("limit: must be a number from 1 to {MOST}"))?;
     }
     Ok(parsed)
 }

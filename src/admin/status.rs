@@ -1,13 +1,20 @@
-//! What the admin listener says, as JSON. Names here are an interface: add, never rename.
+//! The JSON that the admin listener answers.
+//!
+//! Keeps true: field names are an interface: add, never rename.
+//! Must not know: where the values come from.
 
 use serde::Serialize;
 
+use crate::terms::readiness::Phase;
+
 /// Whether requests should be sent here.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ReadinessReport {
     /// How far the process is.
-    pub phase: ReportedPhase,
+    #[serde(skip)]
+    pub phase: Phase,
     /// Whether at least one upstream takes connections.
+    #[serde(skip)]
     pub upstream_reachable: bool,
     /// Sources and stores that give no answer: `streams`.
     pub degraded: Vec<&'static str>,
@@ -15,20 +22,15 @@ pub struct ReadinessReport {
     pub mode: &'static str,
     /// `decision.enforce_percent`.
     pub enforce_percent: u8,
-    /// Publishers who renew tokens here though the backend answers them (`decision.drain_holders`), each once.
+    /// Publishers who renew tokens here although the backend answers their requests (`decision.drain_holders`), each
+    /// counted once.
+    #[serde(skip_serializing_if = "is_zero")]
     pub draining_publishers: u64,
 }
 
-/// How far the process is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ReportedPhase {
-    /// Not all listeners are bound.
-    Starting,
-    /// Serving.
-    Running,
-    /// Stopping.
-    Draining,
+#[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// Everything the status page shows.
@@ -36,12 +38,12 @@ pub enum ReportedPhase {
 pub struct Status {
     /// This build.
     pub version: &'static str,
-    /// When all of this was so, RFC 3339.
+    /// When this status was read, RFC 3339.
     pub as_of: String,
     /// What an operator has to know now, the worst first.
     pub conditions: Vec<ConditionStatus>,
     /// How far the process is.
-    pub phase: ReportedPhase,
+    pub phase: Phase,
     /// RFC 3339.
     pub started_at: String,
     /// Whole seconds since then.
@@ -50,28 +52,41 @@ pub struct Status {
     pub mode: &'static str,
     /// `decision.enforce_percent`.
     pub enforce_percent: u8,
-    /// Publishers who renew tokens here though the backend answers them (`decision.drain_holders`), each once.
+    /// Publishers who renew tokens here although the backend answers their requests (`decision.drain_holders`), each
+    /// counted once.
     pub draining_publishers: u64,
     /// The configuration and its last reload.
     pub config: ConfigStatus,
     /// The backend servers.
     pub upstreams: Vec<UpstreamStatus>,
-    /// What decisions ask.
+    /// The sources that decisions ask.
     pub sources: Vec<SourceStatus>,
-    /// Who holds live tokens.
+    /// The sessions with an unexpired token.
     pub sessions: SessionStatus,
     /// Open client connections.
     pub connections: u64,
 }
 
+/// How soon an operator has to act: as `severity` in `monitoring/alerts.yml`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AlertSeverity {
+    /// At once, at night too.
+    Critical,
+    /// On the next working day.
+    Warning,
+    /// Not at all: the operator has to know.
+    Info,
+}
+
 /// One thing that an operator has to know now: the condition of an alert.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ConditionStatus {
     /// The alert's name in `monitoring/alerts.yml`.
     pub alert: &'static str,
-    /// `critical`, `warning` or `info`.
-    pub severity: &'static str,
-    /// For people; holds no secret.
+    /// How bad it is.
+    pub severity: AlertSeverity,
+    /// What has happened, in English; holds no secret.
     pub message: String,
 }
 
@@ -91,7 +106,7 @@ pub struct ConfigStatus {
     /// What was wrong in the last attempt.
     pub problems: Vec<ConfigProblem>,
     /// Keys whose change waits for a restart.
-    pub restart_required: Vec<String>,
+    pub restart_required: Vec<&'static str>,
     /// Running on the last valid configuration because the file was invalid at start.
     pub fallback: bool,
 }
@@ -108,19 +123,19 @@ pub struct UpstreamStatus {
 /// One source.
 #[derive(Clone, Debug, Serialize)]
 pub struct SourceStatus {
-    /// `streams`.
+    /// The name of the source: `streams`.
     pub source: &'static str,
     /// Whether it answers.
     pub up: bool,
-    /// Why it doesn't; holds no secret.
+    /// Why it doesn't answer; holds no secret.
     pub error: Option<String>,
-    /// Which of its fields it may only look for in the wrong place, while it answers; holds no secret. Left out where
-    /// there is no doubt.
+    /// Which of its fields may be configured wrongly although it answers; holds no secret. Left out where there is no
+    /// doubt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub doubt: Option<String>,
     /// When the first lookup failed since the source last answered, RFC 3339.
     pub down_since: Option<String>,
-    /// Until when those who hold a token can renew it without its answer, RFC 3339.
+    /// Until when holders of a token can renew it without its answer, RFC 3339.
     pub rest_until: Option<String>,
 }
 
@@ -137,11 +152,14 @@ pub struct SessionStatus {
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Reloaded {
     /// Keys whose change is in force; empty when nothing had changed.
-    pub changed: Vec<String>,
+    pub changed: Vec<&'static str>,
     /// Keys whose change waits for a restart.
-    pub restart_required: Vec<String>,
-    /// What `check` warns of.
+    pub restart_required: Vec<&'static str>,
+    /// The warnings of `renewd check`.
     pub warnings: Vec<String>,
+    /// What changed about who answers the token endpoints, for the log: `decision.mode: observe -> enforce`.
+    #[serde(skip)]
+    pub decision: Vec<String>,
 }
 
 /// One thing wrong with the configuration. Shows no secret.

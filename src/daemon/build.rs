@@ -1,6 +1,7 @@
 //! Builds the running parts out of a configuration: what is shared, the sockets, the workers.
 //!
-//! Keeps true: every socket is bound before a worker starts; workers get everything they need, and ask for nothing later.
+//! Keeps true: every socket is bound before a worker starts; a worker is given everything that it needs at its start.
+//! Must not know: what the parts do once they run.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -62,7 +63,7 @@ pub(crate) fn shared(
     )))
 }
 
-/// Bound sockets, not yet served.
+/// Bound sockets that no worker accepts from yet.
 #[derive(Debug)]
 pub(crate) struct Sockets {
     /// `server.listen`.
@@ -151,7 +152,7 @@ pub(crate) fn workers(
     )?)
 }
 
-/// Random beginnings for the workers' request ids.
+/// Random seeds for the workers' request ids.
 fn seeds(workers: usize) -> Result<Vec<[u64; 2]>, std::io::Error> {
     let number = || Entropy::System.u64().map_err(std::io::Error::other);
     (0..workers).map(|_| Ok([number()?, number()?])).collect()

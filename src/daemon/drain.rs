@@ -1,6 +1,8 @@
-//! Stopping: not ready, then not accepting, then no tunnels, then nothing.
+//! Stopping: readiness ends first, then accepting, then tunnels, then all connections.
 //!
-//! Keeps true: finite requests get `drain_timeout`; a second signal ends the waiting; nothing is cut before its stage.
+//! Keeps true: finite requests get `drain_timeout`; a second signal ends the waiting; no connection is closed before
+//! its stage.
+//! Must not know: how a worker ends a connection.
 
 use tokio::time::timeout;
 
@@ -26,7 +28,7 @@ pub(crate) async fn drain(
     );
     tracing::info!(
         connections = workers.connections(),
-        "stopping: requests in flight are finished first"
+        "stopping after the requests in flight are finished"
     );
     let told_again = async { while signals.next().await != Request::TerminateNow {} };
     let stages = async {
@@ -40,13 +42,17 @@ pub(crate) async fn drain(
         let finite = timeout(server.drain_timeout, workers.drained());
         tokio::select! {
             finished = finite => if finished.is_err() {
-                tracing::warn!(connections = workers.connections(), "drain_timeout is over: cutting what is left");
+                let connections = workers.connections();
+                tracing::warn!(connections, "server.drain_timeout is over; closing the remaining connections");
             },
             () = endless => {}
         }
     };
     tokio::select! {
         () = stages => {}
-        () = told_again => tracing::warn!(connections = workers.connections(), "told to stop twice: cutting what is left"),
+        () = told_again => {
+            let connections = workers.connections();
+            tracing::warn!(connections, "second signal to stop; closing the remaining connections");
+        }
     }
 }

@@ -1,7 +1,8 @@
-//! Files in, snapshot material out: the configuration, the streams file, and the last valid configuration.
+//! Reads and writes the files behind a snapshot: the configuration, the streams file, and the last valid
+//! configuration.
 //!
 //! Keeps true: nothing outside this machine is contacted; an invalid file never replaces a valid one.
-//! Must not know: when to read, or what is running.
+//! Must not know: when files are read, or which configuration is in force.
 
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -18,15 +19,15 @@ use crate::state::directory::StateDirectory;
 /// The last configuration that loaded, in the state directory.
 const LAST_VALID: &str = "last-valid.toml";
 
-/// The beginning of its first line; then follows the path of the file that it was made from.
+/// The beginning of its first line; the path of the file that it is a copy of follows.
 const MADE_FROM: &str = "# The last valid configuration of ";
 
-/// A configuration file's text with what it says.
+/// A configuration file's text and its parsed content.
 #[derive(Debug)]
 pub(crate) struct Configuration {
     /// As validated.
     pub loaded: Loaded,
-    /// Just as it was read: it may hold secrets, and reading again could give another text.
+    /// The text as it was read, for the copy. Reading the file again could give another text. It may hold secrets.
     text: Zeroizing<Vec<u8>>,
 }
 
@@ -37,15 +38,15 @@ pub(crate) fn configuration(path: &Path) -> Result<Configuration, ConfigErrors> 
 }
 
 /// The configuration that last loaded: what `run --fallback` starts from when the file is invalid.
-/// Relative paths in it still start at the configuration file's directory. The error says why there is none.
-/// `directory` is what somebody but the file says, for the file is invalid: `--state-directory`, or systemd.
+/// Relative paths in it still start at the configuration file's directory. Fails with the reason why there is none.
+/// `directory` comes from `--state-directory` or systemd, because the file that names it is invalid.
 pub(crate) fn last_valid(path: &Path, directory: Option<&Path>) -> Result<Loaded, ConfigErrors> {
     let kept = directory
         .ok_or_else(|| {
             ConfigErrors::of_file(
                 path,
-                "--fallback can't say where the last valid configuration is: `state.directory` stands in the invalid file",
-                "give --state-directory DIRECTORY, or let systemd set $STATE_DIRECTORY (StateDirectory=)",
+                "--fallback needs the state directory, but `state.directory` can't be read from the invalid file",
+                "give --state-directory DIRECTORY, or let systemd set $STATE_DIRECTORY with StateDirectory=",
             )
         })?
         .join(LAST_VALID);
@@ -53,7 +54,7 @@ pub(crate) fn last_valid(path: &Path, directory: Option<&Path>) -> Result<Loaded
         ConfigErrors::of_file(
             &kept,
             format!("there is no last valid configuration to fall back to: {error}"),
-            "mend the file; from then on the last valid one is kept here",
+            "correct the file; from then on renewd keeps a copy of each valid configuration here",
         )
     })?;
     std::str::from_utf8(&text)
@@ -68,28 +69,28 @@ pub(crate) fn last_valid(path: &Path, directory: Option<&Path>) -> Result<Loaded
         .map_err(|why| {
             ConfigErrors::of_file(
                 &kept,
-                format!("the last valid configuration can't be used any more: {why}"),
-                "mend the file, or what this one names",
+                format!("the last valid configuration can't be used: {why}"),
+                "correct the configuration file",
             )
         })
 }
 
-/// The first line of what is kept: which file it was made from. A comment, so that what is kept stays TOML.
+/// The first line of the copy, which names the file. The line is a comment, so that the copy stays TOML.
 fn origin(path: &Path) -> String {
-    // Absolute, with symlinks as they are: Kubernetes changes where they lead with every update.
+    // The path is absolute, but symlinks stay unresolved: Kubernetes changes their targets with every update.
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    // Escaped, so that it is one line whatever the path holds.
+    // Escaping keeps the comment on one line, whatever the path holds.
     format!("{MADE_FROM}{}", path.as_os_str().as_bytes().escape_ascii())
 }
 
-/// What is kept, without its first line, if it was made from the file at `path`: two daemons may have had one state
+/// The copy without its first line, if it is a copy of the file at `path`: two daemons may have used one state
 /// directory, one after the other.
 fn text_made_from<'t>(kept: &'t str, path: &Path) -> Result<&'t str, String> {
     let (first, text) = kept.split_once('\n').unwrap_or((kept, ""));
     match first.strip_prefix(MADE_FROM) {
         Some(_) if first == origin(path) => Ok(text),
-        Some(other) => Err(format!("it was made from another file, {other}")),
-        None => Err("it does not say which file it was made from".to_owned()),
+        Some(other) => Err(format!("it is a copy of another file, {other}")),
+        None => Err("it does not say which file it is a copy of".to_owned()),
     }
 }
 
@@ -105,16 +106,17 @@ pub(crate) fn kept_text(path: &Path, configuration: &Configuration) -> Zeroizing
     text
 }
 
-/// Keeps the text of a configuration that took effect. `false` where the directory can't be written.
+/// Keeps the text of a configuration that took effect; `false` where the directory can't be written.
 pub(crate) fn keep(state: &StateDirectory, text: &[u8]) -> bool {
     let written = state.write_atomically(LAST_VALID, text);
     if let Err(error) = &written {
-        tracing::error!(%error, directory = %state.path().display(), "the last valid configuration can't be kept");
+        let directory = state.path().display();
+        tracing::error!(%error, %directory, "can't keep a copy of the configuration in the state directory");
     }
     written.is_ok()
 }
 
-/// Reads the streams file, where that is the source. What is wrong with it is logged here: the daemon serves on.
+/// Reads the streams file, where that is the source. An error is logged here, because serving goes on.
 pub(crate) fn streams(config: &Config) -> StreamsRead {
     let Some(path) = config.streams.file() else {
         return StreamsRead::Table(Vec::new());
@@ -122,7 +124,7 @@ pub(crate) fn streams(config: &Config) -> StreamsRead {
     let content = match SystemEnvironment.read(path) {
         Ok(content) => content,
         Err(error) => {
-            tracing::error!(file = %path.display(), %error, "the streams file can't be read: only holders are served");
+            tracing::error!(file = %path.display(), %error, "can't read the streams file; only renewals are answered");
             return StreamsRead::Unreadable;
         }
     };
@@ -150,7 +152,8 @@ pub(crate) fn streams(config: &Config) -> StreamsRead {
             for error in &errors.errors {
                 tracing::error!("{}", error.one_line());
             }
-            tracing::error!(file = %path.display(), "the streams file is invalid: the last valid streams stay in force");
+            let file = path.display();
+            tracing::error!(%file, "the streams file is invalid; the last valid streams stay in force");
             StreamsRead::Invalid
         }
     }
@@ -160,7 +163,7 @@ fn boxed(names: Vec<String>) -> Vec<Box<str>> {
     names.into_iter().map(String::into_boxed_str).collect()
 }
 
-/// What to watch: the configuration file, and every file that it names.
+/// The files to watch: the configuration file, and every file that it names.
 pub(crate) fn watched(path: &Path, named: &[PathBuf]) -> Vec<PathBuf> {
     std::iter::once(path.to_owned())
         .chain(named.iter().cloned())

@@ -1,6 +1,7 @@
 //! Composition root: build → bind → READY → wait → drain.
 //!
-//! Keeps true: start contacts nothing outside; a port is bound before READY and a stop drains before it cuts.
+//! Keeps true: start contacts nothing outside this machine; every port is bound before READY; a stop drains
+//! connections before it closes them.
 //! Must not know: what a request means.
 
 mod build;
@@ -56,7 +57,7 @@ const LONGEST_BEAT: Duration = Duration::from_secs(5);
 /// How long the last log and audit lines may take to be written.
 const FLUSH: Duration = Duration::from_secs(2);
 
-/// How often a refused configuration is looked at once more, without anybody saying that it changed.
+/// How often a refused configuration is read again although no change was reported.
 const SECOND_LOOK: Duration = Duration::from_secs(5);
 
 /// How long the last sessions may take to be written down.
@@ -69,7 +70,7 @@ pub(crate) struct Options {
     pub config: PathBuf,
     /// Start from the last valid configuration when the file is invalid.
     pub fallback: bool,
-    /// Where it was kept, as told from outside the file.
+    /// Where the last valid configuration was kept, as `--state-directory` or systemd says.
     pub state_directory: Option<PathBuf>,
     /// Sockets that the service manager passed.
     pub inherited: PassedSockets,
@@ -104,7 +105,7 @@ pub(crate) enum RunError {
         /// Why.
         source: std::io::Error,
     },
-    /// Anything else that the system refuses.
+    /// The system refused something else.
     #[error("can't start: {0}")]
     System(#[from] std::io::Error),
 }
@@ -132,13 +133,13 @@ pub(crate) fn run(
         daemon.serve().await;
         Ok(())
     });
-    // Nothing that is left on it may hold the process.
+    // A task that is left must not keep the process alive.
     runtime.shutdown_background();
     log.flush(FLUSH);
     ended
 }
 
-/// Starts what nobody waits for: sweeps and gauges, the backend's health, its exposure.
+/// Starts the tasks that run until the process ends: conditions, upkeep, the backend's health, its exposure.
 fn spawn_tasks(
     shared: &Arc<Shared>,
     bound: &BoundAddresses,
@@ -165,14 +166,14 @@ struct Daemon {
     signals: Signals,
     notifier: Notifier,
     descriptors: u64,
-    /// `None` where nothing is to survive a restart.
-    keeping: Option<JournalTask>,
+    /// `None` without a configured state directory.
+    journal: Option<JournalTask>,
     stop_admin: oneshot::Sender<()>,
     admin: tokio::task::JoinHandle<()>,
 }
 
 impl Daemon {
-    /// Builds everything, starts everything, and tells the service manager.
+    /// Builds and starts everything, and notifies the service manager.
     fn build(
         options: Options,
         start: Start,
@@ -181,7 +182,7 @@ impl Daemon {
         log: LogControl,
         state: Option<StateDirectory>,
     ) -> Result<Self, RunError> {
-        // First, so that no signal ends the process half-way.
+        // The handlers come first, so that no signal ends the process half-way.
         let signals = Signals::listen()?;
         let notifier = Notifier::from_environment();
         let Loaded {
@@ -197,7 +198,7 @@ impl Daemon {
             &options.config,
             &[&files, refused.unwrap_or_default()].concat(),
         );
-        // Before the files are used, so that no change is lost.
+        // Watching starts before the files are used, so that no change is lost.
         let watcher = Watcher::start(files.clone(), Timing::default());
 
         let metrics = Metrics::new(clock, dropped.clone());
@@ -217,7 +218,7 @@ impl Daemon {
         tracing::info!("{shares}");
         let shared = build::shared(&config, &options.config, &metrics, clock, &dropped, &shares)?;
         metrics.certificate_expiry(shared.current.load().certificate_expires());
-        let keeper = SessionJournal::load(&state, &shared);
+        let journal = SessionJournal::load(&state, &shared);
         let Sockets {
             public,
             admin,
@@ -256,7 +257,7 @@ impl Daemon {
             reloader: Arc::clone(&reloader),
         };
         let admin = tokio::spawn(admin.serve(Arc::new(view), async {
-            // Either way it is time to stop.
+            // An error means that the sender is gone: then the listener stops too.
             let _ = admin_stopped.await;
         }));
         let feeding = notifier.clone();
@@ -265,7 +266,7 @@ impl Daemon {
                 .feed_watchdog(|| heartbeats.all_within(beat * 3))
                 .await;
         });
-        let keeping = keeper.map(JournalTask::start);
+        let journal = journal.map(JournalTask::start);
         spawn_tasks(&shared, &bound, &reloader, &history);
 
         shared.readiness.advance(Phase::Ready);
@@ -279,13 +280,13 @@ impl Daemon {
             signals,
             notifier,
             descriptors,
-            keeping,
+            journal,
             stop_admin,
             admin,
         })
     }
 
-    /// Follows signals and files until told to stop, then drains.
+    /// Acts on signals and changed files until told to stop, then drains.
     async fn serve(mut self) {
         let shared = Arc::clone(&self.reloader.shared);
         self.reload_if_stale().await;
@@ -312,20 +313,20 @@ impl Daemon {
                 () = sleep(SECOND_LOOK) => {
                     self.retry_refused().await;
                     let state = Arc::clone(&self.reloader.state);
-                    // A panic in there costs this look alone.
+                    // A panic in the closure costs this attempt alone.
                     let _ = tokio::task::spawn_blocking(move || state.keep_again()).await;
                 }
             }
         }
         drain::drain(&shared, &self.notifier, &self.workers, &mut self.signals).await;
         let workers = self.workers;
-        // Joining threads blocks; what they still do takes no longer than dropping their connections.
+        // Joining threads blocks. The workers only drop their connections now.
         let _ = tokio::task::spawn_blocking(move || workers.stop()).await;
-        // No more is granted.
-        if let Some(keeping) = self.keeping
-            && !keeping.finish(LAST_BATCH).await
+        // The workers have stopped, so no session changes any more.
+        if let Some(journal) = self.journal
+            && !journal.finish(LAST_BATCH).await
         {
-            tracing::error!("the last sessions take too long to be written down");
+            tracing::error!("writing the last sessions to the state directory takes too long");
         }
         let _ = self.stop_admin.send(());
         let _ = timeout(Duration::from_secs(1), self.admin).await;
@@ -333,13 +334,13 @@ impl Daemon {
         tracing::info!("stopped");
     }
 
-    /// Takes what changed between the last reading and the watching.
+    /// Reloads if a file changed between the last reading and the start of watching.
     async fn reload_if_stale(&self) {
         self.reload_if(Reloader::is_behind).await;
     }
 
-    /// Reads again what was refused, if it isn't what it was: a file that was put back before the watching looked at it
-    /// hasn't changed, as far as the watching knows.
+    /// Reads a refused configuration again if its files differ from the refused ones. The watcher reports no change
+    /// of a file that was put back before the watcher read it.
     async fn retry_refused(&self) {
         let is_refused = |reloader: &Reloader| reloader.standing().errors.is_some();
         self.reload_if(move |reloader| is_refused(reloader) && reloader.is_behind())
@@ -354,14 +355,14 @@ impl Daemon {
         }
     }
 
-    /// Reads again what changed. The streams count on their own: they change in the middle of a show, and must not wait
-    /// for whoever mends the configuration.
+    /// Reads changed files again. The streams file is reloaded by itself where the configuration is invalid: streams
+    /// change during a show and must not wait until the configuration is corrected.
     async fn on_files_changed(&self, changed: &[PathBuf]) {
         let (streams, others) = self.reloader.split(changed);
         let reloaded = others && self.reload("file").await;
         if streams && !reloaded {
             let reloader = Arc::clone(&self.reloader);
-            // What is wrong with the file was logged where it was read.
+            // An error of the file is logged where it is read.
             let _ = tokio::task::spawn_blocking(move || reloader.reload_streams()).await;
         }
     }

@@ -1,4 +1,7 @@
-//! What happens on sockets, as metrics: the one place where the data plane's events get their names.
+//! Counts the data plane's events.
+//!
+//! Keeps true: an event of the data plane gets its metric's name here and nowhere else.
+//! Must not know: how a connection is served.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -46,7 +49,7 @@ impl server::ServerObserver for PublicObserver {
                     .metrics
                     .parse_error(ParseErrorKind::HeaderTimeout);
             }
-            // An idle connection's end is no event for anybody; a stalled body or reader ends a request, which is counted.
+            // The end of an idle connection is not counted. A stalled body or reader ends a request, which is counted.
             Event::TimedOut(_) | Event::Slept => {}
         }
     }

@@ -1,8 +1,8 @@
-//! Reload: read everything again, swap the snapshot, tell everyone.
+//! Reload: read everything again, swap the snapshot, report the result.
 //!
-//! Keeps true: one reload at a time; no connection is touched; an invalid file changes nothing and is said so in the log,
-//! the metric, the audit and systemd's status.
-//! Must not know: what asked for it, beyond a name.
+//! Keeps true: one reload at a time; no connection is touched; an invalid file changes nothing and is reported in the
+//! log, the metrics, the audit trail and systemd's status.
+//! Must not know: what asked for it, except by name.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::files::{self, Configuration};
 use super::state::DaemonState;
 use super::systemd::Notifier;
+use crate::admin::Reloaded;
 use crate::config::diff;
 use crate::config::model::DecisionConfig;
 use crate::config::{ConfigErrors, Loaded};
@@ -19,20 +20,7 @@ use crate::telemetry::audit::{Audit, Reload};
 use crate::telemetry::line_writer::DropCounter;
 use crate::telemetry::log::LogControl;
 
-/// What came of a reload that worked.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct ReloadReport {
-    /// Tables whose values differ now.
-    pub changed: Vec<&'static str>,
-    /// Who answers the token endpoints now, where that changed: `decision.mode: observe -> enforce`.
-    pub decision: Vec<String>,
-    /// Key paths whose new value waits for a restart.
-    pub restart_required: Vec<&'static str>,
-    /// What is allowed but worth saying.
-    pub warnings: Vec<String>,
-}
-
-/// Where the configuration stands, for the status page.
+/// The state of the configuration, for the status page.
 #[derive(Clone, Debug)]
 pub(crate) struct ConfigStanding {
     /// Of the configuration in force.
@@ -45,7 +33,7 @@ pub(crate) struct ConfigStanding {
     pub errors: Option<ConfigErrors>,
     /// Key paths whose new value waits for a restart.
     pub restart_required: Vec<&'static str>,
-    /// In force is the last valid configuration, not the file.
+    /// Whether the last valid configuration is in force instead of the file.
     pub fallback: bool,
 }
 
@@ -62,7 +50,7 @@ pub(crate) struct Reloader {
     pub notifier: Notifier,
     /// The log, whose level and format are hot.
     pub log: LogControl,
-    /// What the log and audit writers lose.
+    /// Counts lines that the log and audit writers lose.
     pub dropped: DropCounter,
     /// The files to watch, renewed by each reload.
     pub watched: tokio::sync::watch::Sender<Vec<PathBuf>>,
@@ -72,7 +60,7 @@ pub(crate) struct Reloader {
 
 impl Reloader {
     /// Reads everything again. Blocks on file IO: call it off the workers.
-    pub(crate) fn reload(&self, trigger: &'static str) -> Result<ReloadReport, ConfigErrors> {
+    pub(crate) fn reload(&self, trigger: &'static str) -> Result<Reloaded, ConfigErrors> {
         let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
         let reloading = self.notifier.reloading();
         let result = files::configuration(&self.path)
@@ -93,7 +81,7 @@ impl Reloader {
                 for error in &errors.errors {
                     tracing::error!("{}", error.one_line());
                 }
-                // What is missing now may be what has to come: nobody will touch the configuration for it.
+                // A file that is missing may appear later without any change of the configuration file.
                 self.watched.send_if_modified(|watched| {
                     let before = watched.len();
                     watched.extend(errors.files.iter().cloned());
@@ -102,7 +90,7 @@ impl Reloader {
                     watched.len() > before
                 });
                 let detail = format!(
-                    "reload refused, the running configuration stays: {}",
+                    "reload refused; the running configuration stays in force: {}",
                     summary(errors)
                 );
                 tracing::error!(trigger, "{detail}");
@@ -119,7 +107,7 @@ impl Reloader {
         result
     }
 
-    /// Reads the streams file alone again: it changes far more often than the configuration.
+    /// Reads only the streams file again, which changes far more often than the configuration.
     pub(crate) fn reload_streams(&self) {
         let _one_at_a_time = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
         let running = self.shared.current.load_full();
@@ -127,7 +115,7 @@ impl Reloader {
         let valid = matches!(streams, StreamsRead::Table(_));
         match self.swap(running.config.clone(), streams, Arc::clone(&running.audit)) {
             Ok(channels) if valid => tracing::info!(channels, "streams reloaded"),
-            // The error was logged where the file was read: a success behind it would be believed instead.
+            // The error was logged where the file was read. A message of success after it would mislead.
             Ok(_) => {}
             Err(errors) => tracing::error!("{}", summary(&errors)),
         }
@@ -142,8 +130,8 @@ impl Reloader {
         (count > 0, count < changed.len())
     }
 
-    /// Whether the files say something else than when they were last read: what changes between a reading and the
-    /// watching of a file is no event. Blocks on file IO.
+    /// Whether the files differ from when they were last read: a change between the reading and the watching of a
+    /// file is no event. Blocks on file IO.
     pub(crate) fn is_behind(&self) -> bool {
         let known = self.standing().errors;
         match files::configuration(&self.path) {
@@ -155,7 +143,7 @@ impl Reloader {
         }
     }
 
-    /// Where the configuration stands.
+    /// The state of the configuration.
     pub(crate) fn standing(&self) -> ConfigStanding {
         self.standing
             .lock()
@@ -167,7 +155,7 @@ impl Reloader {
         &self,
         configuration: &Configuration,
         standing: &mut ConfigStanding,
-    ) -> Result<ReloadReport, ConfigErrors> {
+    ) -> Result<Reloaded, ConfigErrors> {
         let Loaded {
             config,
             warnings,
@@ -209,7 +197,7 @@ impl Reloader {
         standing
             .restart_required
             .clone_from(&changes.restart_required);
-        Ok(ReloadReport {
+        Ok(Reloaded {
             changed: changes.changed,
             decision: decision_changes(&running.config.decision, &decision),
             restart_required: changes.restart_required,
@@ -252,17 +240,17 @@ impl Reloader {
     }
 }
 
-/// What is wrong when the audit file can't be opened.
+/// The error of an audit file that can't be opened.
 pub(crate) fn audit_errors(path: &Path, error: &std::io::Error) -> ConfigErrors {
-    let message = format!("the file of log.audit can't be opened: {error}");
+    let message = format!("can't open the file of log.audit: {error}");
     ConfigErrors::of_file(
         path,
         message,
-        "is its directory there, and writable for this user?",
+        "check that its directory exists and that this user may write to it",
     )
 }
 
-/// The old and the new value of each key that says who answers the token endpoints.
+/// The old and the new value of each changed key that decides whether renewd or the backend answers token requests.
 fn decision_changes(running: &DecisionConfig, read: &DecisionConfig) -> Vec<String> {
     let (was, is) = (running.mode.as_str(), read.mode.as_str());
     let mode = (was != is).then(|| format!("decision.mode: {was} -> {is}"));
@@ -271,7 +259,7 @@ fn decision_changes(running: &DecisionConfig, read: &DecisionConfig) -> Vec<Stri
     mode.into_iter().chain(percent).collect()
 }
 
-fn applied(report: &ReloadReport) -> String {
+fn applied(report: &Reloaded) -> String {
     let changed = if report.changed.is_empty() {
         "nothing changed".to_owned()
     } else {

@@ -1,4 +1,4 @@
-//! What decisions ask, whether it answers, and what an outage of it means for those who hold a token.
+//! The sources that decisions need: whether each answers, and how long an outage lets holders of a token renew it.
 //!
 //! Keeps true: one reading of the sources serves readiness, the status page and the metrics, so that they agree.
 //! Must not know: how a source is asked.
@@ -18,11 +18,11 @@ use crate::terms::clock::Clock;
 pub(crate) struct SourceState {
     /// Which one.
     pub source: SourceLabel,
-    /// Why it gives no answer; `None` while it does. Holds no secret.
+    /// Why it gives no answer; `None` while it answers. Holds no secret.
     pub error: Option<String>,
-    /// What it answers with, and may only look for in the wrong place. Holds no secret.
+    /// Which of its fields may be configured wrongly although it answers. Holds no secret.
     pub doubt: Option<String>,
-    /// Since when it gives none.
+    /// Its outage; `None` while it answers.
     pub outage: Option<SourceOutage>,
 }
 
@@ -31,7 +31,7 @@ pub(crate) struct SourceState {
 pub(crate) struct SourceOutage {
     /// When the first lookup failed.
     pub down_since: u64,
-    /// Until when holders can renew without its answer.
+    /// Until when holders of a token can renew it without an answer.
     pub rest_until: u64,
 }
 
@@ -76,7 +76,7 @@ pub(crate) fn source_states(snapshot: &Snapshot, clock: &Clock) -> Vec<SourceSta
         .collect()
 }
 
-/// Exports since when each source is down, and until when holders can rest.
+/// Exports the outage of each source.
 pub(crate) fn export(states: &[SourceState], metrics: &Metrics) {
     for state in states {
         let outage = state
@@ -86,7 +86,7 @@ pub(crate) fn export(states: &[SourceState], metrics: &Metrics) {
     }
 }
 
-/// How long holders can do without a source's answer.
+/// How long holders of a token can renew it without an answer of the source.
 fn rest(config: &Config, source: SourceLabel) -> Duration {
     match source {
         SourceLabel::Streams => config.streams.stale_if_error,

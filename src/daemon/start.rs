@@ -1,6 +1,7 @@
-//! What the daemon starts from: a configuration, a log, a locked state directory.
+//! What the daemon starts from: a configuration and a locked state directory.
 //!
-//! Keeps true: nothing outside this machine is contacted; a second daemon on one state directory goes no further.
+//! Keeps true: nothing outside this machine is contacted; a second daemon on one state directory doesn't start.
+//! Must not know: what is built from a configuration.
 
 use super::files::{self, Configuration};
 use super::systemd::Notifier;
@@ -12,15 +13,15 @@ use crate::state::directory::{StateDirectory, StateError};
 /// The configuration to start with.
 #[derive(Debug)]
 pub(crate) struct Start {
-    /// What it says.
+    /// Its validated content.
     pub loaded: Loaded,
-    /// The file's own content; `None` where the last valid configuration stands in.
+    /// The file's content; `None` where the last valid configuration is used instead.
     pub configuration: Option<Configuration>,
-    /// What is wrong with the file then.
+    /// What is wrong with the file, where the last valid configuration is used instead.
     pub errors: Option<ConfigErrors>,
 }
 
-/// Reads the file or, where that is asked for, what stands in for it.
+/// Reads the file or, with `--fallback`, the last valid configuration where the file is invalid.
 pub(crate) fn read(options: &Options) -> Result<Start, RunError> {
     match files::configuration(&options.config) {
         Ok(configuration) => Ok(Start {
@@ -45,8 +46,8 @@ pub(crate) fn read(options: &Options) -> Result<Start, RunError> {
     }
 }
 
-/// Opens `state.directory`. One that can't be used costs what it would keep, not the service; one that is held costs the
-/// start.
+/// Opens `state.directory`. Without a usable directory renewd starts and keeps state in memory only; it fails where
+/// another daemon holds the directory.
 pub(crate) fn open_state(config: &Config) -> Result<Option<StateDirectory>, StateError> {
     let Some(directory) = &config.state_directory else {
         return Ok(None);
@@ -55,30 +56,30 @@ pub(crate) fn open_state(config: &Config) -> Result<Option<StateDirectory>, Stat
         Ok(state) => Ok(Some(state)),
         Err(held @ StateError::Held { .. }) => Err(held),
         Err(error @ StateError::Unusable { .. }) => {
-            tracing::error!("{error}: what would be kept there is in memory only");
+            tracing::error!("{error}; state is kept in memory only");
             Ok(None)
         }
     }
 }
 
-/// Says that `--fallback` would find nothing, while there is time to mend that.
+/// Warns where `--fallback` would find no configuration.
 pub(crate) fn warn_of_fallback(options: &Options, config: &Config) {
     if !options.fallback {
         return;
     }
     match (&options.state_directory, &config.state_directory) {
         (None, _) => tracing::warn!(
-            "--fallback needs --state-directory or $STATE_DIRECTORY: an invalid file will not start without it"
+            "--fallback needs --state-directory or $STATE_DIRECTORY; without it renewd won't start with an invalid file"
         ),
         (Some(said), kept) if kept.as_ref() != Some(said) => tracing::warn!(
             looks_in = %said.display(),
-            "--fallback looks elsewhere than in state.directory, where the last valid configuration is kept"
+            "--fallback looks in another directory than state.directory, where the last valid configuration is kept"
         ),
         _ => {}
     }
 }
 
-/// Says what is worth saying of the configuration, and of the file where another stands in for it.
+/// Logs the configuration's warnings, and the file's errors where the last valid configuration is used instead.
 pub(crate) fn log_findings(warnings: &[Diagnostic], errors: Option<&ConfigErrors>) {
     for warning in warnings {
         tracing::warn!("{}", warning.one_line());
@@ -89,13 +90,15 @@ pub(crate) fn log_findings(warnings: &[Diagnostic], errors: Option<&ConfigErrors
     for error in &errors.errors {
         tracing::error!("{}", error.one_line());
     }
-    tracing::error!("the configuration file is invalid: serving the last valid one (--fallback)");
+    tracing::error!(
+        "the configuration file is invalid; serving the last valid configuration (--fallback)"
+    );
 }
 
-/// Tells the service manager and the log that requests are served, and who answers the token endpoints.
+/// Reports to the service manager and the log that requests are served, and in which mode.
 pub(crate) fn announce_ready(notifier: &Notifier, decision: &DecisionConfig, fallback: bool) {
     notifier.ready(if fallback {
-        "serving the last valid configuration: the file is invalid"
+        "serving the last valid configuration because the file is invalid"
     } else {
         "serving"
     });

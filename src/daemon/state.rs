@@ -1,6 +1,7 @@
-//! `state.directory` while the daemon runs: the directory, once it can be had, and whether what belongs there gets there.
+//! `state.directory` while the daemon runs: the directory, once it can be opened, and whether it can be written.
 //!
-//! Keeps true: `renewd_state_writable` is 1 only while everything that is to survive a restart does, or nothing is to.
+//! Keeps true: `renewd_state_writable` is 1 only while everything that must survive a restart has been written, or
+//! nothing has to survive one.
 //! Must not know: what is kept.
 
 use std::path::PathBuf;
@@ -16,17 +17,18 @@ use crate::telemetry::metrics::Metrics;
 /// The daemon's state directory.
 #[derive(Debug)]
 pub(crate) struct DaemonState {
-    /// As configured; `None`: memory only.
+    /// As configured; `None` where state is kept in memory only.
     path: Option<PathBuf>,
     directory: OnceLock<Arc<StateDirectory>>,
-    /// The configuration in force, while it couldn't be written down.
+    /// The text of the configuration in force, while it couldn't be written.
     unkept: Mutex<Option<Zeroizing<Vec<u8>>>>,
     sessions_kept: AtomicBool,
     metrics: Arc<Metrics>,
 }
 
 impl DaemonState {
-    /// The directory of `state.directory` as it was opened at the start; one that couldn't be is tried again later.
+    /// `opened` is the directory as it was opened at the start; `None` where that failed or no directory is
+    /// configured.
     pub(crate) fn new(
         path: Option<PathBuf>,
         opened: Option<StateDirectory>,
@@ -43,17 +45,17 @@ impl DaemonState {
         state
     }
 
-    /// Whether anything is to survive a restart.
+    /// Whether state is kept in a directory.
     pub(crate) fn is_configured(&self) -> bool {
         self.path.is_some()
     }
 
-    /// The directory, if it could be opened.
+    /// The directory, if it has been opened.
     pub(crate) fn directory(&self) -> Option<&Arc<StateDirectory>> {
         self.directory.get()
     }
 
-    /// Tries to open the directory, if it isn't. Blocks on file IO; one caller at a time.
+    /// Opens the directory, if it isn't open. Blocks on file IO; one caller at a time.
     pub(crate) fn open(&self) -> Result<Option<&Arc<StateDirectory>>, StateError> {
         if let (None, Some(path)) = (self.directory.get(), &self.path) {
             let opened = Arc::new(StateDirectory::open(path)?);
@@ -63,8 +65,8 @@ impl DaemonState {
         Ok(self.directory.get())
     }
 
-    /// Writes the configuration in force down; what can't be written is held for [`Self::keep_again`]. Blocks on file
-    /// IO.
+    /// Writes the configuration in force; a text that can't be written is held for [`Self::keep_again`]. Blocks on
+    /// file IO.
     pub(crate) fn keep(&self, text: Zeroizing<Vec<u8>>) {
         if self.is_configured() {
             let kept = self
@@ -76,7 +78,7 @@ impl DaemonState {
         }
     }
 
-    /// Tries again what couldn't be written down. Blocks on file IO.
+    /// Writes a held configuration again. Blocks on file IO.
     pub(crate) fn keep_again(&self) {
         let unkept = self.unkept().take();
         if let Some(text) = unkept {
@@ -88,7 +90,7 @@ impl DaemonState {
         self.unkept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the sessions were written down the last time.
+    /// Reports whether the last batch of sessions was written.
     pub(crate) fn sessions_kept(&self, kept: bool) {
         self.sessions_kept.store(kept, Ordering::Relaxed);
         self.report();

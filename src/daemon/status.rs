@@ -1,17 +1,20 @@
-//! What the admin listener may ask of this process.
+//! The daemon as its admin listener sees it: readiness, status, sessions, explanations, reload.
+//!
+//! Keeps true: no answer holds a secret, and none waits for a source, except `explain`.
+//! Must not know: how an answer is written.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::conditions::{AlertSeverity, Condition, History, conditions};
+use super::conditions::{History, conditions};
 use super::reload::Reloader;
 use super::source_states::{SourceState, source_states};
 use crate::admin::{
-    ConditionStatus, ConfigProblem, ConfigStatus, ReadinessReport, ReloadResult, Reloaded,
-    ReportedPhase, SessionEntry, SessionPage, SessionQuery, SessionStatus, SessionsResult,
-    SourceStatus, Status, UnknownCursor, UpstreamStatus,
+    AlertSeverity, ConditionStatus, ConfigProblem, ConfigStatus, ReadinessReport, ReloadResult,
+    SessionEntry, SessionPage, SessionQuery, SessionStatus, SessionsResult, SourceStatus, Status,
+    UnknownCursor, UpstreamStatus,
 };
 use crate::config::secret::Secret;
 use crate::config::{ConfigErrors, Diagnostic};
@@ -21,7 +24,6 @@ use crate::forward::servers::ServerStanding;
 use crate::sessions::{Filter, Held, Sessions};
 use crate::snapshot::{Shared, Snapshot};
 use crate::terms::clock::{Clock, is_plausible};
-use crate::terms::readiness;
 use crate::terms::role::Role;
 use crate::terms::timestamp;
 
@@ -32,25 +34,15 @@ pub(crate) struct AdminView {
     pub shared: Arc<Shared>,
     /// What reloads.
     pub reloader: Arc<Reloader>,
-    /// What was counted in the last hour.
+    /// The counters of the last hour.
     pub history: Arc<History>,
-}
-
-impl AdminView {
-    fn phase(&self) -> ReportedPhase {
-        match self.shared.readiness.phase() {
-            readiness::Phase::Starting => ReportedPhase::Starting,
-            readiness::Phase::Ready => ReportedPhase::Running,
-            readiness::Phase::Draining => ReportedPhase::Draining,
-        }
-    }
 }
 
 impl crate::admin::DaemonView for AdminView {
     fn readiness(&self) -> ReadinessReport {
         let snapshot = self.shared.current.load();
         ReadinessReport {
-            phase: self.phase(),
+            phase: self.shared.readiness.phase(),
             upstream_reachable: snapshot.backends.reachable(),
             degraded: sources(&snapshot, &self.shared.clock)
                 .into_iter()
@@ -71,7 +63,7 @@ impl crate::admin::DaemonView for AdminView {
             version: env!("CARGO_PKG_VERSION"),
             as_of: timestamp::from_seconds(clock.unix_seconds()),
             conditions: self.conditions(),
-            phase: self.phase(),
+            phase: self.shared.readiness.phase(),
             started_at: timestamp::from_seconds(clock.unix_seconds().saturating_sub(uptime)),
             uptime_seconds: uptime,
             mode: snapshot.config.decision.mode.as_str(),
@@ -95,7 +87,7 @@ impl crate::admin::DaemonView for AdminView {
         let sessions = Arc::clone(&self.shared.current.load().sessions);
         let now = self.shared.clock.unix_seconds();
         Box::pin(async move {
-            // A filter may have to look at every one of a million.
+            // A filter may have to look at each of a million sessions.
             let listing = tokio::task::spawn_blocking(move || page(&sessions, &query, now));
             listing
                 .await
@@ -129,18 +121,10 @@ impl crate::admin::DaemonView for AdminView {
     fn reload(&self) -> Pin<Box<dyn Future<Output = ReloadResult> + Send + '_>> {
         let reloader = Arc::clone(&self.reloader);
         Box::pin(async move {
-            // Reading files blocks, and a caller who hangs up must not stop a reload half-way.
+            // Reading files blocks, and a reload must not stop half-way because its caller disconnects.
             let result = tokio::task::spawn_blocking(move || reloader.reload("admin")).await;
             match result {
-                Ok(Ok(report)) => Ok(Reloaded {
-                    changed: report.changed.iter().map(ToString::to_string).collect(),
-                    restart_required: report
-                        .restart_required
-                        .iter()
-                        .map(ToString::to_string)
-                        .collect(),
-                    warnings: report.warnings,
-                }),
+                Ok(Ok(reloaded)) => Ok(reloaded),
                 Ok(Err(errors)) => Err(problems(&errors)),
                 Err(_panicked) => Err(vec![ConfigProblem {
                     message: "the reload failed; the log says why".to_owned(),
@@ -156,15 +140,15 @@ impl AdminView {
     fn conditions(&self) -> Vec<ConditionStatus> {
         let clock = &self.shared.clock;
         let now = clock.unix_seconds();
-        // Every request fails while there is no time, before any has come to say so.
-        let unset = unset_clock(now).map(|message| Condition {
+        // Without a plausible time every token request fails, even before the first one is counted.
+        let unset = unset_clock(now).map(|message| ConditionStatus {
             alert: "RenewdTokenRequestsFailing",
             severity: AlertSeverity::Critical,
             message,
         });
         let page = self.shared.metrics.render();
         let found = conditions(&page, &self.history, clock.elapsed(), now);
-        unset.into_iter().chain(found).map(condition).collect()
+        unset.into_iter().chain(found).collect()
     }
 
     fn draining(&self, snapshot: &Snapshot) -> u64 {
@@ -181,11 +165,7 @@ impl AdminView {
             last_reload_successful: standing.errors.is_none(),
             last_reload_at: timestamp::from_seconds(standing.attempted_at),
             problems: standing.errors.as_ref().map(problems).unwrap_or_default(),
-            restart_required: standing
-                .restart_required
-                .iter()
-                .map(ToString::to_string)
-                .collect(),
+            restart_required: standing.restart_required,
             fallback: standing.fallback,
         }
     }
@@ -230,7 +210,7 @@ fn upstreams(snapshot: &Snapshot) -> Vec<UpstreamStatus> {
         .collect()
 }
 
-/// What decisions ask, and whether it answers. The system's clock is named only while it gives no time to go by.
+/// The sources of decisions. The system's clock is among them only while its time is implausible.
 fn sources(snapshot: &Snapshot, clock: &Clock) -> Vec<SourceStatus> {
     source_states(snapshot, clock)
         .into_iter()
@@ -266,21 +246,13 @@ fn clock_status(now: u64) -> Option<SourceStatus> {
     })
 }
 
-/// What is wrong with the system's clock, if it gives no time to go by.
+/// What is wrong with the system's clock, if its time is implausible.
 fn unset_clock(now: u64) -> Option<String> {
     let said = || {
         let now = timestamp::from_seconds(now);
-        format!("the system's clock reads {now}: no tokens until it is set")
+        format!("the system's clock reads {now}; no tokens are issued until it is set")
     };
     (!is_plausible(now)).then(said)
-}
-
-fn condition(condition: Condition) -> ConditionStatus {
-    ConditionStatus {
-        alert: condition.alert,
-        severity: condition.severity.as_str(),
-        message: condition.message,
-    }
 }
 
 fn problems(errors: &ConfigErrors) -> Vec<ConfigProblem> {

@@ -1,11 +1,12 @@
-//! What systemd and this process tell each other: inherited sockets in; readiness, reloads, status and life out
-//! (`sd_listen_fds(3)`, `sd_notify(3)`, `sd_watchdog_enabled(3)`).
+//! systemd's protocols: sockets that it passes (`sd_listen_fds(3)`), and the notifications that renewd sends:
+//! readiness, reloads, status, watchdog (`sd_notify(3)`, `sd_watchdog_enabled(3)`).
 //!
 //! Keeps true: every RELOADING=1 is followed by READY=1, however the reload ends; nothing is sent, and nothing fails,
-//! where no service manager asks. The only file with unsafe code: a descriptor that came by number is taken over.
+//! where no service manager asks. This is the only file with unsafe code: it takes over a descriptor by its number.
 //! Must not know: what is served on a socket, or what makes the daemon ready.
 
 use std::collections::HashMap;
+use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::OsStrExt as _;
@@ -13,7 +14,6 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
-use std::{fmt, io};
 
 use sd_notify::NotifyState;
 use socket2::{Domain, Socket, Type};
@@ -24,13 +24,13 @@ use crate::terms::clock::Clock;
 /// nonblocking, and child processes don't inherit it.
 pub(crate) type PassedSockets = HashMap<String, Vec<Socket>>;
 
-/// The service manager passed something that can't be served on.
+/// The service manager passed something that is no listening socket.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenersError {
     /// The environment and the descriptors contradict each other.
-    #[error("the sockets passed by the service manager can't be taken: {0}")]
+    #[error("can't take the sockets that the service manager passed: {0}")]
     Environment(#[source] io::Error),
-    /// A datagram socket, a connection (`Accept=yes`), a FIFO …
+    /// A datagram socket, a connection (`Accept=yes`) or a FIFO.
     #[error(
         "the descriptor `{name}` passed by the service manager is no listening stream socket: {what}"
     )]
@@ -42,11 +42,11 @@ pub enum ListenersError {
     },
 }
 
-/// Takes the sockets of `LISTEN_FDS` over. None passed, or passed to another process (`LISTEN_PID`), is an empty map; so
-/// is every call after the first. Call it first in `main`, before anything else opens descriptors.
+/// Takes over the sockets of `LISTEN_FDS`. The map is empty where none were passed, where they were passed to another
+/// process (`LISTEN_PID`), and after the first call. Call it first in `main`, before anything else opens descriptors.
 ///
-/// The variables stay: `LISTEN_PID` keeps a child from believing them its own, and editing the environment is unsound
-/// as soon as there are threads.
+/// The variables stay: `LISTEN_PID` keeps a child process from using them, and changing the environment is unsound as
+/// soon as there are threads.
 pub fn take_listeners() -> Result<PassedSockets, ListenersError> {
     static TAKEN: AtomicBool = AtomicBool::new(false);
     if TAKEN.swap(true, Ordering::SeqCst) {
@@ -55,8 +55,8 @@ pub fn take_listeners() -> Result<PassedSockets, ListenersError> {
     let passed = sd_notify::listen_fds_with_names().map_err(ListenersError::Environment);
     let mut listeners = PassedSockets::new();
     for (descriptor, name) in passed? {
-        // SAFETY: `LISTEN_PID` names this process, so by sd_listen_fds(3) the descriptor is open and ours alone; it
-        // was just seen open (setting close-on-exec succeeded), and `TAKEN` lets it be owned only once.
+        // SAFETY: `LISTEN_PID` names this process, so by sd_listen_fds(3) the descriptor is open and belongs to it
+        // alone; it was just seen open (setting close-on-exec succeeded), and `TAKEN` lets it be owned only once.
         #[allow(unsafe_code)]
         let descriptor = unsafe { OwnedFd::from_raw_fd(descriptor) };
         let socket = Socket::from(descriptor);
@@ -70,7 +70,7 @@ pub fn take_listeners() -> Result<PassedSockets, ListenersError> {
 
 fn check_listener(socket: &Socket) -> Result<(), String> {
     let failed = |error: io::Error| error.to_string();
-    // The first question fails on what is no socket at all.
+    // This first call fails on a descriptor that is no socket.
     let kind = socket.r#type().map_err(failed)?;
     if kind != Type::STREAM {
         return Err(format!("its type is {kind:?}"));
@@ -79,7 +79,8 @@ fn check_listener(socket: &Socket) -> Result<(), String> {
         return Err("it does not listen".to_owned());
     }
     let domain = socket.domain().map_err(failed)?;
-    // The unit file may say otherwise, and tokio trusts the caller: a blocking accept would stop a whole worker.
+    // The unit file may say otherwise, and tokio doesn't check (`TcpListener::from_std`): a blocking accept would
+    // stop a whole worker.
     socket.set_nonblocking(true).map_err(failed)?;
     if ![Domain::UNIX, Domain::IPV4, Domain::IPV6].contains(&domain) {
         return Err(format!("its address family is {domain:?}"));
@@ -102,22 +103,25 @@ impl Notifier {
         }
     }
 
-    /// Serving. With `Type=notify`, `systemctl start` and units ordered after this one wait for it.
+    /// Reports that renewd serves. With `Type=notify`, `systemctl start` and units ordered after this one wait for
+    /// it.
     pub fn ready(&self, status: &str) {
         send(&[NotifyState::Ready, NotifyState::Status(&one_line(status))]);
     }
 
     /// A reload begins; it ends when what is returned is finished or dropped.
     pub fn reloading(&self) -> Reloading {
-        // In one message: from systemd 253 on, RELOADING=1 without its time is a protocol violation.
+        // One message holds both: from systemd 253 on, RELOADING=1 without MONOTONIC_USEC= is a protocol violation
+        // (systemd.service(5), Type=notify-reload).
         match NotifyState::monotonic_usec_now() {
             Ok(now) => send(&[NotifyState::Reloading, now]),
-            Err(error) => tracing::warn!(%error, "the time of the reload can't be told"),
+            Err(error) => tracing::warn!(%error, "can't read the monotonic clock for RELOADING=1"),
         }
         Reloading { status: None }
     }
 
-    /// Stopping, for `at_most` this long: where that is more than the unit's `TimeoutStopSec=`, systemd waits so long.
+    /// Reports that renewd stops, which takes `at_most` this long. systemd waits that long even where the unit's
+    /// `TimeoutStopSec=` is shorter.
     pub fn stopping(&self, at_most: Duration, status: &str) {
         let microseconds = u32::try_from(at_most.as_micros()).unwrap_or(u32::MAX);
         send(&[
@@ -132,14 +136,15 @@ impl Notifier {
         send(&[NotifyState::Status(&one_line(status))]);
     }
 
-    /// How often the watchdog is fed: a third of `WatchdogSec=`, so that one late turn is forgiven. `None` without one.
+    /// How often the watchdog is notified: a third of `WatchdogSec=`, so that one late notification does no harm.
+    /// `None` without a watchdog.
     pub fn watchdog_interval(&self) -> Option<Duration> {
         self.watchdog.map(|period| period / 3)
     }
 
-    /// Feeds the watchdog for as long as `alive` says so when asked, at [`Notifier::watchdog_interval`], the first
-    /// time at once; when it stops saying so, systemd kills and restarts the process. Returns at once without a
-    /// watchdog, else never. Await it on the control runtime until the process ends, the drain included.
+    /// Notifies the watchdog at each [`Notifier::watchdog_interval`] at which `alive` returns true, the first time at
+    /// once. Without notifications systemd kills and restarts the process. Returns at once without a watchdog,
+    /// otherwise never. Await it on the control runtime until the process ends, the drain included.
     pub async fn feed_watchdog(&self, alive: impl Fn() -> bool) {
         let Some(interval) = self.watchdog_interval() else {
             return;
@@ -151,13 +156,15 @@ impl Notifier {
             if alive() {
                 send(&[NotifyState::Watchdog]);
             } else {
-                tracing::error!("a worker does not turn: the watchdog is not fed");
+                tracing::error!(
+                    "a worker's runtime is blocked; the systemd watchdog is not notified"
+                );
             }
         }
     }
 }
 
-/// A reload in progress. Its end, an early return and a panic included, sends READY=1.
+/// A reload in progress. Dropping it sends READY=1, after an early return or a panic too.
 #[derive(Debug)]
 #[must_use = "dropping it ends the reload"]
 pub struct Reloading {
@@ -180,7 +187,7 @@ impl Drop for Reloading {
     }
 }
 
-/// Whether each worker's runtime still turns: workers beat, the watchdog looks.
+/// Whether each worker's runtime still makes progress: workers record a time, and the watchdog reads it.
 #[derive(Clone, Debug)]
 pub(crate) struct Heartbeats {
     clock: Clock,
@@ -189,7 +196,7 @@ pub(crate) struct Heartbeats {
 }
 
 impl Heartbeats {
-    /// For `workers` workers, all of which count as having beaten now.
+    /// For `workers` workers, each of which counts as alive now.
     pub(crate) fn new(workers: usize, clock: Clock) -> Self {
         let now = millis(clock.elapsed());
         Self {
@@ -198,7 +205,7 @@ impl Heartbeats {
         }
     }
 
-    /// Beats for worker `index` once every `interval`, for ever: spawn it on that worker's runtime.
+    /// Records that worker `index` is alive, every `interval`, for ever: spawn it on that worker's runtime.
     pub(crate) async fn keep(self, index: usize, interval: Duration) {
         let mut turns = tokio::time::interval(interval);
         turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -208,14 +215,14 @@ impl Heartbeats {
         }
     }
 
-    /// Worker `index` turns.
+    /// Records that worker `index` is alive.
     pub(crate) fn beat(&self, index: usize) {
         if let Some(last) = self.last.get(index) {
             last.store(millis(self.clock.elapsed()), Ordering::Relaxed);
         }
     }
 
-    /// Whether every worker has beaten within the last `limit`.
+    /// Whether every worker was alive within the last `limit`.
     pub(crate) fn all_within(&self, limit: Duration) -> bool {
         let oldest = millis(self.clock.elapsed().saturating_sub(limit));
         self.last
@@ -236,37 +243,32 @@ fn send(message: &[NotifyState<'_>]) {
         None => sd_notify::notify(message),
     };
     if let Err(error) = sent {
-        tracing::warn!(%error, message = %Shown(message), "the service manager can't be told");
+        let message = lines(message).trim_end().replace('\n', " ");
+        tracing::warn!(%error, message, "can't notify the service manager");
     }
 }
 
-/// `sd_notify(3)`: a leading `@` stands for the zero byte of an abstract socket, which the crate takes for a path.
+/// `sd_notify(3)`: a leading `@` stands for the zero byte of an abstract socket. `sd_notify::notify` of sd-notify
+/// 0.5.0 takes such a name for a path.
 fn send_to_abstract(name: &[u8], message: &[NotifyState<'_>]) -> io::Result<()> {
     let address = SocketAddr::from_abstract_name(name)?;
     let socket = UnixDatagram::unbound()?;
     socket.connect_addr(&address)?;
+    socket.send(lines(message).as_bytes()).map(|_sent| ())
+}
+
+/// A message as the protocol has it: one assignment a line.
+fn lines(message: &[NotifyState<'_>]) -> String {
     let mut lines = String::new();
     for state in message {
         lines.push_str(&state.to_string());
         lines.push('\n');
     }
-    socket.send(lines.as_bytes()).map(|_sent| ())
+    lines
 }
 
-/// A message as `key=value` pairs on one line, for the log.
-struct Shown<'a>(&'a [NotifyState<'a>]);
-
-impl fmt::Display for Shown<'_> {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, state) in self.0.iter().enumerate() {
-            let separator = if index == 0 { "" } else { " " };
-            write!(formatter, "{separator}{state}")?;
-        }
-        Ok(())
-    }
-}
-
-/// A line end in a status would begin another assignment of the protocol: status lines may quote configuration errors.
+/// Replaces control characters: a line end in a status, which may quote a configuration error, would begin another
+/// assignment of the protocol.
 fn one_line(status: &str) -> String {
     status
         .chars()

@@ -1,11 +1,12 @@
-//! Says when the content of a watched file really changed: written in place, renamed over, swapped through a symlink,
+//! Reports when the content of a watched file has changed: written in place, renamed over, swapped through a symlink,
 //! deleted, or put back.
 //!
-//! Watching a file loses its second rename, so the directories are watched, and an event means no more than "look
-//! again": the contents' hashes decide. A slow poll sees what inotify misses (network file systems, directories that
-//! were replaced) and goes on alone where inotify can't be had.
+//! A watch on a file follows its inode and misses the second rename (<https://github.com/notify-rs/notify/issues/531>),
+//! so the directories are watched, and an event only leads to another reading: the contents' hashes decide. A slow
+//! poll finds what inotify misses (network file systems, replaced directories) and works alone where inotify isn't
+//! available.
 //!
-//! Keeps true: a change is reported once, after things were quiet for a moment, but never later than
+//! Keeps true: a change is reported once, after a moment without events, but never later than
 //! [`Timing::longest`] after its first event; nothing is reported while contents stay equal.
 //! Must not know: what is in the files, or what is done about a change.
 
@@ -28,11 +29,11 @@ use zeroize::Zeroizing;
 /// How soon and how often the files are looked at.
 #[derive(Clone, Copy, Debug)]
 pub struct Timing {
-    /// Without an event for so long, the writer is done: 250 ms.
+    /// The time without an event after which the writer counts as done: 250 ms.
     pub quiet: Duration,
-    /// Looked at after so long even if events go on: 2 s.
+    /// The time after which files are read even if events go on: 2 s.
     pub longest: Duration,
-    /// Looked at this often without any event: 5 s.
+    /// How often files are read without any event: 5 s.
     pub poll: Duration,
 }
 
@@ -53,7 +54,7 @@ pub struct Watcher {
     changes: mpsc::Receiver<Vec<PathBuf>>,
 }
 
-/// Another set of files, and whom to tell when it is watched.
+/// Another set of files, and the sender of the answer that it is watched.
 type Order = (Vec<PathBuf>, oneshot::Sender<()>);
 
 impl Watcher {
@@ -93,13 +94,13 @@ impl Watcher {
     pub async fn set_files(&self, files: Vec<PathBuf>) {
         let (done, is_done) = oneshot::channel();
         if self.orders.send((files, done)).await.is_ok() {
-            // An error is the runtime going down: nothing is left to watch for.
+            // An error means that the runtime is shutting down.
             let _ended = is_done.await;
         }
     }
 
     /// Waits for changes: the files whose content differs from when it was last reported, a file that appeared or
-    /// disappeared among them. Cancelling loses nothing. Never answers again if the runtime is going down.
+    /// disappeared among them. Cancelling loses nothing. Never returns if the runtime is shutting down.
     pub async fn changed(&mut self) -> Vec<PathBuf> {
         match self.changes.recv().await {
             Some(changed) => changed,
@@ -115,7 +116,7 @@ struct Task {
     eyes: InotifyReader,
     files: Vec<PathBuf>,
     contents: Contents,
-    /// Changed, not yet taken by [`Watcher::changed`].
+    /// Changed files that [`Watcher::changed`] has not returned yet.
     pending: BTreeSet<PathBuf>,
     events: Arc<Notify>,
     orders: mpsc::Receiver<Order>,
@@ -155,7 +156,7 @@ impl Task {
             self.pending.extend(differing(&self.contents, &contents));
             self.contents = contents;
             if let Some(asker) = done {
-                // Whoever asked may have stopped waiting.
+                // The caller may have stopped waiting.
                 let _unheard = asker.send(());
             }
         }
@@ -173,7 +174,7 @@ impl Task {
     }
 }
 
-/// Files known before whose content is another now.
+/// Files known before whose content differs now.
 fn differing(before: &Contents, now: &Contents) -> Vec<PathBuf> {
     let differs = |(path, content): (&PathBuf, &Option<[u8; 32]>)| {
         let known = before.get(path)?;
@@ -202,7 +203,7 @@ impl InotifyReader {
         };
         let inotify = INotifyWatcher::new(on_event, notify::Config::default())
             .inspect_err(|error| {
-                tracing::warn!(%error, "files are polled only: inotify can't be had");
+                tracing::warn!(%error, "inotify is not available; files are polled");
             })
             .ok();
         Self {
@@ -212,7 +213,7 @@ impl InotifyReader {
         }
     }
 
-    /// Watches what must be watched now, then reads: a change after the reading finds its directory watched.
+    /// Watches the files' directories, then reads the files, so that no later change is missed.
     fn look(&mut self, files: &[PathBuf]) -> Contents {
         self.watch(&directories(files));
         let read = |file: &PathBuf| (file.clone(), content(file).ok());
@@ -229,7 +230,7 @@ impl InotifyReader {
         self.watched.retain(|path, identity| {
             let keep = !gone(path, *identity);
             if !keep {
-                // It fails where the kernel has dropped the watch with the directory: that is what is wanted.
+                // This fails where the kernel has removed the watch together with the directory, which does no harm.
                 let _already_gone = inotify.unwatch(path);
             }
             keep
@@ -239,9 +240,9 @@ impl InotifyReader {
                 continue;
             }
             let Some(identity) = directory_identity(path) else {
-                continue; // the poll will find it
+                continue; // the poll finds the directory later
             };
-            // /var/run is /run: the kernel has one watch for both, and dropping one name would drop it.
+            // /var/run is /run: the kernel has one watch for both names, and removing it for one removes it for both.
             if self.watched.values().any(|known| *known == identity) {
                 continue;
             }
@@ -253,7 +254,7 @@ impl InotifyReader {
                 Err(error) => {
                     if self.refused.insert(path.clone()) {
                         let directory = path.display();
-                        tracing::warn!(%error, %directory, "files in it are polled only");
+                        tracing::warn!(%error, %directory, "can't watch the directory; its files are polled");
                     }
                 }
             }
@@ -261,7 +262,9 @@ impl InotifyReader {
     }
 }
 
-/// Our own reading makes events too; taking them for changes would never end.
+/// Whether an event comes from reading. The watcher's own reading causes such events too, and would never end if they
+/// counted as changes. notify 8 subscribes to them on Linux (`inotify.rs`, `WatchMask::OPEN`) and can't be told not
+/// to (<https://github.com/notify-rs/notify/pull/736>).
 fn is_only_reading(kind: EventKind) -> bool {
     match kind {
         EventKind::Access(AccessKind::Close(AccessMode::Write)) => false,
@@ -270,7 +273,7 @@ fn is_only_reading(kind: EventKind) -> bool {
     }
 }
 
-/// Where each file is, and where it leads if it is a symlink.
+/// The directory of each file, and of its target if it is a symlink.
 fn directories(files: &[PathBuf]) -> BTreeSet<PathBuf> {
     let parent = |path: &Path| match path.parent() {
         Some(parent) if parent.as_os_str().is_empty() => Some(PathBuf::from(".")),
@@ -289,7 +292,7 @@ fn directory_identity(path: &Path) -> Option<DirectoryIdentity> {
 }
 
 fn content(path: &Path) -> io::Result<[u8; 32]> {
-    // A pipe in a file's place would hold the thread for ever.
+    // A named pipe in place of a file would block the thread for ever.
     if !std::fs::metadata(path)?.is_file() {
         return Err(io::Error::other("not a regular file"));
     }

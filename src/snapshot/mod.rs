@@ -1,9 +1,11 @@
-//! Everything hot, immutable, swapped whole on reload; and the few things that outlive every reload.
+//! Everything that a reload can change, immutable and swapped as a whole; and the few things that outlive every
+//! reload.
 //!
 //! Keeps true: a request takes the snapshot once and sees one configuration from start to end. What must survive a
-//! reload (debts, sessions, replaced keys, the last valid streams) is carried from the previous snapshot when one is built.
-//! What can fail comes before anything is made, and what outlives a reload is told of a configuration when that is in force.
-//! Must not know: files, sockets, who reloads.
+//! reload (debts, sessions, replaced keys, the last valid streams) is carried from the previous snapshot when one is
+//! built. A build that fails has changed nothing, and what outlives a reload learns of a configuration only when that
+//! is in force.
+//! Must not know: files, sockets, what causes a reload.
 
 mod source_builders;
 
@@ -50,15 +52,15 @@ pub struct Snapshot {
     pub verifier: Verifier,
     /// `[mongodb]`, where something asks for it.
     pub(crate) database: Option<Arc<Database>>,
-    /// What sources have shown of their configuration.
+    /// Which parts of the sources' configuration their answers have shown to be right.
     pub proven: Arc<Proven>,
-    /// `[accounts]`: the source, and what it said lately.
+    /// `[accounts]`: the source, and its recent answers.
     pub accounts: Arc<ConfiguredAccounts>,
-    /// `[streams]`: the source, and what it said lately.
+    /// `[streams]`: the source, and its recent answers.
     pub streams: Arc<ConfiguredStreams>,
-    /// `[authorize]`: the hook, and how it stands.
+    /// `[authorize]`: the hook, and its outage.
     pub authorizer: Option<Authorizer>,
-    /// `[rate_limit]`, with everybody's debts.
+    /// `[rate_limit]`, with the debts of all keys.
     pub limiter: Limiter,
     /// The live tokens.
     pub sessions: Arc<Sessions>,
@@ -72,18 +74,18 @@ pub struct Snapshot {
     pub reissue_metrics: Vec<Arc<ReissueMetrics>>,
     /// `log.audit`, open.
     pub audit: Arc<Audit>,
-    /// `upstream.servers`, and what is known of them; a removed server's series go with its last snapshot.
+    /// `upstream.servers` and their state; a removed server's series disappear with its last snapshot.
     pub backends: Backends,
 }
 
-/// What reading `streams.file` came to; `Table` of nothing where streams aren't read from a file.
+/// The result of reading `streams.file`; an empty `Table` where streams aren't read from a file.
 #[derive(Debug)]
 pub enum StreamsRead {
-    /// Valid.
+    /// The file is valid.
     Table(Vec<(Box<str>, StreamState)>),
-    /// There, but not valid.
+    /// The file exists and is invalid.
     Invalid,
-    /// Not there, or not readable.
+    /// The file is missing or can't be read.
     Unreadable,
 }
 
@@ -211,12 +213,12 @@ impl Snapshot {
     }
 }
 
-/// The control plane: what sources are asked on and with.
+/// The control plane: where and with what sources are asked.
 #[derive(Clone, Debug)]
 pub struct Control {
     /// Its runtime.
     pub runtime: Handle,
-    /// Requests of our own.
+    /// Sends renewd's own requests.
     pub fetcher: Fetcher,
 }
 
@@ -230,7 +232,7 @@ impl Control {
     }
 }
 
-/// What every worker shares for the life of the process.
+/// What all workers share for the life of the process.
 #[derive(Debug)]
 pub struct Shared {
     /// The snapshot in force; take it once a request.
@@ -249,7 +251,7 @@ pub struct Shared {
     pub sockets: Budgets,
     /// Open client connections.
     pub connections: AtomicUsize,
-    /// Set with the one warning about an untrusted private peer that speaks for others.
+    /// Set with the first warning about `X-Forwarded` headers of a private peer that isn't trusted.
     pub untrusted_proxy_seen: OnceLock<()>,
 }
 

@@ -1,6 +1,7 @@
-//! The sources of one configuration: carried over from the previous snapshot where their own part of it is equal, so
-//! that a reload forgets no answer and no outage.
+//! Builds the sources of one configuration.
 //!
+//! Keeps true: a source whose own part of the configuration is unchanged is carried over from the previous snapshot,
+//! so that a reload forgets no answer and no outage.
 //! Must not know: what is asked.
 
 use std::sync::Arc;
@@ -20,12 +21,12 @@ use crate::sources::mongodb::{Database, MongoAccounts, MongoStreams, follow};
 use crate::sources::observed_fields::Fields;
 use crate::sources::outage::NoAnswerReason;
 use crate::sources::proven::{Proof, Proven};
-use crate::sources::streams::{ConfiguredStreams, Owners, StreamSource, StreamTable};
+use crate::sources::streams::{ConfiguredStreams, Owners, StreamSource, StreamState, StreamTable};
 use crate::telemetry::metrics::Metrics;
-use crate::telemetry::traffic_labels;
+use crate::telemetry::traffic_labels::SourceLabel;
 use crate::terms::clock::Clock;
 
-/// A source that isn't configured: no answer.
+/// A source that isn't configured and never answers.
 struct Nowhere;
 
 impl LookupSource<Account> for Nowhere {
@@ -67,7 +68,8 @@ impl Sources<'_> {
             .map(Arc::clone);
         match (&accounts.source, self.database) {
             (AccountsSource::None, _) => ConfiguredAccounts::None,
-            // Validation asks for `[mongodb]`; without it nobody's account would be looked at.
+            // Validation requires `[mongodb]`. Should it be missing, requests must fail rather than skip the
+            // accounts.
             (AccountsSource::Mongodb(_), None) => ConfiguredAccounts::BySubject {
                 session: None,
                 lookups: self.account_lookups(HTTP_PATIENCE, Box::new(Nowhere)),
@@ -111,7 +113,7 @@ impl Sources<'_> {
         let previous = self
             .previous
             .and_then(|previous| previous.authorizer.as_ref());
-        let metrics = self.metrics.source(traffic_labels::SourceLabel::Authorize);
+        let metrics = self.metrics.source(SourceLabel::Authorize);
         let fetcher = &self.control.fetcher;
         Some(Authorizer::new(
             hook, previous, fetcher, metrics, self.clock,
@@ -120,7 +122,6 @@ impl Sources<'_> {
 
     pub(super) fn streams(&self, read: StreamsRead) -> ConfiguredStreams {
         let streams = &self.config.streams;
-        let metrics = self.metrics.source(traffic_labels::SourceLabel::Streams);
         let carried = self
             .previous
             .filter(|previous| {
@@ -142,12 +143,7 @@ impl Sources<'_> {
                         self.streams_read(database, collection),
                         self.clock.clone(),
                     );
-                    let terms = LookupTerms {
-                        name: "streams",
-                        deadline: database.config().timeout,
-                        ttl: streams.cache_ttl,
-                    };
-                    let lookups = self.lookups(&terms, Box::new(source), Arc::clone(&metrics));
+                    let lookups = self.stream_lookups(database.config().timeout, Box::new(source));
                     self.control.runtime.spawn(follow(
                         Arc::clone(database),
                         collection.collection.clone(),
@@ -163,21 +159,16 @@ impl Sources<'_> {
                     http.clone(),
                     self.owners_told(http),
                 );
-                let terms = LookupTerms {
-                    name: "streams",
-                    deadline: HTTP_PATIENCE,
-                    ttl: streams.cache_ttl,
-                };
-                self.lookups(&terms, Box::new(source), Arc::clone(&metrics))
+                self.stream_lookups(HTTP_PATIENCE, Box::new(source))
             })),
             (StreamsSource::File(_) | StreamsSource::Mongodb(_), _) => {
                 StreamSource::Table(self.table(read))
             }
         };
-        ConfiguredStreams::new(source, metrics)
+        ConfiguredStreams::new(source, self.metrics.source(SourceLabel::Streams))
     }
 
-    /// That an account is found; or, with `more`, what goes beyond it.
+    /// The proof that accounts are found; with `more`, of a fact beyond that.
     fn accounts_found(
         &self,
         database: &Database,
@@ -219,7 +210,7 @@ impl Sources<'_> {
         ])
     }
 
-    /// What the documents show of their fields.
+    /// Observes which configured fields the documents have.
     fn streams_read(
         &self,
         database: &Database,
@@ -272,7 +263,7 @@ impl Sources<'_> {
         fields
     }
 
-    /// That a document has a field.
+    /// The proof that a document has a field.
     fn shown(&self, what: &str, database: &Database, place: &str, field: &str) -> Proof {
         let parts = [what, &database.hosts(), place, field];
         self.proven.proof(&parts)
@@ -298,31 +289,41 @@ impl Sources<'_> {
         deadline: Duration,
         source: Box<dyn LookupSource<Account>>,
     ) -> Arc<Lookups<Account>> {
-        let terms = LookupTerms {
-            name: "accounts",
-            deadline,
-            ttl: self.config.accounts.cache_ttl,
-        };
-        let metrics = self.metrics.source(traffic_labels::SourceLabel::Accounts);
-        self.lookups(&terms, source, metrics)
+        let ttl = self.config.accounts.cache_ttl;
+        self.lookups(SourceLabel::Accounts, deadline, ttl, source)
+    }
+
+    fn stream_lookups(
+        &self,
+        deadline: Duration,
+        source: Box<dyn LookupSource<Option<Arc<StreamState>>>>,
+    ) -> Arc<Lookups<Option<Arc<StreamState>>>> {
+        let ttl = self.config.streams.cache_ttl;
+        self.lookups(SourceLabel::Streams, deadline, ttl, source)
     }
 
     fn lookups<T: Send + Sync + 'static>(
         &self,
-        terms: &LookupTerms,
+        label: SourceLabel,
+        deadline: Duration,
+        ttl: Duration,
         source: Box<dyn LookupSource<T>>,
-        metrics: Arc<crate::telemetry::metrics::SourceMetrics>,
     ) -> Arc<Lookups<T>> {
+        let name = label.as_str();
         Arc::new(Lookups::new(
-            terms,
+            &LookupTerms {
+                name,
+                deadline,
+                ttl,
+            },
             source,
             self.control.runtime.clone(),
             self.clock.clone(),
-            metrics,
+            self.metrics.source(label),
         ))
     }
 
-    /// Whether what was asked of the previous database may be asked of this one.
+    /// Whether the database is the previous snapshot's.
     fn same_database(&self, previous: &Snapshot) -> bool {
         match (self.database, &previous.database) {
             (Some(one), Some(other)) => Arc::ptr_eq(one, other),

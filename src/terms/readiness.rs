@@ -1,22 +1,26 @@
 //! Where this process is in its life: a latch.
 //!
 //! Keeps true: the life goes from starting to ready to draining and never back.
-//! Must not know: who asks, or what they do with the answer.
+//! Must not know: what is done in each phase.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
+use serde::Serialize;
+
 /// Where the process is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Phase {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
     /// Listeners aren't bound yet.
     Starting,
     /// Serving.
+    #[serde(rename = "running")]
     Ready,
     /// Stopping.
     Draining,
 }
 
-/// Shared by workers, admin and daemon.
+/// The phase, shared by the workers, the admin listener and the daemon.
 #[derive(Debug)]
 pub struct Readiness {
     phase: AtomicU8,
@@ -32,7 +36,7 @@ impl Default for Readiness {
 }
 
 impl Readiness {
-    /// Moves on; going back is ignored.
+    /// Moves to a later phase; an earlier one is ignored.
     pub(crate) fn advance(&self, phase: Phase) {
         self.phase.fetch_max(phase as u8, Ordering::SeqCst);
     }
@@ -46,7 +50,7 @@ impl Readiness {
         }
     }
 
-    /// Whether a load balancer should send traffic here, as far as this process goes.
+    /// Whether the process is ready for traffic. The backend and the sources are not considered.
     pub(crate) fn is_ready(&self) -> bool {
         self.phase() == Phase::Ready
     }

@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use renewd::admin::{
     self, ConfigProblem, ConfigStatus, DaemonView, ReadinessReport, ReloadResult, Reloaded,
-    ReportedPhase, SessionPage, SessionQuery, SessionStatus, SessionsResult, SourceStatus, Status,
-    UnknownCursor, UpstreamStatus,
+    SessionPage, SessionQuery, SessionStatus, SessionsResult, SourceStatus, Status, UnknownCursor,
+    UpstreamStatus,
 };
 use renewd::config::model::Listen;
 use renewd::config::secret::Secret;
@@ -22,6 +22,7 @@ use renewd::decision::explain::{ExplainQuestion, Explanation};
 use renewd::telemetry::line_writer::DropCounter;
 use renewd::telemetry::metrics::Metrics;
 use renewd::terms::clock::Clock;
+use renewd::terms::readiness::Phase;
 use renewd::terms::role::Role;
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -49,7 +50,7 @@ impl Told {
     fn new(token: Option<&'static str>) -> Self {
         Self {
             readiness: Mutex::new(ReadinessReport {
-                phase: ReportedPhase::Running,
+                phase: Phase::Ready,
                 upstream_reachable: true,
                 degraded: Vec::new(),
                 mode: "observe",
@@ -77,7 +78,7 @@ impl DaemonView for Told {
             version: "0.1.0",
             as_of: "2027-01-15T08:01:01Z".to_owned(),
             conditions: Vec::new(),
-            phase: ReportedPhase::Running,
+            phase: Phase::Ready,
             started_at: "2027-01-15T08:00:00Z".to_owned(),
             uptime_seconds: 61,
             mode: "enforce",
@@ -162,7 +163,7 @@ impl DaemonView for Told {
             self.reloaded.notify_one();
             if self.problems.is_empty() {
                 Ok(Reloaded {
-                    changed: vec!["token.lifetime".to_owned()],
+                    changed: vec!["token.lifetime"],
                     ..Reloaded::default()
                 })
             } else {
@@ -287,18 +288,11 @@ async fn readiness_fails_only_while_starting_draining_or_without_an_upstream() {
     let up = vec![];
     let down = vec!["streams"];
     for (phase, upstream_reachable, degraded, plain, tokens, reason) in [
-        (ReportedPhase::Running, true, &up, 200, 200, "ok"),
-        (ReportedPhase::Running, true, &down, 200, 503, "degraded"),
-        (
-            ReportedPhase::Running,
-            false,
-            &up,
-            503,
-            503,
-            "no upstream reachable",
-        ),
-        (ReportedPhase::Starting, true, &up, 503, 503, "starting"),
-        (ReportedPhase::Draining, true, &down, 503, 503, "draining"),
+        (Phase::Ready, true, &up, 200, 200, "ok"),
+        (Phase::Ready, true, &down, 200, 503, "degraded"),
+        (Phase::Ready, false, &up, 503, 503, "no upstream reachable"),
+        (Phase::Starting, true, &up, 503, 503, "starting"),
+        (Phase::Draining, true, &down, 503, 503, "draining"),
     ] {
         *daemon.readiness.lock().unwrap() = ReadinessReport {
             phase,

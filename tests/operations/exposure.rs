@@ -60,8 +60,8 @@ fn says(renewd: &Renewd, what: &str) -> usize {
 
 #[test]
 fn a_backend_on_every_address_is_reported_once_and_taken_back_when_mended() {
-    const WARNING: &str = "clients go past renewd";
-    const MENDED: &str = "no longer answers past renewd";
+    const WARNING: &str = "clients can reach the backend without renewd";
+    const MENDED: &str = "can no longer reach the backend without renewd";
     if !has_an_address() {
         again_in_a_namespace(
             "a_backend_on_every_address_is_reported_once_and_taken_back_when_mended",
@@ -122,7 +122,7 @@ fn a_backend_that_comes_after_renewd_is_looked_at_when_it_comes() {
     let request = b"GET / HTTP/1.1\r\nHost: app.example\r\n\r\n";
     client.write_all(request).expect("renewd");
     renewd.eventually("the warning", |renewd| {
-        says(renewd, "clients go past renewd") == 1
+        says(renewd, "clients can reach the backend without renewd") == 1
     });
     assert_eq!(exposed(&renewd, backend).to_bits(), 1.0_f64.to_bits());
 }
@@ -147,7 +147,10 @@ fn an_exposure_that_is_acknowledged_is_neither_warned_of_nor_exported() {
     renewd.eventually("the acknowledgement", |renewd| {
         exposed(renewd, backend) < 1.0
     });
-    assert_eq!(says(&renewd, "clients go past renewd"), 1);
+    assert_eq!(
+        says(&renewd, "clients can reach the backend without renewd"),
+        1
+    );
 }
 
 /// README's firewall rule, for another port.
@@ -197,6 +200,9 @@ fn readmes_firewall_rule_closes_the_port_to_all_but_loopback() {
         token: "lifetime = \"30m\"".to_owned(),
         ..Settings::default()
     });
-    assert_eq!(says(&renewd, "clients go past renewd"), 0);
+    assert_eq!(
+        says(&renewd, "clients can reach the backend without renewd"),
+        0
+    );
     assert_eq!(exposed(&renewd, backend).to_bits(), 0.0_f64.to_bits());
 }

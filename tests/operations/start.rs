@@ -289,7 +289,7 @@ fn the_last_valid_configuration_stands_in_for_an_invalid_one_and_says_so_until_i
         });
     };
     said("token.lifetime");
-    said("serving the last valid one");
+    said("serving the last valid configuration");
 
     // Another wrong file leaves it where it is.
     let text = configuration(&with_lifetime("always"));
@@ -360,7 +360,7 @@ fn the_last_valid_configuration_of_another_file_is_not_served() {
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(78), "{said}");
     assert!(
-        said.contains("made from another file") && said.contains("/config.toml"),
+        said.contains("it is a copy of another file") && said.contains("/config.toml"),
         "{said}"
     );
 
@@ -370,7 +370,7 @@ fn the_last_valid_configuration_of_another_file_is_not_served() {
     private_file(&directory.path().join("config.toml"), "");
     let (code, said) = refused(directory.path(), &["--fallback"]);
     assert_eq!(code, Some(78), "{said}");
-    assert!(said.contains("which file it was made from"), "{said}");
+    assert!(said.contains("which file it is a copy of"), "{said}");
 }
 
 #[test]

@@ -1,8 +1,8 @@
-//! What an operator has to know now: the condition behind each alert that one daemon can see by itself.
+//! What an operator has to know now: the condition of each alert that depends on one daemon alone.
 //!
-//! Keeps true: a condition reads the same series as its alert in `monitoring/alerts.yml`, off the page that Prometheus
-//! scrapes, so that the status page and the alerts agree; a test holds the two lists to each other. An alert waits for its
-//! `for`, a condition doesn't. Pure but for the lock around the samples.
+//! Keeps true: a condition reads the same series as its alert in `monitoring/alerts.yml`, off the page that
+//! Prometheus scrapes, so that the status page and the alerts agree; a test holds the two lists to each other. An
+//! alert waits for its `for`, a condition doesn't. Pure but for the lock around the samples.
 //! Must not know: how a condition is shown.
 
 mod samples;
@@ -14,6 +14,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 pub(crate) use self::samples::History;
 use self::samples::{Count, Increase, Samples};
+use crate::admin::{AlertSeverity, ConditionStatus};
 use crate::snapshot::Shared;
 use crate::terms::timestamp;
 
@@ -27,43 +28,10 @@ const QUARTER: Duration = Duration::from_mins(15);
 const HOUR: Duration = Duration::from_hours(1);
 const DAY_SECONDS: f64 = 86_400.0;
 
-/// The share of token requests that may fail over 30 days, times the burn rate that wakes somebody within the hour.
+/// The share of token requests that may fail over 30 days (0.1 %), times the burn rate of the critical alert.
 const FAST_BURN: f64 = 14.4 * 0.001;
 
-/// Who has to act, and when: as `severity` in `monitoring/alerts.yml`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum AlertSeverity {
-    /// Somebody has to be woken.
-    Critical,
-    /// For the working day.
-    Warning,
-    /// To know.
-    Info,
-}
-
-impl AlertSeverity {
-    /// The label's value.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Critical => "critical",
-            Self::Warning => "warning",
-            Self::Info => "info",
-        }
-    }
-}
-
-/// One condition that holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Condition {
-    /// The alert that it leads to.
-    pub alert: &'static str,
-    /// How bad it is.
-    pub severity: AlertSeverity,
-    /// For people. Holds no secret.
-    pub message: String,
-}
-
-/// What rules look at.
+/// The numbers that rules read.
 struct Facts<'a> {
     page: &'a Samples<'a>,
     increase: &'a Increase<'a>,
@@ -78,7 +46,7 @@ struct AlertRule {
     holds: fn(&Facts<'_>) -> Vec<(AlertSeverity, String)>,
 }
 
-/// Every alert that one daemon can see by itself, as in `monitoring/alerts.yml`.
+/// Every alert that depends on one daemon alone, as in `monitoring/alerts.yml`.
 const RULES: [AlertRule; 19] = [
     rule("RenewdTokenRequestsFailing", requests_failing),
     rule("RenewdLoginsRefused", logins_refused),
@@ -101,7 +69,7 @@ const RULES: [AlertRule; 19] = [
     rule("RenewdUpstreamExposed", upstream_exposed),
 ];
 
-/// Those that are meant by some configurations, and then no fault.
+/// Alerts about what some configurations intend.
 const NOTES: [AlertRule; 1] = [rule("RenewdWildcardTokensIssued", wildcard_tokens)];
 
 const fn rule(
@@ -117,7 +85,7 @@ pub(crate) fn conditions(
     history: &History,
     elapsed: Duration,
     now: u64,
-) -> Vec<Condition> {
+) -> Vec<ConditionStatus> {
     let samples = Samples::parse(page);
     let increase = history.until(elapsed, samples.counts());
     let facts = Facts {
@@ -126,12 +94,12 @@ pub(crate) fn conditions(
         #[allow(clippy::cast_precision_loss)] // exact to 2^53
         now: now as f64,
     };
-    let mut conditions: Vec<Condition> = RULES
+    let mut conditions: Vec<ConditionStatus> = RULES
         .iter()
         .chain(&NOTES)
         .flat_map(|rule| {
             let held = (rule.holds)(&facts).into_iter();
-            held.map(|(severity, message)| Condition {
+            held.map(|(severity, message)| ConditionStatus {
                 alert: rule.alert,
                 severity,
                 message,
@@ -142,7 +110,7 @@ pub(crate) fn conditions(
     conditions
 }
 
-/// Remembers the counters until the runtime ends.
+/// Records the counters until the runtime ends.
 pub(crate) async fn run(shared: Arc<Shared>, history: Arc<History>) {
     let mut turns = interval(SAMPLE);
     turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -249,7 +217,7 @@ fn source_down(facts: &Facts<'_>) -> Vec<(AlertSeverity, String)> {
         let until = written(time("renewd_source_rest_until_timestamp_seconds"));
         let message = match (since, until) {
             (Some(since), Some(until)) => format!(
-                "The {source} source has given no answer since {since}. Those who hold a token can renew it until {until}."
+                "The {source} source has given no answer since {since}. Holders of a token can renew it until {until}."
             ),
             _ => format!("The {source} source gives no answer."),
         };
@@ -389,7 +357,7 @@ fn upstream_exposed(facts: &Facts<'_>) -> Vec<(AlertSeverity, String)> {
     exposed
         .map(|labels| {
             let message = format!(
-                "The backend {} also answers on addresses that aren't loopback, past renewd.",
+                "Clients can reach the backend {} without renewd, on addresses that aren't loopback.",
                 labels.value("server")
             );
             (AlertSeverity::Warning, message)

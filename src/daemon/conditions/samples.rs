@@ -1,4 +1,4 @@
-//! What the metrics page says at one moment, and how much its counters have grown since.
+//! The numbers of the metrics page at one moment, and how much its counters have grown since earlier moments.
 //!
 //! Keeps true: at most an hour of counters is remembered. Pure but for the lock around them.
 //! Must not know: what a number means to an operator.
@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// How far back increases are asked for.
+/// The longest window of an increase.
 const LONGEST: Duration = Duration::from_hours(1);
 
 /// A number that only grows.
@@ -29,7 +29,7 @@ pub(crate) enum Count {
     Publishers,
     /// Those of them that the rules refused.
     PublishersDenied,
-    /// Publishers' tokens that nobody renewed.
+    /// Publishers' tokens that were not renewed.
     PublishersLapsed,
     /// Viewers' tokens whose renewal was refused.
     ViewersLapsedRefused,
@@ -103,7 +103,7 @@ impl<'p> Samples<'p> {
         values.next().map(|(_, _, value)| *value)
     }
 
-    /// The labels of the series of a name whose value is as wanted.
+    /// The labels of the series of a name whose value `wanted` accepts.
     pub(crate) fn having(
         &self,
         name: &str,
@@ -181,7 +181,7 @@ impl History {
     pub(crate) fn add(&self, moment: Duration, counts: SampledCounts) {
         let mut samples = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         samples.push_back((moment, counts));
-        // One that is older than an hour stays, to count from.
+        // One sample that is an hour old or older stays, so that an hour's increase has a start.
         let old = |second: &(Duration, SampledCounts)| moment.saturating_sub(second.0) >= LONGEST;
         while samples.get(1).is_some_and(old) {
             samples.pop_front();

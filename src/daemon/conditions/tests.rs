@@ -174,7 +174,10 @@ fn each_condition_holds_by_its_own_numbers_with_its_alerts_severity() {
         let found = found(&page, &History::default());
         let found: Vec<String> = found
             .iter()
-            .map(|(alert, severity)| format!("{alert} {}", severity.as_str()))
+            .map(|(alert, severity)| {
+                let severity = format!("{severity:?}").to_lowercase();
+                format!("{alert} {severity}")
+            })
             .collect();
         assert_eq!(found, [expected], "{page}");
     }

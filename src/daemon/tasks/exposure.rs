@@ -1,9 +1,9 @@
-//! Can clients go past us? Express listens on every address unless told otherwise, and then its port still serves what
-//! is guarded here.
+//! Finds out whether clients can reach the backend without renewd. Express listens on every address unless it is told
+//! otherwise, and then its port also serves the paths that renewd guards.
 //!
-//! Keeps true: only addresses of this host are ever connected to, and nothing is sent; one warning a change.
-//! Must not know: what the backend answers. Of a firewall only a rule is seen that holds for the host's own connections
-//! too, which come by the loopback interface; for others there is `upstream.exposed_ok`.
+//! Keeps true: only addresses of this host are ever connected to, and no byte is sent; each change is logged once.
+//! Must not know: what the backend answers. This detects a firewall only if its rule also holds for the host's own
+//! connections, which use the loopback interface; `upstream.exposed_ok` is for other firewalls.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
@@ -18,22 +18,22 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use crate::config::model::{UpstreamScheme, UpstreamServer};
 use crate::snapshot::Shared;
 
-/// Addresses and backends come and go, but not often.
+/// How often the addresses are checked without a reason: addresses change, but not often.
 const EVERY: Duration = Duration::from_hours(1);
 
-/// This host answers itself at once, or drops what it is sent.
+/// How long a connection may take: this host answers itself at once, or a firewall drops the packets.
 const CONNECT: Duration = Duration::from_millis(500);
 
-/// Where the kernel lists this network namespace's addresses. Not `getifaddrs(3)`: it asks by netlink, which the unit's
-/// sandbox leaves out.
+/// Where the kernel lists this network namespace's addresses. `getifaddrs(3)` uses netlink, which the unit's sandbox
+/// denies.
 const IPV4: &str = "/proc/self/net/fib_trie";
 const IPV6: &str = "/proc/self/net/if_inet6";
 
-/// How often it is looked whether a backend has come: at our own start it may not listen yet.
+/// How often arrivals of backends are looked for: a backend may not listen yet when renewd starts.
 const ARRIVALS: Duration = Duration::from_secs(1);
 
-/// Looks at start, when a backend takes its first connection or is back, after each reload and every hour, until the
-/// runtime ends. `own` is what we listen on ourselves.
+/// Checks at start, when a backend takes its first connection or is back, after each reload and every hour, until the
+/// runtime ends. `own` are the addresses that renewd listens on.
 pub(crate) async fn run(
     shared: Arc<Shared>,
     own: Vec<SocketAddr>,
@@ -60,7 +60,7 @@ pub(crate) async fn run(
     }
 }
 
-/// Where each backend server was found to answer past us, by its name.
+/// The addresses where each backend server answers without renewd, by its name.
 type ExposedAddresses = BTreeMap<String, Vec<SocketAddr>>;
 
 fn arrivals_of_all(shared: &Shared) -> usize {
@@ -101,7 +101,7 @@ fn report(server: &UpstreamServer, answering: &[SocketAddr]) {
     if answering.is_empty() {
         tracing::info!(
             server = name,
-            "the backend no longer answers past renewd, or upstream.exposed_ok says that it may"
+            "clients can no longer reach the backend without renewd, or upstream.exposed_ok allows it"
         );
         return;
     }
@@ -109,8 +109,8 @@ fn report(server: &UpstreamServer, answering: &[SocketAddr]) {
     tracing::warn!(
         server = name,
         addresses = addresses.join(", "),
-        "the backend answers on other addresses too, where clients go past renewd: let it listen on 127.0.0.1 alone, \
-         as in listen({port}, '127.0.0.1'), or set upstream.exposed_ok = true if a firewall keeps them out"
+        "clients can reach the backend without renewd, on these addresses: let it listen on 127.0.0.1 alone, as in \
+         listen({port}, '127.0.0.1'), or set upstream.exposed_ok = true if a firewall keeps them out"
     );
 }
 
@@ -121,7 +121,7 @@ async fn answers(address: SocketAddr) -> bool {
     )
 }
 
-/// Whether the server is meant to be reached from this host alone.
+/// Whether the server's configured address can be reached from this host alone.
 fn is_local(server: &UpstreamServer) -> bool {
     if matches!(server.scheme, UpstreamScheme::Unix(_)) {
         return false;
@@ -130,7 +130,8 @@ fn is_local(server: &UpstreamServer) -> bool {
     server.host.eq_ignore_ascii_case("localhost") || server.host.parse().is_ok_and(here)
 }
 
-/// Whether one of our own listeners would answer there: the public port may be the backend's, on another address.
+/// Whether one of renewd's own listeners would answer there: the public port may be the same as the backend's, on
+/// another address.
 fn is_own(own: &[SocketAddr], address: SocketAddr) -> bool {
     let takes = |bound: IpAddr| match bound {
         IpAddr::V6(any) if any.is_unspecified() => true,
@@ -141,7 +142,7 @@ fn is_own(own: &[SocketAddr], address: SocketAddr) -> bool {
         .any(|bound| bound.port() == address.port() && takes(bound.ip()))
 }
 
-/// This host's addresses but the loopback ones, with port 0. None where the kernel doesn't say.
+/// This host's addresses except loopback, with port 0. Empty where the kernel's lists can't be read.
 fn host_addresses() -> Vec<SocketAddr> {
     let read = |path| std::fs::read_to_string(path).unwrap_or_default();
     let mut addresses = ipv4_addresses(&read(IPV4));
@@ -163,7 +164,7 @@ fn ipv4_addresses(trie: &str) -> Vec<SocketAddr> {
             addresses.push(SocketAddr::from((address, 0)));
         }
     }
-    // The main and the local table may be one, and are listed twice then.
+    // The main and the local table may be one table, which is then listed twice.
     addresses.sort_unstable();
     addresses.dedup();
     addresses
@@ -175,7 +176,7 @@ fn ipv6_addresses(table: &str) -> Vec<SocketAddr> {
         let mut fields = line.split_ascii_whitespace();
         let address = Ipv6Addr::from(u128::from_str_radix(fields.next()?, 16).ok()?);
         let interface = u32::from_str_radix(fields.next()?, 16).ok()?;
-        // A link-local address means nothing without its link.
+        // A link-local address needs the number of its interface.
         let scope = if address.is_unicast_link_local() {
             interface
         } else {

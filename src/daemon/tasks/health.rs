@@ -1,8 +1,8 @@
-//! Looks after the backend's servers on the control plane: health checks where they are configured, and a knock at the
-//! door of each that took no connection, so that it is noticed when it is back.
+//! Checks the backend's servers on the control plane: sends health checks where they are configured, and connects to
+//! each server that refused a connection, so that its return is noticed.
 //!
-//! Keeps true: a server is checked once at a time, and by nobody but this process's one task, however many workers there
-//! are; what doesn't answer is asked less and less often while another one serves.
+//! Keeps true: one check of a server runs at a time, however many workers there are; a server that doesn't answer is
+//! checked less and less often while another one serves.
 //! Must not know: which server a request goes to.
 
 use std::sync::{Arc, Weak};
@@ -17,13 +17,14 @@ use hyper_util::rt::TokioIo;
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
+use super::doubled;
 use crate::config::model::{HealthCheck, Upstream, UpstreamServer};
 use crate::forward::servers::Backend;
 use crate::io::connect::connect;
 use crate::io::transport::Transport;
 use crate::snapshot::{Shared, Snapshot};
 
-/// How often it is looked which server is due.
+/// How often the task looks for servers whose check is due.
 const TURN: Duration = Duration::from_millis(100);
 
 /// From a refused connection to the first try.
@@ -32,7 +33,7 @@ const FIRST: Duration = Duration::from_secs(1);
 /// From one try to the next at most.
 const LONGEST: Duration = Duration::from_secs(8);
 
-/// The least time that a check gives a server to answer in: shorter intervals are for noticing a return soon.
+/// The least time that a check gives a server to answer. A shorter interval only makes checks more frequent.
 const LEAST_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Runs until the runtime ends.
@@ -59,7 +60,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
 /// One server's next check.
 #[derive(Debug)]
 struct Watch {
-    /// Weak: a removed server must go, and its series with it.
+    /// Weak, so that a removed server and its series are dropped.
     backend: Weak<Backend>,
     /// On the clock's monotonic scale.
     due: Duration,
@@ -95,7 +96,7 @@ impl Watch {
             self.due = now + self.pause(backend, snapshot);
         }
         if upstream.health.is_none() {
-            // It may have failed the last one before they were switched off.
+            // The server may have failed its last check before checks were switched off.
             backend.checked(Ok(()));
             if backend.reachable() {
                 self.failures = 0;
@@ -120,23 +121,15 @@ impl Watch {
         }
         self.failures = self.failures.saturating_add(1);
         if snapshot.backends.reachable() {
-            backoff(self.failures)
+            doubled(FIRST, self.failures - 1, LONGEST)
         } else {
-            // The site is down.
+            // No server is reachable, so the next try must come soon.
             FIRST
         }
     }
 }
 
-/// The pause after so many failures: twice as long each time.
-fn backoff(failures: u32) -> Duration {
-    let doubled = 1_u32.checked_shl(failures.saturating_sub(1));
-    doubled
-        .and_then(|times| FIRST.checked_mul(times))
-        .map_or(LONGEST, |pause| pause.min(LONGEST))
-}
-
-/// Connects, and asks where that is configured.
+/// Connects to the server, and sends a health check where one is configured.
 fn check(backend: &Arc<Backend>, upstream: &Upstream) -> impl Future<Output = ()> + Send + 'static {
     let (server, trust) = (backend.server.clone(), backend.trust.clone());
     let backend = Arc::downgrade(backend);
@@ -169,12 +162,12 @@ fn check(backend: &Arc<Backend>, upstream: &Upstream) -> impl Future<Output = ()
     }
 }
 
-/// What was wrong with an answer.
+/// Why a health check failed.
 #[derive(Debug, thiserror::Error)]
 enum Unwell {
     #[error("no answer in time")]
     Silent,
-    #[error("it answers {0}")]
+    #[error("the answer is {0}")]
     Status(StatusCode),
     #[error("{0}")]
     Connection(#[from] hyper::Error),
@@ -195,23 +188,12 @@ async fn ask(
         .header(CONNECTION, "close")
         .body(Empty::<Bytes>::new())?;
     let response = sender.send_request(request).await;
-    // The body says nothing.
+    // The body doesn't matter.
     driver.abort();
     let status = response?.status();
     if status.is_success() || status.is_redirection() {
         Ok(())
     } else {
         Err(Unwell::Status(status))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_pause_doubles_up_to_eight_seconds() {
-        let pauses = [1, 2, 3, 4, 5, 40, u32::MAX].map(|failures| backoff(failures).as_secs());
-        assert_eq!(pauses, [1, 2, 4, 8, 8, 8, 8]);
     }
 }

@@ -1,9 +1,9 @@
-//! Lapses: tokens that nobody renewed although their streams go on; the failure that no request reports.
+//! Lapses: tokens that were not renewed although their streams go on, a failure that no request reports.
 //!
-//! Keeps true: a lapse is counted once, and only after the streams source has said, after the token's last chance, that
-//! the stream is live; a source without an answer is asked again for a while, and then nothing is counted. Bounded:
-//! what waits for an answer.
-//! Must not know: how sessions are kept, what an alert makes of a lapse.
+//! Keeps true: a lapse is counted once, and only if the streams source answers, after the token's last chance, that
+//! the stream is live; a source that gives no answer is asked again for a while, and then the lapse is not counted.
+//! The number of lapses that wait for an answer is bounded.
+//! Must not know: how sessions are kept, or which alert a lapse causes.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,16 +20,16 @@ use crate::sources::streams::Lookup;
 use crate::telemetry::audit;
 use crate::terms::role::Role;
 
-/// How often what is still unanswered is asked again.
+/// How often an unanswered question is asked again.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// How long it is asked for. What a source says later says nothing of whether the stream was live then.
+/// How long a question is asked again. A later answer doesn't show whether the stream was live when the token lapsed.
 const GIVE_UP: Duration = Duration::from_mins(1);
 
 /// Lapses that may wait for an answer.
 const MOST_WAITING: usize = 65_536;
 
-/// What the sweeps find, on its way to be looked into.
+/// Takes the lapses that sweeps find.
 #[derive(Debug)]
 pub(crate) struct LapseSweep {
     sender: UnboundedSender<Vec<LapsedSession>>,
@@ -37,24 +37,22 @@ pub(crate) struct LapseSweep {
 }
 
 impl LapseSweep {
-    /// Hands over what a sweep found.
+    /// Takes the lapses that a sweep found.
     pub(crate) fn add(&self, mut lapses: Vec<LapsedSession>) {
         if self.queued.load(Ordering::Relaxed) + lapses.len() > MOST_WAITING {
-            // Publishers are few, and what the alerts are for.
+            // Publishers are few, and the alerts are about them.
             lapses.retain(|lapse| lapse.role == Role::Publisher);
-            tracing::warn!(
-                "tokens lapse faster than can be looked into: not all viewers' are counted"
-            );
+            tracing::warn!("too many tokens lapse at once; some viewers' lapses are not counted");
         }
         if !lapses.is_empty() {
             self.queued.fetch_add(lapses.len(), Ordering::Relaxed);
-            // The other end lives as long as the runtime.
+            // The receiving task lives as long as the runtime.
             let _ = self.sender.send(lapses);
         }
     }
 }
 
-/// Begins to look into what the sweeps find.
+/// Starts the task that confirms and counts the lapses that sweeps find.
 pub(crate) fn start(shared: Arc<Shared>) -> LapseSweep {
     let (sender, found) = mpsc::unbounded_channel();
     let queued = Arc::new(AtomicUsize::new(0));
@@ -89,7 +87,7 @@ async fn run(
     }
 }
 
-/// Lapses whose streams haven't been asked about, by channel: one question does for all of a channel's viewers.
+/// Lapses that are not confirmed yet, by channel: one question serves all lapses of a channel.
 #[derive(Debug, Default)]
 pub struct Waiting {
     channels: HashMap<String, Suspected>,
@@ -104,12 +102,12 @@ struct Suspected {
 }
 
 impl Waiting {
-    /// Takes what a sweep found at `now` (monotonic).
+    /// Takes the lapses that a sweep found at `now` (monotonic).
     pub fn add(&mut self, lapses: Vec<LapsedSession>, now: Duration) {
         for lapse in lapses {
             if self.lapses >= MOST_WAITING {
                 tracing::warn!(
-                    "too many tokens lapse while the streams source is silent: not all are counted"
+                    "too many tokens lapse while the streams source gives no answer; some are not counted"
                 );
                 return;
             }
@@ -123,8 +121,8 @@ impl Waiting {
         }
     }
 
-    /// Asks about every channel and counts the lapses of those that are live. The first question without an answer is
-    /// the last for now: others would wait as long.
+    /// Asks the streams source about every channel and counts the lapses of those that are live. Stops at the first
+    /// question without an answer, because the others would wait as long.
     pub async fn settle(&mut self, shared: &Shared) {
         let now = shared.clock.elapsed();
         let snapshot = shared.current.load_full();
@@ -157,7 +155,7 @@ impl Waiting {
     }
 }
 
-/// Whether a channel's stream goes on; `None` where nobody says.
+/// Whether a channel's stream is live; `None` where the source gives no answer.
 async fn is_live(snapshot: &Snapshot, channel: &str) -> Option<bool> {
     match snapshot.streams.lookup(channel).await {
         Lookup::Found(stream) => Some(stream.is_open()),
@@ -168,12 +166,12 @@ async fn is_live(snapshot: &Snapshot, channel: &str) -> Option<bool> {
 
 fn count(shared: &Shared, snapshot: &Snapshot, lapse: &LapsedSession) {
     if !decision::is_enforced(snapshot, Some(&lapse.subject)) {
-        // It is the backend's to renew now: nobody was to ask us.
+        // The backend answers this subject's requests, so its renewals don't come to renewd.
         return;
     }
     shared.metrics.token_lapse(lapse.role, lapse.cause);
     if lapse.role != Role::Publisher {
-        // Viewers leave. Those who were refused have their refusals in the audit.
+        // Viewers who left lapse too. A refused viewer has an audit event for the refusal.
         return;
     }
     snapshot.audit.lapse(&audit::LapseEvent {

@@ -1,8 +1,8 @@
-//! Sessions and refused logins over a restart, and what sources have shown of their configuration: put back at the start,
-//! written down every few seconds and once more at the end; and the key of the hashes that logins are remembered by.
+//! Keeps sessions, refused logins, the key of the logins' hashes, and the proofs of source configurations over a
+//! restart: reads them at the start, and writes them every few seconds and once more at the end.
 //!
-//! Keeps true: no request waits for a disk; a crash loses what was granted since the last batch, a few seconds; a
-//! directory that can't be written costs nothing else, and is tried again until it can.
+//! Keeps true: no request waits for a disk; a crash loses the grants since the last batch, a few seconds; a directory
+//! that can't be written has no other effect, and is tried again until it can be written.
 //! Must not know: what a session means.
 
 use std::collections::HashSet;
@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
+use super::doubled;
 use crate::daemon::state::DaemonState;
 use crate::logins::remembered::{KEY, Logins};
 use crate::sessions::{Records, SessionIdentity, SessionRecord, Sessions};
@@ -27,16 +28,16 @@ const JOURNAL: &str = "sessions.journal";
 /// The key's file in the state directory.
 const KEY_FILE: &str = "logins.key";
 
-/// The file of what sources have shown: a line for each configuration that was shown to be right.
+/// The file of proofs: a line for each part of a source's configuration that an answer has shown to be right.
 const PROVEN: &str = "proven-sources";
 
-/// From one batch to the next: a crash loses less than 10 s, the time that a slow disk takes to sync included.
+/// The time between two batches. A crash loses less than 10 s, even with a disk that syncs slowly.
 const BATCH: Duration = Duration::from_secs(2);
 
-/// From a failure to the next try at most.
+/// The longest time between a failure and the next attempt.
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// Writes the table of sessions down.
+/// Writes the sessions to the state directory.
 #[derive(Debug)]
 pub(crate) struct SessionJournal {
     state: Arc<DaemonState>,
@@ -48,22 +49,22 @@ pub(crate) struct SessionJournal {
     journal: Option<Journal>,
     /// Batches in a row that couldn't be written.
     failures: u32,
-    /// When the next try is, on the clock's monotonic scale.
+    /// When the next attempt is due, on the clock's monotonic scale.
     due: Duration,
 }
 
-/// The task that writes, until it is told to stop.
+/// The task that writes batches until it is told to stop.
 #[derive(Debug)]
 pub(crate) struct JournalTask {
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
 }
 
-// === impl Keeper ===
+// === impl SessionJournal ===
 
 impl SessionJournal {
-    /// Puts back what the last process wrote down. `None` where nothing is to survive. Blocks on file IO: call it before
-    /// anything is served.
+    /// Restores what the last process wrote. `None` without a configured state directory. Blocks on file IO: call it
+    /// before the first request is served.
     pub(crate) fn load(state: &Arc<DaemonState>, shared: &Arc<Shared>) -> Option<Self> {
         if !state.is_configured() {
             return None;
@@ -72,7 +73,7 @@ impl SessionJournal {
         let (sessions, logins) = (Arc::clone(&snapshot.sessions), Arc::clone(&snapshot.logins));
         sessions.keep();
         logins.keep();
-        let mut keeper = Self {
+        let mut journal = Self {
             state: Arc::clone(state),
             shared: Arc::clone(shared),
             sessions,
@@ -83,12 +84,13 @@ impl SessionJournal {
             due: Duration::ZERO,
         };
         if let Some(directory) = state.directory() {
-            keeper.take_up(directory);
+            journal.take_up(directory);
         }
-        Some(keeper)
+        Some(journal)
     }
 
-    /// Begins to write on a directory, after putting back what it holds. What is known already is newer.
+    /// Restores the content of a directory, and writes to it from now on. Sessions in memory are newer than the
+    /// directory's.
     fn take_up(&mut self, directory: &Arc<StateDirectory>) {
         self.take_up_key(directory);
         let mut records = Records::new(self.logins.key_name());
@@ -117,7 +119,7 @@ impl SessionJournal {
             });
         sessions.put_back_links();
         if let Err(error) = &result {
-            tracing::error!(%error, "the sessions written down can't be read to the end");
+            tracing::error!(%error, "can't read the session journal to its end");
         }
         let damaged = result.is_err() || reading.damaged_bytes > 0 || unreadable > 0;
         self.shared.metrics.state_damaged(damaged);
@@ -127,28 +129,28 @@ impl SessionJournal {
                 unreadable,
                 damaged_bytes = reading.damaged_bytes,
                 directory = %directory.path().display(),
-                "the sessions written down are damaged: what is intact was taken"
+                "the session journal is damaged; all intact records were restored"
             );
         }
         if without_room > 0 {
             tracing::warn!(
                 without_room,
-                "sessions.max leaves no room for all that was written down"
+                "sessions.max is too small for all sessions of the session journal"
             );
         }
-        tracing::debug!(records = reading.records, "sessions put back");
+        tracing::debug!(records = reading.records, "sessions restored");
         self.journal = Some(Journal::new(Arc::clone(directory), JOURNAL));
         match directory.read(PROVEN) {
             Ok(text) => {
                 let text = String::from_utf8_lossy(text.as_deref().unwrap_or_default());
                 self.shared.current.load().proven.put_back(&text);
             }
-            // Each source shows it again with the first answer.
-            Err(error) => tracing::warn!(%error, "what sources have shown can't be read"),
+            // The first answer of each source proves its configuration again.
+            Err(error) => tracing::warn!(%error, "can't read the proofs of source configurations"),
         }
     }
 
-    /// Goes on with the key that was written down, if there is one.
+    /// Uses the key in the directory, if there is one.
     fn take_up_key(&mut self, directory: &StateDirectory) {
         match directory.read(KEY_FILE) {
             Ok(Some(bytes)) => match <[u8; KEY]>::try_from(bytes) {
@@ -162,19 +164,19 @@ impl SessionJournal {
                 Err(bytes) => tracing::error!(
                     file = KEY_FILE,
                     bytes = bytes.len(),
-                    "the key of remembered logins is damaged: it is drawn anew, and what was remembered of logins is forgotten"
+                    "the key of remembered logins is damaged; a new key is made and remembered logins are forgotten"
                 ),
             },
             Ok(None) => {}
             Err(error) => {
-                tracing::error!(%error, file = KEY_FILE, "the key of remembered logins can't be read");
+                tracing::error!(%error, file = KEY_FILE, "can't read the key of remembered logins");
             }
         }
     }
 
-    /// Writes down what has changed, unless a failure is too recent. Blocks on file IO.
+    /// Writes a batch, unless the last failure is too recent. Blocks on file IO.
     fn turn(&mut self) {
-        // By a time that can't be true, no session would be worth keeping.
+        // By an implausible time of day every session would count as expired.
         if self.shared.clock.elapsed() >= self.due && self.shared.clock.is_plausible() {
             self.write();
         }
@@ -189,24 +191,25 @@ impl SessionJournal {
         match written {
             Ok(()) => {
                 if self.failures > 0 {
-                    tracing::info!("sessions are written down again");
+                    tracing::info!("sessions are being written to the state directory again");
                 }
                 self.failures = 0;
             }
             Err(error) => {
-                let pause = pause(self.failures);
+                let pause = doubled(BATCH, self.failures, LONGEST);
                 self.failures = self.failures.saturating_add(1);
                 self.due = self.shared.clock.elapsed() + pause;
                 if self.failures == 1 {
-                    tracing::error!(%error, "sessions can't be written down: they are in memory only for now");
+                    tracing::error!(%error, "can't write sessions to the state directory; they are in memory only");
                 } else {
-                    tracing::debug!(%error, failures = self.failures, "sessions still can't be written down");
+                    let failures = self.failures;
+                    tracing::debug!(%error, failures, "still can't write sessions to the state directory");
                 }
             }
         }
     }
 
-    /// Opens the directory that couldn't be opened at the start.
+    /// Opens the directory, if it couldn't be opened at the start.
     fn journal_at_hand(&mut self) -> io::Result<()> {
         if self.journal.is_some() {
             return Ok(());
@@ -245,7 +248,8 @@ impl SessionJournal {
             return Err(io::ErrorKind::NotFound.into());
         };
         let now = self.shared.clock.unix_seconds();
-        // Before the table is looked at: a session taken away and granted again must be in it, after its striking out.
+        // These are taken before the sessions are read: a session that was removed and granted again must be written
+        // after the record of its removal.
         let forgotten = self.sessions.take_forgotten();
         let refused = self.logins.take_changes();
         let whole = forgotten.is_none() || refused.is_none() || journal.must_be_whole();
@@ -282,7 +286,7 @@ impl SessionJournal {
     }
 }
 
-/// A batch that begins with its first record: where nothing has changed the disk is left alone.
+/// A batch that begins with its first record: without a change nothing is written.
 struct Writing<'a> {
     records: Records,
     journal: Option<&'a mut Journal>,
@@ -300,7 +304,7 @@ impl Writing<'_> {
 
     fn write(&mut self, record: &SessionRecord) -> io::Result<()> {
         self.begin()?;
-        // A subject of more than 64 KiB fits in no request's header section: such a record has no bytes.
+        // A record of a subject above 64 KiB has no bytes. No request's header section can hold such a subject.
         for bytes in self.records.encode(record) {
             if let Some(batch) = &mut self.batch {
                 batch.write(&bytes)?;
@@ -310,35 +314,27 @@ impl Writing<'_> {
     }
 }
 
-/// The pause after so many failures before this one: twice as long each time.
-fn pause(failures: u32) -> Duration {
-    let doubled = 1_u32.checked_shl(failures);
-    doubled
-        .and_then(|times| BATCH.checked_mul(times))
-        .map_or(LONGEST, |pause| pause.min(LONGEST))
-}
-
-// === impl Keeping ===
+// === impl JournalTask ===
 
 impl JournalTask {
-    /// Writes from now on, on the control plane.
-    pub(crate) fn start(keeper: SessionJournal) -> Self {
+    /// Starts the task on the control plane.
+    pub(crate) fn start(journal: SessionJournal) -> Self {
         let (stop, stopped) = oneshot::channel();
         Self {
             stop,
-            task: tokio::spawn(run(keeper, stopped)),
+            task: tokio::spawn(run(journal, stopped)),
         }
     }
 
     /// Writes a last batch; `false` where that takes longer than `deadline`.
     pub(crate) async fn finish(self, deadline: Duration) -> bool {
-        // It may have ended by itself.
+        // The task may have ended already.
         let _ = self.stop.send(());
         timeout(deadline, self.task).await.is_ok()
     }
 }
 
-async fn run(mut keeper: SessionJournal, mut stopped: oneshot::Receiver<()>) {
+async fn run(mut journal: SessionJournal, mut stopped: oneshot::Receiver<()>) {
     let mut batches = interval(BATCH);
     batches.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -348,30 +344,19 @@ async fn run(mut keeper: SessionJournal, mut stopped: oneshot::Receiver<()>) {
         };
         let writing = spawn_blocking(move || {
             if last {
-                keeper.write();
+                journal.write();
             } else {
-                keeper.turn();
+                journal.turn();
             }
-            keeper
+            journal
         });
         match writing.await {
-            Ok(back) if !last => keeper = back,
+            Ok(back) if !last => journal = back,
             Ok(_) => return,
             Err(error) => {
-                tracing::error!(%error, "sessions are written down no more");
+                tracing::error!(%error, "the task that writes sessions has failed; sessions are no longer written");
                 return;
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_pause_doubles_up_to_thirty_seconds() {
-        let pauses = [0, 1, 2, 3, 4, 31, 32, u32::MAX].map(|failures| pause(failures).as_secs());
-        assert_eq!(pauses, [2, 4, 8, 16, 30, 30, 30, 30]);
     }
 }

@@ -1,6 +1,7 @@
 //! Housekeeping on the control plane: sweeps in slices, and gauges.
 //!
-//! Keeps true: no step holds a lock for long; nothing here is needed for a request to be served.
+//! Keeps true: no step holds a lock for long; serving requests doesn't depend on it.
+//! Must not know: what is done with a gauge or a lapse.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,13 +18,13 @@ use crate::terms::clock::is_plausible;
 use crate::terms::outcome::Scope;
 use crate::terms::role::Role;
 
-/// A slice of each table is swept this often.
+/// How often a slice of each table is swept.
 const SLICE: Duration = Duration::from_millis(100);
 
-/// Gauges are renewed every so many slices: once a second.
+/// Gauges are set every so many slices: once a second.
 const SLICES_A_SECOND: usize = 10;
 
-/// What must be counted session by session is counted every so many seconds.
+/// How often, in seconds, gauges are set that need a look at each session.
 const SECONDS_A_COUNT: usize = 5;
 
 /// Runs until the runtime ends.
@@ -37,7 +38,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         let _tick: Instant = turns.tick().await;
         turn = turn.wrapping_add(1);
         let snapshot = shared.current.load_full();
-        // A time that can't be true ends nobody's session.
+        // An implausible time of day must not end sessions.
         let now = shared.clock.unix_seconds();
         let plausible = is_plausible(now);
         if plausible {
@@ -45,7 +46,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         }
         if plausible != was_plausible {
             was_plausible = plausible;
-            tell_of_clock(plausible);
+            report_clock(plausible);
         }
         snapshot.limiter.sweep_slice();
         if let StreamSource::Asked(lookups) = snapshot.streams.source() {
@@ -81,12 +82,12 @@ pub(crate) async fn run(shared: Arc<Shared>) {
     }
 }
 
-fn tell_of_clock(plausible: bool) {
+fn report_clock(plausible: bool) {
     if plausible {
-        tracing::info!("the system's clock is set: tokens are given again");
+        tracing::info!("the system's clock is set; tokens are issued again");
     } else {
         tracing::error!(
-            "the system's clock reads a time before 2020 or after 2100: no tokens until it is set"
+            "the system's clock reads a time before 2020 or after 2100; no tokens are issued until it is set"
         );
     }
 }
