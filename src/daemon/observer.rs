@@ -1,6 +1,6 @@
 //! Counts the data plane's events.
 //!
-//! Keeps true: an event of the data plane gets its metric's name here and nowhere else.
+//! Keeps true: the open connections are counted once for the process and once for their listener.
 //! Must not know: how a connection is served.
 
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::snapshot::Shared;
 use crate::telemetry::metrics::ListenerMetrics;
 use crate::telemetry::traffic_labels::ParseErrorKind;
 
-/// The public listeners'.
+/// Counts the events of the public listeners.
 #[derive(Debug)]
 pub(crate) struct PublicObserver {
     listeners: Vec<Arc<ListenerMetrics>>,
