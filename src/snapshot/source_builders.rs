@@ -16,7 +16,6 @@ use crate::sources::accounts::{Account, ConfiguredAccounts, SessionCheck};
 use crate::sources::authorize::Authorizer;
 use crate::sources::http::{HttpAccounts, HttpStreams};
 use crate::sources::lookup::{LookupQuestion, LookupSource, LookupTerms, Lookups};
-use crate::sources::mongodb;
 use crate::sources::mongodb::{Database, MongoAccounts, MongoStreams, follow};
 use crate::sources::observed_fields::Fields;
 use crate::sources::outage::NoAnswerReason;
@@ -30,7 +29,7 @@ use crate::terms::clock::Clock;
 struct Nowhere;
 
 impl LookupSource<Account> for Nowhere {
-    fn ask(&self, _subject: &str) -> LookupQuestion<Account> {
+    fn ask(self: Arc<Self>, _subject: Box<str>) -> LookupQuestion<Account> {
         let failure = NoAnswerReason::Wrong("[mongodb] is missing".to_owned());
         Box::pin(std::future::ready(Err(failure)))
     }
@@ -72,7 +71,7 @@ impl Sources<'_> {
             // accounts.
             (AccountsSource::Mongodb(_), None) => ConfiguredAccounts::BySubject {
                 session: None,
-                lookups: self.account_lookups(HTTP_PATIENCE, Box::new(Nowhere)),
+                lookups: self.account_lookups(HTTP_PATIENCE, Arc::new(Nowhere)),
             },
             (AccountsSource::Mongodb(collection), Some(database)) => {
                 ConfiguredAccounts::BySubject {
@@ -86,7 +85,7 @@ impl Sources<'_> {
                             self.clock.clone(),
                         );
                         let lookups =
-                            self.account_lookups(database.config().timeout, Box::new(source));
+                            self.account_lookups(database.config().timeout, Arc::new(source));
                         self.control.runtime.spawn(follow(
                             Arc::clone(database),
                             collection.collection.clone(),
@@ -99,10 +98,12 @@ impl Sources<'_> {
             }
             (AccountsSource::Http(url), _) => {
                 ConfiguredAccounts::ByCredentials(carried.unwrap_or_else(|| {
-                    let fetcher = self.control.fetcher.clone();
-                    let cookie = self.config.cookie.clone();
-                    let source = HttpAccounts::new(fetcher, url.clone(), cookie);
-                    self.account_lookups(HTTP_PATIENCE, Box::new(source))
+                    let source = HttpAccounts {
+                        fetcher: self.control.fetcher.clone(),
+                        url: url.clone(),
+                        cookie: self.config.cookie.clone(),
+                    };
+                    self.account_lookups(HTTP_PATIENCE, Arc::new(source))
                 }))
             }
         }
@@ -140,10 +141,11 @@ impl Sources<'_> {
                         Arc::clone(database),
                         collection.clone(),
                         self.streams_found(database, collection),
-                        self.streams_read(database, collection),
+                        self.stream_owners(database, collection),
+                        self.stream_fields(database, collection),
                         self.clock.clone(),
                     );
-                    let lookups = self.stream_lookups(database.config().timeout, Box::new(source));
+                    let lookups = self.stream_lookups(database.config().timeout, Arc::new(source));
                     self.control.runtime.spawn(follow(
                         Arc::clone(database),
                         collection.collection.clone(),
@@ -154,12 +156,12 @@ impl Sources<'_> {
                 }))
             }
             (StreamsSource::Http(http), _) => StreamSource::Asked(carried.unwrap_or_else(|| {
-                let source = HttpStreams::new(
-                    self.control.fetcher.clone(),
-                    http.clone(),
-                    self.owners_told(http),
-                );
-                self.stream_lookups(HTTP_PATIENCE, Box::new(source))
+                let source = HttpStreams {
+                    fetcher: self.control.fetcher.clone(),
+                    endpoint: http.clone(),
+                    owners: self.owners_told(http),
+                };
+                self.stream_lookups(HTTP_PATIENCE, Arc::new(source))
             })),
             (StreamsSource::File(_) | StreamsSource::Mongodb(_), _) => {
                 StreamSource::Table(self.table(read))
@@ -211,11 +213,7 @@ impl Sources<'_> {
     }
 
     /// Observes which configured fields the documents have.
-    fn streams_read(
-        &self,
-        database: &Database,
-        collection: &StreamsCollection,
-    ) -> mongodb::StreamsRead {
+    fn stream_fields(&self, database: &Database, collection: &StreamsCollection) -> Fields {
         let place = place(database, &collection.collection);
         let shown = |field: &str| self.shown("streams field", database, &place, field);
         let mut optional = Fields::new("streams", place.clone(), self.clock.clone());
@@ -231,15 +229,18 @@ impl Sources<'_> {
                 optional.add(key, field, shown(field));
             }
         }
+        optional
+    }
+
+    fn stream_owners(&self, database: &Database, collection: &StreamsCollection) -> Owners {
+        let place = place(database, &collection.collection);
         let owner = &collection.owner_field;
-        let named = self.shown("streams owner", database, &place, owner);
-        let owners = Owners::new(
+        Owners::new(
             "streams.owner_field",
             format!("{place}: {owner}"),
-            named,
+            self.shown("streams owner", database, &place, owner),
             self.clock.clone(),
-        );
-        mongodb::StreamsRead { owners, optional }
+        )
     }
 
     fn owners_told(&self, http: &StreamsHttp) -> Owners {
@@ -287,7 +288,7 @@ impl Sources<'_> {
     fn account_lookups(
         &self,
         deadline: Duration,
-        source: Box<dyn LookupSource<Account>>,
+        source: Arc<dyn LookupSource<Account>>,
     ) -> Arc<Lookups<Account>> {
         let ttl = self.config.accounts.cache_ttl;
         self.lookups(SourceLabel::Accounts, deadline, ttl, source)
@@ -296,7 +297,7 @@ impl Sources<'_> {
     fn stream_lookups(
         &self,
         deadline: Duration,
-        source: Box<dyn LookupSource<Option<Arc<StreamState>>>>,
+        source: Arc<dyn LookupSource<Option<Arc<StreamState>>>>,
     ) -> Arc<Lookups<Option<Arc<StreamState>>>> {
         let ttl = self.config.streams.cache_ttl;
         self.lookups(SourceLabel::Streams, deadline, ttl, source)
@@ -307,7 +308,7 @@ impl Sources<'_> {
         label: SourceLabel,
         deadline: Duration,
         ttl: Duration,
-        source: Box<dyn LookupSource<T>>,
+        source: Arc<dyn LookupSource<T>>,
     ) -> Arc<Lookups<T>> {
         let name = label.as_str();
         Arc::new(Lookups::new(

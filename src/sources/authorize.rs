@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, StatusCode};
 use serde_json::Value;
 
-use super::http::{failed, shown};
+use super::http::{accepting_json, shown, unexpected};
 use super::lookup::NoAnswer;
 use super::outage::{NoAnswerReason, Outage, OutageAdmission};
 use crate::config::model::Authorize;
@@ -95,34 +95,23 @@ impl Authorizer {
             time: self.hook.timeout.min(patience),
             body: LARGEST_ANSWER,
         };
+        let mut headers = accepting_json();
         let json = HeaderValue::from_static("application/json");
-        let mut headers = HeaderMap::new();
-        headers.insert(CONTENT_TYPE, json.clone());
-        headers.insert(ACCEPT, json);
+        headers.insert(CONTENT_TYPE, json);
         let answer = self
             .fetcher
             .post(&self.hook.url, headers, question, limits)
             .await;
         let opinion = answer
-            .map_err(|error| failed(&error))
+            .map_err(NoAnswerReason::from)
             .and_then(|answer| opinion(&answer));
-        match opinion {
-            Ok(opinion) => {
-                if self.outage.answered() {
-                    self.metrics.up(true);
-                    tracing::info!(source = "authorize", "the source answers again");
-                }
-                Ok(opinion)
-            }
-            Err(failure) => {
-                let (since, news) = self.outage.failed(&failure, asked_at);
-                if news {
-                    self.metrics.up(false);
-                    tracing::error!(source = "authorize", error = %failure, "the source gives no answer");
-                }
-                Err(NoAnswer { since })
-            }
-        }
+        let failure = opinion.as_ref().err();
+        let since = self
+            .outage
+            .learn(failure, asked_at, "authorize", &self.metrics);
+        opinion.map_err(|_| NoAnswer {
+            since: since.unwrap_or(asked_at),
+        })
     }
 
     /// Counts what came of a question that began at `asked_at`.
@@ -144,10 +133,7 @@ fn opinion(answer: &FetchedResponse) -> Result<Opinion, NoAnswerReason> {
                 .filter(|message| !message.to_lowercase().contains("suspend"));
             Ok(Opinion::No(message.unwrap_or_else(|| NO.into())))
         }
-        status => Err(NoAnswerReason::Wrong(format!(
-            "it answered {}",
-            status.as_u16()
-        ))),
+        status => Err(unexpected(status)),
     }
 }
 
@@ -171,6 +157,8 @@ fn lifetime(value: Option<&Value>) -> Result<Option<Duration>, NoAnswerReason> {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderMap;
+
     use super::*;
 
     fn said(status: u16, body: &str) -> Result<Opinion, NoAnswerReason> {

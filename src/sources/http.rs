@@ -21,8 +21,11 @@ use crate::io::fetch::{FetchError, FetchLimits, FetchedResponse, Fetcher};
 use crate::telemetry::escape::deceives;
 use crate::terms::outcome::Outcome;
 
-/// A stream with ten thousand banned viewers, twice.
-const LARGEST_ANSWER: usize = 1024 * 1024;
+/// What one question may take. The size is twice that of a stream with ten thousand banned viewers.
+const LIMITS: FetchLimits = FetchLimits {
+    time: HTTP_PATIENCE,
+    body: 1024 * 1024,
+};
 
 /// A message's greatest length in characters: it is shown to people.
 const LONGEST_MESSAGE: usize = 200;
@@ -30,57 +33,42 @@ const LONGEST_MESSAGE: usize = 200;
 /// `streams.source = "http"`.
 #[derive(Debug)]
 pub(crate) struct HttpStreams {
-    fetcher: Fetcher,
-    endpoint: Arc<StreamsHttp>,
-    owners: Arc<Owners>,
+    pub(crate) fetcher: Fetcher,
+    pub(crate) endpoint: StreamsHttp,
+    /// Whether the endpoint has ever said whose a stream is.
+    pub(crate) owners: Owners,
 }
 
 /// `accounts.source = "http"`: each question carries the caller's own credentials.
 #[derive(Debug)]
 pub(crate) struct HttpAccounts {
-    fetcher: Fetcher,
-    url: Url,
-    cookie: Option<String>,
+    pub(crate) fetcher: Fetcher,
+    pub(crate) url: Url,
+    /// `auth.cookie`: where logins may come in a cookie, the backend looks for the credentials there too.
+    pub(crate) cookie: Option<String>,
 }
 
 // === impl HttpStreams ===
 
-impl HttpStreams {
-    /// Contacts nothing. `owners` is what its answers show of whose streams are.
-    pub(crate) fn new(fetcher: Fetcher, endpoint: StreamsHttp, owners: Owners) -> Self {
-        Self {
-            fetcher,
-            endpoint: Arc::new(endpoint),
-            owners: Arc::new(owners),
-        }
-    }
-}
-
 impl LookupSource<Option<Arc<StreamState>>> for HttpStreams {
-    fn ask(&self, channel: &str) -> LookupQuestion<Option<Arc<StreamState>>> {
-        let (fetcher, endpoint) = (self.fetcher.clone(), Arc::clone(&self.endpoint));
-        let owners = Arc::clone(&self.owners);
-        let (before, after) = &endpoint.url;
-        let url = format!("{before}{}{after}", EncodedSegment(channel));
+    fn ask(self: Arc<Self>, channel: Box<str>) -> LookupQuestion<Option<Arc<StreamState>>> {
         Box::pin(async move {
-            let url = Url::parse(&url).map_err(|error| NoAnswerReason::Wrong(error.to_string()))?;
+            let (before, after) = &self.endpoint.url;
+            let url = Url::parse(&format!("{before}{}{after}", EncodedSegment(&channel)))
+                .map_err(|error| NoAnswerReason::Wrong(error.to_string()))?;
             let mut headers = accepting_json();
-            headers.extend(endpoint.headers.iter().cloned());
-            let answer = fetcher.get(&url, headers, limits()).await;
-            let answer = answer.map_err(|error| failed(&error))?;
+            headers.extend(self.endpoint.headers.iter().cloned());
+            let answer = self.fetcher.get(&url, headers, LIMITS).await?;
             match answer.status {
                 StatusCode::NOT_FOUND => Ok(None),
                 StatusCode::OK => {
                     let json = serde_json::from_slice(&answer.body)
                         .map_err(|_| NoAnswerReason::Wrong("its answer isn't JSON".to_owned()))?;
-                    let mut stream = stream(&json, &endpoint)?;
-                    owners.see(&mut stream);
+                    let mut stream = stream(&json, &self.endpoint)?;
+                    self.owners.see(&mut stream);
                     Ok(Some(Arc::new(stream)))
                 }
-                status => Err(NoAnswerReason::Wrong(format!(
-                    "it answered {}",
-                    status.as_u16()
-                ))),
+                status => Err(unexpected(status)),
             }
         })
     }
@@ -151,16 +139,6 @@ fn plain_identifier(value: &Value) -> Option<Box<str>> {
 // === impl HttpAccounts ===
 
 impl HttpAccounts {
-    /// Contacts nothing. With `cookie`, the credentials go in a cookie of that name too: where logins may come in one, the
-    /// backend looks for them there.
-    pub(crate) fn new(fetcher: Fetcher, url: Url, cookie: Option<String>) -> Self {
-        Self {
-            fetcher,
-            url,
-            cookie,
-        }
-    }
-
     fn headers(&self, credentials: &str) -> HeaderMap {
         let bearer = (AUTHORIZATION, format!("Bearer {credentials}"));
         let cookie = self.cookie.as_ref();
@@ -177,12 +155,10 @@ impl HttpAccounts {
 }
 
 impl LookupSource<Account> for HttpAccounts {
-    fn ask(&self, credentials: &str) -> LookupQuestion<Account> {
-        let (fetcher, url) = (self.fetcher.clone(), self.url.clone());
-        let headers = self.headers(credentials);
+    fn ask(self: Arc<Self>, credentials: Box<str>) -> LookupQuestion<Account> {
         Box::pin(async move {
-            let answer = fetcher.get(&url, headers, limits()).await;
-            account(&answer.map_err(|error| failed(&error))?)
+            let headers = self.headers(&credentials);
+            account(&self.fetcher.get(&self.url, headers, LIMITS).await?)
         })
     }
 }
@@ -196,12 +172,7 @@ fn account(answer: &FetchedResponse) -> Result<Account, NoAnswerReason> {
             Outcome::AccountSuspended,
             "This account is not allowed to do this",
         ),
-        status => {
-            return Err(NoAnswerReason::Wrong(format!(
-                "it answered {}",
-                status.as_u16()
-            )));
-        }
+        status => return Err(unexpected(status)),
     };
     let said = serde_json::from_slice::<Value>(&answer.body).unwrap_or(Value::Null);
     let text = |name: &str| said.get(name).and_then(Value::as_str).and_then(shown);
@@ -231,26 +202,22 @@ pub(crate) fn cleaned(text: &str, most: usize) -> Option<Box<str>> {
     (!cleaned.is_empty()).then(|| cleaned.into())
 }
 
-fn accepting_json() -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-    headers
+/// The header fields of a question that is answered in JSON.
+pub(super) fn accepting_json() -> HeaderMap {
+    HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static("application/json"))])
 }
 
-fn limits() -> FetchLimits {
-    FetchLimits {
-        time: HTTP_PATIENCE,
-        body: LARGEST_ANSWER,
-    }
+/// A status that says neither yes nor no.
+pub(super) fn unexpected(status: StatusCode) -> NoAnswerReason {
+    NoAnswerReason::Wrong(format!("it answered {}", status.as_u16()))
 }
 
-pub(crate) fn failed(error: &FetchError) -> NoAnswerReason {
-    match error {
-        FetchError::Connect(_)
-        | FetchError::Slow(_)
-        | FetchError::Broken
-        | FetchError::Stopping => NoAnswerReason::Silent(error.to_string()),
-        FetchError::Garbled | FetchError::TooLarge(_) => NoAnswerReason::Wrong(error.to_string()),
+impl From<FetchError> for NoAnswerReason {
+    fn from(error: FetchError) -> Self {
+        match error {
+            FetchError::Garbled | FetchError::TooLarge(_) => Self::Wrong(error.to_string()),
+            _ => Self::Silent(error.to_string()),
+        }
     }
 }
 

@@ -7,6 +7,8 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::telemetry::metrics::SourceMetrics;
+
 /// Questions in a row that got nothing at all before the others stop waiting.
 const SILENCES: u32 = 3;
 
@@ -84,8 +86,36 @@ impl Outage {
         state.since.filter(|_| state.silences >= SILENCES)
     }
 
+    /// Takes in what a question came to: `failure`, or an answer. The log and the metric are told what is news. Returns since
+    /// when there has been no answer.
+    pub(crate) fn learn(
+        &self,
+        failure: Option<&NoAnswerReason>,
+        now: Duration,
+        source: &'static str,
+        metrics: &SourceMetrics,
+    ) -> Option<Duration> {
+        let Some(failure) = failure else {
+            if self.answered() {
+                metrics.up(true);
+                tracing::info!(source, "the source answers again");
+            }
+            return None;
+        };
+        let (since, news) = self.failed(failure, now);
+        if news {
+            metrics.up(false);
+            tracing::error!(
+                source,
+                error = %failure,
+                "the source gives no answer: holders' tokens are renewed without it, new holders wait"
+            );
+        }
+        Some(since)
+    }
+
     /// A question was answered. Whether that is news.
-    pub(crate) fn answered(&self) -> bool {
+    fn answered(&self) -> bool {
         let mut state = self.lock();
         let news = state.since.is_some();
         if news {
@@ -95,7 +125,7 @@ impl Outage {
     }
 
     /// A question failed: since when they do, and whether that is news.
-    pub(crate) fn failed(&self, failure: &NoAnswerReason, now: Duration) -> (Duration, bool) {
+    fn failed(&self, failure: &NoAnswerReason, now: Duration) -> (Duration, bool) {
         let mut state = self.lock();
         let news = state.since.is_none();
         let since = *state.since.get_or_insert(now);

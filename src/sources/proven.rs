@@ -5,7 +5,6 @@
 //! under, and no secret of that is kept.
 //! Must not know: which sources there are, where this is written down.
 
-use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -16,7 +15,10 @@ use sha2::{Digest as _, Sha256};
 const MOST: usize = 256;
 
 /// A configuration, as 128 bits of a hash.
-type ConfigDigest = [u8; 16];
+type ConfigDigest = u128;
+
+/// A digest's hexadecimal digits.
+const DIGITS: usize = 32;
 
 /// All that was shown.
 #[derive(Debug, Default)]
@@ -51,13 +53,10 @@ impl Proven {
             hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
             hash.update(part);
         }
-        let mut digest = [0; 16];
-        for (byte, hashed) in digest.iter_mut().zip(hash.finalize()) {
-            *byte = hashed;
-        }
+        let hash = hash.finalize();
         Proof {
             proven: Arc::clone(self),
-            digest,
+            digest: u128::from_be_bytes(hash.first_chunk().copied().unwrap_or_default()),
             given: AtomicBool::new(false),
             doubted_since: Mutex::default(),
         }
@@ -66,8 +65,10 @@ impl Proven {
     /// Takes up what a former process wrote down. Lines that aren't of its making are left out.
     pub(crate) fn put_back(&self, text: &str) {
         let mut state = self.lock();
-        for digest in text.lines().filter_map(parse) {
-            state.add(digest);
+        for line in text.lines().filter(|line| line.len() == DIGITS) {
+            if let Ok(digest) = ConfigDigest::from_str_radix(line, 16) {
+                state.add(digest);
+            }
         }
     }
 
@@ -77,15 +78,8 @@ impl Proven {
         if !std::mem::take(&mut state.changed) {
             return None;
         }
-        let mut text = String::new();
-        for digest in &state.shown {
-            for byte in digest {
-                // Never fails on a string.
-                let _ = write!(text, "{byte:02x}");
-            }
-            text.push('\n');
-        }
-        Some(text)
+        let lines = state.shown.iter().map(|digest| format!("{digest:032x}\n"));
+        Some(lines.collect())
     }
 
     /// What was taken could not be written down.
@@ -110,18 +104,6 @@ impl ProvenState {
         }
         news
     }
-}
-
-fn parse(line: &str) -> Option<ConfigDigest> {
-    let mut digest = [0; 16];
-    if line.len() != 32 || !line.is_ascii() {
-        return None;
-    }
-    for (place, byte) in digest.iter_mut().enumerate() {
-        let digits = line.get(place * 2..place * 2 + 2)?;
-        *byte = u8::from_str_radix(digits, 16).ok()?;
-    }
-    Some(digest)
 }
 
 // === impl Proof ===

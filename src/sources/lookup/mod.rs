@@ -42,15 +42,15 @@ const MOST_KEYS: usize = 8192;
 /// What a source is asked with; made anew for each question, and run on the control plane.
 pub(crate) type LookupQuestion<T> = Pin<Box<dyn Future<Output = Result<T, NoAnswerReason>> + Send>>;
 
-/// Somebody who answers.
+/// A source that is asked over the network.
 pub(crate) trait LookupSource<T>: Send + Sync {
-    /// Asks. No deadline of its own is needed.
-    fn ask(&self, key: &str) -> LookupQuestion<T>;
+    /// Asks about one key. The caller holds the question to a deadline.
+    fn ask(self: Arc<Self>, key: Box<str>) -> LookupQuestion<T>;
 
-    /// A question had no reply in time.
+    /// Called when a question had no reply in time.
     fn silent(&self) {}
 
-    /// What it answers with, and may only look for in the wrong place. Holds no secret.
+    /// Why the source's answers may be wrong although it answers: a configured name may be mistyped. Holds no secret.
     fn doubt(&self) -> Option<String> {
         None
     }
@@ -77,7 +77,7 @@ pub(crate) struct NoAnswer {
 /// One source and what it said lately. Share it as an `Arc`; it outlives reloads that don't change it.
 pub struct Lookups<T> {
     name: &'static str,
-    source: Box<dyn LookupSource<T>>,
+    source: Arc<dyn LookupSource<T>>,
     /// The control plane's.
     runtime: Handle,
     clock: Clock,
@@ -114,7 +114,7 @@ impl<T: Send + Sync + 'static> Lookups<T> {
     /// A source of which nothing is known. `runtime` is where questions run.
     pub(crate) fn new(
         terms: &LookupTerms,
-        source: Box<dyn LookupSource<T>>,
+        source: Arc<dyn LookupSource<T>>,
         runtime: Handle,
         clock: Clock,
         metrics: Arc<SourceMetrics>,
@@ -301,7 +301,7 @@ impl<T: Send + Sync + 'static> Lookups<T> {
             let asked = async {
                 // Never closed. Given back at the deadline: what is asked in vain must not keep others from asking.
                 let _permit = this.permits.acquire().await;
-                tokio::spawn(this.source.ask(&key)).await
+                tokio::spawn(Arc::clone(&this.source).ask(key.clone())).await
             };
             let result = match timeout(this.deadline, asked).await {
                 Ok(Ok(result)) => result,
@@ -344,24 +344,8 @@ impl<T: Send + Sync + 'static> Lookups<T> {
         result: Result<T, NoAnswerReason>,
     ) -> Result<Arc<T>, NoAnswer> {
         let now = self.clock.elapsed();
-        match &result {
-            Ok(_) => {
-                if self.outage.answered() {
-                    self.metrics.up(true);
-                    tracing::info!(source = self.name, "the source answers again");
-                }
-            }
-            Err(failure) => {
-                if self.outage.failed(failure, now).1 {
-                    self.metrics.up(false);
-                    tracing::error!(
-                        source = self.name,
-                        error = %failure,
-                        "the source gives no answer: only holders' tokens are renewed"
-                    );
-                }
-            }
-        }
+        self.outage
+            .learn(result.as_ref().err(), now, self.name, &self.metrics);
         let mut shard = self.shard(key);
         let Some(known) = shard.get_mut(key) else {
             // Swept or cleared meanwhile.
@@ -434,12 +418,6 @@ impl<T: Send + Sync + 'static> Lookups<T> {
     fn locked(&self, index: usize) -> Option<MutexGuard<'_, HashMap<Box<str>, KnownAnswer<T>>>> {
         let shard = self.shards.get(index)?;
         Some(shard.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-impl<T: Send + Sync + 'static> super::mongodb::Changed for Lookups<T> {
-    fn changed(&self, key: Option<&str>) {
-        self.invalidate(key);
     }
 }
 

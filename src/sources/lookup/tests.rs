@@ -18,10 +18,10 @@ struct Scripted {
 }
 
 impl LookupSource<u32> for Scripted {
-    fn ask(&self, key: &str) -> LookupQuestion<u32> {
+    fn ask(self: Arc<Self>, key: Box<str>) -> LookupQuestion<u32> {
         self.asked.fetch_add(1, Ordering::SeqCst);
         let (reply, answer) = oneshot::channel();
-        self.questions.send((key.to_owned(), reply)).unwrap();
+        self.questions.send((key.into(), reply)).unwrap();
         Box::pin(async move { answer.await.unwrap() })
     }
 }
@@ -52,7 +52,7 @@ fn fixture() -> Fixture {
     let metrics = Metrics::new(&clock, DropCounter::default());
     let lookups = Lookups::new(
         &terms,
-        Box::new(source),
+        Arc::new(source),
         Handle::current(),
         clock.clone(),
         metrics.source(traffic_labels::SourceLabel::Streams),

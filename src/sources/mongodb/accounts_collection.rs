@@ -5,10 +5,10 @@
 use std::sync::Arc;
 
 use mongodb::bson::oid::ObjectId;
-use mongodb::bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc};
+use mongodb::bson::{Bson, Document, RawBsonRef, RawDocument, doc};
 
 use super::presence::Presence;
-use super::{Database, document, failure};
+use super::{Database, document};
 use crate::config::model::{AccountsCollection, DenyRule};
 use crate::sources::accounts::{Account, Denial};
 use crate::sources::http::cleaned;
@@ -36,14 +36,14 @@ const YEAR_10000: u64 = 253_402_300_800_000;
 #[derive(Debug)]
 pub(crate) struct MongoAccounts {
     database: Arc<Database>,
-    fields: Arc<AccountsCollection>,
-    presence: Arc<Presence>,
-    optional: Arc<Fields>,
+    fields: AccountsCollection,
+    presence: Presence,
+    /// Fields that a document may rightly lack.
+    optional: Fields,
 }
 
 impl MongoAccounts {
-    /// Contacts nothing. `found` is what it shows that an account is found; `optional` are fields that may be missing by
-    /// right.
+    /// Contacts nothing. `found` is the proof that an account was ever found.
     pub(crate) fn new(
         database: Arc<Database>,
         fields: AccountsCollection,
@@ -51,39 +51,29 @@ impl MongoAccounts {
         optional: Fields,
         clock: Clock,
     ) -> Self {
-        let presence = Presence::new(
-            &database,
-            &fields.collection,
-            &fields.id_field,
-            found,
-            clock,
-        );
+        let (collection, id_field) = (&fields.collection, &fields.id_field);
         Self {
+            presence: Presence::new(&database, collection, id_field, found, clock),
             database,
-            fields: Arc::new(fields),
-            presence: Arc::new(presence),
-            optional: Arc::new(optional),
+            fields,
+            optional,
         }
     }
 }
 
 impl LookupSource<Account> for MongoAccounts {
-    fn ask(&self, subject: &str) -> LookupQuestion<Account> {
-        let (database, fields) = (Arc::clone(&self.database), Arc::clone(&self.fields));
-        let (presence, optional) = (Arc::clone(&self.presence), Arc::clone(&self.optional));
-        let subject = subject.to_owned();
+    fn ask(self: Arc<Self>, subject: Box<str>) -> LookupQuestion<Account> {
         Box::pin(async move {
-            let found = of_subject(&database, &fields, &subject).await;
-            if found.is_ok() {
-                database.spoke();
-            }
-            if let Some(document) = found? {
-                presence.found();
-                optional.read(|field| document::has(&document, field));
-                return account(&document, &fields);
-            }
-            presence.not_found(&database).await?;
-            Ok(Account::Unknown)
+            let (database, fields) = (&self.database, &self.fields);
+            let of_subject = doc! { &fields.id_field: { "$in": spellings(&subject) } };
+            let found = database.find(&fields.collection, of_subject, None, projection(fields));
+            let Some(document) = found.await? else {
+                self.presence.not_found(database).await?;
+                return Ok(Account::Unknown);
+            };
+            self.presence.found();
+            self.optional.read(|field| document::has(&document, field));
+            account(&document, fields)
         })
     }
 
@@ -94,22 +84,6 @@ impl LookupSource<Account> for MongoAccounts {
     fn doubt(&self) -> Option<String> {
         self.optional.doubt()
     }
-}
-
-async fn of_subject(
-    database: &Database,
-    fields: &AccountsCollection,
-    subject: &str,
-) -> Result<Option<RawDocumentBuf>, NoAnswerReason> {
-    let collection = database.collection(&fields.collection).await?;
-    let mut filter = Document::new();
-    filter.insert(&fields.id_field, doc! { "$in": spellings(subject) });
-    collection
-        .find_one(filter)
-        .projection(projection(fields))
-        .max_time(database.patience())
-        .await
-        .map_err(|error| failure(&error))
 }
 
 /// What a subject may be in a document: an `ObjectId`, a number, or itself. Always a plain value, never an operator.
@@ -201,6 +175,8 @@ fn time(value: RawBsonRef<'_>) -> Option<Box<str>> {
 #[cfg(test)]
 mod tests {
     use mongodb::bson::{DateTime, rawdoc};
+
+    use mongodb::bson::RawDocumentBuf;
 
     use super::*;
 

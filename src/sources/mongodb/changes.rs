@@ -13,6 +13,7 @@ use mongodb::options::FullDocumentType;
 use tokio::time::{sleep, timeout};
 
 use super::{Database, document, kind};
+use crate::sources::lookup::Lookups;
 
 /// From one loss to the next try.
 const AGAIN: Duration = Duration::from_secs(2);
@@ -26,18 +27,12 @@ const SILENCE: Duration = Duration::from_secs(15);
 /// `$changeStream` on a server that isn't a replica set (`Location40573`), and where the command is unknown.
 const UNSUPPORTED: [i32; 3] = [40573, 59, 303];
 
-/// What to tell of a change.
-pub(crate) trait Changed: Send + Sync + 'static {
-    /// Forgets a key, or everything for `None`.
-    fn changed(&self, key: Option<&str>);
-}
-
 /// Follows a collection until `cache` is gone. `key` is the field whose value is the cache's key.
-pub(crate) async fn follow<C: Changed>(
+pub(crate) async fn follow<T: Send + Sync + 'static>(
     database: Arc<Database>,
     collection: String,
     key: String,
-    cache: Weak<C>,
+    cache: Weak<Lookups<T>>,
 ) {
     let mut known_unsupported = false;
     while cache.strong_count() > 0 {
@@ -60,7 +55,7 @@ pub(crate) async fn follow<C: Changed>(
         };
         // What happened in between isn't known.
         if let Some(cache) = cache.upgrade() {
-            cache.changed(None);
+            cache.invalidate(None);
         }
         let mut waited = Duration::ZERO;
         while waited < pause && cache.strong_count() > 0 {
@@ -70,11 +65,11 @@ pub(crate) async fn follow<C: Changed>(
     }
 }
 
-async fn watch<C: Changed>(
+async fn watch<T: Send + Sync + 'static>(
     database: &Database,
     collection: &str,
     key: &str,
-    cache: &Weak<C>,
+    cache: &Weak<Lookups<T>>,
 ) -> mongodb::error::Result<()> {
     let Ok(collection) = database.collection(collection).await else {
         return Ok(());
@@ -90,7 +85,7 @@ async fn watch<C: Changed>(
         .await?
         .with_type::<ChangeStreamEvent<Document>>();
     match cache.upgrade() {
-        Some(cache) => cache.changed(None),
+        Some(cache) => cache.invalidate(None),
         None => return Ok(()),
     }
     while changes.is_alive() {
@@ -102,7 +97,7 @@ async fn watch<C: Changed>(
             return Ok(());
         };
         if let Some(change) = change {
-            cache.changed(changed_key(&change, key).as_deref());
+            cache.invalidate(changed_key(&change, key).as_deref());
         }
     }
     Ok(())

@@ -15,15 +15,17 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use mongodb::bson::RawDocumentBuf;
+use mongodb::action::{Action as _, FindOne};
+use mongodb::bson::{Document, RawDocumentBuf};
 use mongodb::options::{ClientOptions, ConnectionString, ReadPreference, SelectionCriteria};
 use mongodb::{Client, Collection};
 
+use super::http::cleaned;
 use super::outage::NoAnswerReason;
 use crate::config::model::Mongodb;
 pub(crate) use accounts_collection::MongoAccounts;
-pub(crate) use changes::{Changed, follow};
-pub(crate) use streams_collection::{FieldsSeen as StreamsRead, MongoStreams};
+pub(crate) use changes::follow;
+pub(crate) use streams_collection::MongoStreams;
 
 /// How many silences in a row a client may have. The breaker asks a silent database once a second.
 const MOST_SILENCES: u32 = 8;
@@ -74,10 +76,7 @@ impl Database {
     }
 
     /// A collection, by a client that is made when it is first needed.
-    pub(crate) async fn collection(
-        &self,
-        name: &str,
-    ) -> Result<Collection<RawDocumentBuf>, NoAnswerReason> {
+    async fn collection(&self, name: &str) -> Result<Collection<RawDocumentBuf>, NoAnswerReason> {
         let known = self.lock().client.clone();
         let client = if let Some(client) = known {
             client
@@ -86,6 +85,25 @@ impl Database {
             self.lock().client.get_or_insert(made).clone()
         };
         Ok(client.database(&self.config.database).collection(name))
+    }
+
+    /// The first document of a collection that the filter finds, in the order of `sort`, with the fields of `projection`.
+    async fn find(
+        &self,
+        collection: &str,
+        filter: Document,
+        sort: Option<Document>,
+        projection: Document,
+    ) -> Result<Option<RawDocumentBuf>, NoAnswerReason> {
+        let collection = self.collection(collection).await?;
+        let found = collection
+            .find_one(filter)
+            .optional(sort, FindOne::sort)
+            .projection(projection)
+            .max_time(self.patience())
+            .await?;
+        self.lock().silences = 0;
+        Ok(found)
     }
 
     /// Resolves `mongodb+srv://`; connections come with the first question.
@@ -120,13 +138,8 @@ impl Database {
         }
     }
 
-    /// Something came back.
-    pub(crate) fn spoke(&self) {
-        self.lock().silences = 0;
-    }
-
     /// How long the driver may look for a server, and the server work on one question.
-    pub(crate) fn patience(&self) -> Duration {
+    fn patience(&self) -> Duration {
         let timeout = self.config.timeout;
         timeout.saturating_sub(TO_SAY_WHY.min(timeout / 10))
     }
@@ -142,34 +155,26 @@ impl fmt::Debug for Database {
     }
 }
 
-/// Whether nothing came, or something that is no answer.
-fn failure(error: &mongodb::error::Error) -> NoAnswerReason {
-    use mongodb::error::ErrorKind;
-    match &*error.kind {
-        ErrorKind::Command(refused) if refused.code == TIME_IS_OVER => {
-            NoAnswerReason::Silent(kind(error))
+impl From<mongodb::error::Error> for NoAnswerReason {
+    /// Tells a server that refuses from one that says nothing.
+    fn from(error: mongodb::error::Error) -> Self {
+        use mongodb::error::ErrorKind;
+        match &*error.kind {
+            ErrorKind::Command(refused) if refused.code == TIME_IS_OVER => {
+                Self::Silent(kind(&error))
+            }
+            ErrorKind::Command(_)
+            | ErrorKind::BsonDeserialization(_)
+            | ErrorKind::InvalidResponse { .. } => Self::Wrong(kind(&error)),
+            _ => Self::Silent(kind(&error)),
         }
-        ErrorKind::Command(_)
-        | ErrorKind::BsonDeserialization(_)
-        | ErrorKind::InvalidResponse { .. } => NoAnswerReason::Wrong(kind(error)),
-        _ => NoAnswerReason::Silent(kind(error)),
     }
 }
 
-/// The driver's words, without line breaks and not too many.
+/// The driver's words, on one line and not too many.
 fn kind(error: &mongodb::error::Error) -> String {
     const MOST: usize = 300;
-    let said = error.kind.to_string();
-    said.chars()
-        .map(|character| {
-            if character.is_control() {
-                ' '
-            } else {
-                character
-            }
-        })
-        .take(MOST)
-        .collect()
+    cleaned(&error.kind.to_string(), MOST).map_or_else(String::new, String::from)
 }
 
 /// The same database as before, where its configuration is.

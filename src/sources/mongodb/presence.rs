@@ -8,9 +8,9 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use mongodb::bson::{Document, doc};
+use mongodb::bson::doc;
 
-use super::{Database, failure};
+use super::Database;
 use crate::sources::outage::NoAnswerReason;
 use crate::sources::proven::Proof;
 use crate::terms::clock::Clock;
@@ -98,14 +98,8 @@ impl Presence {
                 return Ok(known.empty);
             }
         }
-        let collection = database.collection(&self.collection).await?;
-        let any = collection
-            .find_one(Document::new())
-            .projection(doc! { "_id": 1 })
-            .max_time(database.patience())
-            .await
-            .map_err(|error| failure(&error))?;
-        let empty = any.is_none();
+        let any = database.find(&self.collection, doc! {}, None, doc! { "_id": 1 });
+        let empty = any.await?.is_none();
         *self.looked() = Some(CollectionLook { empty, at: now });
         Ok(empty)
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use mongodb::bson::{Document, RawDocument, RawDocumentBuf, doc};
 
 use super::presence::Presence;
-use super::{Database, document, failure};
+use super::{Database, document};
 use crate::config::model::StreamsCollection;
 use crate::sources::lookup::{LookupQuestion, LookupSource};
 use crate::sources::observed_fields::Fields;
@@ -20,63 +20,75 @@ use crate::terms::clock::Clock;
 #[derive(Debug)]
 pub(crate) struct MongoStreams {
     database: Arc<Database>,
-    fields: Arc<StreamsCollection>,
-    presence: Arc<Presence>,
-    read: Arc<FieldsSeen>,
-}
-
-/// What the documents have shown of their fields.
-#[derive(Debug)]
-pub(crate) struct FieldsSeen {
-    /// Whose streams are.
-    pub owners: Owners,
-    /// Fields that may be missing by right.
-    pub optional: Fields,
+    fields: StreamsCollection,
+    presence: Presence,
+    /// Whether its documents have ever said whose a stream is.
+    owners: Owners,
+    /// Fields that a document may rightly lack.
+    optional: Fields,
 }
 
 impl MongoStreams {
-    /// Contacts nothing. `found` is what it shows that a live stream is found, `read` what its fields show.
+    /// Contacts nothing. `found` is the proof that a live stream was ever found.
     pub(crate) fn new(
         database: Arc<Database>,
         fields: StreamsCollection,
         found: Proof,
-        read: FieldsSeen,
+        owners: Owners,
+        optional: Fields,
         clock: Clock,
     ) -> Self {
         let by = format!("{} and {}", fields.channel_field, fields.live_field);
-        let presence = Presence::new(&database, &fields.collection, &by, found, clock);
         Self {
+            presence: Presence::new(&database, &fields.collection, &by, found, clock),
             database,
-            fields: Arc::new(fields),
-            presence: Arc::new(presence),
-            read: Arc::new(read),
+            fields,
+            owners,
+            optional,
         }
+    }
+
+    /// The newest document that the filter finds: an `ObjectId` begins with the time it was made at.
+    async fn newest(&self, filter: Document) -> Result<Option<RawDocumentBuf>, NoAnswerReason> {
+        let (collection, projection) = (&self.fields.collection, projection(&self.fields));
+        let newest_first = Some(doc! { "_id": -1 });
+        self.database
+            .find(collection, filter, newest_first, projection)
+            .await
+    }
+
+    fn read(
+        &self,
+        document: &RawDocument,
+        is_over: bool,
+    ) -> Result<Arc<StreamState>, NoAnswerReason> {
+        let mut stream = stream(document, &self.fields, is_over)?;
+        self.owners.see(&mut stream);
+        self.optional.read(|field| document::has(document, field));
+        Ok(Arc::new(stream))
     }
 }
 
 impl LookupSource<Option<Arc<StreamState>>> for MongoStreams {
-    fn ask(&self, channel: &str) -> LookupQuestion<Option<Arc<StreamState>>> {
-        let (database, fields) = (Arc::clone(&self.database), Arc::clone(&self.fields));
-        let (presence, read) = (Arc::clone(&self.presence), Arc::clone(&self.read));
-        let channel = channel.to_owned();
+    fn ask(self: Arc<Self>, channel: Box<str>) -> LookupQuestion<Option<Arc<StreamState>>> {
         Box::pin(async move {
-            let found = newest_live(&database, &fields, &channel).await;
-            if found.is_ok() {
-                database.spoke();
+            // A channel's name returns from stream to stream: of its documents the newest that is live counts. `isLive` may
+            // be a number where another writer than mongoose keeps it.
+            let of_channel = doc! { &self.fields.channel_field: &*channel };
+            let mut live = of_channel.clone();
+            live.insert(&self.fields.live_field, doc! { "$in": [true, 1] });
+            if let Some(document) = self.newest(live).await? {
+                self.presence.found();
+                return self.read(&document, false).map(Some);
             }
-            if let Some(document) = found? {
-                presence.found();
-                return Ok(Some(read.look(&document, stream(&document, &fields)?)));
-            }
-            // A channel whose streams are all over is a stream's all the same: its tokens are its owner's.
-            let over = newest(&database, &fields, doc! { &fields.channel_field: channel }).await?;
-            let Some(document) = over else {
-                presence.not_found(&database).await?;
+            // A channel whose streams are all over still belongs to a stream: its tokens are the owner's.
+            let Some(document) = self.newest(of_channel).await? else {
+                self.presence.not_found(&self.database).await?;
                 return Ok(None);
             };
-            // "Over" is as good as "not there": where none was ever live, the field may be another.
-            presence.shown()?;
-            Ok(Some(read.look(&document, over_stream(&document, &fields)?)))
+            // Where no stream was ever found live, `live_field` may be wrong, and "over" would refuse everybody.
+            self.presence.shown()?;
+            self.read(&document, true).map(Some)
         })
     }
 
@@ -85,45 +97,8 @@ impl LookupSource<Option<Arc<StreamState>>> for MongoStreams {
     }
 
     fn doubt(&self) -> Option<String> {
-        let read = &self.read;
-        read.owners.doubt().or_else(|| read.optional.doubt())
+        self.owners.doubt().or_else(|| self.optional.doubt())
     }
-}
-
-impl FieldsSeen {
-    fn look(&self, document: &RawDocument, mut stream: StreamState) -> Arc<StreamState> {
-        self.owners.see(&mut stream);
-        self.optional.read(|field| document::has(document, field));
-        Arc::new(stream)
-    }
-}
-
-/// A channel's name returns from stream to stream: of its documents the newest that is live counts. An `ObjectId` begins
-/// with the time it was made at.
-async fn newest_live(
-    database: &Database,
-    fields: &StreamsCollection,
-    channel: &str,
-) -> Result<Option<RawDocumentBuf>, NoAnswerReason> {
-    // Not only `true`: another writer than mongoose may keep a number.
-    let mut filter = doc! { &fields.channel_field: channel };
-    filter.insert(&fields.live_field, doc! { "$in": [true, 1] });
-    newest(database, fields, filter).await
-}
-
-async fn newest(
-    database: &Database,
-    fields: &StreamsCollection,
-    filter: Document,
-) -> Result<Option<RawDocumentBuf>, NoAnswerReason> {
-    let collection = database.collection(&fields.collection).await?;
-    collection
-        .find_one(filter)
-        .sort(doc! { "_id": -1 })
-        .projection(projection(fields))
-        .max_time(database.patience())
-        .await
-        .map_err(|error| failure(&error))
 }
 
 fn projection(fields: &StreamsCollection) -> Document {
@@ -137,36 +112,24 @@ fn projection(fields: &StreamsCollection) -> Document {
     document::projection(paths.map(String::as_str))
 }
 
-fn stream(found: &RawDocument, fields: &StreamsCollection) -> Result<StreamState, NoAnswerReason> {
-    let Some(live) = live(found, fields)? else {
-        let message = format!("a stream's {} is neither true nor false", fields.live_field);
-        return Err(NoAnswerReason::Wrong(message));
-    };
-    Ok(described(found, fields, live))
-}
-
-/// One of which the database said that it isn't live. What it may have become since is no news: who needs to know asks again.
-fn over_stream(
+/// `is_over`: the database said that the stream isn't live, so that a value which is neither true nor false says so too.
+fn stream(
     found: &RawDocument,
     fields: &StreamsCollection,
+    is_over: bool,
 ) -> Result<StreamState, NoAnswerReason> {
-    let live = live(found, fields)?.unwrap_or(false);
-    Ok(described(found, fields, live))
-}
-
-fn live(found: &RawDocument, fields: &StreamsCollection) -> Result<Option<bool>, NoAnswerReason> {
     if !document::is_sound(found) {
-        return Err(NoAnswerReason::Wrong(
-            "a stream's document is damaged".to_owned(),
-        ));
+        let message = "a stream's document is damaged";
+        return Err(NoAnswerReason::Wrong(message.to_owned()));
     }
-    Ok(document::first(found, &fields.live_field).and_then(document::boolean))
-}
-
-fn described(found: &RawDocument, fields: &StreamsCollection, live: bool) -> StreamState {
+    let live = document::first(found, &fields.live_field).and_then(document::boolean);
+    let live = live.or(is_over.then_some(false)).ok_or_else(|| {
+        let field = &fields.live_field;
+        NoAnswerReason::Wrong(format!("a stream's {field} is neither true nor false"))
+    })?;
     let cohosts = fields.cohosts_field.as_deref();
     let banned_viewers = fields.banned_viewers_field.as_deref();
-    StreamState {
+    Ok(StreamState {
         live,
         banned: fields
             .banned_field
@@ -177,7 +140,7 @@ fn described(found: &RawDocument, fields: &StreamsCollection, live: bool) -> Str
         cohosts: cohosts.map_or_else(Vec::new, |field| document::identifiers(found, field)),
         banned_viewers: banned_viewers
             .map_or_else(Vec::new, |field| document::forbidden(found, field)),
-    }
+    })
 }
 
 #[cfg(test)]
@@ -222,7 +185,7 @@ mod tests {
             rawdoc! { "isLive": f64::NAN },
             rawdoc! { "isLive": [] },
         ] {
-            assert!(stream(&found, &fields()).is_err(), "{found:?}");
+            assert!(stream(&found, &fields(), false).is_err(), "{found:?}");
         }
     }
 
@@ -233,7 +196,7 @@ mod tests {
             "isLive": 1_i64, "astrologerId": date, "isBanned": date, "guests": ["eve"],
             "bannedViewers": ["ann", { "userId": "bob" }, { "userId": null }, 7],
         };
-        let stream = stream(&found, &fields()).unwrap();
+        let stream = stream(&found, &fields(), false).unwrap();
         assert!(stream.live && stream.banned);
         assert_eq!(stream.owner, None);
         // Only where the path leads: to be named elsewhere makes nobody a host.
