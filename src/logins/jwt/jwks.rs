@@ -17,7 +17,7 @@ use http::header::{ACCEPT, HeaderValue};
 use tokio::sync::watch;
 
 use super::compact::Compact;
-use super::key::VerificationKey;
+use super::key::KeyRing;
 use super::key_set::{BadSet, parse};
 use crate::config::model::{Jwt, JwtAlgorithm, JwtKey};
 use crate::http::url::Url;
@@ -59,9 +59,7 @@ pub struct KeySet {
 /// What verifies.
 #[derive(Default)]
 pub(super) struct VerifyingKeys {
-    keys: Vec<VerificationKey>,
-    /// Keys that left the set, and until when they verify.
-    retired: Vec<(VerificationKey, Duration)>,
+    ring: KeyRing,
     /// When the set was last read.
     read_at: Option<Duration>,
     /// The number of that read.
@@ -183,7 +181,7 @@ impl KeySet {
         key_id: Option<&str>,
     ) -> KeySetVerdict {
         let known = self.known.load();
-        let verdict = known.verdict(compact, algorithm, key_id, self.clock.elapsed());
+        let verdict = known.verdict(compact, algorithm, key_id, &self.clock);
         if verdict == KeySetVerdict::Verifies {
             let outcome = if self.is_up() {
                 LookupOutcome::Hit
@@ -317,48 +315,32 @@ impl ReadLedger {
 }
 
 impl VerifyingKeys {
-    /// What these keys say of a token signed under `algorithm`, at `now` on the clock's monotonic scale.
+    /// What these keys say of a token signed under `algorithm`.
     pub(super) fn verdict(
         &self,
         compact: &Compact<'_>,
         algorithm: JwtAlgorithm,
         key_id: Option<&str>,
-        now: Duration,
+        clock: &Clock,
     ) -> KeySetVerdict {
-        let age = self.read_at.map(|read_at| now.saturating_sub(read_at));
+        let age = self
+            .read_at
+            .map(|read_at| clock.elapsed().saturating_sub(read_at));
         if age.is_none_or(|age| age >= OLDEST) {
-            return KeySetVerdict::NoKeys;
-        }
-        let retired = self.retired.iter().filter(|(_, until)| now < *until);
-        let mut keys = self.keys.iter().chain(retired.map(|(key, _)| key));
-        if keys.any(|key| key.verifies(compact, algorithm, key_id)) {
+            KeySetVerdict::NoKeys
+        } else if self.ring.verifies(compact, algorithm, key_id, clock) {
             KeySetVerdict::Verifies
         } else {
             KeySetVerdict::Unverified
         }
     }
 
-    /// After the read of this number: its keys verify, those that left verify for `grace`, and who had left before not longer than they would.
+    /// The keys after the read of this number; those that left the set with it verify for `grace`.
     fn with(&self, read: u64, keys: &[JwtKey], now: Duration, grace: Duration) -> Self {
-        let every = || {
-            JwtAlgorithm::NAMES
-                .into_iter()
-                .map(|(_, algorithm)| algorithm)
-        };
-        let until = now.saturating_add(grace);
-        let left = self.keys.iter().map(|key| (key, until));
-        let before = self.retired.iter().map(|(key, ends)| (key, *ends));
-        let retired = left
-            .chain(before)
-            .filter(|(key, ends)| *ends > now && !keys.contains(&key.config))
-            .map(|(key, ends)| (VerificationKey::new(&key.config, every()), ends))
-            .collect();
+        let every = JwtAlgorithm::NAMES.map(|(_, algorithm)| algorithm);
+        let ends = (now.saturating_add(grace), Duration::MAX);
         Self {
-            keys: keys
-                .iter()
-                .map(|key| VerificationKey::new(key, every()))
-                .collect(),
-            retired,
+            ring: KeyRing::new(keys, &every, Some(&self.ring), now, ends),
             read_at: Some(now),
             read,
         }

@@ -4,31 +4,88 @@
 //! only chooses among those. No public key ever verifies an HMAC.
 //! Must not know: where keys come from.
 
+use std::time::Duration;
+
 use super::compact::Compact;
-use super::mac::Mac;
+use super::mac::KeyedMac;
 use super::signature::SignatureKey;
 use crate::config::model::{JwtAlgorithm, JwtKey, KeyMaterial};
+use crate::terms::clock::Clock;
+
+/// The keys in force, and those that were replaced and still verify.
+#[derive(Default)]
+pub(super) struct KeyRing {
+    pub(super) keys: Vec<VerificationKey>,
+    /// With the moments until which they verify, on the clock's monotonic scale: setting the time of day neither ends nor
+    /// prolongs them.
+    pub(super) retired: Vec<(VerificationKey, Duration)>,
+}
+
+impl KeyRing {
+    /// `keys` are in force from `now` on. Keys of the `previous` ring that aren't among them verify until `grace_ends`; those
+    /// that had been retired before verify until their own end, and no longer than `latest`.
+    pub(super) fn new(
+        keys: &[JwtKey],
+        allowed: &[JwtAlgorithm],
+        previous: Option<&Self>,
+        now: Duration,
+        (grace_ends, latest): (Duration, Duration),
+    ) -> Self {
+        let prepared = |key| VerificationKey::new(key, allowed);
+        let replaced = previous.into_iter().flat_map(|ring| &ring.keys);
+        let retired = previous.into_iter().flat_map(|ring| &ring.retired);
+        let retired = replaced
+            .map(|key| (key, grace_ends))
+            .chain(retired.map(|(key, until)| (key, latest.min(*until))))
+            .filter(|(key, until)| *until > now && !keys.contains(&key.config))
+            .map(|(key, until)| (prepared(&key.config), until))
+            .collect();
+        Self {
+            keys: keys.iter().map(prepared).collect(),
+            retired,
+        }
+    }
+
+    /// Whether one of the keys verifies a token signed under `algorithm`.
+    pub(super) fn verifies(
+        &self,
+        compact: &Compact<'_>,
+        algorithm: JwtAlgorithm,
+        key_id: Option<&str>,
+        clock: &Clock,
+    ) -> bool {
+        let verifies = |key: &VerificationKey| key.verifies(compact, algorithm, key_id);
+        self.keys.iter().any(verifies)
+            || (!self.retired.is_empty() && {
+                let now = clock.elapsed();
+                let mut retired = self.retired.iter();
+                retired.any(|(key, until)| now < *until && verifies(key))
+            })
+    }
+}
 
 /// A configured or fetched key with its prepared states, one for each algorithm it may verify.
 pub(super) struct VerificationKey {
-    pub(super) config: JwtKey,
+    config: JwtKey,
     checks: Vec<(JwtAlgorithm, Check)>,
 }
 
 /// A key's prepared state under one algorithm.
 #[allow(clippy::large_enum_variant)] // one for each key and algorithm, and read for every token: no detour
 enum Check {
-    Mac(Mac),
+    Mac(KeyedMac),
     Signature(SignatureKey),
 }
 
 impl VerificationKey {
     /// Prepares a key for those of the `allowed` algorithms that it takes.
-    pub(super) fn new(config: &JwtKey, allowed: impl IntoIterator<Item = JwtAlgorithm>) -> Self {
+    fn new(config: &JwtKey, allowed: &[JwtAlgorithm]) -> Self {
         let bound = |algorithm: &JwtAlgorithm| config.algorithm.is_none_or(|own| own == *algorithm);
         let check = |algorithm| {
             let check = match &config.material {
-                KeyMaterial::Secret(secret) => Check::Mac(Mac::new(algorithm, secret.expose())?),
+                KeyMaterial::Secret(secret) => {
+                    Check::Mac(KeyedMac::new(algorithm, secret.expose())?)
+                }
                 KeyMaterial::Public(key) => Check::Signature(SignatureKey::new(algorithm, key)?),
             };
             Some((algorithm, check))
@@ -36,7 +93,8 @@ impl VerificationKey {
         Self {
             config: config.clone(),
             checks: allowed
-                .into_iter()
+                .iter()
+                .copied()
                 .filter(bound)
                 .filter_map(check)
                 .collect(),
@@ -44,7 +102,7 @@ impl VerificationKey {
     }
 
     /// A `kid` on both sides must be equal; without one on either side the key is tried.
-    pub(super) fn verifies(
+    fn verifies(
         &self,
         compact: &Compact<'_>,
         algorithm: JwtAlgorithm,

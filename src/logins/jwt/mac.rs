@@ -5,7 +5,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use hmac::{Hmac, KeyInit, Mac as _};
+use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Sha256, Sha384, Sha512};
 use subtle::ConstantTimeEq;
 
@@ -16,13 +16,13 @@ const LONGEST_SIGNATURE: usize = 86;
 
 /// A keyed HMAC state; verification clones it instead of hashing the key again.
 #[derive(Clone)]
-pub(super) enum Mac {
+pub(super) enum KeyedMac {
     Sha256(Hmac<Sha256>),
     Sha384(Hmac<Sha384>),
     Sha512(Hmac<Sha512>),
 }
 
-impl Mac {
+impl KeyedMac {
     /// Keys the state; `None` for algorithms that aren't HMACs.
     pub(super) fn new(algorithm: JwtAlgorithm, secret: &[u8]) -> Option<Self> {
         match algorithm {
@@ -36,25 +36,17 @@ impl Mac {
     /// Whether `signature` is the base64url text of this key's MAC over `signed`.
     pub(super) fn verifies(&self, signed: &str, signature: &str) -> bool {
         match self {
-            Self::Sha256(state) => {
-                let computed = state.clone().chain_update(signed).finalize().into_bytes();
-                equals(&computed, signature)
-            }
-            Self::Sha384(state) => {
-                let computed = state.clone().chain_update(signed).finalize().into_bytes();
-                equals(&computed, signature)
-            }
-            Self::Sha512(state) => {
-                let computed = state.clone().chain_update(signed).finalize().into_bytes();
-                equals(&computed, signature)
-            }
+            Self::Sha256(state) => is_mac(state, signed, signature),
+            Self::Sha384(state) => is_mac(state, signed, signature),
+            Self::Sha512(state) => is_mac(state, signed, signature),
         }
     }
 }
 
-fn equals(computed: &[u8], signature: &str) -> bool {
+fn is_mac(state: &(impl Mac + Clone), signed: &str, signature: &str) -> bool {
+    let computed = state.clone().chain_update(signed).finalize().into_bytes();
     let mut text = [0; LONGEST_SIGNATURE];
-    let Ok(length) = URL_SAFE_NO_PAD.encode_slice(computed, &mut text) else {
+    let Ok(length) = URL_SAFE_NO_PAD.encode_slice(&computed, &mut text) else {
         return false;
     };
     text.get(..length)

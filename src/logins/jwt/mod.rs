@@ -33,7 +33,7 @@ use crate::terms::clock::{Clock, is_plausible};
 use crate::terms::outcome::{Outcome, UnauthenticatedReason};
 use compact::{Compact, Header, STACK, decode, header_text};
 use jwks::{KeySetVerdict, VerifyingKeys};
-use key::VerificationKey;
+use key::KeyRing;
 use members::members;
 
 /// The greatest length in bytes of a subject, which is a key in every table we keep, and of a session.
@@ -47,8 +47,7 @@ pub struct Verifier {
     leeway: f64,
     subject_claim: String,
     session_claim: String,
-    keys: Vec<VerificationKey>,
-    retired: Vec<Retired>,
+    ring: KeyRing,
     key_set: Option<Arc<KeySet>>,
     /// The keys of the set of another URL before this one, and until when they verify.
     former_set: Option<(Arc<VerifyingKeys>, Duration)>,
@@ -128,13 +127,6 @@ impl JwtError {
     }
 }
 
-/// A key that was replaced and still verifies.
-struct Retired {
-    key: VerificationKey,
-    /// On the clock's monotonic scale, so that setting the time of day neither ends nor prolongs it.
-    until: Duration,
-}
-
 // === impl Verifier ===
 
 impl Verifier {
@@ -145,22 +137,8 @@ impl Verifier {
     pub fn new(config: &Jwt, previous: Option<&Self>, clock: &Clock) -> Self {
         let now = clock.elapsed();
         let grace_ends = now.saturating_add(config.key_grace);
-        let current = previous.into_iter().flat_map(|verifier| &verifier.keys);
-        let retired = previous.into_iter().flat_map(|verifier| &verifier.retired);
-        let retired = current
-            .map(|key| (key, grace_ends))
-            .chain(retired.map(|retired| (&retired.key, retired.until.min(grace_ends))))
-            .filter(|(key, until)| *until > now && !config.keys.contains(&key.config))
-            .map(|(key, until)| Retired {
-                key: VerificationKey::new(&key.config, config.algorithms.iter().copied()),
-                until,
-            })
-            .collect();
-        let keys = config
-            .keys
-            .iter()
-            .map(|key| VerificationKey::new(key, config.algorithms.iter().copied()))
-            .collect();
+        let previous = previous.map(|verifier| &verifier.ring);
+        let ends = (grace_ends, grace_ends);
         Self {
             algorithms: config.algorithms.clone(),
             issuer: config.issuer.clone(),
@@ -168,8 +146,7 @@ impl Verifier {
             leeway: config.leeway.as_secs_f64(),
             subject_claim: config.subject_claim.clone(),
             session_claim: config.session_claim.clone(),
-            keys,
-            retired,
+            ring: KeyRing::new(&config.keys, &config.algorithms, previous, now, ends),
             key_set: None,
             former_set: None,
         }
@@ -260,18 +237,11 @@ impl Verifier {
             .algorithm
             .filter(|algorithm| self.algorithms.contains(algorithm))
             .ok_or(JwtError::Algorithm)?;
-        let verifies =
-            |key: &VerificationKey| key.verifies(compact, algorithm, header.key_id.as_deref());
-        let authentic = self.keys.iter().any(verifies)
-            || (!self.retired.is_empty() && {
-                let now = clock.elapsed();
-                let mut retired = self.retired.iter();
-                retired.any(|retired| now < retired.until && verifies(&retired.key))
-            });
-        if authentic {
+        let key_id = header.key_id.as_deref();
+        if self.ring.verifies(compact, algorithm, key_id, clock) {
             return Ok(header.typed);
         }
-        match self.verdict_of_sets(compact, algorithm, header.key_id.as_deref(), clock) {
+        match self.verdict_of_sets(compact, algorithm, key_id, clock) {
             Some(KeySetVerdict::Verifies) => Ok(header.typed),
             Some(KeySetVerdict::Unverified) => Err(JwtError::KeyUnknown),
             Some(KeySetVerdict::NoKeys) => Err(JwtError::NoKeys),
@@ -296,7 +266,7 @@ impl Verifier {
             Some((former, until))
                 if verdict_now != Some(KeySetVerdict::Verifies)
                     && now < *until
-                    && former.verdict(compact, algorithm, key_id, now)
+                    && former.verdict(compact, algorithm, key_id, clock)
                         == KeySetVerdict::Verifies =>
             {
                 Some(KeySetVerdict::Verifies)
@@ -366,8 +336,8 @@ impl fmt::Debug for Verifier {
         formatter
             .debug_struct("Verifier")
             .field("algorithms", &self.algorithms)
-            .field("keys", &self.keys.len())
-            .field("retired", &self.retired.len())
+            .field("keys", &self.ring.keys.len())
+            .field("retired", &self.ring.retired.len())
             .finish_non_exhaustive()
     }
 }

@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use proptest::prelude::*;
 
-use super::mac::Mac;
+use super::mac::KeyedMac;
 use super::*;
 use crate::config::model::{JwtKey, KeyMaterial};
 use crate::config::secret::Secret;
@@ -38,10 +38,10 @@ fn config(keys: &[JwtKey]) -> Jwt {
 fn token(header: &[u8], payload: &[u8], algorithm: JwtAlgorithm, secret: &str) -> String {
     let signed = [header, payload].map(|part| URL_SAFE_NO_PAD.encode(part));
     let signed = signed.join(".");
-    let signature = match Mac::new(algorithm, secret.as_bytes()).unwrap() {
-        Mac::Sha256(state) => encoded(state, &signed),
-        Mac::Sha384(state) => encoded(state, &signed),
-        Mac::Sha512(state) => encoded(state, &signed),
+    let signature = match KeyedMac::new(algorithm, secret.as_bytes()).unwrap() {
+        KeyedMac::Sha256(state) => encoded(state, &signed),
+        KeyedMac::Sha384(state) => encoded(state, &signed),
+        KeyedMac::Sha512(state) => encoded(state, &signed),
     };
     format!("{signed}.{signature}")
 }
@@ -199,7 +199,10 @@ fn replaced_keys_verify_for_the_grace_period_and_no_longer() {
     assert_eq!(second.verify(&old, &clock), Err(JwtError::Signature));
     assert_eq!(third.verify(&old, &clock), Err(JwtError::Signature));
     let fourth = Verifier::new(&config(&[key("", None, "new")]), Some(&third), &clock);
-    assert!(fourth.retired.is_empty(), "its secret is dropped and wiped");
+    assert!(
+        fourth.ring.retired.is_empty(),
+        "its secret is dropped and wiped"
+    );
 }
 
 #[test]
