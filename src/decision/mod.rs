@@ -34,7 +34,6 @@ use lifetime::Lifetimes;
 use mint::GrantTerms;
 use order::{Decision, DecisionRefusal, Now, RetryAfter, TokenQuestion};
 use request_content::Collected;
-use wire_format::Minted;
 
 /// What became of a token request.
 #[derive(Debug)]
@@ -147,16 +146,9 @@ fn conclude(
             .map_err(|_| DecisionRefusal::unavailable("No token can be made for this request"))
     };
     let backup = lifetimes.backup.map(token).transpose()?;
-    let response = wire_format::success(&Minted {
-        token: &token(lifetimes.token)?,
-        backup: backup.as_deref(),
-        channel: &request.channel,
-        user: &request.user,
-        role: grant.role,
-        app_id: &snapshot.config.agora.app_id,
-        issued_at,
-        lifetimes,
-    });
+    let app_id = &snapshot.config.agora.app_id;
+    let (token, backup) = (token(lifetimes.token)?, backup.as_deref());
+    let response = wire_format::success(&mint, app_id, lifetimes, &token, backup);
     if decision.enforced {
         let claim = SeatRequest {
             channel: &request.channel,
@@ -186,8 +178,8 @@ fn remember(snapshot: &Snapshot, decision: &Decision, now: Now) {
     };
     let outcome = decision.outcome();
     let (logins, unix_now) = (&snapshot.logins, now.unix_seconds());
-    if let Some(LookupOutcome::Hit | LookupOutcome::Miss) = decision.accounts {
-        if decision.refused_by == Some(Ground::Account) {
+    if let Some(LookupOutcome::Hit | LookupOutcome::Miss) = decision.findings.accounts {
+        if decision.findings.refused_by == Some(Ground::Account) {
             logins.refuse(claims, snapshot.accounts.denies(outcome), unix_now);
         } else {
             logins.accept(claims);
@@ -201,13 +193,13 @@ fn remember(snapshot: &Snapshot, decision: &Decision, now: Now) {
         channel,
         subject,
         user: &request.user,
-        role: decision.role.unwrap_or(Role::Subscriber),
+        role: decision.findings.role.unwrap_or(Role::Subscriber),
     });
     let role = match outcome {
-        Outcome::NotOwner | Outcome::PolicyDenied => decision.role,
+        Outcome::NotOwner | Outcome::PolicyDenied => decision.findings.role,
         _ => None,
     };
-    match decision.refused_by {
+    match decision.findings.refused_by {
         Some(ground @ (Ground::Stream | Ground::Hook)) => {
             snapshot
                 .sessions
@@ -233,10 +225,12 @@ fn report(
     let elapsed = shared.clock.elapsed().saturating_sub(context.started);
     let user = decision.request.as_ref().map(|request| &request.user);
     let asking = shared.clock.elapsed().saturating_sub(now.elapsed);
-    if let Some(outcome) = decision.streams {
+    if let Some(outcome) = decision.findings.streams {
         snapshot.streams.metrics().lookup(outcome, asking);
     }
-    if let (Some(outcome), Some(metrics)) = (decision.accounts, snapshot.accounts.metrics()) {
+    if let (Some(outcome), Some(metrics)) =
+        (decision.findings.accounts, snapshot.accounts.metrics())
+    {
         metrics.lookup(outcome, asking);
     }
     let unauthenticated = decision.unauthenticated();
@@ -244,12 +238,15 @@ fn report(
         shared.metrics.unauthenticated(reason);
     }
     if decision.enforced {
-        shared
-            .metrics
-            .token_request(decision.endpoint, decision.role, outcome, elapsed);
+        shared.metrics.token_request(
+            decision.findings.endpoint,
+            decision.findings.role,
+            outcome,
+            elapsed,
+        );
         match &decision.verdict {
             Ok(grant) => shared.metrics.token_issued(
-                decision.endpoint,
+                decision.findings.endpoint,
                 grant.role,
                 snapshot.config.token.format,
                 user == Some(&User::Uid(0)),
@@ -266,7 +263,7 @@ fn report(
     snapshot.audit.decision(&audit::DecisionEvent {
         request_id: &context.id,
         client: context.client_ip,
-        endpoint: decision.endpoint,
+        endpoint: decision.findings.endpoint,
         outcome,
         reason: unauthenticated,
         enforced: decision.enforced,
@@ -276,7 +273,7 @@ fn report(
             .as_ref()
             .map(|request| request.channel.as_str()),
         user: user.map(User::borrowed),
-        role: decision.role,
+        role: decision.findings.role,
         expires: issued.map(|issued| expiry(issued.token)),
         backup_expires: issued.and_then(|issued| issued.backup).map(expiry),
     });

@@ -13,26 +13,21 @@ use crate::http::media::{self, Media};
 use crate::terms::role::Role;
 use crate::terms::user::User;
 
-/// Every field, by all its names.
-pub(super) const FIELDS: [&str; 9] = [
-    "channelName",
-    "channel",
-    "channelId",
-    "uid",
-    "account",
-    "userAccount",
-    "role",
-    "isBroadcaster",
-    "isPublisher",
-];
-
 const CHANNEL: [&str; 3] = ["channelName", "channel", "channelId"];
 const ACCOUNT: [&str; 2] = ["account", "userAccount"];
 const ROLE_FLAGS: [&str; 2] = ["isBroadcaster", "isPublisher"];
 
+/// Whether a token request has a field of this name.
+pub(super) fn is_field(name: &str) -> bool {
+    CHANNEL.contains(&name)
+        || ACCOUNT.contains(&name)
+        || ROLE_FLAGS.contains(&name)
+        || matches!(name, "uid" | "role")
+}
+
 /// What the caller asks for.
 #[derive(Debug, PartialEq)]
-pub(crate) struct TokenRequest {
+pub struct TokenRequest {
     /// 1 to 64 bytes out of Agora's characters.
     pub channel: String,
     /// A uid (0 when none was given) or an account.

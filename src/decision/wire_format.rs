@@ -10,36 +10,14 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use serde::Serialize;
 
 use super::lifetime::Lifetimes;
+use super::mint::GrantTerms;
 use super::order::{DecisionRefusal, RetryAfter};
 use crate::exchange::respond;
 use crate::exchange::respond::Because;
 use crate::exchange::response_body::ResponseBody;
 use crate::limit;
 use crate::terms::outcome::Outcome;
-use crate::terms::role::Role;
 use crate::terms::timestamp;
-use crate::terms::user::User;
-
-/// A minted token and all that its holder is told.
-#[derive(Debug)]
-pub(crate) struct Minted<'a> {
-    /// `007…` or `006…`.
-    pub token: &'a str,
-    /// The one that lives longer, where there is one.
-    pub backup: Option<&'a str>,
-    /// Which channel.
-    pub channel: &'a str,
-    /// Who in it.
-    pub user: &'a User,
-    /// What they may do.
-    pub role: Role,
-    /// Agora's app id, 32 hexadecimal digits.
-    pub app_id: &'a str,
-    /// Unix seconds.
-    pub issued_at: u64,
-    /// When the tokens expire, and when to renew.
-    pub lifetimes: Lifetimes,
-}
 
 #[derive(Serialize)]
 struct Success<'a> {
@@ -72,25 +50,29 @@ struct Backup<'a> {
     expires_at: String,
 }
 
-/// 200 with the token.
-pub(crate) fn success(minted: &Minted<'_>) -> Response<ResponseBody> {
-    let lifetimes = minted.lifetimes;
+/// 200 with the token, and with its backup where there is one.
+pub(crate) fn success(
+    terms: &GrantTerms<'_>,
+    app_id: &str,
+    lifetimes: Lifetimes,
+    token: &str,
+    backup: Option<&str>,
+) -> Response<ResponseBody> {
     let after =
-        |lifetime: u32| timestamp::from_millis((minted.issued_at + u64::from(lifetime)) * 1000);
+        |lifetime: u32| timestamp::from_millis((terms.issued_at + u64::from(lifetime)) * 1000);
     let body = Success {
         success: true,
         data: Data {
-            token: minted.token,
-            channel_name: minted.channel,
-            uid: minted.user.uid(),
-            account: minted.user.account(),
-            role: minted.role.as_str(),
-            app_id: minted.app_id,
+            token,
+            channel_name: &terms.request.channel,
+            uid: terms.request.user.uid(),
+            account: terms.request.user.account(),
+            role: terms.grant.role.as_str(),
+            app_id,
             expires_at: after(lifetimes.token),
             expires_in: lifetimes.token,
             refresh_at: after(lifetimes.refresh),
-            backup: minted
-                .backup
+            backup: backup
                 .zip(lifetimes.backup)
                 .map(|(token, lifetime)| Backup {
                     token,

@@ -130,7 +130,7 @@ impl DaemonView for Told {
         &self,
         question: ExplainQuestion,
     ) -> Pin<Box<dyn Future<Output = Explanation> + Send + '_>> {
-        let role = question.role.map(Role::as_str);
+        let role = question.request.role.map(Role::as_str);
         Box::pin(async move {
             Explanation {
                 status: 200,

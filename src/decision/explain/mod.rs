@@ -128,13 +128,9 @@ pub(crate) async fn explain(
         steps: Vec::new(),
         outcome: Outcome::Ok,
     };
-    let request = TokenRequest {
-        channel: question.channel.clone(),
-        user: question.user.clone().unwrap_or(User::Uid(0)),
-        role: question.role,
-    };
-    let (subject, channel) = (question.subject.as_str(), question.channel.as_str());
-    let asked_role = order::asked_role(snapshot, &request);
+    let request = &question.request;
+    let (subject, channel) = (question.subject.as_str(), request.channel.as_str());
+    let asked_role = order::asked_role(snapshot, request);
     let held = snapshot
         .sessions
         .held(channel, subject, asked_role, now.unix_seconds());
@@ -142,7 +138,7 @@ pub(crate) async fn explain(
         let (sessions, grounds) = (&snapshot.sessions, (ground, Resting::Anyone));
         sessions.stands(channel, subject, asked_role, grounds, now.unix_seconds())
     };
-    let mode = mode(snapshot, subject, &request, now);
+    let mode = mode(snapshot, subject, request, now);
     rows.add("mode", "configuration", None, mode);
     if !clock.is_plausible() {
         rows.add("clock", "the system", None, unset(now));
@@ -158,8 +154,8 @@ pub(crate) async fn explain(
     let rests = standing(Ground::Account).filter(|_| !refused);
     account(snapshot, subject, rests, now, &mut rows).await;
     let rests = standing(Ground::Stream);
-    let role = stream(snapshot, subject, &request, rests, now, clock, &mut rows).await;
-    sessions(snapshot, question, &request, role, now, &mut rows);
+    let role = stream(snapshot, subject, request, rests, now, clock, &mut rows).await;
+    sessions(snapshot, subject, request, role, now, &mut rows);
     authorize(snapshot, &mut rows);
     Explanation {
         status: wire_format::status(rows.outcome).as_u16(),
@@ -382,7 +378,7 @@ fn on_air(stream: &StreamState) -> Says {
 /// Row 10, and what renewd's own tables say for row 11.
 fn sessions(
     snapshot: &Snapshot,
-    question: &ExplainQuestion,
+    subject: &str,
     request: &TokenRequest,
     role: Option<Role>,
     now: Now,
@@ -390,13 +386,13 @@ fn sessions(
 ) {
     let claim = SeatRequest {
         channel: &request.channel,
-        subject: &question.subject,
+        subject,
         user: &request.user,
         role: role.unwrap_or(Role::Subscriber),
     };
     let rules = snapshot.session_rules();
     let says = match snapshot.sessions.check(claim, rules, now.unix_seconds()) {
-        Ok(_) if question.user.is_none() => {
+        Ok(_) if request.user == User::Uid(0) => {
             Says::Passes("no limit of the policy is reached; no uid was named".to_owned())
         }
         Ok(_) => Says::Passes("the uid is free or theirs; no limit is reached".to_owned()),
@@ -427,9 +423,11 @@ mod tests {
             ExplainQuestion::from_query("subject=ann&channel=live_a%2Bb&role=host&uid=7");
         let expected = ExplainQuestion {
             subject: "ann".into(),
-            channel: "live_a+b".into(),
-            role: Some(Role::Publisher),
-            user: Some(User::Uid(7)),
+            request: TokenRequest {
+                channel: "live_a+b".into(),
+                user: User::Uid(7),
+                role: Some(Role::Publisher),
+            },
         };
         assert_eq!(question, Ok(expected));
     }

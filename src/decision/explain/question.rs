@@ -2,22 +2,16 @@
 //!
 //! Must not know: how it is answered.
 
-use super::super::request;
+use super::super::request::{self, TokenRequest};
 use super::super::request_fields::{BodyFields, Value};
-use crate::terms::role::Role;
-use crate::terms::user::User;
 
 /// What is asked: would this subject get a token?
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub struct ExplainQuestion {
     /// As the login names it.
     pub subject: String,
-    /// The channel's name.
-    pub channel: String,
-    /// `None`: what the stream gives.
-    pub role: Option<Role>,
-    /// `None` leaves the uid unchecked.
-    pub user: Option<User>,
+    /// What the subject would ask for. Uid 0 leaves the uid unchecked.
+    pub request: TokenRequest,
 }
 
 impl ExplainQuestion {
@@ -26,7 +20,7 @@ impl ExplainQuestion {
     pub(crate) fn from_query(query: &str) -> Result<Self, String> {
         const SUBJECT: &str = "subject";
         for (name, _) in form_urlencoded::parse(query.as_bytes()) {
-            if *name != *SUBJECT && !request::FIELDS.contains(&&*name) {
+            if *name != *SUBJECT && !request::is_field(&name) {
                 return Err(format!(
                     "{name}: unknown; there are subject, channel, role, uid and account"
                 ));
@@ -38,11 +32,6 @@ impl ExplainQuestion {
             _ => return Err("subject: required, whose login it is about".to_owned()),
         };
         let request = request::interpret(&fields)?;
-        Ok(Self {
-            subject,
-            channel: request.channel,
-            role: request.role,
-            user: Some(request.user).filter(|user| *user != User::Uid(0)),
-        })
+        Ok(Self { subject, request })
     }
 }

@@ -80,20 +80,12 @@ pub(crate) struct Decision {
     pub enforced: bool,
     /// Whether it is a renewal that is ours only if it is a yes: see [`draining_publishers`].
     pub drains: bool,
-    /// First token or renewal.
-    pub endpoint: Endpoint,
     /// From the JWT.
     pub claims: Option<JwtClaims>,
     /// From the body.
     pub request: Option<TokenRequest>,
-    /// The role decided on, or the one asked for.
-    pub role: Option<Role>,
-    /// How the accounts source answered, if it was asked.
-    pub accounts: Option<LookupOutcome>,
-    /// How the streams source answered, if it was asked.
-    pub streams: Option<LookupOutcome>,
-    /// The source that said no, where one did.
-    pub refused_by: Option<Ground>,
+    /// What the rows found out on the way.
+    pub findings: RowFindings,
     /// Yes, or the row that refused.
     pub verdict: Result<Grant, DecisionRefusal>,
 }
@@ -133,13 +125,19 @@ struct TokenCaller<'a> {
     credentials: &'a str,
 }
 
-/// What the rows found out, refused or not.
-struct RowFindings {
-    endpoint: Endpoint,
-    role: Option<Role>,
-    accounts: Option<LookupOutcome>,
-    streams: Option<LookupOutcome>,
-    refused_by: Option<Ground>,
+/// What the rows found out, whether one of them refused or not.
+#[derive(Debug)]
+pub(crate) struct RowFindings {
+    /// First token or renewal.
+    pub endpoint: Endpoint,
+    /// The role decided on, or the one asked for.
+    pub role: Option<Role>,
+    /// How the accounts source answered, if it was asked.
+    pub accounts: Option<LookupOutcome>,
+    /// How the streams source answered, if it was asked.
+    pub streams: Option<LookupOutcome>,
+    /// The source that said no, where one did.
+    pub refused_by: Option<Ground>,
 }
 
 /// Decides. Nothing is recorded but rate-limit charges; the caller mints and records the grant. `None` where
@@ -211,13 +209,9 @@ pub(crate) async fn decide(
     Some(Decision {
         enforced,
         drains,
-        endpoint: findings.endpoint,
         claims,
         request,
-        role: findings.role,
-        accounts: findings.accounts,
-        streams: findings.streams,
-        refused_by: findings.refused_by,
+        findings,
         verdict,
     })
 }

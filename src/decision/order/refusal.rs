@@ -81,14 +81,6 @@ impl DecisionRefusal {
         }
     }
 
-    /// 409, also when another worker was faster.
-    pub(crate) fn uid_taken() -> Self {
-        Self::new(
-            Outcome::UidTaken,
-            "This uid is in use by someone else in this channel",
-        )
-    }
-
     pub(super) fn of_account(denial: Denial) -> Self {
         let unauthenticated = match denial.outcome {
             Outcome::Unauthenticated => Some(UnauthenticatedReason::Account),
@@ -106,7 +98,10 @@ impl DecisionRefusal {
     /// The session table's refusals.
     pub(crate) fn of_session(refused: ClaimRefused) -> Self {
         match refused {
-            ClaimRefused::UidTaken => Self::uid_taken(),
+            ClaimRefused::UidTaken => Self::new(
+                Outcome::UidTaken,
+                "This uid is in use by someone else in this channel",
+            ),
             ClaimRefused::TooManyStreams => {
                 Self::new(Outcome::TooManyStreams, "Too many streams at once")
             }

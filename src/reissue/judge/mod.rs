@@ -17,6 +17,7 @@ use crate::agora::reissue::VerifiedToken;
 use crate::config::model::{ChannelPattern, PublisherForOthers};
 use crate::logins::jwt::JwtClaims;
 use crate::logins::remembered::Logins;
+use crate::reissue::applying_rule::ReissueTerms;
 use crate::sessions::{Ground, Sessions};
 use crate::sources::accounts::{Account, ConfiguredAccounts};
 use crate::sources::streams::{ConfiguredStreams, Lookup, StreamLookup, StreamState};
@@ -42,12 +43,8 @@ pub(crate) struct Judge {
     pub clock: Clock,
     /// The caller, where the request carries a verifying JWT.
     pub caller: Option<NamedCaller>,
-    /// Whether the rule wants one.
-    pub require_auth: bool,
-    /// Whether a caller is enough for a publisher's token while a source gives no answer.
-    pub trust_publisher: bool,
-    /// What others than a stream's owner and co-hosts get of a publisher's token.
-    pub publisher_for_others: PublisherForOthers,
+    /// What the rules ask of the caller, and leave to others.
+    pub terms: ReissueTerms,
     /// Which channels are streams though the source doesn't know them.
     pub channel_pattern: Option<ChannelPattern>,
     /// Who was refused since their last token.
@@ -124,16 +121,14 @@ enum Seen {
     NoAnswer,
 }
 
-enum LookupState {
-    Account(AccountStanding),
-    Stream(ChannelQuestion, Seen),
-}
-
 /// Questions under way.
 pub(crate) type Asking = Pin<Box<dyn Future<Output = Answers>>>;
 
 /// What came of questions.
-pub(crate) struct Answers(Vec<LookupState>);
+pub(crate) struct Answers {
+    account: Option<AccountStanding>,
+    streams: Vec<(ChannelQuestion, Seen)>,
+}
 
 // === impl Judge ===
 
@@ -148,7 +143,7 @@ impl Judge {
         if token.is_for_the_whole_app() {
             return Some(TokenVerdict::Refused(Outcome::PolicyDenied));
         }
-        if self.caller.is_none() && self.require_auth {
+        if self.caller.is_none() && self.terms.require_auth {
             return Some(TokenVerdict::Refused(Outcome::Unauthenticated));
         }
         let account = self.account(known)?;
@@ -196,7 +191,7 @@ impl Judge {
     /// A token to watch with is everybody's, unless the rule wants to know whose. While a source is silent it is still: only
     /// those stay without whom a source has refused.
     fn watching(&self, token: &VerifiedToken, silent: bool, demoted: bool) -> TokenVerdict {
-        if silent && (self.require_auth || self.stands_refused(token, &[Role::Subscriber])) {
+        if silent && (self.terms.require_auth || self.stands_refused(token, &[Role::Subscriber])) {
             return TokenVerdict::Unanswered;
         }
         TokenVerdict::Granted {
@@ -213,7 +208,7 @@ impl Judge {
         silent: bool,
         vouched: bool,
     ) -> TokenVerdict {
-        let others = |nothing: TokenVerdict| match self.publisher_for_others {
+        let others = |nothing: TokenVerdict| match self.terms.publisher_for_others {
             PublisherForOthers::Withhold => nothing,
             PublisherForOthers::Subscriber => self.watching(token, silent, true),
         };
@@ -226,7 +221,7 @@ impl Judge {
         if !theirs {
             return others(TokenVerdict::Refused(Outcome::NotOwner));
         }
-        let trusted = self.trust_publisher
+        let trusted = self.terms.trust_publisher
             && self.caller.is_some()
             && vouched
             && !self.stands_refused(token, &Role::ALL);
@@ -284,21 +279,26 @@ impl Judge {
         streams: Vec<ChannelQuestion>,
         known: &SourceFindings,
     ) -> Asking {
-        let mut questions: Vec<Pin<Box<dyn Future<Output = LookupState>>>> = Vec::new();
-        if known.account.is_none() && self.caller.is_some() {
-            let judge = Arc::clone(self);
-            questions.push(Box::pin(async move {
-                LookupState::Account(judge.standing().await)
-            }));
-        }
-        for question in streams {
-            let judge = Arc::clone(self);
-            questions.push(Box::pin(async move {
-                let seen = judge.look(&question).await;
-                LookupState::Stream(question, seen)
-            }));
-        }
-        Box::pin(async move { Answers(all(questions).await) })
+        let asks_account = known.account.is_none() && self.caller.is_some();
+        let judge = Arc::clone(self);
+        Box::pin(async move {
+            let account = async {
+                if asks_account {
+                    Some(judge.standing().await)
+                } else {
+                    None
+                }
+            };
+            let looks = streams.into_iter().map(|question| {
+                let judge = &judge;
+                Box::pin(async move {
+                    let seen = judge.look(&question).await;
+                    (question, seen)
+                })
+            });
+            let (account, streams) = tokio::join!(account, all(looks.collect()));
+            Answers { account, streams }
+        })
     }
 
     /// What the accounts source denies; an account that is unknown, or signed in elsewhere, is the token endpoints' affair.
@@ -414,10 +414,10 @@ impl Judge {
 }
 
 /// Polls them all until the last is done.
-async fn all<T>(mut futures: Vec<Pin<Box<dyn Future<Output = T>>>>) -> Vec<T> {
-    let mut results: Vec<T> = Vec::with_capacity(futures.len());
+async fn all<F: Future + Unpin>(mut futures: Vec<F>) -> Vec<F::Output> {
+    let mut results = Vec::with_capacity(futures.len());
     poll_fn(|context| {
-        futures.retain_mut(|future| match future.as_mut().poll(context) {
+        futures.retain_mut(|future| match Pin::new(future).poll(context) {
             Poll::Ready(result) => {
                 results.push(result);
                 false
@@ -438,19 +438,16 @@ async fn all<T>(mut futures: Vec<Pin<Box<dyn Future<Output = T>>>>) -> Vec<T> {
 
 impl SourceFindings {
     /// More is known.
-    pub(crate) fn learn(&mut self, Answers(answers): Answers) {
-        if self.streams.len() + answers.len() > MOST_CHANNELS {
+    pub(crate) fn learn(&mut self, answers: Answers) {
+        if self.streams.len() + answers.streams.len() > MOST_CHANNELS {
             self.streams.clear();
         }
-        for answer in answers {
-            match answer {
-                LookupState::Account(standing) => self.account = Some(standing),
-                LookupState::Stream(question, seen) => {
-                    self.failed |= seen == Seen::NoAnswer;
-                    self.streams.insert(question, seen);
-                }
-            }
-        }
+        self.account = answers.account.or(self.account);
+        self.failed |= answers
+            .streams
+            .iter()
+            .any(|(_, seen)| *seen == Seen::NoAnswer);
+        self.streams.extend(answers.streams);
     }
 
     /// Whether a question is still to be asked.

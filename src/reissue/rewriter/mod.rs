@@ -354,9 +354,10 @@ mod tests {
     use crate::agora::TokenFormat;
     use crate::agora::parse::{Parsed, parse};
     use crate::agora::{RtcGrant, Signer, User, rtc_token};
-    use crate::config::model::{AuditSink, PublisherForOthers};
+    use crate::config::model::{AuditSink, PublisherForOthers, Withheld};
     use crate::config::secret::Secret;
     use crate::logins::jwt::JwtClaims;
+    use crate::reissue::applying_rule::ReissueTerms;
     use crate::reissue::judge::NamedCaller;
     use crate::sessions::{Rules, Sessions};
     use crate::sources::accounts::ConfiguredAccounts;
@@ -430,9 +431,14 @@ mod tests {
                 },
                 credentials: "".into(),
             }),
-            require_auth: false,
-            trust_publisher: false,
-            publisher_for_others: PublisherForOthers::Withhold,
+            terms: ReissueTerms {
+                position: 0,
+                require_auth: false,
+                lifetime: Duration::from_hours(1),
+                trust_publisher: false,
+                publisher_for_others: PublisherForOthers::Withhold,
+                withheld: Withheld::Null,
+            },
             channel_pattern: None,
             sessions: Arc::clone(&sessions),
             patience: Duration::from_secs(1),
