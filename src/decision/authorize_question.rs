@@ -1,7 +1,8 @@
-//! Row 11's last question: what the backend's own hook says of a grant that every other row allows.
+//! Row 11's last question: whether the backend's own hook allows a grant that every other row allows.
 //!
-//! Keeps true: no answer is never a no; a holder rides through it, anybody else waits, unless the configuration says yes;
-//! whom the hook has refused since waits whatever the configuration says.
+//! Keeps true: a hook that gives no answer never refuses: a holder's renewal goes on without it, all others get 503,
+//! unless the configuration allows them too; a caller whom the hook has refused since the last grant gets 503
+//! whatever the configuration says.
 //! Must not know: how the hook is asked.
 
 use std::time::Duration;
@@ -24,7 +25,7 @@ use crate::terms::role::Role;
 #[derive(Serialize)]
 struct AuthorizeRequest<'a> {
     subject: &'a str,
-    /// As signed.
+    /// The claims as the login's issuer signed them.
     #[serde(skip_serializing_if = "Option::is_none")]
     claims: Option<&'a RawValue>,
     channel: &'a str,
@@ -35,7 +36,7 @@ struct AuthorizeRequest<'a> {
     role: &'static str,
 }
 
-/// Asks the hook, where there is one: the longest lifetime it allows, or its no.
+/// Asks the configured hook, if there is one: the longest lifetime that it allows, or its refusal.
 pub(super) async fn ask(
     holder: &Holder<'_>,
     request: &TokenRequest,
@@ -83,5 +84,5 @@ pub(super) async fn ask(
 }
 
 fn unavailable() -> DecisionRefusal {
-    DecisionRefusal::unavailable("Whether this is allowed can't be said right now")
+    DecisionRefusal::unavailable("It can't be decided right now whether this is allowed")
 }

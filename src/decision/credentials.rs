@@ -1,8 +1,9 @@
-//! Row 2: where a request carries its JWT (`Authorization`, or the cookie of `auth.cookie`), and whether it is believed.
+//! Row 2: where a request carries its JWT (`Authorization`, or the cookie of `auth.cookie`), and whether it is valid.
 //!
-//! Keeps true: a cookie, which a browser sends whoever wrote the page, counts only where no other site's page can have
-//! caused the request: with a JSON body, which forms can't send, and an `Origin` that is ours or listed.
-//! Must not know: what is asked for.
+//! Keeps true: a browser sends a cookie whichever page caused the request, so a cookie counts only where no other
+//! site's page can have caused it: with a JSON body, which forms can't send, and an `Origin` of this host or one that
+//! `[cors]` lists.
+//! Must not know: which token is asked for.
 
 use http::HeaderMap;
 use http::header::{AUTHORIZATION, HOST};
@@ -16,7 +17,7 @@ use crate::logins::jwt::{JwtClaims, JwtError};
 use crate::snapshot::Snapshot;
 use crate::terms::clock::Clock;
 
-/// Who is calling.
+/// Verifies the request's login.
 pub(super) async fn authenticate(
     snapshot: &Snapshot,
     clock: &Clock,
@@ -25,7 +26,7 @@ pub(super) async fn authenticate(
 ) -> Result<JwtClaims, DecisionRefusal> {
     let claims = match credentials(&snapshot.config, headers) {
         Ok(token) => {
-            // A key set may be slow.
+            // This waits where the key set must be read again.
             snapshot.verifier.identify(token, clock, now.due).await
         }
         Err(error) => Err(error),
@@ -44,7 +45,7 @@ pub(super) async fn authenticate(
     })
 }
 
-/// The JWT of a request. `Authorization` wins wherever it is present, whatever is in it.
+/// The JWT of a request. `Authorization` counts wherever it is present, whatever its value.
 pub(super) fn credentials<'h>(
     config: &Config,
     headers: &'h HeaderMap,
@@ -56,15 +57,17 @@ pub(super) fn credentials<'h>(
         return jwt::authorization(headers);
     }
     let token = jwt::cookie(headers, name)?;
-    if media::of(headers) == Some(Media::Json) && is_from_us(config.cors.as_ref(), headers) {
+    if media::of(headers) == Some(Media::Json)
+        && is_same_site_or_listed(config.cors.as_ref(), headers)
+    {
         Ok(token)
     } else {
         Err(JwtError::CookieAlone)
     }
 }
 
-/// Whether the request comes from a page of this very host, or of one that `[cors]` lists. `"*"` lists nobody here.
-fn is_from_us(policy: Option<&CorsPolicy>, headers: &HeaderMap) -> bool {
+/// Whether the request comes from a page of this very host, or of one that `[cors]` lists. `"*"` lists no host here.
+fn is_same_site_or_listed(policy: Option<&CorsPolicy>, headers: &HeaderMap) -> bool {
     let Some(origin) = cors::origin(headers) else {
         return false;
     };
@@ -78,7 +81,8 @@ fn is_from_us(policy: Option<&CorsPolicy>, headers: &HeaderMap) -> bool {
     listed || is_of_host(origin, headers)
 }
 
-/// Same host and port as the request's `Host`; which scheme the client used isn't known behind a proxy.
+/// Whether an origin has the host and port of the request's `Host`. The scheme isn't compared: behind a proxy, renewd
+/// doesn't know which one the client used.
 fn is_of_host(origin: &str, headers: &HeaderMap) -> bool {
     let host = headers.get(HOST).and_then(|host| host.to_str().ok());
     let (Some(host), Some((scheme, authority))) = (host, origin.split_once("://")) else {
@@ -89,7 +93,7 @@ fn is_of_host(origin: &str, headers: &HeaderMap) -> bool {
         "http" => ":80",
         _ => return false,
     };
-    // Browsers leave a scheme's own port out, others may write it.
+    // Browsers leave out a scheme's default port; other clients may write it.
     let plain = |authority: &str| {
         let authority = authority.to_ascii_lowercase();
         authority
@@ -107,13 +111,17 @@ mod tests {
     use super::*;
     use crate::http::cors::OriginPattern;
 
-    fn from_us(origins: &[&'static str], host: &'static str, policy: Option<&CorsPolicy>) -> bool {
+    fn is_accepted(
+        origins: &[&'static str],
+        host: &'static str,
+        policy: Option<&CorsPolicy>,
+    ) -> bool {
         let mut headers = HeaderMap::new();
         for origin in origins {
             headers.append(ORIGIN, HeaderValue::from_static(origin));
         }
         headers.insert(HOST, HeaderValue::from_static(host));
-        is_from_us(policy, &headers)
+        is_same_site_or_listed(policy, &headers)
     }
 
     fn policy(origins: Origins) -> CorsPolicy {
@@ -133,7 +141,7 @@ mod tests {
             ("http://localhost:3000", "localhost:3000"),
             ("http://[::1]:3000", "[::1]:3000"),
         ] {
-            assert!(from_us(&[origin], host, None), "{origin} {host}");
+            assert!(is_accepted(&[origin], host, None), "{origin} {host}");
         }
     }
 
@@ -150,24 +158,28 @@ mod tests {
             "app.example",
             "file://app.example",
         ] {
-            assert!(!from_us(&[origin], "app.example", None), "{origin}");
+            assert!(!is_accepted(&[origin], "app.example", None), "{origin}");
         }
-        assert!(!from_us(&[], "app.example", None));
-        let ours = "https://app.example";
-        assert!(!from_us(&[ours, ours], "app.example", None));
+        assert!(!is_accepted(&[], "app.example", None));
+        let own = "https://app.example";
+        assert!(!is_accepted(&[own, own], "app.example", None));
     }
 
     #[test]
-    fn listed_origins_count_and_a_star_lists_nobody() {
+    fn listed_origins_count_and_a_star_lists_none() {
         let pattern = OriginPattern::parse("https://*.vercel.app").unwrap();
         let listed = policy(Origins::Listed(vec![pattern]));
         let page = ["https://x.vercel.app"];
-        assert!(from_us(&page, "api.example", Some(&listed)));
-        assert!(!from_us(
+        assert!(is_accepted(&page, "api.example", Some(&listed)));
+        assert!(!is_accepted(
             &["https://evil.example"],
             "api.example",
             Some(&listed)
         ));
-        assert!(!from_us(&page, "api.example", Some(&policy(Origins::Any))));
+        assert!(!is_accepted(
+            &page,
+            "api.example",
+            Some(&policy(Origins::Any))
+        ));
     }
 }

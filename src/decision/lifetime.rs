@@ -1,32 +1,32 @@
-//! How long a granted token lives, its backup with it, and when to renew it. Pure.
+//! How long a granted token and its backup live, and when the holder should renew. Pure.
 //!
-//! Keeps true: nothing outlives what caps the grant (the rest of the session) or 24 hours; chance only ever shortens; no
-//! token lives less than a minute by chance; at least half a token's life lies before its renewal.
-//! Must not know: who asks, how bytes are made.
+//! Keeps true: no token outlives the rest of its session or 24 hours; jitter only ever shortens, and never to less
+//! than a minute; at least half of a token's life lies before its renewal.
+//! Must not know: callers, token bytes.
 
 use std::time::Duration;
 
 use crate::config::model::{Config, Tier, TokenConfig};
 use crate::logins::jwt::JwtClaims;
 
-/// Chance shortens no token below this: Agora's SDK announces an expiry 30 s before it.
+/// Jitter shortens no token below this: Agora's SDK announces an expiry 30 s before it.
 const SHORTEST: u32 = 60;
 
 /// The times that hold for one login.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LifetimePlan {
-    /// Of a token: the tier's, else `token.lifetime`.
+    /// The token's lifetime: the tier's, else `token.lifetime`.
     pub lifetime: Duration,
-    /// Of a session: the tier's, else `policy.max_session`; zero is no limit.
+    /// The session's greatest length: the tier's, else `policy.max_session`; zero is no limit.
     pub max_session: Duration,
 }
 
 /// What bounds the tokens of one grant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Bounds {
-    /// Of the token: the plan's. Chance shortens it.
+    /// The token's lifetime, before jitter.
     pub lifetime: Duration,
-    /// Of the token and its backup: what is left of the session. Chance has no part in it.
+    /// What the token and its backup may not exceed: the rest of the session. Jitter doesn't apply to it.
     pub at_most: Option<Duration>,
 }
 
@@ -37,18 +37,19 @@ pub(crate) struct Lifetimes {
     pub token: u32,
     /// When to renew it.
     pub refresh: u32,
-    /// When the backup token expires, always later than the token. `None`: there is none, or it would not outlive the token.
+    /// When the backup token expires, always later than the token. `None` where there is none, or it would not
+    /// outlive the token.
     pub backup: Option<u32>,
 }
 
 impl Lifetimes {
-    /// When the last of the grant's tokens expires: so long its holder is one.
+    /// When the last of the grant's tokens expires: until then the caller holds a token.
     pub(crate) fn last(self) -> u32 {
         self.backup.unwrap_or(self.token)
     }
 }
 
-/// The plan of a login: that of the first tier that takes it.
+/// The plan of a login: that of the first tier whose claim it has.
 pub(crate) fn plan(config: &Config, claims: &JwtClaims) -> LifetimePlan {
     let tier = tier(&config.token.tiers, claims);
     LifetimePlan {
@@ -62,7 +63,7 @@ pub(crate) fn plan(config: &Config, claims: &JwtClaims) -> LifetimePlan {
 }
 
 fn tier<'t>(tiers: &'t [Tier], claims: &JwtClaims) -> Option<&'t Tier> {
-    // Tiers mostly ask for one claim: it is looked for once.
+    // Most tiers name the same claim, so its value is kept from one to the next.
     let mut last = None;
     tiers.iter().find(|tier| {
         let value = match last {
@@ -74,11 +75,11 @@ fn tier<'t>(tiers: &'t [Tier], claims: &JwtClaims) -> Option<&'t Tier> {
     })
 }
 
-/// The times of a grant. `chance` is any number, evenly spread: it chooses within `token.jitter`.
+/// The times of a grant. `chance` is an evenly distributed number: it chooses within `token.jitter`.
 pub(crate) fn lifetimes(token: &TokenConfig, bounds: Bounds, chance: u64) -> Lifetimes {
     let most = bounds.at_most.map_or(u32::MAX, whole_seconds);
     let full = whole_seconds(bounds.lifetime);
-    // A tier may be so short that the jitter would be most of it.
+    // A tier's lifetime may be so short that the jitter would be most of it.
     let jitter = whole_seconds(token.jitter).min(full / 2);
     let shortened = full.saturating_sub(at_most(jitter, chance));
     let lifetime = shortened.max(SHORTEST).min(full).min(most);
@@ -93,7 +94,7 @@ pub(crate) fn lifetimes(token: &TokenConfig, bounds: Bounds, chance: u64) -> Lif
     }
 }
 
-/// 0 to `most`, as chance has it.
+/// A number from 0 to `most`, chosen by `chance`.
 fn at_most(most: u32, chance: u64) -> u32 {
     u32::try_from(chance % (u64::from(most) + 1)).unwrap_or(0)
 }

@@ -1,17 +1,18 @@
-//! Who a caller is in RTM and chat, for tokens that open those too. Pure.
+//! The caller's id in RTM and chat, for tokens that open those too. Pure.
 //!
-//! Keeps true: the id comes from the verified JWT, never from the request; it is one user's, never empty and never a
-//! wildcard.
+//! Keeps true: the id comes from the verified JWT, never from the request; it names one user, and is neither empty
+//! nor a wildcard.
+//! Must not know: channels, roles.
 
 use crate::agora::charset;
 use crate::config::model::TokenConfig;
 use crate::logins::jwt::{ClaimValue, JwtClaims};
 
-/// A login without an id that Agora's messaging services would take.
+/// The login has no id that Agora's messaging services accept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct NoMessagingId;
 
-/// The caller's id; `None` where tokens are for RTC alone.
+/// The caller's id; `None` where tokens open RTC alone.
 pub(crate) fn id(
     token: &TokenConfig,
     claims: &JwtClaims,

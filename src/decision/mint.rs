@@ -1,4 +1,6 @@
 //! A granted request as token bytes.
+//!
+//! Must not know: why the request was granted.
 
 use super::order::Grant;
 use super::request::TokenRequest;
@@ -10,20 +12,20 @@ use crate::config::model::TokenConfig;
 /// What the tokens of one grant have in common.
 #[derive(Debug)]
 pub(crate) struct GrantTerms<'a> {
-    /// Format and services.
+    /// The configured format and services.
     pub config: &'a TokenConfig,
-    /// Signs.
+    /// The project's key.
     pub signer: &'a Signer,
-    /// Channel and user.
+    /// The channel and the user.
     pub request: &'a TokenRequest,
-    /// Role and messaging id.
+    /// The role and the messaging id.
     pub grant: &'a Grant,
-    /// Unix seconds.
+    /// When the tokens are issued, in Unix seconds.
     pub issued_at: u64,
 }
 
 impl GrantTerms<'_> {
-    /// A token for `lifetime` seconds, all its privileges with it. `salt`: another for each token.
+    /// A token that lives for `lifetime` seconds, with all its privileges. `salt` differs from token to token.
     pub(crate) fn token(&self, lifetime: u32, salt: u32) -> Result<String, BuildError> {
         let user = self.request.user.borrowed();
         let channel = self.request.channel.as_str();

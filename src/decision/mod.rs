@@ -1,7 +1,9 @@
-//! The token endpoints: read the request, decide, mint, record, answer; or, while observing, count and hand it on.
+//! The token endpoints: read the request, decide, mint, record, answer. While renewd only observes, it counts what it
+//! would have answered and hands the request to the backend.
 //!
-//! Keeps true: every token request ends in exactly one outcome, counted and audited; no token leaves unrecorded.
-//! Must not know: connections, upstreams.
+//! Keeps true: every token request ends in exactly one outcome, which is counted and audited; no token leaves
+//! unrecorded.
+//! Must not know: connections, backends.
 
 mod authorize_question;
 mod credentials;
@@ -38,13 +40,14 @@ use request_content::Collected;
 /// What became of a token request.
 #[derive(Debug)]
 pub enum TokenReply {
-    /// Ours.
+    /// renewd answers.
     Ours(Response<ResponseBody>),
-    /// Decided but not enforced: the backend answers, and its status is counted beside our outcome.
+    /// The backend answers: nothing was decided, or the decision is not enforced. Its status is counted beside the
+    /// outcome.
     Forward {
         /// The request as it came.
         request: Request<RequestBody>,
-        /// What we would have said; `None` where nothing was decided.
+        /// What renewd would have answered; `None` where nothing was decided.
         outcome: Option<Outcome>,
     },
     /// The client went away before its body was read.
@@ -93,7 +96,8 @@ pub async fn answer(
         }
     };
     if asked.body.is_none() {
-        // Nobody will read the rest: the client is told not to reuse the connection (RFC 9110 section 10.1.1).
+        // renewd doesn't read the rest of the body, so the client must not reuse the connection (RFC 9110 section
+        // 10.1.1).
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(CONNECTION, close);
     }
@@ -156,7 +160,7 @@ fn conclude(
             user: &request.user,
             role: grant.role,
         };
-        // Who has a backup holds a token until that expires.
+        // A holder of a backup token holds a token until the backup expires.
         let expires = issued_at + u64::from(lifetimes.last());
         let basis = Basis::Decided {
             login: snapshot.logins.session(claims),
@@ -169,8 +173,8 @@ fn conclude(
     Ok((response, lifetimes))
 }
 
-/// Remembers what sources said: a refusal stands until its source says otherwise, and nothing rests on it meanwhile. A
-/// holder's session learns that it was refused a renewal: should it lapse, that is why.
+/// Remembers what the sources said. A refusal stands until its source says otherwise, and no renewal rests on that
+/// source meanwhile. The holder's session is told of the refusal, so that a later lapse counts as refused.
 fn remember(snapshot: &Snapshot, decision: &Decision, now: Now) {
     let heard = decision.enforced || decision.drains;
     let (true, Some(claims)) = (heard, &decision.claims) else {
@@ -205,7 +209,7 @@ fn remember(snapshot: &Snapshot, decision: &Decision, now: Now) {
                 .sessions
                 .denied(channel, subject, ground, role, unix_now);
         }
-        // Kept by subject and login, for all channels.
+        // Refusals by accounts are remembered in `logins`, by subject or login: they hold for all channels.
         Some(Ground::Account) | None => {}
     }
 }

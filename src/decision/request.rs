@@ -1,7 +1,7 @@
 //! A token request's body, read: channel, user, role. Pure.
 //!
 //! Keeps true: what this returns is within Agora's character sets and ranges; every refusal names the field and says
-//! what would be right; nothing of the body is echoed.
+//! what is accepted; nothing of the body is echoed.
 //! Must not know: who asks, or whether they may.
 
 use http::HeaderMap;
@@ -39,9 +39,9 @@ pub struct TokenRequest {
 /// Why a body can't be read.
 #[derive(Debug, PartialEq)]
 pub(crate) enum BadBody {
-    /// 400: which field, and what would be right.
+    /// 400: which field, and what is accepted.
     Invalid(String),
-    /// 415: which type, and which are taken.
+    /// 415: which types are accepted.
     MediaType(String),
 }
 
@@ -64,7 +64,7 @@ fn media_type(headers: &HeaderMap, body: &[u8]) -> Result<Media, BadBody> {
     let bare = body.is_empty() && !headers.contains_key(CONTENT_TYPE);
     match media::of(headers) {
         Some(media) if !encoded => Ok(media),
-        // Nothing was sent: say which field is missing rather than which type.
+        // Nothing was sent: the error is about the missing field rather than the missing type.
         None if bare && !encoded => Ok(Media::Form),
         _ => Err(BadBody::MediaType(
             "Content-Type: must be application/json or application/x-www-form-urlencoded, in UTF-8 and not compressed"
@@ -73,7 +73,7 @@ fn media_type(headers: &HeaderMap, body: &[u8]) -> Result<Media, BadBody> {
     }
 }
 
-/// A token request out of its fields; the error names one and says what would be right.
+/// A token request from its fields; the error names one and says what is accepted.
 pub(super) fn interpret(fields: &BodyFields) -> Result<TokenRequest, String> {
     let channel = text(fields, &CHANNEL)?.ok_or("channelName: required, the channel to join")?;
     charset::channel_name(channel).map_err(|error| format!("channelName: {error}"))?;
@@ -135,7 +135,7 @@ fn number(value: &Value) -> Option<i64> {
     }
 }
 
-/// Agora's uid is unsigned; its Java SDK shows the upper half as negative numbers.
+/// Agora's uids are unsigned; its Java SDK shows those of the upper half as negative numbers.
 fn unsigned(number: i64) -> Option<u32> {
     u32::try_from(number)
         .ok()

@@ -1,4 +1,7 @@
-//! A token request's body, collected up to its limit; it can be put back for a backend that is to have it after all.
+//! A token request's body, collected up to its limit. It can be put back where the backend answers after all.
+//!
+//! Keeps true: whatever was read is put back, trailers included.
+//! Must not know: what the body says.
 
 use std::io;
 
@@ -15,15 +18,15 @@ const LIMIT: usize = 16 * 1024;
 /// What was read.
 #[derive(Debug)]
 pub(crate) enum Collected {
-    /// All of it, and the trailers behind it.
+    /// The whole body, and the trailers behind it.
     Whole(Bytes, HeaderMap),
-    /// More than the limit; this much was read.
+    /// The body is larger than the limit; this much was read.
     TooLarge(Bytes),
-    /// The client went away, or its framing broke.
+    /// The client went away, or the body's framing is broken.
     Broken(io::Error),
 }
 
-/// Reads the body up to the limit. Trailers decide nothing, but the backend may have to have them too.
+/// Reads the body up to the limit. Trailers decide nothing, but the backend may need them.
 pub(crate) async fn collect(body: &mut RequestBody) -> Collected {
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     if announced > LIMIT {
@@ -55,7 +58,7 @@ impl Collected {
         }
     }
 
-    /// Puts what was taken from the body back.
+    /// Puts back what was taken from the body.
     pub(crate) fn put_back(self, body: RequestBody) -> RequestBody {
         match self {
             Self::Whole(bytes, trailers) => body.replay(bytes).replay_trailers(trailers),
@@ -65,7 +68,8 @@ impl Collected {
     }
 }
 
-/// Almost every token request is one frame: that one is kept as it is, and only a second makes a copy.
+/// The chunks read so far. Almost every token request is one frame: the first is kept as it is, and only a second
+/// causes a copy.
 #[derive(Default)]
 struct Chunks {
     first: Bytes,

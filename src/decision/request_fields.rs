@@ -1,13 +1,13 @@
-//! The fields of a token request's body, JSON or form, as typed values: nothing is judged yet but duplicates and size.
+//! The fields of a token request's body, JSON or form, as typed values. Only duplicates and size are refused here.
 //!
-//! Keeps true: bounded work whatever the body; no key is read twice with different values.
+//! Keeps true: the work is bounded whatever the body; no key is read twice with different values.
 //! Must not know: what a field means.
 
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-/// Fields a request may have, ours and others': what a client of any age sends fits many times over.
+/// Fields that a request may have, unknown ones included: many times what clients send.
 const MAX_FIELDS: usize = 64;
 
 /// One value.
@@ -15,7 +15,7 @@ const MAX_FIELDS: usize = 64;
 pub(crate) enum Value {
     /// `true`, `false`.
     Bool(bool),
-    /// A number without a fraction; JavaScript's `77.0` counts.
+    /// A number without a fraction; `77.0` counts, as in JavaScript.
     Integer(i64),
     /// Any other number.
     Number,
@@ -32,9 +32,9 @@ pub(crate) struct BodyFields(Vec<(String, Option<Value>)>);
 impl BodyFields {
     /// From a JSON object (RFC 8259).
     pub(crate) fn from_json(body: &[u8]) -> Result<Self, String> {
-        // body-parser takes a byte order mark off, too.
+        // Express' body-parser strips a byte order mark too.
         let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
-        // serde's own words for this would quote what was sent instead, and that may be a JWT.
+        // serde's own message would quote what was sent instead, and that may be a JWT.
         let first = body.trim_ascii_start().first();
         if first.is_some_and(|byte| *byte != b'{') {
             return Err("the body must be a JSON object".to_owned());
@@ -81,7 +81,7 @@ impl BodyFields {
     }
 }
 
-/// A name from outside, fit for an error message.
+/// A name that a client sent, fit for an error message.
 fn shown(name: &str) -> String {
     name.chars()
         .take(32)
@@ -95,7 +95,8 @@ fn shown(name: &str) -> String {
         .collect()
 }
 
-/// `serde_json` appends " at line L column C" to messages of our own, where it says nothing.
+/// The error's message alone: `serde_json` appends " at line L column C" to it, where the position says nothing
+/// (<https://github.com/serde-rs/json/issues/922>).
 fn without_position(error: &serde_json::Error) -> String {
     let text = error.to_string();
     text.rsplit_once(" at line ")
@@ -155,7 +156,7 @@ impl<'de> Deserialize<'de> for Value {
             }
 
             fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
-                // Exact up to 2^53, far above every uid.
+                // The conversion is exact up to 2^53, far above every uid.
                 #[allow(clippy::cast_possible_truncation)]
                 let whole = value as i64;
                 #[allow(clippy::cast_precision_loss, clippy::float_cmp)]

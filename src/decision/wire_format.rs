@@ -2,6 +2,7 @@
 //!
 //! Keeps true: installed clients read `data.token`, log out on any 401 and show "suspended" on a 403 that says so;
 //! the mapping from outcome to status stands here and nowhere else.
+//! Must not know: how a decision was made.
 
 use std::time::Duration;
 
@@ -83,12 +84,12 @@ pub(crate) fn success(
     match serde_json::to_vec(&body) {
         Ok(body) => respond::json(StatusCode::OK, body),
         Err(_) => refusal(&DecisionRefusal::unavailable(
-            "The answer could not be written",
+            "The response could not be written",
         )),
     }
 }
 
-/// The refusal's status, code and message, and when to come back.
+/// The refusal: its status, code and message, and when to ask again.
 pub(crate) fn refusal(refusal: &DecisionRefusal) -> Response<ResponseBody> {
     let mut response = respond::failure_because(
         status(refusal.outcome),
@@ -109,7 +110,7 @@ pub(crate) fn refusal(refusal: &DecisionRefusal) -> Response<ResponseBody> {
     response
 }
 
-/// The status of each outcome; the contract's table.
+/// The status of each outcome, by the contract's table.
 pub(crate) fn status(outcome: Outcome) -> StatusCode {
     match outcome {
         Outcome::Ok => StatusCode::OK,
@@ -132,7 +133,8 @@ pub(crate) fn status(outcome: Outcome) -> StatusCode {
     }
 }
 
-/// draft-ietf-httpapi-ratelimit-headers-06, as express-rate-limit's "standard headers" write them.
+/// The fields of draft-ietf-httpapi-ratelimit-headers-06, as express-rate-limit's "standard headers" option writes
+/// them.
 fn rate_limit_headers(headers: &mut HeaderMap, limited: &limit::LimitExceeded) {
     insert(headers, RETRY_AFTER, whole_seconds(limited.retry_after));
     insert(
@@ -156,7 +158,7 @@ fn insert(headers: &mut HeaderMap, name: HeaderName, number: u64) {
     headers.insert(name, HeaderValue::from(number));
 }
 
-/// Rounded up, at least 1: a client that comes back on the second must be let in.
+/// Whole seconds, rounded up and at least 1: a client that comes back on the second must be let in.
 fn whole_seconds(duration: Duration) -> u64 {
     let seconds = duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
     seconds.max(1)

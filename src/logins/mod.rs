@@ -1,5 +1,6 @@
-//! Who is calling: JSON Web Tokens, the keys that verify them, and which logins were refused.
+//! Logins: JSON Web Tokens, the keys that verify them, and which logins the accounts source refused.
 //!
+//! Keeps true: a caller is named only by a token that a known key verifies.
 //! Must not know: what a caller may do.
 
 pub mod jwt;

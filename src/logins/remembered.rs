@@ -1,8 +1,8 @@
-//! Logins as they are remembered: by keyed hashes, and which of them, and of their subjects, the accounts source refused.
+//! Logins as they are remembered: as keyed hashes, with the logins and subjects that the accounts source refused.
 //!
-//! Keeps true: what was refused stays refused until the source says otherwise, whatever is granted meanwhile; a hash
-//! says nothing of a login to somebody without the key, and each way to write one login down has the same; bounded by
-//! `MOST_REFUSALS`.
+//! Keeps true: a refusal stands until the source says otherwise, whatever is granted meanwhile; without the key, a
+//! hash says nothing of a login; every spelling of one login has the same hash; memory is bounded by `SHARDS` times
+//! `MOST_IN_SHARD`.
 //! Must not know: sources, channels, where key and refusals are written down.
 
 use std::collections::HashMap;
@@ -18,37 +18,37 @@ use zeroize::Zeroizing;
 
 use super::jwt::JwtClaims;
 
-/// Refusals remembered at once, in some 6 MiB: a site whose people change devices ten thousand times a day fills that in
-/// a month. Beyond, those go first that end first.
+/// The most refusals at once are `SHARDS` times `MOST_IN_SHARD`, in some 6 MiB: a site whose users change devices ten
+/// thousand times a day fills that in a month. Beyond it, the refusals that end first are forgotten.
 #[cfg(test)]
 const MOST_REFUSALS: usize = SHARDS * MOST_IN_SHARD;
 
 const SHARDS: usize = 16;
 const MOST_IN_SHARD: usize = 16_384;
 
-/// How long a refusal of a subject is remembered, and of a login without an end of its own: any token that could be
-/// renewed on it has long expired.
+/// How long a refusal is remembered, for a subject and for a login that never expires: any token that could be
+/// renewed on that login has expired long before.
 const REMEMBERED: u32 = 30 * DAY;
 
-/// A login is remembered longer than it lasts by its own words: `auth.jwt.leeway` prolongs it.
+/// A login is remembered a day longer than it lasts: `auth.jwt.leeway` prolongs it.
 const DAY: u32 = 86_400;
 
-/// Refusals that may wait to be written down; beyond, all are written anew.
+/// How many changes may wait to be written down; beyond, all refusals are written anew.
 const MOST_CHANGES: usize = 65_536;
 
-/// Bytes of a key.
+/// The length of a key in bytes.
 pub(crate) const KEY: usize = 32;
 
-/// A login, or a subject, by its hash.
+/// A login or a subject, as its hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Login(pub NonZeroU64);
 
-/// Whom a refusal is about.
+/// What a refusal is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Whom {
-    /// This login alone: the same person may have another.
+    /// This login alone: the same user may have another.
     Login,
-    /// The subject, with every login.
+    /// The subject, with all logins.
     Subject,
 }
 
@@ -57,16 +57,16 @@ pub(crate) enum Whom {
 pub struct RefusedLogin {
     /// Which login or subject.
     pub login: Login,
-    /// Until when it is remembered, Unix seconds; 0: the source says otherwise by now.
+    /// Until when the refusal is remembered, in Unix seconds; 0 where the source has accepted the login since.
     pub until: u32,
 }
 
-/// See the module.
+/// The remembered refusals, and the key of the hashes.
 #[derive(Debug)]
 pub struct Logins {
     key: ArcSwap<LoginKey>,
     shards: [Mutex<HashMap<Login, u32>>; SHARDS],
-    /// Refusals in all shards: most of the time there is none to look for.
+    /// How many refusals there are: most of the time there is none to look for.
     count: AtomicUsize,
     changes: Mutex<LoginChanges>,
 }
@@ -79,17 +79,17 @@ struct LoginKey {
 /// What is to be written down.
 #[derive(Debug, Default)]
 struct LoginChanges {
-    /// Whether somebody writes.
+    /// Whether changes are written down.
     kept: bool,
     waiting: Vec<RefusedLogin>,
     overflowed: bool,
 }
 
-// === impl Key ===
+// === impl LoginKey ===
 
 impl LoginKey {
     fn new(bytes: [u8; KEY]) -> Self {
-        // A key shorter than HMAC's block counts as if zeros followed it (RFC 2104).
+        // HMAC fills a shorter key up with zeros to its block (RFC 2104).
         let mut block = Zeroizing::new([0; 64]);
         block[..KEY].copy_from_slice(&bytes);
         let keyed = Hmac::new((&*block).into());
@@ -99,7 +99,7 @@ impl LoginKey {
         }
     }
 
-    /// As random as the tables of this process are: 128 bits of the system's.
+    /// A random key of 128 bits from the system, as the hash tables of this process have.
     fn drawn() -> Self {
         let mut bytes = [0; KEY];
         let hasher = RandomState::new();
@@ -126,16 +126,16 @@ impl LoginKey {
 }
 
 impl std::fmt::Debug for LoginKey {
-    /// Shows nothing of it.
+    /// Leaves the key out.
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Key").finish_non_exhaustive()
+        formatter.debug_struct("LoginKey").finish_non_exhaustive()
     }
 }
 
 // === impl Logins ===
 
 impl Default for Logins {
-    /// With a key of this process.
+    /// No refusals, and a key of this process.
     fn default() -> Self {
         Self {
             key: ArcSwap::from_pointee(LoginKey::drawn()),
@@ -147,13 +147,13 @@ impl Default for Logins {
 }
 
 impl Logins {
-    /// The session that a login says it belongs to; `None` where it says none.
+    /// The session that a login names; `None` where it names none.
     pub(crate) fn session(&self, claims: &JwtClaims) -> Option<Login> {
         let session = claims.session.as_deref()?;
         Some(self.key.load().hash(b's', [&claims.subject, session]))
     }
 
-    /// Whether the accounts source refused this login, or its subject, and has said nothing else since.
+    /// Whether the accounts source refused this login, or its subject, and has not accepted it since.
     pub(crate) fn refuses(&self, claims: &JwtClaims, now: u64) -> bool {
         !self.is_empty()
             && Whom::ALL
@@ -161,12 +161,12 @@ impl Logins {
                 .any(|whom| self.is_refused(self.name(claims, whom), now))
     }
 
-    /// Whether the accounts source refused this subject, and has said nothing else since.
+    /// Whether the accounts source refused this subject, and has not accepted it since.
     pub(crate) fn refuses_subject(&self, subject: &str, now: u64) -> bool {
         !self.is_empty() && self.is_refused(self.subject(subject), now)
     }
 
-    /// The accounts source says no to a login, or to its subject.
+    /// Remembers that the accounts source refused a login, or its subject.
     pub(crate) fn refuse(&self, claims: &JwtClaims, whom: Whom, now: u64) {
         let refused = RefusedLogin {
             login: self.name(claims, whom),
@@ -177,7 +177,7 @@ impl Logins {
         }
     }
 
-    /// The accounts source says yes to a login, and so to its subject.
+    /// Forgets the refusals of a login and of its subject: the accounts source accepted them.
     pub(crate) fn accept(&self, claims: &JwtClaims) {
         if self.is_empty() {
             return;
@@ -196,13 +196,13 @@ impl Logins {
         self.key.load().bytes.clone()
     }
 
-    /// What tells this key's hashes from another's; nothing of the key can be learnt from it.
+    /// A name of the key, which tells its hashes from another key's; nothing of the key can be learnt from it.
     pub fn key_name(&self) -> u32 {
         let Login(hash) = self.key.load().hash(b'k', ["", ""]);
         u32::try_from(hash.get() >> 32).unwrap_or(0)
     }
 
-    /// Goes on with a key that was written down. Hashes made until now mean nothing any more: refusals are forgotten.
+    /// Uses a key that was written down. The hashes until now mean nothing any more, so all refusals are forgotten.
     pub fn adopt(&self, key: [u8; KEY]) {
         self.key.store(LoginKey::new(key).into());
         for shard in &self.shards {
@@ -212,12 +212,12 @@ impl Logins {
         }
     }
 
-    /// From now on changes are remembered until [`Self::take_changes`].
+    /// Remembers changes from now on, until [`Self::take_changes`].
     pub(crate) fn keep(&self) {
         lock(&self.changes).kept = true;
     }
 
-    /// What has changed since the last time; `None` where that was too much to remember: all has to be written anew.
+    /// The changes since the last call; `None` where there were too many: all refusals have to be written anew.
     pub(crate) fn take_changes(&self) -> Option<Vec<RefusedLogin>> {
         let mut changes = lock(&self.changes);
         let overflowed = std::mem::take(&mut changes.overflowed);
@@ -239,13 +239,13 @@ impl Logins {
         all
     }
 
-    /// Takes a refusal up as it was written down. Whether it is news.
+    /// Restores a refusal that was written down. Whether that is news.
     pub(crate) fn put_back(&self, refused: RefusedLogin, now: u64) -> bool {
         let RefusedLogin { login, until } = refused;
         let mut shard = self.shard(login);
         let before = shard.len();
         let known = shard.get(&login).copied();
-        // A day more or less of a month isn't worth a write.
+        // A difference of less than a day in a month isn't worth a write.
         if until <= seconds(now) && known.is_some() {
             shard.remove(&login);
         } else if until > seconds(now)
@@ -258,7 +258,7 @@ impl Logins {
         } else {
             return false;
         }
-        // Where room was made more went than came.
+        // Making room may have removed more refusals than were added.
         self.count.fetch_add(shard.len(), Ordering::Relaxed);
         self.count.fetch_sub(before, Ordering::Relaxed);
         true
@@ -273,8 +273,8 @@ impl Logins {
         until.is_some_and(|until| until > seconds(now))
     }
 
-    /// A login without a session goes by all that it says, which is what its signature protects: the token's own text has
-    /// other spellings.
+    /// The hash of a login or of its subject. A login without a session is hashed with all its claims, which the
+    /// signature protects: the token's own text has other spellings.
     fn name(&self, claims: &JwtClaims, whom: Whom) -> Login {
         match whom {
             Whom::Subject => self.subject(&claims.subject),
@@ -311,7 +311,7 @@ impl Whom {
     const ALL: [Self; 2] = [Self::Subject, Self::Login];
 }
 
-/// How long a refusal means anything.
+/// Until when a refusal is remembered.
 fn until(claims: &JwtClaims, whom: Whom, now: u64) -> u32 {
     let ends = match whom {
         Whom::Login => claims.expires_at.filter(|ends| *ends < f64::from(u32::MAX)),
@@ -323,7 +323,7 @@ fn until(claims: &JwtClaims, whom: Whom, now: u64) -> u32 {
     ends.unwrap_or_else(|| seconds(now).saturating_add(REMEMBERED))
 }
 
-/// Forgets what is over; where that isn't enough, what ends first.
+/// Forgets what has ended; where that isn't enough, what ends first.
 fn make_room(shard: &mut HashMap<Login, u32>, now: u32) {
     shard.retain(|_, until| *until > now);
     if shard.len() < MOST_IN_SHARD {

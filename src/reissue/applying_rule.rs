@@ -1,7 +1,8 @@
-//! What the rules say of one request: for each of its readings the first rule that means it, and the strictest of these.
+//! What the rules say of one request: for each of its readings the first rule that applies, and the strictest terms
+//! of these.
 //!
-//! Keeps true: the backend routes a request in one way, and whichever that is, its rule's terms are met; a plainly spelled
-//! target has one reading, and so the terms of one rule.
+//! Keeps true: the backend routes a request by one of its readings, and whichever that is, the terms of its rule are
+//! met; a plainly spelled target has one reading, and so the terms of one rule.
 //! Must not know: tokens, answers.
 
 use std::time::Duration;
@@ -14,27 +15,27 @@ use crate::http::readings::Readings;
 /// The terms on which one answer's tokens are issued anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ReissueTerms {
-    /// The first of the rules that they come from, whose series counts.
+    /// The first of the rules that they come from, which counts the tokens.
     pub position: usize,
-    /// Without a verifying JWT, tokens are withheld: if any rule says so.
+    /// Whether tokens are withheld without a verifying JWT: if any rule says so.
     pub require_auth: bool,
-    /// The shortest.
+    /// The shortest lifetime of any rule.
     pub lifetime: Duration,
-    /// Whether a caller is enough for a publisher's token while a source gives no answer: if all rules say so.
+    /// Whether a named caller is enough for a publisher's token while a source gives no answer: if all rules say so.
     pub trust_publisher: bool,
-    /// What others get of a publisher's token: nothing, if any rule says so.
+    /// What other callers get of a publisher's token: nothing, if any rule says so.
     pub publisher_for_others: PublisherForOthers,
-    /// What stands in a withheld token's place: by the first of the rules.
+    /// What replaces a withheld token: by the first of the rules.
     pub withheld: Withheld,
 }
 
-/// What the rules say of a request whose target isn't plainly spelled, kept with it: a hostile target's readings take
-/// long to find, and whose the request is was to be told by them before.
+/// What the rules say of a request whose target isn't plainly spelled, kept with the request: finding the readings of
+/// a hostile target takes long, and the service has already found them to choose the handler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Noted(pub(super) Option<ReissueTerms>);
 
 impl Noted {
-    /// What was kept with a request, or else what its readings say.
+    /// The terms that were kept with a request, or else those of its readings.
     pub(super) fn of<B>(
         request: &Request<B>,
         otherwise: impl FnOnce(&Readings<'_>) -> Option<ReissueTerms>,
@@ -47,8 +48,9 @@ impl Noted {
 }
 
 impl ReissueTerms {
-    /// The terms for a request with these readings; `None` where no rule means it, or all that do except it. `lifetime` is
-    /// that of rules without one. `overridden` says whether the backend may take the request for another method.
+    /// The terms for a request with these readings; `None` where no rule applies, or all that apply except it.
+    /// `lifetime` is that of rules without one. `overridden` says whether the backend may take the request for
+    /// another method.
     pub(crate) fn of(
         rules: &[ReissueRule],
         lifetime: Duration,
@@ -78,7 +80,7 @@ impl ReissueTerms {
         terms
     }
 
-    /// The strictest of both.
+    /// The stricter of each of the terms.
     fn and(self, other: Self) -> Self {
         let (first, second) = if self.position <= other.position {
             (self, other)

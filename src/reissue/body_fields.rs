@@ -1,7 +1,7 @@
 //! The header fields of a request whose answer will be changed, and of the changed answer.
 //!
-//! Keeps true: maps are rebuilt in order; nothing is left that describes bytes which aren't the client's any more, or lets
-//! a cache keep a token.
+//! Keeps true: maps are rebuilt in order; no field is left that describes the body before the change, or lets a cache
+//! keep a token.
 //! Must not know: tokens.
 
 use http::header::{
@@ -11,20 +11,20 @@ use http::header::{
 use http::response::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
-/// The request's fields: the whole answer is wanted, whatever the client has, in no encoding.
+/// The request's fields: the whole answer is wanted, whatever the client has already, and in no encoding.
 pub(crate) fn request(incoming: HeaderMap) -> HeaderMap {
     let mut outgoing = rebuilt(incoming, |name| {
         *name == RANGE
             || *name == ACCEPT_ENCODING
             || name.as_str().starts_with("if-")
-            // Delta encoding (RFC 3229): an answer in terms of an earlier one.
+            // Delta encoding (RFC 3229) describes an answer in terms of an earlier one.
             || name.as_str() == "a-im"
     });
     outgoing.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     outgoing
 }
 
-/// The answer's fields: nothing of the length, validators or digests of other bytes, and no cache may keep it.
+/// The answer's fields, without length, validators and digests of the former body; no cache may keep the answer.
 pub(crate) fn response(incoming: HeaderMap) -> HeaderMap {
     let mut outgoing = rebuilt(incoming, |name| {
         [
@@ -42,19 +42,19 @@ pub(crate) fn response(incoming: HeaderMap) -> HeaderMap {
     outgoing
 }
 
-/// The answer's trailers: without digests of other bytes.
+/// The answer's trailers, without digests of the former body.
 pub(crate) fn trailers(incoming: HeaderMap) -> HeaderMap {
     rebuilt(incoming, |name| *name == ETAG || is_digest(name))
 }
 
-/// Whether the answer to the same request by `GET` would have content, by the head that `HEAD` got.
+/// Whether the answer to the same request by `GET` would have content, by the head of the answer to `HEAD`.
 pub(crate) fn tell_of_content(head: &Parts) -> bool {
     let bare = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED];
     let empty = |length: &HeaderValue| length.as_bytes() == b"0";
     !bare.contains(&head.status) && !head.headers.get(CONTENT_LENGTH).is_some_and(empty)
 }
 
-/// Why an answer can't be looked at as it is.
+/// Why an answer can't be searched as it is.
 pub(crate) fn unreadable(status: StatusCode, headers: &HeaderMap) -> Option<&'static str> {
     if status == StatusCode::PARTIAL_CONTENT {
         return Some("206 without having been asked for a part");
@@ -79,7 +79,7 @@ pub(crate) fn is_json(headers: &HeaderMap) -> bool {
     essence == b"application/json" || essence.ends_with(b"+json")
 }
 
-/// RFC 9530, and what it replaced.
+/// A field of RFC 9530, or of the RFCs that it replaced.
 fn is_digest(name: &HeaderName) -> bool {
     matches!(
         name.as_str(),
@@ -87,7 +87,7 @@ fn is_digest(name: &HeaderName) -> bool {
     )
 }
 
-/// What caches of a content delivery network obey before `Cache-Control` (RFC 9213).
+/// A field that the caches of a content delivery network obey before `Cache-Control` (RFC 9213).
 fn overrules_cache_control(name: &HeaderName) -> bool {
     let name = name.as_str();
     name.ends_with("cdn-cache-control") || name == "surrogate-control"

@@ -1,7 +1,7 @@
-//! What is written down of each token: counted by rule and outcome, audited, and remembered as a session.
+//! What is recorded of each token: counted by rule and outcome, audited, and remembered as a session.
 //!
-//! Keeps true: every token of ours in a matching answer is counted once, and an answer is one audit event; while observing,
-//! there is nothing but the count.
+//! Keeps true: every token of this project in a matching answer is counted once, and an answer is one audit event;
+//! while observing, tokens are only counted.
 //! Must not know: how it was decided.
 
 use super::tally::{TokenFate, TokenTally};
@@ -23,18 +23,18 @@ use crate::terms::outcome::Outcome;
 use crate::terms::role::Role;
 use crate::terms::user::User;
 
-/// Where one answer's tokens are written down.
+/// The record of one answer's tokens.
 #[derive(Debug)]
 pub(crate) struct TokenLedger {
-    /// Time.
+    /// The clock.
     pub clock: Clock,
-    /// Randomness.
+    /// The source of randomness.
     pub entropy: Entropy,
-    /// What all endpoints count.
+    /// The metrics that all endpoints share.
     pub metrics: Arc<Metrics>,
     /// The rule's series.
     pub route: Arc<ReissueMetrics>,
-    /// The live tokens.
+    /// The sessions of live tokens.
     pub sessions: Arc<Sessions>,
     /// The rules for sessions.
     pub rules: Rules,
@@ -48,21 +48,21 @@ pub(crate) struct TokenLedger {
     pub subject: Option<Box<str>>,
     /// The session of the verifying JWT, where it says one.
     pub login: Option<Login>,
-    /// Subscribers' tokens that are to be remembered with their list.
+    /// Subscribers' tokens that are to be remembered together.
     pub handing: Mutex<Handing>,
     /// Whether outcomes are only counted.
     pub observing: bool,
-    /// What the next audit event will say: one an answer.
+    /// The tokens that the next audit event will report: one event an answer.
     pub tally: Mutex<Option<TokenTally>>,
 }
 
-/// Bytes kept of a channel: above every one that Agora has.
+/// The bytes of a channel that are kept: more than any channel of Agora has.
 const AUDITED: usize = 256;
 
-/// Channels of a list that are kept until they are handed over: an answer may have no end.
+/// How many channels of a list are kept before they are handed over: an answer may have no end.
 const HANDED_AT_ONCE: usize = 1024;
 
-/// A list on its way.
+/// A list that isn't handed over yet.
 #[derive(Debug, Default)]
 pub(crate) struct Handing {
     channels: Vec<Listed>,
@@ -70,14 +70,14 @@ pub(crate) struct Handing {
     vouched: bool,
 }
 
-/// A token that is, or would be, issued anew.
+/// A token that is issued anew, or would be.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reissued<'a> {
     /// The token that was found.
     pub token: &'a VerifiedToken,
-    /// Whose session a publisher's token is.
+    /// The subject whose session a publisher's token opens.
     pub holder: Option<&'a str>,
-    /// What that is opened on.
+    /// What the session is opened on.
     pub basis: Basis,
     /// The sources that said yes.
     pub yes: Grounds,
@@ -88,12 +88,12 @@ pub(crate) struct Reissued<'a> {
 }
 
 impl TokenLedger {
-    /// A token stays as it is.
+    /// Counts a token that stays as it is.
     pub(crate) fn short(&self) {
         self.route.token(ReissueOutcome::Short);
     }
 
-    /// What may be a token of ours and can't be told, or can't be replaced.
+    /// Counts what may be a token of this project and can't be verified, or can't be replaced.
     pub(crate) fn unreadable(&self, why: &'static str) {
         self.route.token(ReissueOutcome::Error);
         let (route, request_id) = (self.route.route(), self.request_id.as_str());
@@ -110,7 +110,7 @@ impl TokenLedger {
         }
     }
 
-    /// A token is issued anew.
+    /// Records a token that is issued anew.
     pub(crate) fn replaced(&self, reissued: Reissued<'_>) {
         self.route.token(ReissueOutcome::Replaced);
         if self.observing {
@@ -137,7 +137,8 @@ impl TokenLedger {
                 user: &user(token),
                 role,
             };
-            // A limit that says no to the session says nothing of the token: those who ask for tokens are held to it.
+            // Where a limit refuses the session, the token is given all the same: the limits are for callers of the
+            // token endpoints.
             let now = self.clock.unix_seconds();
             let _ = self.sessions.grant(claim, basis, self.rules, now, expires);
         }
@@ -158,7 +159,7 @@ impl TokenLedger {
         }
     }
 
-    /// Remembers whom the list up to here was handed to; call before the last of it leaves.
+    /// Remembers the subject that the list up to here was given to; call this before the last of it leaves.
     pub(crate) fn hand(&self) {
         let handing = std::mem::take(&mut *self.handing());
         let (Some(subject), false) = (&self.subject, handing.channels.is_empty()) else {
@@ -175,15 +176,15 @@ impl TokenLedger {
     }
 
     fn handing(&self) -> MutexGuard<'_, Handing> {
-        // A push is whole or not there.
+        // A push that panics leaves the list whole.
         self.handing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A token is withheld.
+    /// Records a token that is withheld.
     pub(crate) fn withheld(&self, token: &VerifiedToken, found: Duration, outcome: Outcome) {
         self.route.token(ReissueOutcome::Withheld);
         self.decided(token, found, outcome, None);
-        // The streams source has said no, whatever is asked for next.
+        // The streams source has refused the subject: this holds for later requests too.
         if outcome == Outcome::ViewerBanned
             && !self.observing
             && let (Some(subject), Some(channel)) = (&self.subject, token.channel())
@@ -195,7 +196,7 @@ impl TokenLedger {
         }
     }
 
-    /// A token is withheld because nobody could say.
+    /// Records a token that is withheld because a source gave no answer.
     pub(crate) fn failed(&self, token: &VerifiedToken, found: Duration) {
         self.route.token(ReissueOutcome::Error);
         self.decided(token, found, Outcome::Unavailable, None);
@@ -245,7 +246,7 @@ impl TokenLedger {
 }
 
 impl Drop for TokenLedger {
-    /// The answer is over, or broken off.
+    /// The answer has ended, or was broken off.
     fn drop(&mut self) {
         self.hand();
         let tally = self.tally.get_mut().unwrap_or_else(PoisonError::into_inner);
@@ -255,7 +256,7 @@ impl Drop for TokenLedger {
     }
 }
 
-/// Whom a token is for, in Agora's terms: digits are a uid, and nothing is anyone.
+/// The user of a token: digits are a uid, and an empty text is any user.
 fn user(token: &VerifiedToken) -> User {
     let text = String::from_utf8_lossy(token.user());
     if text.is_empty() {

@@ -1,20 +1,21 @@
-//! Tokens inside the backend's answers: which answers are looked at, and how they are asked for and handed on.
+//! Tokens inside the backend's answers: which answers are searched, how they are requested and how they are handed
+//! on.
 //!
 //! | file | what |
 //! |---|---|
-//! | `terms` | what the rules say of a request |
-//! | [`scan`] | what looks like a token, in a stream of bytes |
+//! | `applying_rule` | what the rules say of a request |
+//! | [`scan`] | finds what looks like a token in a stream of bytes |
 //! | `run` | one token's characters, through the escapes of JSON and URLs |
-//! | `unseen` | bodies in which none could be seen |
-//! | `names` | what a 006 token keeps to itself |
+//! | `unseen` | bodies in which no token could be seen |
+//! | `names` | the channel and user that a 006 token doesn't contain |
 //! | `judge` | who may have a token |
-//! | `rewriter` | one answer: found, judged, replaced |
-//! | `ledger` | counted, audited, remembered |
+//! | `rewriter` | one answer: tokens found, judged, replaced |
+//! | `ledger` | tokens counted, audited, remembered |
 //! | `tally` | one answer's tokens, for its one audit event |
-//! | `fields` | header fields of the request and its answer |
+//! | `body_fields` | header fields of the request and its answer |
 //!
-//! Keeps true: an answer that can't be looked at is never passed on as if it had been; where token requests are only
-//! observed, answers are too, for a short token is of no use without the endpoint that renews it.
+//! Keeps true: an answer that can't be searched is never passed on as if it had been; where token requests are only
+//! observed, answers are too, since a short token is of no use without the endpoint that renews it.
 //! Must not know: connections, servers.
 
 mod applying_rule;
@@ -49,20 +50,21 @@ use crate::terms::proxy_error::{AnotherAttempt, ProxyError, ProxyErrorKind};
 pub(crate) use applying_rule::Noted;
 use applying_rule::ReissueTerms;
 
-/// What is done with the answer to one request. Holds the parts that it needs, never the snapshot.
+/// What is done with the answer to one request. The plan holds the parts that it needs, never the snapshot.
 pub(crate) struct ReissuePlan {
     parts: Parts,
-    /// The answer has no content, and the head of one that has (RFC 9110 §9.3.2).
+    /// Whether the request is a `HEAD`: its answer has no content, and the head of one that has (RFC 9110 §9.3.2).
     is_head: bool,
 }
 
-/// Whether the tokens in the answer to a request with these readings are cut short: a rule means it, and rules are in force.
+/// Whether tokens in the answer to a request with these readings are shortened: a rule applies, and rules are in
+/// force.
 pub(crate) fn cuts<B>(snapshot: &Snapshot, request: &Request<B>, readings: &Readings<'_>) -> bool {
     snapshot.config.reissue.mode == ReissueMode::Replace
         && terms(snapshot, request, readings).is_some()
 }
 
-/// What the rules say of a request, to be kept with it, where its readings aren't found again for nothing.
+/// What the rules say of a request, to be kept with it where finding its readings again would be expensive.
 pub(crate) fn noted<B>(
     snapshot: &Snapshot,
     request: &Request<B>,
@@ -72,7 +74,7 @@ pub(crate) fn noted<B>(
     looks.then(|| Noted(terms(snapshot, request, readings)))
 }
 
-/// Whether answers are looked at at all.
+/// Whether any answer is searched.
 fn looks(snapshot: &Snapshot) -> bool {
     let (reissue, decision) = (&snapshot.config.reissue, &snapshot.config.decision);
     !reissue.rules.is_empty()
@@ -98,7 +100,8 @@ fn terms<B>(
     )
 }
 
-/// The plan for a request, if a rule means it: the request is changed so that its answer can be read. `is_enforced` says whether token requests of this subject are answered here.
+/// The plan for a request to which a rule applies: the request is changed so that its answer can be read.
+/// `is_enforced` says whether renewd answers token requests of this subject.
 pub(crate) fn plan<B>(
     shared: &Shared,
     snapshot: &Snapshot,
@@ -171,8 +174,8 @@ pub(crate) fn plan<B>(
     }))
 }
 
-/// Who asks, if the request carries a JWT that verifies with a key at hand. A cookie counts whoever wrote the page: the
-/// name it gives can only take something away, and the answer is the backend's to show or not to show to that page.
+/// The caller, if the request carries a JWT that a key at hand verifies. A cookie counts whichever page caused the
+/// request: the caller's name can only take tokens away, and the browser decides whether that page sees the answer.
 fn caller(shared: &Shared, snapshot: &Snapshot, headers: &HeaderMap) -> Option<NamedCaller> {
     let credentials = match snapshot.config.cookie.as_deref() {
         Some(name) if !headers.contains_key(AUTHORIZATION) => jwt::cookie(headers, name),
@@ -187,7 +190,7 @@ fn caller(shared: &Shared, snapshot: &Snapshot, headers: &HeaderMap) -> Option<N
 }
 
 impl ReissuePlan {
-    /// The answer to hand on: to be re-framed, since its length isn't known.
+    /// The answer to hand on. Its length isn't known, so it is framed anew.
     pub(crate) fn response(
         self,
         response: Response<ResponseBody>,

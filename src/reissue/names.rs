@@ -1,6 +1,7 @@
-//! The names that a 006 token keeps to itself: looked for in what stands around it, and in the request.
+//! The channel and user that a 006 token doesn't contain: they are looked for in the text around it, and in the
+//! request.
 //!
-//! Keeps true: bounded, whatever the body; a name is only a candidate, the token's signature decides.
+//! Keeps true: the search is bounded, whatever the body; a name is only a candidate, the token's signature decides.
 //! Must not know: how tokens are made.
 
 use std::borrow::Cow;
@@ -10,8 +11,8 @@ use bytes::Bytes;
 use crate::agora::charset::ACCOUNT_BYTES;
 use crate::agora::parse::INFLATED_LIMIT;
 
-/// How far around a token its channel's name is looked for, each way, in bytes. In the app's answers they are members of
-/// the same object.
+/// How far around a token its channel's name is looked for, in bytes each way. In the app's answers, both are members
+/// of the same object.
 pub(crate) const NEARBY: usize = 16 * 1024;
 
 const _: () = assert!(
@@ -24,13 +25,13 @@ const _: () = assert!(
 pub(crate) struct Before(Vec<u8>);
 
 impl Before {
-    /// More was passed on.
+    /// Takes bytes that were passed on.
     pub(crate) fn push(&mut self, text: &[u8]) {
         let tail = text
             .get(text.len().saturating_sub(NEARBY)..)
             .unwrap_or(text);
         let surplus = (self.0.len() + tail.len()).saturating_sub(2 * NEARBY);
-        // Moved seldom, not with every push.
+        // The buffer is moved seldom, not with every push.
         if surplus > 0 {
             let keep = NEARBY.saturating_sub(tail.len());
             let from = self.0.len().saturating_sub(keep);
@@ -62,7 +63,7 @@ pub(crate) fn candidates<'f>(
     names
 }
 
-/// What stands between each two quotes: every string, and what lies between strings, which is no name.
+/// The text between each two quotes: every string, and what lies between strings, which never is a name.
 fn quoted(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut quotes = memchr::memchr_iter(b'"', text);
     let mut last = quotes.next();
@@ -75,7 +76,7 @@ fn quoted(text: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// The text of a JSON string, if it is short enough for a name.
 fn name(written: &[u8]) -> Option<String> {
-    // The longest way to write a character that names may have: `\u003c`.
+    // The longest spelling of a character that names may have is `\u003c`.
     if written.len() > ACCOUNT_BYTES * 6 {
         return None;
     }
@@ -90,7 +91,7 @@ fn name(written: &[u8]) -> Option<String> {
 fn in_target(target: &str) -> Vec<String> {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let segments = path.split('/').filter(|segment| !segment.is_empty());
-    // A form's decoder, which takes `+` for a space where a path means a plus.
+    // The form decoder takes `+` for a space, where a path means a plus.
     let decoded = segments.flat_map(|segment| {
         let plain = segment.replace('+', "%2B");
         let pairs = form_urlencoded::parse(plain.as_bytes()).map(|(key, _)| key.into_owned());

@@ -1,7 +1,8 @@
-//! One token's characters in a stream of bytes: read through the escapes of JSON, of JSON in JSON, of URLs and of HTML.
+//! One token's characters in a stream of bytes: read through the escapes of JSON, of JSON in JSON, of URLs and of
+//! HTML.
 //!
-//! Keeps true: at most [`LONGEST_WRITTEN`] bytes belong to one run, and a longer one is cut; what can't be a token's beginning is given up after a
-//! few bytes; where a chunk ends makes no difference.
+//! Keeps true: at most [`LONGEST_WRITTEN`] bytes belong to one run, and a longer one is cut; what can't begin a token
+//! is given up after a few bytes; the result doesn't depend on where chunks end.
 //! Must not know: where runs begin, what a token says.
 
 use std::ops::Range;
@@ -11,37 +12,37 @@ use super::scan::{LONGEST_TOKEN, LONGEST_WRITTEN};
 /// The characters of base64 that URLs write as `%2B`, `%2F` and `%3D`.
 const ESCAPED_IN_URLS: [u8; 3] = *b"+/=";
 
-/// How deep a URL stands in URLs at most: `%2B` is one, `%252B` two.
+/// The most URLs that a URL may be nested in: `%2B` is one, `%252B` two.
 const DEEPEST: u8 = 4;
 
-/// How far before the end of a run that becomes too long it is cut, if another token may begin there, in characters: several
-/// times an ordinary token.
+/// How far before its end a run that becomes too long is cut, in characters, if another token may begin there:
+/// several times an ordinary token.
 const OVERLAP: usize = 8192;
 
-/// How many digits HTML may number a character with at most: leading zeros are allowed.
+/// The most digits of a numeric character reference in HTML: leading zeros are allowed.
 const MOST_DIGITS: u8 = 7;
 
-/// Where a token's base64 begins behind its version.
+/// Where a token's base64 begins, after its version.
 const VERSION: usize = 3;
 
-/// Where the base64 of a 006 token begins, behind the version and an App ID.
+/// Where the base64 of a 006 token begins, after the version and an App ID.
 const BEHIND_APP_ID: usize = VERSION + 32;
 
-/// How a run is written, so that another token can be written likewise.
+/// How a run is written, so that another token can be written the same way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Spelling {
-    /// It is all of a string: the quotes belong to it.
+    /// Whether the run is all of a string: the quotes then belong to it.
     pub is_string: bool,
     /// How often each of [`ESCAPED_IN_URLS`] is percent-encoded; `None` where it doesn't occur.
     percent: [Option<u8>; 3],
-    /// Its base64 lacks the `=` that would fill it up.
+    /// Whether its base64 lacks the padding `=`.
     is_unpadded: bool,
 }
 
 impl Spelling {
-    /// A token as this one was written. Neither JSON, however deep it stands, nor HTML needs escapes for it.
+    /// Writes a token as this one was written. JSON, at any depth, and HTML need no escapes for it.
     pub(crate) fn write(self, token: &str) -> String {
-        // Where one of them is encoded, the others would be too.
+        // Where one of these characters is encoded, the others would be too.
         let usual = self.percent.iter().flatten().max().copied().unwrap_or(0);
         let mut written = String::with_capacity(token.len() + 16);
         let quote = if self.is_string { "\"" } else { "" };
@@ -73,7 +74,7 @@ impl Spelling {
         written
     }
 
-    /// Where in a run's writing some of its characters stand, and how they are written there; `token` is what they say.
+    /// Where some of a run's characters stand in its spelling, and how they are spelled there; `token` is their text.
     pub(super) fn of_part(
         written: &[u8],
         characters: Range<usize>,
@@ -109,7 +110,7 @@ impl Spelling {
     }
 }
 
-/// Whether a token's base64 lacks the `=` that would fill it up.
+/// Whether a token's base64 lacks the padding `=`.
 fn is_unpadded(token: &[u8]) -> bool {
     let base64 = match token.get(2) {
         Some(b'6') => BEHIND_APP_ID,
@@ -118,7 +119,7 @@ fn is_unpadded(token: &[u8]) -> bool {
     !token.len().saturating_sub(base64).is_multiple_of(4)
 }
 
-/// The first place at or behind `from` in what a run says where a token may begin.
+/// The first place at or behind `from` in a run's text at which a token may begin.
 pub(super) fn beginning(token: &[u8], from: usize) -> Option<usize> {
     let rest = token.get(from..)?;
     let mut zeros = memchr::memchr_iter(b'0', rest);
@@ -136,40 +137,41 @@ pub(super) fn beginning(token: &[u8], from: usize) -> Option<usize> {
 /// A run as far as it has been read.
 #[derive(Debug)]
 pub(super) struct RunReading {
-    /// What it says.
+    /// The run's text.
     pub(super) token: Vec<u8>,
     pub(super) spelling: Spelling,
-    /// It began with a quote.
+    /// Whether it began with a quote.
     quoted: bool,
     escape: Escape,
-    /// Bytes read, and how many of them are the run's.
+    /// The bytes read, and how many of them belong to the run.
     read: usize,
     accepted: usize,
-    /// Characters at the end that are one byte each, counted where the run becomes too long.
+    /// How many characters at the end are one byte each, counted where the run becomes too long.
     plain: usize,
-    /// Characters and bytes before the first place there at which another token may begin.
+    /// How many characters and bytes stand before the first place at which another token may begin, where the run
+    /// becomes too long.
     before_next: Option<(usize, usize)>,
 }
 
-/// Where in an escape sequence reading stands.
+/// The position within an escape sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Escape {
     None,
-    /// Behind one `\` or more.
+    /// After one `\` or more.
     Backslash,
-    /// Behind `\u` and this many digits.
+    /// After `\u` and this many digits.
     Code {
         digits: u8,
         value: u16,
     },
-    /// Behind `%`, so many `25` and perhaps a digit.
+    /// After `%`, this many `25` and perhaps a digit.
     Percent {
         depth: u8,
         high: Option<u8>,
     },
-    /// Behind `&`.
+    /// After `&`.
     Ampersand,
-    /// Behind `&#`, or `&#x`, and this many digits.
+    /// After `&#` or `&#x`, and this many digits.
     Number {
         radix: u8,
         digits: u8,
@@ -177,19 +179,19 @@ enum Escape {
     },
 }
 
-/// What reading on came to.
+/// The result of reading on.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Read {
-    /// It may go on; the chunk is over.
+    /// The run may go on in the next chunk.
     More,
     /// A run that looks like a token, from `start` to `end`, counted from the reading's first byte.
     Run { start: usize, end: usize },
-    /// None. Another may begin at `resume`.
+    /// There is no run. Another may begin at `resume`.
     Nothing { resume: usize },
 }
 
 impl RunReading {
-    /// `quoted`: the first byte is the quote before it.
+    /// A reading that begins; `quoted`: the first byte is the quote before the run.
     pub(super) fn new(quoted: bool) -> Self {
         Self {
             token: Vec::new(),
@@ -203,7 +205,7 @@ impl RunReading {
         }
     }
 
-    /// Of what is known to be a run, version and all.
+    /// A reading of what is known to be a run, with its version.
     fn of_known(quoted: bool) -> Self {
         Self {
             token: vec![b'0'; VERSION],
@@ -248,9 +250,9 @@ impl RunReading {
         Read::More
     }
 
-    /// No more will come.
+    /// Ends the reading: no more bytes will come.
     pub(super) fn finish(&mut self) -> Read {
-        // As many as tell what it may be.
+        // Fewer characters don't show whether this may be a token.
         if self.token.len() <= VERSION + 2 {
             return Read::Nothing { resume: 1 };
         }
@@ -265,7 +267,7 @@ impl RunReading {
         self.token.len() > LONGEST_TOKEN - OVERLAP || self.read > LONGEST_WRITTEN - OVERLAP
     }
 
-    /// Remembers where another token may begin, if the last character's bytes complete the first such place.
+    /// Remembers where another token may begin, if the bytes of the last character complete the first such place.
     fn look_for_next(&mut self, bytes: usize) {
         self.plain = if bytes == 1 { self.plain + 1 } else { 0 };
         let begins = self.token.ends_with(b"007") || self.token.ends_with(b"006");
@@ -274,11 +276,11 @@ impl RunReading {
         }
     }
 
-    /// The run becomes too long: no token is, but one may begin it, and another one go beyond its end.
+    /// Ends a run that becomes too long for a token: one may begin it, and another may go beyond its end.
     fn cut(&mut self) -> Read {
         self.token.truncate(LONGEST_TOKEN);
         let zeros = self.token.iter().rev().take(2);
-        // A beginning may be half here.
+        // The end may be half of a beginning.
         let zeros = zeros.take_while(|character| **character == b'0').count();
         let zeros = zeros.min(self.plain);
         let nearly_all = (self.token.len() - zeros, self.accepted - zeros);
@@ -299,7 +301,7 @@ impl RunReading {
         };
         let digit = || digit_of(16);
         let behind_version = self.token.len() >= VERSION;
-        // Nobody escapes digits but who escapes all of a string, the first included.
+        // Only an encoder that escapes all of a string escapes digits, and then the first one too.
         let escapes_all =
             self.quoted && (self.token.is_empty() || self.read > self.token.len() + 2);
         match (self.escape, byte) {
@@ -419,11 +421,11 @@ impl RunReading {
 
 /// What a byte is to a run.
 enum RunStep {
-    /// Part of an escape sequence.
+    /// The byte is part of an escape sequence.
     Reads,
-    /// The end of a character's writing, which percent-encodes it so often.
+    /// The byte ends the spelling of a character, which is percent-encoded this many times.
     Takes(u8, u8),
-    /// The first that isn't the run's, or shows that those before it in an escape sequence aren't.
+    /// The byte isn't the run's, or shows that the escape sequence before it isn't.
     Ends,
 }
 

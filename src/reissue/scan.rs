@@ -1,13 +1,13 @@
-//! Finds in a stream of bytes whatever looks like an Agora token, wherever it stands and wherever it is cut.
+//! Finds in a stream of bytes whatever looks like an Agora token, wherever it stands and wherever a chunk ends.
 //!
-//! Keeps true: what comes out, put together again, is what went in; only what may yet be a token is held back, at most
-//! [`LONGEST_WRITTEN`] bytes of it; every byte is read by one run at most, by a few that fail at once, and a
-//! few again where a run was too long; a body without tokens costs one search for three short patterns, and no copy.
+//! Keeps true: the pieces put together are what came in; only what may become a token is held back, at most
+//! [`LONGEST_WRITTEN`] bytes; every byte is read by at most one run and a few that fail at once, and a few bytes are
+//! read again where a run was too long; a body without tokens costs one search for three short patterns, and no copy.
 //! Must not know: what a token says.
 //!
-//! The scan doesn't count quotes, so that bytes that aren't JSON (an event stream, a script, a broken body) don't derail
-//! it: a `"` that is followed by a token and another `"` begins a string. In JSON that is always so: inside a string a `"`
-//! stands behind a backslash, and behind a closing one no digit can follow.
+//! The scan doesn't count quotes, so that bytes that aren't JSON (an event stream, a script, a broken body) don't
+//! mislead it: a `"` that is followed by a token and another `"` begins a string. In JSON that is always so: inside a
+//! string a `"` follows a backslash, and after a closing one no digit can follow.
 
 use std::collections::VecDeque;
 use std::sync::LazyLock;
@@ -21,24 +21,25 @@ use crate::agora::parse::INFLATED_LIMIT;
 /// The longest token that can be read: base64 of a zlib stream that didn't become smaller.
 pub(super) const LONGEST_TOKEN: usize = (INFLATED_LIMIT + 64) / 3 * 4;
 
-/// The most bytes that a token may be written in. Some encoders write `/`, `+` and `=` as `\u002f`, which is one in
-/// thirty characters.
+/// The most bytes in which a token may be spelled. Some encoders write `/`, `+` and `=` as `\u002f`; one in thirty
+/// characters is one of these.
 pub(crate) const LONGEST_WRITTEN: usize = 2 * LONGEST_TOKEN;
 
-/// How a token begins: plainly, or, where an encoder escapes all of a string, behind the string's quote. All are looked for
-/// at once, by instructions that nearly every processor has. One that lacks them looks at every zero and every quote.
+/// The beginnings of a token: plain, or, where an encoder escapes all of a string, after the string's quote. All are
+/// searched for at once, by instructions that nearly every processor has; on one that lacks them, every zero and
+/// every quote is looked at.
 static OPENINGS: LazyLock<Option<Searcher>> =
     LazyLock::new(|| Searcher::new(["007", "006", ESCAPED]));
 
 const ESCAPED: &str = "\"\\u0030";
 
-/// The longest beginning, less one: what may have begun at the end of a chunk.
+/// The length of the longest beginning, less one: what may have begun at the end of a chunk.
 const OPENING_TAIL: usize = ESCAPED.len() - 1;
 
-/// What a body is made of.
+/// A piece of a body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ScannedPiece {
-    /// To be passed on.
+    /// Text to pass on.
     Text(Bytes),
     /// What looks like a token.
     Suspect(Suspect),
@@ -55,30 +56,30 @@ impl ScannedPiece {
     }
 }
 
-/// What looks like a token: as many of its characters as stand together.
+/// What looks like a token: the longest sequence of its characters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Suspect {
-    /// As it came, with its quotes where it is all of a string.
+    /// The bytes as they came, with their quotes where they are all of a string.
     pub written: Bytes,
-    /// What it says.
+    /// The text that they spell.
     pub token: String,
-    /// How it is written.
+    /// How they spell it.
     pub spelling: Spelling,
 }
 
 /// A scan in progress.
 #[derive(Debug, Default)]
 pub(crate) struct Scanner {
-    /// A run that was begun in an earlier chunk, with what came of it so far.
+    /// A run that began in an earlier chunk, with what was read of it so far.
     begun: Option<(Vec<u8>, RunReading)>,
-    /// Whether the last byte was a backslash: a `"` behind one begins nothing.
+    /// Whether the last byte was a backslash: a `"` after one begins no string.
     after_backslash: bool,
 }
 
 // === impl Scanner ===
 
 impl Scanner {
-    /// Takes the next chunk; appends what is certain by now.
+    /// Takes the next chunk, and appends the pieces that are certain now.
     pub(crate) fn feed(&mut self, chunk: &Bytes, pieces: &mut VecDeque<ScannedPiece>) {
         let Some((mut written, mut reading)) = self.begun.take() else {
             self.scan(chunk, pieces);
@@ -95,12 +96,13 @@ impl Scanner {
             Read::Nothing { resume } => resume,
             Read::More => written.len(),
         };
-        // What was held back and isn't this run's: the beginning of an escape sequence that is none of a token's.
+        // These bytes were held back and aren't this run's: the beginning of an escape sequence that no token
+        // contains.
         let left = written.split_off(end.min(written.len()));
         let taken = end - written.len();
         written.extend_from_slice(chunk.get(..taken).unwrap_or_default());
         push(written.into(), &read, reading, pieces);
-        // Neither a run nor what was taken for the beginning of one ends with a backslash.
+        // Neither a run nor what could have begun one ends with a backslash.
         self.after_backslash = false;
         if left.is_empty() {
             self.scan(&chunk.slice(taken..), pieces);
@@ -110,7 +112,7 @@ impl Scanner {
         }
     }
 
-    /// Says that no more will come.
+    /// Appends the last pieces: no more bytes will come.
     pub(crate) fn finish(&mut self, pieces: &mut VecDeque<ScannedPiece>) {
         let Some((written, mut reading)) = self.begun.take() else {
             return;
@@ -161,7 +163,7 @@ fn push_text(text: Bytes, pieces: &mut VecDeque<ScannedPiece>) {
     }
 }
 
-/// What came of a reading, all of it in `written`.
+/// Appends the result of a reading, all of which is in `written`.
 fn push(written: Bytes, read: &Read, reading: RunReading, pieces: &mut VecDeque<ScannedPiece>) {
     let Read::Run { start, .. } = *read else {
         push_text(written, pieces);
@@ -170,13 +172,13 @@ fn push(written: Bytes, read: &Read, reading: RunReading, pieces: &mut VecDeque<
     push_text(written.slice(..start), pieces);
     pieces.push_back(ScannedPiece::Suspect(Suspect {
         written: written.slice(start..),
-        // Reading took nothing but ASCII.
+        // A reading takes nothing but ASCII.
         token: String::from_utf8(reading.token).unwrap_or_default(),
         spelling: reading.spelling,
     }));
 }
 
-/// A chunk in which places are looked for where a token may begin.
+/// A chunk in which the beginnings of tokens are looked for.
 struct Openings<'c> {
     chunk: &'c [u8],
     after_backslash: bool,
@@ -220,7 +222,7 @@ impl Openings<'_> {
         !escaped && self.chunk.get(at) == Some(&b'"')
     }
 
-    /// Where the chunk's last bytes may be a beginning: what the next one brings will tell.
+    /// Where the chunk's last bytes may begin a token: the next chunk will tell.
     fn tail(&self, from: usize) -> Option<(usize, bool)> {
         let tail = self.chunk.len().saturating_sub(OPENING_TAIL).max(from);
         (tail..self.chunk.len()).find_map(|at| {

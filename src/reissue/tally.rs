@@ -1,7 +1,7 @@
-//! What one answer's tokens came to, for its one audit event: a list of fifty streams, asked for by everybody every few
-//! seconds, would else fill the trail.
+//! What became of one answer's tokens, for its one audit event: a list of fifty streams, requested by every user
+//! every few seconds, would otherwise fill the trail.
 //!
-//! Keeps true: bounded, however many tokens an answer has.
+//! Keeps true: a tally is bounded, however many tokens an answer has.
 //! Must not know: where it is written.
 
 use std::fmt::Write as _;
@@ -12,22 +12,22 @@ use crate::terms::outcome::Outcome;
 use crate::terms::role::Role;
 use crate::terms::user::User;
 
-/// Bytes of the list: a hundred tokens or so. How many there are is said beside it.
+/// The most bytes of the list: a hundred tokens or so. The event says how many there were.
 const LIST: usize = 8 * 1024;
 
-/// How long an answer that doesn't end, as an event stream, may keep back what it gave.
+/// How long tokens of an answer that doesn't end, such as an event stream, may wait for their event.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// One token's fate.
+/// What became of one token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TokenFate {
-    /// The channel, if it opens one.
+    /// The channel, if the token opens one.
     pub channel: Option<Box<str>>,
-    /// For whom it is.
+    /// The user that it is for.
     pub user: User,
-    /// What it lets them do.
+    /// The role that it gives.
     pub role: Role,
-    /// Given, or why not.
+    /// Whether it was given, or why not.
     pub outcome: Outcome,
     /// When the new one ends, Unix seconds.
     pub expires: Option<u64>,
@@ -37,20 +37,20 @@ pub(crate) struct TokenFate {
 #[derive(Debug)]
 pub(crate) struct TokenTally {
     count: u32,
-    /// What all of them have in common; `None` where they differ.
+    /// What all tokens have in common; `None` where they differ.
     channel: Option<Box<str>>,
     user: Option<User>,
     role: Option<Role>,
     outcome: Option<Outcome>,
-    /// The last.
+    /// The latest end.
     expires: Option<u64>,
     list: String,
-    /// On the clock's monotonic scale.
+    /// When the first was found, on the clock's monotonic scale.
     began: Duration,
 }
 
 impl TokenTally {
-    /// Of the first token.
+    /// A tally of the first token.
     pub(crate) fn new(first: TokenFate, now: Duration) -> Self {
         let mut list = String::new();
         add(&mut list, &first);
@@ -66,12 +66,12 @@ impl TokenTally {
         }
     }
 
-    /// Whether it has waited long enough.
+    /// Whether the first token has waited long enough for its event.
     pub(crate) fn is_due(&self, now: Duration) -> bool {
         now.saturating_sub(self.began) >= PATIENCE
     }
 
-    /// One more.
+    /// Adds a token.
     pub(crate) fn add(&mut self, entry: &TokenFate) {
         self.channel
             .take_if(|channel| Some(&**channel) != entry.channel.as_deref());
@@ -83,7 +83,7 @@ impl TokenTally {
         add(&mut self.list, entry);
     }
 
-    /// What the audit trail is told.
+    /// The event for the audit trail.
     pub(crate) fn told(&self) -> audit::Tokens<'_> {
         audit::Tokens {
             count: self.count,
@@ -97,7 +97,7 @@ impl TokenTally {
     }
 }
 
-/// `channel user role outcome`, and `; ` between two of them.
+/// Adds `channel user role outcome` to the list, after `; ` where it isn't the first.
 fn add(list: &mut String, entry: &TokenFate) {
     const MORE: &str = "; …";
     if list.ends_with(MORE) {

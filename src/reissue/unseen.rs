@@ -1,16 +1,18 @@
-//! Bodies in which no token could be seen, though their head says nothing of it: compressed, or two bytes a character.
+//! Bodies in which no token could be seen, though their head doesn't say so: compressed, or with two bytes a
+//! character.
 //!
 //! Must not know: what becomes of them.
 
-/// The bytes that tell.
+/// How many first bytes tell.
 const TELLING: usize = 4;
 
-/// A body's first bytes, until they tell.
+/// A body's first bytes, until there are enough.
 #[derive(Debug, Default)]
 pub(crate) struct Beginning(Vec<u8>);
 
 impl Beginning {
-    /// Takes what comes next; says why no token could be seen in the body. `None` once or as long as nothing tells.
+    /// Takes the next bytes, and says why no token could be seen in the body. `None` otherwise, and while there are
+    /// too few bytes.
     pub(crate) fn take(&mut self, data: &[u8]) -> Option<&'static str> {
         let missing = TELLING - self.0.len();
         if missing == 0 {
@@ -30,12 +32,12 @@ fn unseen(beginning: &[u8]) -> Option<&'static str> {
         [0x28, 0xb5, 0x2f, 0xfd] => {
             Some("the body is compressed by zstd, and its head doesn't say so")
         }
-        // RFC 1950; the letter x and what no text has behind it.
+        // The header of a zlib stream (RFC 1950): the letter x, followed by a byte that no text has there.
         [0x78, 0x01 | 0x9c | 0xda, ..] => {
             Some("the body is compressed by deflate, and its head doesn't say so")
         }
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, 0, 0xfe, 0xff] => Some(WIDE),
-        // Without a mark, as JSON and HTML begin.
+        // The beginning of JSON or HTML without a byte order mark.
         [first, 0, ..] | [0, first, ..] if b" \t\r\n\"[{<".contains(first) => Some(WIDE),
         [0, 0, 0, first] if b" \t\r\n\"[{<".contains(first) => Some(WIDE),
         _ => None,

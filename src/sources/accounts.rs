@@ -1,8 +1,8 @@
-//! Accounts: whether the caller's is in good standing, by the backend's own records.
+//! Accounts: whether the caller's account is in good standing, by the backend's own records.
 //!
-//! Keeps true: no answer is neither good nor bad; an account that is unknown, or signed in elsewhere, is said to be so
-//! only from what the source itself said, and "signed in elsewhere" only where some login's session once was the
-//! account's: a field or claim mistyped would else sign everybody out.
+//! Keeps true: no answer is neither good nor bad; an account is called unknown, or signed in elsewhere, only by what
+//! the source itself said, and "signed in elsewhere" only where a login's session was once found to be the account's:
+//! a mistyped field or claim would otherwise sign out every user.
 //! Must not know: streams, how a refusal is written.
 
 use std::sync::Arc;
@@ -17,9 +17,9 @@ use crate::terms::outcome::Outcome;
 /// What a source says of an account.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Account {
-    /// There is none.
+    /// There is no such account.
     Unknown,
-    /// There is one, and it may do nothing.
+    /// The account exists, and may do nothing.
     Denied(Denial),
     /// In good standing.
     Good {
@@ -33,16 +33,16 @@ pub enum Account {
 pub struct Denial {
     /// [`Outcome::AccountSuspended`], [`Outcome::Unauthenticated`] or [`Outcome::SessionReplaced`].
     pub outcome: Outcome,
-    /// For people; installed clients show "suspended" where it says so.
+    /// A message for users; installed clients show "suspended" where it says so.
     pub message: Box<str>,
-    /// The account's own reason, for `reason` in the answer.
+    /// The reason that the account's record gives, for `reason` in the answer.
     pub reason: Option<Box<str>>,
-    /// When it was suspended, as the source writes times, for `suspendedAt` in the answer.
+    /// When the account was suspended, as the source writes times, for `suspendedAt` in the answer.
     pub suspended_at: Option<Box<str>>,
 }
 
 impl Denial {
-    /// A denial without a reason of the account's.
+    /// A denial for which the account's record gives no reason.
     pub(crate) fn new(outcome: Outcome, message: &str) -> Self {
         Self {
             outcome,
@@ -58,20 +58,30 @@ impl Denial {
 pub struct SessionCheck {
     /// `accounts.session_field`, with its database and collection, for the log.
     pub place: String,
-    /// Shown by a login whose session is the account's.
+    /// The proof that a login's session was once the account's.
     pub matched: Proof,
+}
+
+impl SessionCheck {
+    fn says(&self) -> String {
+        format!(
+            "no login's session has ever been the account's {}: accounts.session_field or auth.jwt.session_claim may be \
+             wrong, so no caller is refused for it and no new holder is let in",
+            self.place
+        )
+    }
 }
 
 /// `[accounts]`: the configured source.
 #[derive(Debug)]
 pub enum ConfiguredAccounts {
-    /// `source = "none"`: whoever has a valid JWT is in good standing.
+    /// `source = "none"`: every caller with a valid JWT is in good standing.
     None,
     /// `source = "mongodb"`: asked by subject.
     BySubject {
         /// The collection.
         lookups: Arc<Lookups<Account>>,
-        /// Where the JWT's session must be the account's.
+        /// Set where the JWT's session must be the account's.
         session: Option<SessionCheck>,
     },
     /// `source = "http"`: asked with the caller's own credentials.
@@ -79,7 +89,7 @@ pub enum ConfiguredAccounts {
 }
 
 impl ConfiguredAccounts {
-    /// The lookups, unless there are none to make.
+    /// The lookups; `None` where accounts aren't looked up.
     pub(crate) fn lookups(&self) -> Option<&Arc<Lookups<Account>>> {
         match self {
             Self::None => None,
@@ -87,27 +97,29 @@ impl ConfiguredAccounts {
         }
     }
 
-    /// Its series, where there is a source.
+    /// The source's series; `None` where accounts aren't looked up.
     pub(crate) fn metrics(&self) -> Option<&SourceMetrics> {
         Some(self.lookups()?.metrics())
     }
 
-    /// Why its answers may not be gone by in part, where that may be.
+    /// Why the source's answers may be wrong although it answers: a configured name may be mistyped.
     pub(crate) fn doubt(&self) -> Option<String> {
-        match self {
-            Self::BySubject {
-                session: Some(check),
-                ..
-            } if check.matched.is_missed() => Some(format!(
-                "no login's session has ever been the account's {}: accounts.session_field or auth.jwt.session_claim may be \
-                 another than the backend's",
-                check.place
-            )),
+        match self.session_check() {
+            Some(check) if check.matched.is_missed() => Some(check.says()),
             _ => self.lookups()?.doubt(),
         }
     }
 
-    /// Asks; `None` where there is no source. `credentials` is what the caller sent in `Authorization` or the cookie.
+    /// The check of sessions; `None` where they aren't checked.
+    fn session_check(&self) -> Option<&SessionCheck> {
+        match self {
+            Self::BySubject { session, .. } => session.as_ref(),
+            Self::None | Self::ByCredentials(_) => None,
+        }
+    }
+
+    /// Looks an account up; `None` where accounts aren't looked up. `credentials` is what the caller sent in
+    /// `Authorization` or the cookie.
     pub(crate) async fn look(
         &self,
         subject: &str,
@@ -128,8 +140,9 @@ impl ConfiguredAccounts {
         verdict(account, session, self.checks_session())
     }
 
-    /// Whom the source means that denied so. Asked about a subject, it speaks of one login only where it has another one's
-    /// session; asked with a login, it speaks of that where it doesn't know who that is.
+    /// Whether a denial is about the subject or about one login. A source that is asked about a subject speaks of one
+    /// login only where the account has another session; a source that is asked with a login speaks of that login
+    /// where it doesn't know the account.
     pub(crate) fn denies(&self, outcome: Outcome) -> Whom {
         match (self, outcome) {
             (_, Outcome::SessionReplaced) | (Self::ByCredentials(_), Outcome::Unauthenticated) => {
@@ -141,30 +154,18 @@ impl ConfiguredAccounts {
 
     /// Whether the login's session must be the account's.
     pub(crate) fn checks_session(&self) -> bool {
-        matches!(
-            self,
-            Self::BySubject {
-                session: Some(_),
-                ..
-            }
-        )
+        self.session_check().is_some()
     }
 
-    /// Whether what the account says of this session may be gone by: where no login's session has ever been the
-    /// account's, the field or the claim may be another than the backend's. `now` is on the clock's monotonic scale.
+    /// Whether what the account says of this session may be believed: where no login's session has ever been the
+    /// account's, the field or the claim may be mistyped. `now` is on the clock's monotonic scale.
     pub(crate) fn believed(
         &self,
         account: &Account,
         session: Option<&str>,
         now: Duration,
     ) -> Result<(), NoAnswer> {
-        let (
-            Self::BySubject {
-                session: Some(check),
-                ..
-            },
-            Account::Good { session: current },
-        ) = (self, account)
+        let (Some(check), Account::Good { session: current }) = (self.session_check(), account)
         else {
             return Ok(());
         };
@@ -177,18 +178,14 @@ impl ConfiguredAccounts {
         }
         let (since, first) = check.matched.missed(now);
         if first {
-            tracing::error!(
-                source = "accounts",
-                field = check.place,
-                "no login's session has ever been the account's: accounts.session_field or auth.jwt.session_claim may be \
-                 another than the backend's, so nobody is refused for it and nobody new is let in"
-            );
+            tracing::error!(source = "accounts", field = check.place, "{}", check.says());
         }
         Err(NoAnswer { since })
     }
 }
 
-/// Where sessions are checked, one that is missing on either side is another one.
+/// The verdict on an account. Where sessions are checked, a session that is missing on either side counts as another
+/// one.
 fn verdict(account: &Account, session: Option<&str>, checks_session: bool) -> Result<(), Denial> {
     match account {
         Account::Unknown => Err(Denial::new(

@@ -1,8 +1,9 @@
-//! The backend's last word on a grant: `[authorize]`, a hook that is asked over HTTP.
+//! The backend's own decision on a grant: `[authorize]`, a hook that is asked over HTTP.
 //!
-//! Keeps true: 2xx is a yes, 402 and 403 are a no, and nothing else is either. A dead hook holds up its first askers
-//! alone. What it says is short, on one line, and never tells an installed client that an account is suspended.
-//! Must not know: what no answer leads to.
+//! Keeps true: 2xx is a yes, 402 and 403 are a no, and every other status is no answer. A silent hook delays only the
+//! first requests that wait for it. Its message is short, on one line, and never tells an installed client that an
+//! account is suspended.
+//! Must not know: what follows from no answer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,16 +22,16 @@ use crate::telemetry::metrics::SourceMetrics;
 use crate::terms::clock::Clock;
 use crate::terms::outcome::LookupOutcome;
 
-/// An answer has little to say.
+/// The largest answer that is read; a hook has little to say.
 const LARGEST_ANSWER: usize = 64 * 1024;
 
-/// The shortest lifetime a hook can ask for: the shortest there is.
+/// The shortest lifetime that a hook can ask for, which is the shortest of any token.
 const LEAST_LIFETIME: Duration = Duration::from_mins(1);
 
-/// What is shown for a no without words, or with words that installed clients take for something else.
+/// The message for a no that comes without one, or with one that installed clients would misread.
 const NO: &str = "Not allowed";
 
-/// The hook, and how it stands.
+/// The hook, and whether it answers.
 #[derive(Debug)]
 pub struct Authorizer {
     hook: Authorize,
@@ -40,17 +41,17 @@ pub struct Authorizer {
     outage: Arc<Outage>,
 }
 
-/// What the hook says.
+/// The hook's answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Opinion {
-    /// Yes, for at most so long.
+    /// Yes, for at most this long.
     Yes(Option<Duration>),
-    /// No, and why, for people.
+    /// No, with a message for users.
     No(Box<str>),
 }
 
 impl Authorizer {
-    /// The configured hook. What is known of `previous` is kept where that asks the same URL.
+    /// The configured hook. What is known of the `previous` hook is kept where its URL is the same.
     pub(crate) fn new(
         hook: &Authorize,
         previous: Option<&Self>,
@@ -71,17 +72,17 @@ impl Authorizer {
         }
     }
 
-    /// Why it gives no answer; `None` while it does.
+    /// Why the hook gives no answer; `None` while it answers.
     pub(crate) fn error(&self) -> Option<String> {
         self.outage.error()
     }
 
-    /// When its first call failed since the last one that was answered, on the clock's monotonic scale.
+    /// When the first call failed since the last that was answered, on the clock's monotonic scale.
     pub(crate) fn down_since(&self) -> Option<Duration> {
         self.outage.since()
     }
 
-    /// Asks, within `patience` and the hook's own timeout.
+    /// Asks the hook, within `patience` and the hook's own timeout.
     pub(crate) async fn ask(
         &self,
         question: Bytes,
@@ -114,7 +115,7 @@ impl Authorizer {
         })
     }
 
-    /// Counts what came of a question that began at `asked_at`.
+    /// Counts the outcome of a question that began at `asked_at`.
     pub(crate) fn count(&self, outcome: LookupOutcome, asked_at: Duration) {
         let elapsed = self.clock.elapsed().saturating_sub(asked_at);
         self.metrics.lookup(outcome, elapsed);
@@ -127,7 +128,7 @@ fn opinion(answer: &FetchedResponse) -> Result<Opinion, NoAnswerReason> {
         status if status.is_success() => lifetime(said.get("lifetime")).map(Opinion::Yes),
         StatusCode::PAYMENT_REQUIRED | StatusCode::FORBIDDEN => {
             let message = said.get("message").and_then(Value::as_str);
-            // Installed clients show "suspended" for a 403 that says so; only an account's own state may.
+            // Installed clients show "suspended" for a 403 that says so; only the state of an account may cause that.
             let message = message
                 .and_then(shown)
                 .filter(|message| !message.to_lowercase().contains("suspend"));
@@ -137,7 +138,8 @@ fn opinion(answer: &FetchedResponse) -> Result<Opinion, NoAnswerReason> {
     }
 }
 
-/// Seconds as a number, or a duration such as `"30m"`. What can't be read isn't a yes without an end.
+/// Seconds as a number, or a duration such as `"30m"`. A lifetime that can't be read is no answer, rather than a yes
+/// without an end.
 fn lifetime(value: Option<&Value>) -> Result<Option<Duration>, NoAnswerReason> {
     let lifetime = match value {
         None | Some(Value::Null) => return Ok(None),

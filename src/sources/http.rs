@@ -1,8 +1,8 @@
-//! Endpoints of the backend that tell of streams and accounts, asked over HTTP.
+//! Endpoints of the backend that say what streams and accounts are, asked over HTTP.
 //!
-//! Keeps true: only a status that says yes or no is an answer; redirects, errors, garbage and what is too large are none.
-//! A channel's name is one segment of the URL, whatever is in it.
-//! Must not know: who asks, or what an answer leads to.
+//! Keeps true: only a status that means yes or no is an answer; redirects, errors, malformed and oversized bodies are
+//! none. A channel's name is one segment of the URL, whatever characters it has.
+//! Must not know: which request asks, or what an answer leads to.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ const LIMITS: FetchLimits = FetchLimits {
     body: 1024 * 1024,
 };
 
-/// A message's greatest length in characters: it is shown to people.
+/// The greatest length of a message in characters: it is shown to users.
 const LONGEST_MESSAGE: usize = 200;
 
 /// `streams.source = "http"`.
@@ -96,7 +96,7 @@ fn stream(json: &Value, endpoint: &StreamsHttp) -> Result<StreamState, NoAnswerR
                 Ok(elements.iter().filter_map(identifier).collect())
             }
             (None | Some(Value::Null), _) | (_, None) => Ok(Vec::new()),
-            // Somebody may be in it.
+            // A list that can't be read may name this viewer.
             (_, Some(pointer)) => Err(NoAnswerReason::Wrong(format!(
                 "what its answer has at {pointer} is no list"
             ))),
@@ -104,7 +104,7 @@ fn stream(json: &Value, endpoint: &StreamsHttp) -> Result<StreamState, NoAnswerR
     };
     Ok(StreamState {
         live,
-        // What can't be read forbids.
+        // A value that can't be read counts as a ban.
         banned: at(&endpoint.banned_pointer)
             .is_some_and(|value| !value.is_null() && value.as_bool() != Some(false)),
         owner: json.pointer(&endpoint.owner_pointer).and_then(identifier),
@@ -114,8 +114,8 @@ fn stream(json: &Value, endpoint: &StreamsHttp) -> Result<StreamState, NoAnswerR
     })
 }
 
-/// A string or a whole number, as the JWT's subject is written; of an object its `userId`, `_id` or `id`, which may be the
-/// whole user, as mongoose populates it.
+/// A string or a whole number, as the JWT's subject is written; of an object its `userId`, `_id` or `id`, which may
+/// itself be the whole user, as mongoose populates it.
 fn identifier(value: &Value) -> Option<Box<str>> {
     plain_identifier(value)
         .or_else(|| plain_identifier(inner(value)?))
@@ -163,7 +163,7 @@ impl LookupSource<Account> for HttpAccounts {
     }
 }
 
-/// 2xx is yes; 401 and 403 are relayed.
+/// 2xx is yes; the messages of 401 and 403 are relayed.
 fn account(answer: &FetchedResponse) -> Result<Account, NoAnswerReason> {
     let denial = match answer.status {
         status if status.is_success() => return Ok(Account::Good { session: None }),
@@ -184,14 +184,14 @@ fn account(answer: &FetchedResponse) -> Result<Account, NoAnswerReason> {
     }))
 }
 
-/// Somebody else's words, short and on one line.
+/// A foreign message, short and on one line.
 pub(crate) fn shown(text: &str) -> Option<Box<str>> {
     cleaned(text, LONGEST_MESSAGE)
 }
 
-/// So many characters of somebody else's words, on one line; `None` where nothing is left.
+/// At most `most` characters of a foreign text, on one line; `None` where nothing is left.
 pub(crate) fn cleaned(text: &str, most: usize) -> Option<Box<str>> {
-    // Two of the invisible ones join letters in many scripts, Hindi's among them.
+    // Two of the invisible characters join letters in many scripts, Hindi's among them.
     let joins = |character| matches!(character, '\u{200c}' | '\u{200d}');
     let harmless = |character: char| match character {
         _ if joins(character) || !deceives(character) => character,
@@ -221,7 +221,7 @@ impl From<FetchError> for NoAnswerReason {
     }
 }
 
-/// Percent-encodes everything but unreserved characters (RFC 3986 §2.3). Dots too where they would be a dot segment.
+/// Percent-encodes all but unreserved characters (RFC 3986 §2.3), and dots too where they would be a dot segment.
 struct EncodedSegment<'s>(&'s str);
 
 impl std::fmt::Display for EncodedSegment<'_> {

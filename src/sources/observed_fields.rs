@@ -1,8 +1,8 @@
-//! Which of the configured fields a source's documents have had: a field whose name is mistyped looks like one that is
-//! nowhere set, and would ban, deny or admit nobody without a word.
+//! Which of the configured fields a source's documents have had. A mistyped field looks like one that no document
+//! sets, and would silently ban, deny or admit no caller.
 //!
-//! Keeps true: a field that is missing refuses nobody, for many apps write one only where it applies; a source says at
-//! most once an hour which it has never seen; what was seen is remembered over restarts.
+//! Keeps true: a missing field refuses no caller, because many apps write it only where it applies; a source logs at
+//! most once an hour which fields it has never seen; what was seen is remembered over restarts.
 //! Must not know: how a document is read.
 
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -12,16 +12,16 @@ use std::time::Duration;
 use super::proven::Proof;
 use crate::terms::clock::Clock;
 
-/// Documents without a field before anybody is told: of a handful, none may be suspended.
+/// How many documents must lack a field before the operator is told: among a few accounts none may be suspended.
 const ENOUGH: u32 = 20;
 
-/// From one warning to the next.
+/// The time from one warning to the next.
 const AGAIN: Duration = Duration::from_hours(1);
 
 /// One configured field.
 #[derive(Debug)]
 struct Field {
-    /// The key that names it.
+    /// The configuration key that names the field.
     key: &'static str,
     path: String,
     seen: Proof,
@@ -34,14 +34,14 @@ pub(crate) struct Fields {
     /// Where the documents are, for the log.
     place: String,
     watched: Vec<Field>,
-    /// Documents read that could have had a field, and lacked one that was never seen.
+    /// How many documents lacked a field that was never seen.
     lacking: AtomicU32,
     warned: Mutex<Option<Duration>>,
     clock: Clock,
 }
 
 impl Fields {
-    /// No fields yet, of the documents at `place`.
+    /// A list without fields yet, for the documents at `place`.
     pub(crate) fn new(source: &'static str, place: String, clock: Clock) -> Self {
         Self {
             source,
@@ -53,7 +53,7 @@ impl Fields {
         }
     }
 
-    /// One field more: the key that names it, what it says, and what is shown by a document that has it.
+    /// Adds a field: the configuration key that names it, its path, and the proof that a document has had it.
     pub(crate) fn add(&mut self, key: &'static str, path: &str, seen: Proof) {
         self.watched.push(Field {
             key,
@@ -62,7 +62,7 @@ impl Fields {
         });
     }
 
-    /// A document was read. `has` says of a field whether it has it, and `None` where that can't be told.
+    /// Takes note of a document. `has` says whether it has a field, and `None` where that can't be told.
     pub(crate) fn read(&self, has: impl Fn(&str) -> Option<bool>) {
         let mut lacks = false;
         for field in self.watched.iter().filter(|field| !field.seen.is_given()) {
@@ -80,7 +80,7 @@ impl Fields {
         }
     }
 
-    /// Which fields no document has ever had, after so many that somebody should know.
+    /// Which fields no document has ever had, once enough documents lacked them.
     pub(crate) fn doubt(&self) -> Option<String> {
         if self.lacking.load(Ordering::Relaxed) < ENOUGH {
             return None;
@@ -93,8 +93,8 @@ impl Fields {
             .collect();
         (!unseen.is_empty()).then(|| {
             format!(
-                "no document of {} has ever had {}: either the backend writes it only where it applies, or the name is mistyped \
-                 and it keeps nobody out",
+                "no document of {} has ever had {}: either the backend writes it only where it applies, or the name is \
+                 mistyped and the field has no effect",
                 self.place,
                 unseen.join(" nor ")
             )

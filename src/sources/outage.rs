@@ -1,15 +1,15 @@
-//! Since when a source gives no answer, and whether to ask it again just now. A circuit breaker.
+//! Since when a source gives no answer, and whether to ask it again now: a circuit breaker.
 //!
-//! Keeps true: counted from the first failure after the last success; while nothing comes back, one question a second is
-//! asked and nobody waits for it, so that a dead database holds nobody up for its whole timeout.
-//! Must not know: what is asked, or of whom.
+//! Keeps true: an outage counts from the first failure after the last success; while the source says nothing, it is
+//! asked once a second and no request waits for it, so that a dead database delays no request by its whole timeout.
+//! Must not know: what is asked, or of which source.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::telemetry::metrics::SourceMetrics;
 
-/// Questions in a row that got nothing at all before the others stop waiting.
+/// How many questions in a row must get no reply before requests stop waiting.
 const SILENCES: u32 = 3;
 
 /// How often a silent source is asked.
@@ -20,9 +20,9 @@ pub(crate) const PROBE: Duration = Duration::from_secs(1);
 pub(crate) enum OutageAdmission {
     /// Ask, and wait for the answer.
     Ask,
-    /// Ask, but don't wait: there has been no answer since then.
+    /// Ask, but don't wait: there has been no answer since this moment.
     Probe(Duration),
-    /// Don't ask: there has been no answer since then.
+    /// Don't ask: there has been no answer since this moment.
     Refused(Duration),
 }
 
@@ -31,7 +31,7 @@ pub(crate) enum OutageAdmission {
 pub(crate) enum NoAnswerReason {
     /// Nothing came: no connection, or no reply in time. The next question would wait as long.
     Silent(String),
-    /// Something came that is no answer: an error, garbage.
+    /// Something came that is no answer: an error, or a malformed reply.
     Wrong(String),
 }
 
@@ -42,7 +42,7 @@ impl std::fmt::Display for NoAnswerReason {
     }
 }
 
-/// One source's standing. Times are on the clock's monotonic scale.
+/// Whether one source answers. Times are on the clock's monotonic scale.
 #[derive(Debug, Default)]
 pub(crate) struct Outage(Mutex<OutageState>);
 
@@ -80,14 +80,14 @@ impl Outage {
         }
     }
 
-    /// Since when nothing has come back, where so much hasn't that nobody should wait any more.
+    /// Since when the source has been silent, if that is long enough for requests to stop waiting.
     pub(crate) fn silent_since(&self) -> Option<Duration> {
         let state = self.lock();
         state.since.filter(|_| state.silences >= SILENCES)
     }
 
-    /// Takes in what a question came to: `failure`, or an answer. The log and the metric are told what is news. Returns since
-    /// when there has been no answer.
+    /// Takes in what a question came to: `failure`, or an answer. The log and the metric are told what is news.
+    /// Returns since when there has been no answer.
     pub(crate) fn learn(
         &self,
         failure: Option<&NoAnswerReason>,
@@ -114,7 +114,7 @@ impl Outage {
         Some(since)
     }
 
-    /// A question was answered. Whether that is news.
+    /// Notes an answer. Whether that is news.
     fn answered(&self) -> bool {
         let mut state = self.lock();
         let news = state.since.is_some();
@@ -124,7 +124,7 @@ impl Outage {
         news
     }
 
-    /// A question failed: since when they do, and whether that is news.
+    /// Notes a failure: since when questions have failed, and whether that is news.
     fn failed(&self, failure: &NoAnswerReason, now: Duration) -> (Duration, bool) {
         let mut state = self.lock();
         let news = state.since.is_none();
@@ -134,7 +134,7 @@ impl Outage {
                 state.silences = state.silences.saturating_add(1);
                 state.probe_at = now + PROBE;
             }
-            // It speaks: it may have something to say to the next one.
+            // The source replies: the next question may get an answer.
             NoAnswerReason::Wrong(_) => state.silences = 0,
         }
         state.error = Some(failure.to_string());

@@ -1,9 +1,10 @@
-//! What sources have shown of their configuration: that accounts are found where it says, that a login's session is the
-//! account's. Who has never found anything may be looking in the wrong place, and its "there is none" is no answer.
+//! What sources have proven about their configuration: that accounts are found where it says, that a login's session
+//! is the account's. A source that has never found anything may look in the wrong place, and its "there is none" is
+//! no answer.
 //!
-//! Keeps true: what was shown is remembered over reloads and restarts, for exactly the configuration that it was shown
-//! under, and no secret of that is kept.
-//! Must not know: which sources there are, where this is written down.
+//! Keeps true: a proof is remembered over reloads and restarts, for exactly the configuration under which it was
+//! given, and holds no secret of it.
+//! Must not know: which sources there are, where proofs are written down.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 
-/// Configurations remembered: more than anybody goes back to.
+/// How many proofs are remembered: more configurations than an operator goes back to.
 const MOST: usize = 256;
 
 /// A configuration, as 128 bits of a hash.
@@ -20,24 +21,24 @@ type ConfigDigest = u128;
 /// A digest's hexadecimal digits.
 const DIGITS: usize = 32;
 
-/// All that was shown.
+/// All proofs that were given.
 #[derive(Debug, Default)]
 pub struct Proven(Mutex<ProvenState>);
 
 #[derive(Debug, Default)]
 struct ProvenState {
-    /// The oldest first.
+    /// The proofs, the oldest first.
     shown: Vec<ConfigDigest>,
-    /// Something was shown that isn't written down.
+    /// Whether a proof isn't written down yet.
     changed: bool,
 }
 
-/// One thing to be shown, under one configuration.
+/// One fact to be proven, under one configuration.
 #[derive(Debug)]
 pub struct Proof {
     proven: Arc<Proven>,
     digest: ConfigDigest,
-    /// Given by this very object: the others needn't be looked through.
+    /// Whether this object gave the proof: the list needn't be searched then.
     given: AtomicBool,
     doubted_since: Mutex<Option<Duration>>,
 }
@@ -45,11 +46,11 @@ pub struct Proof {
 // === impl Proven ===
 
 impl Proven {
-    /// What is to be shown, and each part of the configuration that it is shown under.
+    /// A fact to be proven: its name, and each part of the configuration under which it is proven.
     pub(crate) fn proof(self: &Arc<Self>, parts: &[&str]) -> Proof {
         let mut hash = Sha256::new();
         for part in parts {
-            // With its length, so that no two lists read alike.
+            // The length keeps two different lists from reading alike.
             hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
             hash.update(part);
         }
@@ -62,7 +63,7 @@ impl Proven {
         }
     }
 
-    /// Takes up what a former process wrote down. Lines that aren't of its making are left out.
+    /// Restores what an earlier process wrote down. Other lines are skipped.
     pub(crate) fn put_back(&self, text: &str) {
         let mut state = self.lock();
         for line in text.lines().filter(|line| line.len() == DIGITS) {
@@ -72,7 +73,7 @@ impl Proven {
         }
     }
 
-    /// Everything, to be written down; `None` where nothing has changed since.
+    /// All proofs, to be written down; `None` where nothing has changed since the last call.
     pub(crate) fn take_changed(&self) -> Option<String> {
         let mut state = self.lock();
         if !std::mem::take(&mut state.changed) {
@@ -82,7 +83,7 @@ impl Proven {
         Some(lines.collect())
     }
 
-    /// What was taken could not be written down.
+    /// Called when what was taken could not be written down.
     pub(crate) fn not_kept(&self) {
         self.lock().changed = true;
     }
@@ -93,7 +94,7 @@ impl Proven {
 }
 
 impl ProvenState {
-    /// Whether that is news.
+    /// Adds a proof. Whether that is news.
     fn add(&mut self, digest: ConfigDigest) -> bool {
         let news = !self.shown.contains(&digest);
         if news {
@@ -109,7 +110,7 @@ impl ProvenState {
 // === impl Proof ===
 
 impl Proof {
-    /// The source has shown what is to be proven.
+    /// The source has given the proof.
     pub(crate) fn give(&self) {
         if !self.given.load(Ordering::Relaxed) {
             self.given.store(true, Ordering::Relaxed);
@@ -118,23 +119,23 @@ impl Proof {
         }
     }
 
-    /// Whether it ever was.
+    /// Whether the proof was ever given.
     pub(crate) fn holds(&self) -> bool {
         self.given.load(Ordering::Relaxed) || self.proven.lock().shown.contains(&self.digest)
     }
 
-    /// Whether it was since this object was made: cheaper to ask than whether it ever was.
+    /// Whether this object gave the proof: cheaper to ask than [`Proof::holds`].
     pub(crate) fn is_given(&self) -> bool {
         self.given.load(Ordering::Relaxed)
     }
 
-    /// Whether it has been missed, and was never given.
+    /// Whether the proof was needed, and never given.
     pub(crate) fn is_missed(&self) -> bool {
         let missed = self.doubted_since.lock();
         missed.unwrap_or_else(PoisonError::into_inner).is_some() && !self.holds()
     }
 
-    /// Since when it has been missed; and whether `now` is the first time.
+    /// Since when the proof has been needed, and whether `now` is the first time.
     pub(crate) fn missed(&self, now: Duration) -> (Duration, bool) {
         let missed = self.doubted_since.lock();
         let mut since = missed.unwrap_or_else(PoisonError::into_inner);

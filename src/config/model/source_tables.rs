@@ -46,6 +46,25 @@ pub enum AccountsSource {
     Http(Url),
 }
 
+impl AccountsSource {
+    /// The value of `accounts.source`.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Mongodb(_) => "mongodb",
+            Self::Http(_) => "http",
+        }
+    }
+
+    /// The backend's URL that is asked, which clients must not reach.
+    pub(crate) fn url(&self) -> Option<Url> {
+        match self {
+            Self::Http(url) => Some(url.clone()),
+            Self::None | Self::Mongodb(_) => None,
+        }
+    }
+}
+
 /// A collection of accounts. Fields are dotted paths.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccountsCollection {
@@ -104,6 +123,27 @@ pub enum StreamsSource {
     Mongodb(StreamsCollection),
     /// `"http"`.
     Http(StreamsHttp),
+}
+
+impl StreamsSource {
+    /// The value of `streams.source`.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::File(_) => "file",
+            Self::Mongodb(_) => "mongodb",
+            Self::Http(_) => "http",
+        }
+    }
+
+    /// The backend's URL that is asked, which clients must not reach, with `{channel}` where a channel's name stands.
+    pub(crate) fn url(&self) -> Option<Url> {
+        match self {
+            Self::Http(StreamsHttp { url, .. }) => {
+                Url::parse(&format!("{}{{channel}}{}", url.0, url.1)).ok()
+            }
+            Self::File(_) | Self::Mongodb(_) => None,
+        }
+    }
 }
 
 /// A collection of streams. Fields are dotted paths; a path goes through arrays.

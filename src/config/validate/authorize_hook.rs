@@ -8,8 +8,7 @@ use std::time::Duration;
 use super::source_tables::url_of;
 use super::{ANY_DURATION, seconds};
 use crate::config::model::{
-    AccountsConfig, AccountsSource, Authorize, OnError, StreamsConfig, StreamsSource, Upstream,
-    UpstreamScheme,
+    AccountsConfig, Authorize, OnError, StreamsConfig, Upstream, UpstreamScheme,
 };
 use crate::config::raw::RawTable;
 use crate::http::block::BlockRule;
@@ -55,20 +54,8 @@ pub(super) fn closed(
     upstream: &Upstream,
     rules: &[BlockRule],
 ) -> Vec<BlockRule> {
-    let accounts = match &accounts.source {
-        AccountsSource::Http(url) => Some(url.clone()),
-        AccountsSource::Mongodb(_) | AccountsSource::None => None,
-    };
-    let streams = match &streams.source {
-        StreamsSource::Http(http) => {
-            let (before, after) = &http.url;
-            // A name that no channel can have, to be found again.
-            Url::parse(&format!("{before}{{channel}}{after}")).ok()
-        }
-        StreamsSource::File(_) | StreamsSource::Mongodb(_) => None,
-    };
     let hook = authorize.map(|authorize| authorize.url.clone());
-    [hook, accounts, streams]
+    [hook, accounts.source.url(), streams.source.url()]
         .iter()
         .flatten()
         .filter(|url| {

@@ -1,7 +1,8 @@
-//! The decision, step by step, for an operator who asks why somebody has no token: who says what, and since when.
+//! The decision, step by step, for an operator who asks why a caller has no token: which row says what, by which
+//! source, and how old that answer is.
 //!
-//! Keeps true: the rows, sources and caches of the decision itself; nothing is charged, minted or recorded; what only a
-//! login could answer is said to be unchecked, never guessed.
+//! Keeps true: the rows, sources and caches are those of the decision itself; nothing is charged, minted or recorded;
+//! what only a login could answer is said to be unchecked, never guessed.
 //! Must not know: how the answer is shown.
 
 mod question;
@@ -14,7 +15,7 @@ pub use self::question::ExplainQuestion;
 use super::order::{self, Now, answers};
 use super::request::TokenRequest;
 use super::wire_format;
-use crate::config::model::{AccountsSource, DecisionMode, StreamsSource};
+use crate::config::model::DecisionMode;
 use crate::limit::Charge;
 use crate::sessions::{Ground, Resting, SeatRequest};
 use crate::snapshot::Snapshot;
@@ -29,14 +30,14 @@ use crate::terms::user::User;
 /// The whole answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Explanation {
-    /// What a request would be answered, as far as can be told without its login.
+    /// The status that a request would get, as far as can be told without its login.
     pub status: u16,
     /// `ok`, or the `code` of the failure.
     pub code: &'static str,
     /// The role that was decided on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub role: Option<&'static str>,
-    /// In the decision's order.
+    /// The rows, in the decision's order.
     pub steps: Vec<ExplainedRow>,
 }
 
@@ -47,9 +48,9 @@ pub struct ExplainedRow {
     pub step: &'static str,
     /// What it says.
     pub verdict: RowVerdict,
-    /// Why, for people.
+    /// The reason, in words.
     pub detail: String,
-    /// Who says so: a source of the configuration, or renewd's own tables.
+    /// What says so: a source of the configuration, or one of renewd's own tables.
     pub source: &'static str,
     /// How old the source's answer is, in milliseconds; `None` for what is read at once.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -62,17 +63,17 @@ pub struct ExplainedRow {
 pub enum RowVerdict {
     /// The next row is asked.
     Passes,
-    /// Here it ends.
+    /// The decision ends here.
     Refuses,
-    /// The source doesn't say: holders go on, others wait.
+    /// The source gives no answer: holders go on, all others get 503.
     NoAnswer,
     /// A holder goes on without the source's answer.
     RidesThrough,
-    /// Not asked, or not to be answered without a login.
+    /// The row wasn't asked, or can't be answered without a login.
     NotChecked,
 }
 
-/// Collects the rows; the first refusal is the answer.
+/// The rows so far; the first refusal is the answer.
 struct Rows {
     steps: Vec<ExplainedRow>,
     outcome: Outcome,
@@ -112,7 +113,7 @@ enum Says {
     NotChecked(String),
 }
 
-/// Goes through the rows.
+/// Asks the rows in order.
 pub(crate) async fn explain(
     snapshot: &Snapshot,
     clock: &Clock,
@@ -121,7 +122,7 @@ pub(crate) async fn explain(
     let now = Now {
         unix_millis: clock.unix_millis(),
         elapsed: clock.elapsed(),
-        // The sources are asked in turn here.
+        // The sources are asked one after the other here.
         due: timer_now() + 2 * snapshot.config.decision.timeout,
     };
     let mut rows = Rows {
@@ -165,7 +166,7 @@ pub(crate) async fn explain(
     }
 }
 
-/// Nobody's login can be judged, no token dated.
+/// The row for a clock that can't be right: no login can be verified and no token dated.
 fn unset(now: Now) -> Says {
     let detail = format!(
         "the system's clock reads {} s since 1970, which can't be",
@@ -226,11 +227,7 @@ async fn account(
     now: Now,
     rows: &mut Rows,
 ) {
-    let source = match &snapshot.config.accounts.source {
-        AccountsSource::None => "none",
-        AccountsSource::Mongodb(_) => "mongodb",
-        AccountsSource::Http(_) => "http",
-    };
+    let source = snapshot.config.accounts.source.name();
     let not_checked = match &*snapshot.accounts {
         ConfiguredAccounts::None => Some("accounts.source = \"none\": a valid login is enough"),
         ConfiguredAccounts::ByCredentials(_) => Some("asked with the caller's own login"),
@@ -279,7 +276,7 @@ async fn account(
     rows.add("account", source, age, says);
 }
 
-/// `why` is the source's own reason; it holds no secret.
+/// The row for a source that gives no answer. `why` is the source's own reason; it holds no secret.
 fn unanswered(
     no_answer: NoAnswer,
     why: Option<String>,
@@ -292,7 +289,8 @@ fn unanswered(
     let failing = humantime::format_duration(Duration::from_secs(failing));
     if standing.is_some() && answers::rides_through(no_answer, stale, now) {
         Says::RidesThrough(format!(
-            "no answer for {failing}{why}: a holder renews for {} in all, unless their login was refused or is of an older session",
+            "no answer for {failing}{why}: a holder renews for {} in all, unless the login was refused or is of an \
+             older session",
             humantime::format_duration(stale)
         ))
     } else {
@@ -313,11 +311,7 @@ async fn stream(
     clock: &Clock,
     rows: &mut Rows,
 ) -> Option<Role> {
-    let source = match &snapshot.config.streams.source {
-        StreamsSource::File(_) => "file",
-        StreamsSource::Mongodb(_) => "mongodb",
-        StreamsSource::Http(_) => "http",
-    };
+    let source = snapshot.config.streams.source.name();
     let looked = answers::look_stream(snapshot, subject, request, now).await;
     let age = looked
         .asked_at
@@ -375,7 +369,7 @@ fn on_air(stream: &StreamState) -> Says {
     Says::Refuses(Outcome::StreamNotLive, format!("the stream is {why}"))
 }
 
-/// Row 10, and what renewd's own tables say for row 11.
+/// Row 10, and what renewd's own tables say about row 11.
 fn sessions(
     snapshot: &Snapshot,
     subject: &str,

@@ -5,18 +5,18 @@
 use super::super::request::{self, TokenRequest};
 use super::super::request_fields::{BodyFields, Value};
 
-/// What is asked: would this subject get a token?
+/// The operator's question: would this subject get this token?
 #[derive(Debug, PartialEq)]
 pub struct ExplainQuestion {
-    /// As the login names it.
+    /// The subject, as a login names it.
     pub subject: String,
     /// What the subject would ask for. Uid 0 leaves the uid unchecked.
     pub request: TokenRequest,
 }
 
 impl ExplainQuestion {
-    /// From `subject=…&channelName=…` and the other fields of a token request, by all their names, form-encoded. The
-    /// error says which is wrong, and why.
+    /// The question of a query: `subject=…&channelName=…` and the other fields of a token request under all their
+    /// names, form-encoded. The error names the field that is wrong, and says why.
     pub(crate) fn from_query(query: &str) -> Result<Self, String> {
         const SUBJECT: &str = "subject";
         for (name, _) in form_urlencoded::parse(query.as_bytes()) {

@@ -1,8 +1,9 @@
-//! Rows 6 to 9: what the sources say of the account and of the stream, and what follows where they say nothing.
+//! Rows 6 to 9: what the sources say of the account and of the stream, and what follows where they give no answer.
 //!
-//! Keeps true: nobody is refused on an answer from before the request; a source without an answer refuses strangers with
-//! 503, and holders only once `stale_if_error` is over, or a source has said no since their last grant.
-//! Must not know: which sources there are.
+//! Keeps true: no caller is refused on an answer from before the request; while a source gives no answer, callers
+//! without a token get 503, and holders only once `stale_if_error` is over or a source has refused them since their
+//! last grant.
+//! Must not know: which kinds of source there are.
 
 use std::time::Duration;
 
@@ -16,8 +17,8 @@ use crate::sources::streams::{Lookup, StreamLookup, StreamState};
 use crate::terms::outcome::{LookupOutcome, Outcome};
 use crate::terms::role::Role;
 
-/// Row 6: whether the account may go on; `None` where accounts aren't looked up. Nobody is refused on a cached answer.
-/// `standing`: the role held, if a renewal may rest on what accounts said of it; asked for where they give no answer.
+/// Row 6: whether the account may go on; `None` where accounts aren't looked up. `standing` returns the role held, if
+/// a renewal may rest on what accounts said at the last grant; it is called where they give no answer.
 pub(super) async fn account(
     snapshot: &Snapshot,
     caller: TokenCaller<'_>,
@@ -45,8 +46,8 @@ pub(super) async fn account(
     })
 }
 
-/// Looks the account up; what would refuse is asked for again, unless it was asked for after the request came. So is what
-/// would accept a login that stands refused: an answer from before isn't the source's last word on it.
+/// Looks the account up. An answer from before the request that would refuse is asked for again; so is one that would
+/// accept a login whose refusal is remembered, since the source may have refused it after that answer.
 async fn look_account(
     snapshot: &Snapshot,
     caller: TokenCaller<'_>,
@@ -86,8 +87,8 @@ pub(in crate::decision) fn rides_through(
     now.elapsed.saturating_sub(no_answer.since) < stale_if_error
 }
 
-/// Looks the stream up; what would refuse is asked for again, unless it was asked for after the request came: a viewer
-/// arrives a moment after the stream began, a ban is lifted, a co-host is added.
+/// Looks the stream up. An answer from before the request that would refuse is asked for again: a viewer may arrive a
+/// moment after the stream began, a ban may be lifted, a co-host added.
 pub(in crate::decision) async fn look_stream(
     snapshot: &Snapshot,
     subject: &str,
@@ -111,7 +112,7 @@ pub(in crate::decision) async fn look_stream(
     believed(snapshot, subject, request, looked)
 }
 
-/// A publisher isn't refused by a source that may look for owners in the wrong place: that is no answer.
+/// Turns a refusal for want of ownership into no answer where the source may look for owners in the wrong place.
 fn believed(
     snapshot: &Snapshot,
     subject: &str,
@@ -166,7 +167,7 @@ pub(super) fn role_in_stream(
     verdict.map(|()| role)
 }
 
-/// The role that this stream gives the subject, and whether they may have it.
+/// The role that this stream gives the subject, and whether the subject may have it.
 pub(in crate::decision) fn stream_role(
     snapshot: &Snapshot,
     subject: &str,
@@ -197,8 +198,9 @@ pub(in crate::decision) fn stream_role(
     (role, verdict)
 }
 
-/// A publisher's limit counts streams that are live now. Their tokens outlive streams, up to a lifetime: without this,
-/// who ended one stream could not begin the next. A source without an answer ends nothing, and isn't waited for again.
+/// Ends the publisher's sessions whose streams have ended: the limit counts streams that are live now. Tokens outlive
+/// streams by up to a lifetime, so that without this, a publisher who ended one stream could not begin the next. A
+/// source that gives no answer ends no session, and isn't waited for again.
 pub(super) async fn forget_ended_streams(snapshot: &Snapshot, claim: SeatRequest<'_>, now: Now) {
     let held = snapshot
         .sessions

@@ -1,8 +1,8 @@
-//! Whose answers are ours to give: by `decision.mode` and `decision.enforce_percent`, and by `decision.drain_holders`, for
-//! the backend refuses broadcasters their renewal, whatever the mode.
+//! Which callers renewd answers: by `decision.mode` and `decision.enforce_percent`, and by `decision.drain_holders`,
+//! because the backend would refuse broadcasters the renewal of a token from here.
 //!
-//! Keeps true: a subject is on the same side on every replica and after every restart; nobody but a publisher who holds a
-//! token given here is drained.
+//! Keeps true: a subject is on the same side on every replica and after every restart; only publishers who hold a
+//! token from here are drained.
 //! Must not know: what the answer is.
 
 use super::{Now, asked_role};
@@ -11,7 +11,8 @@ use crate::decision::request::TokenRequest;
 use crate::snapshot::Snapshot;
 use crate::terms::role::Role;
 
-/// Whether the answer to this subject is ours to give. While a canary runs, callers without a subject belong to the backend.
+/// Whether renewd answers this subject. While `enforce_percent` is below 100, the backend answers callers without a
+/// subject.
 pub(crate) fn is_enforced(snapshot: &Snapshot, subject: Option<&str>) -> bool {
     let decision = &snapshot.config.decision;
     match (decision.mode, decision.enforce_percent, subject) {
@@ -24,8 +25,8 @@ pub(crate) fn is_enforced(snapshot: &Snapshot, subject: Option<&str>) -> bool {
     }
 }
 
-/// Whether this is the renewal of a publisher's token that was given here, though answers to its holder are the backend's
-/// by now. The backend would refuse it, and the stream would end.
+/// Whether this is the renewal of a publisher's token from here, though the backend answers its holder by now. The
+/// backend would refuse the renewal, and the stream would end.
 pub(in crate::decision) fn is_to_drain(
     snapshot: &Snapshot,
     subject: &str,
@@ -41,8 +42,8 @@ pub(in crate::decision) fn is_to_drain(
             .is_some()
 }
 
-/// How many publishers hold a token given here and go on renewing it here, though answers to them are the backend's by
-/// `decision.mode` or `decision.enforce_percent`: people, not their sessions. `now` in Unix seconds.
+/// How many publishers hold a token from here and renew it here, though the backend answers them by `decision.mode`
+/// or `decision.enforce_percent`. A publisher with several sessions counts once. `now` is in Unix seconds.
 pub(crate) fn draining_publishers(snapshot: &Snapshot, now: u64) -> usize {
     if !may_drain(snapshot) || is_enforced(snapshot, None) {
         return 0;
@@ -51,7 +52,7 @@ pub(crate) fn draining_publishers(snapshot: &Snapshot, now: u64) -> usize {
     snapshot.sessions.publishers(backends, now)
 }
 
-/// Whether there may be anybody to drain; cheap.
+/// Whether there may be publishers to drain; cheap.
 pub(crate) fn may_drain(snapshot: &Snapshot) -> bool {
     snapshot.config.decision.drain_holders && snapshot.sessions.count(Role::Publisher) > 0
 }

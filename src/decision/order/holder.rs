@@ -1,7 +1,9 @@
-//! The caller as a holder: which token they hold for the channel, and what a renewal may rest on while a source is silent.
+//! The caller as a holder: which token they hold for the channel, and what a renewal may rest on while a source gives
+//! no answer.
 //!
-//! Keeps true: nothing rests on a source that has said no since; where nobody vouches for a login, it must be of the session
-//! that the last grant was for; what no silent source asks for isn't looked up.
+//! Keeps true: no renewal rests on a source that has refused since the last grant; where accounts haven't vouched for
+//! the login, it must belong to the session of the last grant; nothing is looked up that no silent source makes
+//! necessary.
 //! Must not know: how long a source may be silent.
 
 use std::cell::Cell;
@@ -18,12 +20,12 @@ pub(in crate::decision) struct Holder<'a> {
     pub(in crate::decision) claims: &'a JwtClaims,
     pub(super) channel: &'a str,
     pub(super) now: Now,
-    /// Whether the accounts source said yes to this very login, just now.
+    /// Whether the accounts source accepted this very login during this request.
     pub(super) vouched: Cell<bool>,
 }
 
 impl Holder<'_> {
-    /// The role under which they hold an unexpired token: this one, or whichever.
+    /// The role in which the caller holds an unexpired token: this one, or any for `None`.
     pub(super) fn held(&self, role: Option<Role>) -> Option<Role> {
         let (subject, now) = (&self.claims.subject, self.now.unix_seconds());
         let sessions = &self.snapshot.sessions;
@@ -50,7 +52,7 @@ impl Holder<'_> {
         let (channel, grounds) = (self.channel, (ground, who));
         let stands = sessions.stands(channel, subject, role, grounds, now);
         stands.or_else(|| {
-            // What a decision has given them since counts more than a list.
+            // What a decision has given the caller since counts more than a list.
             let handed = may_watch(role)
                 && sessions
                     .held(channel, subject, Some(Role::Subscriber), now)
@@ -60,7 +62,7 @@ impl Holder<'_> {
         })
     }
 
-    /// Whether this source said no to what they hold in this role, and has said nothing else since.
+    /// Whether this source has refused what the caller holds in this role, and has not accepted it since.
     pub(in crate::decision) fn is_refused(&self, ground: Ground, role: Role) -> bool {
         let (subject, now) = (&self.claims.subject, self.now.unix_seconds());
         let sessions = &self.snapshot.sessions;

@@ -1,7 +1,7 @@
-//! The ordered decision: may this caller have a token for this channel? (The contract's table, row by row.)
+//! The ordered decision: may this caller have a token for this channel? Its rows are those of the contract's table.
 //!
-//! Keeps true: rows are asked in the table's order and the first refusal wins; a source without an answer is never a yes
-//! and never a 403; while observing, nothing is charged.
+//! Keeps true: rows are asked in the table's order and the first refusal wins; a source without an answer is never a
+//! yes and never a 403; while renewd only observes, nothing is charged.
 //! Must not know: sockets, how a response is written, how a token is made.
 
 pub(super) mod answers;
@@ -40,13 +40,13 @@ use holder::Holder;
 /// One token request, as far as it was read.
 #[derive(Debug)]
 pub(crate) struct TokenQuestion<'a> {
-    /// Which list of `routes` its path is in.
+    /// The list of `routes` that its path is in.
     pub path: Endpoint,
-    /// Its header section.
+    /// Its header fields.
     pub headers: &'a HeaderMap,
     /// Its body; `None` where it is larger than a token request may be.
     pub body: Option<&'a [u8]>,
-    /// Where it comes from, for the address limit.
+    /// The client's address, for the address limit.
     pub client_ip: Option<IpAddr>,
 }
 
@@ -57,7 +57,7 @@ pub(crate) struct Now {
     pub unix_millis: u64,
     /// On the clock's monotonic scale.
     pub elapsed: Duration,
-    /// When it must be made, by the runtime's timers.
+    /// When the decision must be made, by the runtime's timers.
     pub due: Instant,
 }
 
@@ -67,26 +67,26 @@ impl Now {
         self.unix_millis / 1000
     }
 
-    /// How long one source may keep it waiting from here on.
+    /// How long one source may keep the decision waiting from here on.
     pub(crate) fn patience(self) -> Duration {
         model::DecisionConfig::source_budget(self.due.saturating_duration_since(timer_now()))
     }
 }
 
-/// What was decided, and all that was learnt on the way: what audit and metrics report.
+/// What was decided, and everything that audit and metrics report of it.
 #[derive(Debug)]
 pub(crate) struct Decision {
-    /// Whether the answer is ours to give; otherwise it is only counted.
+    /// Whether renewd answers; otherwise the decision is only counted.
     pub enforced: bool,
-    /// Whether it is a renewal that is ours only if it is a yes: see [`draining_publishers`].
+    /// Whether this is a renewal that renewd answers only if the answer is a yes: see [`draining_publishers`].
     pub drains: bool,
-    /// From the JWT.
+    /// The verified login's claims.
     pub claims: Option<JwtClaims>,
-    /// From the body.
+    /// The request, where its body could be read.
     pub request: Option<TokenRequest>,
     /// What the rows found out on the way.
     pub findings: RowFindings,
-    /// Yes, or the row that refused.
+    /// The grant, or the refusal of the first row that refused.
     pub verdict: Result<Grant, DecisionRefusal>,
 }
 
@@ -111,13 +111,13 @@ pub(crate) struct Grant {
     pub role: Role,
     /// How long it may live.
     pub bounds: Bounds,
-    /// What its session passed, to be passed again when it is recorded.
+    /// The session rules that it passed; it must pass them again when it is recorded.
     pub rules: Rules,
-    /// Who its holder is in RTM and chat; `None` where it is for RTC alone.
+    /// The holder's id in RTM and chat; `None` where the token is for RTC alone.
     pub messaging_id: Option<Box<str>>,
 }
 
-/// Who asks.
+/// The caller.
 #[derive(Clone, Copy)]
 struct TokenCaller<'a> {
     claims: &'a JwtClaims,
@@ -140,8 +140,8 @@ pub(crate) struct RowFindings {
     pub refused_by: Option<Ground>,
 }
 
-/// Decides. Nothing is recorded but rate-limit charges; the caller mints and records the grant. `None` where
-/// `decision.mode` is off, but for renewals to drain.
+/// Decides. Nothing is recorded but rate-limit charges; the caller of this function mints and records the grant.
+/// `None` where `decision.mode` is off, except for renewals to drain.
 pub(crate) async fn decide(
     snapshot: &Snapshot,
     clock: &Clock,
@@ -190,13 +190,14 @@ pub(crate) async fn decide(
                                 .unwrap_or_default(),
                         };
                         let judging = judge(snapshot, caller, &request, ours, now, &mut findings);
-                        // Who asked and whether it is enforced stand by now: a slow source hands nobody to the backend.
+                        // The subject and whether the decision is enforced are known by now: a slow source hands no
+                        // caller to the backend.
                         let judged = timeout_at(now.due, judging).await;
                         let verdict = judged.unwrap_or_else(|_elapsed| {
                             findings.streams = findings.streams.or(Some(LookupOutcome::Error));
                             Err(DecisionRefusal::unavailable("The decision took too long"))
                         });
-                        // The backend is the one that tells a drained publisher no.
+                        // The backend answers a drained publisher who gets no yes here.
                         let is_yes = verdict
                             .as_ref()
                             .is_ok_and(|grant| grant.role == Role::Publisher);
@@ -237,9 +238,9 @@ fn read_body(
     Ok(request)
 }
 
-/// Row 1: what rows 2 and 3 refuse is charged to the address, and an address in debt is told to wait instead; a login that
-/// no known key verifies too, or guesses would be free while the key set may not be read again. Where we can't tell for
-/// anybody, nobody is charged.
+/// Row 1: what rows 2 and 3 refuse is charged to the address, and an address in debt is told to wait instead. A login
+/// that no known key verifies is charged too, or guesses would be free while the key set may not be read again.
+/// Nothing is charged where renewd can verify no login at all.
 fn charged(
     snapshot: &Snapshot,
     asked: &TokenQuestion<'_>,
@@ -270,7 +271,7 @@ async fn judge(
     let (subject, channel) = (&*claims.subject, request.channel.as_str());
     let path = findings.endpoint;
 
-    // Row 4. A holder's renewal never waits for what others ask of the channel.
+    // Row 4. A holder's renewal never waits for what other callers ask of the channel.
     let asked_role = asked_role(snapshot, request);
     let holder = Holder {
         snapshot,
@@ -289,7 +290,7 @@ async fn judge(
         .check_shared(subject, channel, held.is_some(), charge)
         .map_err(DecisionRefusal::limited)?;
 
-    // Rows 6 to 9. Both sources are asked at once: together they may take no longer than one.
+    // Rows 6 to 9. Both sources are asked at once, so that together they take no longer than one.
     let resting = || holder.rests(Ground::Account, asked_role);
     let (account, stream) = tokio::join!(
         answers::account(snapshot, caller, resting, now),
@@ -309,7 +310,7 @@ async fn judge(
             let answered = findings.streams.is_some_and(is_answer);
             findings.refused_by = answered.then_some(Ground::Stream);
         })?;
-    // Where no role was asked for, the one held may be another than the stream now gives.
+    // Where no role was asked for, the role held may differ from the one that the stream gives now.
     if held.is_some_and(|held| held != role) && holder.held(Some(role)).is_none() {
         findings.endpoint = path;
     }
@@ -360,12 +361,12 @@ async fn judge(
     })
 }
 
-/// Whether a source said something, rather than that its last word stands.
+/// Whether a source answered, rather than its last answer standing in.
 fn is_answer(outcome: LookupOutcome) -> bool {
     matches!(outcome, LookupOutcome::Hit | LookupOutcome::Miss)
 }
 
-/// The role that the request or the configuration names; `None` where the stream is to say.
+/// The role that the request or the configuration names; `None` where the stream decides it.
 pub(super) fn asked_role(snapshot: &Snapshot, request: &TokenRequest) -> Option<Role> {
     request.role.or(match snapshot.config.token.default_role {
         DefaultRole::Publisher => Some(Role::Publisher),

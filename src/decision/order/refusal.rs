@@ -1,4 +1,4 @@
-//! A no: which row said it, what the client is told, and when to come back.
+//! A refusal: which row refused, what the client is told, and when to ask again.
 //!
 //! Must not know: how it is written.
 
@@ -13,24 +13,24 @@ use crate::terms::outcome::{Outcome, Scope, UnauthenticatedReason};
 /// How long a caller waits before asking again when a source gives no answer.
 const RETRY_UNAVAILABLE: Duration = Duration::from_secs(5);
 
-/// A no.
+/// A refusal.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct DecisionRefusal {
-    /// Which row.
+    /// The outcome of the row that refused.
     pub outcome: Outcome,
-    /// For the client's developer; installed clients show some of these to people.
+    /// A message for the client's developer; installed clients show some of these to users.
     pub message: Cow<'static, str>,
     /// The account's own reason, where it has one.
     pub reason: Option<Box<str>>,
     /// Since when the account is suspended, where it says so.
     pub suspended_at: Option<Box<str>>,
-    /// Why the login was refused, for operators; `None` where it was not the login.
+    /// Why the login was refused, for operators; `None` where the login isn't the reason.
     pub unauthenticated: Option<UnauthenticatedReason>,
-    /// When to come back, where that helps.
+    /// When to ask again, where that helps.
     pub retry: Option<RetryAfter>,
 }
 
-/// When to come back.
+/// When to ask again.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum RetryAfter {
     /// After this long.
@@ -54,7 +54,7 @@ impl DecisionRefusal {
         }
     }
 
-    /// 503: we can't tell now.
+    /// 503: the decision can't be made now.
     pub(crate) fn unavailable(message: &'static str) -> Self {
         Self {
             retry: Some(RetryAfter::After(RETRY_UNAVAILABLE)),
@@ -62,7 +62,7 @@ impl DecisionRefusal {
         }
     }
 
-    /// 503: we can't tell now, and most who send such a login forged it.
+    /// 503: the login can't be verified now. Most logins that end here are forged.
     pub(in crate::decision) fn unverified(message: &'static str) -> Self {
         Self {
             outcome: Outcome::LoginUnverified,

@@ -1,4 +1,4 @@
-//! Where a request carries its JWT.
+//! The credentials in `Authorization`.
 //!
 //! Must not know: what a JWT is.
 
@@ -7,11 +7,11 @@ use ::http::header::AUTHORIZATION;
 
 use super::JwtError;
 
-/// The credentials in `Authorization`: after `Bearer` in any letter case (RFC 6750 §2.1), or the bare token that the
-/// installed clients may send.
+/// The credentials in `Authorization`: after `Bearer` in any letter case (RFC 6750 §2.1), or the bare token, which
+/// the installed clients may send.
 ///
-/// Errors: [`JwtError::Missing`] when there is no field or nothing in it, [`JwtError::Malformed`] when there are several
-/// fields (which of them counts would be a guess), or bytes outside visible ASCII.
+/// Errors: [`JwtError::Missing`] when there is no field or nothing in it, [`JwtError::Malformed`] when there are
+/// several fields (renewd would have to guess which of them counts), or bytes outside visible ASCII.
 pub(crate) fn authorization(headers: &HeaderMap) -> Result<&str, JwtError> {
     let mut fields = headers.get_all(AUTHORIZATION).iter();
     let field = fields.next().ok_or(JwtError::Missing)?;

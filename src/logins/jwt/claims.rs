@@ -1,8 +1,8 @@
 //! What a verified JSON Web Token says: the subject, the expiry, and every other claim by name.
 //!
-//! Keeps true: [`JwtClaims::all`] is one JSON object in UTF-8, as it was signed; of equal names the last counts, as in
-//! `JSON.parse`; a number reads as JavaScript's `String()` writes it.
-//! Must not know: keys and signatures, what a claim is for.
+//! Keeps true: [`JwtClaims::all`] is one JSON object in UTF-8, as it was signed; of equal names the last counts, as
+//! in `JSON.parse`; a number reads as JavaScript's `String()` writes it.
+//! Must not know: keys and signatures, what a claim is used for.
 
 use std::borrow::Cow;
 
@@ -31,8 +31,8 @@ pub struct ClaimValue<'claims>(&'claims str);
 // === impl Claims ===
 
 impl JwtClaims {
-    /// The claim of this name, whatever its type; `None` where the token hasn't one. Reads the payload once more: linear
-    /// in its length.
+    /// The claim of this name, whatever its type; `None` where the token hasn't one. Reads the payload once more:
+    /// linear in its length.
     pub(crate) fn member(&self, name: &str) -> Option<ClaimValue<'_>> {
         let [value] = members(&self.all, [name]).ok().flatten()?;
         value.map(ClaimValue)
@@ -60,8 +60,8 @@ impl<'claims> ClaimValue<'claims> {
         }
     }
 
-    /// Whether the value is `text`: as a string, a boolean, or a number as JavaScript writes it; or an array with such an
-    /// element.
+    /// Whether the value is `text`: as a string, a boolean, or a number as JavaScript writes it; or an array with
+    /// such an element.
     pub(crate) fn is_or_contains(self, text: &str) -> bool {
         match members::elements(self.0) {
             Some(elements) => elements
@@ -82,7 +82,7 @@ impl<'claims> ClaimValue<'claims> {
     }
 }
 
-/// A number as JavaScript's `String()` writes it. `None` where that takes an exponent: nobody names a plan so.
+/// A number as JavaScript's `String()` writes it; `None` where that takes an exponent, which no configured value has.
 fn number_text(number: f64) -> Option<String> {
     let plain = number == 0.0 || (1e-6..1e21).contains(&number.abs());
     plain.then(|| format!("{}", number + 0.0))

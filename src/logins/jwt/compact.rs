@@ -1,6 +1,6 @@
 //! The JWS compact serialization (RFC 7515 §7.1), as leniently as Node's `jws` reads it.
 //!
-//! Keeps true: what is accepted here and what `jws` 4 accepts are the same texts; `tests/logins/jwt_parity.rs` holds it.
+//! Keeps true: this module accepts the same texts as `jws` 4; `tests/logins/jwt_parity.rs` checks it.
 //! Must not know: keys and claims.
 
 use std::borrow::Cow;
@@ -12,7 +12,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use super::members::{self, members};
 use crate::config::model::JwtAlgorithm;
 
-/// Parts up to this many decoded bytes are decoded on the stack; the current app's take about 150.
+/// Parts up to this many decoded bytes are decoded on the stack; those of the current app have about 150.
 pub(super) const STACK: usize = 768;
 
 /// Node's `Buffer.from(text, "base64")`: bits that fill no byte are dropped, whatever they are.
@@ -23,7 +23,7 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
         .with_decode_padding_mode(DecodePaddingMode::RequireNone),
 );
 
-/// A token cut at its two dots; nothing is decoded, nothing believed.
+/// A token cut at its two dots; nothing of it is decoded or verified.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Compact<'token> {
     /// Never empty.
@@ -65,7 +65,7 @@ pub(super) fn decode<'buffer>(
     stack: &'buffer mut [u8; STACK],
     heap: &'buffer mut Vec<u8>,
 ) -> Option<&'buffer [u8]> {
-    // A single last character carries 6 bits: no byte.
+    // A single last character carries 6 bits, which make no byte.
     let whole = part.len() - usize::from(part.len() % 4 == 1);
     let text = part.as_bytes().get(..whole)?;
     let length = whole / 4 * 3 + 3;
@@ -79,11 +79,11 @@ pub(super) fn decode<'buffer>(
     buffer.get(..written)
 }
 
-/// What is read of a header. `jwk`, `jku`, `x5u`, `x5c` and `crit` are not: a token never brings its own key, and Node
-/// ignores the last.
+/// What is read of a header. `jwk`, `jku`, `x5u`, `x5c` and `crit` are not read: a token never brings its own key,
+/// and Node ignores `crit`.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Header<'text> {
-    /// `alg`, where it is one that exists here; it selects among the allowed ones and decides nothing.
+    /// `alg`, where this program knows it; it only chooses among the allowed algorithms.
     pub(super) algorithm: Option<JwtAlgorithm>,
     /// `kid`, where it is a string.
     pub(super) key_id: Option<Cow<'text, str>>,

@@ -1,22 +1,22 @@
 //! A named cookie's value (RFC 6265 §5.4).
 //!
-//! Must not know: what the value is, whether a cookie may count.
+//! Must not know: what the value means, whether a cookie may count.
 
 use ::http::HeaderMap;
 use ::http::header::COOKIE;
 
 use super::JwtError;
 
-/// The value of the cookie of exactly this name, without the double quotes that may stand around it. Nothing is decoded: no
-/// character of a JWT needs to be.
+/// The value of the cookie of exactly this name, without the double quotes that may stand around it. Nothing is
+/// decoded: no character of a JWT needs it.
 ///
-/// Errors: [`JwtError::Missing`] when there is none, or nothing in it; [`JwtError::Malformed`] when there are several, even
-/// equal ones: another host of the same site may have set the other (RFC 6265 §8.6).
+/// Errors: [`JwtError::Missing`] when there is no such cookie, or nothing in it; [`JwtError::Malformed`] when there
+/// are several, even equal ones: another host of the same site may have set one of them (RFC 6265 §8.6).
 pub(crate) fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Result<&'h str, JwtError> {
     let mut found = None;
-    // HTTP/2 may send a field a cookie (RFC 9113 §8.2.3).
+    // HTTP/2 may send one field per cookie (RFC 9113 §8.2.3).
     for field in headers.get_all(COOKIE) {
-        // A foreign cookie may hold any bytes; they aren't ours to judge.
+        // Other cookies may hold any bytes, and are not checked.
         for pair in field.as_bytes().split(|byte| *byte == b';') {
             let pair = pair.trim_ascii();
             let value = pair

@@ -1,9 +1,9 @@
 //! The keys behind `auth.jwt.jwks_url`: fetched ahead of need, kept while the URL gives no answer.
 //!
-//! Keeps true: a token that no key verifies is never refused for good on what was read before it came, whether its `kid` is
-//! known or not, for a set may keep the name and change the key: the set is read again first, or the answer is "not now".
-//! Reads are one at a time, at most one in 30 s for the sake of such tokens. A key that left the set verifies for
-//! `key_grace`; a set that can't be read again verifies for 24 h.
+//! Keeps true: a token that no key verifies is never refused for good on a set that was read before the token came,
+//! whether its `kid` is known or not, because a set may keep the name and change the key: the set is read again
+//! first, or the answer is "not now". Reads are one at a time, and for such tokens at most one in 30 s. A key that
+//! left the set verifies for `key_grace`; a set that can't be read again verifies for 24 h.
 //! Must not know: what a token says.
 
 use std::fmt;
@@ -32,16 +32,16 @@ const LIMITS: FetchLimits = FetchLimits {
     time: Duration::from_secs(3),
     body: 256 * 1024,
 };
-/// A set is read again this often, so that keys are known before tokens come that need them.
+/// The time between regular reads, so that new keys are known before tokens need them.
 const EVERY: Duration = Duration::from_mins(10);
-/// The least time between reads for the sake of tokens that no key verifies: anybody can send one.
+/// The least time between reads for tokens that no key verifies, which any client can send.
 const UNVERIFIED: Duration = Duration::from_secs(30);
 /// How long a set verifies that can't be read again.
 pub const OLDEST: Duration = Duration::from_hours(24);
 /// The pauses between attempts while there is no answer, the last for good.
 const PAUSES: [u64; 5] = [1, 2, 4, 8, 15];
 
-/// A key set and what keeps it fresh; outlives reloads as long as its URL stays.
+/// A key set and what keeps it fresh. It outlives reloads that keep its URL.
 pub struct KeySet {
     url: Url,
     fetcher: Fetcher,
@@ -50,13 +50,13 @@ pub struct KeySet {
     grace_millis: AtomicU64,
     known: ArcSwap<VerifyingKeys>,
     ledger: Mutex<ReadLedger>,
-    /// Counts reads that began: each read's number.
+    /// How many reads began: each read's number.
     begun: AtomicU64,
-    /// Counts reads that ended.
+    /// How many reads ended.
     ended: watch::Sender<u64>,
 }
 
-/// What verifies.
+/// The keys of a set that verify.
 #[derive(Default)]
 pub(super) struct VerifyingKeys {
     ring: KeyRing,
@@ -66,14 +66,14 @@ pub(super) struct VerifyingKeys {
     read: u64,
 }
 
-/// What was tried. Times are on the clock's monotonic scale.
+/// The reads so far, and their failures. Times are on the clock's monotonic scale.
 #[derive(Default)]
 struct ReadLedger {
     running: bool,
     begun_at: Duration,
-    /// When a read last began for the sake of a token that no key verified.
+    /// When a read last began for a token that no key verified.
     sought_at: Option<Duration>,
-    /// Such a token waits for the next read that may begin.
+    /// Whether such a token waits for the next read that may begin.
     wanted: bool,
     failures: usize,
     /// When the first of these failures was.
@@ -87,13 +87,13 @@ struct ReadLedger {
 pub(super) enum KeySetVerdict {
     /// A key verifies it.
     Verifies,
-    /// None of these keys does. Another read may bring one that does, under a new name or a known one.
+    /// None of these keys verifies it. Another read may bring one that does, under a new name or a known one.
     Unverified,
-    /// There is no set to go by.
+    /// There is no set, or it is too old.
     NoKeys,
 }
 
-/// How far the reads of a key set had come at some moment.
+/// A moment, as the number of reads that had begun by then.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Moment(u64);
 
@@ -145,7 +145,7 @@ impl KeySet {
         self.ledger().failures == 0
     }
 
-    /// Why the last read gave none; `None` where it did.
+    /// Why the last read gave no set; `None` where it gave one.
     pub(crate) fn error(&self) -> Option<String> {
         self.ledger().error.clone()
     }
@@ -203,25 +203,25 @@ impl KeySet {
         Moment(self.begun.load(Ordering::Acquire))
     }
 
-    /// Whether the keys come from a read that began after `moment`: what they say is no answer from before it.
+    /// Whether the keys come from a read that began after `moment`.
     pub(super) fn was_read_since(&self, moment: Moment) -> bool {
         self.known.load().read > moment.0
     }
 
-    /// For a token that no key verifies: waits for the read that is running, or for one that begins for its sake. False
-    /// where none may begin now, or it failed.
+    /// For a token that no key verifies: waits for the read that is running, or for one that begins because of the
+    /// token. False where no read may begin now, or it failed.
     pub(super) async fn read_again(self: &Arc<Self>, moment: Moment) -> bool {
         let began = self.clock.elapsed();
         let mut ended = {
             let mut ledger = self.ledger();
             if self.was_read_since(moment) {
-                // Somebody else's read has ended in the meantime.
+                // A read for another token has ended meanwhile.
                 return true;
             }
             let never = self.known.load().read_at.is_none();
             if !ledger.running {
                 if ledger.failures > 0 || never {
-                    // Attempts go on by themselves.
+                    // Failed reads are repeated by `keep_fresh`.
                     return self.not_now(began);
                 }
                 if !ledger.may_seek(began) {
@@ -233,7 +233,7 @@ impl KeySet {
             }
             self.ended.subscribe()
         };
-        // Fails only when the set is dropped, which this holds.
+        // This fails only when the set is dropped, which `self` prevents.
         let _ = ended.changed().await;
         self.is_up() || self.not_now(began)
     }
@@ -245,7 +245,7 @@ impl KeySet {
         false
     }
 
-    /// Starts a read; nobody may be reading.
+    /// Starts a read; none may be running.
     fn begin(self: &Arc<Self>, ledger: &mut ReadLedger, now: Duration) {
         ledger.running = true;
         ledger.begun_at = now;

@@ -1,7 +1,7 @@
-//! A key as it verifies: prepared for every algorithm that it may be used with.
+//! Keys as they verify: each prepared for every algorithm that it may be used with.
 //!
-//! Keeps true: a key's material decides what it can verify, then its own algorithm, then the allow-list; a token's header
-//! only chooses among those. No public key ever verifies an HMAC.
+//! Keeps true: a key's material decides what it can verify, then its own algorithm, then the allow-list; a token's
+//! header only chooses among those. No public key ever verifies an HMAC.
 //! Must not know: where keys come from.
 
 use std::time::Duration;
@@ -16,14 +16,14 @@ use crate::terms::clock::Clock;
 #[derive(Default)]
 pub(super) struct KeyRing {
     pub(super) keys: Vec<VerificationKey>,
-    /// With the moments until which they verify, on the clock's monotonic scale: setting the time of day neither ends nor
-    /// prolongs them.
+    /// With the moments until which they verify, on the clock's monotonic scale: setting the time of day neither ends
+    /// nor prolongs them.
     pub(super) retired: Vec<(VerificationKey, Duration)>,
 }
 
 impl KeyRing {
-    /// `keys` are in force from `now` on. Keys of the `previous` ring that aren't among them verify until `grace_ends`; those
-    /// that had been retired before verify until their own end, and no longer than `latest`.
+    /// `keys` are in force from `now` on. Keys of the `previous` ring that aren't among them verify until
+    /// `grace_ends`; those that had been retired before verify until their own end, and no longer than `latest`.
     pub(super) fn new(
         keys: &[JwtKey],
         allowed: &[JwtAlgorithm],
@@ -78,7 +78,7 @@ enum Check {
 }
 
 impl VerificationKey {
-    /// Prepares a key for those of the `allowed` algorithms that it takes.
+    /// Prepares a key for those `allowed` algorithms that it can verify.
     fn new(config: &JwtKey, allowed: &[JwtAlgorithm]) -> Self {
         let bound = |algorithm: &JwtAlgorithm| config.algorithm.is_none_or(|own| own == *algorithm);
         let check = |algorithm| {

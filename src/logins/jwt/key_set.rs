@@ -1,7 +1,7 @@
 //! A JSON Web Key Set (RFC 7517), read. Pure.
 //!
-//! Keeps true: only public keys for signatures come out; `oct` keys never do: whoever answers for the URL would share a
-//! secret with us. A key that can't be used is left out, not the set.
+//! Keeps true: only public keys for signatures come out, never `oct` keys: the operator of the URL would share a
+//! secret with renewd. A key that can't be used is left out, not the set.
 //! Must not know: where a set comes from.
 
 use base64::Engine;
@@ -12,16 +12,16 @@ use serde_json::Value;
 use crate::config::model::{JwtAlgorithm, JwtKey, KeyMaterial};
 use crate::pki::public_key::{KeyKind, PublicKey};
 
-/// Keys read of one set: a token without `kid` is tried with each.
+/// The most keys read of one set: a token without `kid` is tried with each.
 const MOST_KEYS: usize = 64;
 
-/// Why an answer isn't a set to go by.
+/// Why an answer isn't a usable set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum BadSet {
     /// Not `{"keys": [...]}`.
     #[error("the answer is no key set")]
     Malformed,
-    /// A set that believes nobody is a mistake at the other end: it would log everybody out.
+    /// A set without usable keys is taken for a mistake: it would log every user out.
     #[error("the key set has no key that can be used")]
     Empty,
 }
@@ -31,7 +31,8 @@ struct Set {
     keys: Vec<Value>,
 }
 
-/// RFC 7517 §4, RFC 7518 §6. `x5c`, `x5u` and the like aren't read: the key itself is there.
+/// A member of a set (RFC 7517 §4, RFC 7518 §6). `x5c`, `x5u` and the like aren't read, since the key itself is
+/// there.
 #[derive(Deserialize)]
 struct JsonWebKey {
     kty: String,

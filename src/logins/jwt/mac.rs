@@ -1,7 +1,8 @@
 //! One HMAC key under one algorithm, its keyed state computed once.
 //!
-//! Keeps true: a signature is compared as text and in constant time, as Node's `jwa` does, so that of the spellings which
-//! decode to the same bytes only the canonical one verifies.
+//! Keeps true: a signature is compared as text and in constant time, as Node's `jwa` does, so that only the canonical
+//! one of the spellings which decode to the same bytes verifies.
+//! Must not know: where keys come from, what a token says.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

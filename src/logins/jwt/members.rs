@@ -1,5 +1,5 @@
-//! Named members of a JSON object, read where they lie, by `JSON.parse`'s rules: the last of equal names counts, numbers may
-//! overflow, any nesting, lone surrogates pass.
+//! Named members of a JSON object, read where they stand, by `JSON.parse`'s rules: the last of equal names counts,
+//! numbers may overflow, nesting has no limit, lone surrogates pass.
 //!
 //! Must not know: what the members mean.
 
@@ -20,7 +20,7 @@ pub(super) fn members<'text, const N: usize>(
     let is_object = text
         .trim_start_matches([' ', '\t', '\n', '\r'])
         .starts_with('{');
-    // Names are read as bytes below, which lets control characters pass that no JSON string may hold.
+    // The names below are read as bytes, which would accept control characters that no JSON string may hold.
     if !is_object || text.bytes().any(|byte| byte.is_ascii_control()) {
         serde_json::from_str::<&RawValue>(text)?;
     }
@@ -96,8 +96,8 @@ impl<'text, const N: usize> Visitor<'text> for Object<'_, N> {
     }
 }
 
-/// Reads a member's name as bytes (a lone surrogate is no UTF-8) and says which of the wanted names it equals: several,
-/// when the subject is configured to be one of the registered claims.
+/// Reads a member's name as bytes (a lone surrogate is no UTF-8) and says which of the wanted names it equals:
+/// several where the subject is configured to be one of the registered claims.
 struct Name<'name, const N: usize>(&'name [&'name str; N]);
 
 impl<'text, const N: usize> DeserializeSeed<'text> for Name<'_, N> {

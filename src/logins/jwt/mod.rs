@@ -1,8 +1,8 @@
-//! Who is calling: JSON Web Tokens (RFC 7519), signed with a shared secret or a private key.
+//! JSON Web Tokens (RFC 7519), signed with a shared secret or a private key.
 //!
-//! Keeps true: where nothing is configured, verdicts equal Node's `jsonwebtoken` 9 (`tests/logins/jwt_parity.rs`). The allow-list
-//! and the keys decide, never the token's header. Nothing of a token is interpreted before its signature verified, but its
-//! header. Work is linear in the token's length, which the header limit bounds.
+//! Keeps true: where nothing is configured, verdicts equal those of Node's `jsonwebtoken` 9
+//! (`tests/logins/jwt_parity.rs`). The allow-list and the keys decide, never the token's header. Only the header is
+//! read before the signature is verified. Work is linear in the token's length, which the header limit bounds.
 //! Must not know: channels, roles, how a refusal is written.
 
 mod authorization;
@@ -36,10 +36,10 @@ use jwks::{KeySetVerdict, VerifyingKeys};
 use key::KeyRing;
 use members::members;
 
-/// The greatest length in bytes of a subject, which is a key in every table we keep, and of a session.
+/// The greatest length in bytes of a subject, which is a key in many tables, and of a session.
 const LONGEST_SUBJECT: usize = 255;
 
-/// Verifies tokens under one configuration; made once a reload, shared by all workers.
+/// Verifies tokens under one configuration. It is made anew by each reload and shared by all workers.
 pub struct Verifier {
     algorithms: Vec<JwtAlgorithm>,
     issuer: String,
@@ -49,7 +49,7 @@ pub struct Verifier {
     session_claim: String,
     ring: KeyRing,
     key_set: Option<Arc<KeySet>>,
-    /// The keys of the set of another URL before this one, and until when they verify.
+    /// The keys of the previous set, which had another URL, and until when they verify.
     former_set: Option<(Arc<VerifyingKeys>, Duration)>,
 }
 
@@ -71,13 +71,13 @@ pub enum JwtError {
     /// No signature, or no key verifies it.
     #[error("Invalid token signature")]
     Signature,
-    /// No key that is known verifies it. The key set may have one that does by now, and can't be read again now.
+    /// No known key verifies the token. The key set may have one by now, but can't be read again now.
     #[error("The key of this login isn't known right now")]
     KeyUnknown,
-    /// No key set was ever read, or the last one is too old to go by.
+    /// No key set was ever read, or the last one is too old.
     #[error("The keys that verify logins can't be read right now")]
     NoKeys,
-    /// The system's clock reads no time that may be true: whether the login has expired can't be said.
+    /// The system's clock can't be right, so whether the login has expired can't be told.
     #[error("The time of day isn't known right now")]
     NoTime,
     /// `exp` or `nbf` isn't a number.
@@ -101,7 +101,7 @@ pub enum JwtError {
 }
 
 impl JwtError {
-    /// 401, where clients may renew on `token_expired`; 503 where it can't be said.
+    /// The outcome: 401, where clients may renew on `token_expired`, or 503 where the token can't be judged.
     pub(crate) fn outcome(self) -> Outcome {
         match self {
             Self::KeyUnknown => Outcome::LoginUnverified,
@@ -111,7 +111,8 @@ impl JwtError {
         }
     }
 
-    /// What audit and metrics call it; `None` where the outcome says it all, or where it can't be said.
+    /// The reason as audit and metrics name it; `None` where the outcome says it all, or where the token can't be
+    /// judged.
     pub(crate) fn reason(self) -> Option<UnauthenticatedReason> {
         Some(match self {
             Self::Missing | Self::CookieAlone => UnauthenticatedReason::Missing,
@@ -132,8 +133,9 @@ impl JwtError {
 impl Verifier {
     /// Prepares the configured keys.
     ///
-    /// Keys of `previous` that are configured no more go on verifying until `key_grace` from now, those it had already
-    /// retired until the earlier of that and their time; allow-list, issuer and audience are the new ones at once.
+    /// Keys of `previous` that are no longer configured verify until `key_grace` from now; those it had already
+    /// retired verify until the earlier of that and their own end. The allow-list, issuer and audience are the new
+    /// ones at once.
     pub fn new(config: &Jwt, previous: Option<&Self>, clock: &Clock) -> Self {
         let now = clock.elapsed();
         let grace_ends = now.saturating_add(config.key_grace);
@@ -152,7 +154,7 @@ impl Verifier {
         }
     }
 
-    /// Believes the keys of a set too. The set that `previous` had, if it was another, goes on verifying until `grace` from
+    /// Accepts the keys of a set too. The set that `previous` had, if it was another, verifies until `grace` from
     /// now.
     #[must_use]
     pub fn with_key_set(
@@ -181,8 +183,8 @@ impl Verifier {
         self.key_set.as_ref()
     }
 
-    /// Verifies a token as [`Verifier::verify`] does. One that no key verifies is refused only on a key set that was read
-    /// after this call, which waits for that until `due`.
+    /// Verifies a token as [`Verifier::verify`] does. A token that no key verifies is refused only by a key set that
+    /// was read after this call; the call waits for that until `due`.
     pub async fn identify(
         &self,
         token: &str,
@@ -194,7 +196,7 @@ impl Verifier {
         };
         let came = key_set.moment();
         loop {
-            // Before the keys are asked: a read that ends in between has not been heard.
+            // This is asked before the keys are: a read may end in between.
             let is_final = key_set.was_read_since(came);
             let verdict = self.verify(token, clock);
             match verdict {
@@ -202,7 +204,8 @@ impl Verifier {
                 Err(JwtError::KeyUnknown | JwtError::NoKeys) => {}
                 _ => return verdict,
             }
-            // A read that was running already ends this wait too. Another may then begin: no third is needed.
+            // The end of a read that was already running ends this wait too. Another may then begin; no third is
+            // needed.
             let read = timeout_at(due, key_set.read_again(came)).await;
             if read != Ok(true) {
                 return verdict;
@@ -218,13 +221,13 @@ impl Verifier {
         let typed = self.authenticate(&compact, clock)?;
         let (mut stack, mut heap) = ([0; STACK], Vec::new());
         let payload = decode(compact.payload, &mut stack, &mut heap).ok_or(JwtError::Malformed)?;
-        // Node decodes payloads as UTF-8, with U+FFFD for what isn't.
+        // Node decodes payloads as UTF-8, with U+FFFD for invalid bytes.
         let payload = String::from_utf8_lossy(payload);
         let payload = unwrapped(&payload, typed);
         self.claims(&payload, typed, clock.unix_seconds())
     }
 
-    /// Checks algorithm and signature; whether the header's `typ` is `JWT`.
+    /// Checks algorithm and signature; returns whether the header's `typ` is `JWT`.
     fn authenticate(&self, compact: &Compact<'_>, clock: &Clock) -> Result<bool, JwtError> {
         let (mut stack, mut heap) = ([0; STACK], Vec::new());
         let header = decode(compact.header, &mut stack, &mut heap).ok_or(JwtError::Malformed)?;
@@ -249,7 +252,7 @@ impl Verifier {
         }
     }
 
-    /// `None` where no set can have a key for it.
+    /// What the key sets say of a token; `None` where no set can have a key for it.
     fn verdict_of_sets(
         &self,
         compact: &Compact<'_>,
@@ -257,7 +260,7 @@ impl Verifier {
         key_id: Option<&str>,
         clock: &Clock,
     ) -> Option<KeySetVerdict> {
-        // Sets have no secrets.
+        // Only public keys come from sets.
         algorithm.key_kind()?;
         let set = self.key_set.as_deref();
         let verdict_now = set.map(|set| set.verdict(compact, algorithm, key_id));
@@ -275,7 +278,7 @@ impl Verifier {
         }
     }
 
-    /// Checks what an authentic payload says.
+    /// Checks the claims of an authentic payload.
     #[allow(clippy::cast_precision_loss)] // seconds stay far below 2⁵³, and Node computes in doubles too
     fn claims(&self, payload: &str, typed: bool, now: u64) -> Result<JwtClaims, JwtError> {
         let (subject, session) = (self.subject_claim.as_str(), self.session_claim.as_str());
@@ -331,7 +334,7 @@ impl Verifier {
 }
 
 impl fmt::Debug for Verifier {
-    /// Shows no key material: the keyed states are as good as the keys.
+    /// Leaves the keys out: their prepared states are as secret as the keys.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_struct("Verifier")
@@ -342,7 +345,8 @@ impl fmt::Debug for Verifier {
     }
 }
 
-/// `jsonwebtoken` parses a payload twice where `typ` is `JWT`: a JSON string that contains JSON is the JSON it contains.
+/// `jsonwebtoken` parses a payload twice where `typ` is `JWT`: a JSON string that contains JSON is the JSON it
+/// contains.
 fn unwrapped(payload: &str, typed: bool) -> Cow<'_, str> {
     if typed
         && let Ok(inner) = serde_json::from_str::<String>(payload)
@@ -353,7 +357,7 @@ fn unwrapped(payload: &str, typed: bool) -> Cow<'_, str> {
     Cow::Borrowed(payload)
 }
 
-/// A subject or session as text, of a length to be a key.
+/// A subject or session as text, if its length is that of a table's key.
 fn identifier(value: &str) -> Option<Box<str>> {
     let text = ClaimValue::new(value).identifier()?;
     let acceptable = (1..=LONGEST_SUBJECT).contains(&text.len());

@@ -1,7 +1,8 @@
 //! One public key under one algorithm, parsed once.
 //!
-//! Keeps true: ES256 and its like are the two numbers side by side (RFC 7518 §3.4), never DER; PSS has a salt as long as
-//! its hash (§3.5).
+//! Keeps true: signatures of ES256 and its like are the two numbers side by side (RFC 7518 §3.4), never DER; PSS has
+//! a salt as long as its hash (§3.5).
+//! Must not know: where keys come from, what a token says.
 
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ECDSA_P521_SHA512_FIXED, ED25519,
@@ -26,8 +27,8 @@ impl SignatureKey {
         key.parsed(scheme(algorithm)?).map(Self)
     }
 
-    /// Whether `signature` is the base64url text of a signature of `signed`. As Node reads it: bits that fill no byte are
-    /// dropped, for a signature, unlike a MAC, isn't compared as text.
+    /// Whether `signature` is the base64url text of a signature of `signed`. As in Node, bits that fill no byte are
+    /// dropped: a signature, unlike a MAC, isn't compared as text.
     pub(super) fn verifies(&self, signed: &str, signature: &str) -> bool {
         let (mut stack, mut heap) = ([0; STACK], Vec::new());
         let signature = decode(signature, &mut stack, &mut heap);

@@ -1,4 +1,4 @@
-//! What a token that is handed on is given on, and who said yes to it.
+//! What the session of a token that is handed on is opened on, and which sources said yes to it.
 //!
 //! Must not know: what is asked, or when.
 
@@ -7,9 +7,9 @@ use crate::agora::reissue::VerifiedToken;
 use crate::sessions::{Basis, Ground, Grounds};
 
 impl Judge {
-    /// What a session is opened on by a token that is handed on. Nothing rests on accounts for a login that they know
-    /// nothing of, or another one instead of; nor is that the holder's latest. While accounts are silent, it is that only
-    /// where the holder has none.
+    /// What the session of a token that is handed on is opened on. The session doesn't rest on accounts, and isn't
+    /// the holder's latest, where accounts don't know the caller or have another login of theirs; while accounts are
+    /// silent, it is the latest only where the holder has none.
     pub(crate) fn basis(&self, known: &SourceFindings) -> Basis {
         let asked = self.accounts.lookups().is_some();
         let (vouched, caller) = match (&self.caller, known.account) {
@@ -27,7 +27,7 @@ impl Judge {
         }
     }
 
-    /// The sources that said yes to the caller's having this token.
+    /// The sources that said yes to this token for the caller.
     pub(crate) fn yes(&self, token: &VerifiedToken, known: &SourceFindings) -> Grounds {
         let account = match self.account(known) {
             Some(AccountStanding::Good) => Grounds::of(Ground::Account),

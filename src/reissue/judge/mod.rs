@@ -1,7 +1,8 @@
-//! May the caller have this token? What must be true before a token is issued anew.
+//! Whether the caller may have a token that the backend minted.
 //!
-//! Keeps true: while a source gives no answer, a publisher's token goes to nobody but whom the rule trusts, and nothing to
-//! whom a source has refused; one that gave no answer is not waited for again in the same answer.
+//! Keeps true: while a source gives no answer, a publisher's token is given only to callers that the rule trusts, and
+//! no token to callers that a source has refused; a source that gave no answer isn't waited for again in the same
+//! answer.
 //! Must not know: bytes, how a refusal looks.
 
 mod grounds;
@@ -25,10 +26,10 @@ use crate::terms::clock::Clock;
 use crate::terms::outcome::{LookupOutcome, Outcome};
 use crate::terms::role::Role;
 
-/// Channels remembered of one answer; beyond, all are asked for again.
+/// The most channels remembered of one answer; beyond, all are asked for again.
 const MOST_CHANNELS: usize = 1024;
 
-/// Who asks, and whom to ask about them.
+/// The caller, and the sources to ask about them.
 #[derive(Debug)]
 pub(crate) struct Judge {
     /// `[accounts]`.
@@ -37,39 +38,39 @@ pub(crate) struct Judge {
     pub streams: Arc<ConfiguredStreams>,
     /// Which logins the accounts source refused.
     pub logins: Arc<Logins>,
-    /// Whether what it refuses here is remembered; nothing is while observing.
+    /// Whether a refusal by accounts is remembered; none is while observing.
     pub remembers: bool,
-    /// How long a source took.
+    /// The clock that times the sources.
     pub clock: Clock,
     /// The caller, where the request carries a verifying JWT.
     pub caller: Option<NamedCaller>,
     /// What the rules ask of the caller, and leave to others.
     pub terms: ReissueTerms,
-    /// Which channels are streams though the source doesn't know them.
+    /// Which channels are streams although the source doesn't know them.
     pub channel_pattern: Option<ChannelPattern>,
-    /// Who was refused since their last token.
+    /// Which callers were refused since their last token.
     pub sessions: Arc<Sessions>,
     /// How long each source may take.
     pub patience: Duration,
-    /// When the request came, on the clock's monotonic scale: nobody is refused on an answer from before.
+    /// When the request came, on the clock's monotonic scale: no caller is refused on an answer from before.
     pub since: Duration,
 }
 
-/// Whom a JWT names.
+/// The caller that a JWT names.
 #[derive(Debug)]
 pub(crate) struct NamedCaller {
-    /// What it says.
+    /// The JWT's claims.
     pub claims: JwtClaims,
     /// The JWT itself, for a source that is asked with it.
     pub credentials: Box<str>,
 }
 
-/// The answer to "may they?".
+/// The verdict on one token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum TokenVerdict {
     /// Yes.
     Granted {
-        /// Whose session a publisher's token is; `None` where nobody knows.
+        /// The subject whose session a publisher's token opens; `None` where the caller has no name.
         holder: Option<Box<str>>,
         /// Whether only [`VerifiedToken::as_subscriber`] of it is granted.
         demoted: bool,
@@ -80,31 +81,31 @@ pub(crate) enum TokenVerdict {
     Unanswered,
 }
 
-/// What the sources said, so far, in one answer.
+/// What the sources have said so far about one answer.
 #[derive(Debug, Default)]
 pub(crate) struct SourceFindings {
     account: Option<AccountStanding>,
     streams: HashMap<ChannelQuestion, Seen>,
-    /// The streams source gave no answer.
+    /// Whether the streams source gave no answer.
     failed: bool,
 }
 
 /// What the source says of the caller's account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum AccountStanding {
-    /// For this very login.
+    /// The account is in good standing, and this is its login.
     Good,
-    /// Not denied; but there is none, or it is signed in elsewhere.
+    /// The account isn't denied, but is unknown or signed in elsewhere.
     Elsewhere,
     Denied(Outcome),
     NoAnswer,
 }
 
-/// What is to be known of a channel.
+/// What is to be asked about a channel.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ChannelQuestion {
     channel: Box<str>,
-    /// For a publisher's token more must be certain.
+    /// The token's role: for a publisher's more must be certain.
     role: Role,
 }
 
@@ -115,7 +116,7 @@ enum Seen {
         bans_caller: bool,
         /// Whether it is live.
         open: bool,
-        /// Whether the caller may have a publisher's token: it is their stream, or no stream at all.
+        /// Whether the caller may have a publisher's token: the stream is theirs, or there is no stream of that name.
         publishes: bool,
     },
     NoAnswer,
@@ -133,8 +134,8 @@ pub(crate) struct Answers {
 // === impl Judge ===
 
 impl Judge {
-    /// The verdict; `None` where the sources must be asked first. What a caller is held to, in order: a name where the
-    /// rule wants one, their account's standing, the stream's ban, whose stream it is.
+    /// The verdict; `None` where the sources must be asked first. The conditions in order: a name where the rule
+    /// wants one, the account's standing, the stream's ban, the stream's owner.
     pub(crate) fn verdict(
         &self,
         token: &VerifiedToken,
@@ -170,12 +171,12 @@ impl Judge {
         })
     }
 
-    /// Whether a token isn't anybody's, however short it is.
+    /// Whether a token must be judged even if it is short already.
     pub(crate) fn guards(token: &VerifiedToken) -> bool {
         token.role() == Role::Publisher || token.is_for_the_whole_app()
     }
 
-    /// Who asks, if that is known.
+    /// The caller's subject, where the request carries a verifying JWT.
     pub(crate) fn subject(&self) -> Option<&str> {
         self.caller.as_ref().map(|caller| &*caller.claims.subject)
     }
@@ -188,8 +189,8 @@ impl Judge {
         }
     }
 
-    /// A token to watch with is everybody's, unless the rule wants to know whose. While a source is silent it is still: only
-    /// those stay without whom a source has refused.
+    /// A viewer's token is given to every caller, unless the rule wants a name. While a source is silent it is given
+    /// too, except to callers that a source has refused.
     fn watching(&self, token: &VerifiedToken, silent: bool, demoted: bool) -> TokenVerdict {
         if silent && (self.terms.require_auth || self.stands_refused(token, &[Role::Subscriber])) {
             return TokenVerdict::Unanswered;
@@ -200,7 +201,7 @@ impl Judge {
         }
     }
 
-    /// A token to publish with in a stream is its owner's and its co-hosts'.
+    /// A publisher's token for a stream is given to its owner and co-hosts.
     fn publishing(
         &self,
         token: &VerifiedToken,
@@ -214,7 +215,7 @@ impl Judge {
         };
         let theirs = match stream {
             Some(Seen::Answer { publishes, .. }) => *publishes,
-            // A stream has no nameless host.
+            // The owner of a stream has a name.
             Some(Seen::NoAnswer) => self.caller.is_some() || !self.is_named_like_one(token),
             None => true,
         };
@@ -234,7 +235,7 @@ impl Judge {
         }
     }
 
-    /// Whether a source has said no to the caller since their last token for the channel in one of these roles.
+    /// Whether a source has refused the caller since their last token for the channel in one of these roles.
     fn stands_refused(&self, token: &VerifiedToken, roles: &[Role]) -> bool {
         let Some(NamedCaller { claims, .. }) = &self.caller else {
             return false;
@@ -254,15 +255,15 @@ impl Judge {
         })
     }
 
-    /// `streams.channel_pattern`.
+    /// Whether the channel's name is that of a stream by `streams.channel_pattern`.
     fn is_named_like_one(&self, token: &VerifiedToken) -> bool {
         let pattern = self.channel_pattern.as_ref();
         let channel = token.channel().map(String::from_utf8_lossy);
         channel.is_some_and(|channel| pattern.is_some_and(|pattern| pattern.matches(&channel)))
     }
 
-    /// What must be known of the token's channel: for bans, where somebody asks who has a name; whose it is, where the token
-    /// publishes.
+    /// The question to ask about the token's channel: about bans, where the caller has a name, and about the owner,
+    /// where the token publishes.
     pub(crate) fn channel_to_look_up(&self, token: &VerifiedToken) -> Option<ChannelQuestion> {
         let role = token.role();
         let asked = self.caller.is_some() || role == Role::Publisher;
@@ -273,7 +274,7 @@ impl Judge {
         })
     }
 
-    /// Asks these questions, all at once, and about the caller's account unless it is known.
+    /// Asks these questions all at once, and about the caller's account unless its standing is known.
     pub(crate) fn ask(
         self: &Arc<Self>,
         streams: Vec<ChannelQuestion>,
@@ -301,7 +302,8 @@ impl Judge {
         })
     }
 
-    /// What the accounts source denies; an account that is unknown, or signed in elsewhere, is the token endpoints' affair.
+    /// The standing of the caller's account. One that is unknown or signed in elsewhere isn't denied: the token
+    /// endpoints refuse it.
     async fn standing(&self) -> AccountStanding {
         let Some(caller) = &self.caller else {
             return AccountStanding::Good;
@@ -355,14 +357,14 @@ impl Judge {
         };
         let publisher = question.role == Role::Publisher;
         match looked.lookup {
-            // A source that may look for owners in the wrong place says nobody's token away.
+            // Where the source may look for owners in the wrong place, a stream that isn't the caller's is no answer.
             Lookup::Found(stream) if publisher && self.doubts(&stream) => Seen::NoAnswer,
             Lookup::Found(stream) => Seen::Answer {
                 bans_caller: self.is_banned(&stream),
                 open: stream.is_open(),
                 publishes: self.may_publish(&stream),
             },
-            // Nobody is banned from a stream that isn't there.
+            // A stream that doesn't exist bans no caller.
             Lookup::NotFound => Seen::Answer {
                 bans_caller: false,
                 open: false,
@@ -372,8 +374,8 @@ impl Judge {
         }
     }
 
-    /// Whether an answer from before the request must not decide it: a ban may be lifted since, a co-host added, and the
-    /// stream begun of which the token is.
+    /// Whether an answer from before the request must not decide it: since then a ban may have been lifted, a co-host
+    /// added, or the token's stream begun.
     fn may_be_unfair(&self, question: &ChannelQuestion, looked: &StreamLookup) -> bool {
         if !looked.may_predate(self.since) {
             return false;
@@ -413,7 +415,7 @@ impl Judge {
     }
 }
 
-/// Polls them all until the last is done.
+/// Polls all futures until the last has finished; results are in the order of their completion.
 async fn all<F: Future + Unpin>(mut futures: Vec<F>) -> Vec<F::Output> {
     let mut results = Vec::with_capacity(futures.len());
     poll_fn(|context| {
@@ -434,10 +436,10 @@ async fn all<F: Future + Unpin>(mut futures: Vec<F>) -> Vec<F::Output> {
     results
 }
 
-// === impl Known ===
+// === impl SourceFindings ===
 
 impl SourceFindings {
-    /// More is known.
+    /// Adds what the sources said.
     pub(crate) fn learn(&mut self, answers: Answers) {
         if self.streams.len() + answers.streams.len() > MOST_CHANNELS {
             self.streams.clear();

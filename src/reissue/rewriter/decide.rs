@@ -1,8 +1,8 @@
-//! What becomes of one token that was found: it stays, it is issued anew, or nothing is said in its place.
+//! What becomes of one token that was found: it stays, it is issued anew, or it is withheld.
 //!
-//! Keeps true: no token leaves that neither its verdict nor its own end allows; a token is dated only by a clock that may be
-//! true.
-//! Must not know: how tokens are found, who is asked.
+//! Keeps true: no token leaves that its verdict or its own end forbids; no token is dated by a clock that can't be
+//! right.
+//! Must not know: how tokens are found, which sources are asked.
 
 use bytes::Bytes;
 
@@ -14,12 +14,12 @@ use crate::reissue::run::Spelling;
 use crate::terms::clock::is_plausible;
 
 impl Rewriter {
-    /// What becomes of it; [`Decided::Open`] where the sources must be asked first.
+    /// What becomes of a token; [`Decided::Open`] where the sources must be asked first.
     pub(super) fn decide(&self, found: &FoundToken<VerifiedToken>) -> Decided {
         let (parts, ledger, token) = (&self.parts, &self.parts.ledger, &found.token);
         let now = ledger.clock.unix_seconds();
         if !is_plausible(now) {
-            // Neither when the old one ends can be told, nor a new one dated.
+            // Neither can the old token's end be compared, nor a new one dated.
             let decided = self.withheld(found);
             if !matches!(decided, Decided::Behind) {
                 ledger.failed(token, found.at);
@@ -65,7 +65,7 @@ impl Rewriter {
         decided
     }
 
-    /// What stands in a token's place.
+    /// The replacement of a token that is withheld.
     fn withheld(&self, found: &FoundToken<VerifiedToken>) -> Decided {
         const EMPTY: Bytes = Bytes::from_static(b"\"\"");
         const NULL: Bytes = Bytes::from_static(b"null");
@@ -82,7 +82,7 @@ impl Rewriter {
         }
     }
 
-    /// Whether the string before what stands in line is the name of a member, or may be; `None` as long as that isn't here.
+    /// Whether the string before the queue is the name of a member, or may be; `None` until enough bytes have come.
     fn is_key(&self) -> Option<bool> {
         let following = self.items.iter().flat_map(|item| item.written().iter());
         let mut looked = 0;
@@ -99,7 +99,8 @@ impl Rewriter {
         }
     }
 
-    /// Earlier by chance where the lifetime is what ends it, so that all who join at once don't renew at once.
+    /// The end of a new token, moved forward by jitter where the lifetime causes it, so that users who join at once
+    /// don't renew at once.
     fn jittered(&self, now: u64, expires: u64) -> u64 {
         let Parts {
             lifetime, jitter, ..

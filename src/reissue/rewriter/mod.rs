@@ -1,8 +1,9 @@
 //! One answer on its way: found tokens are judged and replaced, every other byte stays.
 //!
-//! Keeps true: at most one chunk of the backend's is held, and what stands around a token that can't be told yet; bytes
-//! leave in order; while observing, they leave at once and untouched. A worker is given back after a number of tokens.
-//! Must not know: HTTP.
+//! Keeps true: at most one chunk of the backend's is held, and what stands around a token that can't be judged yet;
+//! bytes leave in order; while observing, they leave at once and unchanged. After a number of tokens, the worker
+//! serves others before the next.
+//! Must not know: HTTP, but for trailers.
 
 mod decide;
 mod noting;
@@ -27,40 +28,41 @@ use super::unseen::Beginning;
 use crate::agora::reissue::{Nameless, Project, Recognised, VerifiedToken};
 use crate::exchange::rewrite::Rewrite;
 
-/// Strings read as tokens in one turn: each may cost the inflating of 64 KiB, and a worker serves others too.
+/// The most strings read as tokens in one turn: each may cost the inflating of 64 KiB, and a worker serves other
+/// connections too.
 const READ_PER_TURN: usize = 64;
 
-/// Channels asked about at once: what is ahead in the answer doesn't wait for what is before it.
+/// The most channels asked about at once: later tokens of the answer don't wait for earlier ones.
 const ASKED_AT_ONCE: usize = 32;
 
-/// Questions of one observed answer under way at once; more tokens count as if nobody objected.
+/// The most questions of one observed answer at once; further tokens count as granted.
 const MOST_OBSERVED: usize = 64;
 
-/// Chance shortens no token below this, in seconds: the SDK announces an expiry 30 s before it.
+/// Jitter shortens no token below this, in seconds: the SDK announces an expiry 30 s before it.
 const SHORTEST: u64 = 60;
 
-/// How far behind a string it is looked whether a `:` makes it a member's name, in bytes: some answers are indented.
+/// How many bytes after a string are searched for the `:` that makes it a member's name: some answers are indented.
 const LOOKED_AHEAD: usize = 256;
 
-/// Pieces shorter than this are put together: each frame has its price on the wire.
+/// Pieces shorter than this are joined: each frame has a cost.
 const JOINED: usize = 16 * 1024;
 
 /// The parts that a rewriter works with.
 #[derive(Debug)]
 pub(crate) struct Parts {
-    /// Which tokens are ours, and how they are issued anew.
+    /// The project's keys: they recognise its tokens, and issue them anew.
     pub project: Arc<Project>,
-    /// Whole seconds: `token.lifetime`.
+    /// The lifetime of new tokens in seconds.
     pub lifetime: u32,
-    /// Whether a withheld token becomes `null` where it is a value: the answer is JSON, and the rule has nothing against it.
+    /// Whether a withheld token that is a value becomes `null`: the answer is JSON, and the rule allows it.
     pub nulls: bool,
-    /// Whole seconds: `token.jitter`, at most half the lifetime.
+    /// `token.jitter` in seconds, at most half the lifetime.
     pub jitter: u32,
-    /// Who may have them.
+    /// Decides who may have a token.
     pub judge: Arc<Judge>,
-    /// Where they are written down.
+    /// Records the tokens.
     pub ledger: Arc<TokenLedger>,
-    /// The request's target: it may name the channel.
+    /// The request's target, which may name the channel.
     pub target: Box<str>,
 }
 
@@ -72,54 +74,54 @@ pub(crate) struct Rewriter {
     scanned: VecDeque<ScannedPiece>,
     items: VecDeque<QueuedItem>,
     before: Before,
-    /// How much must stand behind a nameless token before its names are looked for again.
+    /// How many bytes must follow a nameless token before its names are looked for again.
     look_again: usize,
     known: SourceFindings,
     asking: Option<Asking>,
-    /// Held once more by each question of [`Rewriter::observe`].
+    /// Each question of [`Rewriter::observe`] holds a clone, so that they can be counted.
     observed: Arc<()>,
     output: VecDeque<Bytes>,
     ended: bool,
 }
 
-/// What stands in line to leave.
+/// A part of the answer that waits to leave.
 enum QueuedItem {
     Text(Bytes),
     Search(Search),
-    /// With how many that can't be replaced were before it in its run.
+    /// A token without its names, and how many tokens before it in its run can't be replaced.
     Nameless(FoundToken<Nameless>, u8),
     Token(FoundToken<VerifiedToken>),
 }
 
 /// A token in the answer.
 struct FoundToken<T> {
-    /// As it came, with its quotes where it is all of a string.
+    /// The bytes as they came, with their quotes where they are all of a string.
     written: Bytes,
     spelling: Spelling,
     token: T,
-    /// When, on the clock's monotonic scale.
+    /// When it was found, on the clock's monotonic scale.
     at: Duration,
 }
 
 /// What becomes of a token.
 enum Decided {
-    /// It stays as it is.
+    /// The token stays as it is.
     Stays,
-    /// This takes its place: it is issued anew.
+    /// The token is issued anew; these bytes replace it.
     Becomes(Bytes),
-    /// This takes its place: nothing is said.
+    /// The token is withheld; these bytes replace it.
     Withheld(Bytes),
-    /// What follows it must be seen first.
+    /// The bytes that follow it must be seen first.
     Behind,
     /// The sources must be asked first.
     Open,
 }
 
-/// What came of going on.
+/// How far the queue was worked off.
 enum RewriteProgress {
-    /// All that stood in line has left, or waits for what follows it.
+    /// The queue is empty, or its first part needs the bytes that follow.
     WantsMore,
-    /// Waits for a source, or for its next turn.
+    /// The queue waits for a source, or for the next turn.
     Waits,
 }
 
@@ -137,7 +139,7 @@ impl QueuedItem {
 // === impl Rewriter ===
 
 impl Rewriter {
-    /// For one answer.
+    /// A rewriter for one answer.
     pub(crate) fn new(parts: Parts) -> Self {
         Self {
             parts,
@@ -214,7 +216,7 @@ impl Rewriter {
         }
     }
 
-    /// Hands bytes on.
+    /// Passes bytes on.
     fn pass(&mut self, bytes: Bytes) {
         self.before.push(&bytes);
         if !self.observing() && !bytes.is_empty() {
@@ -222,8 +224,8 @@ impl Rewriter {
         }
     }
 
-    /// Puts the token with its names in its place, or the text that it stays; gives it back as long as more of the answer
-    /// may tell.
+    /// Replaces a nameless token by the one with its names, or by its text; returns it as long as more of the answer
+    /// may give the names.
     fn name(&mut self, found: FoundToken<Nameless>, alike: u8) -> Result<(), FoundToken<Nameless>> {
         let behind: usize = self.items.iter().map(|item| item.written().len()).sum();
         let last = self.ended || behind >= NEARBY;
@@ -247,7 +249,7 @@ impl Rewriter {
                 Ok(())
             }
             _ if !last => {
-                // Doubled, so that looking costs no more than passing.
+                // The distance is doubled, so that looking costs no more than passing on.
                 self.look_again = (2 * behind).max(512);
                 Err(found)
             }
@@ -265,7 +267,7 @@ impl Rewriter {
         }
     }
 
-    /// Asks about the first token's channel, and about those of others in line.
+    /// Asks about the channel of the first token, and about those of others in the queue.
     fn ask(&mut self, turn: &mut usize) {
         let mut questions: Vec<ChannelQuestion> = Vec::new();
         for at in 0..self.items.len() {
@@ -328,7 +330,7 @@ impl Rewrite for Rewriter {
     }
 }
 
-/// The next frame: short pieces together, long ones by themselves, uncopied.
+/// The next frame: short pieces are joined, long ones stay as they are, uncopied.
 fn joined(output: &mut VecDeque<Bytes>) -> Option<Bytes> {
     let first = output.pop_front()?;
     let is_short = |next: Option<&Bytes>| next.is_some_and(|next| next.len() < JOINED);

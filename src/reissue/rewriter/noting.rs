@@ -1,6 +1,6 @@
-//! What is written down of a token once there is a verdict; while observing, nothing else is done.
+//! What is recorded of a token once there is a verdict, and the verdicts of an observed answer.
 //!
-//! Keeps true: an observed answer waits for no source; the questions that are asked for it at once are bounded.
+//! Keeps true: an observed answer waits for no source; the number of questions asked for it at once is bounded.
 //! Must not know: bytes, how tokens are found.
 
 use std::borrow::Cow;
@@ -43,7 +43,7 @@ impl Rewriter {
     }
 }
 
-/// What a token that is handed on is given on, and who said yes to it.
+/// What the session of a token that is handed on is opened on, and which sources said yes.
 pub(super) fn grounds(
     judge: &Judge,
     token: &VerifiedToken,
@@ -52,19 +52,19 @@ pub(super) fn grounds(
     (judge.basis(known), judge.yes(token, known))
 }
 
-/// What is to be written down of a token once there is a verdict.
+/// A token that is to be recorded once there is a verdict.
 pub(super) struct Noting {
     pub(super) token: VerifiedToken,
-    /// Whether it may stay as it is where all of it is granted.
+    /// Whether the token may stay as it is where all of it is granted.
     pub(super) is_short: bool,
-    /// When a new one ends, Unix seconds.
+    /// When the new token ends, in Unix seconds.
     pub(super) expires: u64,
-    /// On the clock's monotonic scale.
+    /// When the token was found, on the clock's monotonic scale.
     pub(super) found: Duration,
 }
 
 impl Noting {
-    /// What is to be issued anew.
+    /// The token to issue anew, if any.
     pub(super) fn granted(&self, verdict: &TokenVerdict) -> Option<Cow<'_, VerifiedToken>> {
         match verdict {
             TokenVerdict::Granted { demoted: true, .. } => {
@@ -81,7 +81,7 @@ impl Noting {
         self.is_short && matches!(verdict, TokenVerdict::Granted { demoted: false, .. })
     }
 
-    /// `made_on` says on what it was granted, if it could be made.
+    /// Records the verdict. `made_on` is `None` where the new token could not be made.
     pub(super) fn note(
         &self,
         ledger: &TokenLedger,

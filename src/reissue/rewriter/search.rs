@@ -1,7 +1,7 @@
-//! The tokens in one run of base64's characters: each ends by its own structure, and whatever stands around it stays.
+//! The tokens in one run of base64 characters: each ends by its own structure, and the text around it stays.
 //!
-//! Keeps true: every place where a token may begin is tried, until there were [`MOST_ALIKE`] that can't be replaced; each
-//! try costs one of the turn's, and time in proportion to what is tried, not to the run.
+//! Keeps true: every place where a token may begin is tried, until [`MOST_ALIKE`] were found that can't be replaced;
+//! each try costs one of the turn's, and time in proportion to what is tried, not to the run.
 //! Must not know: who may have a token.
 
 use std::collections::VecDeque;
@@ -14,22 +14,22 @@ use crate::agora::reissue::Recognised;
 use crate::reissue::run::{Spelling, beginning};
 use crate::reissue::scan::{ScannedPiece, Scanner, Suspect};
 
-/// What looks like a token of this project and is none, in one run: somebody may write a body of nothing else, and each may
-/// cost the inflating of 64 KiB.
+/// The most strings in one run that look like a token of this project and are none: a hostile body may consist of
+/// them, and each may cost the inflating of 64 KiB.
 const MOST_ALIKE: u8 = 32;
 
 /// A run, or the rest of one.
 pub(super) struct Search {
     suspect: Suspect,
-    /// The first character at which a token is yet to be looked for.
+    /// The first character at which a token is still to be looked for.
     from: usize,
-    /// The suspect is as it was found, and its spelling its own: nothing before it was cut off.
+    /// Whether the suspect is as it was found, with its own spelling: nothing before it was cut off.
     is_whole: bool,
     alike: u8,
 }
 
 impl Search {
-    /// Of all of a run.
+    /// A search of a whole run.
     pub(super) fn new(suspect: Suspect) -> Self {
         Self::after(0, suspect)
     }
@@ -48,7 +48,8 @@ impl Search {
         &self.suspect.written
     }
 
-    /// Cuts it behind these characters: what stands before them, how they are written, and what is left to be searched.
+    /// Cuts the run after these characters: the text before them, their bytes and spelling, and the rest to be
+    /// searched.
     fn cut(self, part: Range<usize>) -> (Bytes, (Bytes, Spelling), Option<Self>) {
         let Suspect {
             written,
@@ -76,8 +77,8 @@ impl Search {
 }
 
 impl Rewriter {
-    /// Puts what is in a run in its place: the first token, and what is yet to be searched behind it. Gives the search back
-    /// where its next step is another turn's.
+    /// Replaces a search in the queue by its first token and a search of the rest. Returns the search where its next
+    /// step must wait for another turn.
     pub(super) fn search(&mut self, mut search: Search, turn: &mut usize) -> Result<(), Search> {
         while let Some(at) = beginning(search.suspect.token.as_bytes(), search.from) {
             if *turn == 0 {
@@ -89,7 +90,7 @@ impl Rewriter {
                 (Recognised::Foreign, _) => {}
                 (Recognised::Alike, _) => {
                     self.parts.ledger.unreadable(
-                        "it has this project's App ID, and either no configured certificate signed it, or it isn't whole",
+                        "it has this project's App ID, and no configured certificate signed it, or it isn't whole",
                     );
                     search.alike += 1;
                     if search.alike >= MOST_ALIKE {
@@ -108,7 +109,7 @@ impl Rewriter {
         Ok(())
     }
 
-    /// Puts what these characters say in their place, with what stands around it.
+    /// Replaces these characters by the token that they spell, and keeps the text around it.
     fn put(&mut self, search: Search, part: Range<usize>, token: Recognised) {
         let alike = search.alike;
         let (before, written, rest) = search.cut(part);
@@ -149,7 +150,7 @@ impl Rewriter {
         }
     }
 
-    /// Reads a run ahead of its turn, if all of it is a token.
+    /// Reads a run before its turn, if all of it is a token.
     pub(super) fn look_ahead(&mut self, at: usize, turn: &mut usize) {
         let Some(QueuedItem::Search(search)) = self.items.get(at) else {
             return;
@@ -160,7 +161,7 @@ impl Rewriter {
         *turn -= 1;
         let suspect = &search.suspect;
         let (token, length) = self.parts.project.recognise(&suspect.token);
-        // What isn't one is left to its own turn.
+        // Other runs are left to their own turn.
         if length == suspect.token.len() && token != Recognised::Alike {
             let written = (suspect.written.clone(), suspect.spelling);
             let read = self.item(written, token, search.alike);
@@ -170,7 +171,7 @@ impl Rewriter {
         }
     }
 
-    /// What isn't a token as a whole, though it has a token's lengths, may yet have one inside.
+    /// Searches inside a text that has a token's structure and isn't one as a whole.
     pub(super) fn look_inside(&mut self, written: Bytes, spelling: Spelling, alike: u8) {
         if alike >= MOST_ALIKE {
             self.items.push_front(QueuedItem::Text(written));

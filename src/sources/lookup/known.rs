@@ -10,22 +10,22 @@ use tokio::sync::watch;
 
 use super::NoAnswer;
 
-/// Tells those who wait.
+/// Sends the answer to the requests that wait for it.
 pub(super) type Landing<T> = watch::Sender<Option<Result<Arc<T>, NoAnswer>>>;
 
 /// What is known of one key.
-pub(super) struct KnownAnswer<T> {
-    pub(super) answer: Option<KnownAnswers<T>>,
+pub(super) struct KnownKey<T> {
+    pub(super) answer: Option<KeptAnswer<T>>,
     pub(super) flight: Option<Flight<T>>,
     /// The first failure since the key's last answer.
     pub(super) failing_since: Option<Duration>,
-    /// When something last came that is no answer.
+    /// When a reply last came that was no answer.
     pub(super) failed_at: Option<Duration>,
-    /// When it was last touched: what is old is swept.
+    /// When the key was last asked for: old keys are swept.
     pub(super) touched: Duration,
 }
 
-pub(super) struct KnownAnswers<T> {
+pub(super) struct KeptAnswer<T> {
     pub(super) value: Arc<T>,
     pub(super) asked_at: Duration,
 }
@@ -33,7 +33,7 @@ pub(super) struct KnownAnswers<T> {
 pub(super) struct Flight<T> {
     pub(super) asked_at: Duration,
     pub(super) landed: watch::Receiver<Option<Result<Arc<T>, NoAnswer>>>,
-    /// Cleared where what it brings may be older than a change that is known of.
+    /// Whether the answer may be kept: not where it may be older than a known change.
     pub(super) keep: bool,
 }
 
@@ -47,7 +47,7 @@ impl<T> Clone for Flight<T> {
     }
 }
 
-impl<T> Default for KnownAnswer<T> {
+impl<T> Default for KnownKey<T> {
     fn default() -> Self {
         Self {
             answer: None,
@@ -59,7 +59,7 @@ impl<T> Default for KnownAnswer<T> {
     }
 }
 
-/// Drops what nobody waits for, whatever its age; where that isn't enough, there are as many waiting.
-pub(super) fn make_room<T>(shard: &mut HashMap<Box<str>, KnownAnswer<T>>) {
+/// Drops every key for which no question is in flight, whatever its age. The rest is as many as requests wait for.
+pub(super) fn make_room<T>(shard: &mut HashMap<Box<str>, KnownKey<T>>) {
     shard.retain(|_, known| known.flight.is_some());
 }

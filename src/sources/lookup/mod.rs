@@ -1,8 +1,8 @@
 //! Questions to a source that is asked over the network: one in flight per key, answers kept for a moment.
 //!
-//! Keeps true: however many ask, on whichever worker, a key is asked for once at a time; who wants an answer from no
-//! earlier than some moment gets one that was asked for at or after it; a question that was begun is never dropped, only
-//! no longer waited for. Bounded: keys are swept, questions in flight are counted.
+//! Keeps true: however many requests ask, on whichever worker, each key is asked for once at a time; a request that
+//! needs an answer from no earlier than some moment gets one that was asked for at or after it; a question that was
+//! begun is never dropped, only no longer waited for. Keys are swept and questions in flight are limited.
 //! Must not know: what is asked, or what follows from an answer.
 
 mod known;
@@ -24,22 +24,22 @@ use super::outage::{NoAnswerReason, Outage, OutageAdmission, PROBE};
 use crate::telemetry::metrics::SourceMetrics;
 use crate::terms::clock::Clock;
 use crate::terms::outcome::LookupOutcome;
-use known::{Flight, KnownAnswer, KnownAnswers, Landing, make_room};
+use known::{Flight, KeptAnswer, KnownKey, Landing, make_room};
 
-/// Shards: enough that workers seldom meet.
+/// The number of shards: enough that workers seldom wait for each other.
 const SHARDS: usize = 32;
 
-/// Questions at once. More wait: a database that gets more than this doesn't answer sooner.
+/// The most questions at once; others wait. A database that gets more than this doesn't answer sooner.
 const MOST_IN_FLIGHT: usize = 128;
 
-/// From one question for a key to the next, where what is known is fresh and somebody wants it fresher, or where what came
-/// is no answer.
+/// The time from one question for a key to the next, where a request wants a fresher answer than the one known, or
+/// where the last question got no answer.
 const SPACING: Duration = Duration::from_millis(100);
 
-/// Keys remembered per shard; beyond, an answer is given and not kept.
+/// The most keys per shard. A full shard drops what no request waits for.
 const MOST_KEYS: usize = 8192;
 
-/// What a source is asked with; made anew for each question, and run on the control plane.
+/// A question, made anew each time and run on the control plane.
 pub(crate) type LookupQuestion<T> = Pin<Box<dyn Future<Output = Result<T, NoAnswerReason>> + Send>>;
 
 /// A source that is asked over the network.
@@ -59,7 +59,7 @@ pub(crate) trait LookupSource<T>: Send + Sync {
 /// An answer, and when it was asked for.
 #[derive(Debug)]
 pub(crate) struct LookupAnswer<T> {
-    /// What the source said.
+    /// The source's answer.
     pub value: Arc<T>,
     /// When the question was begun, on the clock's monotonic scale.
     pub asked_at: Duration,
@@ -67,18 +67,18 @@ pub(crate) struct LookupAnswer<T> {
     pub outcome: LookupOutcome,
 }
 
-/// The source gives no answer; never a yes, never a 403.
+/// The source gives no answer; this is never a yes and never a 403.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct NoAnswer {
     /// The first lookup that failed, on the clock's monotonic scale.
     pub since: Duration,
 }
 
-/// One source and what it said lately. Share it as an `Arc`; it outlives reloads that don't change it.
+/// One source and its latest answers. It is shared as an `Arc`, and outlives reloads that don't change it.
 pub struct Lookups<T> {
     name: &'static str,
     source: Arc<dyn LookupSource<T>>,
-    /// The control plane's.
+    /// The control plane's runtime.
     runtime: Handle,
     clock: Clock,
     deadline: Duration,
@@ -86,23 +86,23 @@ pub struct Lookups<T> {
     outage: Outage,
     metrics: Arc<SourceMetrics>,
     permits: Semaphore,
-    shards: Vec<Mutex<HashMap<Box<str>, KnownAnswer<T>>>>,
+    shards: Vec<Mutex<HashMap<Box<str>, KnownKey<T>>>>,
     hasher: RandomState,
 }
 
-/// What a look at the table came to.
+/// What the table of known answers says to do.
 enum TableLook<T> {
     Have(Arc<T>, Duration),
     Wait(Flight<T>),
     Begin(Landing<T>, Flight<T>),
-    /// A question whose answer nobody waits for.
+    /// A question whose answer no request waits for.
     Probe(Landing<T>, Duration, NoAnswer),
     None(NoAnswer),
 }
 
 /// How a source is asked.
 pub(crate) struct LookupTerms {
-    /// For the log.
+    /// The source's name in the log.
     pub name: &'static str,
     /// How long one question may take.
     pub deadline: Duration,
@@ -111,7 +111,7 @@ pub(crate) struct LookupTerms {
 }
 
 impl<T: Send + Sync + 'static> Lookups<T> {
-    /// A source of which nothing is known. `runtime` is where questions run.
+    /// A source of which nothing is known yet. Questions run on `runtime`.
     pub(crate) fn new(
         terms: &LookupTerms,
         source: Arc<dyn LookupSource<T>>,
@@ -135,28 +135,28 @@ impl<T: Send + Sync + 'static> Lookups<T> {
         }
     }
 
-    /// Its series.
+    /// The source's series.
     pub(crate) fn metrics(&self) -> &SourceMetrics {
         &self.metrics
     }
 
-    /// Why it gives no answer; `None` while it does.
+    /// Why the source gives no answer; `None` while it answers.
     pub(crate) fn error(&self) -> Option<String> {
         self.outage.error()
     }
 
-    /// Why its answers may not be gone by in part, where that may be.
+    /// Why the source's answers may be wrong although it answers.
     pub(crate) fn doubt(&self) -> Option<String> {
         self.source.doubt()
     }
 
-    /// When its first lookup failed since the last one that was answered, on the clock's monotonic scale.
+    /// When the first lookup failed since the last that was answered, on the clock's monotonic scale.
     pub(crate) fn down_since(&self) -> Option<Duration> {
         self.outage.since()
     }
 
-    /// The source's answer for `key`: with `since`, one that was asked for at or after it; else one as old as the time to
-    /// live allows. Waits at most `patience`.
+    /// The source's answer for `key`: with `since`, one that was asked for at or after it; else one no older than the
+    /// time to live. Waits at most `patience`.
     pub(crate) async fn get(
         self: &Arc<Self>,
         key: &str,
@@ -222,8 +222,9 @@ impl<T: Send + Sync + 'static> Lookups<T> {
         }
     }
 
-    /// How long to wait before a key is asked for anew, so that all who want that at once get it by one question: a channel
-    /// whose stream ended has thousands of them. `None` where nothing is asked, or the last question is long ago.
+    /// How long to wait before a key is asked for anew, so that all requests which want that at once get it by one
+    /// question: a channel whose stream ended has thousands of them. `None` where nothing is asked, or the last
+    /// question is long ago.
     fn pause(&self, key: &str, since: Duration) -> Option<Duration> {
         let shard = self.shard(key);
         let kept = shard.get(key)?.answer.as_ref()?;
@@ -240,17 +241,17 @@ impl<T: Send + Sync + 'static> Lookups<T> {
         let full = shard.len() >= MOST_KEYS;
         let known = match shard.entry(key.into()) {
             Entry::Occupied(entry) => entry.into_mut(),
-            // A flight must be found by those who come after: what is full makes room first.
+            // Later requests must find the flight, so a full shard makes room first.
             Entry::Vacant(_) if full => {
                 make_room(&mut shard);
                 shard.entry(key.into()).or_default()
             }
-            Entry::Vacant(entry) => entry.insert(KnownAnswer::default()),
+            Entry::Vacant(entry) => entry.insert(KnownKey::default()),
         };
         known.touched = now;
         if let Some(kept) = &known.answer {
             let acceptable = match since {
-                // From the question on: what was true then may not be by the time that a slow answer comes.
+                // The age counts from the question: what was true then may not be when a slow answer comes.
                 None => now.saturating_sub(kept.asked_at) < self.ttl,
                 Some(since) => kept.asked_at >= since,
             };
@@ -268,7 +269,7 @@ impl<T: Send + Sync + 'static> Lookups<T> {
                 None => TableLook::Wait(flight.clone()),
             };
         }
-        // A source that is in trouble isn't helped by a question from everybody who asks.
+        // A question from each request doesn't help a source in trouble.
         let just_failed = known
             .failed_at
             .filter(|at| now.saturating_sub(*at) < SPACING);
@@ -292,14 +293,16 @@ impl<T: Send + Sync + 'static> Lookups<T> {
         }
     }
 
-    /// Asks on the control plane. The question itself runs in a task of its own, which is never cut short: a driver's
-    /// future that is dropped in the middle leaves its connection useless.
+    /// Asks on the control plane. The question itself runs in a task of its own, which is never cancelled: a future
+    /// of the MongoDB driver that is dropped midway leaves its connection unusable
+    /// (<https://jira.mongodb.org/browse/RUST-937>).
     fn begin(self: &Arc<Self>, key: &str, asked_at: Duration, landing: Landing<T>) {
         let this = Arc::clone(self);
         let key: Box<str> = key.into();
         self.runtime.spawn(async move {
             let asked = async {
-                // Never closed. Given back at the deadline: what is asked in vain must not keep others from asking.
+                // The semaphore is never closed. The permit is given back at the deadline, so that questions without
+                // a reply don't block others.
                 let _permit = this.permits.acquire().await;
                 tokio::spawn(Arc::clone(&this.source).ask(key.clone())).await
             };
@@ -327,7 +330,8 @@ impl<T: Send + Sync + 'static> Lookups<T> {
         });
     }
 
-    /// Asks a silent source again though nobody wants to know: it is found to be back before the next one asks.
+    /// Asks a silent source again although no request wants to know, so that its return is noticed before the next
+    /// request.
     fn probe(self: &Arc<Self>, key: &str) {
         if self.outage.silent_since().is_none() {
             return;
@@ -348,14 +352,14 @@ impl<T: Send + Sync + 'static> Lookups<T> {
             .learn(result.as_ref().err(), now, self.name, &self.metrics);
         let mut shard = self.shard(key);
         let Some(known) = shard.get_mut(key) else {
-            // Swept or cleared meanwhile.
+            // The key was swept meanwhile.
             return result
                 .map(Arc::new)
                 .map_err(|_| NoAnswer { since: asked_at });
         };
         let keep = known.flight.take().is_none_or(|flight| flight.keep);
         let value = result.map_err(|failure| {
-            // Who says nothing is asked less by the breaker.
+            // A silent source is already asked less by the circuit breaker.
             known.failed_at = matches!(failure, NoAnswerReason::Wrong(_)).then_some(now);
             let own = *known.failing_since.get_or_insert(asked_at);
             let since = self.outage.since().map_or(own, |outage| outage.min(own));
@@ -363,16 +367,16 @@ impl<T: Send + Sync + 'static> Lookups<T> {
         })?;
         let value = Arc::new(value);
         (known.failing_since, known.failed_at) = (None, None);
-        known.answer = keep.then(|| KnownAnswers {
+        known.answer = keep.then(|| KeptAnswer {
             value: Arc::clone(&value),
             asked_at,
         });
         Ok(value)
     }
 
-    /// What is known of `key` is out of date; of all keys for `None`.
+    /// Forgets the answer for `key`, or all answers for `None`, because the source's data changed.
     pub(crate) fn invalidate(&self, key: Option<&str>) {
-        let forget = |known: &mut KnownAnswer<T>| {
+        let forget = |known: &mut KnownKey<T>| {
             known.answer = None;
             if let Some(flight) = &mut known.flight {
                 flight.keep = false;
@@ -394,10 +398,11 @@ impl<T: Send + Sync + 'static> Lookups<T> {
         }
     }
 
-    /// Forgets what is too old to be given, in one shard: call with a counter.
+    /// Forgets what is too old to be given, in one shard; call this with a counter.
     pub(crate) fn sweep(&self, turn: usize) {
         let now = self.clock.elapsed();
-        // What fails is remembered as long as anybody asks now and then: its holders' time runs.
+        // Failing keys are kept as long as requests ask for them now and then: the time for which holders may renew
+        // is running.
         let remembered = self.ttl.max(Duration::from_mins(2));
         if let Some(mut shard) = self.locked(turn % SHARDS) {
             shard.retain(|_, known| {
@@ -408,21 +413,21 @@ impl<T: Send + Sync + 'static> Lookups<T> {
         }
     }
 
-    fn shard(&self, key: &str) -> MutexGuard<'_, HashMap<Box<str>, KnownAnswer<T>>> {
+    fn shard(&self, key: &str) -> MutexGuard<'_, HashMap<Box<str>, KnownKey<T>>> {
         let index = usize::try_from(self.hasher.hash_one(key) % SHARDS as u64).unwrap_or(0);
         self.shards[index]
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn locked(&self, index: usize) -> Option<MutexGuard<'_, HashMap<Box<str>, KnownAnswer<T>>>> {
+    fn locked(&self, index: usize) -> Option<MutexGuard<'_, HashMap<Box<str>, KnownKey<T>>>> {
         let shard = self.shards.get(index)?;
         Some(shard.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 impl<T> fmt::Debug for Lookups<T> {
-    /// Shows no key: some are credentials.
+    /// Leaves the keys out: some are credentials.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_struct("Lookups")

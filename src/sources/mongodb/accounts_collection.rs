@@ -1,6 +1,7 @@
 //! `accounts.source = "mongodb"`: the document of the JWT's subject.
 //!
-//! Must not know: who asks.
+//! Keeps true: an account that can't be read is neither denied nor in good standing.
+//! Must not know: which request asks.
 
 use std::sync::Arc;
 
@@ -20,16 +21,16 @@ use crate::terms::clock::Clock;
 use crate::terms::outcome::Outcome;
 use crate::terms::timestamp;
 
-/// A reason's greatest length in characters: it is shown to people.
+/// The greatest length of a reason in characters: it is shown to users.
 const LONGEST_REASON: usize = 500;
 
-/// Where the current app's documents say since when they are suspended.
+/// The field in which the current app's documents say since when an account is suspended.
 const SUSPENDED_AT: &str = "suspendedAt";
 
-/// A time's greatest length in characters, where it is kept as text.
+/// The greatest length in characters of a time that is kept as text.
 const LONGEST_TIME: usize = 64;
 
-/// 10000-01-01, in milliseconds since the Unix epoch: what has no four digits for its year isn't written.
+/// 10000-01-01, in milliseconds since the Unix epoch: a year of more than four digits isn't written.
 const YEAR_10000: u64 = 253_402_300_800_000;
 
 /// A collection of accounts.
@@ -86,18 +87,20 @@ impl LookupSource<Account> for MongoAccounts {
     }
 }
 
-/// What a subject may be in a document: an `ObjectId`, a number, or itself. Always a plain value, never an operator.
+/// What a subject may be in a document: an `ObjectId`, a number, or the text itself. Each is a plain value, never an
+/// operator.
 fn spellings(subject: &str) -> Vec<Bson> {
     let id = ObjectId::parse_str(subject).ok().map(Bson::ObjectId);
     let number = subject.parse::<i64>().ok();
-    // "007" is nobody's number.
+    // "007" is no number as MongoDB writes them.
     let number = number.filter(|number| number.to_string() == subject);
     let number = number.map(Bson::Int64);
     let text = Bson::String(subject.to_owned());
     id.into_iter().chain(number).chain([text]).collect()
 }
 
-/// Whole fields, not what is inside: MongoDB takes no path beside one inside it, and some servers lose those in lists.
+/// Whole fields rather than paths inside them: MongoDB takes no path beside one inside it, and some servers lose
+/// paths in lists.
 fn projection(fields: &AccountsCollection) -> Document {
     let rules = fields
         .deny_when
@@ -108,7 +111,8 @@ fn projection(fields: &AccountsCollection) -> Document {
     document::projection(paths.chain(suspends.then_some(SUSPENDED_AT)))
 }
 
-/// What cannot be read of an account is no answer: it is neither suspended nor in good standing.
+/// The account that a document describes. A field that can't be read makes it no answer: the account is then neither
+/// suspended nor in good standing.
 fn account(found: &RawDocument, fields: &AccountsCollection) -> Result<Account, NoAnswerReason> {
     let unreadable =
         |field: &str| NoAnswerReason::Wrong(format!("an account's {field} is of an unknown type"));
@@ -159,7 +163,7 @@ fn denial(found: &RawDocument, rule: &DenyRule) -> Denial {
     }
 }
 
-/// A date as JavaScript writes it into JSON, or the text that stands in its place.
+/// A date as JavaScript writes it into JSON, or the text that is there instead.
 fn time(value: RawBsonRef<'_>) -> Option<Box<str>> {
     match value {
         RawBsonRef::DateTime(time) => {

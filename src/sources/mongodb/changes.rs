@@ -1,7 +1,7 @@
-//! Change streams, where the server has them: what changed is asked for again at once instead of within `cache_ttl`.
+//! Change streams, where the server has them: what changed is asked for again at once rather than within `cache_ttl`.
 //!
-//! Keeps true: only ever forgets answers; without change streams, or while they are lost, the time to live holds alone.
-//! Ends by itself when nobody looks things up there any more.
+//! Keeps true: this only ever forgets answers; without change streams, or while they are lost, the time to live
+//! applies alone. The task ends when its cache is gone.
 //! Must not know: what is cached.
 
 use std::sync::{Arc, Weak};
@@ -15,13 +15,13 @@ use tokio::time::{sleep, timeout};
 use super::{Database, document, kind};
 use crate::sources::lookup::Lookups;
 
-/// From one loss to the next try.
+/// The time from one loss to the next try.
 const AGAIN: Duration = Duration::from_secs(2);
 
-/// From one try to the next where the server has no change streams: it may become a replica set.
+/// The time from one try to the next where the server has no change streams: it may become a replica set.
 const NOT_THERE: Duration = Duration::from_mins(1);
 
-/// A change stream that says nothing for so long is lost.
+/// A change stream is lost when nothing came for this long.
 const SILENCE: Duration = Duration::from_secs(15);
 
 /// `$changeStream` on a server that isn't a replica set (`Location40573`), and where the command is unknown.
@@ -53,7 +53,7 @@ pub(crate) async fn follow<T: Send + Sync + 'static>(
                 AGAIN
             }
         };
-        // What happened in between isn't known.
+        // What changed in between isn't known.
         if let Some(cache) = cache.upgrade() {
             cache.invalidate(None);
         }
@@ -74,7 +74,7 @@ async fn watch<T: Send + Sync + 'static>(
     let Ok(collection) = database.collection(collection).await else {
         return Ok(());
     };
-    // Little of each document, for live streams beat every few seconds.
+    // Only little of each document is asked for, because live streams are updated every few seconds.
     let mut shown = doc! { "operationType": 1, "documentKey": 1 };
     shown.insert(format!("fullDocument.{key}"), 1);
     let mut changes = collection
@@ -89,8 +89,8 @@ async fn watch<T: Send + Sync + 'static>(
         None => return Ok(()),
     }
     while changes.is_alive() {
-        // The server says something at least once a second, if only that nothing changed: a connection that vanished
-        // without a word is lost sooner than TCP gives it up.
+        // The server replies at least once a second, if only to say that nothing changed: a connection that vanished
+        // silently is found here sooner than by TCP.
         let next = timeout(SILENCE, changes.next_if_any()).await;
         let change = next.map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))??;
         let Some(cache) = cache.upgrade() else {

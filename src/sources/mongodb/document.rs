@@ -1,7 +1,8 @@
-//! What a document says at a path, whoever wrote it. Pure.
+//! What a document says at a path, whichever program wrote it. Pure.
 //!
-//! Keeps true: identifiers read the same as an `ObjectId`, as a string, or as the document that one was populated with; a
-//! path goes through arrays, as MongoDB's own paths do; odd types are read as mongoose would cast them, or not at all.
+//! Keeps true: an identifier reads the same as an `ObjectId`, as a string, or as the document that it was populated
+//! with; a path goes through arrays, as MongoDB's own paths do; unusual types are read as mongoose would cast them,
+//! or not at all.
 //! Must not know: which fields there are.
 
 use mongodb::bson::raw::RawBsonRef;
@@ -14,7 +15,7 @@ const DEEPEST: usize = 16;
 /// How deep a document may nest: MongoDB stores no deeper ones.
 const MOST_NESTED: usize = 128;
 
-/// Asks for the fields that these paths begin with, whole.
+/// A projection of the whole fields that these paths begin with.
 pub(crate) fn projection<'p>(paths: impl Iterator<Item = &'p str>) -> Document {
     let mut projection = doc! { "_id": 1 };
     for path in paths {
@@ -52,8 +53,8 @@ fn walk<'d>(value: RawBsonRef<'d>, path: &str, depth: usize, found: &mut Vec<Raw
     }
 }
 
-/// Whether anything stands at a path, null among it; `None` where an empty list, a null or a damaged value stands on the
-/// way: what would be in it may have the rest.
+/// Whether anything stands at a path, null included; `None` where an empty list, a null or a damaged value stands on
+/// the way: what it would contain may have the rest of the path.
 pub(crate) fn has(document: &RawDocument, path: &str) -> Option<bool> {
     leads(RawBsonRef::Document(document), path, DEEPEST)
 }
@@ -88,7 +89,7 @@ pub(crate) fn first<'d>(document: &'d RawDocument, path: &str) -> Option<RawBson
 }
 
 /// An identifier as a JWT writes it: an `ObjectId` in lower-case hexadecimal, a string, a whole number, a UUID; of an
-/// embedded document its `_id`. Empty is none.
+/// embedded document its `_id`. An empty text is none.
 pub(crate) fn identifier(value: RawBsonRef<'_>) -> Option<Box<str>> {
     let text = match value {
         RawBsonRef::ObjectId(id) => id.to_hex(),
@@ -99,7 +100,7 @@ pub(crate) fn identifier(value: RawBsonRef<'_>) -> Option<Box<str>> {
             Uuid::from_bytes(binary.bytes.try_into().ok()?).to_string()
         }
         RawBsonRef::Document(document) => return identifier(document.get("_id").ok()??),
-        // JavaScript's numbers are doubles, and whole ones mean integers. Adding 0 makes -0 one.
+        // JavaScript's numbers are doubles, and whole ones mean integers. Adding 0 turns -0 into 0.
         _ => match number(value)? {
             number if number.fract() == 0.0 && number.abs() < 9e15 => {
                 format!("{:.0}", number + 0.0)
@@ -118,8 +119,8 @@ pub(crate) fn identifiers(document: &RawDocument, path: &str) -> Vec<Box<str>> {
         .collect()
 }
 
-/// All identifiers at a path that names who may not: those too that stand in a list themselves, without the field that the
-/// path's end asks for.
+/// All identifiers at a path that names banned viewers, including those that stand in the list themselves, without
+/// the field that the path's end names.
 pub(crate) fn forbidden(document: &RawDocument, path: &str) -> Vec<Box<str>> {
     let bare = path
         .rsplit_once('.')
@@ -131,7 +132,7 @@ pub(crate) fn forbidden(document: &RawDocument, path: &str) -> Vec<Box<str>> {
     found
 }
 
-/// A number as JavaScript has it. `None` for what is none, NaN among them.
+/// A number as JavaScript has it; `None` for other values, and for NaN.
 fn number(value: RawBsonRef<'_>) -> Option<f64> {
     let number = match value {
         RawBsonRef::Int32(number) => f64::from(number),
@@ -157,15 +158,15 @@ pub(crate) fn boolean(value: RawBsonRef<'_>) -> Option<bool> {
     }
 }
 
-/// Whether a field that forbids something is set. What can't be read forbids.
+/// Whether a field that forbids something is set. A value that can't be read counts as set.
 pub(crate) fn forbids(document: &RawDocument, path: &str) -> bool {
     values(document, path)
         .into_iter()
         .any(|value| boolean(value).unwrap_or(true))
 }
 
-/// Whether any value at a path is this one: the same identifier or text, or the same yes or no. `None` where a yes or no is
-/// asked for and something stands there that is neither.
+/// Whether any value at a path is this one: the same identifier or text, or the same yes or no. `None` where a yes or
+/// no is asked for and a value is neither.
 pub(crate) fn any_equals(document: &RawDocument, path: &str, wanted: &str) -> Option<bool> {
     let truth = match wanted {
         "true" => Some(true),
@@ -184,8 +185,8 @@ pub(crate) fn any_equals(document: &RawDocument, path: &str, wanted: &str) -> Op
     readable.then_some(false)
 }
 
-/// Whether a document is well-formed to its end, and nests no deeper than MongoDB's own: what a damaged one says must not
-/// be taken for half of what it meant.
+/// Whether a document is well-formed to its end, and nests no deeper than MongoDB allows: a part of a damaged
+/// document must not count as the whole.
 pub(crate) fn is_sound(document: &RawDocument) -> bool {
     sound(RawBsonRef::Document(document), MOST_NESTED)
 }

@@ -1,8 +1,8 @@
-//! The database that the backend writes, read with its own records: streams and accounts.
+//! The database that the backend writes: its records of streams and accounts, read with its own schema.
 //!
-//! Keeps true: reads only, from the primary; made without a connection, so that a database that is down or a name that
-//! doesn't resolve delays no start; a client that stays silent is replaced, since its pool may be full of questions
-//! that nobody will answer.
+//! Keeps true: renewd only reads, and from the primary; a client is made without a connection, so that a database
+//! that is down or a name that doesn't resolve delays no start; a client that stays silent is replaced, since its
+//! pool may be full of questions that get no reply.
 //! Must not know: what an answer leads to.
 
 mod accounts_collection;
@@ -27,20 +27,21 @@ pub(crate) use accounts_collection::MongoAccounts;
 pub(crate) use changes::follow;
 pub(crate) use streams_collection::MongoStreams;
 
-/// How many silences in a row a client may have. The breaker asks a silent database once a second.
+/// How many questions in a row may go without reply before the client is replaced. The circuit breaker asks a silent
+/// database once a second.
 const MOST_SILENCES: u32 = 8;
 
-/// What is left of a question's time when the driver gives up choosing a server and the server gives up working: time to
-/// say why, before who asked stops listening. A tenth of the time at most.
+/// What is left of a question's time when the driver gives up choosing a server and the server gives up working: time
+/// to report why, before the request stops waiting. At most a tenth of the time.
 const TO_SAY_WHY: Duration = Duration::from_millis(250);
 
-/// What a server answers whose time for a question is over (`MaxTimeMSExpired`).
+/// The code of `MaxTimeMSExpired`, which a server answers when the time for a question is over.
 const TIME_IS_OVER: i32 = 50;
 
-/// Connections to each server at most; single flight and short caches need few.
+/// The most connections to each server; with single flight and caches few are needed.
 const POOL: u32 = 32;
 
-/// One database. Share it as an `Arc`: its pool is.
+/// One database. It is shared as an `Arc`, since its pool is shared.
 pub(crate) struct Database {
     config: Mongodb,
     state: Mutex<MongoState>,
@@ -61,7 +62,7 @@ impl Database {
         }
     }
 
-    /// Which servers, without who asks them: a password that is changed makes no other database of it.
+    /// The servers, without credentials: a changed password doesn't make it another database.
     pub(crate) fn hosts(&self) -> String {
         let uri = String::from_utf8_lossy(self.config.uri.expose());
         let (_scheme, rest) = uri.split_once("://").unwrap_or(("", &uri));
@@ -87,7 +88,8 @@ impl Database {
         Ok(client.database(&self.config.database).collection(name))
     }
 
-    /// The first document of a collection that the filter finds, in the order of `sort`, with the fields of `projection`.
+    /// The first document of a collection that the filter finds, in the order of `sort`, with the fields of
+    /// `projection`.
     async fn find(
         &self,
         collection: &str,
@@ -109,7 +111,7 @@ impl Database {
     /// Resolves `mongodb+srv://`; connections come with the first question.
     async fn connect(&self) -> Result<Client, NoAnswerReason> {
         let uri = String::from_utf8_lossy(self.config.uri.expose());
-        // Errors of the driver may quote the string: they are not passed on.
+        // The driver's errors may quote the string, so they are not passed on.
         let string = ConnectionString::parse(uri.as_ref())
             .map_err(|_| NoAnswerReason::Wrong("the connection string isn't valid".to_owned()))?;
         let mut options = ClientOptions::parse(string).await.map_err(|error| {
@@ -120,7 +122,7 @@ impl Database {
         options.server_selection_timeout = Some(self.patience());
         options.connect_timeout.get_or_insert(timeout);
         options.max_pool_size = Some(options.max_pool_size.unwrap_or(POOL).clamp(1, POOL));
-        // The app writes to the primary; what a secondary says may be of a moment ago.
+        // The app writes to the primary; a secondary may lag behind it.
         options.selection_criteria =
             Some(SelectionCriteria::ReadPreference(ReadPreference::Primary));
         Client::with_options(options).map_err(|error| {
@@ -128,12 +130,13 @@ impl Database {
         })
     }
 
-    /// Nothing came back in time.
+    /// Notes that a question got no reply in time.
     pub(crate) fn silent(&self) {
         let mut state = self.lock();
         state.silences += 1;
         if state.silences >= MOST_SILENCES {
-            // What still waits on it ends by itself, or never; the next question has a client of its own.
+            // Questions that still wait on the old client end by themselves, or never; the next question gets a new
+            // client.
             *state = MongoState::default();
         }
     }
@@ -177,7 +180,7 @@ fn kind(error: &mongodb::error::Error) -> String {
     cleaned(&error.kind.to_string(), MOST).map_or_else(String::new, String::from)
 }
 
-/// The same database as before, where its configuration is.
+/// The previous database where its configuration is the same, else a new one.
 pub(crate) fn carried(
     config: Option<&Mongodb>,
     previous: Option<&Arc<Database>>,

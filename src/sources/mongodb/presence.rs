@@ -1,8 +1,8 @@
-//! Whether a collection is the one that is meant: what isn't found in it is only then not there.
+//! Whether a collection is the one that the operator means: only then is a document that isn't found in it missing.
 //!
-//! Keeps true: "there is none" is an answer only of a collection in which something was found under the present
-//! configuration, and which isn't empty: a name mistyped, another database or a collection dropped would else refuse
-//! everybody at once.
+//! Keeps true: "there is none" is an answer only from a collection that isn't empty and in which something was found
+//! under the present configuration: a mistyped name, another database or a dropped collection would otherwise refuse
+//! every caller at once.
 //! Must not know: what a document says.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -15,20 +15,20 @@ use crate::sources::outage::NoAnswerReason;
 use crate::sources::proven::Proof;
 use crate::terms::clock::Clock;
 
-/// How long a collection counts as empty: it fills when the app starts, or its backup is restored.
+/// How long a collection counts as empty: it fills when the app starts, or when a backup is restored.
 const EMPTY: Duration = Duration::from_secs(5);
 
-/// How long it counts as not empty, unless something is found in the meantime: then what isn't may be the first that is
-/// missing.
+/// How long a collection counts as not empty. A document that is found ends this: what isn't found afterwards may be
+/// the first to be missing.
 const NOT_EMPTY: Duration = Duration::from_mins(1);
 
 /// What is known of one collection.
 #[derive(Debug)]
 pub(super) struct Presence {
     collection: String,
-    /// With its database, for the log.
+    /// The collection with its database, for the log.
     place: String,
-    /// By what documents are found.
+    /// The field by which documents are found.
     field: String,
     found: Proof,
     clock: Clock,
@@ -44,7 +44,7 @@ struct CollectionLook {
 }
 
 impl Presence {
-    /// The presence of a collection whose documents are found by `field`; `found` is what finding one shows.
+    /// The presence of a collection whose documents are found by `field`; `found` is the proof that one was.
     pub(super) fn new(
         database: &Database,
         collection: &str,
@@ -62,13 +62,13 @@ impl Presence {
         }
     }
 
-    /// Something was found.
+    /// Notes that a document was found.
     pub(super) fn found(&self) {
         self.found.give();
         self.looked().take();
     }
 
-    /// Nothing was found: whether that is an answer. Call it after the question, for it asks another.
+    /// Whether it is an answer that nothing was found. Call this after the question, since it asks another.
     pub(super) async fn not_found(&self, database: &Database) -> Result<(), NoAnswerReason> {
         if self.is_empty(database).await? {
             let place = &self.place;
@@ -78,13 +78,13 @@ impl Presence {
         self.shown()
     }
 
-    /// Whether anything was ever found.
+    /// Whether a document was ever found; the error says that none was.
     pub(super) fn shown(&self) -> Result<(), NoAnswerReason> {
         if self.found.holds() {
             return Ok(());
         }
         Err(NoAnswerReason::Wrong(format!(
-            "nothing has ever been found in {} by its {}: it may be another database, collection or field than the backend's",
+            "nothing has ever been found in {} by its {}: the database, collection or field may be wrong",
             self.place, self.field
         )))
     }

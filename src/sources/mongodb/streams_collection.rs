@@ -1,6 +1,7 @@
-//! `streams.source = "mongodb"`: the newest live document of a channel, else the newest.
+//! `streams.source = "mongodb"`: of a channel's documents, the newest that is live, or else the newest.
 //!
-//! Must not know: who asks.
+//! Keeps true: a ban or an owner that can't be read never lets a caller in.
+//! Must not know: which request asks.
 
 use std::sync::Arc;
 
@@ -72,7 +73,7 @@ impl MongoStreams {
 impl LookupSource<Option<Arc<StreamState>>> for MongoStreams {
     fn ask(self: Arc<Self>, channel: Box<str>) -> LookupQuestion<Option<Arc<StreamState>>> {
         Box::pin(async move {
-            // A channel's name returns from stream to stream: of its documents the newest that is live counts. `isLive` may
+            // Streams reuse a channel's name: of its documents the newest that is live counts. `isLive` may
             // be a number where another writer than mongoose keeps it.
             let of_channel = doc! { &self.fields.channel_field: &*channel };
             let mut live = of_channel.clone();
@@ -86,7 +87,7 @@ impl LookupSource<Option<Arc<StreamState>>> for MongoStreams {
                 self.presence.not_found(&self.database).await?;
                 return Ok(None);
             };
-            // Where no stream was ever found live, `live_field` may be wrong, and "over" would refuse everybody.
+            // Where no stream was ever found live, `live_field` may be wrong, and "over" would refuse every caller.
             self.presence.shown()?;
             self.read(&document, true).map(Some)
         })
@@ -112,7 +113,8 @@ fn projection(fields: &StreamsCollection) -> Document {
     document::projection(paths.map(String::as_str))
 }
 
-/// `is_over`: the database said that the stream isn't live, so that a value which is neither true nor false says so too.
+/// `is_over`: the database said that the stream isn't live, so that a value which is neither true nor false says so
+/// too.
 fn stream(
     found: &RawDocument,
     fields: &StreamsCollection,

@@ -1,7 +1,7 @@
-//! Streams: which channels are live, whose they are, who is banned from them.
+//! Streams: which channels are live, who owns them, who is banned from them.
 //!
-//! Keeps true: whatever the source, no answer is told from "no such stream"; an answer says when it was asked for.
-//! Must not know: who asks, or what an answer leads to.
+//! Keeps true: whatever the source, "no answer" differs from "no such stream"; an answer says when it was asked for.
+//! Must not know: which request asks, or what an answer leads to.
 
 mod owners;
 mod table;
@@ -15,16 +15,17 @@ use crate::terms::outcome::LookupOutcome;
 pub(crate) use owners::Owners;
 pub(crate) use table::StreamTable;
 
-/// What the source says of one channel's stream.
+/// The source's answer about one channel's stream.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct StreamState {
-    /// On air now.
+    /// Whether it is live now.
     pub live: bool,
-    /// Taken down by the platform.
+    /// Whether the platform has banned it.
     pub banned: bool,
-    /// The subject who may publish; an absent owner matches nobody.
+    /// The subject who may publish; without an owner, no subject is one.
     pub owner: Option<Box<str>>,
-    /// Where none of the source's streams has ever had an owner: since when that is missed, on the clock's monotonic scale.
+    /// Since when owners have been missed, where none of the source's streams has ever had one, on the clock's
+    /// monotonic scale.
     pub owner_unknown_since: Option<Duration>,
     /// Further subjects who may publish.
     pub cohosts: Vec<Box<str>>,
@@ -52,7 +53,7 @@ impl StreamState {
             .any(|viewer| **viewer == *subject)
     }
 
-    /// Whether anyone may have a token for it.
+    /// Whether the stream is live and not banned, so that tokens for it may be granted.
     pub(crate) fn is_open(&self) -> bool {
         self.live && !self.banned
     }
@@ -65,26 +66,26 @@ pub(crate) enum Lookup {
     Found(Arc<StreamState>),
     /// The source knows no such channel.
     NotFound,
-    /// The source can't be asked; never a yes, never a 403.
+    /// The source gives no answer; this is never a yes and never a 403.
     NoAnswer {
         /// On the clock's monotonic scale: the first lookup (or read) that failed.
         since: Duration,
     },
 }
 
-/// An answer with its circumstances.
+/// An answer, where it came from, and when it was asked for.
 #[derive(Clone, Debug)]
 pub(crate) struct StreamLookup {
     /// The answer.
     pub lookup: Lookup,
-    /// From memory, or from the source.
+    /// Whether the answer came from memory or from the source.
     pub outcome: LookupOutcome,
-    /// When it was asked for, on the clock's monotonic scale; `None` for a table that is always current.
+    /// When the question was asked, on the clock's monotonic scale; `None` for a table, which is always current.
     pub asked_at: Option<Duration>,
 }
 
 impl StreamLookup {
-    /// Whether the answer may be older than what changed before `moment`.
+    /// Whether the answer may be older than a change at `moment`.
     pub(crate) fn may_predate(&self, moment: Duration) -> bool {
         self.asked_at.is_some_and(|asked_at| asked_at < moment)
     }
@@ -100,16 +101,16 @@ pub struct ConfiguredStreams {
 /// Where streams are looked up.
 #[derive(Debug)]
 pub(crate) enum StreamSource {
-    /// In a file, as last read.
+    /// A file, as last read.
     Table(StreamTable),
-    /// In a database or a backend. `None` is a channel without a stream.
+    /// A database or an endpoint of the backend. `None` is a channel without a stream.
     Asked(Arc<Lookups<Option<Arc<StreamState>>>>),
 }
 
-/// How long somebody waits who has no deadline of their own.
+/// How long a lookup without a deadline of its own waits.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-// === impl Streams ===
+// === impl ConfiguredStreams ===
 
 impl ConfiguredStreams {
     /// A source with its series.
@@ -125,12 +126,12 @@ impl ConfiguredStreams {
         &self.source
     }
 
-    /// Its series.
+    /// The source's series.
     pub(crate) fn metrics(&self) -> &SourceMetrics {
         &self.metrics
     }
 
-    /// Why it gives no answer; `None` while it does. Holds no secret.
+    /// Why the source gives no answer; `None` while it answers. Holds no secret.
     pub(crate) fn error(&self) -> Option<String> {
         match &self.source {
             StreamSource::Table(table) => {
@@ -140,7 +141,7 @@ impl ConfiguredStreams {
         }
     }
 
-    /// Why its answers may not be gone by in part, where that may be.
+    /// Why the source's answers may be wrong although it answers.
     pub(crate) fn doubt(&self) -> Option<String> {
         match &self.source {
             StreamSource::Table(_) => None,

@@ -1,17 +1,17 @@
-//! Whether a source has ever said whose a stream is: a name mistyped would else make every publisher a stranger.
+//! Whether a source has ever named the owner of a stream: with a mistyped name, no publisher would be an owner.
 //!
-//! Keeps true: until an owner was seen under the present configuration, a stream without one is nobody's by no fault of its
-//! own, and refuses no publisher; what was seen is remembered over restarts.
+//! Keeps true: until an owner was seen under the present configuration, a stream without one refuses no publisher;
+//! that one was seen is remembered over restarts.
 //! Must not know: how an answer is read.
 
 use super::StreamState;
 use crate::sources::proven::Proof;
 use crate::terms::clock::Clock;
 
-/// What is known of one source's owners.
+/// Whether one source has named owners.
 #[derive(Debug)]
 pub(crate) struct Owners {
-    /// The key that names the owner, and where it looks, for the log.
+    /// The configuration key that names the owner, and the place where it looks, for the log.
     key: &'static str,
     place: String,
     named: Proof,
@@ -19,7 +19,7 @@ pub(crate) struct Owners {
 }
 
 impl Owners {
-    /// Owners that `key` looks for at `place`; `named` is what an answer shows that has one.
+    /// Owners that `key` looks for at `place`; `named` is the proof that one was found.
     pub(crate) fn new(key: &'static str, place: String, named: Proof, clock: Clock) -> Self {
         Self {
             key,
@@ -29,7 +29,7 @@ impl Owners {
         }
     }
 
-    /// A stream was read: marks one whose owner may only be looked for in the wrong place.
+    /// Takes note of a stream, and marks it where its owner may have been looked for in the wrong place.
     pub(crate) fn see(&self, stream: &mut StreamState) {
         if stream.owner.is_some() {
             self.named.give();
@@ -42,15 +42,15 @@ impl Owners {
         }
     }
 
-    /// What keeps publishers waiting, where something does.
+    /// Why publishers wait, where they do.
     pub(crate) fn doubt(&self) -> Option<String> {
         self.named.is_missed().then(|| self.says())
     }
 
     fn says(&self) -> String {
         format!(
-            "no stream has ever had an owner at {}: {} may be another than the backend's, so no publisher is refused for it \
-             and none new is let in",
+            "no stream has ever had an owner at {}: {} may be wrong, so no publisher is refused for it and no new \
+             publisher is let in",
             self.place, self.key
         )
     }

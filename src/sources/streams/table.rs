@@ -1,8 +1,8 @@
 //! The stream table of `streams.source = "file"`.
 //!
-//! Keeps true: immutable once built; a file that turns invalid leaves the last valid table in force, a file that can't be
-//! read gives no answer at all, and since when is kept across rebuilds.
-//! Must not know: who asks, or what an answer leads to.
+//! Keeps true: a table never changes; a file that turns invalid leaves the last valid table in force, and a file that
+//! can't be read gives no answer at all; the start of an outage is kept across rebuilds.
+//! Must not know: which request asks, or what an answer leads to.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,12 +15,13 @@ use super::{Lookup, StreamState};
 pub(crate) struct StreamTable {
     channels: HashMap<Box<str>, Arc<StreamState>>,
     unavailable_since: Option<Duration>,
-    /// When the file was first found not to be valid.
+    /// When the file was first found to be invalid.
     down_since: Option<Duration>,
 }
 
 impl StreamTable {
-    /// A table from the file's entries, in the file's order. Of several for one channel the last live one counts, else the last.
+    /// A table of the file's entries, in the file's order. Of several entries for one channel, the last live one
+    /// counts, else the last.
     pub(crate) fn new(entries: impl IntoIterator<Item = (Box<str>, StreamState)>) -> Self {
         let mut table = HashMap::<Box<str>, Arc<StreamState>>::new();
         for (channel, stream) in entries {
@@ -38,8 +39,8 @@ impl StreamTable {
         }
     }
 
-    /// The source after its file turned invalid: the previous answers stay in force.
-    /// Where there never were any, it gives no answer from `now` on.
+    /// The table after its file turned invalid: the previous answers stay in force. Without previous answers, it
+    /// gives none from `now` on.
     pub(crate) fn invalid(previous: Option<&Self>, now: Duration) -> Self {
         match previous {
             Some(previous) => Self {
@@ -51,7 +52,8 @@ impl StreamTable {
         }
     }
 
-    /// The source after its file could not be read: no answers, from the first failure on, until it is valid again.
+    /// The table after its file could not be read: it gives no answers, from the first failure on, until the file is
+    /// valid again.
     pub(crate) fn unreadable(previous: Option<&Self>, now: Duration) -> Self {
         let since = |time: fn(&Self) -> Option<Duration>| previous.and_then(time).or(Some(now));
         Self {
@@ -61,12 +63,12 @@ impl StreamTable {
         }
     }
 
-    /// Whether the source's last read gave a valid table: `renewd_source_up`.
+    /// Whether the last read gave a valid table: `renewd_source_up`.
     pub(crate) fn is_up(&self) -> bool {
         self.down_since.is_none()
     }
 
-    /// When the file was first found not to be valid, on the clock's monotonic scale; `None` while it is.
+    /// When the file was first found to be invalid, on the clock's monotonic scale; `None` while it is valid.
     pub(crate) fn down_since(&self) -> Option<Duration> {
         self.down_since
     }
