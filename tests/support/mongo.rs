@@ -5,13 +5,14 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mongodb::bson::{Document, doc};
 use mongodb::options::ClientOptions;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::python;
+use super::renewd::DEADLINE;
 
 /// Ports may be taken between the choice and the server's start.
 const TRIES: usize = 5;
@@ -99,9 +100,26 @@ impl Mongo {
         self.start_again();
     }
 
-    /// Stops it in its tracks: connections stay, and nothing is answered.
+    /// Stops it in its tracks: connections stay, and nothing is answered. Returns when it has stopped: one of its threads
+    /// is told by the kernel and stops the others, and on a busy machine these go on answering until then.
     pub fn freeze(&self) {
         self.signal(Signal::STOP);
+        let deadline = Instant::now() + DEADLINE;
+        while !self.has_stopped() {
+            assert!(Instant::now() < deadline, "the server doesn't stop");
+            thread::yield_now();
+        }
+    }
+
+    fn has_stopped(&self) -> bool {
+        let threads = format!("/proc/{}/task", self.child.id());
+        let threads = std::fs::read_dir(threads).expect("a living server");
+        threads.flatten().all(|thread| {
+            // The state stands behind the name, which ends at the last parenthesis (proc_pid_stat(5)).
+            let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            stat.rsplit_once(") ")
+                .is_none_or(|(_, state)| state.starts_with('T'))
+        })
     }
 
     /// Lets it go on.
