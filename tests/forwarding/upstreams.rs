@@ -159,7 +159,7 @@ fn a_server_that_fails_its_checks_rests_and_the_last_one_never_does() {
     let said = "the backend fails its health check";
     renewd.log().wait(said, |line| {
         let found = line["msg"] == said && line["server"] == urls[0];
-        (found && line["error"] == "it answers 503 Service Unavailable").then_some(())
+        (found && line["error"] == "the answer is 503 Service Unavailable").then_some(())
     });
 
     // Without checks there is nothing to fail.
