@@ -17,20 +17,15 @@ use hyper::body::Incoming;
 use super::Exchange;
 use super::response_body::{length, passed_on};
 
-/// A request's body.
+/// A request's body: first the bytes that were put back, then those that arrive, at last trailers that were put back.
 #[derive(Debug)]
 pub struct RequestBody {
-    content: RequestContent,
+    replayed: Bytes,
+    /// `None` once the body has ended.
+    arrival: Option<Arrival>,
+    /// Only where nothing arrives any more.
+    trailers: Option<Box<HeaderMap>>,
     exchange: Rc<Exchange>,
-}
-
-#[derive(Debug)]
-enum RequestContent {
-    Empty,
-    /// Bytes that were read already, and the trailers after them.
-    Full(Bytes, Option<Box<HeaderMap>>),
-    Incoming(Arrival),
-    Prefixed(Bytes, Arrival),
 }
 
 /// A request's body on a connection of HTTP/1.1.
@@ -92,22 +87,33 @@ impl RequestBody {
     }
 
     fn arriving(arrival: Arrival, exchange: Rc<Exchange>) -> Self {
-        if arrival.is_end_stream() {
-            return Self::empty(exchange);
-        }
-        Self {
-            content: RequestContent::Incoming(arrival),
+        let mut body = Self {
+            replayed: Bytes::new(),
+            arrival: Some(arrival),
+            trailers: None,
             exchange,
+        };
+        if body.is_end_stream() {
+            body.end();
         }
+        body
     }
 
     /// No body.
     pub fn empty(exchange: Rc<Exchange>) -> Self {
         exchange.mark_request_done();
         Self {
-            content: RequestContent::Empty,
+            replayed: Bytes::new(),
+            arrival: None,
+            trailers: None,
             exchange,
         }
+    }
+
+    /// Ends the body. The next bytes on the connection belong to another request.
+    fn end(&mut self) {
+        self.arrival = None;
+        self.exchange.mark_request_done();
     }
 
     /// The exchange that this body belongs to.
@@ -126,28 +132,16 @@ impl RequestBody {
     }
 
     fn is_http2(&self) -> bool {
-        matches!(
-            self.content,
-            RequestContent::Incoming(Arrival::Http2(_))
-                | RequestContent::Prefixed(_, Arrival::Http2(_))
-        )
+        matches!(self.arrival, Some(Arrival::Http2(_)))
     }
 
     /// Puts bytes that were read from this body back in front of it, to be read again.
     #[must_use]
     pub fn replay(mut self, read: Bytes) -> Self {
-        if read.is_empty() {
-            return self;
-        }
-        self.content = match std::mem::replace(&mut self.content, RequestContent::Empty) {
-            RequestContent::Incoming(rest) => RequestContent::Prefixed(read, rest),
-            RequestContent::Empty => RequestContent::Full(read, None),
-            RequestContent::Full(rest, trailers) => {
-                RequestContent::Full([read, rest].concat().into(), trailers)
-            }
-            RequestContent::Prefixed(second, rest) => {
-                RequestContent::Prefixed([read, second].concat().into(), rest)
-            }
+        self.replayed = if self.replayed.is_empty() {
+            read
+        } else {
+            [read, std::mem::take(&mut self.replayed)].concat().into()
         };
         self
     }
@@ -155,14 +149,8 @@ impl RequestBody {
     /// Puts trailers that were read from this body back behind it. They were its last frame.
     #[must_use]
     pub(crate) fn replay_trailers(mut self, trailers: HeaderMap) -> Self {
-        if trailers.is_empty() {
-            return self;
-        }
-        let trailers = Some(Box::new(trailers));
-        match &mut self.content {
-            RequestContent::Empty => self.content = RequestContent::Full(Bytes::new(), trailers),
-            RequestContent::Full(_, last) => *last = trailers,
-            RequestContent::Incoming(_) | RequestContent::Prefixed(..) => {}
+        if !trailers.is_empty() {
+            self.trailers = Some(Box::new(trailers));
         }
         self
     }
@@ -177,40 +165,20 @@ impl HttpBody for RequestBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let this = self.get_mut();
-        let frame = match &mut this.content {
-            RequestContent::Empty => None,
-            RequestContent::Full(bytes, trailers) => {
-                let bytes = std::mem::take(bytes);
-                let trailers = trailers.take();
-                let (frame, rest) = match trailers {
-                    Some(trailers) if bytes.is_empty() => (Frame::trailers(*trailers), None),
-                    trailers => (Frame::data(bytes), trailers),
-                };
-                this.content = rest.map_or(RequestContent::Empty, |trailers| {
-                    RequestContent::Full(Bytes::new(), Some(trailers))
-                });
-                Some(Ok(frame))
-            }
-            RequestContent::Incoming(incoming) => {
-                let poll = incoming.poll_frame(context);
-                this.exchange.mark_request_awaited(poll.is_pending());
-                ready!(poll)
-            }
-            RequestContent::Prefixed(prefix, _) => {
-                let prefix = std::mem::take(prefix);
-                let prefixed = std::mem::replace(&mut this.content, RequestContent::Empty);
-                if let RequestContent::Prefixed(_, rest) = prefixed {
-                    this.content = RequestContent::Incoming(rest);
-                }
-                Some(Ok(Frame::data(prefix)))
-            }
+        let frame = if !this.replayed.is_empty() {
+            Some(Ok(Frame::data(std::mem::take(&mut this.replayed))))
+        } else if let Some(arrival) = &mut this.arrival {
+            let poll = arrival.poll_frame(context);
+            this.exchange.mark_request_awaited(poll.is_pending());
+            ready!(poll)
+        } else {
+            let trailers = this.trailers.take();
+            trailers.map(|trailers| Ok(Frame::trailers(*trailers)))
         };
         // Trailers are the last frame, after which no poll follows.
         let trailers = matches!(&frame, Some(Ok(frame)) if frame.is_trailers());
         if frame.is_none() || trailers || this.is_end_stream() {
-            // The next bytes on the connection belong to another request.
-            this.content = RequestContent::Empty;
-            this.exchange.mark_request_done();
+            this.end();
         } else {
             this.exchange.mark_request_frame();
         }
@@ -222,26 +190,22 @@ impl HttpBody for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.content {
-            RequestContent::Empty => true,
-            RequestContent::Full(..) | RequestContent::Prefixed(..) => false,
-            RequestContent::Incoming(incoming) => incoming.is_end_stream(),
-        }
+        let arrived = self.arrival.as_ref().is_none_or(Arrival::is_end_stream);
+        arrived && self.replayed.is_empty() && self.trailers.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.content {
-            RequestContent::Empty => SizeHint::with_exact(0),
-            RequestContent::Full(bytes, None) => SizeHint::with_exact(length(bytes)),
+        if self.trailers.is_some() {
             // A body of known length would end before its trailers.
-            RequestContent::Full(_, Some(_)) => SizeHint::new(),
-            RequestContent::Incoming(incoming) => incoming.size_hint(),
-            RequestContent::Prefixed(prefix, rest) => rest
-                .size_hint()
-                .exact()
-                .and_then(|rest| rest.checked_add(length(prefix)))
-                .map_or_else(SizeHint::new, SizeHint::with_exact),
+            return SizeHint::new();
         }
+        let arriving = match &self.arrival {
+            Some(arrival) => arrival.size_hint().exact(),
+            None => Some(0),
+        };
+        arriving
+            .and_then(|arriving| arriving.checked_add(length(self.replayed.len())))
+            .map_or_else(SizeHint::new, SizeHint::with_exact)
     }
 }
 

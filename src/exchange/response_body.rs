@@ -79,7 +79,7 @@ pub struct ResponseBody {
 
 #[derive(Debug)]
 enum BodyContent {
-    Empty,
+    /// Empty when it is over.
     Full(Bytes),
     /// `None` when it is over.
     Forwarded(Option<Box<dyn BodySource>>),
@@ -89,16 +89,12 @@ enum BodyContent {
 impl ResponseBody {
     /// A body without bytes.
     pub(crate) fn empty() -> Self {
-        Self::new(BodyContent::Empty)
+        Self::full(Bytes::new())
     }
 
     /// A body of these bytes.
     pub fn full(bytes: impl Into<Bytes>) -> Self {
-        let bytes = bytes.into();
-        if bytes.is_empty() {
-            return Self::empty();
-        }
-        Self::new(BodyContent::Full(bytes))
+        Self::new(BodyContent::Full(bytes.into()))
     }
 
     /// The backend's body.
@@ -168,8 +164,8 @@ impl ResponseBody {
 
     /// Drops the bytes of a response that is sent without them (HEAD, 204, 304). The body then counts as complete.
     pub(crate) fn withhold(&mut self) {
-        if let BodyContent::Full(_) = self.content {
-            self.content = BodyContent::Empty;
+        if let BodyContent::Full(bytes) = &mut self.content {
+            bytes.clear();
         }
     }
 
@@ -209,11 +205,10 @@ impl HttpBody for ResponseBody {
             return Poll::Ready(Some(Err(error)));
         }
         let frame = match &mut this.content {
-            BodyContent::Empty | BodyContent::Upgrade(_) | BodyContent::Forwarded(None) => None,
+            BodyContent::Upgrade(_) | BodyContent::Forwarded(None) => None,
             BodyContent::Full(bytes) => {
                 let bytes = std::mem::take(bytes);
-                this.content = BodyContent::Empty;
-                Some(Ok(Frame::data(bytes)))
+                (!bytes.is_empty()).then(|| Ok(Frame::data(bytes)))
             }
             BodyContent::Forwarded(Some(source)) => ready!(source.poll_frame(context)),
         };
@@ -224,7 +219,7 @@ impl HttpBody for ResponseBody {
             }
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {
-                    this.bytes += length(data);
+                    this.bytes += length(data.len());
                     return Poll::Ready(Some(Ok(frame)));
                 }
                 // Trailers are the last frame, after which no poll follows.
@@ -241,18 +236,16 @@ impl HttpBody for ResponseBody {
 
     fn is_end_stream(&self) -> bool {
         match &self.content {
-            BodyContent::Empty | BodyContent::Upgrade(_) | BodyContent::Forwarded(None) => true,
-            BodyContent::Full(_) => false,
+            BodyContent::Upgrade(_) | BodyContent::Forwarded(None) => true,
+            BodyContent::Full(bytes) => bytes.is_empty(),
             BodyContent::Forwarded(Some(source)) => self.error.is_none() && source.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.content {
-            BodyContent::Empty | BodyContent::Upgrade(_) | BodyContent::Forwarded(None) => {
-                SizeHint::with_exact(0)
-            }
-            BodyContent::Full(bytes) => SizeHint::with_exact(length(bytes)),
+            BodyContent::Upgrade(_) | BodyContent::Forwarded(None) => SizeHint::with_exact(0),
+            BodyContent::Full(bytes) => SizeHint::with_exact(length(bytes.len())),
             BodyContent::Forwarded(Some(source)) => source.size_hint(),
         }
     }
@@ -281,8 +274,8 @@ impl fmt::Debug for ResponseBody {
     }
 }
 
-pub(super) fn length(bytes: &Bytes) -> u64 {
-    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
+pub(super) fn length(bytes: usize) -> u64 {
+    u64::try_from(bytes).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

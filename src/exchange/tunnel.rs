@@ -14,7 +14,7 @@ use std::time::Duration;
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::response_body::{Ending, Finish, Finished};
+use super::response_body::{Ending, Finish, Finished, length};
 use crate::io::deadline::Deadline;
 use crate::io::transport::{Transport, Upgraded};
 use crate::terms::clock::timer_now;
@@ -180,7 +180,7 @@ impl Direction {
                     Poll::Ready(written) => written?,
                     Poll::Pending => 0,
                 };
-                self.copied += count(written);
+                self.copied += length(written);
                 if let Some(rest) = read.get(written..) {
                     self.pending.extend_from_slice(rest);
                 }
@@ -199,15 +199,11 @@ impl Direction {
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            self.copied += count(written);
+            self.copied += length(written);
             self.pending.advance(written);
         }
         // An empty buffer would keep its memory.
         self.pending = BytesMut::new();
         Poll::Ready(Ok(()))
     }
-}
-
-fn count(bytes: usize) -> u64 {
-    u64::try_from(bytes).unwrap_or(u64::MAX)
 }

@@ -81,26 +81,24 @@ pub(crate) fn take_head(
     if known > 0 && !may_be_complete(input, known) {
         return incomplete(input, limits);
     }
-    let mut places = [FieldSpan::default(); USUAL_FIELDS];
-    let mut fields = [const { MaybeUninit::uninit() }; USUAL_FIELDS];
     let usual = limits.fields.min(USUAL_FIELDS);
-    let parsed = parse(
-        input,
-        fields.get_mut(..usual).unwrap_or_default(),
-        &mut places,
-    );
+    let mut fields = [const { MaybeUninit::uninit() }; USUAL_FIELDS];
+    let fields = fields.get_mut(..usual).unwrap_or_default();
+    let mut places: &mut [_] = &mut [FieldSpan::default(); USUAL_FIELDS];
+    let mut more_places;
+    let mut parsed = parse(input, fields, places);
+    if let Err(httparse::Error::TooManyHeaders) = parsed {
+        more_places = vec![FieldSpan::default(); limits.fields];
+        places = &mut more_places;
+        parsed = parse(
+            input,
+            &mut vec![MaybeUninit::uninit(); limits.fields],
+            places,
+        );
+    }
     match parsed {
-        Ok(Some(line)) => take(input, &line, &places, limits, spare).map(Some),
+        Ok(Some(line)) => take(input, &line, places, limits, spare).map(Some),
         Ok(None) => incomplete(input, limits),
-        Err(httparse::Error::TooManyHeaders) if limits.fields > usual => {
-            let mut places = vec![FieldSpan::default(); limits.fields];
-            let mut fields = vec![MaybeUninit::uninit(); limits.fields];
-            match parse(input, &mut fields, &mut places) {
-                Ok(Some(line)) => take(input, &line, &places, limits, spare).map(Some),
-                Ok(None) => incomplete(input, limits),
-                Err(error) => Err(refusal(error, input)),
-            }
-        }
         Err(httparse::Error::Version) if lower_version(version(input)) => {
             take_head(input, 0, limits, spare)
         }

@@ -117,19 +117,18 @@ fn take_any(
     asked: RequestFacts,
     spare: &mut HeaderMap,
 ) -> Result<Option<ResponseHead>, Malformed> {
-    let mut places = [FieldSpan::default(); USUAL_FIELDS];
+    let mut places: &mut [_] = &mut [FieldSpan::default(); USUAL_FIELDS];
+    let mut more_places;
     let mut fields = [const { MaybeUninit::uninit() }; USUAL_FIELDS];
-    match parse(input, &mut fields, &mut places) {
-        Ok(Some(line)) => take(input, line, &places, asked, spare).map(Some),
+    let mut parsed = parse(input, &mut fields, places);
+    if let Err(httparse::Error::TooManyHeaders) = parsed {
+        more_places = vec![FieldSpan::default(); MAX_FIELDS];
+        places = &mut more_places;
+        parsed = parse(input, &mut vec![MaybeUninit::uninit(); MAX_FIELDS], places);
+    }
+    match parsed {
+        Ok(Some(line)) => take(input, line, places, asked, spare).map(Some),
         Ok(None) => Ok(None),
-        Err(httparse::Error::TooManyHeaders) => {
-            let mut places = vec![FieldSpan::default(); MAX_FIELDS];
-            let mut fields = vec![MaybeUninit::uninit(); MAX_FIELDS];
-            match parse(input, &mut fields, &mut places).map_err(unreadable)? {
-                Some(line) => take(input, line, &places, asked, spare).map(Some),
-                None => Ok(None),
-            }
-        }
         Err(httparse::Error::Version) if lower_version(input) => take_any(input, asked, spare),
         Err(error) => Err(unreadable(error)),
     }

@@ -21,28 +21,22 @@ const LINGER_BYTES: usize = 256 * 1024;
 const LINGER: Duration = Duration::from_secs(1);
 
 /// Closes renewd's side in order, as far as the client takes it. Only TLS has something to send: `close_notify`.
-pub(super) async fn close(mut transport: Transport) {
-    if !transport.is_tls() {
-        return;
+pub(super) async fn close(transport: Transport) {
+    if transport.is_tls() {
+        close_reading(transport, 0).await;
     }
-    let mut deadline = Deadline::default();
-    let due = timer_now() + LINGER;
-    poll_fn(|context| {
-        if deadline.poll_until(due, context).is_ready() {
-            return Poll::Ready(());
-        }
-        // An error means that the client has gone.
-        transport.poll_close_write(context).map(|_| ())
-    })
-    .await;
 }
 
 /// Closes renewd's side, and reads for a moment what the client is still sending: closing at once would reset the
 /// connection, and could destroy the response before the client has read it.
-pub(super) async fn linger_then_close(mut transport: Transport) {
+pub(super) async fn linger_then_close(transport: Transport) {
+    close_reading(transport, LINGER_BYTES).await;
+}
+
+/// Closes renewd's side, and reads at most `left` bytes meanwhile. An error means that the client has gone.
+async fn close_reading(mut transport: Transport, mut left: usize) {
     let mut deadline = Deadline::default();
     let due = timer_now() + LINGER;
-    let mut left = LINGER_BYTES;
     let mut closed = false;
     poll_fn(|context| {
         loop {
@@ -52,9 +46,10 @@ pub(super) async fn linger_then_close(mut transport: Transport) {
             if !closed {
                 match transport.poll_close_write(context) {
                     // Reading goes on: the client may take `close_notify` only after it has sent all of its own bytes.
+                    Poll::Pending if left == 0 => return Poll::Pending,
                     Poll::Pending => {}
-                    Poll::Ready(Ok(())) => closed = true,
-                    Poll::Ready(Err(_)) => return Poll::Ready(()),
+                    Poll::Ready(Ok(())) if left > 0 => closed = true,
+                    Poll::Ready(_) => return Poll::Ready(()),
                 }
             }
             // The buffer is on the stack: at a stop thousands of connections linger at once.

@@ -178,7 +178,7 @@ impl Seats {
         let of_others = house
             .chosen
             .front()
-            .is_none_or(|chosen| !chosen.is_silent());
+            .is_none_or(|chosen| chosen.state & KIND != SILENT);
         if !holds || of_others && self.silent.load(SeqCst) > 0 {
             self.choose(&mut house, now);
         }
@@ -227,12 +227,6 @@ impl Seats {
 
     fn house(&self) -> MutexGuard<'_, House> {
         self.house.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Chosen {
-    fn is_silent(&self) -> bool {
-        self.state & KIND == SILENT
     }
 }
 

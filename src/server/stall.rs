@@ -70,16 +70,11 @@ impl ConnectionWaits {
             self.header = None;
             self.quiet = None;
         }
-        let ConnectionWait {
-            idle,
-            begun,
-            received,
-            sent,
-            ..
-        } = standing;
+        let quiet = standing.idle && !standing.begun;
+        let (sent, received) = (standing.sent, standing.received);
         keep(&mut self.write, standing.write_blocked, sent, &now);
-        keep(&mut self.header, begun, false, &now);
-        keep(&mut self.quiet, idle && !begun, false, &now);
+        keep(&mut self.header, standing.begun, false, &now);
+        keep(&mut self.quiet, quiet, false, &now);
         keep(&mut self.body, standing.awaited, received, &now);
         keep(&mut self.half_closed, standing.half_closed, sent, &now);
     }
