@@ -2,8 +2,6 @@
 //!
 //! Keeps true: what passes is never a wildcard. An error never echoes a byte that a terminal or a log would act on.
 
-use std::fmt;
-
 /// Longest channel name, in bytes (`channelId` of `joinChannel`).
 pub(crate) const CHANNEL_BYTES: usize = 64;
 
@@ -14,13 +12,16 @@ pub(crate) const ACCOUNT_BYTES: usize = 255;
 pub(crate) const MESSAGING_ID_BYTES: usize = 64;
 
 /// Why a name isn't taken. The text reads on from the name of the field.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     /// Agora reads it as "any".
+    #[error("must not be empty")]
     Empty,
     /// Has a `*`, which Agora reads as "any".
+    #[error("must not contain *, a wildcard to Agora")]
     Wildcard,
     /// Over the limit.
+    #[error("is {bytes} bytes long, the limit is {limit}")]
     TooLong {
         /// Its length.
         bytes: usize,
@@ -28,6 +29,7 @@ pub enum NameError {
         limit: usize,
     },
     /// Outside the 89 characters.
+    #[error("has {} at byte {at}, which Agora does not allow", shown(*.character))]
     Character {
         /// The first such character.
         character: char,
@@ -35,36 +37,18 @@ pub enum NameError {
         at: usize,
     },
     /// A user account of digits alone is a uid to Agora.
+    #[error("must not be all digits: send it as uid")]
     AllDigits,
 }
 
-impl fmt::Display for NameError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Empty => formatter.write_str("must not be empty"),
-            Self::Wildcard => formatter.write_str("must not contain *, a wildcard to Agora"),
-            Self::TooLong { bytes, limit } => {
-                write!(formatter, "is {bytes} bytes long, the limit is {limit}")
-            }
-            Self::Character { character, at } if character.is_ascii_graphic() => {
-                write!(
-                    formatter,
-                    "has {character:?} at byte {at}, which Agora does not allow"
-                )
-            }
-            Self::Character { character, at } => {
-                let code = u32::from(*character);
-                write!(
-                    formatter,
-                    "has U+{code:04X} at byte {at}, which Agora does not allow"
-                )
-            }
-            Self::AllDigits => formatter.write_str("must not be all digits: send it as uid"),
-        }
+/// Shows a character only where a terminal and a log leave it alone.
+fn shown(character: char) -> String {
+    if character.is_ascii_graphic() {
+        format!("{character:?}")
+    } else {
+        format!("U+{:04X}", u32::from(character))
     }
 }
-
-impl std::error::Error for NameError {}
 
 /// Checks a channel name: 1 to 64 bytes out of Agora's 89 characters.
 pub(crate) fn channel_name(name: &str) -> Result<(), NameError> {

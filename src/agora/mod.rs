@@ -24,27 +24,19 @@ pub(crate) mod reissue;
 pub mod service;
 pub(crate) mod signer;
 
+use crate::terms::labels::labels;
 use crate::terms::role::Role;
 
 pub use crate::terms::user::User;
 pub use signer::Signer;
 
-/// `token.format`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum TokenFormat {
-    /// AccessToken2.
-    V007,
-    /// Legacy AccessToken.
-    V006,
-}
-
-impl TokenFormat {
-    /// `007` or `006`.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::V007 => "007",
-            Self::V006 => "006",
-        }
+labels! {
+    /// `token.format`.
+    pub enum TokenFormat {
+        /// AccessToken2.
+        V007 => "007",
+        /// Legacy AccessToken.
+        V006 => "006",
     }
 }
 

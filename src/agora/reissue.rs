@@ -4,7 +4,6 @@
 //! privilege is 0, which would be "never". A token counts as the project's only if one of its certificates verified it.
 //! Must not know: where the token was found, which client gets it.
 
-use std::fmt;
 use std::sync::Arc;
 
 use super::TokenFormat;
@@ -28,6 +27,7 @@ pub(crate) enum SignedBy {
 }
 
 /// One project's certificates: those that verify, and the one that signs.
+#[derive(Debug)]
 pub struct Project {
     signer: Arc<Signer>,
     certificates: Vec<(Secret, SignedBy)>,
@@ -183,16 +183,6 @@ impl Project {
                 .build(&self.signer)
                 .map(Some),
         }
-    }
-}
-
-impl fmt::Debug for Project {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("Project")
-            .field("signer", &self.signer)
-            .field("certificates", &self.certificates.len())
-            .finish()
     }
 }
 

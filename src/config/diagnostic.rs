@@ -8,25 +8,18 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::{fmt, io};
 
-/// How bad a finding is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum FindingSeverity {
-    /// The configuration can't be used.
-    Error,
-    /// The configuration can be used, but the operator should know; an error under `check --strict`.
-    Warning,
-    /// Something that only the unit has was not checked.
-    Note,
-}
+use crate::terms::labels::labels;
 
-impl FindingSeverity {
-    /// `error`, `warning` or `note`.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Error => "error",
-            Self::Warning => "warning",
-            Self::Note => "note",
-        }
+labels! {
+    /// How bad a finding is.
+    #[derive(PartialOrd, Ord)]
+    pub enum FindingSeverity {
+        /// The configuration can't be used.
+        Error => "error",
+        /// The configuration can be used, but the operator should know; an error under `check --strict`.
+        Warning => "warning",
+        /// Something that only the unit has was not checked.
+        Note => "note",
     }
 }
 

@@ -46,13 +46,8 @@ fn streams(root: &RawTable<'_>) -> Vec<StreamEntry> {
 }
 
 fn stream(table: &RawTable<'_>) -> StreamEntry {
-    let channel = match table.item("channel") {
-        None => {
-            table.missing("channel", "channel = \"...\"");
-            String::new()
-        }
-        Some(item) => name(&item).unwrap_or_default(),
-    };
+    let channel = table.required("channel", "channel = \"...\"");
+    let channel = channel.and_then(|item| name(&item)).unwrap_or_default();
     if channel.len() > LONGEST_CHANNEL
         && let Some(item) = table.item("channel")
     {

@@ -10,6 +10,8 @@ use ipnet::IpNet;
 
 use super::sanity::is_authority;
 
+use crate::terms::labels::labels;
+
 /// `X-Forwarded-For`: the client, then each proxy.
 pub(crate) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// `X-Forwarded-Proto`: the client's scheme.
@@ -39,22 +41,13 @@ impl Origin {
     }
 }
 
-/// The client's scheme.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ClientScheme {
-    /// Plain.
-    Http,
-    /// TLS, here or at a trusted proxy.
-    Https,
-}
-
-impl ClientScheme {
-    /// `http` or `https`.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Http => "http",
-            Self::Https => "https",
-        }
+labels! {
+    /// The client's scheme.
+    pub enum ClientScheme {
+        /// Plain.
+        Http => "http",
+        /// TLS, here or at a trusted proxy.
+        Https => "https",
     }
 }
 

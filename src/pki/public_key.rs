@@ -15,6 +15,8 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::der::{Element, serial_number};
 
+use crate::terms::labels::labels;
+
 /// The shortest RSA modulus by RFC 7518 §3.3, which Node's `jsonwebtoken` 9 asks of signers.
 const LEAST_RSA_BITS: usize = 2048;
 /// The longest: beyond this one signature costs milliseconds.
@@ -28,33 +30,23 @@ pub struct PublicKey {
     bytes: Arc<[u8]>,
 }
 
-/// The kind of a key, which says what it can verify.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum KeyKind {
-    /// RSA, 2048 to 8192 bits.
-    Rsa,
-    /// NIST P-256.
-    P256,
-    /// NIST P-384.
-    P384,
-    /// NIST P-521.
-    P521,
-    /// Edwards curve 25519 (RFC 8032).
-    Ed25519,
+labels! {
+    /// The kind of a key, which says what it can verify.
+    pub(crate) enum KeyKind {
+        /// RSA, 2048 to 8192 bits.
+        Rsa => "RSA",
+        /// NIST P-256.
+        P256 => "P-256",
+        /// NIST P-384.
+        P384 => "P-384",
+        /// NIST P-521.
+        P521 => "P-521",
+        /// Edwards curve 25519 (RFC 8032).
+        Ed25519 => "Ed25519",
+    }
 }
 
 impl KeyKind {
-    /// The usual name.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Rsa => "RSA",
-            Self::P256 => "P-256",
-            Self::P384 => "P-384",
-            Self::P521 => "P-521",
-            Self::Ed25519 => "Ed25519",
-        }
-    }
-
     /// Some algorithm of this kind: aws-lc-rs parses a key for one, and how is the same for all of a kind.
     fn any_algorithm(self) -> &'static dyn VerificationAlgorithm {
         match self {
@@ -230,7 +222,7 @@ impl PublicKey {
 
 impl fmt::Debug for PublicKey {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.kind.name())
+        formatter.write_str(self.kind.as_str())
     }
 }
 

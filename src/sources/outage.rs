@@ -27,19 +27,14 @@ pub(crate) enum OutageAdmission {
 }
 
 /// Why a question has no answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NoAnswerReason {
     /// Nothing came: no connection, or no reply in time. The next question would wait as long.
+    #[error("{0}")]
     Silent(String),
     /// Something came that is no answer: an error, or a malformed reply.
+    #[error("{0}")]
     Wrong(String),
-}
-
-impl std::fmt::Display for NoAnswerReason {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (Self::Silent(why) | Self::Wrong(why)) = self;
-        formatter.write_str(why)
-    }
 }
 
 /// Whether one source answers. Times are on the clock's monotonic scale.

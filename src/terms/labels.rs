@@ -19,6 +19,7 @@ macro_rules! labels {
 
         impl $name {
             /// Every variant, in order of declaration.
+            #[allow(dead_code, reason = "not every set is counted")]
             $visibility const ALL: [Self; [$($value),+].len()] = [$(Self::$variant),+];
 
             /// The text that stands for this variant in labels, logs and answers.

@@ -2,10 +2,9 @@
 //!
 //! Must not know: how a response is written.
 
-use std::fmt;
-
 /// A request that could not be forwarded, or an exchange that broke.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{kind}{}", source.as_ref().map(|source| format!(": {source}")).unwrap_or_default())]
 pub struct ProxyError {
     /// What happened.
     pub kind: ProxyErrorKind,
@@ -16,19 +15,25 @@ pub struct ProxyError {
 }
 
 /// What happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum ProxyErrorKind {
     /// No connection to the backend: refused, unreachable, unresolved or too slow.
+    #[error("no connection to the backend")]
     ConnectFailed,
     /// The backend closed or broke the connection before a byte of a response.
+    #[error("the backend closed the connection before its response")]
     ConnectionLost,
     /// The backend's response can't be understood or passed on, or breaks off before its end is in sight.
+    #[error("the backend's response can't be passed on")]
     BadResponse,
     /// No response header section in time.
+    #[error("the backend sent no response in time")]
     ResponseTimeout,
     /// The client went away or stalled.
+    #[error("the client went away")]
     ClientGone,
     /// The limit of requests in flight, or of sockets to the backend, is reached.
+    #[error("upstream.max_requests are in flight, or no socket to the backend became free")]
     Overloaded,
 }
 
@@ -52,32 +57,5 @@ impl From<ProxyErrorKind> for ProxyError {
             retry: AnotherAttempt::Never,
             source: None,
         }
-    }
-}
-
-impl fmt::Display for ProxyError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let what = match self.kind {
-            ProxyErrorKind::ConnectFailed => "no connection to the backend",
-            ProxyErrorKind::ConnectionLost => {
-                "the backend closed the connection before its response"
-            }
-            ProxyErrorKind::BadResponse => "the backend's response can't be passed on",
-            ProxyErrorKind::ResponseTimeout => "the backend sent no response in time",
-            ProxyErrorKind::ClientGone => "the client went away",
-            ProxyErrorKind::Overloaded => {
-                "upstream.max_requests are in flight, or no socket to the backend became free"
-            }
-        };
-        match &self.source {
-            Some(source) => write!(formatter, "{what}: {source}"),
-            None => formatter.write_str(what),
-        }
-    }
-}
-
-impl std::error::Error for ProxyError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.source.as_deref().map(|source| source as _)
     }
 }

@@ -20,19 +20,10 @@ pub enum Phase {
     Draining,
 }
 
-/// The phase, shared by the workers, the admin listener and the daemon.
-#[derive(Debug)]
+/// The phase, shared by the workers, the admin listener and the daemon. The first is [`Phase::Starting`], which is 0.
+#[derive(Debug, Default)]
 pub struct Readiness {
     phase: AtomicU8,
-}
-
-impl Default for Readiness {
-    /// Starting.
-    fn default() -> Self {
-        Self {
-            phase: AtomicU8::new(Phase::Starting as u8),
-        }
-    }
 }
 
 impl Readiness {

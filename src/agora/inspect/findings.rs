@@ -13,18 +13,10 @@ use crate::terms::timestamp;
 pub(super) const UNIX_TIMES_FROM: u32 = 1_000_000_000;
 
 /// The findings so far.
+#[derive(Default)]
 pub(super) struct InspectFindings {
     pub(super) problems: Vec<TokenProblem>,
     pub(super) signature: SignatureCheck,
-}
-
-impl Default for InspectFindings {
-    fn default() -> Self {
-        Self {
-            problems: Vec::new(),
-            signature: SignatureCheck::NotChecked,
-        }
-    }
 }
 
 impl InspectFindings {

@@ -9,15 +9,17 @@ use crate::agora::legacy_user::numeric_users;
 use crate::agora::parse::Parsed006;
 use crate::agora::service::Privileges;
 use crate::agora::{JOIN_CHANNEL, LONGEST_LIFETIME, User, access_token};
+use crate::terms::labels::labels;
 use crate::terms::timestamp;
 
-/// The purpose of a 006 token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum LegacyKind {
-    /// A channel.
-    Rtc,
-    /// Signaling.
-    Rtm,
+labels! {
+    /// The purpose of a 006 token.
+    pub(super) enum LegacyKind {
+        /// A channel.
+        Rtc => "rtc",
+        /// Signaling.
+        Rtm => "rtm",
+    }
 }
 
 impl LegacyKind {
@@ -28,13 +30,6 @@ impl LegacyKind {
             Self::Rtm
         } else {
             Self::Rtc
-        }
-    }
-
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Self::Rtc => "rtc",
-            Self::Rtm => "rtm",
         }
     }
 }

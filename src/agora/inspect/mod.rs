@@ -96,7 +96,7 @@ impl Serialize for AgoraError {
 }
 
 /// Whether the certificate given signed the token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SignatureCheck {
     /// The certificate signed it.
@@ -104,6 +104,7 @@ pub enum SignatureCheck {
     /// The certificate didn't sign it.
     Invalid,
     /// No certificate, no token, or a 006 without its channel and uid.
+    #[default]
     NotChecked,
 }
 

@@ -30,10 +30,8 @@ pub(super) fn legacy(number: u16) -> String {
 /// A privilege of a service in a 007 token, by its number.
 pub(super) fn of(kind: &ServiceKind, number: u16) -> String {
     let name = match (kind, number) {
-        (ServiceKind::Rtc { .. }, 1) => "joinChannel",
-        (ServiceKind::Rtc { .. }, 2) => "publishAudioStream",
-        (ServiceKind::Rtc { .. }, 3) => "publishVideoStream",
-        (ServiceKind::Rtc { .. }, 4) => "publishDataStream",
+        // The first four are the same in both formats.
+        (ServiceKind::Rtc { .. }, 1..=4) => return legacy(number),
         (ServiceKind::Rtm { .. } | ServiceKind::Rtm2 { .. } | ServiceKind::Fpa, 1) => "login",
         (ServiceKind::Streaming { .. }, 1) => "publishMixStream",
         (ServiceKind::Streaming { .. }, 2) => "publishRawStream",

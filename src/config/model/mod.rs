@@ -33,6 +33,7 @@ pub(crate) use source_tables::{
 use super::secret::Secret;
 use crate::http::method_override::MethodOverride;
 use crate::http::{block, cors};
+use crate::terms::labels::labels;
 
 /// The whole configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -230,28 +231,15 @@ impl DecisionConfig {
     }
 }
 
-/// `decision.mode`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DecisionMode {
-    /// Owned paths are answered here.
-    Enforce,
-    /// Decided, counted, and forwarded.
-    Observe,
-    /// A pure proxy.
-    Off,
-}
-
-impl DecisionMode {
-    /// Every mode, in order of declaration.
-    pub(crate) const ALL: [Self; 3] = [Self::Enforce, Self::Observe, Self::Off];
-
-    /// The value in the configuration, and the metric's label.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Enforce => "enforce",
-            Self::Observe => "observe",
-            Self::Off => "off",
-        }
+labels! {
+    /// `decision.mode`.
+    pub enum DecisionMode {
+        /// Owned paths are answered here.
+        Enforce => "enforce",
+        /// Decided, counted, and forwarded.
+        Observe => "observe",
+        /// A pure proxy.
+        Off => "off",
     }
 }
 

@@ -106,6 +106,15 @@ impl<'r> RawTable<'r> {
         self.report(FindingSeverity::Warning, &self.path, message, hint);
     }
 
+    /// The value of a key that must be there; where it isn't, that is reported.
+    pub(in crate::config) fn required(&self, name: &str, hint: &str) -> Option<RawItem<'r>> {
+        let item = self.item(name);
+        if item.is_none() {
+            self.missing(name, hint);
+        }
+        item
+    }
+
     /// Reports a key that must be there and isn't.
     pub(in crate::config) fn missing(&self, name: &str, hint: impl Into<String>) {
         let path = join(&self.path, name);

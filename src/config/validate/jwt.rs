@@ -231,7 +231,7 @@ fn public_key(item: &RawItem<'_>, secrets: &SecretReader<'_>) -> Option<PublicKe
 fn described(material: &KeyMaterial) -> String {
     match material {
         KeyMaterial::Secret(_) => "a shared secret".to_owned(),
-        KeyMaterial::Public(key) => format!("this {} key", key.kind().name()),
+        KeyMaterial::Public(key) => format!("this {} key", key.kind().as_str()),
     }
 }
 
@@ -285,10 +285,7 @@ fn key(
             None
         }
     };
-    let Some(item) = table.item("algorithm") else {
-        table.missing("algorithm", "algorithm = \"HS256\": each key has its own");
-        return None;
-    };
+    let item = table.required("algorithm", "algorithm = \"HS256\": each key has its own")?;
     let algorithm = algorithm(&item)?;
     if !allowed.contains(&algorithm) {
         item.error(

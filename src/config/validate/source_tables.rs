@@ -132,8 +132,8 @@ fn cache_ttl(table: &RawTable<'_>) -> Duration {
 }
 
 fn accounts_collection(table: &RawTable<'_>, wanted: bool) -> AccountsCollection {
-    if wanted && table.item("collection").is_none() {
-        table.missing("collection", "collection = \"users\"");
+    if wanted {
+        table.required("collection", "collection = \"users\"");
     }
     AccountsCollection {
         collection: name(table, "collection", ""),
@@ -148,9 +148,7 @@ fn accounts_collection(table: &RawTable<'_>, wanted: bool) -> AccountsCollection
 }
 
 fn deny_rule(table: &RawTable<'_>) -> Option<DenyRule> {
-    if table.item("field").is_none() {
-        table.missing("field", "field = \"isSuspended\"");
-    }
+    table.required("field", "field = \"isSuspended\"");
     let codes = [("account_suspended", true), ("unauthenticated", false)];
     Some(DenyRule {
         field: name(table, "field", ""),
@@ -322,10 +320,7 @@ fn header(table: &RawTable<'_>, secrets: &SecretReader<'_>) -> Option<(HeaderNam
 }
 
 fn header_name(table: &RawTable<'_>) -> Option<HeaderName> {
-    let Some(item) = table.item("name") else {
-        table.missing("name", "name = \"x-internal-key\"");
-        return None;
-    };
+    let item = table.required("name", "name = \"x-internal-key\"")?;
     let text = item.text()?;
     let name = HeaderName::from_bytes(text.as_bytes()).ok();
     if name.is_none() {

@@ -119,7 +119,7 @@ impl ServerIdentity {
 impl fmt::Debug for ServerIdentity {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
-            .debug_struct("Identity")
+            .debug_struct("ServerIdentity")
             .field("expires", &self.expires)
             .finish_non_exhaustive()
     }
