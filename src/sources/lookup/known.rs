@@ -14,7 +14,7 @@ use super::NoAnswer;
 pub(super) type Landing<T> = watch::Sender<Option<Result<Arc<T>, NoAnswer>>>;
 
 /// What is known of one key.
-pub(super) struct KnownKey<T> {
+pub(super) struct LookupEntry<T> {
     pub(super) answer: Option<KeptAnswer<T>>,
     pub(super) flight: Option<Flight<T>>,
     /// The first failure since the key's last answer.
@@ -47,7 +47,7 @@ impl<T> Clone for Flight<T> {
     }
 }
 
-impl<T> Default for KnownKey<T> {
+impl<T> Default for LookupEntry<T> {
     fn default() -> Self {
         Self {
             answer: None,
@@ -60,6 +60,6 @@ impl<T> Default for KnownKey<T> {
 }
 
 /// Drops every key for which no question is in flight, whatever its age. The rest is as many as requests wait for.
-pub(super) fn make_room<T>(shard: &mut HashMap<Box<str>, KnownKey<T>>) {
+pub(super) fn make_room<T>(shard: &mut HashMap<Box<str>, LookupEntry<T>>) {
     shard.retain(|_, known| known.flight.is_some());
 }

@@ -24,7 +24,7 @@ use super::outage::{NoAnswerReason, Outage, OutageAdmission, PROBE};
 use crate::telemetry::metrics::SourceMetrics;
 use crate::terms::clock::Clock;
 use crate::terms::outcome::LookupOutcome;
-use known::{Flight, KeptAnswer, KnownKey, Landing, make_room};
+use known::{Flight, KeptAnswer, Landing, LookupEntry, make_room};
 
 /// The number of shards: enough that workers seldom wait for each other.
 const SHARDS: usize = 32;
@@ -86,7 +86,7 @@ pub struct Lookups<T> {
     outage: Outage,
     metrics: Arc<SourceMetrics>,
     permits: Semaphore,
-    shards: Vec<Mutex<HashMap<Box<str>, KnownKey<T>>>>,
+    shards: Vec<Mutex<HashMap<Box<str>, LookupEntry<T>>>>,
     hasher: RandomState,
 }
 
@@ -246,7 +246,7 @@ impl<T: Send + Sync + 'static> Lookups<T> {
                 make_room(&mut shard);
                 shard.entry(key.into()).or_default()
             }
-            Entry::Vacant(entry) => entry.insert(KnownKey::default()),
+            Entry::Vacant(entry) => entry.insert(LookupEntry::default()),
         };
         known.touched = now;
         if let Some(kept) = &known.answer {
@@ -376,7 +376,7 @@ impl<T: Send + Sync + 'static> Lookups<T> {
 
     /// Forgets the answer for `key`, or all answers for `None`, because the source's data changed.
     pub(crate) fn invalidate(&self, key: Option<&str>) {
-        let forget = |known: &mut KnownKey<T>| {
+        let forget = |known: &mut LookupEntry<T>| {
             known.answer = None;
             if let Some(flight) = &mut known.flight {
                 flight.keep = false;
@@ -413,14 +413,14 @@ impl<T: Send + Sync + 'static> Lookups<T> {
         }
     }
 
-    fn shard(&self, key: &str) -> MutexGuard<'_, HashMap<Box<str>, KnownKey<T>>> {
+    fn shard(&self, key: &str) -> MutexGuard<'_, HashMap<Box<str>, LookupEntry<T>>> {
         let index = usize::try_from(self.hasher.hash_one(key) % SHARDS as u64).unwrap_or(0);
         self.shards[index]
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn locked(&self, index: usize) -> Option<MutexGuard<'_, HashMap<Box<str>, KnownKey<T>>>> {
+    fn locked(&self, index: usize) -> Option<MutexGuard<'_, HashMap<Box<str>, LookupEntry<T>>>> {
         let shard = self.shards.get(index)?;
         Some(shard.lock().unwrap_or_else(PoisonError::into_inner))
     }
