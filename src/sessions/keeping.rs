@@ -139,10 +139,6 @@ impl Sessions {
             subject,
             user,
         } = &kept.identity;
-        self.strike_out(&kept.identity);
-        if self.is_full() {
-            return false;
-        }
         let mut session = Session {
             user: user.clone(),
             login: kept.login,
@@ -157,8 +153,14 @@ impl Sessions {
             changed: false,
         };
         session.counted = session.is_live(seconds(now));
-        self.change(channel, subject, |held| held.push(session));
-        true
+        // Under one lock: a grant may come in between, and a user has one session.
+        self.change(channel, subject, |held| {
+            let has_room = held.remove(user).is_some() || !self.is_full();
+            if has_room {
+                held.push(session);
+            }
+            has_room
+        })
     }
 
     /// Forgets which logins grants were for: what is known of them was made with another key.

@@ -9,7 +9,7 @@ use std::fmt;
 use std::hash::BuildHasher as _;
 
 use super::session::Session;
-use super::shards::{Shard, shard_of};
+use super::shards::{SHARDS, Shard, shard_of};
 use super::subject::SubjectSessions;
 use super::{SessionUser, Sessions, seconds};
 use crate::terms::role::Role;
@@ -117,10 +117,11 @@ impl Sessions {
         };
         let mut last = None;
         let first = after.map_or(0, |after| usize::from(after.shard));
-        for (position, shard) in self.table.iter().enumerate().skip(first) {
+        for position in first..SHARDS {
             if sole.is_some_and(|sole| sole != position) {
                 continue;
             }
+            let shard = self.table.lock_at(position);
             for (cursor, held, session) in self.in_order(&shard, position, filter, after, now) {
                 if page.sessions.len() >= limit {
                     page.next = last;

@@ -103,7 +103,7 @@ impl Outage {
             tracing::error!(
                 source,
                 error = %failure,
-                "the source gives no answer: holders' tokens are renewed without it, new holders wait"
+                "the source gives no answer"
             );
         }
         Some(since)
