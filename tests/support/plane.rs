@@ -282,12 +282,15 @@ impl PublicService for Service {
             self.forwarder
                 .forward(&self.upstream, &self.backends, request, &changes, claimant);
         let mut response = match forwarded.await.result {
-            Ok(response) => response,
+            Ok(mut response) => {
+                let switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+                let headers = std::mem::take(response.headers_mut());
+                *response.headers_mut() = end_to_end(headers, switching);
+                response
+            }
+            // With its own `Connection: close`, which isn't the backend's to lose.
             Err(error) => refusal(error.kind),
         };
-        let switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-        let headers = std::mem::take(response.headers_mut());
-        *response.headers_mut() = end_to_end(headers, switching);
         let log = self.log.clone();
         response.body_mut().on_finish(Box::new(move |finished| {
             log.finished.lock().unwrap().push(finished);
