@@ -184,6 +184,27 @@ fn free() -> SocketAddr {
     listener.local_addr().unwrap()
 }
 
+/// Whether the process itself holds the socket that listens at the address (see `proc_net(5)` and `proc_pid_fd(5)`).
+fn listens(child: &Child, address: SocketAddr) -> bool {
+    const LISTEN: &str = "0A";
+    let port = format!(":{:04X}", address.port());
+    let sockets = std::fs::read_to_string("/proc/net/tcp").expect("a list of sockets");
+    let inodes = sockets.lines().filter_map(|line| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        let at_port = fields.get(1)?.ends_with(&port) && *fields.get(3)? == LISTEN;
+        at_port.then(|| format!("socket:[{}]", fields.get(9).copied().unwrap_or_default()))
+    });
+    let inodes: Vec<_> = inodes.collect();
+    let held = std::fs::read_dir(format!("/proc/{}/fd", child.id()));
+    let held = held.into_iter().flatten().flatten();
+    held.filter_map(|entry| std::fs::read_link(entry.path()).ok())
+        .any(|link| {
+            inodes
+                .iter()
+                .any(|inode| link.as_os_str() == inode.as_str())
+        })
+}
+
 /// `None` if it ends instead of listening.
 fn spawn(flags: &[String], storage: PathBuf, address: SocketAddr) -> Option<Child> {
     let packages = python::packages("mongodb");
@@ -201,7 +222,8 @@ fn spawn(flags: &[String], storage: PathBuf, address: SocketAddr) -> Option<Chil
         .spawn()
         .expect("python3 (install Python 3.10 or later)");
     for _ in 0..START_TURNS {
-        if TcpStream::connect(address).is_ok() {
+        // Another process may have taken the port since it was found free.
+        if TcpStream::connect(address).is_ok() && listens(&child, address) {
             return Some(child);
         }
         if child.try_wait().unwrap().is_some() {
