@@ -68,7 +68,7 @@ const IMPURE: [&str; 20] = [
     "tracing",
 ];
 
-/// `src/forward/retry.rs` is `forward::retry`, `src/live/mod.rs` is `live`.
+/// `src/forward/retry.rs` is `forward::retry`, `src/decision/mod.rs` is `decision`.
 fn module(path: &str) -> String {
     let path = path.strip_prefix("src/").unwrap();
     let path = path.strip_suffix(".rs").unwrap();
