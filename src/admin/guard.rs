@@ -31,7 +31,7 @@ pub(crate) enum Entrance {
 /// Why a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum GuardRefusal {
-    /// Its `Host` is unknown.
+    /// The request names a `Host` that the guard does not know.
     UnknownHost,
     /// It comes from another site's page.
     CrossSite,

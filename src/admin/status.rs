@@ -93,7 +93,7 @@ pub struct ConditionStatus {
 /// The configuration and its last reload.
 #[derive(Clone, Debug, Serialize)]
 pub struct ConfigStatus {
-    /// Its file.
+    /// The configuration file.
     pub path: String,
     /// The hash of what is in force, hexadecimal.
     pub hash: String,

@@ -23,7 +23,7 @@ pub enum NameError {
     /// Over the limit.
     #[error("is {bytes} bytes long, the limit is {limit}")]
     TooLong {
-        /// Its length.
+        /// The name's length.
         bytes: usize,
         /// The longest allowed.
         limit: usize,
@@ -33,7 +33,7 @@ pub enum NameError {
     Character {
         /// The first such character.
         character: char,
-        /// Its offset in bytes.
+        /// The character's offset in bytes.
         at: usize,
     },
     /// A user account of digits alone is a uid to Agora.

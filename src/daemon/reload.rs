@@ -54,7 +54,7 @@ pub(crate) struct Reloader {
     pub dropped: DropCounter,
     /// The files to watch, renewed by each reload.
     pub watched: tokio::sync::watch::Sender<Vec<PathBuf>>,
-    /// Its lock makes reloads one at a time.
+    /// The lock makes reloads one at a time.
     pub standing: Mutex<ConfigStanding>,
 }
 

@@ -22,7 +22,7 @@ pub(crate) struct SourceState {
     pub error: Option<String>,
     /// Which of its fields may be configured wrongly although it answers. Holds no secret.
     pub doubt: Option<String>,
-    /// Its outage; `None` while it answers.
+    /// The source's outage; `None` while it answers.
     pub outage: Option<SourceOutage>,
 }
 

@@ -13,7 +13,7 @@ use crate::state::directory::{StateDirectory, StateError};
 /// The configuration to start with.
 #[derive(Debug)]
 pub(crate) struct Start {
-    /// Its validated content.
+    /// The file's validated content.
     pub loaded: Loaded,
     /// The file's content; `None` where the last valid configuration is used instead.
     pub configuration: Option<Configuration>,

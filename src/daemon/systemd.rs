@@ -35,7 +35,7 @@ pub enum ListenersError {
         "the descriptor `{name}` passed by the service manager is no listening stream socket: {what}"
     )]
     NotListening {
-        /// Its `FileDescriptorName=`.
+        /// The socket's `FileDescriptorName=`.
         name: String,
         /// What it is instead.
         what: String,

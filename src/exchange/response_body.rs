@@ -30,7 +30,7 @@ pub(super) fn passed_on<E>(frame: Result<Frame<Bytes>, E>) -> Result<Frame<Bytes
 /// How a response body ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// Its last byte was handed to the connection.
+    /// The body's last byte was handed to the connection.
     Complete,
     /// The client left or stalled, or a stop cut the response.
     Abandoned,

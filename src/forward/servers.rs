@@ -18,7 +18,7 @@ use crate::telemetry::metrics::{Metrics, UpstreamMetrics};
 pub(crate) struct Backend {
     /// The server as configured.
     pub server: UpstreamServer,
-    /// Its series, which are removed with the last holder.
+    /// The server's series, which are removed with the last holder.
     pub metrics: Arc<UpstreamMetrics>,
     /// The authorities that its certificate is verified by; `None` without TLS.
     pub trust: Option<Trust>,

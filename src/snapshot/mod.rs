@@ -216,7 +216,7 @@ impl Snapshot {
 /// The control plane: where and with what sources are asked.
 #[derive(Clone, Debug)]
 pub struct Control {
-    /// Its runtime.
+    /// The control plane's runtime.
     pub runtime: Handle,
     /// Sends renewd's own requests.
     pub fetcher: Fetcher,

@@ -99,7 +99,7 @@ impl StateDirectory {
         })
     }
 
-    /// Its path.
+    /// The directory's path.
     pub(crate) fn path(&self) -> &Path {
         &self.directory
     }

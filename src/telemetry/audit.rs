@@ -95,11 +95,11 @@ pub struct Reload<'a> {
 pub(crate) struct LapseEvent<'a> {
     /// The subject of the login that held it.
     pub subject: &'a str,
-    /// Its channel.
+    /// The session's channel.
     pub channel: &'a str,
-    /// Its user in the channel.
+    /// The user that the token is for.
     pub user: User<&'a str>,
-    /// Its role.
+    /// The token's role.
     pub role: Role,
     /// Whether the holder asked for another.
     pub cause: LapseCause,

@@ -98,9 +98,9 @@ labels! {
 
     /// Why a token wasn't renewed.
     pub enum LapseCause {
-        /// Its holder asked for another and was refused.
+        /// The holder asked for another and was refused.
         Refused => "refused",
-        /// Its holder didn't ask for another.
+        /// The holder didn't ask for another.
         Silent => "silent",
     }
 

@@ -42,9 +42,9 @@ use holder::Holder;
 pub(crate) struct TokenQuestion<'a> {
     /// The list of `routes` that its path is in.
     pub path: Endpoint,
-    /// Its header fields.
+    /// The request's header fields.
     pub headers: &'a HeaderMap,
-    /// Its body; `None` where it is larger than a token request may be.
+    /// The request's body; `None` where it is larger than a token request may be.
     pub body: Option<&'a [u8]>,
     /// The client's address, for the address limit.
     pub client_ip: Option<IpAddr>,

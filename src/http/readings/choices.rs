@@ -10,7 +10,7 @@ use super::PieceEnd;
 /// So many dot segments from the start may be names of a route's parameters, while all behind them are resolved.
 pub(super) const NAMES: usize = 3;
 
-/// One way to read a path.
+/// A way to read a path: one choice of each kind.
 #[derive(Clone, Copy)]
 pub(super) struct Choice {
     /// Escapes are decoded, once; otherwise they stay as written, and separate nothing.

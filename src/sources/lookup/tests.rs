@@ -226,7 +226,7 @@ async fn a_silent_source_holds_up_its_first_askers_alone() {
     let mut fixture = fixture();
     for _ in 0..3 {
         let asked = fixture.get(None);
-        // Its reply never comes; the deadline does.
+        // The reply never comes; the deadline does.
         let question = fixture.questions.recv().await.unwrap();
         assert!(asked.await.unwrap().is_err());
         drop(question);

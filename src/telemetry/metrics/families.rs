@@ -9,7 +9,7 @@ pub struct Family {
     pub name: &'static str,
     /// For operators: what it counts and, where it matters, what to do.
     pub help: &'static str,
-    /// Its kind.
+    /// The metric's kind.
     pub kind: MetricKind,
 }
 
