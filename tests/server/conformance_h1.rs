@@ -1,8 +1,9 @@
-//! RFC 9110 and RFC 9112 as a table: what is sent, what the answers are, whether the connection goes on, and what the
-//! backend saw of it. What must be refused is in `malformed_input.rs`.
+//! RFC 9110 and RFC 9112: what is sent, what the answers are, whether the connection goes on, and what the backend saw of
+//! it; most of it is in `conformance_h1.txt`. What must be refused is in `malformed_input.rs`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
+use crate::support::case_files::{CaseFile, WrittenCase};
 use crate::support::express::{Express, Version};
 use crate::support::messages::{self, Framing, Message, Wire};
 use crate::support::renewd::{Renewd, Settings};
@@ -30,17 +31,30 @@ fn start() -> (Express, Renewd) {
 
 const ALIVE: &[u8] = b"GET /wire/status?code=299 HTTP/1.1\r\nHost: app\r\n\r\n";
 
-/// Section, what is sent, the statuses of the answers in order, and the connection afterwards.
-type Row = (&'static str, &'static str, &'static [u16], After);
+const CASES: CaseFile = CaseFile {
+    text: include_str!("conformance_h1.txt"),
+    keywords: &["send", "expect"],
+    groups: &[
+        ("request lines and targets", 18),
+        ("field lines", 4),
+        ("connections that go on or end", 11),
+        ("answers without a body", 6),
+        ("lengths and chunks", 15),
+    ],
+};
 
-fn assert_rows(renewd: &Renewd, rows: &[Row]) {
+/// Sends what the cases of this group say, and holds the answers and the connection to what they expect.
+fn assert_group(name: &str) {
+    let (_express, renewd) = start();
     let mut wrong = Vec::new();
-    for (section, bytes, statuses, after) in rows {
+    for case in CASES.group(name) {
+        let bytes = case.bytes("send");
+        let (statuses, after) = expected(&case);
         let mut wire = Wire::open(renewd.public);
-        wire.write(bytes.as_bytes());
+        wire.write(&bytes);
         let found: Vec<u16> = statuses
             .iter()
-            .map_while(|_| Some(wire.read(bytes.starts_with("HEAD ")).ok()?.status()))
+            .map_while(|_| Some(wire.read(bytes.starts_with(b"HEAD ")).ok()?.status()))
             .collect();
         let found_after = match after {
             Closed if wire.rest().is_ok_and(|rest| rest.is_empty()) => Closed,
@@ -53,13 +67,25 @@ fn assert_rows(renewd: &Renewd, rows: &[Row]) {
                 }
             }
         };
-        if (found.as_slice(), found_after) != (statuses, *after) {
+        if (&found, found_after) != (&statuses, after) {
             wrong.push(format!(
-                "{section} {bytes:?}: {found:?} {found_after:?}, not {statuses:?} {after:?}"
+                "{case:?}: {found:?} {found_after:?}, not {statuses:?} {after:?}"
             ));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The statuses of the answers, and the connection afterwards.
+fn expected(case: &WrittenCase) -> (Vec<u16>, After) {
+    let (statuses, after) = case.value("expect").split_once(" then ").unwrap();
+    let statuses = statuses.split(' ').map(|status| status.parse().unwrap());
+    let after = match after {
+        "open" => Open,
+        "closed" => Closed,
+        other => panic!("neither open nor closed: {other:?}"),
+    };
+    (statuses.collect(), after)
 }
 
 /// What `/wire/seen` saw of a request with these lines behind its request line and `Host`.
@@ -79,347 +105,40 @@ fn values<'seen>(seen: &'seen Value, name: &str) -> Vec<&'seen str> {
 }
 
 #[test]
-#[allow(clippy::too_many_lines)] // a table
 fn request_lines_and_targets() {
-    let (_express, renewd) = start();
-    assert_rows(
-        &renewd,
-        &[
-            (
-                "9112 2.2",
-                "\r\nGET /health HTTP/1.1\r\nHost: app\r\n\r\n",
-                &[200],
-                Open,
-            ),
-            (
-                "9112 2.2",
-                "\r\n\r\nGET /health HTTP/1.1\r\nHost: app\r\n\r\n",
-                &[200],
-                Open,
-            ),
-            (
-                "9112 2.2",
-                "\n\r\nGET /health HTTP/1.1\r\nHost: app\r\n\r\n",
-                &[200],
-                Open,
-            ),
-            (
-                "9110 2.5",
-                "GET /health HTTP/1.2\r\nHost: app\r\n\r\nGET /health HTTP/1.9\nHost: app\n\n",
-                &[200, 200],
-                Open,
-            ),
-            ("9112 3.2", "GET /health HTTP/1.2\r\n\r\n", &[400], Open),
-            (
-                "9112 3.2.2",
-                "GET http://app/health HTTP/1.1\r\nHost:\r\n\r\n",
-                &[200],
-                Open,
-            ),
-            (
-                "9112 3",
-                "GET\t/health HTTP/1.1\r\nHost: app\r\n\r\n",
-                &[400],
-                Closed,
-            ),
-            (
-                "9112 3",
-                "GET /health  HTTP/1.1\r\nHost: app\r\n\r\n",
-                &[400],
-                Closed,
-            ),
-            (
-                "9112 3",
-                "GET /health HTTP/1.1 \r\nHost: app\r\n\r\n",
-                &[400],
-                Closed,
-            ),
-            (
-                "9112 3",
-                "GET /health HTTP/1.1x\r\nHost: app\r\n\r\n",
-                &[400],
-                Closed,
-            ),
-            (
-                "9112 3",
-                "GET /health HTTP/11\r\nHost: app\r\n\r\n",
-                &[400],
-                Closed,
-            ),
-            (
-                "9112 3",
-                "GET /health#fragment HTTP/1.1\r\nHost: app\r\n\r\n",
-                &[200],
-                Open,
-            ),
-            (
-                "9112 3.2.2",
-                "GET http://app/health HTTP/1.1\r\nHost: app\r\n\r\n",
-                &[200],
-                Open,
-            ),
-            (
-                "9112 3.2.2",
-                "GET https://app/health HTTP/1.1\r\nHost: app\r\n\r\n",
-                &[200],
-                Open,
-            ),
-            (
-                "9112 3.2.2",
-                "GET HTTP://APP/health HTTP/1.1\r\nHost: app\r\n\r\n",
-                &[200],
-                Open,
-            ),
-            (
-                "9112 3.2.2",
-                "GET http://app HTTP/1.1\r\nHost: app\r\n\r\n",
-                &[404],
-                Open,
-            ),
-            (
-                "9112 3.2.3",
-                "CONNECT app:443 HTTP/1.1\r\nHost: app:443\r\n\r\n",
-                &[405],
-                Open,
-            ),
-            (
-                "9112 3.2.4",
-                "GET * HTTP/1.1\r\nHost: app\r\n\r\n",
-                &[400],
-                Open,
-            ),
-        ],
-    );
+    assert_group("request lines and targets");
 }
 
 #[test]
 fn field_lines() {
-    let (_express, renewd) = start();
-    assert_rows(
-        &renewd,
-        &[
-            (
-                "9112 5",
-                "GET /health HTTP/1.1\r\nHOST:app\r\n\r\n",
-                &[200],
-                Open,
-            ),
-            (
-                "9112 5",
-                "GET /health HTTP/1.1\r\nHost:\t app \t\r\n\r\n",
-                &[200],
-                Open,
-            ),
-            (
-                "9112 5.1",
-                "GET /health HTTP/1.1\r\nHost : app\r\n\r\n",
-                &[400],
-                Closed,
-            ),
-            (
-                "9112 5.2",
-                "GET /health HTTP/1.1\r\nHost: app\r\nX: a\r\n\tb\r\n\r\n",
-                &[400],
-                Closed,
-            ),
-        ],
-    );
+    assert_group("field lines");
 }
 
 #[test]
 fn connections_go_on_or_end() {
-    let (_express, renewd) = start();
-    assert_rows(
-        &renewd,
-        &[
-            (
-                "9112 9.3",
-                "GET /health HTTP/1.1\r\nHost: app\r\nConnection: close\r\n\r\n",
-                &[200],
-                Closed,
-            ),
-            (
-                "9112 9.3",
-                "GET /health HTTP/1.1\r\nHost: app\r\nConnection: CLOSE\r\n\r\n",
-                &[200],
-                Closed,
-            ),
-            (
-                "9112 9.3",
-                "GET /health HTTP/1.1\r\nHost: app\r\nConnection: keep-alive, close\r\n\r\n",
-                &[200],
-                Closed,
-            ),
-            (
-                "9112 9.3",
-                "GET /health HTTP/1.1\r\nHost: app\r\nConnection: x\r\nConnection: close\r\n\r\n",
-                &[200],
-                Closed,
-            ),
-            (
-                "9112 9.3",
-                "GET /health HTTP/1.1\r\nHost: app\r\nConnection: closed\r\n\r\n",
-                &[200],
-                Open,
-            ),
-            (
-                "9112 9.3",
-                "GET /health HTTP/1.0\r\nHost: app\r\n\r\n",
-                &[200],
-                Closed,
-            ),
-            ("9112 9.3", "GET /health HTTP/1.0\r\n\r\n", &[200], Closed),
-            (
-                "9112 9.3",
-                "GET /health HTTP/1.0\r\nHost: app\r\nConnection: keep-alive\r\n\r\n",
-                &[200],
-                Open,
-            ),
-            (
-                "9112 9.3",
-                "GET /health HTTP/1.0\r\nHost: app\r\nConnection: Keep-Alive\r\n\r\n",
-                &[200],
-                Open,
-            ),
-            (
-                "9112 9.3.2",
-                "GET /health HTTP/1.1\r\nHost: app\r\n\r\nGET /nowhere HTTP/1.1\r\nHost: app\r\n\r\nGET /health HTTP/1.1\r\nHost: app\r\nConnection: close\r\n\r\n",
-                &[200, 404, 200],
-                Closed,
-            ),
-            (
-                "9112 9.6",
-                "GET /health HTTP/1.1\r\nHost: app\r\nConnection: close\r\n\r\nGET /health HTTP/1.1\r\nHost: app\r\n\r\n",
-                &[200],
-                Closed,
-            ),
-        ],
-    );
+    assert_group("connections that go on or end");
 }
 
 #[test]
 fn answers_without_a_body() {
-    let (_express, renewd) = start();
-    assert_rows(
-        &renewd,
-        &[
-            (
-                "9110 9.3.2",
-                "HEAD /health HTTP/1.1\r\nHost: app\r\n\r\n",
-                &[200],
-                Open,
-            ),
-            (
-                "9110 9.3.2",
-                "HEAD /nowhere HTTP/1.1\r\nHost: app\r\n\r\n",
-                &[404],
-                Open,
-            ),
-            (
-                "9110 9.3.2",
-                "HEAD /api/live/token HTTP/1.1\r\nHost: app\r\n\r\n",
-                &[405],
-                Open,
-            ),
-            ("9110 9.3.2", "HEAD /health HTTP/1.1\r\n\r\n", &[400], Open),
-            (
-                "9110 15.3.5",
-                "GET /wire/status?code=204 HTTP/1.1\r\nHost: app\r\n\r\n",
-                &[204],
-                Open,
-            ),
-            (
-                "9110 15.4.5",
-                "GET /wire/status?code=304 HTTP/1.1\r\nHost: app\r\n\r\n",
-                &[304],
-                Open,
-            ),
-        ],
-    );
+    assert_group("answers without a body");
 }
 
 #[test]
 fn lengths_and_chunks() {
     let (_express, renewd) = start();
-    let table: &[(&str, &str, &str, usize)] = &[
-        ("9112 6.2", "GET", "Content-Length: 5\r\n\r\nhello", 5),
-        ("9112 6.2", "POST", "Content-Length: 005\r\n\r\nhello", 5),
-        ("9112 6.2", "POST", "Content-Length: \t5 \t\r\n\r\nhello", 5),
-        ("9112 6.2", "DELETE", "Content-Length: 0\r\n\r\n", 0),
-        ("9112 6.3", "POST", "\r\n", 0),
-        (
-            "9112 6.3",
-            "POST",
-            "Content-Length: 5\r\nContent-Length: 5\r\n\r\nhello",
-            5,
-        ),
-        (
-            "9112 7.1",
-            "POST",
-            "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-            0,
-        ),
-        (
-            "9112 7.1",
-            "GET",
-            "Transfer-Encoding: CHUNKED\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
-            5,
-        ),
-        (
-            "9112 7.1",
-            "POST",
-            "Transfer-Encoding: chunked\r\n\r\nA\r\n0123456789\r\na\r\n0123456789\r\n0\r\n\r\n",
-            20,
-        ),
-        (
-            "9112 7.1",
-            "POST",
-            "Transfer-Encoding: chunked\r\n\r\n0005\r\nhello\r\n000\r\n\r\n",
-            5,
-        ),
-        (
-            "9112 7.1",
-            "POST",
-            "Transfer-Encoding: chunked\r\n\r\n5\r\nhe\r\no\r\n0\r\n\r\n",
-            5,
-        ),
-        (
-            "9112 7.1.1",
-            "POST",
-            "Transfer-Encoding: chunked\r\n\r\n5;a\r\nhello\r\n0;b=c\r\n\r\n",
-            5,
-        ),
-        (
-            "9112 7.1.1",
-            "POST",
-            "Transfer-Encoding: chunked\r\n\r\n5;a=\"b;c\"\r\nhello\r\n0\r\n\r\n",
-            5,
-        ),
-        (
-            "9112 7.1.1",
-            "POST",
-            "Transfer-Encoding: chunked\r\n\r\n5 ; a = b\r\nhello\r\n0\r\n\r\n",
-            5,
-        ),
-        (
-            "9112 7.1.2",
-            "POST",
-            "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX-Trailer: 1\r\n\r\n",
-            5,
-        ),
-    ];
-    for (section, method, rest, length) in table {
+    for case in CASES.group("lengths and chunks") {
+        let length = case.value("expect").strip_suffix(" bytes").unwrap();
+        let length: usize = length.parse().unwrap();
         // A request right behind must be found where the body ends.
         let behind = "GET /wire/status?code=299 HTTP/1.1\r\nHost: app\r\nConnection: close\r\n\r\n";
         let mut wire = Wire::open(renewd.public);
-        let head = format!("{method} /wire/seen HTTP/1.1\r\nHost: app\r\n{rest}{behind}");
-        wire.write(head.as_bytes());
+        wire.write(&[&case.bytes("send"), behind.as_bytes()].concat());
         let answer = wire.read(false).expect("an answer");
-        assert_eq!(answer.json()["length"], *length, "{section} {rest:?}");
+        assert_eq!(answer.json()["length"], length, "{case:?}");
         let next = wire.read(false);
-        let next =
-            next.unwrap_or_else(|error| panic!("{section} {rest:?}: {error} after {answer:?}"));
-        assert_eq!(next.status(), 299, "{section} {rest:?}");
+        let next = next.unwrap_or_else(|error| panic!("{case:?}: {error} after {answer:?}"));
+        assert_eq!(next.status(), 299, "{case:?}");
     }
 }
 

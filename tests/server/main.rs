@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 mod address_limit;
+mod case_file_reader;
 mod certificate_reload;
 mod conformance_h1;
 mod connections;

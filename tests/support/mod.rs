@@ -4,6 +4,7 @@
 
 pub mod app;
 pub mod ask;
+pub mod case_files;
 pub mod conversation;
 pub mod database;
 pub mod environment;
@@ -30,6 +31,7 @@ pub mod timed;
 pub mod tls;
 pub mod topology;
 pub mod wire;
+pub mod written_frames;
 
 /// The name by which the test harness knows a test function of the module with this `module_path!()`: a test that starts
 /// its own program again has to ask for itself by it.
