@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::support::express::{Express, Version};
-use crate::support::messages::{self, Wire};
+use crate::support::messages::{self, Message, Wire};
 use crate::support::renewd::{Renewd, Settings};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -364,8 +364,19 @@ fn an_app_that_is_down_is_502_until_it_is_back() {
     );
 }
 
+/// What the client gets where the app answers with these bytes.
+fn answer_to(renewd: &Renewd, bytes: &str) -> Message {
+    messages::exchange(renewd.public, raw(bytes).as_bytes())
+}
+
+fn assert_502(renewd: &Renewd, bytes: &str, what: &str, code: &str) {
+    let answer = answer_to(renewd, bytes);
+    assert_eq!(answer.status(), 502, "{what:?}: {answer:?}");
+    assert_eq!(answer.json()["code"], code, "{what:?}");
+}
+
 #[test]
-fn an_answer_that_is_not_http_is_502_and_one_framed_twice_is_framed_once() {
+fn an_answer_that_is_not_http_is_502() {
     let (_express, renewd) = start("");
     for (what, bytes) in [
         ("nothing", ""),
@@ -397,15 +408,18 @@ fn an_answer_that_is_not_http_is_502_and_one_framed_twice_is_framed_once() {
             "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nbytes",
         ),
     ] {
-        let answer = messages::exchange(renewd.public, raw(bytes).as_bytes());
-        assert_eq!(answer.status(), 502, "{what}: {answer:?}");
         let code = if bytes.is_empty() {
             "upstream_unreachable"
         } else {
             "upstream_invalid"
         };
-        assert_eq!(answer.json()["code"], code, "{what}");
+        assert_502(&renewd, bytes, what, code);
     }
+}
+
+#[test]
+fn an_answer_with_a_chunk_size_that_is_none_is_502() {
+    let (_express, renewd) = start("");
     for size in [
         "5\r\r\n",
         "5\x0c\r\n",
@@ -417,33 +431,27 @@ fn an_answer_that_is_not_http_is_502_and_one_framed_twice_is_framed_once() {
         let bytes = format!(
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{size}hello\r\n0\r\n\r\n"
         );
-        let answer = messages::exchange(renewd.public, raw(&bytes).as_bytes());
-        assert_eq!(answer.status(), 502, "{size:?}: {answer:?}");
-        assert_eq!(answer.json()["code"], "upstream_invalid", "{size:?}");
+        assert_502(&renewd, &bytes, size, "upstream_invalid");
     }
+}
+
+#[test]
+fn an_answer_that_can_be_framed_is_framed_once() {
+    let (_express, renewd) = start("");
     let later = "HTTP/1.2 200 OK\r\nContent-Length: 2\r\n\r\nok";
-    assert_eq!(
-        messages::exchange(renewd.public, raw(later).as_bytes()).body,
-        b"ok"
-    );
+    assert_eq!(answer_to(&renewd, later).body, b"ok");
     for framed_twice in [
         "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nX-A: 1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX-A: 1\r\nContent-Length: 3\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
     ] {
-        let answer = messages::exchange(renewd.public, raw(framed_twice).as_bytes());
+        let answer = answer_to(&renewd, framed_twice);
         assert_eq!(answer.body, b"hello");
         assert_eq!(answer.values("x-a"), ["1"]);
     }
     // Interim answers other than 100 can't be passed on; the final one is.
     let hinted = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
-    assert_eq!(
-        messages::exchange(renewd.public, raw(hinted).as_bytes()).body,
-        b"ok"
-    );
+    assert_eq!(answer_to(&renewd, hinted).body, b"ok");
     // A body that ends with the connection.
     let endless = "HTTP/1.0 200 OK\r\nX-A: 1\r\n\r\nuntil the end";
-    assert_eq!(
-        messages::exchange(renewd.public, raw(endless).as_bytes()).body,
-        b"until the end"
-    );
+    assert_eq!(answer_to(&renewd, endless).body, b"until the end");
 }

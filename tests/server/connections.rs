@@ -234,89 +234,62 @@ async fn a_half_closed_client_whose_backend_stays_silent_is_cut() {
     assert_eq!(proxy.log.count(Event::TimedOut(Cause::HalfClosed)), 1);
 }
 
+/// Each is the beginning of no request.
+const MALFORMED: [&str; 9] = [
+    "GET  / HTTP/1.1\r\nHost: x\r\n\r\n",
+    "GET / HTTP/1.1\r\nHost : x\r\n\r\n",
+    "GET / HTTP/1.1\r\nA: b\r\n c\r\n\r\n",
+    "GET /<a> HTTP/1.1\r\nHost: x\r\n\r\n",
+    "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\na",
+    "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: +1\r\n\r\na",
+    "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\na",
+    "POST / HTTP/1.0\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "\u{16}\u{3}\u{1}\u{2}\0\u{1}\0\u{1}\u{fc}",
+];
+
+/// Holds that the request is answered with this status, counted as one parse error more, and ends its connection.
+async fn assert_refused(proxy: &Proxy, request: &str, status: u16, kind: ParseErrorKind) {
+    let before = proxy.log.count(Event::ParseFailed(kind));
+    let mut client = proxy.connect().await;
+    client.send(request).await;
+    let answer = client.rest().await;
+    let start = &request[..request.len().min(60)];
+    assert!(
+        answer.starts_with(&format!("HTTP/1.1 {status} ")),
+        "{start:?}: {answer:?}"
+    );
+    assert!(
+        answer.ends_with("connection: close\r\n\r\nrefused"),
+        "{start:?}: {answer:?}"
+    );
+    proxy
+        .log
+        .wait(start, |log| {
+            log.count(Event::ParseFailed(kind)) == before + 1
+        })
+        .await;
+}
+
 #[tokio::test]
 async fn what_the_parser_refuses_is_answered_counted_and_never_forwarded() {
-    let long_target = format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "a".repeat(70_000));
-    let long_field = format!(
-        "GET / HTTP/1.1\r\nHost: x\r\nA: {}\r\n\r\n",
-        "a".repeat(17_000)
-    );
-    let many_fields = format!(
-        "GET / HTTP/1.1\r\nHost: x\r\n{}\r\n",
-        "a: b\r\n".repeat(100)
-    );
-    let table = [
-        (
-            "GET  / HTTP/1.1\r\nHost: x\r\n\r\n",
-            "400",
-            ParseErrorKind::Malformed,
-        ),
-        (
-            "GET / HTTP/1.1\r\nHost : x\r\n\r\n",
-            "400",
-            ParseErrorKind::Malformed,
-        ),
-        (
-            "GET / HTTP/1.1\r\nA: b\r\n c\r\n\r\n",
-            "400",
-            ParseErrorKind::Malformed,
-        ),
-        (
-            "GET /<a> HTTP/1.1\r\nHost: x\r\n\r\n",
-            "400",
-            ParseErrorKind::Malformed,
-        ),
-        (
-            "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\na",
-            "400",
-            ParseErrorKind::Malformed,
-        ),
-        (
-            "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: +1\r\n\r\na",
-            "400",
-            ParseErrorKind::Malformed,
-        ),
-        (
-            "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\na",
-            "400",
-            ParseErrorKind::Malformed,
-        ),
-        (
-            "POST / HTTP/1.0\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-            "400",
-            ParseErrorKind::Malformed,
-        ),
-        (
-            "\u{16}\u{3}\u{1}\u{2}\0\u{1}\0\u{1}\u{fc}",
-            "400",
-            ParseErrorKind::Malformed,
-        ),
-        (&long_target, "431", ParseErrorKind::HeadersTooLarge),
-        (&long_field, "431", ParseErrorKind::HeadersTooLarge),
-        (&many_fields, "431", ParseErrorKind::HeadersTooLarge),
-    ];
     let backend = Backend::start().await;
     let proxy = Proxy::start(backend.address(), Setup::default());
-    for (request, status, kind) in table {
-        let before = proxy.log.count(Event::ParseFailed(kind));
-        let mut client = proxy.connect().await;
-        client.send(request).await;
-        let answer = client.rest().await;
-        let start = &request[..request.len().min(60)];
-        assert!(
-            answer.starts_with(&format!("HTTP/1.1 {status} ")),
-            "{start:?}: {answer:?}"
-        );
-        assert!(
-            answer.ends_with("connection: close\r\n\r\nrefused"),
-            "{start:?}: {answer:?}"
-        );
-        proxy
-            .log
-            .wait(start, |log| {
-                log.count(Event::ParseFailed(kind)) == before + 1
-            })
-            .await;
+    for request in MALFORMED {
+        assert_refused(&proxy, request, 400, ParseErrorKind::Malformed).await;
+    }
+    let long = "a".repeat(70_000);
+    for too_large in [
+        format!("GET /{long} HTTP/1.1\r\nHost: x\r\n\r\n"),
+        format!(
+            "GET / HTTP/1.1\r\nHost: x\r\nA: {}\r\n\r\n",
+            &long[..17_000]
+        ),
+        format!(
+            "GET / HTTP/1.1\r\nHost: x\r\n{}\r\n",
+            "a: b\r\n".repeat(100)
+        ),
+    ] {
+        assert_refused(&proxy, &too_large, 431, ParseErrorKind::HeadersTooLarge).await;
     }
     let mut client = proxy.connect().await;
     client.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;

@@ -156,56 +156,58 @@ async fn a_request_reaches_the_backend_as_http_1_with_its_host_and_whole_cookie(
     assert_eq!(read(response.into_body()).await.unwrap().0, b"hi");
 }
 
+/// A method, the backend's answer, and what the client gets of it: status, `content-length`, body.
+const ANSWERED: [(&str, &str, u16, Option<&str>, &str); 7] = [
+    (
+        "GET",
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi",
+        200,
+        Some("2"),
+        "hi",
+    ),
+    (
+        "HEAD",
+        "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n",
+        200,
+        Some("9"),
+        "",
+    ),
+    ("DELETE", "HTTP/1.1 204 No Content\r\n\r\n", 204, None, ""),
+    (
+        "GET",
+        "HTTP/1.1 304 Not Modified\r\nETag: \"x\"\r\n\r\n",
+        304,
+        None,
+        "",
+    ),
+    (
+        "GET",
+        "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\na",
+        200,
+        Some("1"),
+        "a",
+    ),
+    (
+        "PATCH",
+        "HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n",
+        500,
+        Some("0"),
+        "",
+    ),
+    (
+        "BREW",
+        "HTTP/1.0 418 Teapot\r\n\r\nto the end",
+        418,
+        None,
+        "to the end",
+    ),
+];
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_method_and_status_passes_with_the_body_it_has() {
     let (backend, renewd) = start("", "").await;
     let mut client = client(renewd.public).await;
-    let table = [
-        (
-            "GET",
-            "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi",
-            200,
-            Some("2"),
-            "hi",
-        ),
-        (
-            "HEAD",
-            "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n",
-            200,
-            Some("9"),
-            "",
-        ),
-        ("DELETE", "HTTP/1.1 204 No Content\r\n\r\n", 204, None, ""),
-        (
-            "GET",
-            "HTTP/1.1 304 Not Modified\r\nETag: \"x\"\r\n\r\n",
-            304,
-            None,
-            "",
-        ),
-        (
-            "GET",
-            "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\na",
-            200,
-            Some("1"),
-            "a",
-        ),
-        (
-            "PATCH",
-            "HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n",
-            500,
-            Some("0"),
-            "",
-        ),
-        (
-            "BREW",
-            "HTTP/1.0 418 Teapot\r\n\r\nto the end",
-            418,
-            None,
-            "to the end",
-        ),
-    ];
-    for (method, answer, status, length, body) in table {
+    for (method, answer, status, length, body) in ANSWERED {
         let asked = request(method, "/");
         let (head, response, server) = exchange(&mut client, &backend, asked, answer).await;
         drop(server);

@@ -1,8 +1,8 @@
 //! Tables of test cases as text, in files beside the tests.
 //!
-//! A file begins with a comment that says how to read it. Then `group NAME` begins a group, `case NAME` a case of it, and
-//! each line of a case is a keyword and its value. Empty lines and lines that begin with `#` say nothing. Anything else
-//! is an error, because a line that is passed over is a case that holds nothing.
+//! A file begins with a comment that says how to read it. Then `group NAME` begins a group, `case NAME` a case of it,
+//! and each line of a case is a keyword and its value. Empty lines and lines that begin with `#` say nothing. Anything
+//! else is an error, because a line that is passed over is a case that holds nothing.
 
 /// One file, and what has to be in it.
 pub struct CaseFile {

@@ -132,66 +132,26 @@ fn characters(path: &str, targets: &mut BTreeSet<Vec<u8>>) {
     targets.insert(path.replace('k', "\u{212a}").into_bytes());
 }
 
+/// Separated by blanks, like the lists that follow.
+const SCHEMES: &str = "http https HTTP ws ftp file javascript a+b.c-d x1";
+
+/// In front of the path of an absolute form; an empty one is tried too.
+const AUTHORITIES: &str = r"x X.example. x:80 x: x:y u@x u:p@x:1 u%20:p%2f@x @x u@ u@v@x [::1] [::1]:80 1.2.3.4
+    x;y x'y x%2fy x_y x*y é x\y x|y x,y";
+
+/// Between a scheme and a path.
+const BEGINNINGS: &str =
+    r": :/ :/// :////x :\\x ://x/ ://x//u@h ://x\ ://x? ://x# ://x?/ ://x/.. ://x%2f";
+
 fn absolute_forms(path: &str, targets: &mut BTreeSet<Vec<u8>>) {
-    const SCHEMES: &[&str] = &[
-        "http",
-        "https",
-        "HTTP",
-        "ws",
-        "ftp",
-        "file",
-        "javascript",
-        "a+b.c-d",
-        "x1",
-    ];
-    const AUTHORITIES: &[&str] = &[
-        "x",
-        "X.example.",
-        "x:80",
-        "x:",
-        "x:y",
-        "u@x",
-        "u:p@x:1",
-        "u%20:p%2f@x",
-        "@x",
-        "u@",
-        "u@v@x",
-        "[::1]",
-        "[::1]:80",
-        "1.2.3.4",
-        "",
-        "x;y",
-        "x'y",
-        "x%2fy",
-        "x_y",
-        "x*y",
-        "é",
-        "x\\y",
-        "x|y",
-        "x,y",
-    ];
-    for scheme in SCHEMES {
-        for authority in AUTHORITIES {
+    for scheme in SCHEMES.split_ascii_whitespace() {
+        for authority in AUTHORITIES.split_ascii_whitespace().chain([""]) {
             targets.insert(format!("{scheme}://{authority}{path}").into_bytes());
         }
         for tail in ["/", "?x", "#x", "/?x#y", "?à", "//", "%20"] {
             targets.insert(format!("{scheme}://x{path}{tail}").into_bytes());
         }
-        for beginning in [
-            ":",
-            ":/",
-            ":///",
-            ":////x",
-            ":\\\\x",
-            "://x/",
-            "://x//u@h",
-            "://x\\",
-            "://x?",
-            "://x#",
-            "://x?/",
-            "://x/..",
-            "://x%2f",
-        ] {
+        for beginning in BEGINNINGS.split_ascii_whitespace() {
             targets.insert(format!("{scheme}{beginning}{path}").into_bytes());
             targets.insert(format!("{scheme}{beginning}{path}?à").into_bytes());
         }
