@@ -27,7 +27,6 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
-use self::build::Sockets;
 use self::conditions::History;
 use self::reload::{ConfigStanding, Reloader};
 use self::signals::{Request, Signals};
@@ -37,8 +36,9 @@ use self::status::AdminView;
 use self::systemd::{Heartbeats, Notifier, PassedSockets};
 use self::tasks::session_journal::{JournalTask, SessionJournal};
 use self::watch::{Timing, Watcher};
-use crate::config::model::Listen;
-use crate::config::{ConfigErrors, Loaded};
+use crate::admin::AdminListener;
+use crate::config::ConfigErrors;
+use crate::config::model::{Config, Listen};
 use crate::io::descriptors;
 use crate::io::descriptors::Shares;
 use crate::server::listen::BindError;
@@ -139,6 +139,57 @@ pub(crate) fn run(
     ended
 }
 
+/// The metrics, with what a start knows of the configuration.
+fn metrics_of_start(
+    clock: &Clock,
+    dropped: &DropCounter,
+    config: &Config,
+    hash: u64,
+    fallback: bool,
+) -> Arc<Metrics> {
+    let metrics = Metrics::new(clock, dropped.clone());
+    metrics.config_hash(hash);
+    metrics.decision(&config.decision);
+    metrics.config_fallback(fallback);
+    metrics.config_reload(!fallback);
+    metrics
+}
+
+/// Serves the admin listener until the sender is used or dropped.
+fn spawn_admin(
+    listener: AdminListener,
+    shared: &Arc<Shared>,
+    reloader: &Arc<Reloader>,
+    history: &Arc<History>,
+) -> (oneshot::Sender<()>, tokio::task::JoinHandle<()>) {
+    let view = AdminView {
+        history: Arc::clone(history),
+        shared: Arc::clone(shared),
+        reloader: Arc::clone(reloader),
+    };
+    let (stop, stopped) = oneshot::channel::<()>();
+    let serving = listener.serve(Arc::new(view), async {
+        // An error means that the sender is gone: then the listener stops too.
+        let _ = stopped.await;
+    });
+    (stop, tokio::spawn(serving))
+}
+
+/// How often the workers and the watchdog beat.
+fn beat(notifier: &Notifier) -> Duration {
+    let interval = notifier.watchdog_interval();
+    interval.unwrap_or(LONGEST_BEAT).min(LONGEST_BEAT)
+}
+
+/// Notifies the watchdog for as long as every worker beats.
+fn spawn_watchdog(notifier: Notifier, heartbeats: Heartbeats, beat: Duration) {
+    tokio::spawn(async move {
+        notifier
+            .feed_watchdog(|| heartbeats.all_within(beat * 3))
+            .await;
+    });
+}
+
 /// Starts the tasks that run until the process ends: conditions, upkeep, the backend's health, its exposure.
 fn spawn_tasks(
     shared: &Arc<Shared>,
@@ -185,51 +236,30 @@ impl Daemon {
         // The handlers come first, so that no signal ends the process half-way.
         let signals = Signals::listen()?;
         let notifier = Notifier::from_environment();
-        let Loaded {
-            config,
-            warnings,
-            hash,
-            files,
-        } = start.loaded;
-        start::log_findings(&warnings, start.errors.as_ref());
-        start::warn_of_fallback(&options, &config);
-        let refused = start.errors.as_ref().map(|errors| errors.files.as_slice());
-        let files = files::watched(
-            &options.config,
-            &[&files, refused.unwrap_or_default()].concat(),
-        );
+        start::log_findings(&start.loaded.warnings, start.errors.as_ref());
+        start::warn_of_fallback(&options, &start.loaded.config);
         // Watching starts before the files are used, so that no change is lost.
+        let files = start.files(&options.config);
         let watcher = Watcher::start(files.clone(), Timing::default());
 
-        let metrics = Metrics::new(clock, dropped.clone());
-        metrics.config_hash(hash);
-        metrics.decision(&config.decision);
+        let (config, hash) = (&start.loaded.config, start.loaded.hash);
         let fallback = start.errors.is_some();
-        metrics.config_fallback(fallback);
-        metrics.config_reload(start.errors.is_none());
+        let metrics = metrics_of_start(clock, &dropped, config, hash, fallback);
         let state = DaemonState::new(config.state_directory.clone(), state, &metrics);
-        if let Some(read) = &start.configuration {
-            state.keep(files::kept_text(&options.config, read));
-        }
+        start.keep(&options.config, &state);
         let state = Arc::new(state);
         let descriptors = descriptors::raise_limit();
         let shares = Shares::of(descriptors, config.server.max_connections);
         metrics.descriptor_shares(&shares);
         tracing::info!("{shares}");
-        let shared = build::shared(&config, &options.config, &metrics, clock, &dropped, &shares)?;
+        let shared = build::shared(config, &options.config, &metrics, clock, &dropped, &shares)?;
         metrics.certificate_expiry(shared.current.load().certificate_expires());
         let journal = SessionJournal::load(&state, &shared);
-        let Sockets {
-            public,
-            admin,
-            bound,
-        } = build::bind(&config, options.inherited)?;
+        let sockets = build::bind(config, options.inherited)?;
+        let (public, most) = (sockets.public, shares.clients);
         let heartbeats = Heartbeats::new(config.server.workers, clock.clone());
-        let beat = notifier
-            .watchdog_interval()
-            .unwrap_or(LONGEST_BEAT)
-            .min(LONGEST_BEAT);
-        let workers = build::workers(&config, public, &shared, &heartbeats, beat, shares.clients)?;
+        let beat = beat(&notifier);
+        let workers = build::workers(config, public, &shared, &heartbeats, beat, most)?;
 
         let (watched_files, watched) = tokio::sync::watch::channel(files);
         let reloader = Arc::new(Reloader {
@@ -240,39 +270,22 @@ impl Daemon {
             log,
             dropped,
             watched: watched_files,
-            standing: Mutex::new(ConfigStanding {
+            standing: Mutex::new(ConfigStanding::of_start(
                 hash,
-                loaded_at: clock.unix_seconds(),
-                attempted_at: clock.unix_seconds(),
-                fallback,
-                errors: start.errors,
-                restart_required: Vec::new(),
-            }),
+                clock.unix_seconds(),
+                start.errors,
+            )),
         });
-        let (stop_admin, admin_stopped) = oneshot::channel::<()>();
         let history = Arc::default();
-        let view = AdminView {
-            history: Arc::clone(&history),
-            shared: Arc::clone(&shared),
-            reloader: Arc::clone(&reloader),
-        };
-        let admin = tokio::spawn(admin.serve(Arc::new(view), async {
-            // An error means that the sender is gone: then the listener stops too.
-            let _ = admin_stopped.await;
-        }));
-        let feeding = notifier.clone();
-        tokio::spawn(async move {
-            feeding
-                .feed_watchdog(|| heartbeats.all_within(beat * 3))
-                .await;
-        });
+        let (stop_admin, admin) = spawn_admin(sockets.admin, &shared, &reloader, &history);
+        spawn_watchdog(notifier.clone(), heartbeats, beat);
         let journal = journal.map(JournalTask::start);
-        spawn_tasks(&shared, &bound, &reloader, &history);
+        spawn_tasks(&shared, &sockets.bound, &reloader, &history);
 
         shared.readiness.advance(Phase::Ready);
         start::announce_ready(&notifier, &config.decision, fallback);
         Ok(Self {
-            bound,
+            bound: sockets.bound,
             workers,
             reloader,
             watched,

@@ -37,6 +37,20 @@ pub(crate) struct ConfigStanding {
     pub fallback: bool,
 }
 
+impl ConfigStanding {
+    /// The state after a start at `now`. With `errors` the last valid configuration is in force.
+    pub(crate) fn of_start(hash: u64, now: u64, errors: Option<ConfigErrors>) -> Self {
+        Self {
+            hash,
+            loaded_at: now,
+            attempted_at: now,
+            fallback: errors.is_some(),
+            errors,
+            restart_required: Vec::new(),
+        }
+    }
+}
+
 /// Reloads on request.
 #[derive(Debug)]
 pub(crate) struct Reloader {

@@ -3,7 +3,10 @@
 //! Keeps true: nothing outside this machine is contacted; a second daemon on one state directory doesn't start.
 //! Must not know: what is built from a configuration.
 
+use std::path::{Path, PathBuf};
+
 use super::files::{self, Configuration};
+use super::state::DaemonState;
 use super::systemd::Notifier;
 use super::{Options, RunError};
 use crate::config::model::{Config, DecisionConfig};
@@ -19,6 +22,22 @@ pub(crate) struct Start {
     pub configuration: Option<Configuration>,
     /// What is wrong with the file, where the last valid configuration is used instead.
     pub errors: Option<ConfigErrors>,
+}
+
+impl Start {
+    /// The files to watch: those of the configuration in force, and those of the refused one.
+    pub(crate) fn files(&self, configuration: &Path) -> Vec<PathBuf> {
+        let refused = self.errors.as_ref().map(|errors| errors.files.as_slice());
+        let files = [&self.loaded.files, refused.unwrap_or_default()].concat();
+        files::watched(configuration, &files)
+    }
+
+    /// Keeps the file's text as the last valid configuration, where it is valid.
+    pub(crate) fn keep(&self, path: &Path, state: &DaemonState) {
+        if let Some(read) = &self.configuration {
+            state.keep(files::kept_text(path, read));
+        }
+    }
 }
 
 /// Reads the file or, with `--fallback`, the last valid configuration where the file is invalid.

@@ -140,6 +140,19 @@ pub(crate) struct RowFindings {
     pub refused_by: Option<Ground>,
 }
 
+impl RowFindings {
+    /// Nothing is found out yet.
+    fn of(endpoint: Endpoint) -> Self {
+        Self {
+            endpoint,
+            role: None,
+            accounts: None,
+            streams: None,
+            refused_by: None,
+        }
+    }
+}
+
 /// Decides. Nothing is recorded but rate-limit charges; the caller of this function mints and records the grant.
 /// `None` where `decision.mode` is off, except for renewals to drain.
 pub(crate) async fn decide(
@@ -150,13 +163,7 @@ pub(crate) async fn decide(
 ) -> Option<Decision> {
     let is_off = snapshot.config.decision.mode == DecisionMode::Off;
     let mut drains = false;
-    let mut findings = RowFindings {
-        endpoint: asked.path,
-        role: None,
-        accounts: None,
-        streams: None,
-        refused_by: None,
-    };
+    let mut findings = RowFindings::of(asked.path);
     let (claims, request, enforced, verdict) =
         match authenticate(snapshot, clock, asked.headers, now).await {
             Err(_) if is_off => return None,
@@ -189,14 +196,9 @@ pub(crate) async fn decide(
                             credentials: credentials(&snapshot.config, asked.headers)
                                 .unwrap_or_default(),
                         };
-                        let judging = judge(snapshot, caller, &request, ours, now, &mut findings);
-                        // The subject and whether the decision is enforced are known by now: a slow source hands no
-                        // caller to the backend.
-                        let judged = timeout_at(now.due, judging).await;
-                        let verdict = judged.unwrap_or_else(|_elapsed| {
-                            findings.streams = findings.streams.or(Some(LookupOutcome::Error));
-                            Err(DecisionRefusal::unavailable("The decision took too long"))
-                        });
+                        let verdict =
+                            judge_in_time(snapshot, caller, &request, ours, now, &mut findings)
+                                .await;
                         // The backend answers a drained publisher who gets no yes here.
                         let is_yes = verdict
                             .as_ref()
@@ -258,6 +260,24 @@ fn charged(
     }
 }
 
+/// Judges until the decision is due. The subject and whether the decision is enforced are known by now: a slow
+/// source hands no caller to the backend.
+async fn judge_in_time(
+    snapshot: &Snapshot,
+    caller: TokenCaller<'_>,
+    request: &TokenRequest,
+    enforced: bool,
+    now: Now,
+    findings: &mut RowFindings,
+) -> Result<Grant, DecisionRefusal> {
+    let judging = judge(snapshot, caller, request, enforced, now, findings);
+    let judged = timeout_at(now.due, judging).await;
+    judged.unwrap_or_else(|_elapsed| {
+        findings.streams = findings.streams.or(Some(LookupOutcome::Error));
+        Err(DecisionRefusal::unavailable("The decision took too long"))
+    })
+}
+
 /// Rows 4 to 11.
 async fn judge(
     snapshot: &Snapshot,
@@ -290,7 +310,25 @@ async fn judge(
         .check_shared(subject, channel, held.is_some(), charge)
         .map_err(DecisionRefusal::limited)?;
 
-    // Rows 6 to 9. Both sources are asked at once, so that together they take no longer than one.
+    let role = ask_sources(&holder, caller, request, findings).await?;
+    // Where no role was asked for, the role held may differ from the one that the stream gives now.
+    if held.is_some_and(|held| held != role) && holder.held(Some(role)).is_none() {
+        findings.endpoint = path;
+    }
+    grant(&holder, request, role, findings).await
+}
+
+/// Rows 6 to 9: the role that both sources allow. They are asked at once, so that together they take no longer than
+/// one.
+async fn ask_sources(
+    holder: &Holder<'_>,
+    caller: TokenCaller<'_>,
+    request: &TokenRequest,
+    findings: &mut RowFindings,
+) -> Result<Role, DecisionRefusal> {
+    let Holder { snapshot, now, .. } = *holder;
+    let subject = &*caller.claims.subject;
+    let asked_role = asked_role(snapshot, request);
     let resting = || holder.rests(Ground::Account, asked_role);
     let (account, stream) = tokio::join!(
         answers::account(snapshot, caller, resting, now),
@@ -305,17 +343,28 @@ async fn judge(
         holder.vouched.set(answered);
     }
     let as_asked = || holder.rests(Ground::Stream, asked_role);
-    let role = answers::role_in_stream(snapshot, subject, request, as_asked, now, stream, findings)
+    answers::role_in_stream(snapshot, subject, request, as_asked, now, stream, findings)
         .inspect_err(|_| {
             let answered = findings.streams.is_some_and(is_answer);
             findings.refused_by = answered.then_some(Ground::Stream);
-        })?;
-    // Where no role was asked for, the role held may differ from the one that the stream gives now.
-    if held.is_some_and(|held| held != role) && holder.held(Some(role)).is_none() {
-        findings.endpoint = path;
-    }
+        })
+}
 
-    // Rows 10 and 11.
+/// Rows 10 and 11: the grant of a role that both sources allow.
+async fn grant(
+    holder: &Holder<'_>,
+    request: &TokenRequest,
+    role: Role,
+    findings: &mut RowFindings,
+) -> Result<Grant, DecisionRefusal> {
+    let Holder {
+        snapshot,
+        claims,
+        channel,
+        now,
+        ..
+    } = *holder;
+    let subject = &*claims.subject;
     let claim = SeatRequest {
         channel,
         subject,
@@ -343,7 +392,7 @@ async fn judge(
         let message = "This login has no user id for messaging, which tokens here open too";
         DecisionRefusal::new(Outcome::PolicyDenied, message)
     })?;
-    let shortened = authorize_question::ask(&holder, request, role, now)
+    let shortened = authorize_question::ask(holder, request, role, now)
         .await
         .inspect_err(|refusal| {
             let said = refusal.outcome == Outcome::PolicyDenied;
