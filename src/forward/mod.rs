@@ -78,7 +78,7 @@ impl Forwarder {
         changes: &RequestChanges<'_>,
         claimant: Claimant,
     ) -> ForwardOutcome {
-        let upgrade = changes.upgrade;
+        let (upgrade, patience) = (changes.upgrade, upstream.connect_timeout);
         let Some(admission) = backends.admit(upstream.max_requests) else {
             return ForwardOutcome::nowhere(ProxyErrorKind::Overloaded);
         };
@@ -87,29 +87,18 @@ impl Forwarder {
         while let Some(server) = course.server
             && let Some(backend) = backends.all().get(server)
         {
-            let asked = |result| ForwardOutcome {
-                server: Some(server),
-                result,
-            };
+            let asked = |result| ForwardOutcome::of(server, result);
             let pool = self.pool(backend);
             // An upgrade gets a new connection, which serves no other request (`accepted`). engine.io 6.6 closes a
             // socket whose upgrade nothing handles only if `bytesWritten` is 0 (`attach` in server.ts): a used
             // connection would hang.
-            let idle = if course.reconnect || upgrade {
-                None
-            } else {
-                pool.take()
-            };
+            let is_new = course.reconnect || upgrade;
+            let idle = if is_new { None } else { pool.take() };
             let counted = pool.begin();
             let connection = if let Some(connection) = idle {
                 Ok(connection)
             } else {
-                let budget = if upgrade {
-                    &self.sockets.streams
-                } else {
-                    &self.sockets.requests
-                };
-                let patience = upstream.connect_timeout;
+                let budget = self.share(upgrade);
                 match connect(&pool, backend, budget, claimant, patience).await {
                     Some(connected) => connected,
                     None => return ForwardOutcome::nowhere(ProxyErrorKind::Overloaded),
@@ -124,9 +113,7 @@ impl Forwarder {
                         Ok(head) => {
                             connection.admission = Some(admission);
                             if !upgrade && connection.is_streaming() {
-                                let streams = &self.sockets.streams;
-                                let patience = upstream.connect_timeout;
-                                connection.slot = place(streams, claimant, patience).await;
+                                connection.slot = place(self.share(true), claimant, patience).await;
                                 if connection.slot.is_none() {
                                     return ForwardOutcome::nowhere(ProxyErrorKind::Overloaded);
                                 }
@@ -144,8 +131,7 @@ impl Forwarder {
                     }
                 }
             };
-            let left = course.left(upstream, reused, error.kind);
-            let next = retry::next(error.retry, candidate, left);
+            let next = course.next(upstream, candidate, reused, &error);
             if next == NextAttempt::Nowhere {
                 return asked(Err(error));
             }
@@ -170,6 +156,15 @@ impl Forwarder {
         })
     }
 
+    /// The share of the sockets from which a new connection takes its place.
+    fn share(&self, upgrade: bool) -> &Arc<Budget> {
+        if upgrade {
+            &self.sockets.streams
+        } else {
+            &self.sockets.requests
+        }
+    }
+
     fn pool(&self, backend: &Arc<Backend>) -> Rc<ConnectionPool> {
         let mut pools = self.pools.borrow_mut();
         if let Some(pool) = pools.iter().find(|pool| pool.is_for(backend)) {
@@ -192,6 +187,13 @@ pub struct ForwardOutcome {
 }
 
 impl ForwardOutcome {
+    fn of(server: usize, result: Result<Response<ResponseBody>, ProxyError>) -> Self {
+        Self {
+            server: Some(server),
+            result,
+        }
+    }
+
     fn nowhere(kind: ProxyErrorKind) -> Self {
         Self {
             server: None,
@@ -240,6 +242,17 @@ impl<'a> Course<'a> {
             others: !stays && self.choose().is_some(),
             time: now < until,
         }
+    }
+
+    fn next(
+        &mut self,
+        upstream: &Upstream,
+        candidate: Candidate,
+        reused: bool,
+        error: &ProxyError,
+    ) -> NextAttempt {
+        let left = self.left(upstream, reused, error.kind);
+        retry::next(error.retry, candidate, left)
     }
 
     fn choose(&self) -> Option<usize> {

@@ -43,7 +43,9 @@ use crate::config::model::{DecisionMode, ReissueMode, Withheld};
 use crate::exchange::response_body::ResponseBody;
 use crate::http::readings::Readings;
 use crate::logins::jwt;
+use crate::logins::remembered::Login;
 use crate::snapshot::{Shared, Snapshot};
+use crate::telemetry::metrics::ReissueMetrics;
 use crate::telemetry::traffic_labels::ReissueOutcome;
 use crate::terms::context::RequestContext;
 use crate::terms::proxy_error::{AnotherAttempt, ProxyError, ProxyErrorKind};
@@ -134,22 +136,7 @@ pub(crate) fn plan<B>(
         patience: config.decision.timeout,
         since: context.started,
     };
-    let ledger = TokenLedger {
-        clock: shared.clock.clone(),
-        entropy: shared.entropy,
-        metrics: Arc::clone(&shared.metrics),
-        route: Arc::clone(route),
-        sessions: Arc::clone(&snapshot.sessions),
-        rules: snapshot.session_rules(),
-        audit: Arc::clone(&snapshot.audit),
-        request_id: context.id.clone(),
-        client: context.client_ip,
-        subject,
-        login,
-        handing: Mutex::default(),
-        observing,
-        tally: Mutex::default(),
-    };
+    let ledger = ledger(shared, snapshot, context, route, subject, login, observing);
     let seconds = |duration: Duration| u32::try_from(duration.as_secs()).unwrap_or(u32::MAX);
     let parts = Parts {
         project: Arc::clone(&snapshot.project),
@@ -172,6 +159,34 @@ pub(crate) fn plan<B>(
         parts,
         is_head: *request.method() == Method::HEAD,
     }))
+}
+
+/// The ledger of an answer to this caller.
+fn ledger(
+    shared: &Shared,
+    snapshot: &Snapshot,
+    context: &RequestContext,
+    route: &Arc<ReissueMetrics>,
+    subject: Option<Box<str>>,
+    login: Option<Login>,
+    observing: bool,
+) -> TokenLedger {
+    TokenLedger {
+        clock: shared.clock.clone(),
+        entropy: shared.entropy,
+        metrics: Arc::clone(&shared.metrics),
+        route: Arc::clone(route),
+        sessions: Arc::clone(&snapshot.sessions),
+        rules: snapshot.session_rules(),
+        audit: Arc::clone(&snapshot.audit),
+        request_id: context.id.clone(),
+        client: context.client_ip,
+        subject,
+        login,
+        handing: Mutex::default(),
+        observing,
+        tally: Mutex::default(),
+    }
 }
 
 /// The caller, if the request carries a JWT that a key at hand verifies. A cookie counts whichever page caused the

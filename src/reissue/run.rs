@@ -294,12 +294,6 @@ impl RunReading {
     }
 
     fn step(&mut self, byte: u8) -> RunStep {
-        let digit_of = |radix: u8| {
-            char::from(byte)
-                .to_digit(radix.into())
-                .and_then(|digit| u8::try_from(digit).ok())
-        };
-        let digit = || digit_of(16);
         let behind_version = self.token.len() >= VERSION;
         // Only an encoder that escapes all of a string escapes digits, and then the first one too.
         let escapes_all =
@@ -318,32 +312,8 @@ impl RunReading {
                 digits: 0,
                 value: 0,
             }),
-            (Escape::Code { digits, value }, _) => {
-                let Some(digit) = digit() else {
-                    return RunStep::Ends;
-                };
-                let value = value << 4 | u16::from(digit);
-                if digits < 3 {
-                    let digits = digits + 1;
-                    return self.reads(Escape::Code { digits, value });
-                }
-                match u8::try_from(value) {
-                    Ok(character) => self.takes_or_ends(character, 0),
-                    Err(_) => RunStep::Ends,
-                }
-            }
-            (Escape::Percent { depth, high }, _) => match (high, digit()) {
-                (None, Some(high)) => self.reads(Escape::Percent {
-                    depth,
-                    high: Some(high),
-                }),
-                (Some(2), Some(5)) if depth < DEEPEST => self.reads(Escape::Percent {
-                    depth: depth + 1,
-                    high: None,
-                }),
-                (Some(high), Some(low)) => self.takes_or_ends(high << 4 | low, depth),
-                (_, None) => RunStep::Ends,
-            },
+            (Escape::Code { digits, value }, _) => self.step_in_code(byte, digits, value),
+            (Escape::Percent { depth, high }, _) => self.step_in_percent(byte, depth, high),
             (Escape::Ampersand, b'#') => self.reads(Escape::Number {
                 radix: 10,
                 digits: 0,
@@ -352,42 +322,68 @@ impl RunReading {
             (Escape::Backslash | Escape::Ampersand, _) => RunStep::Ends,
             (
                 Escape::Number {
-                    radix: 10,
-                    digits: 0,
-                    value,
-                },
-                b'x' | b'X',
-            ) => self.reads(Escape::Number {
-                radix: 16,
-                digits: 0,
-                value,
-            }),
-            (
-                Escape::Number {
-                    digits: 1.., value, ..
-                },
-                b';',
-            ) => match u8::try_from(value) {
-                Ok(character) => self.takes_or_ends(character, 0),
-                Err(_) => RunStep::Ends,
-            },
-            (
-                Escape::Number {
                     radix,
                     digits,
                     value,
                 },
                 _,
-            ) => match digit_of(radix) {
-                Some(digit) if digits < MOST_DIGITS => self.reads(Escape::Number {
-                    radix,
-                    digits: digits + 1,
-                    value: value
-                        .saturating_mul(radix.into())
-                        .saturating_add(digit.into()),
-                }),
-                _ => RunStep::Ends,
-            },
+            ) => self.step_in_number(byte, radix, digits, value),
+        }
+    }
+
+    /// After `\u` and this many digits.
+    fn step_in_code(&mut self, byte: u8, digits: u8, value: u16) -> RunStep {
+        let Some(digit) = digit(byte, 16) else {
+            return RunStep::Ends;
+        };
+        let value = value << 4 | u16::from(digit);
+        if digits < 3 {
+            let digits = digits + 1;
+            return self.reads(Escape::Code { digits, value });
+        }
+        self.takes_code(value)
+    }
+
+    /// After `%`.
+    fn step_in_percent(&mut self, byte: u8, depth: u8, high: Option<u8>) -> RunStep {
+        match (high, digit(byte, 16)) {
+            (None, Some(high)) => self.reads(Escape::Percent {
+                depth,
+                high: Some(high),
+            }),
+            (Some(2), Some(5)) if depth < DEEPEST => self.reads(Escape::Percent {
+                depth: depth + 1,
+                high: None,
+            }),
+            (Some(high), Some(low)) => self.takes_or_ends(high << 4 | low, depth),
+            (_, None) => RunStep::Ends,
+        }
+    }
+
+    /// After `&#` or `&#x`, and this many digits.
+    fn step_in_number(&mut self, byte: u8, radix: u8, digits: u8, value: u16) -> RunStep {
+        match (byte, digit(byte, radix)) {
+            (b'x' | b'X', _) if radix == 10 && digits == 0 => self.reads(Escape::Number {
+                radix: 16,
+                digits: 0,
+                value,
+            }),
+            (b';', _) if digits > 0 => self.takes_code(value),
+            (_, Some(digit)) if digits < MOST_DIGITS => self.reads(Escape::Number {
+                radix,
+                digits: digits + 1,
+                value: value
+                    .saturating_mul(radix.into())
+                    .saturating_add(digit.into()),
+            }),
+            _ => RunStep::Ends,
+        }
+    }
+
+    fn takes_code(&mut self, value: u16) -> RunStep {
+        match u8::try_from(value) {
+            Ok(character) => self.takes_or_ends(character, 0),
+            Err(_) => RunStep::Ends,
         }
     }
 
@@ -417,6 +413,11 @@ impl RunReading {
             _ => true,
         }
     }
+}
+
+fn digit(byte: u8, radix: u8) -> Option<u8> {
+    let digit = char::from(byte).to_digit(radix.into())?;
+    u8::try_from(digit).ok()
 }
 
 /// What a byte is to a run.

@@ -115,19 +115,8 @@ impl Snapshot {
         // First what can fail: what comes after it makes series and tasks, and shows in what is carried over.
         let certificate = &config.agora.app_certificate;
         let signer = Arc::new(Signer::new(&config.agora.app_id, certificate)?);
-        let tls = match (&config.server.tls, previous) {
-            // With the same certificate clients may go on resuming their sessions.
-            (tls, Some(previous)) if *tls == previous.config.server.tls => previous.tls.clone(),
-            (tls, _) => tls.as_ref().map(ServerIdentity::new).transpose()?,
-        };
-        let verifier = previous.map(|previous| &previous.verifier);
-        let key_set = KeySet::of(
-            &config.jwt,
-            verifier.and_then(Verifier::key_set),
-            &control.fetcher,
-            metrics,
-            clock,
-        );
+        let tls = tls(&config, previous)?;
+        let verifier = verifier(&config, previous, metrics, clock, control);
         let database = mongodb::carried(
             config.mongodb.as_ref(),
             previous.and_then(|previous| previous.database.as_ref()),
@@ -155,12 +144,7 @@ impl Snapshot {
         Ok(Self {
             tls,
             owned: OwnedPaths::new(&config.routes.token, &config.routes.refresh),
-            verifier: Verifier::new(&config.jwt, verifier, clock).with_key_set(
-                key_set,
-                verifier,
-                config.jwt.key_grace,
-                clock,
-            ),
+            verifier,
             proven,
             accounts: Arc::new(accounts),
             streams: Arc::new(streams),
@@ -211,6 +195,41 @@ impl Snapshot {
             max_session: policy.max_session,
         }
     }
+}
+
+/// The certificate of `[server.tls]`. While it stays the same, clients may go on resuming their sessions.
+fn tls(
+    config: &Config,
+    previous: Option<&Snapshot>,
+) -> Result<Option<ServerIdentity>, IdentityError> {
+    match (&config.server.tls, previous) {
+        (tls, Some(previous)) if *tls == previous.config.server.tls => Ok(previous.tls.clone()),
+        (tls, _) => tls.as_ref().map(ServerIdentity::new).transpose(),
+    }
+}
+
+/// The keys of `[auth.jwt]`, with those that were replaced.
+fn verifier(
+    config: &Config,
+    previous: Option<&Snapshot>,
+    metrics: &Metrics,
+    clock: &Clock,
+    control: &Control,
+) -> Verifier {
+    let previous = previous.map(|previous| &previous.verifier);
+    let key_set = KeySet::of(
+        &config.jwt,
+        previous.and_then(Verifier::key_set),
+        &control.fetcher,
+        metrics,
+        clock,
+    );
+    Verifier::new(&config.jwt, previous, clock).with_key_set(
+        key_set,
+        previous,
+        config.jwt.key_grace,
+        clock,
+    )
 }
 
 /// The control plane: where and with what sources are asked.

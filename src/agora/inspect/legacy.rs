@@ -95,25 +95,7 @@ impl InspectFindings {
     fn judge_channel(&mut self, parsed: &Parsed006, expected: &Expected<'_>) {
         let user = expected.user.map(User::to_text);
         let fitting = numeric_users(parsed.uid_crc);
-        match (expected.certificate, expected.channel) {
-            (Some(certificate), Some(channel)) => {
-                let verifies = |user: &str| parsed.verify(certificate, channel, user);
-                match &user {
-                    Some(user) => self.signature(verifies(user)),
-                    // The user is found together with the signature.
-                    None if fitting.iter().any(|user| verifies(user)) => self.signature(true),
-                    None => self.odd(
-                        "signature_not_checked",
-                        "for none of the uids that fit it is it signed for this channel with this certificate: give the uid or account to check its signature",
-                    ),
-                }
-            }
-            (Some(_), None) => self.odd(
-                "signature_not_checked",
-                "006 tokens hold no channel or uid: give both to check the signature",
-            ),
-            (None, _) => {}
-        }
+        self.judge_channel_signature(parsed, expected, user.as_deref(), &fitting);
         if let Some(channel) = expected.channel
             && !parsed.is_for_channel(channel)
         {
@@ -155,6 +137,34 @@ impl InspectFindings {
                 "login_privilege",
                 "it has privilege rtmLogin too: RTM takes it only where the account stands in the channel's place and the uid is empty",
             );
+        }
+    }
+
+    fn judge_channel_signature(
+        &mut self,
+        parsed: &Parsed006,
+        expected: &Expected<'_>,
+        user: Option<&str>,
+        fitting: &[String],
+    ) {
+        match (expected.certificate, expected.channel) {
+            (Some(certificate), Some(channel)) => {
+                let verifies = |user: &str| parsed.verify(certificate, channel, user);
+                match user {
+                    Some(user) => self.signature(verifies(user)),
+                    // The user is found together with the signature.
+                    None if fitting.iter().any(|user| verifies(user)) => self.signature(true),
+                    None => self.odd(
+                        "signature_not_checked",
+                        "for none of the uids that fit it is it signed for this channel with this certificate: give the uid or account to check its signature",
+                    ),
+                }
+            }
+            (Some(_), None) => self.odd(
+                "signature_not_checked",
+                "006 tokens hold no channel or uid: give both to check the signature",
+            ),
+            (None, _) => {}
         }
     }
 

@@ -102,21 +102,7 @@ fn finding(
         );
         "close it with `]` or `}`, whichever began it".clone_into(&mut hint);
     } else if is_duplicate && entry.is_none_or(|entry| !begins(&entry)) {
-        // The duplicate stands within a value, so the line doesn't tell which key it is.
-        let holder = entries
-            .iter()
-            .rfind(|entry| !entry.header && at.is_some_and(|at| entry.span.end < at));
-        let path = holder.map_or("", |holder| holder.path.as_str());
-        let name = span.clone().and_then(|span| source.text.get(span));
-        let name = name.filter(|name| is_bare(name));
-        let inner = name.map(|name| format!("{path}.{name}"));
-        let is_known = |path: &str| known.look_up(path).is_some();
-        key = inner
-            .filter(|inner| is_known(inner))
-            .unwrap_or_else(|| path.to_owned());
-        if !is_known(&key) {
-            key.clear();
-        }
+        key = key_within_a_value(source.text, entries, span.clone(), known);
         "given twice within the same braces".clone_into(&mut message);
         "keep one of the two".clone_into(&mut hint);
     } else if let Some(entry) = entry
@@ -125,15 +111,7 @@ fn finding(
         let is_known = known.look_up(&entry.path).is_some();
         let path = if is_known { entry.path.as_str() } else { "" };
         path.clone_into(&mut key);
-        let before = || {
-            entries
-                .iter()
-                .take_while(|other| other.span.start < entry.span.start)
-        };
-        let first = before()
-            .find(|other| other.path == entry.path)
-            .or_else(|| before().find(|other| is_within(&entry.path, &other.path)));
-        message = match first {
+        message = match first_of_two(entries, entry) {
             Some(first) => format!(
                 "given twice: the first is at line {}",
                 source.place(first.span.start).line
@@ -163,6 +141,43 @@ fn finding(
         hint: Some(hint),
         excerpt,
     }
+}
+
+/// The known key that stands twice within a value, where the line doesn't tell which key it is; empty where none is
+/// known.
+fn key_within_a_value(
+    text: &str,
+    entries: &[SyntaxEntry],
+    span: Option<Range<usize>>,
+    known: &KnownKeys,
+) -> String {
+    let at = span.as_ref().map(|span| span.start);
+    let holder = entries
+        .iter()
+        .rfind(|entry| !entry.header && at.is_some_and(|at| entry.span.end < at));
+    let path = holder.map_or("", |holder| holder.path.as_str());
+    let name = span.and_then(|span| text.get(span));
+    let name = name.filter(|name| is_bare(name));
+    let inner = name.map(|name| format!("{path}.{name}"));
+    let is_known = |path: &str| known.look_up(path).is_some();
+    let key = inner.filter(|inner| is_known(inner));
+    let key = key.unwrap_or_else(|| path.to_owned());
+    if is_known(&key) { key } else { String::new() }
+}
+
+/// The place before a duplicate where its key was given already, or a table that the key is in.
+fn first_of_two<'e>(
+    entries: &'e [SyntaxEntry],
+    duplicate: &SyntaxEntry,
+) -> Option<&'e SyntaxEntry> {
+    let before = || {
+        entries
+            .iter()
+            .take_while(|other| other.span.start < duplicate.span.start)
+    };
+    before()
+        .find(|other| other.path == duplicate.path)
+        .or_else(|| before().find(|other| is_within(&duplicate.path, &other.path)))
 }
 
 /// The key whose value has a bracket that isn't closed, and the header or key behind it that the parser stumbles over.

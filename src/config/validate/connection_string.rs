@@ -54,27 +54,12 @@ pub(super) fn read(
     text: &str,
     resolve: impl Fn(&str) -> PathBuf,
 ) -> Result<AcceptedString, ConnectionStringError> {
-    let Some((scheme, rest)) = text
-        .split_once("://")
-        .filter(|(scheme, _)| ["mongodb", "mongodb+srv"].contains(scheme))
-    else {
-        return refusal(
-            "not a MongoDB connection string: it begins with mongodb:// or mongodb+srv://",
-            "write the connection string of the Node app",
-        );
-    };
-    let (address, query) = rest.split_once('?').unwrap_or((rest, ""));
-    let address = StringAddress { scheme, address };
-    let options = query.split('&').filter(|option| !option.is_empty());
-    let cut = |option: &str| option.contains('@') && !is_named(option, "appname");
-    if !address.address.contains('@') && options.clone().any(cut) {
-        return refusal("its password holds a `?` that isn't encoded", ENCODE);
-    }
+    let (address, query) = divide(text)?;
     let mut kept: Vec<Cow<'_, str>> = Vec::new();
     let mut names: Vec<&str> = Vec::new();
     let mut dropped = Vec::new();
     let mut files = Vec::new();
-    for option in options {
+    for option in options(query) {
         let (name, value) = option.split_once('=').unwrap_or((option, ""));
         if !name
             .bytes()
@@ -105,19 +90,18 @@ pub(super) fn read(
                 format!("write {name}=VALUE, or leave it out"),
             );
         }
-        kept.push(
-            if let Some(file) = FILES.iter().find(|file| file.eq_ignore_ascii_case(name)) {
-                let path = resolve(&decoded(value));
-                let encoded = encoded(&path.to_string_lossy());
-                files.push((*file, path));
-                format!("{name}={encoded}").into()
-            } else if is_named(option, "authmechanism") {
-                // Node compares without case.
-                format!("{name}={}", value.to_ascii_uppercase()).into()
-            } else {
-                option.into()
-            },
-        );
+        let file = FILES.iter().find(|file| file.eq_ignore_ascii_case(name));
+        kept.push(if let Some(file) = file {
+            let path = resolve(&decoded(value));
+            let encoded = encoded(&path.to_string_lossy());
+            files.push((*file, path));
+            format!("{name}={encoded}").into()
+        } else if is_named(option, "authmechanism") {
+            // Node compares without case.
+            format!("{name}={}", value.to_ascii_uppercase()).into()
+        } else {
+            option.into()
+        });
     }
     let text = address.with(&kept);
     match taken(&text) {
@@ -129,6 +113,29 @@ pub(super) fn read(
         }),
         Err(said) => Err(address.explain(&kept, &said)),
     }
+}
+
+/// The address and the query of a string.
+fn divide(text: &str) -> Result<(StringAddress<'_>, &str), ConnectionStringError> {
+    let Some((scheme, rest)) = text
+        .split_once("://")
+        .filter(|(scheme, _)| ["mongodb", "mongodb+srv"].contains(scheme))
+    else {
+        return refusal(
+            "not a MongoDB connection string: it begins with mongodb:// or mongodb+srv://",
+            "write the connection string of the Node app",
+        );
+    };
+    let (address, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let cut = |option: &str| option.contains('@') && !is_named(option, "appname");
+    if !address.contains('@') && options(query).any(cut) {
+        return refusal("its password holds a `?` that isn't encoded", ENCODE);
+    }
+    Ok((StringAddress { scheme, address }, query))
+}
+
+fn options(query: &str) -> impl Iterator<Item = &str> {
+    query.split('&').filter(|option| !option.is_empty())
 }
 
 fn is_named(option: &str, name: &str) -> bool {

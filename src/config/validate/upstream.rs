@@ -192,15 +192,9 @@ fn server(item: &RawItem<'_>, secrets: &SecretReader<'_>) -> Option<UpstreamServ
         );
         return None;
     }
-    // An invalid port isn't the same as no port.
-    let written_port = authority.as_str().len() > authority.host().len();
-    let port = match (authority.port_u16(), written_port) {
-        (Some(port), _) if port > 0 => port,
-        (None, false) => default_port,
-        _ => {
-            item.error("not a port, 1 to 65535", SERVER_HINT);
-            return None;
-        }
+    let Some(port) = port(&authority, default_port) else {
+        item.error("not a port, 1 to 65535", SERVER_HINT);
+        return None;
     };
     let host = authority.host();
     let address = host
@@ -217,6 +211,17 @@ fn server(item: &RawItem<'_>, secrets: &SecretReader<'_>) -> Option<UpstreamServ
         host: host.to_owned(),
         port,
     })
+}
+
+/// The port of a server's URL; `None` where what is written is no port.
+fn port(authority: &http::uri::Authority, default: u16) -> Option<u16> {
+    // An invalid port isn't the same as no port.
+    let written = authority.as_str().len() > authority.host().len();
+    match (authority.port_u16(), written) {
+        (Some(port), _) if port > 0 => Some(port),
+        (None, false) => Some(default),
+        _ => None,
+    }
 }
 
 /// Refuses a server that is one of renewd's own listeners: an endless loop, or the admin listener made public.

@@ -7,6 +7,7 @@
 //! Must not know: what a request means.
 
 use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -21,7 +22,7 @@ use crate::config::model::Timeouts;
 use crate::exchange::{Connection, PublicService, tunnel};
 use crate::io::deadline::Deadline;
 use crate::io::transport::{Transport, Upgraded};
-use crate::server::h2::connection;
+use crate::server::h2::connection as http2;
 use crate::server::linger::{close, linger_then_close};
 use crate::server::open;
 use crate::server::open::{NEW_CONNECTION_DRAIN_GRACE, Opened};
@@ -47,61 +48,31 @@ pub(crate) fn serve<S: PublicService>(
     async move {
         let permit = open.as_ref();
         permit.register().await;
-        let tell = |event| observer.observe(connection.listener, event);
+        let listener = connection.listener;
+        let tell = |event| observer.observe(listener, event);
         let _registration = stop.register().await;
-        let opened = match service.tls(connection.listener) {
-            Some(config) => {
-                connection.tls = true;
-                let limit = service.timeouts().tls_handshake;
-                Box::pin(open::handshake(transport, config, limit, &stop, permit)).await
-            }
-            None if service.h2c() => {
-                Box::pin(open::peek(transport, &service.timeouts(), &stop, permit)).await
-            }
-            None => Ok(Opened::http1(transport)),
+        let opened = match opening(transport, &mut connection, &*service, &stop, permit) {
+            Opening::Reads(reading) => reading.await,
+            Opening::Done(opened) => Ok(opened),
         };
-        let Opened {
-            mut transport,
-            mut ahead,
-            ..
-        } = match opened {
+        let opened = match opened {
             Ok(opened) if opened.http2 => {
                 let observer = observer.clone();
-                let serving =
-                    connection::serve(opened, connection, service, &stop, permit, observer);
-                Box::pin(serving).await;
-                return;
+                let serving = http2::serve(opened, connection, service, &stop, permit, observer);
+                return Box::pin(serving).await;
             }
             Ok(opened) => opened,
-            Err(event) => {
-                if let Some(event) = event {
-                    tell(event);
-                }
-                return;
-            }
+            Err(event) => return event.into_iter().for_each(tell),
         };
+        let (mut transport, mut ahead) = (opened.transport, opened.ahead);
         let mut deadline = Deadline::default();
-        let mut asleep = Asleep {
-            since: timer_now(),
-            fresh: true,
-        };
+        let mut asleep = Asleep::fresh(timer_now());
         loop {
             if ahead.is_empty() {
                 let limit = asleep.limit(&service.timeouts());
-                let awake = poll_fn(|context| {
-                    let stage = stop.stage();
-                    if let Poll::Ready(read) = poll_asleep(&mut transport, stage, context) {
-                        return Poll::Ready(read);
-                    }
-                    if permit.must_leave() {
-                        return Poll::Ready(None);
-                    }
-                    let due = asleep.since + asleep.patience(limit, stage);
-                    deadline.poll_until(due, context).map(|()| None)
-                });
-                let Some(read) = awake.await else {
-                    Box::pin(close_asleep(transport, stop.stage())).await;
-                    return;
+                let waking = asleep.wake(&mut transport, &mut deadline, limit, &stop, permit);
+                let Some(read) = waking.await else {
+                    break;
                 };
                 ahead = read;
             }
@@ -127,16 +98,46 @@ pub(crate) fn serve<S: PublicService>(
             ahead = unread;
             let now = timer_now();
             if answered {
-                asleep = Asleep {
-                    since: now,
-                    fresh: false,
-                };
+                asleep = Asleep::between_requests(now);
                 permit.quiet(now);
             } else if now >= asleep.since + asleep.limit(&service.timeouts()) {
-                Box::pin(close_asleep(transport, stop.stage())).await;
-                return;
+                break;
             }
         }
+        Box::pin(close_asleep(transport, stop.stage())).await;
+    }
+}
+
+/// How a connection finds out its protocol.
+enum Opening<'a> {
+    /// From the client's bytes. Boxed, since the future is large and most connections are asleep.
+    Reads(Pin<Box<dyn Future<Output = Result<Opened, Option<Event>>> + 'a>>),
+    /// Without them.
+    Done(Opened),
+}
+
+fn opening<'a, S: PublicService>(
+    transport: Transport,
+    connection: &mut Connection,
+    service: &S,
+    stop: &'a Stop,
+    permit: &'a Permit,
+) -> Opening<'a> {
+    match service.tls(connection.listener) {
+        Some(config) => {
+            connection.tls = true;
+            let limit = service.timeouts().tls_handshake;
+            Opening::Reads(Box::pin(open::handshake(
+                transport, config, limit, stop, permit,
+            )))
+        }
+        None if service.h2c() => {
+            let timeouts = service.timeouts();
+            Opening::Reads(Box::pin(async move {
+                open::peek(transport, &timeouts, stop, permit).await
+            }))
+        }
+        None => Opening::Done(Opened::http1(transport)),
     }
 }
 
@@ -194,6 +195,41 @@ struct Asleep {
 }
 
 impl Asleep {
+    /// A connection without a request, since it began.
+    fn fresh(since: Instant) -> Self {
+        Self { since, fresh: true }
+    }
+
+    /// A connection whose last request ended.
+    fn between_requests(since: Instant) -> Self {
+        Self {
+            since,
+            fresh: false,
+        }
+    }
+
+    /// Waits for the client's next bytes; `None` when the connection ends.
+    fn wake<'a>(
+        self,
+        transport: &'a mut Transport,
+        deadline: &'a mut Deadline,
+        limit: Duration,
+        stop: &'a Stop,
+        permit: &'a Permit,
+    ) -> impl Future<Output = Option<Bytes>> + 'a {
+        poll_fn(move |context| {
+            let stage = stop.stage();
+            if let Poll::Ready(read) = poll_asleep(transport, stage, context) {
+                return Poll::Ready(read);
+            }
+            if permit.must_leave() {
+                return Poll::Ready(None);
+            }
+            let due = self.since + self.patience(limit, stage);
+            deadline.poll_until(due, context).map(|()| None)
+        })
+    }
+
     /// How long the next request may take to begin. The first may take as long as a header section, so that silent
     /// clients don't keep places from others. Such a connection is closed without a response: a load balancer that
     /// opened it in advance would take a response for that of its next request.

@@ -84,28 +84,10 @@ pub(crate) async fn serve<S: PublicService>(
     let sending = Rc::<WriteProgress>::default();
     let streams = Rc::<RequestStreams>::default();
     let timeouts = Rc::new(RefCell::new(service.timeouts()));
-    let io = Framed {
-        transport: opened.transport,
-        ahead: opened.ahead,
-        frames: frames.clone(),
-        sending: sending.clone(),
-    };
-    let spawner = Spawner {
-        streams: streams.clone(),
-        timeouts: timeouts.clone(),
-        observer: observer.clone(),
-        listener,
-    };
+    let io = Framed::new(opened, &frames, &sending);
     let limits = service.limits();
-    let call = Call {
-        service,
-        connection,
-        streams: streams.clone(),
-        timeouts: timeouts.clone(),
-        observer: observer.clone(),
-        paces: Rc::new(Paces::up_to(READ_AHEAD, READ_AHEAD)),
-    };
-    let mut http = builder(&limits, spawner).serve_connection(TokioIo::new(io), call);
+    let call = Call::new(service, connection, &streams, &timeouts, &observer);
+    let mut http = builder(&limits, call.spawner()).serve_connection(TokioIo::new(io), call);
     let mut deadline = Deadline::default();
     let mut waits = H2ConnectionWaits::default();
     let end = poll_fn(|context| {
@@ -124,22 +106,13 @@ pub(crate) async fn serve<S: PublicService>(
         streams.wake_connection(context);
         loop {
             if let Poll::Ready(result) = Pin::new(&mut http).poll(context) {
-                if frames.borrow().broken() {
-                    return Poll::Ready(Some(Event::ParseFailed(ParseErrorKind::Malformed)));
-                }
-                return Poll::Ready(result.err().as_ref().and_then(refused));
+                return Poll::Ready(ended(&result, &frames.borrow()));
             }
             if streams.abused() || waits.abused(&mut frames.borrow_mut()) {
                 return Poll::Ready(Some(Event::ParseFailed(ParseErrorKind::Http2Abuse)));
             }
-            let was_quiet = waits.quiet;
-            waits.note(&sending, &streams, frames.borrow().begun());
-            if waits.quiet != was_quiet {
-                match waits.quiet {
-                    Some(since) if waits.requests > 0 && !waits.closing => permit.quiet(since),
-                    Some(_) => {}
-                    None => permit.busy(),
-                }
+            if waits.note(&sending, &streams, frames.borrow().begun()) {
+                waits.report(permit);
             }
             if makes_room && waits.requests == 0 {
                 // GOAWAY is written as far as the client takes it. There is nothing else to wait for.
@@ -166,6 +139,14 @@ pub(crate) async fn serve<S: PublicService>(
     }
     drop(http);
     streams.cut(|_| true);
+}
+
+/// The event of a connection that hyper has ended, if it is one.
+fn ended(result: &Result<(), hyper::Error>, frames: &FrameFollower) -> Option<Event> {
+    if frames.broken() {
+        return Some(Event::ParseFailed(ParseErrorKind::Malformed));
+    }
+    result.as_ref().err().and_then(refused)
 }
 
 /// The event of a connection that hyper gave up: the client's mistakes are reported, its leaving is not.
@@ -202,6 +183,34 @@ struct Call<S> {
     timeouts: Rc<RefCell<Timeouts>>,
     observer: Arc<dyn ServerObserver>,
     paces: Rc<Paces>,
+}
+
+impl<S> Call<S> {
+    fn new(
+        service: Rc<S>,
+        connection: Connection,
+        streams: &Rc<RequestStreams>,
+        timeouts: &Rc<RefCell<Timeouts>>,
+        observer: &Arc<dyn ServerObserver>,
+    ) -> Self {
+        Self {
+            service,
+            connection,
+            streams: streams.clone(),
+            timeouts: timeouts.clone(),
+            observer: observer.clone(),
+            paces: Rc::new(Paces::up_to(READ_AHEAD, READ_AHEAD)),
+        }
+    }
+
+    fn spawner(&self) -> Spawner {
+        Spawner {
+            streams: self.streams.clone(),
+            timeouts: self.timeouts.clone(),
+            observer: self.observer.clone(),
+            listener: self.connection.listener,
+        }
+    }
 }
 
 impl<S: PublicService> hyper::service::Service<Request<Incoming>> for Call<S> {
@@ -261,8 +270,10 @@ struct H2ConnectionWaits {
 }
 
 impl H2ConnectionWaits {
-    /// Notes after a poll which waits have begun, gone on or ended.
-    fn note(&mut self, sending: &WriteProgress, streams: &RequestStreams, begun: bool) {
+    /// Notes after a poll which waits have begun, gone on or ended. Returns whether the connection has become quiet
+    /// or busy.
+    fn note(&mut self, sending: &WriteProgress, streams: &RequestStreams, begun: bool) -> bool {
+        let was_quiet = self.quiet;
         let sent = sending.take_sent();
         let heard = self.requests != streams.requests();
         self.requests = streams.requests();
@@ -272,6 +283,16 @@ impl H2ConnectionWaits {
         // closes.
         let progress = heard || self.closing && sent;
         keep(&mut self.quiet, streams.is_empty(), progress, &timer_now);
+        self.quiet != was_quiet
+    }
+
+    /// Tells the permit whether the connection may make room for another.
+    fn report(&self, permit: &Permit) {
+        match self.quiet {
+            Some(since) if self.requests > 0 && !self.closing => permit.quiet(since),
+            Some(_) => {}
+            None => permit.busy(),
+        }
     }
 
     /// The deadline that comes first; without a cause it is the end of an idle connection.

@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::frames::FrameFollower;
 use crate::io::transport::Transport;
+use crate::server::open::Opened;
 
 /// Whether the client takes what is written.
 #[derive(Debug, Default)]
@@ -51,6 +52,21 @@ pub(crate) struct Framed {
     pub(super) ahead: Bytes,
     pub(super) frames: Rc<RefCell<FrameFollower>>,
     pub(super) sending: Rc<WriteProgress>,
+}
+
+impl Framed {
+    pub(super) fn new(
+        opened: Opened,
+        frames: &Rc<RefCell<FrameFollower>>,
+        sending: &Rc<WriteProgress>,
+    ) -> Self {
+        Self {
+            transport: opened.transport,
+            ahead: opened.ahead,
+            frames: frames.clone(),
+            sending: sending.clone(),
+        }
+    }
 }
 
 impl AsyncRead for Framed {

@@ -18,7 +18,7 @@ use crate::http::hop::{self, RequestChanges};
 use crate::reissue::{self, ReissuePlan};
 use crate::snapshot::Snapshot;
 use crate::telemetry::traffic_labels::UpstreamOutcome;
-use crate::terms::proxy_error::ProxyErrorKind;
+use crate::terms::proxy_error::{ProxyError, ProxyErrorKind};
 
 /// The response to a forwarded request, and the backend's own status.
 pub(super) struct ForwardedReply {
@@ -33,6 +33,13 @@ impl ForwardedReply {
             response,
             backend: None,
         }
+    }
+}
+
+fn outcome(result: &Result<Response<ResponseBody>, ProxyError>) -> UpstreamOutcome {
+    match result {
+        Ok(response) => UpstreamOutcome::of(response.status()),
+        Err(error) => UpstreamOutcome::from(error.kind),
     }
 }
 
@@ -72,14 +79,9 @@ impl WorkerService {
             asked.claimant,
         );
         let forward::ForwardOutcome { server, result } = sending.await;
-        let backends = asked.snapshot.backends.all();
-        if let Some(backend) = server.and_then(|server| backends.get(server)) {
-            let outcome = match &result {
-                Ok(response) => UpstreamOutcome::of(response.status()),
-                Err(error) => UpstreamOutcome::from(error.kind),
-            };
+        if let Some(backend) = server.and_then(|server| backends.all().get(server)) {
             let elapsed = self.shared.clock.elapsed().saturating_sub(began);
-            backend.metrics.request(outcome, elapsed);
+            backend.metrics.request(outcome(&result), elapsed);
         }
         match result {
             Ok(mut response) => {

@@ -128,6 +128,10 @@ impl ConfigMetrics {
     }
 }
 
+fn scope_label(scope: Scope) -> [(&'static str, &'static str); 1] {
+    [("scope", scope.as_str())]
+}
+
 impl Metrics {
     /// Registers every series that must exist from the start. `dropped_lines` is what the log and audit writers
     /// count their losses in. The configuration counts as loaded now, sources and state as working.
@@ -139,16 +143,11 @@ impl Metrics {
             gauge.set(value);
             gauge
         };
-        let by_scope = |family| {
-            Scope::ALL.map(|scope| registrar.counter(family, &[("scope", scope.as_str())]))
-        };
+        let by_scope =
+            |family| Scope::ALL.map(|scope| registrar.counter(family, &scope_label(scope)));
         let now = seconds(clock.unix_millis());
-        registrar
-            .gauge(
-                &families::BUILD_INFO,
-                &[("version", env!("CARGO_PKG_VERSION"))],
-            )
-            .set(1.0);
+        let version = [("version", env!("CARGO_PKG_VERSION"))];
+        registrar.gauge(&families::BUILD_INFO, &version).set(1.0);
         let metrics = Self {
             process_start: now - clock.elapsed().as_secs_f64(),
             clock: clock.clone(),
@@ -173,13 +172,8 @@ impl Metrics {
                 .map(|role| gauge(&families::SESSIONS, &[("role", role.as_str())], 0.0)),
             token_lapses: tables::token_lapses(&registrar),
             rate_limited: by_scope(&families::RATE_LIMITED),
-            rate_limit_keys: Scope::ALL.map(|scope| {
-                gauge(
-                    &families::RATE_LIMIT_KEYS,
-                    &[("scope", scope.as_str())],
-                    0.0,
-                )
-            }),
+            rate_limit_keys: Scope::ALL
+                .map(|scope| gauge(&families::RATE_LIMIT_KEYS, &scope_label(scope), 0.0)),
             rate_limit_overflow: by_scope(&families::RATE_LIMIT_OVERFLOW),
             http_requests: from_fn(|_| from_fn(|_| from_fn(|_| OnceLock::new()))),
             http_request_duration: from_fn(|_| from_fn(|_| from_fn(|_| OnceLock::new()))),
@@ -195,7 +189,12 @@ impl Metrics {
             instances: Instances::default(),
             registrar,
         };
-        // The usual combinations exist from the start, so that Prometheus sees their first request as an increase.
+        metrics.register_usual_requests();
+        Arc::new(metrics)
+    }
+
+    /// The usual combinations exist from the start, so that Prometheus sees their first request as an increase.
+    fn register_usual_requests(&self) {
         for (handler, method) in [
             (Handler::Live, MethodLabel::Post),
             (Handler::Forward, MethodLabel::Get),
@@ -206,10 +205,9 @@ impl Metrics {
                 StatusClass::ClientError,
                 StatusClass::ServerError,
             ] {
-                metrics.http_requests(handler, method, class);
+                self.http_requests(handler, method, class);
             }
         }
-        Arc::new(metrics)
     }
 
     /// One answered token request; `role` is `None` where it was refused before its role was known.
