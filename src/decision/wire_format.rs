@@ -159,7 +159,7 @@ fn insert(headers: &mut HeaderMap, name: HeaderName, number: u64) {
 }
 
 /// Whole seconds, rounded up and at least 1: a client that comes back on the second must be let in.
-fn whole_seconds(duration: Duration) -> u64 {
+pub(super) fn whole_seconds(duration: Duration) -> u64 {
     let seconds = duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
     seconds.max(1)
 }

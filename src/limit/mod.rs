@@ -7,6 +7,7 @@
 
 mod rate;
 mod store;
+mod tariffs;
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
@@ -18,6 +19,7 @@ use crate::terms::clock::Clock;
 use crate::terms::outcome::Scope;
 use rate::{Rate, RateAdmission};
 use store::Store;
+use tariffs::Tariffs;
 
 /// All rate limits under one configuration. A limiter is cheap to make anew at each reload: the debts live in stores
 /// that it shares with the limiter before.
@@ -62,6 +64,8 @@ struct Stores {
     hasher: RandomState,
     /// By [`scope_index`].
     scopes: [Store; 4],
+    /// By [`scope_index`].
+    tariffs: [Tariffs; 4],
 }
 
 /// The position of a scope in [`Scope::ALL`].
@@ -79,10 +83,14 @@ impl Limiter {
             Scope::Channel => config.channel,
             Scope::Global => config.global,
         });
+        let now = clock.elapsed();
+        let rates = std::array::from_fn(|index| {
+            quotas[index].map(|quota| Rate::new(quota, &stores.tariffs[index], now))
+        });
         Self {
             clock,
             max_keys: config.max_keys,
-            rates: quotas.map(|quota| quota.map(Rate::new)),
+            rates,
             stores,
         }
     }
@@ -138,10 +146,15 @@ impl Limiter {
 
     /// Forgets the keys without debt in one slice of each scope and returns how many. A slice is a 256th of a scope
     /// and is locked for some microseconds; a call every 100 ms sweeps all of them twice a minute.
-    pub(crate) fn sweep_slice(&self) -> usize {
+    pub fn sweep_slice(&self) -> usize {
         let now = self.clock.elapsed();
-        let scopes = self.stores.scopes.iter();
-        scopes.map(|store| store.sweep_slice(now)).sum()
+        let scopes = self.stores.scopes.iter().zip(&self.stores.tariffs);
+        scopes
+            .map(|(store, tariffs)| {
+                let tariffs = tariffs.known();
+                store.sweep_slice(|stored| tariffs.is_paid(stored, now))
+            })
+            .sum()
     }
 
     fn admit_address(&self, address: IpAddr) -> Result<Option<RateAdmission<'_>>, LimitExceeded> {
@@ -161,7 +174,8 @@ impl Limiter {
             return Ok(None);
         };
         let entry = self.stores.scopes[index].entry(key(), self.max_keys);
-        rate.admit(scope, entry, now).map(Some)
+        let tariffs = &self.stores.tariffs[index];
+        rate.admit(scope, entry, tariffs, now).map(Some)
     }
 }
 

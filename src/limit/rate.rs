@@ -1,9 +1,8 @@
 //! One limit's arithmetic: `governor`'s GCRA on one stored entry.
 //!
-//! Keeps true: a stored time means the same under every limit. The time is kept with the interval under which it was
-//! charged and is read as a number of owed requests: after a change each of them costs the new interval, and no key
-//! owes more than the whole capacity.
-//! Must not know: keys, shards.
+//! Keeps true: a stored time means the same under every limit, because it is kept with the epoch of the limit that
+//! charged it.
+//! Must not know: keys, shards, what other limits there were.
 
 use std::cell::Cell;
 use std::num::NonZeroU32;
@@ -17,12 +16,16 @@ use governor::{Quota, RateLimiter};
 
 use super::LimitExceeded;
 use super::store::{LimitEntry, Stored};
+use super::tariffs::Tariffs;
 use crate::config::model;
 use crate::terms::outcome::Scope;
 
 /// The longest time until a whole capacity is back: a hundred years, well inside the 584 years that the 64-bit
 /// nanoseconds of `governor` 0.10 (`governor::nanos::Nanos`, whose sums are unchecked) can hold.
 const LONGEST_DEBT: u64 = 100 * 365 * 86_400 * 1_000_000_000;
+
+/// When the latest debt is paid, that of a request after a hundred years.
+const LATEST: u64 = 2 * LONGEST_DEBT;
 
 /// A configured quota, within what the arithmetic can hold.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +35,8 @@ pub(super) struct Rate {
     interval: u64,
     /// Nanoseconds in which the whole capacity comes back.
     capacity: u64,
+    /// The limit's number among those of its scope.
+    epoch: u32,
 }
 
 /// A request that may pass and isn't charged yet. The admission holds the lock of its entry.
@@ -40,8 +45,8 @@ pub(super) struct RateAdmission<'store>(RateSlot<'store>);
 
 impl Rate {
     /// Cuts limits to what can be counted: an interval to between 1 ns and 100 years, the capacity to what comes back
-    /// within 100 years. No clock could tell such limits from what was configured.
-    pub(super) fn new(quota: model::Quota) -> Self {
+    /// within 100 years. No clock could tell such limits from what was configured. From `now` on the limit is in force.
+    pub(super) fn new(quota: model::Quota, tariffs: &Tariffs, now: Duration) -> Self {
         let interval = (quota.per / quota.requests.max(1)).as_nanos();
         let interval = u64::try_from(interval)
             .unwrap_or(u64::MAX)
@@ -52,10 +57,12 @@ impl Rate {
         let quota = Quota::with_period(Duration::from_nanos(interval))
             .unwrap_or(Quota::per_second(NonZeroU32::MIN))
             .allow_burst(burst);
+        let capacity = interval * u64::from(burst.get());
         Self {
             quota,
             interval,
-            capacity: interval * u64::from(burst.get()),
+            capacity,
+            epoch: tariffs.adopt(interval, capacity, now),
         }
     }
 
@@ -64,14 +71,15 @@ impl Rate {
         &self,
         scope: Scope,
         entry: LimitEntry<'store>,
+        tariffs: &Tariffs,
         now: Duration,
     ) -> Result<RateAdmission<'store>, LimitExceeded> {
         let now = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
         let now = Nanos::new(now.min(LONGEST_DEBT));
         let slot = RateSlot {
-            arrival: entry.stored().map(|stored| self.arrival(stored, now)),
+            arrival: entry.stored().map(|stored| self.arrival(stored, tariffs)),
             next: Cell::new(None),
-            interval: self.interval,
+            epoch: self.epoch,
             entry,
         };
         let clock = SinceProcessStart {
@@ -95,16 +103,12 @@ impl Rate {
     }
 
     /// When an entry's debt is paid under this limit (GCRA's theoretical arrival time).
-    fn arrival(&self, stored: Stored, now: Nanos) -> Nanos {
-        let owed = stored.arrival.saturating_sub(now.as_u64());
-        let owed = if stored.interval == self.interval {
-            owed
-        } else {
-            let owed =
-                u128::from(owed) * u128::from(self.interval) / u128::from(stored.interval.max(1));
-            u64::try_from(owed).unwrap_or(u64::MAX)
-        };
-        Nanos::new(now.as_u64().saturating_add(owed.min(self.capacity)))
+    fn arrival(&self, stored: Stored, tariffs: &Tariffs) -> Nanos {
+        if stored.epoch == self.epoch {
+            return Nanos::new(stored.arrival);
+        }
+        let arrival = tariffs.known().arrival(stored, self.epoch);
+        Nanos::new(arrival.min(LATEST))
     }
 }
 
@@ -112,15 +116,12 @@ impl RateAdmission<'_> {
     /// Charges the request.
     pub(super) fn take(self) {
         let RateSlot {
-            next,
-            interval,
-            entry,
-            ..
+            next, epoch, entry, ..
         } = self.0;
         if let Some(next) = next.get() {
             entry.store(Stored {
                 arrival: next.as_u64(),
-                interval,
+                epoch,
             });
         }
     }
@@ -131,7 +132,7 @@ impl RateAdmission<'_> {
 struct RateSlot<'store> {
     arrival: Option<Nanos>,
     next: Cell<Option<Nanos>>,
-    interval: u64,
+    epoch: u32,
     entry: LimitEntry<'store>,
 }
 

@@ -8,7 +8,6 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 /// With a million keys a shard has 4 000, which take some 10 µs to sweep.
 const SHARDS: usize = 256;
@@ -21,8 +20,8 @@ const SMALL: usize = 64;
 pub(super) struct Stored {
     /// When the debt is paid.
     pub(super) arrival: u64,
-    /// What one request cost when it was charged.
-    pub(super) interval: u64,
+    /// Which of the scope's limits charged it ([`super::tariffs`]).
+    pub(super) epoch: u32,
 }
 
 /// One scope's entries.
@@ -98,13 +97,12 @@ impl Store {
         self.overflowed.load(Ordering::Relaxed)
     }
 
-    /// Removes the entries whose debt is paid at `now` from the next shard, and gives their number.
-    pub(super) fn sweep_slice(&self, now: Duration) -> usize {
-        let now = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
+    /// Removes the entries whose debt is paid from the next shard, and gives their number.
+    pub(super) fn sweep_slice(&self, is_paid: impl Fn(Stored) -> bool) -> usize {
         let slice = self.next_slice.fetch_add(1, Ordering::Relaxed) % SHARDS;
         let mut shard = lock(&self.shards[slice]);
         let before = shard.len();
-        shard.retain(|_, stored| stored.arrival > now);
+        shard.retain(|_, stored| !is_paid(*stored));
         let removed = before - shard.len();
         // The memory of a flood of keys is given back.
         if shard.capacity() > SMALL && shard.len() < shard.capacity() / 4 {

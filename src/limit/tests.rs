@@ -356,7 +356,250 @@ fn extreme_quotas_neither_panic_nor_refuse_the_first_request() {
     }
 }
 
+/// Whole seconds, as the header fields say them.
+fn rounded_up(wait: Duration) -> Duration {
+    SECOND * u32::try_from(wait.as_nanos().div_ceil(SECOND.as_nanos())).unwrap()
+}
+
+#[test]
+fn who_waits_as_told_passes_and_who_waits_a_second_less_does_not() {
+    for (requests, per, burst) in [
+        (7, 60, 1),
+        (7, 60, 3),
+        (7, 60, 20),
+        (13, 3600, 5),
+        (11, 86_400, 2),
+        (59, 61, 4),
+        (3, 10, 7),
+        (1, 3, 1),
+    ] {
+        let quota = Quota {
+            requests,
+            per: SECOND * per,
+            burst,
+        };
+        // Whenever within a second the client asks.
+        for millis in [0, 1, 333, 500, 857, 999] {
+            let clock = clock();
+            let limiter = Limiter::new(&by_subject(quota), clock.clone(), None);
+            clock.advance(Duration::from_millis(millis));
+            assert_eq!(passing(&limiter, "a"), usize::try_from(burst).unwrap());
+            clock.advance(Duration::from_millis(millis));
+            let Err(refused) = take(&limiter, "a") else {
+                continue;
+            };
+            let retry_after = rounded_up(refused.retry_after);
+            clock.advance(retry_after.saturating_sub(SECOND));
+            let early = take(&limiter, "a");
+            assert_eq!(
+                early.unwrap_err().reset,
+                (refused.reset + SECOND).saturating_sub(retry_after)
+            );
+            clock.advance(SECOND);
+            let peek = limiter.check_shared("a", "channel", false, Charge::Peek);
+            assert_eq!(peek, Ok(()), "{quota:?} {millis}");
+            clock.advance(rounded_up(refused.reset).saturating_sub(retry_after));
+            assert_eq!(passing(&limiter, "a"), usize::try_from(burst).unwrap());
+        }
+    }
+}
+
+#[test]
+fn after_a_change_too_who_waits_as_told_passes_and_nobody_earlier() {
+    let quotas = [
+        quota(60, 20),
+        quota(7, 20),
+        quota(600, 20),
+        quota(60, 5),
+        quota(13, 3),
+    ];
+    let millisecond = Duration::from_millis(1);
+    for before in quotas {
+        for after in quotas {
+            let clock = clock();
+            let limiter = Limiter::new(&by_subject(before), clock.clone(), None);
+            passing(&limiter, "a");
+            clock.advance(millisecond * 10);
+            let limiter = Limiter::new(&by_subject(after), clock.clone(), Some(&limiter));
+            let Err(refused) = take(&limiter, "a") else {
+                assert!(before.burst < after.burst);
+                continue;
+            };
+            for _ in 1..refused.retry_after.as_nanos().div_ceil(1_000_000) {
+                clock.advance(millisecond);
+                let forgotten = limiter.sweep_slice() > 0 || take(&limiter, "a").is_ok();
+                assert!(!forgotten, "{before:?} {after:?}: too early");
+            }
+            clock.advance(millisecond);
+            assert_eq!(take(&limiter, "a"), Ok(()), "{before:?} {after:?}");
+        }
+    }
+}
+
+#[test]
+fn a_debt_is_paid_at_the_rate_of_the_limit_in_force_and_not_swept_before() {
+    let clock = clock();
+    let fast = Limiter::new(&by_subject(quota(600, 20)), clock.clone(), None);
+    assert_eq!(passing(&fast, "a"), 20);
+    let slow = Limiter::new(&by_subject(quota(6, 20)), clock.clone(), Some(&fast));
+    // By now the fast limit would have forgotten everything.
+    clock.advance(SECOND * 5);
+    assert_eq!((0..256).map(|_| slow.sweep_slice()).sum::<usize>(), 0);
+    assert_eq!(take(&slow, "a").unwrap_err().retry_after, SECOND * 5);
+    clock.advance(SECOND * 15);
+    let off = Limiter::new(&off(), clock.clone(), Some(&slow));
+    clock.advance(SECOND * 10);
+    assert_eq!((0..256).map(|_| off.sweep_slice()).sum::<usize>(), 0);
+    let fast = Limiter::new(&by_subject(quota(600, 20)), clock.clone(), Some(&off));
+    assert_eq!(passing(&fast, "a"), 3, "30 seconds at one in ten");
+    clock.advance(SECOND * 2);
+    assert_eq!((0..256).map(|_| fast.sweep_slice()).sum::<usize>(), 1);
+}
+
+#[test]
+fn a_request_that_began_before_a_reload_neither_forgives_nor_invents_a_debt() {
+    let clock = clock();
+    let old = Limiter::new(&by_subject(quota(600, 20)), clock.clone(), None);
+    assert_eq!((0..12).filter(|_| take(&old, "a").is_ok()).count(), 12);
+    let new = Limiter::new(&by_subject(quota(6, 20)), clock.clone(), Some(&old));
+    assert_eq!((0..3).filter(|_| take(&new, "a").is_ok()).count(), 3);
+    assert_eq!(take(&old, "a"), Ok(()), "the old limit reads the new debts");
+    assert_eq!(passing(&new, "a"), 4);
+    let refused = take(&old, "a").unwrap_err();
+    assert_eq!(refused.retry_after, Duration::from_millis(100));
+}
+
+#[test]
+fn however_often_a_limit_changes_what_is_remembered_of_it_is_bounded() {
+    let clock = clock();
+    let mut limiter = Limiter::new(&by_subject(quota(1, 20)), clock.clone(), None);
+    assert_eq!(passing(&limiter, "a"), 20);
+    for turn in 0..1000 {
+        let changed = by_subject(quota(1 + turn % 2, 20));
+        limiter = Limiter::new(&changed, clock.clone(), Some(&limiter));
+    }
+    assert!(take(&limiter, "a").is_err(), "no change paid it");
+    let refused = take(&limiter, "a").unwrap_err();
+    assert!(refused.retry_after <= SECOND * 60, "{refused:?}");
+}
+
+/// The networks of `2001:db8:ff::/48`.
+fn networks() -> impl Iterator<Item = IpAddr> {
+    (0..=u16::MAX).map(|network| Ipv6Addr::from([0x2001, 0xdb8, 0xff, network, 0, 0, 0, 1]).into())
+}
+
+#[test]
+fn a_flood_from_every_network_of_a_48_costs_the_others_nothing() {
+    let known = IpAddr::from([192, 0, 2, 1]);
+    for (max_keys, own) in [(1_000_000, 65_536), (65_537, 65_536), (1000, 999), (1, 0)] {
+        let clock = clock();
+        let config = RateLimit {
+            max_keys,
+            address: Some(quota(1, 3)),
+            ..off()
+        };
+        let limiter = Limiter::new(&config, clock.clone(), None);
+        for _ in 0..2 {
+            assert_eq!(limiter.charge_address(known), Ok(()));
+        }
+        let mut charged = 0_u64;
+        for network in networks() {
+            charged += u64::from(limiter.charge_address(network).is_ok());
+            assert!(limiter.keys(Scope::Address) <= max_keys);
+        }
+        // Each key of its own, and the shared bucket's three for the others.
+        let shared = if own < 65_536 { 3 } else { 0 };
+        assert_eq!(
+            (charged, limiter.overflow(Scope::Address)),
+            (own + shared, shared)
+        );
+        assert_eq!(limiter.charge_address(known), Ok(()), "the last of three");
+        assert!(limiter.charge_address(known).is_err(), "its debt is known");
+        // Networks that were there before the table was full keep what they owe, and what is left to them.
+        let owes = |network: &IpAddr| limiter.charge_address(*network).is_ok();
+        let left = networks().take(usize::try_from(own).unwrap()).filter(owes);
+        assert_eq!(u64::try_from(left.count()).unwrap(), own);
+
+        // Once the debts are paid, all that memory is free again, and newcomers have buckets of their own.
+        clock.advance(SECOND * 240);
+        let swept: usize = (0..256).map(|_| limiter.sweep_slice()).sum();
+        assert_eq!(
+            (swept, limiter.keys(Scope::Address)),
+            (max_keys.min(65_537), 0)
+        );
+        assert_eq!(limiter.charge_address(IpAddr::from([192, 0, 2, 9])), Ok(()));
+        assert_eq!(limiter.overflow(Scope::Address), shared);
+    }
+}
+
+#[test]
+fn fewer_keys_after_a_reload_forget_no_debt_and_more_take_newcomers_again() {
+    let clock = clock();
+    let keys = |max_keys| RateLimit {
+        max_keys,
+        ..by_subject(quota(1, 2))
+    };
+    let limiter = Limiter::new(&keys(10), clock.clone(), None);
+    for subject in 0..10 {
+        assert_eq!(passing(&limiter, &subject.to_string()), 2);
+    }
+    let fewer = Limiter::new(&keys(3), clock.clone(), Some(&limiter));
+    for subject in 0..10 {
+        assert_eq!(passing(&fewer, &subject.to_string()), 0);
+    }
+    assert_eq!(passing(&fewer, "new") + passing(&fewer, "newer"), 2);
+    let more = Limiter::new(&keys(12), clock.clone(), Some(&fewer));
+    assert_eq!(passing(&more, "newest"), 2);
+    assert_eq!(more.keys(Scope::Subject), 11);
+}
+
 proptest! {
+    /// Compares the debts with ones that are counted in exact fractions of a request, while limits come and go and
+    /// paid debts are swept.
+    #[test]
+    fn changes_of_a_limit_pay_no_debt(
+        steps in prop::collection::vec((1_u32..7, 1_u32..20, 0_u64..9000, any::<bool>()), 1..24),
+    ) {
+        /// What one request owes, in units of which a limit of one a minute pays one each millisecond.
+        const REQUEST: u64 = 60_000;
+        let clock = clock();
+        let mut limiter = Limiter::new(&off(), clock.clone(), None);
+        let mut last = None;
+        // All that is owed, and what of it the limit in force, with its capacity, can count.
+        let (mut owed, mut counted) = (0_u64, 0_u64);
+        for (requests, burst, wait, off_between) in steps {
+            let quota = quota(requests, burst);
+            if off_between {
+                limiter = Limiter::new(&off(), clock.clone(), Some(&limiter));
+            }
+            limiter = Limiter::new(&by_subject(quota), clock.clone(), Some(&limiter));
+            let whole = u64::from(burst) * REQUEST;
+            if last.replace(quota) != Some(quota) {
+                counted = owed.min(whole);
+            }
+            match take(&limiter, "a") {
+                Ok(()) => {
+                    prop_assert!(counted + REQUEST <= whole, "{counted} of {whole}");
+                    counted += REQUEST;
+                    owed = counted;
+                }
+                Err(refused) => {
+                    let wait = (counted + REQUEST).saturating_sub(whole) * 1_000_000;
+                    let wait = Duration::from_nanos(wait.div_ceil(u64::from(requests)));
+                    // Each change may have left a fraction of a nanosecond.
+                    let difference = refused.retry_after.abs_diff(wait);
+                    prop_assert!(difference < Duration::from_micros(1), "{refused:?} {wait:?}");
+                }
+            }
+            clock.advance(Duration::from_millis(wait));
+            let paid = wait * u64::from(requests);
+            (owed, counted) = (owed.saturating_sub(paid), counted.saturating_sub(paid));
+            for _ in 0..256 {
+                limiter.sweep_slice();
+            }
+        }
+    }
+
     /// Compares the limiter with a token bucket that is counted in exact fractions of a request.
     #[test]
     fn admits_what_a_token_bucket_admits(

@@ -9,6 +9,7 @@ mod decision_rows;
 mod explain;
 mod main_job;
 mod malformed_input;
+mod rate_limit_waits;
 mod rate_limits;
 mod renewals;
 #[path = "../support/mod.rs"]

@@ -213,7 +213,9 @@ fn limits(snapshot: &Snapshot, subject: &str, channel: &str, held: Option<Role>)
             let detail = format!(
                 "over the {} limit, for {} more",
                 refusal.scope.as_str(),
-                humantime::format_duration(Duration::from_secs(refusal.retry_after.as_secs() + 1))
+                humantime::format_duration(Duration::from_secs(wire_format::whole_seconds(
+                    refusal.retry_after
+                )))
             );
             Says::Refuses(refused.outcome, detail)
         }
