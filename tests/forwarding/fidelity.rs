@@ -378,8 +378,7 @@ async fn an_expectation_is_met_here_and_interim_answers_stop_here() {
         client.send("hi").await;
         let (_, mut wire) = case.upstream.asked().await;
         assert_eq!(wire.exactly(2).await, b"hi");
-        wire.send(ok("a")).await;
-        client.until("\r\n\r\na").await;
+        wire.finish(&mut client, "a").await;
         case.upstream.keep(wire);
     })
     .await;

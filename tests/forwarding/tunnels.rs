@@ -4,7 +4,8 @@ use crate::support::plane;
 
 use std::time::Duration;
 
-use crate::support::plane::{Backend, Proxy, Setup, Wire};
+use crate::support::plane::{Proxy, Setup, Wire};
+use crate::support::raw_exchange::RawExchange;
 use renewd::exchange::response_body::{Ending, Finished};
 use renewd::server::Event;
 
@@ -14,18 +15,13 @@ const SWITCHING: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade
     Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 
 async fn tunnel(setup: Setup) -> (Proxy, Wire, Wire) {
-    let backend = Backend::start().await;
-    let proxy = Proxy::start(backend.address(), setup);
-    let mut client = proxy.connect().await;
-    client.send(UPGRADE).await;
-    let mut server = backend.accept().await;
-    let head = server.head().await;
+    let mut raw = RawExchange::begin_with(setup, UPGRADE).await;
+    let head = &raw.head;
     assert!(head.contains("connection: Upgrade\r\n") && head.contains("upgrade: websocket\r\n"));
-    server.send(SWITCHING).await;
-    let head = client.head().await;
+    let head = raw.answered(SWITCHING).await;
     assert!(head.starts_with("HTTP/1.1 101 Switching Protocols\r\n"));
     assert!(head.contains("connection: Upgrade\r\n"));
-    (proxy, client, server)
+    (raw.proxy, raw.client, raw.server)
 }
 
 async fn finished(proxy: &Proxy, expected: Finished) {
@@ -61,15 +57,10 @@ async fn bytes_pass_both_ways_until_both_sides_have_closed() {
 
 #[tokio::test]
 async fn what_was_sent_with_the_upgrade_and_with_the_101_is_not_lost() {
-    let backend = Backend::start().await;
-    let proxy = Proxy::start(backend.address(), Setup::default());
-    let mut client = proxy.connect().await;
-    client.send([UPGRADE, "early"].concat()).await;
-    let mut server = backend.accept_request().await;
-    server.send([SWITCHING, "first"].concat()).await;
-    client.head().await;
-    assert_eq!(client.exactly(5).await, b"first");
-    assert_eq!(server.exactly(5).await, b"early");
+    let mut raw = RawExchange::begin([UPGRADE, "early"].concat()).await;
+    raw.answered([SWITCHING, "first"].concat()).await;
+    assert_eq!(raw.client.exactly(5).await, b"first");
+    assert_eq!(raw.server.exactly(5).await, b"early");
 }
 
 #[tokio::test]
@@ -131,29 +122,23 @@ async fn a_silent_tunnel_ends_in_time_and_a_busy_one_does_not() {
 
 #[tokio::test]
 async fn a_refused_upgrade_is_an_ordinary_answer() {
-    let backend = Backend::start().await;
-    let proxy = Proxy::start(backend.address(), Setup::default());
-    let mut client = proxy.connect().await;
-    client.send(UPGRADE).await;
-    let _server = backend.answer(&mut client, "no").await;
+    let mut raw = RawExchange::begin(UPGRADE).await;
+    raw.finish("no").await;
     // What the backend would answer there next might not be HTTP any more.
-    client.send(plane::get("/next")).await;
-    let _server = backend.answer(&mut client, "b").await;
-    assert_eq!(proxy.log.count(Event::TunnelOpened), 0);
+    raw.client.send(plane::get("/next")).await;
+    let _server = raw.backend.answer(&mut raw.client, "b").await;
+    assert_eq!(raw.proxy.log.count(Event::TunnelOpened), 0);
 }
 
 #[tokio::test]
 async fn an_upgrade_gets_a_backend_connection_of_its_own() {
-    let backend = Backend::start().await;
-    let proxy = Proxy::start(backend.address(), Setup::default());
-    let mut client = proxy.connect().await;
-    client.send(plane::get("/")).await;
-    let _server = backend.answer(&mut client, "a").await;
-    client.send(UPGRADE).await;
-    let mut fresh = backend.accept_request().await;
+    let mut raw = RawExchange::begin(plane::get("/")).await;
+    raw.finish("a").await;
+    raw.client.send(UPGRADE).await;
+    let mut fresh = raw.backend.accept_request().await;
     fresh.send(SWITCHING).await;
-    client.head().await;
-    client.send("ping").await;
+    raw.client.head().await;
+    raw.client.send("ping").await;
     assert_eq!(fresh.exactly(4).await, b"ping");
 }
 
@@ -171,24 +156,19 @@ async fn a_stop_leaves_tunnels_alone_until_it_ends_them() {
 
 #[tokio::test]
 async fn an_upgrade_that_is_being_decided_survives_the_beginning_of_a_stop() {
-    let backend = Backend::start().await;
-    let proxy = Proxy::start(backend.address(), Setup::default());
-    let mut client = proxy.connect().await;
-    client.send(UPGRADE).await;
-    let mut server = backend.accept_request().await;
-    proxy.workers.begin_drain();
-    let mut other = tokio::net::TcpStream::connect(proxy.tcp()).await;
+    let mut raw = RawExchange::begin(UPGRADE).await;
+    raw.proxy.workers.begin_drain();
+    let mut other = tokio::net::TcpStream::connect(raw.proxy.tcp()).await;
     // The listener is closed once the stop has reached the worker.
     while other.is_ok() {
         tokio::task::yield_now().await;
-        other = tokio::net::TcpStream::connect(proxy.tcp()).await;
+        other = tokio::net::TcpStream::connect(raw.proxy.tcp()).await;
     }
-    server.send(SWITCHING).await;
-    let head = client.head().await;
+    let head = raw.answered(SWITCHING).await;
     assert!(
         head.contains("connection: Upgrade\r\n") && !head.contains("close"),
         "{head:?}"
     );
-    client.send("ping").await;
-    assert_eq!(server.exactly(4).await, b"ping");
+    raw.client.send("ping").await;
+    assert_eq!(raw.server.exactly(4).await, b"ping");
 }

@@ -5,7 +5,7 @@ use crate::support;
 use std::fs;
 use std::path::Path;
 
-use crate::support::plane::{Backend, Wire, get, ok};
+use crate::support::plane::{Backend, Wire, get};
 use crate::support::renewd::{Renewd, Settings, now};
 use crate::support::tls::{Authority, Pair, connect, shown};
 use renewd::io::tls::HTTP1;
@@ -77,12 +77,9 @@ async fn a_renewed_certificate_is_taken_and_half_of_one_is_not() {
     assert!((59.9..=61.1).contains(&days(&renewd)), "{}", days(&renewd));
 
     // What was open all the time goes on.
-    server.send(ok("first")).await;
-    kept.until("first").await;
+    server.finish(&mut kept, "first").await;
     kept.send(get("/again")).await;
-    server.head().await;
-    server.send(ok("second")).await;
-    kept.until("second").await;
+    server.answer(&mut kept, "second").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -110,6 +107,5 @@ async fn tls_can_be_switched_on_for_a_listener_that_is_open() {
     renewd.eventually("the reload", |renewd| !renewd.metric(EXPIRY).is_nan());
     let connector = authority.connector(&[HTTP1], None);
     connect(&connector, renewd.public).await.unwrap();
-    server.send(ok("a")).await;
-    clear.until("\r\n\r\na").await;
+    server.finish(&mut clear, "a").await;
 }

@@ -5,6 +5,7 @@ use crate::support::plane;
 use std::time::Duration;
 
 use crate::support::plane::{Backend, PATIENCE, Proxy, Setup, get, ok};
+use crate::support::raw_exchange::RawExchange;
 use renewd::config::model::{ServerLimits, Timeouts};
 use renewd::server::Event;
 use renewd::server::stall::Cause;
@@ -28,53 +29,36 @@ async fn slept(proxy: &Proxy, times: usize) {
 
 #[tokio::test]
 async fn a_sleeping_connection_serves_its_next_request() {
-    let backend = Backend::start().await;
-    let proxy = Proxy::start(backend.address(), Setup::default());
-    let mut client = proxy.connect().await;
-    let mut server = None;
-    for round in 1..=3 {
-        client.send(get("/")).await;
-        let server = match &mut server {
-            None => server.insert(backend.accept().await),
-            Some(server) => server,
-        };
-        server.answer(&mut client, "a").await;
-        slept(&proxy, round).await;
+    let mut raw = RawExchange::begin(get("/")).await;
+    raw.finish("a").await;
+    slept(&raw.proxy, 1).await;
+    for round in 2..=3 {
+        raw.again(get("/")).await;
+        raw.finish("a").await;
+        slept(&raw.proxy, round).await;
     }
-    assert_eq!(proxy.workers.connections(), 1);
+    assert_eq!(raw.proxy.workers.connections(), 1);
 }
 
 #[tokio::test]
 async fn a_request_begun_with_the_one_before_it_is_not_lost() {
-    let backend = Backend::start().await;
-    let proxy = Proxy::start(backend.address(), Setup::default());
-    let mut client = proxy.connect().await;
     // The second request's beginning comes in the same packet as the first.
     let (begun, rest) = ("GET /second HTTP/1.1\r\nHo", "st: x\r\n\r\n");
-    client.send([&get("/first"), begun].concat()).await;
-    let mut server = backend.answer(&mut client, "a").await;
-    client.send(rest).await;
-    assert!(server.head().await.starts_with("GET /second "));
-    server.send(ok("b")).await;
-    client.until("\r\n\r\nb").await;
+    let mut raw = RawExchange::begin([&get("/first"), begun].concat()).await;
+    raw.finish("a").await;
+    assert!(raw.again(rest).await.starts_with("GET /second "));
+    raw.finish("b").await;
 }
 
 #[tokio::test]
 async fn an_empty_line_after_a_body_does_not_keep_a_connection_awake() {
-    let backend = Backend::start().await;
     let setup = timeouts(|timeouts| timeouts.header = SHORT);
-    let proxy = Proxy::start(backend.address(), setup);
-    let mut client = proxy.connect().await;
-    client
-        .send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\na\r\n")
-        .await;
-    let mut server = backend.accept_request().await;
-    server.exactly(1).await;
-    server.send(ok("b")).await;
-    client.until("\r\n\r\nb").await;
-    slept(&proxy, 1).await;
-    client.send(get("/next")).await;
-    assert!(server.head().await.starts_with("GET /next "));
+    let request = "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\na\r\n";
+    let mut raw = RawExchange::begin_with(setup, request).await;
+    raw.server.exactly(1).await;
+    raw.finish("b").await;
+    slept(&raw.proxy, 1).await;
+    assert!(raw.again(get("/next")).await.starts_with("GET /next "));
 }
 
 #[tokio::test]
@@ -125,77 +109,49 @@ async fn a_header_section_must_end_in_time() {
 
 #[tokio::test]
 async fn a_body_must_go_on_arriving() {
-    let backend = Backend::start().await;
     let setup = timeouts(|timeouts| timeouts.body_stall = SHORT);
-    let proxy = Proxy::start(backend.address(), setup);
-    let mut client = proxy.connect().await;
-    client
-        .send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nabc")
-        .await;
-    let mut server = backend.accept_request().await;
-    server.exactly(3).await;
-    assert_eq!(client.rest().await, "");
-    assert_eq!(server.rest().await, "");
-    assert_eq!(proxy.log.count(Event::TimedOut(Cause::Body)), 1);
+    let begun = "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nabc";
+    let mut raw = RawExchange::begin_with(setup, begun).await;
+    raw.server.exactly(3).await;
+    assert_eq!(raw.client.rest().await, "");
+    assert_eq!(raw.server.rest().await, "");
+    assert_eq!(raw.proxy.log.count(Event::TimedOut(Cause::Body)), 1);
 }
 
 #[tokio::test]
 async fn a_body_that_the_backend_is_slow_to_take_is_no_stall() {
     const LENGTH: usize = 32 * 1024 * 1024;
-    let backend = Backend::start().await;
     let setup = timeouts(|timeouts| timeouts.body_stall = SHORT);
-    let proxy = Proxy::start(backend.address(), setup);
-    let mut client = proxy.connect().await;
-    client
-        .send(format!(
-            "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {LENGTH}\r\n\r\n"
-        ))
-        .await;
-    let mut server = backend.accept_request().await;
+    let head = format!("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {LENGTH}\r\n\r\n");
+    let mut raw = RawExchange::begin_with(setup, head).await;
     let body = vec![7; LENGTH];
-    let sending = async {
-        client.send(&body).await;
-        client
-    };
     let taking = async {
         // Nothing is taken for several times the limit.
         tokio::time::interval_at(renewd::terms::clock::timer_now() + SHORT * 4, SHORT)
             .tick()
             .await;
-        let taken = server.exactly(LENGTH).await;
-        server.send(ok("all")).await;
-        taken.len()
+        raw.server.exactly(LENGTH).await.len()
     };
-    let (mut client, taken) = tokio::join!(sending, taking);
+    let ((), taken) = tokio::join!(raw.client.send(&body), taking);
     assert_eq!(taken, LENGTH);
-    client.until("all").await;
+    raw.finish("all").await;
 }
 
 #[tokio::test]
 async fn a_client_that_does_not_read_is_cut() {
-    let backend = Backend::start().await;
     let setup = timeouts(|timeouts| timeouts.write_stall = SHORT);
-    let proxy = Proxy::start(backend.address(), setup);
-    let mut client = proxy.connect().await;
-    client.send(get("/")).await;
-    let mut server = backend.accept_request().await;
-    server
+    let mut raw = RawExchange::begin_with(setup, get("/")).await;
+    raw.server
         .send("HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n")
         .await;
     let chunk = vec![0; 1024 * 1024];
-    let cut = async {
-        while tokio::io::AsyncWriteExt::write_all(&mut server.stream, &chunk)
-            .await
-            .is_ok()
-        {}
-    };
+    let cut = async { while raw.server.stream.write_all(&chunk).await.is_ok() {} };
     plane::within("the cut", cut).await;
-    assert_eq!(proxy.log.count(Event::TimedOut(Cause::Write)), 1);
+    assert_eq!(raw.proxy.log.count(Event::TimedOut(Cause::Write)), 1);
 }
 
 #[tokio::test]
 async fn a_silent_response_is_never_cut() {
-    let backend = Backend::start().await;
     let setup = timeouts(|timeouts| {
         *timeouts = Timeouts {
             header: SHORT,
@@ -206,19 +162,14 @@ async fn a_silent_response_is_never_cut() {
             tls_handshake: SHORT,
         };
     });
-    let proxy = Proxy::start(backend.address(), setup);
-    let mut client = proxy.connect().await;
-    client.send(get("/events")).await;
-    let mut server = backend.accept_request().await;
-    server
-        .send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
+    let mut raw = RawExchange::begin_with(setup, get("/events")).await;
+    raw.answered("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
         .await;
-    client.head().await;
     tokio::time::interval_at(renewd::terms::clock::timer_now() + SHORT * 4, SHORT)
         .tick()
         .await;
-    server.send("data: 1\n\n").await;
-    client.until("data: 1\n\n").await;
+    raw.server.send("data: 1\n\n").await;
+    raw.client.until("data: 1\n\n").await;
 }
 
 #[tokio::test]
@@ -354,14 +305,11 @@ async fn limits_of_other_sizes_are_kept() {
 
 #[tokio::test]
 async fn a_client_that_leaves_while_asleep_is_counted_out() {
-    let backend = Backend::start().await;
-    let proxy = Proxy::start(backend.address(), Setup::default());
-    let mut client = proxy.connect().await;
-    client.send(get("/")).await;
-    let _server = backend.answer(&mut client, "a").await;
-    slept(&proxy, 1).await;
-    drop(client);
-    proxy
+    let mut raw = RawExchange::begin(get("/")).await;
+    raw.finish("a").await;
+    slept(&raw.proxy, 1).await;
+    drop(raw.client);
+    raw.proxy
         .log
         .wait("the close", |log| log.count(Event::Closed) == 1)
         .await;
@@ -475,19 +423,14 @@ async fn what_is_no_request_yet_keeps_nobody_out() {
         for _ in 0..5 {
             let mut newcomer = proxy.connect().await;
             newcomer.send(get("/")).await;
-            let server = match &mut server {
-                None => server.insert(backend.accept().await),
-                Some(server) => server,
-            };
-            server.answer(&mut newcomer, "a").await;
+            backend.answer_on(&mut server, &mut newcomer, "a").await;
         }
         // Without an answer: there was no request.
         assert_eq!(crowd[0].rest().await, "", "{bytes:?}");
         assert_eq!(proxy.log.count(Event::TimedOut(Cause::Header)), 0);
         busy.send("xy").await;
         busy_server.until("xy").await;
-        busy_server.send(ok("b")).await;
-        busy.until("\r\n\r\nb").await;
+        busy_server.finish(&mut busy, "b").await;
     }
 }
 
@@ -501,11 +444,7 @@ async fn the_beginning_of_a_next_head_keeps_nobody_out_either() {
     for (at_once, later) in [("G", ""), ("", "G"), ("", "\r\nG")] {
         let mut client = proxy.connect().await;
         client.send([&get("/"), at_once].concat()).await;
-        let server = match &mut server {
-            None => server.insert(backend.accept().await),
-            Some(server) => server,
-        };
-        server.answer(&mut client, "a").await;
+        backend.answer_on(&mut server, &mut client, "a").await;
         if later.len() > 1 {
             slept(&proxy, 1).await;
         }
@@ -524,7 +463,6 @@ async fn the_beginning_of_a_next_head_keeps_nobody_out_either() {
         assert_eq!(client.rest().await, "");
     }
     for (newcomer, server) in &mut newcomers {
-        server.send(ok("b")).await;
-        newcomer.until("\r\n\r\nb").await;
+        server.finish(newcomer, "b").await;
     }
 }

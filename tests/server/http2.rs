@@ -686,8 +686,7 @@ async fn without_h2c_the_preface_is_refused_and_with_it_http_1_is_still_served()
     wire.send(bytes.collect::<String>()).await;
     let mut server = backend.accept().await;
     assert!(server.head().await.starts_with("PUT / HTTP/1.1\r\n"));
-    server.send(ok("a")).await;
-    wire.until("\r\n\r\na").await;
+    server.finish(&mut wire, "a").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

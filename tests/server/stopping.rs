@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 
 use crate::support::plane::{Backend, Proxy, Setup, Wire, get, ok, within};
+use crate::support::raw_exchange::RawExchange;
 use renewd::config::model::Listen;
 use renewd::server::Event;
 use renewd::server::listen::{BoundListeners, ListenAddress};
@@ -98,22 +99,19 @@ async fn a_request_that_crosses_the_beginning_of_a_stop_is_the_last_of_its_conne
 
 #[tokio::test]
 async fn a_request_half_read_at_a_stop_is_still_served() {
-    let backend = Backend::start().await;
-    let proxy = Proxy::start(backend.address(), Setup::default());
-    let mut client = proxy.connect().await;
-    client.send(get("/")).await;
-    let mut server = backend.answer(&mut client, "a").await;
-    client.send("GET /half HTTP/1.1\r\n").await;
+    let mut raw = RawExchange::begin(get("/")).await;
+    raw.finish("a").await;
+    raw.client.send("GET /half HTTP/1.1\r\n").await;
     // Answered on another connection, so the first bytes above have been read by the only worker.
-    let mut other = proxy.connect().await;
+    let mut other = raw.proxy.connect().await;
     other.send("GET / HTTP/1.1\r\nHost : x\r\n\r\n").await;
     assert!(other.rest().await.starts_with("HTTP/1.1 400 "));
-    proxy.workers.begin_drain();
-    refused(proxy.tcp()).await;
-    client.send("Host: x\r\n\r\n").await;
-    assert!(server.head().await.starts_with("GET /half "));
-    server.send(ok("b")).await;
-    let answer = client.rest().await;
+    raw.proxy.workers.begin_drain();
+    refused(raw.proxy.tcp()).await;
+    let head = raw.again("Host: x\r\n\r\n").await;
+    assert!(head.starts_with("GET /half "));
+    raw.server.send(ok("b")).await;
+    let answer = raw.client.rest().await;
     assert!(answer.contains("connection: close\r\n") && answer.ends_with("\r\n\r\nb"));
 }
 
@@ -150,14 +148,10 @@ async fn event_streams_are_cut_when_tunnels_end_and_other_responses_are_not() {
 
 #[tokio::test]
 async fn stopping_now_cuts_everything() {
-    let backend = Backend::start().await;
-    let proxy = Proxy::start(backend.address(), Setup::default());
-    let mut client = proxy.connect().await;
-    client.send(get("/")).await;
-    let mut server = backend.accept_request().await;
-    proxy.workers.stop();
-    assert_eq!(client.rest().await, "");
-    assert_eq!(server.rest().await, "");
+    let mut raw = RawExchange::begin(get("/")).await;
+    raw.proxy.workers.stop();
+    assert_eq!(raw.client.rest().await, "");
+    assert_eq!(raw.server.rest().await, "");
 }
 
 #[tokio::test]

@@ -45,11 +45,7 @@ async fn a_sleeping_connection_serves_its_next_request_and_closes_in_order() {
     let mut server = None;
     for round in 1..=3 {
         client.send(get("/")).await;
-        let server = match &mut server {
-            None => server.insert(backend.accept().await),
-            Some(server) => server,
-        };
-        server.answer(&mut client, "a").await;
+        backend.answer_on(&mut server, &mut client, "a").await;
         proxy
             .log
             .wait("sleep", |log| log.count(Event::Slept) >= round)
@@ -73,8 +69,7 @@ async fn a_request_in_many_records_that_wakes_a_connection_is_not_lost() {
     let long = format!("TP/1.1\r\nHost: x\r\nX-Long: {}\r\n\r\n", "y".repeat(9000));
     client.send(long).await;
     assert!(server.head().await.starts_with("GET /second "));
-    server.send(ok("b")).await;
-    client.until("\r\n\r\nb").await;
+    server.finish(&mut client, "b").await;
 }
 
 #[tokio::test]

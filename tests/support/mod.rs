@@ -21,6 +21,7 @@ pub mod npm;
 pub mod plane;
 pub mod python;
 pub mod raw;
+pub mod raw_exchange;
 pub mod renewd;
 pub mod scripted;
 pub mod service_manager;

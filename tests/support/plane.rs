@@ -369,6 +369,15 @@ impl Backend {
         server
     }
 
+    /// The same on the connection in `kept`, which is accepted the first time.
+    pub async fn answer_on(&self, kept: &mut Option<Wire>, client: &mut Wire, body: &str) {
+        let server = match kept {
+            None => kept.insert(self.accept().await),
+            Some(server) => server,
+        };
+        server.answer(client, body).await;
+    }
+
     /// Whether a connection is waiting now.
     pub async fn is_untouched(&self) -> bool {
         let mut accept = std::pin::pin!(self.listener.accept());
@@ -440,8 +449,22 @@ impl Wire {
     /// As a backend: reads a request's head, answers with `body`, and has the client read that.
     pub async fn answer(&mut self, client: &mut Self, body: &str) {
         self.head().await;
+        self.finish(client, body).await;
+    }
+
+    /// The same for a request whose head has been read; gives all that the client reads.
+    pub async fn finish(&mut self, client: &mut Self, body: &str) -> String {
         self.send(ok(body)).await;
-        client.until(&format!("\r\n\r\n{body}")).await;
+        client.until(&format!("\r\n\r\n{body}")).await
+    }
+
+    /// As a client: reads an answer of the proxy's own, and holds it to this status and this reason.
+    pub async fn assert_error(&mut self, status: u16, reason: &str) {
+        let answer = self.until(reason).await;
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{answer:?}"
+        );
     }
 
     /// The next header section, however long it takes to come; `None` if the connection ends before.
