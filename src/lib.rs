@@ -17,6 +17,7 @@
 //! | [`exchange`] | one request and its answer in flight: bodies, tunnels, the responses that renewd writes itself |
 //! | [`snapshot`] | everything that a reload can change, immutable and swapped as a whole |
 //! | [`sources`] | where accounts, streams and the authorize hook are asked, and what holds while a source gives no answer |
+//! | [`revocation`] | what an operator refuses tokens to |
 //! | [`sessions`] | which subjects hold a token |
 //! | [`logins`] | the identity of a caller: JSON Web Tokens and the keys that verify them |
 //! | [`limit`] | rate limits |
@@ -45,6 +46,7 @@ pub mod limit;
 pub mod logins;
 pub mod pki;
 pub mod reissue;
+pub mod revocation;
 pub mod server;
 pub mod sessions;
 pub mod snapshot;

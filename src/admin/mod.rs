@@ -1,4 +1,4 @@
-//! The admin listener: metrics, health, status, sessions, explanations and reload, never on the public port.
+//! The admin listener: metrics, health, status, sessions, revocations, explanations and reload, never on the public port.
 //!
 //! Keeps true: whatever changes something or reveals more than metrics and readiness needs the bearer token or the
 //! unix socket; the page of another site can't use the listener (DNS rebinding, cross-site requests); the number,
@@ -6,9 +6,11 @@
 //! Must not know: how the daemon does what it is asked, except through [`DaemonView`].
 
 mod guard;
+mod list_query;
 mod listen;
 mod page;
 mod respond;
+mod revocations;
 mod routes;
 mod sessions;
 mod status;
@@ -16,8 +18,13 @@ mod status;
 use std::future::Future;
 use std::pin::Pin;
 
+pub use list_query::ListQuery;
 pub use listen::{AdminListener, bind};
-pub use sessions::{SessionEntry, SessionPage, SessionQuery, UnknownCursor};
+pub use revocations::{
+    Lifted, OutstandingToken, OutstandingTokens, RevocationEntry, RevocationPage,
+    RevocationsResult, RevokeError, Revoked,
+};
+pub use sessions::{SessionEntry, SessionPage, UnknownCursor};
 pub use status::{
     AlertSeverity, ConditionStatus, ConfigProblem, ConfigStatus, ReadinessReport, Reloaded,
     SessionStatus, SourceStatus, Status, UpstreamStatus,
@@ -43,8 +50,25 @@ pub trait DaemonView: Send + Sync + 'static {
     /// For `/v1/sessions`.
     fn sessions(
         &self,
-        query: SessionQuery,
+        query: ListQuery,
     ) -> Pin<Box<dyn Future<Output = SessionsResult> + Send + '_>>;
+
+    /// For `GET /v1/revocations`.
+    fn revocations(&self, query: &ListQuery) -> RevocationsResult;
+
+    /// For `GET /v1/revocations/{id}`; `None` where none of that id is in force.
+    fn revocation(&self, id: &str) -> Option<RevocationEntry>;
+
+    /// For `POST /v1/revocations`, with its JSON body. Runs to its end even if the client disconnects.
+    fn revoke<'a>(
+        &'a self,
+        body: &'a [u8],
+    ) -> Pin<Box<dyn Future<Output = Result<Revoked, RevokeError>> + Send + 'a>>;
+
+    /// For `DELETE /v1/revocations/{id}`; `None` where none of that id is in force. Runs to its end even if the
+    /// client disconnects.
+    fn lift<'a>(&'a self, id: &'a str)
+    -> Pin<Box<dyn Future<Output = Option<Lifted>> + Send + 'a>>;
 
     /// For `/v1/explain`.
     fn explain(

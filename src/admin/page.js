@@ -87,6 +87,38 @@ function show(status) {
   facts("session-facts", [["publishers", sessions.publishers], ["subscribers", sessions.subscribers]]);
 }
 
+function revocation({ id, subject, channel, uid, account, until, reason }) {
+  const item = document.createElement("li");
+  const lift = document.createElement("button");
+  const named = { subject, channel, uid, account };
+  const target = Object.entries(named).filter(([, value]) => value !== undefined).map((pair) => pair.join(" ")).join(", ");
+  lift.textContent = "Lift";
+  lift.title = id;
+  lift.setAttribute("aria-label", `Lift the revocation of ${target}`);
+  lift.addEventListener("click", async () => {
+    if (!confirm(`Give tokens to ${target} again?`)) return;
+    lift.disabled = true;
+    await fetch(`/v1/revocations/${id}`, { method: "DELETE", headers: authorization(), signal: AbortSignal.timeout(REFRESH) }).catch(() => {});
+    refresh();
+  });
+  item.append(`${target} until ${time(until)}${reason ? ` (${reason})` : ""} `, lift);
+  return item;
+}
+
+function showRevocations(count, { revocations, cursor }) {
+  byId("revoked").hidden = !count;
+  byId("revocation-count").hidden = !cursor;
+  byId("revocation-count").textContent = `The latest ${revocations.length} of ${count}; renewd revocations lists all.`;
+  byId("revocation-list").replaceChildren(...revocations.map(revocation));
+}
+
+function authorization() {
+  const token = sessionStorage.getItem("token");
+  return token ? { authorization: `Bearer ${token}` } : {};
+}
+
+const get = (path) => fetch(path, { headers: authorization(), cache: "no-store", signal: AbortSignal.timeout(REFRESH) });
+
 function ask(visible) {
   byId("access").hidden = !visible;
   byId("status").hidden = visible;
@@ -95,13 +127,14 @@ function ask(visible) {
 async function refresh() {
   clearTimeout(timer);
   const token = sessionStorage.getItem("token");
-  const headers = token ? { authorization: `Bearer ${token}` } : {};
   try {
-    const response = await fetch("/v1/status", { headers, cache: "no-store", signal: AbortSignal.timeout(REFRESH) });
+    const response = await get("/v1/status");
     const body = await response.json();
     if (response.ok) {
+      const revoked = await get("/v1/revocations?limit=20");
       ask(false);
       show(body);
+      showRevocations(body.revocations, await revoked.json());
       timer = setTimeout(refresh, REFRESH);
     } else {
       sessionStorage.removeItem("token");

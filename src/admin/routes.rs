@@ -5,39 +5,43 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, Method, Request, StatusCode};
+use http::{HeaderMap, Request, StatusCode};
 use http_body::Body;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::Serialize;
 
 use super::guard::{self, Entrance};
 use super::respond::{self, AdminResponse, answer, error, json};
-use super::{ConfigProblem, DaemonView, ReadinessReport, Reloaded, page, sessions};
+use super::{ConfigProblem, DaemonView, ReadinessReport, Reloaded, page, revocations, sessions};
 use crate::decision::explain::ExplainQuestion;
 use crate::terms::readiness::Phase;
 
-/// The largest body. Only `{}` is valid.
+/// The largest body.
 const BODY_LIMIT: usize = 16 * 1024;
 
 /// The version that Prometheus' text format has had since 2014.
 const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-enum AdminRoute {
+enum AdminRoute<'a> {
     Page,
     Metrics,
     Health,
     Readiness,
     Status,
     Sessions,
+    Revocations,
+    /// One revocation, by its id.
+    Revocation(&'a str),
     Explain,
     Reload,
     /// An unknown path below `/v1`, which is answered 404 only with the token.
     UnknownVersioned,
 }
 
-impl AdminRoute {
-    fn of(path: &str) -> Option<Self> {
+impl<'a> AdminRoute<'a> {
+    fn of(path: &'a str) -> Option<Self> {
         Some(match path {
             "/" => Self::Page,
             "/metrics" => Self::Metrics,
@@ -45,19 +49,33 @@ impl AdminRoute {
             "/readyz" => Self::Readiness,
             "/v1/status" => Self::Status,
             "/v1/sessions" => Self::Sessions,
+            "/v1/revocations" => Self::Revocations,
             "/v1/explain" => Self::Explain,
             "/-/reload" => Self::Reload,
             "/v1" => Self::UnknownVersioned,
-            path if path.starts_with("/v1/") => Self::UnknownVersioned,
-            _ => return None,
+            path => match path.strip_prefix("/v1/")?.strip_prefix("revocations/") {
+                Some(id) => Self::Revocation(id),
+                None => Self::UnknownVersioned,
+            },
         })
     }
 
     fn needs_token(&self) -> bool {
-        matches!(
+        !matches!(
             self,
-            Self::Status | Self::Sessions | Self::Explain | Self::Reload | Self::UnknownVersioned
+            Self::Page | Self::Metrics | Self::Health | Self::Readiness
         )
+    }
+
+    /// The methods of the route; `None` where any may be tried.
+    fn methods(&self) -> Option<&'static str> {
+        match self {
+            Self::Reload => Some("POST"),
+            Self::Revocations => Some("GET, HEAD, POST"),
+            Self::Revocation(_) => Some("GET, HEAD, DELETE"),
+            Self::UnknownVersioned => None,
+            _ => Some("GET, HEAD"),
+        }
     }
 }
 
@@ -86,14 +104,12 @@ where
     let Some(route) = AdminRoute::of(head.uri.path()) else {
         return not_found();
     };
-    let reads = matches!(head.method, Method::GET | Method::HEAD);
-    match route {
-        AdminRoute::Reload if head.method != Method::POST => {
-            return respond::method_not_allowed("POST");
-        }
-        AdminRoute::Reload | AdminRoute::UnknownVersioned => {}
-        _ if !reads => return respond::method_not_allowed("GET, HEAD"),
-        _ => {}
+    if let Some(methods) = route.methods()
+        && methods
+            .split(", ")
+            .all(|method| method != head.method.as_str())
+    {
+        return respond::method_not_allowed(methods);
     }
     if route.needs_token()
         && let Err(refusal) = guard::authorized(entrance, &head.headers, daemon.token().as_ref())
@@ -107,10 +123,15 @@ where
         AdminRoute::Readiness => readiness(&daemon.readiness(), asks_for_tokens(head.uri.query())),
         AdminRoute::Status => json(StatusCode::OK, &daemon.status()),
         AdminRoute::Sessions => sessions::answer(&*daemon, head.uri.query()).await,
+        AdminRoute::Revocations => {
+            let (method, query) = (&head.method, head.uri.query());
+            revocations::all(daemon, method, query, &head.headers, body).await
+        }
+        AdminRoute::Revocation(id) => revocations::one(daemon, &head.method, id).await,
         AdminRoute::Explain => explain(&*daemon, head.uri.query()).await,
         AdminRoute::Reload => match empty_json_object(&head.headers, body).await {
             Ok(()) => reload(daemon).await,
-            Err((status, code, message)) => error(status, code, message),
+            Err((status, code, message)) => error(status, code, &message),
         },
         AdminRoute::UnknownVersioned => not_found(),
     }
@@ -128,7 +149,7 @@ fn not_found() -> AdminResponse {
     error(
         StatusCode::NOT_FOUND,
         "not_found",
-        "there are /, /metrics, /healthz, /readyz, /-/reload, /v1/explain, /v1/sessions and /v1/status",
+        "there are /, /metrics, /healthz, /readyz, /-/reload, /v1/explain, /v1/revocations, /v1/sessions and /v1/status",
     )
 }
 
@@ -171,11 +192,15 @@ fn readiness(readiness: &ReadinessReport, tokens: bool) -> AdminResponse {
 }
 
 /// Status, code and message of a refusal.
-type BodyRefusal = (StatusCode, &'static str, &'static str);
+pub(super) type BodyRefusal = (StatusCode, &'static str, String);
 
-/// Takes `{}` as JSON and refuses every other body: another site's page can send a form without asking the browser
-/// for leave, but not JSON.
-async fn empty_json_object<B>(headers: &HeaderMap, body: B) -> Result<(), BodyRefusal>
+/// Takes a body as JSON and refuses every other type: another site's page can send a form without asking the browser
+/// for leave, but not JSON. `expected` says what to send.
+pub(super) async fn json_body<B>(
+    headers: &HeaderMap,
+    body: B,
+    expected: &str,
+) -> Result<Bytes, BodyRefusal>
 where
     B: Body,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -189,22 +214,37 @@ where
         return Err((
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "unsupported_media_type",
-            "send Content-Type: application/json and an empty JSON object: {}",
+            format!("send Content-Type: application/json and {expected}"),
         ));
     }
-    let invalid = |message| (StatusCode::BAD_REQUEST, "invalid_request", message);
     let collected = Limited::new(body, BODY_LIMIT).collect().await;
     let bytes = collected.map_err(|problem| {
         if problem.is::<LengthLimitError>() {
             let status = StatusCode::PAYLOAD_TOO_LARGE;
-            return (status, "body_too_large", "the body is larger than 16 KiB");
+            let message = "the body is larger than 16 KiB".to_owned();
+            return (status, "body_too_large", message);
         }
-        invalid("the body ended early")
+        invalid_body("the body ended early")
     })?;
-    match serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&bytes.to_bytes()) {
+    Ok(bytes.to_bytes())
+}
+
+fn invalid_body(message: &str) -> BodyRefusal {
+    let status = StatusCode::BAD_REQUEST;
+    (status, "invalid_request", message.to_owned())
+}
+
+/// Takes `{}` as JSON and refuses every other body.
+async fn empty_json_object<B>(headers: &HeaderMap, body: B) -> Result<(), BodyRefusal>
+where
+    B: Body,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let bytes = json_body(headers, body, "an empty JSON object: {}").await?;
+    match serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&bytes) {
         Ok(fields) if fields.is_empty() => Ok(()),
-        Ok(_) => Err(invalid("a reload takes no parameters; send {}")),
-        Err(_) => Err(invalid("the body is not a JSON object; send {}")),
+        Ok(_) => Err(invalid_body("a reload takes no parameters; send {}")),
+        Err(_) => Err(invalid_body("the body is not a JSON object; send {}")),
     }
 }
 

@@ -63,6 +63,8 @@ pub struct Status {
     pub sources: Vec<SourceStatus>,
     /// The sessions with an unexpired token.
     pub sessions: SessionStatus,
+    /// How many revocations are in force.
+    pub revocations: u64,
     /// Open client connections.
     pub connections: u64,
 }

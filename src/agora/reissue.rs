@@ -16,6 +16,7 @@ use super::signer::Signer;
 use super::{BuildError, JOIN_CHANNEL, LONGEST_LIFETIME};
 use crate::config::secret::Secret;
 use crate::terms::role::Role;
+use crate::terms::user::User;
 
 /// Which of the project's certificates signed a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -273,6 +274,18 @@ impl VerifiedToken {
     /// The user, as tokens spell users: an empty name lets any user use the token.
     pub(crate) fn user(&self) -> &[u8] {
         self.names().1
+    }
+
+    /// The user: digits are a uid, and an empty name is uid 0, which any user may use.
+    pub(crate) fn named_user(&self) -> User {
+        let text = String::from_utf8_lossy(self.user());
+        if text.is_empty() {
+            return User::Uid(0);
+        }
+        match text.parse::<u32>() {
+            Ok(uid) if uid.to_string() == *text => User::Uid(uid),
+            _ => User::Account(text.into()),
+        }
     }
 
     /// Channel and user of its first service for a channel, else of its first service for a user.

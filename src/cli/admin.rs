@@ -7,9 +7,10 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use http::header::{AUTHORIZATION, HOST};
-use http::{HeaderValue, Request, StatusCode};
-use http_body_util::{BodyExt as _, Empty, Limited};
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use http::{HeaderValue, Method, Request, StatusCode};
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
@@ -46,6 +47,41 @@ pub(crate) enum AskError {
 
 /// Requests a path of the daemon that runs with this file. Returns the body of a 200.
 pub(crate) fn get(file: &Path, path: &str) -> Result<Vec<u8>, AskError> {
+    let answer = ask_daemon(file, Method::GET, path, "")?;
+    if answer.status == StatusCode::OK {
+        return Ok(answer.body);
+    }
+    Err(answer.refused())
+}
+
+/// The daemon's answer.
+#[derive(Debug)]
+pub(crate) struct DaemonAnswer {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its body: JSON.
+    pub body: Vec<u8>,
+}
+
+impl DaemonAnswer {
+    /// The answer as an error, in the daemon's own words.
+    pub(crate) fn refused(&self) -> AskError {
+        let said: serde_json::Value = serde_json::from_slice(&self.body).unwrap_or_default();
+        let message = said.get("message").and_then(serde_json::Value::as_str);
+        AskError::Refused(message.map_or_else(
+            || format!("the daemon answered {}", self.status),
+            str::to_owned,
+        ))
+    }
+}
+
+/// Sends a request to the daemon that runs with this file; `body` is JSON, or empty for none.
+pub(crate) fn ask_daemon(
+    file: &Path,
+    method: Method,
+    path: &str,
+    body: &str,
+) -> Result<DaemonAnswer, AskError> {
     let admin = config::admin(file, &SystemEnvironment).map_err(AskError::Configuration)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -55,32 +91,30 @@ pub(crate) fn get(file: &Path, path: &str) -> Result<Vec<u8>, AskError> {
         error,
     };
     let runtime = runtime.map_err(unreachable)?;
-    let answered = runtime.block_on(async { timeout(PATIENCE, ask(&admin, path)).await });
-    let (status, body) = answered
+    let asking = async { timeout(PATIENCE, ask(&admin, method, path, body)).await };
+    runtime
+        .block_on(asking)
         .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-        .map_err(unreachable)?;
-    if status == StatusCode::OK {
-        return Ok(body);
-    }
-    let said: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
-    let message = said.get("message").and_then(serde_json::Value::as_str);
-    Err(AskError::Refused(message.map_or_else(
-        || format!("the daemon answered {status}"),
-        str::to_owned,
-    )))
+        .map_err(unreachable)
 }
 
-async fn ask(admin: &Admin, path: &str) -> io::Result<(StatusCode, Vec<u8>)> {
+async fn ask(admin: &Admin, method: Method, path: &str, body: &str) -> io::Result<DaemonAnswer> {
     let server = server(&admin.listen)?;
     let transport = connect(&server, None, PATIENCE).await?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(transport))
         .await
         .map_err(io::Error::other)?;
     let driving = tokio::spawn(connection);
-    let mut request = Request::get(path)
+    let mut request = Request::builder()
+        .method(method)
+        .uri(path)
         .header(HOST, server.authority())
-        .body(Empty::<&[u8]>::new())
+        .body(Full::new(Bytes::copy_from_slice(body.as_bytes())))
         .map_err(io::Error::other)?;
+    if !body.is_empty() {
+        let json = HeaderValue::from_static("application/json");
+        request.headers_mut().insert(CONTENT_TYPE, json);
+    }
     if let Some(token) = &admin.token {
         let bearer = [b"Bearer ", token.expose()].concat();
         let mut bearer = HeaderValue::from_bytes(&bearer).map_err(io::Error::other)?;
@@ -95,7 +129,10 @@ async fn ask(admin: &Admin, path: &str) -> io::Result<(StatusCode, Vec<u8>)> {
     let body = Limited::new(response.into_body(), LARGEST_ANSWER);
     let body = body.collect().await.map_err(io::Error::other)?;
     driving.abort();
-    Ok((status, body.to_bytes().to_vec()))
+    Ok(DaemonAnswer {
+        status,
+        body: body.to_bytes().to_vec(),
+    })
 }
 
 /// The server to connect to. A wildcard address is reached on loopback.

@@ -8,6 +8,7 @@ pub(crate) mod admin;
 pub mod check;
 pub(crate) mod demo;
 pub(crate) mod explain;
+pub(crate) mod revocations;
 pub(crate) mod run;
 pub mod token;
 
@@ -44,6 +45,12 @@ enum Command {
     Demo(demo::DemoArguments),
     /// Explain why a user gets a token or is refused, step by step
     Explain(explain::ExplainArguments),
+    /// Refuse tokens to a user, a channel or a uid from now on
+    Revoke(revocations::RevokeArguments),
+    /// List the revocations in force
+    Revocations(revocations::ListArguments),
+    /// End a revocation before its time
+    Unrevoke(revocations::UnrevokeArguments),
     /// Create or inspect a token, offline
     #[command(subcommand)]
     Token(token::TokenCommand),
@@ -69,6 +76,15 @@ pub fn main(inherited: PassedSockets) -> ExitCode {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Explain(arguments) => {
             explain::run(&arguments, &mut stdout(), &mut stderr()).into()
+        }
+        Command::Revoke(arguments) => {
+            revocations::revoke(&arguments, &mut stdout(), &mut stderr()).into()
+        }
+        Command::Revocations(arguments) => {
+            revocations::list(&arguments, &mut stdout(), &mut stderr()).into()
+        }
+        Command::Unrevoke(arguments) => {
+            revocations::unrevoke(&arguments, &mut stdout(), &mut stderr()).into()
         }
         Command::Token(command) => {
             match token::run(

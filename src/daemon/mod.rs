@@ -10,6 +10,7 @@ mod drain;
 mod files;
 mod observer;
 mod reload;
+mod revoking;
 pub(crate) mod signals;
 mod source_states;
 mod start;
@@ -29,11 +30,13 @@ use tokio::time::{sleep, timeout};
 
 use self::conditions::History;
 use self::reload::{ConfigStanding, Reloader};
+use self::revoking::Revoker;
 use self::signals::{Request, Signals};
 use self::start::Start;
 use self::state::DaemonState;
 use self::status::AdminView;
 use self::systemd::{Heartbeats, Notifier, PassedSockets};
+use self::tasks::revocation_journal::RevocationJournal;
 use self::tasks::session_journal::{JournalTask, SessionJournal};
 use self::watch::{Timing, Watcher};
 use crate::admin::AdminListener;
@@ -158,13 +161,14 @@ fn metrics_of_start(
 /// Serves the admin listener until the sender is used or dropped.
 fn spawn_admin(
     listener: AdminListener,
-    shared: &Arc<Shared>,
+    revoker: Revoker,
     reloader: &Arc<Reloader>,
     history: &Arc<History>,
 ) -> (oneshot::Sender<()>, tokio::task::JoinHandle<()>) {
     let view = AdminView {
         history: Arc::clone(history),
-        shared: Arc::clone(shared),
+        shared: Arc::clone(&revoker.shared),
+        revoker,
         reloader: Arc::clone(reloader),
     };
     let (stop, stopped) = oneshot::channel::<()>();
@@ -255,6 +259,7 @@ impl Daemon {
         let shared = build::shared(config, &options.config, &metrics, clock, &dropped, &shares)?;
         metrics.certificate_expiry(shared.current.load().certificate_expires());
         let journal = SessionJournal::load(&state, &shared);
+        let revocations = RevocationJournal::load(&state, &shared);
         let sockets = build::bind(config, options.inherited)?;
         let (public, most) = (sockets.public, shares.clients);
         let heartbeats = Heartbeats::new(config.server.workers, clock.clone());
@@ -277,7 +282,11 @@ impl Daemon {
             )),
         });
         let history = Arc::default();
-        let (stop_admin, admin) = spawn_admin(sockets.admin, &shared, &reloader, &history);
+        let revoker = Revoker {
+            shared: Arc::clone(&shared),
+            log: revocations.start(),
+        };
+        let (stop_admin, admin) = spawn_admin(sockets.admin, revoker, &reloader, &history);
         spawn_watchdog(notifier.clone(), heartbeats, beat);
         let journal = journal.map(JournalTask::start);
         spawn_tasks(&shared, &sockets.bound, &reloader, &history);

@@ -20,10 +20,28 @@ pub(crate) struct DaemonState {
     /// As configured; `None` where state is kept in memory only.
     path: Option<PathBuf>,
     directory: OnceLock<Arc<StateDirectory>>,
+    /// Held while the directory is opened: a second opening would find the lock of the first.
+    opening: Mutex<()>,
     /// The text of the configuration in force, while it couldn't be written.
     unkept: Mutex<Option<Zeroizing<Vec<u8>>>>,
-    sessions_kept: AtomicBool,
+    /// By [`StatePart`]: whether what was last to be written of it is not written.
+    unwritten: [AtomicBool; StatePart::COUNT],
+    /// By [`StatePart`]: whether part of what was in the directory couldn't be read.
+    damaged: [AtomicBool; StatePart::COUNT],
     metrics: Arc<Metrics>,
+}
+
+/// What must survive a restart, beside the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StatePart {
+    /// The sessions and the refused logins.
+    Sessions,
+    /// The revocations.
+    Revocations,
+}
+
+impl StatePart {
+    const COUNT: usize = 2;
 }
 
 impl DaemonState {
@@ -37,8 +55,10 @@ impl DaemonState {
         let state = Self {
             path,
             directory: opened.map(Arc::new).map(OnceLock::from).unwrap_or_default(),
+            opening: Mutex::new(()),
             unkept: Mutex::new(None),
-            sessions_kept: AtomicBool::new(true),
+            unwritten: Default::default(),
+            damaged: Default::default(),
             metrics: Arc::clone(metrics),
         };
         state.report();
@@ -55,8 +75,9 @@ impl DaemonState {
         self.directory.get()
     }
 
-    /// Opens the directory, if it isn't open. Blocks on file IO; one caller at a time.
+    /// Opens the directory, if it isn't open. Blocks on file IO.
     pub(crate) fn open(&self) -> Result<Option<&Arc<StateDirectory>>, StateError> {
+        let _opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
         if let (None, Some(path)) = (self.directory.get(), &self.path) {
             let opened = Arc::new(StateDirectory::open(path)?);
             self.directory.get_or_init(|| opened);
@@ -90,15 +111,25 @@ impl DaemonState {
         self.unkept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reports whether the last batch of sessions was written.
-    pub(crate) fn sessions_kept(&self, kept: bool) {
-        self.sessions_kept.store(kept, Ordering::Relaxed);
+    /// Reports whether the last batch of this was written.
+    pub(crate) fn written(&self, part: StatePart, written: bool) {
+        self.unwritten[part as usize].store(!written, Ordering::Relaxed);
         self.report();
+    }
+
+    /// Reports whether part of this couldn't be read.
+    pub(crate) fn damaged(&self, part: StatePart, damaged: bool) {
+        self.damaged[part as usize].store(damaged, Ordering::Relaxed);
+        let mut damaged = self.damaged.iter();
+        let any = damaged.any(|damaged| damaged.load(Ordering::Relaxed));
+        self.metrics.state_damaged(any);
     }
 
     fn report(&self) {
         let open = self.directory.get().is_some() || self.path.is_none();
-        let kept = self.unkept().is_none() && self.sessions_kept.load(Ordering::Relaxed);
+        let mut unwritten = self.unwritten.iter();
+        let kept = self.unkept().is_none()
+            && unwritten.all(|unwritten| !unwritten.load(Ordering::Relaxed));
         self.metrics.state_writable(open && kept);
     }
 }

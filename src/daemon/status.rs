@@ -10,11 +10,13 @@ use std::sync::atomic::Ordering;
 
 use super::conditions::{History, conditions};
 use super::reload::Reloader;
+use super::revoking::Revoker;
 use super::source_states::{SourceState, source_states};
 use crate::admin::{
-    AlertSeverity, ConditionStatus, ConfigProblem, ConfigStatus, ReadinessReport, ReloadResult,
-    SessionEntry, SessionPage, SessionQuery, SessionStatus, SessionsResult, SourceStatus, Status,
-    UnknownCursor, UpstreamStatus,
+    AlertSeverity, ConditionStatus, ConfigProblem, ConfigStatus, Lifted, ListQuery,
+    ReadinessReport, ReloadResult, RevocationEntry, RevocationsResult, RevokeError, Revoked,
+    SessionEntry, SessionPage, SessionStatus, SessionsResult, SourceStatus, Status, UnknownCursor,
+    UpstreamStatus,
 };
 use crate::config::secret::Secret;
 use crate::config::{ConfigErrors, Diagnostic};
@@ -34,6 +36,8 @@ pub(crate) struct AdminView {
     pub shared: Arc<Shared>,
     /// What reloads.
     pub reloader: Arc<Reloader>,
+    /// What revokes.
+    pub revoker: Revoker,
     /// The counters of the last hour.
     pub history: Arc<History>,
 }
@@ -76,13 +80,14 @@ impl crate::admin::DaemonView for AdminView {
                 publishers: count(snapshot.sessions.count(Role::Publisher)),
                 subscribers: count(snapshot.sessions.count(Role::Subscriber)),
             },
+            revocations: count(snapshot.revocations.len()),
             connections: count(self.shared.connections.load(Ordering::Relaxed)),
         }
     }
 
     fn sessions(
         &self,
-        query: SessionQuery,
+        query: ListQuery,
     ) -> Pin<Box<dyn Future<Output = SessionsResult> + Send + '_>> {
         let sessions = Arc::clone(&self.shared.current.load().sessions);
         let now = self.shared.clock.unix_seconds();
@@ -93,6 +98,28 @@ impl crate::admin::DaemonView for AdminView {
                 .await
                 .unwrap_or_else(|_cancelled| Ok(SessionPage::default()))
         })
+    }
+
+    fn revocations(&self, query: &ListQuery) -> RevocationsResult {
+        self.revoker.page(query)
+    }
+
+    fn revocation(&self, id: &str) -> Option<RevocationEntry> {
+        self.revoker.get(id)
+    }
+
+    fn revoke<'a>(
+        &'a self,
+        body: &'a [u8],
+    ) -> Pin<Box<dyn Future<Output = Result<Revoked, RevokeError>> + Send + 'a>> {
+        Box::pin(self.revoker.revoke(body))
+    }
+
+    fn lift<'a>(
+        &'a self,
+        id: &'a str,
+    ) -> Pin<Box<dyn Future<Output = Option<Lifted>> + Send + 'a>> {
+        Box::pin(self.revoker.lift(id))
     }
 
     fn explain(
@@ -171,7 +198,7 @@ impl AdminView {
     }
 }
 
-fn page(sessions: &Sessions, query: &SessionQuery, now: u64) -> SessionsResult {
+fn page(sessions: &Sessions, query: &ListQuery, now: u64) -> SessionsResult {
     let after = match &query.cursor {
         Some(cursor) => Some(sessions.cursor(cursor).ok_or(UnknownCursor)?),
         None => None,

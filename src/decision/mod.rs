@@ -15,12 +15,14 @@ mod order;
 mod request;
 mod request_content;
 mod request_fields;
+mod revocation_request;
 mod wire_format;
 
 use http::header::CONNECTION;
 use http::{HeaderValue, Request, Response};
 
 pub(crate) use order::{draining_publishers, is_enforced, may_drain};
+pub use revocation_request::RevocationRequest;
 
 use crate::exchange::response_body::{RequestBody, ResponseBody};
 use crate::sessions::{Basis, Ground, SeatRequest};

@@ -13,8 +13,10 @@ use crate::http::media::{self, Media};
 use crate::terms::role::Role;
 use crate::terms::user::User;
 
-const CHANNEL: [&str; 3] = ["channelName", "channel", "channelId"];
-const ACCOUNT: [&str; 2] = ["account", "userAccount"];
+/// The names of the channel.
+pub(super) const CHANNEL: [&str; 3] = ["channelName", "channel", "channelId"];
+/// The names of the string user account.
+pub(super) const ACCOUNT: [&str; 2] = ["account", "userAccount"];
 const ROLE_FLAGS: [&str; 2] = ["isBroadcaster", "isPublisher"];
 
 /// Whether a token request has a field of this name.
@@ -85,7 +87,7 @@ pub(super) fn interpret(fields: &BodyFields) -> Result<TokenRequest, String> {
 }
 
 /// The one value of a field and its aliases.
-fn text<'a>(fields: &'a BodyFields, names: &[&str]) -> Result<Option<&'a str>, String> {
+pub(super) fn text<'a>(fields: &'a BodyFields, names: &[&str]) -> Result<Option<&'a str>, String> {
     let mut agreed: Option<(&str, &'a str)> = None;
     for name in names {
         match (fields.get(name), agreed) {
@@ -103,7 +105,8 @@ fn disagree(one: &str, other: &str) -> String {
     format!("{one}: disagrees with {other}; send one of them")
 }
 
-fn user(fields: &BodyFields) -> Result<User, String> {
+/// The uid (0 where none is given) or the account.
+pub(super) fn user(fields: &BodyFields) -> Result<User, String> {
     let account = text(fields, &ACCOUNT)?;
     let uid = fields.get("uid");
     match (account, uid) {

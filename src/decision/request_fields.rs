@@ -69,6 +69,11 @@ impl BodyFields {
             .and_then(|(_, value)| value.as_ref())
     }
 
+    /// The names of all fields, fit for an error message.
+    pub(super) fn names(&self) -> impl Iterator<Item = String> {
+        self.0.iter().map(|(name, _)| shown(name))
+    }
+
     fn insert(&mut self, name: String, value: Option<Value>) -> Result<(), String> {
         if self.0.iter().any(|(known, _)| *known == name) {
             return Err(format!("{}: given twice", shown(&name)));

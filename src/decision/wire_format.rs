@@ -118,7 +118,8 @@ pub(crate) fn status(outcome: Outcome) -> StatusCode {
         Outcome::Unauthenticated | Outcome::TokenExpired | Outcome::SessionReplaced => {
             StatusCode::UNAUTHORIZED
         }
-        Outcome::AccountSuspended
+        Outcome::Revoked
+        | Outcome::AccountSuspended
         | Outcome::ViewerBanned
         | Outcome::NotOwner
         | Outcome::PolicyDenied

@@ -21,7 +21,6 @@ use crate::terms::clock::{Clock, Entropy};
 use crate::terms::context::RequestId;
 use crate::terms::outcome::Outcome;
 use crate::terms::role::Role;
-use crate::terms::user::User;
 
 /// The record of one answer's tokens.
 #[derive(Debug)]
@@ -134,7 +133,7 @@ impl TokenLedger {
             let claim = SeatRequest {
                 channel: &String::from_utf8_lossy(channel),
                 subject,
-                user: &user(token),
+                user: &token.named_user(),
                 role,
             };
             // Where a limit refuses the session, the token is given all the same: the limits are for callers of the
@@ -212,7 +211,7 @@ impl TokenLedger {
         if self.observing {
             return;
         }
-        let (role, user) = (token.role(), user(token));
+        let (role, user) = (token.role(), token.named_user());
         let held = self.clock.elapsed().saturating_sub(found);
         self.metrics
             .token_request(Endpoint::Reissue, Some(role), outcome, held);
@@ -253,17 +252,5 @@ impl Drop for TokenLedger {
         if let Some(tally) = tally.take() {
             self.write(&tally);
         }
-    }
-}
-
-/// The user of a token: digits are a uid, and an empty text is any user.
-fn user(token: &VerifiedToken) -> User {
-    let text = String::from_utf8_lossy(token.user());
-    if text.is_empty() {
-        return User::Uid(0);
-    }
-    match text.parse::<u32>() {
-        Ok(uid) if uid.to_string() == *text => User::Uid(uid),
-        _ => User::Account(text.into()),
     }
 }

@@ -133,6 +133,7 @@ pub(crate) fn plan<B>(
         terms,
         channel_pattern: config.streams.channel_pattern.clone(),
         sessions: Arc::clone(&snapshot.sessions),
+        revocations: Arc::clone(&snapshot.revocations),
         patience: config.decision.timeout,
         since: context.started,
     };

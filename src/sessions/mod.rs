@@ -36,7 +36,8 @@ pub use record::{Records, SessionRecord};
 pub(crate) use requests::{Allowed, Ground, Resting};
 pub use requests::{Basis, ClaimRefused, Grounds, LapsedSession, Rules, SeatRequest, SessionUser};
 use session::Session;
-use shards::{SHARDS, Shard, Shards, shard_of};
+pub(crate) use shards::Shards;
+use shards::{SHARDS, Shard, shard_of};
 use subject::{Displaced, SubjectSessions, length_left};
 
 /// Sweeps that go once round the table.

@@ -16,19 +16,19 @@ pub(super) const SHARDS: usize = 16_384;
 
 /// The whole map.
 #[derive(Debug)]
-pub(super) struct Shards<T>(Box<[Mutex<Shard<T>>]>);
+pub(crate) struct Shards<T>(Box<[Mutex<Shard<T>>]>);
 
 /// The values of some keys; locked as long as what they say must stay true.
 #[derive(Debug)]
-pub(super) struct Shard<T>(Vec<(u64, T)>);
+pub(crate) struct Shard<T>(Vec<(u64, T)>);
 
 impl<T> Shards<T> {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self((0..SHARDS).map(|_| Mutex::new(Shard(Vec::new()))).collect())
     }
 
     /// The shard of a key, locked.
-    pub(super) fn lock(&self, key: u64) -> MutexGuard<'_, Shard<T>> {
+    pub(crate) fn lock(&self, key: u64) -> MutexGuard<'_, Shard<T>> {
         lock(&self.0[shard_of(key)])
     }
 
@@ -60,7 +60,7 @@ pub(super) fn shard_of(key: u64) -> usize {
 
 impl<T> Shard<T> {
     /// The values of a key.
-    pub(super) fn of(&self, key: u64) -> impl Iterator<Item = &T> {
+    pub(crate) fn of(&self, key: u64) -> impl Iterator<Item = &T> {
         let of_key = self.0.iter().filter(move |(known, _)| *known == key);
         of_key.map(|(_, value)| value)
     }
@@ -82,7 +82,7 @@ impl<T> Shard<T> {
     }
 
     /// Adds a value to those of its key.
-    pub(super) fn push(&mut self, key: u64, value: T) {
+    pub(crate) fn push(&mut self, key: u64, value: T) {
         if self.0.len() == self.0.capacity() {
             self.0.reserve_exact((self.0.len() / 8).max(4));
         }
@@ -90,7 +90,7 @@ impl<T> Shard<T> {
     }
 
     /// Keeps the values for which `keeps` is true.
-    pub(super) fn retain(&mut self, mut keeps: impl FnMut(u64, &mut T) -> bool) {
+    pub(crate) fn retain(&mut self, mut keeps: impl FnMut(u64, &mut T) -> bool) {
         self.0.retain_mut(|(key, value)| keeps(*key, value));
         if self.0.capacity() > 2 * self.0.len() + 8 {
             self.0.shrink_to_fit();

@@ -27,6 +27,7 @@ use crate::io::tls::{IdentityError, ServerIdentity};
 use crate::limit::Limiter;
 use crate::logins::jwt::{KeySet, Verifier};
 use crate::logins::remembered::Logins;
+use crate::revocation::Revocations;
 use crate::sessions::{Rules, Sessions};
 use crate::sources::accounts::ConfiguredAccounts;
 use crate::sources::authorize::Authorizer;
@@ -66,6 +67,8 @@ pub struct Snapshot {
     pub sessions: Arc<Sessions>,
     /// The logins that the accounts source refused.
     pub logins: Arc<Logins>,
+    /// What operators have revoked.
+    pub revocations: Arc<Revocations>,
     /// `[agora]`, keyed for signing.
     pub signer: Arc<Signer>,
     /// `[agora]`, for tokens that the backend minted.
@@ -140,6 +143,8 @@ impl Snapshot {
             |previous| Arc::clone(&previous.sessions),
         );
         let logins = previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.logins));
+        let revocations =
+            previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.revocations));
         let rules = config.reissue.rules.iter();
         Ok(Self {
             tls,
@@ -157,6 +162,7 @@ impl Snapshot {
             database,
             sessions,
             logins,
+            revocations,
             audit,
             project: Arc::new(Project::new(
                 Arc::clone(&signer),

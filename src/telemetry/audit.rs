@@ -20,6 +20,7 @@ use super::log::{self, AUDIT};
 use crate::config::model::AuditSink;
 use crate::terms::clock::Clock;
 use crate::terms::context::RequestId;
+use crate::terms::labels::labels;
 use crate::terms::outcome::{LapseCause, Outcome, UnauthenticatedReason};
 use crate::terms::role::Role;
 use crate::terms::timestamp;
@@ -77,6 +78,37 @@ pub(crate) struct Tokens<'a> {
     pub expires: Option<u64>,
     /// A list of all of them; empty where there is one.
     pub list: &'a str,
+}
+
+labels! {
+    /// How the revocations changed: `event` and `outcome` of their audit events.
+    pub(crate) enum RevocationChange {
+        /// An operator revoked something.
+        Made => "made",
+        /// An operator lifted a revocation before its end.
+        Lifted => "lifted",
+    }
+}
+
+/// One change of the revocations.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RevocationEvent<'a> {
+    /// What changed.
+    pub change: RevocationChange,
+    /// The revocation's id.
+    pub id: &'a str,
+    /// The subject that it names.
+    pub subject: Option<&'a str>,
+    /// The channel that it names.
+    pub channel: Option<&'a str>,
+    /// The user that it names in the channel.
+    pub user: Option<User<&'a str>>,
+    /// When it is over, in seconds since the Unix epoch.
+    pub until: u64,
+    /// What the operator noted; empty for nothing.
+    pub reason: &'a str,
+    /// Whether the change survives a restart.
+    pub durable: bool,
 }
 
 /// One attempt to load the configuration.
@@ -208,6 +240,26 @@ impl Audit {
                 account,
                 role = lapse.role.as_str(),
                 expired = timestamp::from_seconds(lapse.expired),
+            );
+        });
+    }
+
+    /// Records a change of the revocations.
+    pub(crate) fn revocation(&self, change: &RevocationEvent<'_>) {
+        let (uid, account) = uid_and_account(change.user);
+        self.record(|| {
+            tracing::info!(
+                target: AUDIT,
+                event = "revocation",
+                outcome = change.change.as_str(),
+                id = change.id,
+                subject = change.subject.map(cut),
+                channel = change.channel.map(cut),
+                uid,
+                account,
+                until = timestamp::from_seconds(change.until),
+                reason = Some(cut(change.reason)).filter(|reason| !reason.is_empty()),
+                durable = change.durable,
             );
         });
     }

@@ -26,6 +26,8 @@ labels! {
         BodyTooLarge => "body_too_large",
         /// 415.
         UnsupportedMediaType => "unsupported_media_type",
+        /// 403: an operator has revoked the subject, the channel or the user (row 5).
+        Revoked => "revoked",
         /// 403.
         AccountSuspended => "account_suspended",
         /// 401: the account is signed in elsewhere.
@@ -123,7 +125,8 @@ impl Outcome {
         match self {
             Self::Ok => Class::Ok,
             // Rows 5 to 9 of the decision: what the account and the stream say. An account's 401 belongs here too.
-            Self::AccountSuspended
+            Self::Revoked
+            | Self::AccountSuspended
             | Self::SessionReplaced
             | Self::StreamNotLive
             | Self::ViewerBanned

@@ -12,6 +12,8 @@ mod malformed_input;
 mod rate_limit_waits;
 mod rate_limits;
 mod renewals;
+mod revocations;
+mod revocations_kept;
 #[path = "../support/mod.rs"]
 mod support;
 mod token_answers;

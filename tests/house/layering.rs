@@ -7,7 +7,7 @@ use crate::support::source::{SourceFile, rust_files};
 
 /// From the outside in. A module may name what stands on the lines below its own, and nothing beside it. A part that has
 /// a line of its own counts there, and not with its module.
-const LAYERS: [&[&str]; 21] = [
+const LAYERS: [&[&str]; 22] = [
     &["main"],
     &["cli"],
     &["daemon"],
@@ -17,6 +17,7 @@ const LAYERS: [&[&str]; 21] = [
     &["http1"],
     &["exchange", "snapshot"],
     &["forward::servers", "sources"],
+    &["revocation"],
     &["sessions"],
     &["limit", "logins"],
     &["telemetry"],

@@ -226,6 +226,7 @@ fn every_flag_and_command_it_names_is_taken() {
     for command in [
         &["run"][..],
         &["check"],
+        &["revoke"],
         &["token", "mint"],
         &["token", "inspect"],
     ] {

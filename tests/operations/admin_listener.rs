@@ -12,8 +12,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use renewd::admin::{
-    self, ConfigProblem, ConfigStatus, DaemonView, ReadinessReport, ReloadResult, Reloaded,
-    SessionPage, SessionQuery, SessionStatus, SessionsResult, SourceStatus, Status, UnknownCursor,
+    self, ConfigProblem, ConfigStatus, DaemonView, Lifted, ListQuery, ReadinessReport,
+    ReloadResult, Reloaded, RevocationEntry, RevocationPage, RevocationsResult, RevokeError,
+    Revoked, SessionPage, SessionStatus, SessionsResult, SourceStatus, Status, UnknownCursor,
     UpstreamStatus,
 };
 use renewd::config::model::Listen;
@@ -110,13 +111,14 @@ impl DaemonView for Told {
                 publishers: 1,
                 subscribers: 2,
             },
+            revocations: 4,
             connections: 3,
         }
     }
 
     fn sessions(
         &self,
-        query: SessionQuery,
+        query: ListQuery,
     ) -> Pin<Box<dyn Future<Output = SessionsResult> + Send + '_>> {
         Box::pin(async move {
             match query.cursor {
@@ -124,6 +126,28 @@ impl DaemonView for Told {
                 None => Ok(SessionPage::default()),
             }
         })
+    }
+
+    fn revocations(&self, _query: &ListQuery) -> RevocationsResult {
+        Ok(RevocationPage::default())
+    }
+
+    fn revocation(&self, id: &str) -> Option<RevocationEntry> {
+        (id == "known").then(RevocationEntry::default)
+    }
+
+    fn revoke<'a>(
+        &'a self,
+        _body: &'a [u8],
+    ) -> Pin<Box<dyn Future<Output = Result<Revoked, RevokeError>> + Send + 'a>> {
+        Box::pin(async { Ok(Revoked::default()) })
+    }
+
+    fn lift<'a>(
+        &'a self,
+        _id: &'a str,
+    ) -> Pin<Box<dyn Future<Output = Option<Lifted>> + Send + 'a>> {
+        Box::pin(async { None })
     }
 
     fn explain(

@@ -1082,3 +1082,63 @@ async fn a_stolen_phone_that_is_trusted_while_accounts_are_silent_takes_nothing_
     is_short(&taken_out(&content(&answer)).1);
     assert_eq!((asks("old"), asks("new")), (503, 200));
 }
+
+/// Asks for an answer with this token in it, with a login or without; the token that comes back, or `null`.
+async fn token_in_answer(
+    backend: &Backend,
+    renewd: &Renewd,
+    login: Option<&str>,
+    token: &str,
+) -> String {
+    let field = login.map_or_else(String::new, |login| {
+        format!("Authorization: Bearer {login}\r\n")
+    });
+    let request =
+        format!("GET /answer/1 HTTP/1.1\r\nHost: app.test\r\n{field}Connection: close\r\n\r\n");
+    let body = format!("{{\"token\":\"{token}\"}}");
+    let answer = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let (_, answer) = asked(backend, renewd, &request, answer.as_bytes()).await;
+    let content = content(&answer);
+    let token = content.strip_prefix("{\"token\":").unwrap();
+    token.trim_end_matches('}').to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_revoked_channel_user_or_caller_gets_no_token_in_an_answer_however_short_it_is() {
+    let (backend, renewd) = start().await;
+    let short = token(TokenFormat::V007, APP_CERTIFICATE, 0, 600);
+    let (ann, bob) = (login("ann"), login("bob"));
+    for (target, refuses) in [
+        ("\"subject\":\"ann\"", [true, false, false]),
+        ("\"channel\":\"live_show\"", [true, true, true]),
+        ("\"channel\":\"live_show\",\"uid\":77", [true, true, true]),
+        (
+            "\"channel\":\"live_show\",\"uid\":78",
+            [false, false, false],
+        ),
+        (
+            "\"channel\":\"live_show\",\"subject\":\"bob\"",
+            [false, true, false],
+        ),
+        ("\"channel\":\"another\"", [false, false, false]),
+    ] {
+        let body = format!("{{{target},\"for\":\"1h\"}}");
+        let told = renewd.ask_admin("POST", "/v1/revocations", &body);
+        assert_eq!(told.status, 201, "{target}");
+        for token in [&short, &long()] {
+            let callers = [Some(&*ann), Some(&*bob), None];
+            for (caller, refused) in callers.into_iter().zip(refuses) {
+                let given = token_in_answer(&backend, &renewd, caller, token).await;
+                assert_eq!(given == "null", refused, "{target}: {given}");
+            }
+        }
+        let id = told.json()["id"].as_str().unwrap().to_owned();
+        let path = format!("/v1/revocations/{id}");
+        assert_eq!(renewd.ask_admin("DELETE", &path, "").status, 200);
+    }
+    let withheld = "renewd_token_requests_total{endpoint=\"reissue\",role=\"subscriber\",outcome=\"revoked\",class=\"denied\"}";
+    assert_eq!(renewd.metric(withheld), 16.0);
+}

@@ -1,12 +1,14 @@
 //! A daemon's configuration while it runs: written anew, reloaded, asked about.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 
 use serde_json::Value;
 
 use super::raw::{Client, Response};
-use super::renewd::{ADMIN_TOKEN, Renewd, Settings, configuration, login, private_file};
+use super::renewd::{ADMIN_TOKEN, DEADLINE, Renewd, Settings, configuration, login, private_file};
 
 /// Writes a whole file in one step: a temporary one, renamed over it.
 pub fn replace_file(path: &Path, content: &str) {
@@ -99,4 +101,20 @@ pub fn with_lifetime(lifetime: &str) -> Settings {
         token: format!("lifetime = \"{lifetime}\"\nrefresh_before = \"10s\""),
         ..Settings::default()
     }
+}
+
+/// `POST /v1/revocations` of a daemon that may be killed meanwhile: the status; `None` where no answer came.
+pub fn try_to_revoke(admin: SocketAddr, body: &str) -> Option<u16> {
+    let request = format!(
+        "POST /v1/revocations HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+         Authorization: Bearer {ADMIN_TOKEN}\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let mut socket = TcpStream::connect(admin).ok()?;
+    socket.set_read_timeout(Some(DEADLINE)).ok()?;
+    socket.write_all(request.as_bytes()).ok()?;
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).ok()?;
+    answer.split(' ').nth(1)?.parse().ok()
 }

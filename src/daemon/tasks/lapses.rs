@@ -14,6 +14,7 @@ use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::decision;
+use crate::revocation::RevocationQuestion;
 use crate::sessions::LapsedSession;
 use crate::snapshot::{Shared, Snapshot};
 use crate::sources::streams::Lookup;
@@ -167,6 +168,16 @@ async fn is_live(snapshot: &Snapshot, channel: &str) -> Option<bool> {
 fn count(shared: &Shared, snapshot: &Snapshot, lapse: &LapsedSession) {
     if !decision::is_enforced(snapshot, Some(&lapse.subject)) {
         // The backend answers this subject's requests, so its renewals don't come to renewd.
+        return;
+    }
+    let question = RevocationQuestion {
+        subject: Some(&lapse.subject),
+        channel: Some(&lapse.channel),
+        user: Some(lapse.user.borrowed()),
+    };
+    let now = shared.clock.unix_seconds();
+    if snapshot.revocations.find(question, now).is_some() {
+        // The operator has ended this one on purpose.
         return;
     }
     shared.metrics.token_lapse(lapse.role, lapse.cause);

@@ -15,7 +15,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::doubled;
-use crate::daemon::state::DaemonState;
+use crate::daemon::state::{DaemonState, StatePart};
 use crate::logins::remembered::{KEY, Logins};
 use crate::sessions::{Records, SessionIdentity, SessionRecord, Sessions};
 use crate::snapshot::Shared;
@@ -122,7 +122,7 @@ impl SessionJournal {
             tracing::error!(%error, "can't read the session journal to its end");
         }
         let damaged = result.is_err() || reading.damaged_bytes > 0 || unreadable > 0;
-        self.shared.metrics.state_damaged(damaged);
+        self.state.damaged(StatePart::Sessions, damaged);
         if damaged {
             tracing::error!(
                 intact = reading.records - unreadable,
@@ -187,7 +187,7 @@ impl SessionJournal {
             .journal_at_hand()
             .and_then(|()| self.batch())
             .and_then(|()| self.proven());
-        self.state.sessions_kept(written.is_ok());
+        self.state.written(StatePart::Sessions, written.is_ok());
         match written {
             Ok(()) => {
                 if self.failures > 0 {

@@ -43,6 +43,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         let plausible = is_plausible(now);
         if plausible {
             lapses.add(snapshot.sessions.sweep(turn, now));
+            snapshot.revocations.sweep(now);
         }
         if plausible != was_plausible {
             was_plausible = plausible;
@@ -66,6 +67,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
             let draining = decision::draining_publishers(&snapshot, now);
             shared.metrics.draining_publishers(draining);
         }
+        shared.metrics.revocations(snapshot.revocations.len());
         for role in Role::ALL {
             shared.metrics.sessions(role, snapshot.sessions.count(role));
         }

@@ -17,6 +17,7 @@ use super::request::TokenRequest;
 use super::wire_format;
 use crate::config::model::DecisionMode;
 use crate::limit::Charge;
+use crate::revocation::RevocationQuestion;
 use crate::sessions::{Ground, Resting, SeatRequest};
 use crate::snapshot::Snapshot;
 use crate::sources::accounts::{Account, ConfiguredAccounts};
@@ -25,6 +26,7 @@ use crate::sources::streams::{Lookup, StreamState};
 use crate::terms::clock::{Clock, timer_now};
 use crate::terms::outcome::Outcome;
 use crate::terms::role::Role;
+use crate::terms::timestamp;
 use crate::terms::user::User;
 
 /// The whole answer.
@@ -151,6 +153,12 @@ pub(crate) async fn explain(
         None,
         limits(snapshot, subject, channel, held),
     );
+    rows.add(
+        "revocations",
+        "revocations",
+        None,
+        revocations(snapshot, subject, request, now),
+    );
     let refused = snapshot.logins.refuses_subject(subject, now.unix_seconds());
     let rests = standing(Ground::Account).filter(|_| !refused);
     account(snapshot, subject, rests, now, &mut rows).await;
@@ -218,6 +226,22 @@ fn limits(snapshot: &Snapshot, subject: &str, channel: &str, held: Option<Role>)
                 )))
             );
             Says::Refuses(refused.outcome, detail)
+        }
+    }
+}
+
+fn revocations(snapshot: &Snapshot, subject: &str, request: &TokenRequest, now: Now) -> Says {
+    let question = RevocationQuestion {
+        subject: Some(subject),
+        channel: Some(&request.channel),
+        user: Some(request.user.borrowed()),
+    };
+    match snapshot.revocations.find(question, now.unix_seconds()) {
+        None => Says::Passes("nothing of this is revoked".to_owned()),
+        Some(revocation) => {
+            let until = timestamp::from_seconds(revocation.until);
+            let detail = format!("revocation {} is in force until {until}", revocation.id);
+            Says::Refuses(Outcome::Revoked, detail)
         }
     }
 }

@@ -27,6 +27,7 @@ use super::request::{self, BadBody, TokenRequest};
 use crate::config::model::{self, DecisionMode, DefaultRole, ZeroUid};
 use crate::limit::Charge;
 use crate::logins::jwt::JwtClaims;
+use crate::revocation::RevocationQuestion;
 use crate::sessions::{Ground, Rules, SeatRequest};
 use crate::snapshot::Snapshot;
 use crate::telemetry::labels::Endpoint;
@@ -310,12 +311,29 @@ async fn judge(
         .check_shared(subject, channel, held.is_some(), charge)
         .map_err(DecisionRefusal::limited)?;
 
+    refuse_revoked(snapshot, subject, request, now)?;
     let role = ask_sources(&holder, caller, request, findings).await?;
     // Where no role was asked for, the role held may differ from the one that the stream gives now.
     if held.is_some_and(|held| held != role) && holder.held(Some(role)).is_none() {
         findings.endpoint = path;
     }
     grant(&holder, request, role, findings).await
+}
+
+/// Row 5. No renewal rests on anything against a revocation.
+fn refuse_revoked(
+    snapshot: &Snapshot,
+    subject: &str,
+    request: &TokenRequest,
+    now: Now,
+) -> Result<(), DecisionRefusal> {
+    let question = RevocationQuestion {
+        subject: Some(subject),
+        channel: Some(&request.channel),
+        user: Some(request.user.borrowed()),
+    };
+    let revocation = snapshot.revocations.find(question, now.unix_seconds());
+    revocation.map_or(Ok(()), |_| Err(DecisionRefusal::revoked()))
 }
 
 /// Rows 6 to 9: the role that both sources allow. They are asked at once, so that together they take no longer than

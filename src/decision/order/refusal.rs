@@ -81,6 +81,11 @@ impl DecisionRefusal {
         }
     }
 
+    /// An operator's revocation. Installed clients show "suspended" where a message says so, which this isn't.
+    pub(super) fn revoked() -> Self {
+        Self::new(Outcome::Revoked, "Access has been revoked")
+    }
+
     pub(super) fn of_account(denial: Denial) -> Self {
         let unauthenticated = match denial.outcome {
             Outcome::Unauthenticated => Some(UnauthenticatedReason::Account),

@@ -6,12 +6,13 @@
 //! Must not know: bytes, how a refusal looks.
 
 mod grounds;
+mod join;
+mod revoked;
 
 use std::collections::HashMap;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use crate::agora::reissue::VerifiedToken;
@@ -19,6 +20,7 @@ use crate::config::model::{ChannelPattern, PublisherForOthers};
 use crate::logins::jwt::JwtClaims;
 use crate::logins::remembered::Logins;
 use crate::reissue::applying_rule::ReissueTerms;
+use crate::revocation::Revocations;
 use crate::sessions::{Ground, Sessions};
 use crate::sources::accounts::{Account, ConfiguredAccounts};
 use crate::sources::streams::{ConfiguredStreams, Lookup, StreamLookup, StreamState};
@@ -50,6 +52,8 @@ pub(crate) struct Judge {
     pub channel_pattern: Option<ChannelPattern>,
     /// Which callers were refused since their last token.
     pub sessions: Arc<Sessions>,
+    /// What operators have revoked.
+    pub revocations: Arc<Revocations>,
     /// How long each source may take.
     pub patience: Duration,
     /// When the request came, on the clock's monotonic scale: no caller is refused on an answer from before.
@@ -134,8 +138,8 @@ pub(crate) struct Answers {
 // === impl Judge ===
 
 impl Judge {
-    /// The verdict; `None` where the sources must be asked first. The conditions in order: a name where the rule
-    /// wants one, the account's standing, the stream's ban, the stream's owner.
+    /// The verdict; `None` where the sources must be asked first. The conditions in order: a revocation, a name where
+    /// the rule wants one, the account's standing, the stream's ban, the stream's owner.
     pub(crate) fn verdict(
         &self,
         token: &VerifiedToken,
@@ -143,6 +147,9 @@ impl Judge {
     ) -> Option<TokenVerdict> {
         if token.is_for_the_whole_app() {
             return Some(TokenVerdict::Refused(Outcome::PolicyDenied));
+        }
+        if self.is_revoked(token) {
+            return Some(TokenVerdict::Refused(Outcome::Revoked));
         }
         if self.caller.is_none() && self.terms.require_auth {
             return Some(TokenVerdict::Refused(Outcome::Unauthenticated));
@@ -169,11 +176,6 @@ impl Judge {
                 self.publishing(token, stream.as_ref(), silent, vouched)
             }
         })
-    }
-
-    /// Whether a token must be judged even if it is short already.
-    pub(crate) fn guards(token: &VerifiedToken) -> bool {
-        token.role() == Role::Publisher || token.is_for_the_whole_app()
     }
 
     /// The caller's subject, where the request carries a verifying JWT.
@@ -297,7 +299,7 @@ impl Judge {
                     (question, seen)
                 })
             });
-            let (account, streams) = tokio::join!(account, all(looks.collect()));
+            let (account, streams) = tokio::join!(account, join::all(looks.collect()));
             Answers { account, streams }
         })
     }
@@ -413,27 +415,6 @@ impl Judge {
         let mut caller = self.caller.iter();
         caller.any(|caller| stream.bans(&caller.claims.subject))
     }
-}
-
-/// Polls all futures until the last has finished; results are in the order of their completion.
-async fn all<F: Future + Unpin>(mut futures: Vec<F>) -> Vec<F::Output> {
-    let mut results = Vec::with_capacity(futures.len());
-    poll_fn(|context| {
-        futures.retain_mut(|future| match Pin::new(future).poll(context) {
-            Poll::Ready(result) => {
-                results.push(result);
-                false
-            }
-            Poll::Pending => true,
-        });
-        if futures.is_empty() {
-            Poll::Ready(())
-        } else {
-            Poll::Pending
-        }
-    })
-    .await;
-    results
 }
 
 // === impl SourceFindings ===

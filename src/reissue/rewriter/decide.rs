@@ -9,7 +9,6 @@ use bytes::Bytes;
 use super::noting::{Noting, grounds};
 use super::{Decided, FoundToken, LOOKED_AHEAD, Parts, Rewriter, SHORTEST};
 use crate::agora::reissue::{Fate, VerifiedToken};
-use crate::reissue::judge::Judge;
 use crate::reissue::run::Spelling;
 use crate::terms::clock::is_plausible;
 
@@ -27,7 +26,7 @@ impl Rewriter {
             return decided;
         }
         let fate = token.fate(now, parts.lifetime);
-        if fate == Fate::Stays && (token.has_ended(now) || !Judge::guards(token)) {
+        if fate == Fate::Stays && (token.has_ended(now) || !parts.judge.guards(token)) {
             ledger.short();
             return Decided::Stays;
         }

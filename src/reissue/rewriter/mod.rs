@@ -443,6 +443,7 @@ mod tests {
             },
             channel_pattern: None,
             sessions: Arc::clone(&sessions),
+            revocations: Arc::default(),
             patience: Duration::from_secs(1),
             since: Duration::ZERO,
         };

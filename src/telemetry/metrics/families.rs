@@ -132,6 +132,8 @@ families! {
         "1 if the process runs on the last valid configuration because the file was invalid at start.";
     CONFIG_HASH = MetricKind::Gauge, "renewd_config_hash",
         "48 bits of a hash of the configuration in use. Replicas with the same configuration have the same value.";
+    REVOCATIONS = MetricKind::Gauge, "renewd_revocations",
+        "Revocations in force.";
     STATE_WRITABLE = MetricKind::Gauge, "renewd_state_writable",
         "1 while the state directory can be written; 0 if it cannot, and what must survive a restart would be lost.";
     STATE_DAMAGED = MetricKind::Gauge, "renewd_state_damaged",

@@ -68,6 +68,7 @@ pub struct Metrics {
     connections_max: Gauge,
     descriptors: DescriptorMetrics,
     config: ConfigMetrics,
+    revocations: Gauge,
     state_writable: Gauge,
     state_damaged: Gauge,
     certificate_expiry: Gauge,
@@ -182,6 +183,7 @@ impl Metrics {
             connections_max: gauge(&families::CONNECTIONS_MAX, &[], 0.0),
             descriptors: DescriptorMetrics::new(&registrar),
             config: ConfigMetrics::new(&registrar, now),
+            revocations: gauge(&families::REVOCATIONS, &[], 0.0),
             state_writable: gauge(&families::STATE_WRITABLE, &[], 1.0),
             state_damaged: gauge(&families::STATE_DAMAGED, &[], 0.0),
             certificate_expiry: gauge(&families::CERTIFICATE_EXPIRY, &[], f64::NAN),
@@ -397,6 +399,12 @@ impl Metrics {
     #[allow(clippy::cast_precision_loss)] // exact: a float holds 53 bits
     pub fn config_hash(&self, hash: u64) {
         self.config.hash.set(hash as f64);
+    }
+
+    /// How many revocations are in force.
+    #[allow(clippy::cast_precision_loss)] // exact to 2^53
+    pub(crate) fn revocations(&self, count: usize) {
+        self.revocations.set(count as f64);
     }
 
     /// Whether the state directory can be written.

@@ -1,0 +1,255 @@
+//! Revokes and lifts, as the admin listener asks.
+//!
+//! Keeps true: a revocation is in force before it is written, and written before it is answered; each change is
+//! counted and audited once.
+//! Must not know: how an answer is written, how a record is kept.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use super::tasks::revocation_journal::{Durability, RevocationLog};
+use crate::admin::{
+    Lifted, ListQuery, OutstandingToken, OutstandingTokens, RevocationEntry, RevocationPage,
+    RevocationsResult, RevokeError, Revoked,
+};
+use crate::decision::RevocationRequest;
+use crate::revocation::{
+    Revocation, RevocationFilter, RevocationId, RevocationRecord, RevocationTarget,
+};
+use crate::sessions::{Filter, Held, Sessions};
+use crate::snapshot::Shared;
+use crate::telemetry::audit::{RevocationChange, RevocationEvent};
+use crate::terms::timestamp;
+use crate::terms::user::User;
+
+/// Outstanding tokens that an answer names.
+const NAMED: usize = 100;
+
+/// Holders of one uid that a revocation covers. Where `policy.bind_uid` is on, a uid has one.
+const MOST_HOLDERS: usize = 16;
+
+/// Sessions that are looked at under one set of locks.
+const PAGE: usize = 1000;
+
+/// Changes the revocations.
+#[derive(Clone, Debug)]
+pub(crate) struct Revoker {
+    /// What is served from.
+    pub shared: Arc<Shared>,
+    /// Where changes are written.
+    pub log: RevocationLog,
+}
+
+impl Revoker {
+    /// A page of the revocations in force.
+    pub(crate) fn page(&self, query: &ListQuery) -> RevocationsResult {
+        let after = match &query.cursor {
+            Some(cursor) => {
+                let id = RevocationId::parse(cursor);
+                Some(id.ok_or("cursor: not one that a page before this one gave")?)
+            }
+            None => None,
+        };
+        let filter = RevocationFilter {
+            subject: query.subject.as_deref(),
+            channel: query.channel.as_deref(),
+        };
+        let now = self.shared.clock.unix_seconds();
+        let revocations = &self.shared.current.load().revocations;
+        let page = revocations.page(filter, after, query.limit, now);
+        Ok(RevocationPage {
+            revocations: page.revocations.iter().map(|each| entry(each)).collect(),
+            cursor: page.next.map(|next| next.to_string()),
+        })
+    }
+
+    /// The revocation of this id, if it is in force.
+    pub(crate) fn get(&self, id: &str) -> Option<RevocationEntry> {
+        let now = self.shared.clock.unix_seconds();
+        let revocations = &self.shared.current.load().revocations;
+        let revocation = revocations.get(RevocationId::parse(id)?)?;
+        (revocation.until > now).then(|| entry(&revocation))
+    }
+
+    /// Revokes what the body of a request asks for.
+    pub(crate) async fn revoke(&self, body: &[u8]) -> Result<Revoked, RevokeError> {
+        let clock = &self.shared.clock;
+        if !clock.is_plausible() {
+            let message = "the system's clock can't be right, so no end can be set; set the clock";
+            return Err(RevokeError::Failed(message.to_owned()));
+        }
+        let now = clock.unix_seconds();
+        let asked = RevocationRequest::from_json(body, now).map_err(RevokeError::Invalid)?;
+        let id = RevocationId::new(clock.unix_millis(), self.shared.entropy)
+            .map_err(|error| RevokeError::Failed(error.to_string()))?;
+        let snapshot = self.shared.current.load_full();
+        let sessions = Arc::clone(&snapshot.sessions);
+        let target = asked.target.clone();
+        // A filter may have to look at each of a million sessions.
+        let looking = tokio::task::spawn_blocking(move || {
+            let holders = holders(&sessions, &target, now);
+            let outstanding = outstanding(&sessions, &target, &holders, now);
+            (holders, outstanding)
+        });
+        let (holders, outstanding) = looking
+            .await
+            .map_err(|error| RevokeError::Failed(error.to_string()))?;
+        let revocation = Revocation {
+            id,
+            target: asked.target,
+            holders,
+            created: now,
+            until: asked.until,
+            reason: asked.reason.into(),
+            others: BTreeMap::new(),
+        };
+        let revocation = snapshot
+            .revocations
+            .add(revocation)
+            .map_err(|full| RevokeError::Full(full.to_string()))?;
+        let written = self
+            .log
+            .write(RevocationRecord::Made((*revocation).clone()))
+            .await;
+        let durable = written == Ok(Durability::Synced);
+        self.report(RevocationChange::Made, &revocation, durable);
+        Ok(Revoked {
+            revocation: entry(&revocation),
+            durable,
+            outstanding,
+            not_written: written.err(),
+        })
+    }
+
+    /// Lifts a revocation; `None` where none of that id is in force.
+    pub(crate) async fn lift(&self, id: &str) -> Option<Lifted> {
+        let snapshot = self.shared.current.load_full();
+        let revocation = snapshot.revocations.lift(RevocationId::parse(id)?)?;
+        if revocation.until <= self.shared.clock.unix_seconds() {
+            return None;
+        }
+        let record = RevocationRecord::Lifted {
+            id: revocation.id,
+            until: revocation.until,
+        };
+        let written = self.log.write(record).await;
+        let durable = written == Ok(Durability::Synced);
+        self.report(RevocationChange::Lifted, &revocation, durable);
+        Some(Lifted {
+            revocation: entry(&revocation),
+            durable,
+            not_written: written.err(),
+        })
+    }
+
+    fn report(&self, change: RevocationChange, revocation: &Revocation, durable: bool) {
+        let snapshot = self.shared.current.load();
+        self.shared.metrics.revocations(snapshot.revocations.len());
+        let id = revocation.id.to_string();
+        let target = &revocation.target;
+        snapshot.audit.revocation(&RevocationEvent {
+            change,
+            id: &id,
+            subject: target.subject(),
+            channel: target.channel(),
+            user: target.user(),
+            until: revocation.until,
+            reason: &revocation.reason,
+            durable,
+        });
+    }
+}
+
+fn entry(revocation: &Revocation) -> RevocationEntry {
+    let target = &revocation.target;
+    let user = target.user();
+    RevocationEntry {
+        id: revocation.id.to_string(),
+        subject: target.subject().map(str::to_owned),
+        channel: target.channel().map(str::to_owned),
+        uid: user.as_ref().and_then(User::uid),
+        account: user.as_ref().and_then(User::account).map(str::to_owned),
+        holders: revocation.holders.iter().map(ToString::to_string).collect(),
+        created: timestamp::from_seconds(revocation.created),
+        until: timestamp::from_seconds(revocation.until),
+        reason: revocation.reason.to_string(),
+    }
+}
+
+/// The subjects that hold the target's user. Every client may hold uid 0.
+fn holders(sessions: &Sessions, target: &RevocationTarget, now: u64) -> Vec<Box<str>> {
+    let Some(user) = target.user().filter(|user| *user != User::Uid(0)) else {
+        return Vec::new();
+    };
+    let mut holders = HashSet::new();
+    for_each_session(sessions, target, now, |held| {
+        if held.user.borrowed() == user && holders.len() < MOST_HOLDERS {
+            holders.insert(Box::from(held.subject));
+        }
+    });
+    holders.into_iter().collect()
+}
+
+/// The tokens that the target covers and that are valid until they expire.
+fn outstanding(
+    sessions: &Sessions,
+    target: &RevocationTarget,
+    holders: &[Box<str>],
+    now: u64,
+) -> OutstandingTokens {
+    let user = target.user();
+    let (mut count, mut last) = (0_u64, None);
+    let mut named: Vec<Held> = Vec::new();
+    for_each_session(sessions, target, now, |held| {
+        let covered = user.is_none_or(|user| {
+            held.user.borrowed() == user || holders.iter().any(|holder| **holder == *held.subject)
+        });
+        if covered {
+            count += 1;
+            last = last.max(Some(held.expires));
+            if named.len() < NAMED {
+                named.push(held);
+            }
+        }
+    });
+    named.sort_by_key(|held| Reverse(held.expires));
+    OutstandingTokens {
+        count,
+        last_expires: last.map(timestamp::from_seconds),
+        tokens: named.into_iter().map(token).collect(),
+    }
+}
+
+fn token(held: Held) -> OutstandingToken {
+    OutstandingToken {
+        subject: held.subject,
+        channel: held.channel,
+        uid: held.user.uid(),
+        account: held.user.account().map(str::to_owned),
+        role: held.role.as_str(),
+        expires: timestamp::from_seconds(held.expires),
+    }
+}
+
+/// Goes through the live sessions of the target's subject and channel.
+fn for_each_session(
+    sessions: &Sessions,
+    target: &RevocationTarget,
+    now: u64,
+    mut each: impl FnMut(Held),
+) {
+    let filter = Filter {
+        channel: target.channel(),
+        subject: target.subject(),
+    };
+    let mut after = None;
+    loop {
+        let page = sessions.page(filter, after, PAGE, now);
+        page.sessions.into_iter().for_each(&mut each);
+        after = page.next;
+        if after.is_none() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! What an operator revokes, as the admin listener is asked: read and checked. Pure.
+//!
+//! Keeps true: what this returns is a target that a token request can have, and an end that lies ahead by at most
+//! [`LONGEST`]; every refusal names the field and says what is accepted.
+//! Must not know: who asks, what becomes of the revocation.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use super::request::{ACCOUNT, CHANNEL, text, user};
+use super::request_fields::BodyFields;
+use crate::agora::charset;
+use crate::revocation::RevocationTarget;
+
+/// The longest revocation. Longer ones belong into the account source.
+const LONGEST: Duration = Duration::from_hours(365 * 24);
+
+/// The longest subject, in bytes: several of them fit into one record of the state directory.
+const SUBJECT_BYTES: usize = 1024;
+
+/// The longest reason, in bytes.
+const REASON_BYTES: usize = 1024;
+
+/// Every field's first name.
+const FIELDS: &str = "subject, channel, uid, account, for, until and reason";
+
+/// A revocation that was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RevocationRequest {
+    /// What it refuses.
+    pub target: RevocationTarget,
+    /// When it is over, in Unix seconds.
+    pub until: u64,
+    /// What the operator notes; empty for nothing.
+    pub reason: String,
+}
+
+impl RevocationRequest {
+    /// The request of a JSON object, at a time in Unix seconds. The error names the field that is wrong.
+    pub(crate) fn from_json(body: &[u8], now: u64) -> Result<Self, String> {
+        let fields = BodyFields::from_json(body)?;
+        if let Some(unknown) = fields.names().find(|name| !is_field(name)) {
+            return Err(format!("{unknown}: unknown; the fields are {FIELDS}"));
+        }
+        Ok(Self {
+            target: target(&fields)?,
+            until: until(&fields, now)?,
+            reason: reason(&fields)?.to_owned(),
+        })
+    }
+}
+
+fn is_field(name: &str) -> bool {
+    CHANNEL.contains(&name)
+        || ACCOUNT.contains(&name)
+        || matches!(name, "subject" | "uid" | "for" | "until" | "reason")
+}
+
+fn target(fields: &BodyFields) -> Result<RevocationTarget, String> {
+    let subject = text(fields, &["subject"])?;
+    match subject.map(str::len) {
+        Some(0) => return Err("subject: must not be empty".to_owned()),
+        Some(length) if length > SUBJECT_BYTES => {
+            return Err(format!("subject: longer than {SUBJECT_BYTES} bytes"));
+        }
+        _ => {}
+    }
+    let channel = text(fields, &CHANNEL)?;
+    if let Some(channel) = channel {
+        charset::channel_name(channel).map_err(|error| format!("channel: {error}"))?;
+    }
+    let has_user = fields.get("uid").is_some() || text(fields, &ACCOUNT)?.is_some();
+    let user = has_user.then(|| user(fields)).transpose()?;
+    let target = RevocationTarget::new(
+        subject.map(Into::into),
+        channel.map(Into::into),
+        user.clone(),
+    );
+    target.ok_or_else(|| {
+        let message = match (subject, user) {
+            (Some(_), Some(_)) => {
+                "subject: can't be combined with uid or account; revoke the subject, or channel and uid"
+            }
+            (None, Some(_)) => "channel: required with uid or account, which belong to one channel",
+            (_, None) => "name what to revoke: subject, channel, both, or channel and uid",
+        };
+        message.to_owned()
+    })
+}
+
+fn until(fields: &BodyFields, now: u64) -> Result<u64, String> {
+    let ends = match (text(fields, &["for"])?, text(fields, &["until"])?) {
+        (Some(_), Some(_)) => return Err("until: send either for or until, not both".to_owned()),
+        (None, None) => {
+            return Err(
+                "for: required, how long the revocation lasts, such as \"2h\"; or until, its end"
+                    .to_owned(),
+            );
+        }
+        (Some(duration), None) => {
+            let wrong =
+                || "for: must be a duration such as \"90s\", \"2h\" or \"30days\"".to_owned();
+            let duration = humantime::parse_duration(duration).map_err(|_| wrong())?;
+            if duration < Duration::from_secs(1) {
+                return Err("for: must be at least 1s".to_owned());
+            }
+            if duration > LONGEST {
+                return Err("for: longer than a year (365days)".to_owned());
+            }
+            now.saturating_add(whole_seconds(duration))
+        }
+        (None, Some(time)) => {
+            let wrong = || {
+                "until: must be a time in UTC as RFC 3339 writes it, such as \"2026-12-31T23:59:59Z\"".to_owned()
+            };
+            let time = humantime::parse_rfc3339(time).map_err(|_| wrong())?;
+            let ends = time.duration_since(UNIX_EPOCH).map_or(0, whole_seconds);
+            if ends <= now {
+                return Err("until: lies in the past".to_owned());
+            }
+            if ends - now > LONGEST.as_secs() {
+                return Err("until: more than a year (365 days) ahead".to_owned());
+            }
+            ends
+        }
+    };
+    Ok(ends)
+}
+
+/// A duration in whole seconds; part of a second counts as one, so that nothing ends too early.
+fn whole_seconds(duration: Duration) -> u64 {
+    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
+}
+
+fn reason(fields: &BodyFields) -> Result<&str, String> {
+    let reason = text(fields, &["reason"])?.unwrap_or_default();
+    if reason.len() > REASON_BYTES {
+        return Err(format!("reason: longer than {REASON_BYTES} bytes"));
+    }
+    Ok(reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::terms::user::User;
+
+    /// 2027-01-15T08:00:00Z.
+    const NOW: u64 = 1_800_000_000;
+
+    fn read(body: &str) -> Result<RevocationRequest, String> {
+        RevocationRequest::from_json(body.as_bytes(), NOW)
+    }
+
+    fn target(names: &str) -> RevocationTarget {
+        let body = format!(r#"{{{names},"for":"1h"}}"#);
+        read(&body).unwrap().target
+    }
+
+    #[test]
+    fn every_target_is_read() {
+        let in_channel = |user| RevocationTarget::UserInChannel {
+            channel: "live_a".into(),
+            user,
+        };
+        assert_eq!(
+            target(r#""subject":"ann""#),
+            RevocationTarget::Subject("ann".into())
+        );
+        assert_eq!(
+            target(r#""channel":"live_a""#),
+            RevocationTarget::Channel("live_a".into())
+        );
+        assert_eq!(
+            target(r#""channelName":"live_a","subject":"ann""#),
+            RevocationTarget::SubjectInChannel {
+                subject: "ann".into(),
+                channel: "live_a".into()
+            }
+        );
+        for uid in [r#""uid":7"#, r#""uid":"7","account":null"#] {
+            let names = format!(r#""channel":"live_a",{uid}"#);
+            assert_eq!(target(&names), in_channel(User::Uid(7)));
+        }
+        assert_eq!(
+            target(r#""channel":"live_a","account":"a-7""#),
+            in_channel(User::Account("a-7".into()))
+        );
+    }
+
+    #[test]
+    fn an_end_is_given_as_a_duration_or_as_a_time() {
+        let until = |ends: &str| {
+            read(&format!(r#"{{"subject":"ann",{ends}}}"#))
+                .unwrap()
+                .until
+        };
+        assert_eq!(until(r#""for":"1s""#), NOW + 1);
+        assert_eq!(until(r#""for":"1500ms""#), NOW + 2);
+        assert_eq!(until(r#""for":"1h 30m""#), NOW + 5400);
+        assert_eq!(until(r#""for":"365days""#), NOW + 31_536_000);
+        assert_eq!(until(r#""until":"2027-01-15T08:00:01Z""#), NOW + 1);
+        assert_eq!(until(r#""until":"2027-01-15T08:00:00.001Z""#), NOW + 1);
+        assert_eq!(until(r#""until":"2028-01-15T08:00:00Z""#), NOW + 31_536_000);
+    }
+
+    #[test]
+    fn what_is_wrong_is_refused_by_name() {
+        let long = format!(r#"{{"subject":"{}","for":"1h"}}"#, "s".repeat(1025));
+        let reason = format!(
+            r#"{{"subject":"a","for":"1h","reason":"{}"}}"#,
+            "r".repeat(1025)
+        );
+        for (body, said) in [
+            ("", "the body is not valid JSON"),
+            ("[]", "the body must be a JSON object"),
+            ("{}", "name what to revoke"),
+            (r#"{"for":"1h"}"#, "name what to revoke"),
+            (r#"{"subject":"","for":"1h"}"#, "subject: must not be empty"),
+            (&long, "subject: longer than 1024 bytes"),
+            (r#"{"subject":7,"for":"1h"}"#, "subject: must be a string"),
+            (
+                r#"{"subject":"a","subject":"b","for":"1h"}"#,
+                "subject: given twice",
+            ),
+            (
+                r#"{"subject":"a","uid":7,"for":"1h"}"#,
+                "subject: can't be combined",
+            ),
+            (
+                r#"{"subject":"a","channel":"b","uid":7,"for":"1h"}"#,
+                "subject: can't be",
+            ),
+            (r#"{"uid":7,"for":"1h"}"#, "channel: required with uid"),
+            (
+                r#"{"channel":"b","uid":-1.5,"for":"1h"}"#,
+                "uid: must be an integer",
+            ),
+            (
+                r#"{"channel":"b","uid":7,"account":"a","for":"1h"}"#,
+                "account: send either",
+            ),
+            (
+                r#"{"channel":"live_*","for":"1h"}"#,
+                "channel: must not contain *",
+            ),
+            (r#"{"channel":"","for":"1h"}"#, "channel: must not be empty"),
+            (
+                r#"{"subject":"a","duration":"1h"}"#,
+                "duration: unknown; the fields are",
+            ),
+            (r#"{"subject":"a"}"#, "for: required"),
+            (
+                r#"{"subject":"a","for":"1h","until":"2027-01-15T09:00:00Z"}"#,
+                "until: send either",
+            ),
+            (r#"{"subject":"a","for":3600}"#, "for: must be a string"),
+            (r#"{"subject":"a","for":"soon"}"#, "for: must be a duration"),
+            (r#"{"subject":"a","for":"-1h"}"#, "for: must be a duration"),
+            (
+                r#"{"subject":"a","for":"999ms"}"#,
+                "for: must be at least 1s",
+            ),
+            (
+                r#"{"subject":"a","for":"31536001s"}"#,
+                "for: longer than a year",
+            ),
+            (
+                r#"{"subject":"a","until":"tomorrow"}"#,
+                "until: must be a time in UTC",
+            ),
+            (
+                r#"{"subject":"a","until":"2027-01-15T08:00:00Z"}"#,
+                "until: lies in the past",
+            ),
+            (
+                r#"{"subject":"a","until":"1969-01-15T08:00:00Z"}"#,
+                "until: ",
+            ),
+            (
+                r#"{"subject":"a","until":"2028-01-15T08:00:01Z"}"#,
+                "until: more than a year",
+            ),
+            (&reason, "reason: longer than 1024 bytes"),
+        ] {
+            let refused = read(body).unwrap_err();
+            assert!(refused.starts_with(said), "{body}: {refused}");
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! Revocations: what an operator refuses tokens to, and until when.
+//!
+//! A question costs at most four lookups in a map of keyed hashes, and none while nothing of that kind is revoked,
+//! however many revocations are active.
+//!
+//! Keeps true: what is added is in force when [`Revocations::add`] returns; an expired revocation refuses nothing; at
+//! most [`MOST`] are active. A worker never waits for the ledger, only for one shard at a time.
+//! Must not know: where revocations are written down, who asks for one, how a refusal looks.
+
+mod id;
+mod ledger;
+mod record;
+mod target;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher as _;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde_json::Value;
+
+use crate::sessions::Shards;
+pub use id::RevocationId;
+use ledger::Ledger;
+pub(crate) use ledger::{ListedRevocations, RevocationFilter};
+pub use record::RevocationRecord;
+use target::RevokedKey;
+pub use target::{RevocationQuestion, RevocationTarget};
+
+/// The most revocations that are active at once.
+pub const MOST: usize = 100_000;
+
+/// One revocation. Times are Unix seconds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revocation {
+    /// Its name.
+    pub id: RevocationId,
+    /// What it refuses.
+    pub target: RevocationTarget,
+    /// The subjects that held the target's user when it was revoked. They are refused in that channel as well,
+    /// whichever user they ask for.
+    pub holders: Vec<Box<str>>,
+    /// When it was made.
+    pub created: u64,
+    /// The first second at which it is over.
+    pub until: u64,
+    /// What the operator noted; empty for nothing.
+    pub reason: Box<str>,
+    /// Members of its record that a newer build has written and this one doesn't know.
+    pub(crate) others: BTreeMap<String, Value>,
+}
+
+/// The table is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{MOST} revocations are active, which is the most; lift some, or revoke a whole channel instead"
+)]
+pub struct TooManyRevocations;
+
+/// All revocations that are in force here.
+#[derive(Debug)]
+pub struct Revocations {
+    hasher: RandomState,
+    /// From what is refused to the revocations that refuse it.
+    refused: Shards<Arc<Revocation>>,
+    /// How many entries of each kind of key `refused` has.
+    entries: [AtomicUsize; RevokedKey::KINDS],
+    /// Every revocation by its name and by its end. Workers never lock it.
+    ledger: Mutex<Ledger>,
+}
+
+impl Default for Revocations {
+    fn default() -> Self {
+        Self {
+            hasher: RandomState::new(),
+            refused: Shards::new(),
+            entries: Default::default(),
+            ledger: Mutex::default(),
+        }
+    }
+}
+
+impl Revocations {
+    /// The revocation that refuses a token now; `None` where none does.
+    pub fn find(&self, question: RevocationQuestion<'_>, now: u64) -> Option<Arc<Revocation>> {
+        let used = |key: &RevokedKey<'_>| self.entries[key.kind()].load(Ordering::Acquire) > 0;
+        question.keys().filter(used).find_map(|key| {
+            let hash = self.hasher.hash_one(key);
+            let shard = self.refused.lock(hash);
+            let mut of_hash = shard.of(hash);
+            of_hash
+                .find(|revocation| revocation.until > now && revocation.has(key))
+                .cloned()
+        })
+    }
+
+    /// Whether nothing is revoked.
+    pub fn is_empty(&self) -> bool {
+        let mut entries = self.entries.iter();
+        entries.all(|entries| entries.load(Ordering::Acquire) == 0)
+    }
+
+    /// How many are active: `renewd_revocations`.
+    pub fn len(&self) -> usize {
+        self.ledger().len()
+    }
+
+    /// Puts a revocation in force. One whose name is known already changes nothing.
+    pub fn add(&self, revocation: Revocation) -> Result<Arc<Revocation>, TooManyRevocations> {
+        let mut ledger = self.ledger();
+        if let Some(known) = ledger.get(revocation.id) {
+            return Ok(known);
+        }
+        if ledger.len() >= MOST {
+            return Err(TooManyRevocations);
+        }
+        let revocation = Arc::new(revocation);
+        ledger.add(Arc::clone(&revocation));
+        for key in revocation.keys() {
+            let hash = self.hasher.hash_one(key);
+            self.refused.lock(hash).push(hash, Arc::clone(&revocation));
+            self.entries[key.kind()].fetch_add(1, Ordering::Release);
+        }
+        Ok(revocation)
+    }
+
+    /// Ends a revocation; `None` where there is none of that name.
+    pub fn lift(&self, id: RevocationId) -> Option<Arc<Revocation>> {
+        let mut ledger = self.ledger();
+        let lifted = ledger.remove(id)?;
+        self.strike_out(&lifted);
+        Some(lifted)
+    }
+
+    /// Forgets revocations that are over, a few hundred at a time. Gives how many.
+    pub fn sweep(&self, now: u64) -> usize {
+        let mut ledger = self.ledger();
+        let over = ledger.take_over(now);
+        for revocation in &over {
+            self.strike_out(revocation);
+        }
+        over.len()
+    }
+
+    /// A revocation by its name.
+    pub fn get(&self, id: RevocationId) -> Option<Arc<Revocation>> {
+        self.ledger().get(id)
+    }
+
+    /// At most `limit` of the revocations that the filter takes and that are not over: the latest first, from the
+    /// one before `after` on.
+    pub(crate) fn page(
+        &self,
+        filter: RevocationFilter<'_>,
+        after: Option<RevocationId>,
+        limit: usize,
+        now: u64,
+    ) -> ListedRevocations {
+        self.ledger().page(filter, after, limit, now)
+    }
+
+    /// Every revocation, the oldest first.
+    pub fn all(&self) -> Vec<Arc<Revocation>> {
+        self.ledger().all()
+    }
+
+    fn strike_out(&self, gone: &Revocation) {
+        for key in gone.keys() {
+            let hash = self.hasher.hash_one(key);
+            let mut shard = self.refused.lock(hash);
+            shard.retain(|_, revocation| revocation.id != gone.id);
+            drop(shard);
+            self.entries[key.kind()].fetch_sub(1, Ordering::Release);
+        }
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Revocation {
+    /// Everything that it refuses, each once.
+    fn keys(&self) -> impl Iterator<Item = RevokedKey<'_>> {
+        let channel = self.target.channel();
+        let holders = channel.into_iter().flat_map(|channel| {
+            let holders = self.holders.iter();
+            holders.map(move |holder| RevokedKey::SubjectInChannel(holder, channel))
+        });
+        std::iter::once(self.target.key()).chain(holders)
+    }
+
+    fn has(&self, key: RevokedKey<'_>) -> bool {
+        self.keys().any(|its| its == key)
+    }
+}
