@@ -137,7 +137,7 @@ mod tests {
     const MOST: usize = 4 * FIRST;
 
     #[test]
-    fn little_is_read_for_one_who_has_shown_nothing() {
+    fn little_is_read_for_a_peer_that_has_shown_nothing() {
         let pace = Pace::up_to(MOST);
         assert_eq!(pace.ahead(), FIRST);
         pace.takes(FIRST);
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn who_was_given_a_message_and_asks_for_the_next_has_taken_it() {
+    fn a_peer_that_was_given_a_message_and_asks_for_the_next_has_taken_it() {
         let pace = Pace::up_to(MOST);
         pace.takes(1);
         pace.begin(true);
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_makes_us_wait_is_trusted_no_more_until_it_keeps_up_again() {
+    async fn a_peer_that_makes_renewd_wait_is_trusted_no_more_until_it_keeps_up_again() {
         let pace = Pace::up_to(MOST);
         pace.takes(PROOF);
         pace.waits();
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_gets_more_than_the_bound() {
+    fn no_peer_gets_more_than_the_bound() {
         let pace = Pace::up_to(FIRST / 2);
         assert_eq!(pace.ahead(), FIRST / 2);
         pace.takes(PROOF);

@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn who_belongs_together_has_one_key() {
+    fn clients_that_belong_together_have_one_key() {
         let cookie = Affinity::Cookie("sid".to_owned());
         let one = Some("192.0.2.1");
         let by_address = key(&Affinity::Address, "sid=a", one);

@@ -104,83 +104,22 @@ pub(crate) fn next(retry: AnotherAttempt, candidate: Candidate, left: Left) -> N
 mod tests {
     use super::*;
 
+    /// The cases; the file's head says how to read it.
+    const TABLE: &str = include_str!("retry_table.txt");
+
     #[test]
     fn only_what_the_backend_cannot_have_acted_on_is_repeated() {
-        use AttemptProgress::{NoResponse, NotConnected, NotWritten, Responding};
-        use NextAttempt::{Later, NewConnection, Nowhere, OtherServer};
-        // progress, method, bodyless, reused connection; then where it goes with time and other servers, with time
-        // alone, with other servers alone, with neither
-        let table = [
-            (
-                NotConnected,
-                Method::GET,
-                true,
-                false,
-                [OtherServer, Later, OtherServer, Nowhere],
-            ),
-            (
-                NotConnected,
-                Method::POST,
-                true,
-                false,
-                [OtherServer, Later, OtherServer, Nowhere],
-            ),
-            (
-                NotConnected,
-                Method::POST,
-                false,
-                false,
-                [OtherServer, Later, OtherServer, Nowhere],
-            ),
-            (NotWritten, Method::GET, true, true, [NewConnection; 4]),
-            (NotWritten, Method::POST, false, true, [NewConnection; 4]),
-            (
-                NotWritten,
-                Method::GET,
-                true,
-                false,
-                [OtherServer, Later, OtherServer, Nowhere],
-            ),
-            (
-                NotWritten,
-                Method::POST,
-                false,
-                false,
-                [OtherServer, Later, OtherServer, Nowhere],
-            ),
-            (NoResponse, Method::GET, true, true, [NewConnection; 4]),
-            (NoResponse, Method::HEAD, true, true, [NewConnection; 4]),
-            (NoResponse, Method::OPTIONS, true, true, [NewConnection; 4]),
-            (NoResponse, Method::PUT, true, true, [NewConnection; 4]),
-            (NoResponse, Method::DELETE, true, true, [NewConnection; 4]),
-            (NoResponse, Method::PUT, false, true, [Nowhere; 4]),
-            (NoResponse, Method::GET, false, true, [Nowhere; 4]),
-            (NoResponse, Method::POST, true, true, [Nowhere; 4]),
-            (NoResponse, Method::POST, false, true, [Nowhere; 4]),
-            (NoResponse, Method::PATCH, true, true, [Nowhere; 4]),
-            (
-                NoResponse,
-                Method::GET,
-                true,
-                false,
-                [OtherServer, Later, Nowhere, Nowhere],
-            ),
-            (
-                NoResponse,
-                Method::DELETE,
-                true,
-                false,
-                [OtherServer, Later, Nowhere, Nowhere],
-            ),
-            (NoResponse, Method::GET, false, false, [Nowhere; 4]),
-            (NoResponse, Method::POST, true, false, [Nowhere; 4]),
-            (NoResponse, Method::POST, false, false, [Nowhere; 4]),
-            (Responding, Method::GET, true, true, [Nowhere; 4]),
-            (Responding, Method::POST, false, true, [Nowhere; 4]),
-            (Responding, Method::GET, true, false, [Nowhere; 4]),
-        ];
-        for (progress, method, bodyless, reused, expected) in table {
-            let candidate = Candidate::new(&method, bodyless);
+        let mut cases = 0;
+        for line in TABLE
+            .lines()
+            .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        {
+            let columns: Vec<&str> = line.split_whitespace().collect();
+            let [progress, method, body, connection, expected @ ..] = &columns[..] else {
+                panic!("{line}");
+            };
+            let candidate = Candidate::new(&method.parse().unwrap(), is(body, "bodyless", "body"));
+            let reused = is(connection, "reused", "new");
             let left = [(true, true), (false, true), (true, false), (false, false)];
             let found = left.map(|(others, time)| {
                 let left = Left {
@@ -188,12 +127,28 @@ mod tests {
                     others,
                     time,
                 };
-                next(allowed(progress), candidate, left)
+                format!(
+                    "{:?}",
+                    next(allowed(progress_of(progress)), candidate, left)
+                )
             });
-            assert_eq!(
-                found, expected,
-                "{progress:?} {method} bodyless={bodyless} reused={reused}"
-            );
+            assert_eq!(found, expected, "{line}");
+            cases += 1;
         }
+        assert_eq!(cases, 25);
+    }
+
+    fn is(word: &str, yes: &str, no: &str) -> bool {
+        assert!(word == yes || word == no, "{word}");
+        word == yes
+    }
+
+    fn progress_of(name: &str) -> AttemptProgress {
+        use AttemptProgress::{NoResponse, NotConnected, NotWritten, Responding};
+        let all = [NotConnected, NotWritten, NoResponse, Responding];
+        let mut named = all
+            .into_iter()
+            .filter(|progress| format!("{progress:?}") == name);
+        named.next().expect(name)
     }
 }

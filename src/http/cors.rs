@@ -268,7 +268,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wildcard_below_shared_hosting_is_everybodys_who_has_an_account_there() {
+    fn a_wildcard_below_shared_hosting_matches_every_customers_origin() {
         for (text, shared) in [
             ("https://*.vercel.app", Some("vercel.app")),
             ("https://my-app-*.vercel.app", Some("vercel.app")),

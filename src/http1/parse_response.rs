@@ -598,7 +598,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_that_nobody_looks_at_are_lines_as_they_were_written() {
+    fn fields_that_are_not_looked_at_are_lines_as_they_were_written() {
         let lines = |text: &str| {
             let asked = RequestFacts {
                 for_http1: true,

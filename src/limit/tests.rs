@@ -278,7 +278,7 @@ fn when_full_new_keys_share_one_bucket_and_known_ones_keep_theirs() {
 }
 
 #[test]
-fn sweeping_forgets_who_is_at_rest_and_nobody_else() {
+fn sweeping_forgets_only_keys_at_rest() {
     let clock = clock();
     let limiter = Limiter::new(&by_subject(quota(60, 20)), clock.clone(), None);
     for number in 0..900 {
@@ -630,7 +630,7 @@ proptest! {
 
     /// Whatever limits come and go, a change gives no key more requests than were left or than fit.
     #[test]
-    fn a_change_gives_nobody_a_fresh_bucket(
+    fn a_change_gives_no_key_a_fresh_bucket(
         first in (1_u32..1000, 1_u32..50),
         second in (1_u32..1000, 1_u32..50),
         used in 0_usize..50,

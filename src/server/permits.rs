@@ -186,7 +186,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_limit_holds_and_may_be_raised_while_somebody_waits() {
+    async fn the_limit_holds_and_may_be_raised_while_a_connection_waits() {
         let permits = Permits::new(1);
         let first = permits.acquire(None).await;
         first.busy();
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_released_permit_goes_to_the_one_who_waits() {
+    async fn a_released_permit_goes_to_the_connection_that_waits() {
         let permits = Permits::new(1);
         let first = permits.acquire(None).await;
         let (second, ()) = tokio::join!(permits.acquire(None), async { drop(first) });

@@ -403,7 +403,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_comes_and_says_nothing_goes_before_idle_ones_that_were_chosen_already() {
+    async fn a_silent_new_connection_goes_before_idle_ones_that_were_chosen_already() {
         let seats = Seats::default();
         let places: Vec<_> = (0..3).map(|_| seats.take(None)).collect();
         let long_ago = timer_now();

@@ -425,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn it_rests_on_those_who_said_yes_and_to_that_login_alone() {
+    fn a_renewal_rests_on_the_sources_that_said_yes_and_on_that_login_alone() {
         let sessions = Sessions::new(10);
         hand(&sessions, &["a", "closed"], login(1), true, 200);
         let rests = |channel, ground| stands(&sessions, channel, ground, ANYONE);

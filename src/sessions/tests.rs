@@ -1,6 +1,7 @@
 //! The table of sessions, case by case: holders, users, streams, lapses, pages, restarts.
 
 use std::num::NonZeroU64;
+use std::ops::Range;
 use std::time::Duration;
 
 use super::subject::USERS_PER_SUBJECT;
@@ -16,6 +17,37 @@ const RULES: Rules = Rules {
 const DECIDED: Basis = Basis::Decided { login: None };
 const SEVEN: SessionUser = SessionUser::Uid(7);
 const ZERO: SessionUser = SessionUser::Uid(0);
+
+const EIGHT: SessionUser = SessionUser::Uid(8);
+const NINE: SessionUser = SessionUser::Uid(9);
+const UID_TAKEN: Result<Allowed, ClaimRefused> = Err(ClaimRefused::UidTaken);
+
+impl Sessions {
+    /// Grants a token that was decided on, for this time.
+    fn give(&self, claim: SeatRequest<'_>, time: Range<u64>) {
+        self.give_under(RULES, claim, time);
+    }
+
+    fn give_under(&self, rules: Rules, claim: SeatRequest<'_>, time: Range<u64>) {
+        let granted = self.grant(claim, DECIDED, rules, time.start, time.end);
+        granted.unwrap();
+    }
+
+    fn give_on(&self, basis: Basis, claim: SeatRequest<'_>, time: Range<u64>) {
+        let granted = self.grant(claim, basis, RULES, time.start, time.end);
+        granted.unwrap();
+    }
+
+    /// The role in which a subject holds a token for the channel `show`.
+    fn held_by(&self, subject: &str, now: u64) -> Option<Role> {
+        self.held("show", subject, None, now)
+    }
+
+    /// The numbers of subscribers and publishers.
+    fn counts(&self) -> (usize, usize) {
+        (self.count(Role::Subscriber), self.count(Role::Publisher))
+    }
+}
 
 fn claim<'a>(subject: &'a str, user: &'a SessionUser, role: Role) -> SeatRequest<'a> {
     SeatRequest {
@@ -80,32 +112,22 @@ fn restarted(sessions: &Sessions, now: u64) -> Sessions {
 #[test]
 fn a_subject_holds_what_was_granted_until_it_expires() {
     let sessions = Sessions::new(10);
-    sessions
-        .grant(viewer("ann", &SEVEN), DECIDED, RULES, 100, 200)
-        .unwrap();
-    assert_eq!(
-        sessions.held("show", "ann", None, 199),
-        Some(Role::Subscriber)
-    );
+    sessions.give(viewer("ann", &SEVEN), 100..200);
+    assert_eq!(sessions.held_by("ann", 199), Some(Role::Subscriber));
     assert_eq!(
         sessions.held("show", "ann", Some(Role::Publisher), 199),
         None
     );
-    assert_eq!(sessions.held("show", "bob", None, 199), None);
+    assert_eq!(sessions.held_by("bob", 199), None);
     assert_eq!(sessions.held("other", "ann", None, 199), None);
-    assert_eq!(sessions.held("show", "ann", None, 200), None);
+    assert_eq!(sessions.held_by("ann", 200), None);
 }
 
 #[test]
 fn a_uid_belongs_to_its_subscriber_while_their_token_lives() {
     let sessions = Sessions::new(10);
-    sessions
-        .grant(viewer("ann", &SEVEN), DECIDED, RULES, 100, 200)
-        .unwrap();
-    assert_eq!(
-        sessions.check(viewer("bob", &SEVEN), RULES, 199),
-        Err(ClaimRefused::UidTaken)
-    );
+    sessions.give(viewer("ann", &SEVEN), 100..200);
+    assert_eq!(sessions.check(viewer("bob", &SEVEN), RULES, 199), UID_TAKEN);
     assert_eq!(
         sessions.grant(viewer("bob", &SEVEN), DECIDED, RULES, 199, 300),
         Err(ClaimRefused::UidTaken)
@@ -117,36 +139,18 @@ fn a_uid_belongs_to_its_subscriber_while_their_token_lives() {
 #[test]
 fn a_publisher_takes_a_uid_over_and_the_former_holder_holds_nothing() {
     let sessions = Sessions::new(10);
-    sessions
-        .grant(viewer("ann", &SEVEN), DECIDED, RULES, 100, 200)
-        .unwrap();
-    sessions
-        .grant(host("owner", &SEVEN), DECIDED, RULES, 110, 210)
-        .unwrap();
-    assert_eq!(sessions.held("show", "ann", None, 120), None);
-    assert_eq!(
-        sessions.held("show", "owner", None, 120),
-        Some(Role::Publisher)
-    );
-    assert_eq!(
-        sessions.check(viewer("ann", &SEVEN), RULES, 120),
-        Err(ClaimRefused::UidTaken)
-    );
-    assert_eq!(
-        (
-            sessions.count(Role::Subscriber),
-            sessions.count(Role::Publisher)
-        ),
-        (0, 1)
-    );
+    sessions.give(viewer("ann", &SEVEN), 100..200);
+    sessions.give(host("owner", &SEVEN), 110..210);
+    assert_eq!(sessions.held_by("ann", 120), None);
+    assert_eq!(sessions.held_by("owner", 120), Some(Role::Publisher));
+    assert_eq!(sessions.check(viewer("ann", &SEVEN), RULES, 120), UID_TAKEN);
+    assert_eq!(sessions.counts(), (0, 1));
 }
 
 #[test]
 fn uid_zero_is_never_bound() {
     let sessions = Sessions::new(10);
-    sessions
-        .grant(viewer("ann", &ZERO), DECIDED, RULES, 100, 200)
-        .unwrap();
+    sessions.give(viewer("ann", &ZERO), 100..200);
     assert!(
         sessions
             .grant(viewer("bob", &ZERO), DECIDED, RULES, 100, 200)
@@ -161,9 +165,7 @@ fn unbound_uids_may_be_shared() {
         bind_uid: false,
         ..RULES
     };
-    sessions
-        .grant(viewer("ann", &SEVEN), DECIDED, rules, 100, 200)
-        .unwrap();
+    sessions.give_under(rules, viewer("ann", &SEVEN), 100..200);
     assert!(
         sessions
             .grant(viewer("bob", &SEVEN), DECIDED, rules, 100, 200)
@@ -174,17 +176,10 @@ fn unbound_uids_may_be_shared() {
 #[test]
 fn the_first_refresh_with_a_uid_takes_over_the_zero_uid_session() {
     let sessions = Sessions::new(10);
-    sessions
-        .grant(viewer("ann", &ZERO), DECIDED, RULES, 100, 200)
-        .unwrap();
-    sessions
-        .grant(viewer("ann", &SEVEN), DECIDED, RULES, 150, 250)
-        .unwrap();
+    sessions.give(viewer("ann", &ZERO), 100..200);
+    sessions.give(viewer("ann", &SEVEN), 150..250);
     assert_eq!(sessions.count(Role::Subscriber), 1);
-    assert_eq!(
-        sessions.check(viewer("bob", &SEVEN), RULES, 160),
-        Err(ClaimRefused::UidTaken)
-    );
+    assert_eq!(sessions.check(viewer("bob", &SEVEN), RULES, 160), UID_TAKEN);
 }
 
 #[test]
@@ -192,15 +187,7 @@ fn a_subject_changes_devices_freely_but_cannot_take_every_uid() {
     let sessions = Sessions::new(100);
     for uid in 1..=20 {
         let user = SessionUser::Uid(uid);
-        sessions
-            .grant(
-                viewer("ann", &user),
-                DECIDED,
-                RULES,
-                100,
-                200 + u64::from(uid),
-            )
-            .unwrap();
+        sessions.give(viewer("ann", &user), 100..200 + u64::from(uid));
     }
     assert_eq!(sessions.count(Role::Subscriber), USERS_PER_SUBJECT);
     assert!(
@@ -210,7 +197,7 @@ fn a_subject_changes_devices_freely_but_cannot_take_every_uid() {
     );
     assert_eq!(
         sessions.check(viewer("bob", &SessionUser::Uid(20)), RULES, 150),
-        Err(ClaimRefused::UidTaken)
+        UID_TAKEN
     );
 }
 
@@ -225,9 +212,7 @@ fn a_publisher_holds_only_so_many_channels() {
         channel: "second",
         ..host("owner", &SEVEN)
     };
-    sessions
-        .grant(host("owner", &SEVEN), DECIDED, rules, 100, 200)
-        .unwrap();
+    sessions.give_under(rules, host("owner", &SEVEN), 100..200);
     assert!(sessions.check(host("owner", &SEVEN), rules, 150).is_ok());
     assert_eq!(
         sessions.check(second, rules, 150),
@@ -252,17 +237,13 @@ fn a_session_has_a_full_length_across_uids() {
         sessions.check(viewer("ann", &SEVEN), rules, 100),
         at_most(600)
     );
-    sessions
-        .grant(viewer("ann", &SEVEN), DECIDED, rules, 100, 700)
-        .unwrap();
+    sessions.give_under(rules, viewer("ann", &SEVEN), 100..700);
     let other = SessionUser::Uid(8);
     assert_eq!(
         sessions.check(viewer("ann", &other), rules, 500),
         at_most(200)
     );
-    sessions
-        .grant(viewer("ann", &other), DECIDED, rules, 500, 700)
-        .unwrap();
+    sessions.give_under(rules, viewer("ann", &other), 500..700);
     assert_eq!(
         sessions.check(viewer("ann", &other), rules, 650),
         Err(ClaimRefused::SessionTooLong)
@@ -272,54 +253,25 @@ fn a_session_has_a_full_length_across_uids() {
 #[test]
 fn a_sweep_forgets_what_has_expired_and_nothing_else() {
     let sessions = Sessions::new(10);
-    sessions
-        .grant(viewer("ann", &SEVEN), DECIDED, RULES, 100, 200)
-        .unwrap();
-    sessions
-        .grant(
-            host("owner", &SessionUser::Uid(1)),
-            DECIDED,
-            RULES,
-            100,
-            300,
-        )
-        .unwrap();
+    sessions.give(viewer("ann", &SEVEN), 100..200);
+    sessions.give(host("owner", &SessionUser::Uid(1)), 100..300);
     sweep(&sessions, 290);
-    assert_eq!(
-        (
-            sessions.count(Role::Subscriber),
-            sessions.count(Role::Publisher)
-        ),
-        (0, 1)
-    );
+    assert_eq!(sessions.counts(), (0, 1));
     assert!(sessions.check(viewer("bob", &SEVEN), RULES, 150).is_ok());
 }
 
 #[test]
 fn a_full_table_still_grants_and_renews() {
     let sessions = Sessions::new(1);
-    sessions
-        .grant(viewer("ann", &SEVEN), DECIDED, RULES, 100, 200)
-        .unwrap();
+    sessions.give(viewer("ann", &SEVEN), 100..200);
     assert!(
         sessions
-            .grant(
-                viewer("bob", &SessionUser::Uid(8)),
-                DECIDED,
-                RULES,
-                100,
-                200
-            )
+            .grant(viewer("bob", &EIGHT), DECIDED, RULES, 100, 200)
             .is_ok()
     );
-    assert_eq!(sessions.held("show", "bob", None, 150), None);
-    sessions
-        .grant(viewer("ann", &SEVEN), DECIDED, RULES, 150, 250)
-        .unwrap();
-    assert_eq!(
-        sessions.held("show", "ann", None, 240),
-        Some(Role::Subscriber)
-    );
+    assert_eq!(sessions.held_by("bob", 150), None);
+    sessions.give(viewer("ann", &SEVEN), 150..250);
+    assert_eq!(sessions.held_by("ann", 240), Some(Role::Subscriber));
 }
 
 #[test]
@@ -329,20 +281,12 @@ fn a_session_that_has_reached_its_length_is_not_begun_anew_as_soon_as_its_token_
         max_session: Duration::from_mins(10),
         ..RULES
     };
-    sessions
-        .grant(viewer("ann", &SEVEN), DECIDED, rules, 100, 700)
-        .unwrap();
+    sessions.give_under(rules, viewer("ann", &SEVEN), 100..700);
     // The installed clients ask half a minute before the end, at the end, and again and again.
     for now in [670, 700, 701, 760, 789] {
         let checked = sessions.check(viewer("ann", &SEVEN), rules, now);
         assert_eq!(checked, Err(ClaimRefused::SessionTooLong), "{now}");
-        let granted = sessions.grant(
-            viewer("ann", &SessionUser::Uid(8)),
-            DECIDED,
-            rules,
-            now,
-            now + 600,
-        );
+        let granted = sessions.grant(viewer("ann", &EIGHT), DECIDED, rules, now, now + 600);
         assert_eq!(granted, Err(ClaimRefused::SessionTooLong), "{now}");
         assert_eq!(sessions.held("show", "ann", None, now).is_some(), now < 700);
     }
@@ -355,12 +299,8 @@ fn what_is_over_gives_a_new_session_nothing_of_its_age_though_unswept() {
         max_session: Duration::from_mins(10),
         ..RULES
     };
-    sessions
-        .grant(viewer("ann", &SEVEN), DECIDED, rules, 100, 700)
-        .unwrap();
-    sessions
-        .grant(viewer("ann", &SEVEN), DECIDED, rules, 790, 1390)
-        .unwrap();
+    sessions.give_under(rules, viewer("ann", &SEVEN), 100..700);
+    sessions.give_under(rules, viewer("ann", &SEVEN), 790..1390);
     assert_eq!(
         sessions.check(viewer("ann", &SEVEN), rules, 890),
         Ok(Allowed {
@@ -370,15 +310,13 @@ fn what_is_over_gives_a_new_session_nothing_of_its_age_though_unswept() {
 }
 
 #[test]
-fn who_renews_a_little_late_goes_on_with_their_session() {
+fn a_holder_who_renews_a_little_late_goes_on_with_their_session() {
     let sessions = Sessions::new(10);
     for (now, first_issued, refreshes) in
         [(100, 100, 0), (289, 100, 1), (478, 100, 2), (668, 668, 0)]
     {
         let claim = viewer("ann", &SEVEN);
-        sessions
-            .grant(claim, DECIDED, RULES, now, now + 100)
-            .unwrap();
+        sessions.give(claim, now..now + 100);
         let page = sessions.page(Filter::default(), None, 10, now);
         let held = &page.sessions[0];
         assert_eq!(
@@ -403,15 +341,9 @@ fn what_a_source_says_against_a_holder_counts_until_the_next_decision_in_their_f
     let sessions = Sessions::new(10);
     let (one, two) = (SessionUser::Uid(1), SessionUser::Uid(2));
     let stands = |table: &Sessions, role| rests(table, role, Ground::Stream, Resting::Anyone);
-    sessions
-        .grant(viewer("ann", &one), DECIDED, RULES, 100, 200)
-        .unwrap();
-    sessions
-        .grant(host("ann", &two), DECIDED, RULES, 100, 200)
-        .unwrap();
-    sessions
-        .grant(viewer("bob", &SEVEN), DECIDED, RULES, 100, 200)
-        .unwrap();
+    sessions.give(viewer("ann", &one), 100..200);
+    sessions.give(host("ann", &two), 100..200);
+    sessions.give(viewer("bob", &SEVEN), 100..200);
     assert_eq!(stands(&sessions, None), Some(Role::Publisher));
     // Ann is no host any more, but still a viewer.
     sessions.denied("show", "ann", Ground::Stream, Some(Role::Publisher), 150);
@@ -425,7 +357,7 @@ fn what_a_source_says_against_a_holder_counts_until_the_next_decision_in_their_f
         assert_eq!(stands(table, None), None);
         assert!(table.is_refused("show", "ann", Role::Publisher, Ground::Stream, 150));
         assert!(!table.is_refused("show", "ann", Role::Publisher, Ground::Hook, 150));
-        assert_eq!(table.held("show", "ann", None, 150), Some(Role::Publisher));
+        assert_eq!(table.held_by("ann", 150), Some(Role::Publisher));
         for ground in [Ground::Account, Ground::Hook] {
             let rests = rests(table, None, ground, Resting::Anyone);
             assert_eq!(rests, Some(Role::Publisher), "{ground:?}");
@@ -436,9 +368,7 @@ fn what_a_source_says_against_a_holder_counts_until_the_next_decision_in_their_f
             Some(Role::Subscriber)
         );
     }
-    sessions
-        .grant(viewer("ann", &one), DECIDED, RULES, 150, 250)
-        .unwrap();
+    sessions.give(viewer("ann", &one), 150..250);
     assert_eq!(stands(&sessions, None), Some(Role::Subscriber));
 }
 
@@ -454,38 +384,24 @@ fn a_token_that_is_handed_on_clears_nothing_and_is_the_first_one_only_of_what_wa
         vouched: true,
         lacks: Grounds::NONE,
     };
-    for (user, basis) in [
-        (&SEVEN, vouched),
-        (&ZERO, vouched),
-        (&SessionUser::Uid(8), elsewhere),
-    ] {
+    for (user, basis) in [(&SEVEN, vouched), (&ZERO, vouched), (&EIGHT, elsewhere)] {
         let sessions = Sessions::new(10);
         let stands = |ground| rests(&sessions, None, ground, Resting::Anyone).is_some();
         // The first token, and a reissued one that takes the uid-0 session over or stands beside it.
-        sessions
-            .grant(host("ann", &ZERO), DECIDED, RULES, 100, 200)
-            .unwrap();
+        sessions.give(host("ann", &ZERO), 100..200);
         sessions.denied("show", "ann", Ground::Stream, None, 120);
-        sessions
-            .grant(host("ann", user), basis, RULES, 130, 230)
-            .unwrap();
+        sessions.give_on(basis, host("ann", user), 130..230);
         assert!(!stands(Ground::Stream), "{user:?}");
         assert!(stands(Ground::Account) && stands(Ground::Hook), "{user:?}");
         // The session remembers a no of another source too.
         sessions.denied("show", "ann", Ground::Hook, None, 140);
-        sessions
-            .grant(host("ann", &SessionUser::Uid(9)), vouched, RULES, 145, 245)
-            .unwrap();
+        sessions.give_on(vouched, host("ann", &NINE), 145..245);
         assert!(!stands(Ground::Stream) && !stands(Ground::Hook), "{user:?}");
-        sessions
-            .grant(host("ann", user), DECIDED, RULES, 150, 250)
-            .unwrap();
+        sessions.give(host("ann", user), 150..250);
         assert!(stands(Ground::Stream) && stands(Ground::Hook), "{user:?}");
     }
     let sessions = Sessions::new(10);
-    sessions
-        .grant(host("ann", &SEVEN), elsewhere, RULES, 100, 200)
-        .unwrap();
+    sessions.give_on(elsewhere, host("ann", &SEVEN), 100..200);
     assert_eq!(
         rests(&sessions, None, Ground::Account, Resting::Anyone),
         None
@@ -502,9 +418,7 @@ fn only_the_session_of_the_latest_grant_rests_whichever_uid_it_was_for() {
     let nameless = Resting::Session(None);
     let grant = |user: &SessionUser, login| {
         let basis = Basis::Decided { login };
-        sessions
-            .grant(host("ann", user), basis, RULES, 100, 200)
-            .unwrap();
+        sessions.give_on(basis, host("ann", user), 100..200);
     };
     // The login of the first grant isn't known.
     grant(&ZERO, None);
@@ -512,7 +426,7 @@ fn only_the_session_of_the_latest_grant_rests_whichever_uid_it_was_for() {
     grant(&SEVEN, login(1));
     assert!(rests(&sessions, old) && !rests(&sessions, new) && !rests(&sessions, nameless));
     // A grant to another phone is the latest for both sessions.
-    grant(&SessionUser::Uid(8), login(2));
+    grant(&EIGHT, login(2));
     for table in [&sessions, &restarted(&sessions, 150)] {
         assert!(!rests(table, old) && rests(table, new) && !rests(table, nameless));
         assert!(rests(table, Resting::Anyone));
@@ -524,11 +438,9 @@ fn only_the_session_of_the_latest_grant_rests_whichever_uid_it_was_for() {
             vouched: true,
             lacks: Grounds::NONE,
         };
-        sessions
-            .grant(host("ann", user), basis, RULES, 100, 200)
-            .unwrap();
+        sessions.give_on(basis, host("ann", user), 100..200);
     };
-    handed_on(&SessionUser::Uid(9), None);
+    handed_on(&NINE, None);
     assert!(!rests(&sessions, old) && rests(&sessions, new));
     handed_on(&SEVEN, login(1));
     assert!(rests(&sessions, old) && !rests(&sessions, new));
@@ -537,27 +449,23 @@ fn only_the_session_of_the_latest_grant_rests_whichever_uid_it_was_for() {
 }
 
 #[test]
-fn what_nobody_vouches_for_is_the_latest_only_where_nothing_was_held() {
+fn an_unvouched_login_is_the_latest_only_where_nothing_was_held() {
     let unvouched = |sessions: &Sessions, user: &SessionUser, login| {
         let basis = Basis::HandedOn {
             login,
             vouched: false,
             lacks: Grounds::NONE,
         };
-        sessions
-            .grant(host("ann", user), basis, RULES, 100, 200)
-            .unwrap();
+        sessions.give_on(basis, host("ann", user), 100..200);
     };
     let rests = |table: &Sessions, number| {
         let who = Resting::Session(login(number));
         rests(table, None, Ground::Account, who).is_some()
     };
-    for user in [&SEVEN, &ZERO, &SessionUser::Uid(8)] {
+    for user in [&SEVEN, &ZERO, &EIGHT] {
         let sessions = Sessions::new(10);
         let basis = Basis::Decided { login: login(2) };
-        sessions
-            .grant(host("ann", &SEVEN), basis, RULES, 100, 200)
-            .unwrap();
+        sessions.give_on(basis, host("ann", &SEVEN), 100..200);
         unvouched(&sessions, user, login(1));
         for table in [&sessions, &restarted(&sessions, 150)] {
             assert!(!rests(table, 1) && rests(table, 2), "{user:?}");
@@ -566,10 +474,8 @@ fn what_nobody_vouches_for_is_the_latest_only_where_nothing_was_held() {
     // Both phones may rest on a session of no login: neither takes it from the other.
     let sessions = Sessions::new(10);
     let basis = Basis::Decided { login: None };
-    sessions
-        .grant(host("ann", &SEVEN), basis, RULES, 100, 200)
-        .unwrap();
-    unvouched(&sessions, &SessionUser::Uid(8), login(1));
+    sessions.give_on(basis, host("ann", &SEVEN), 100..200);
+    unvouched(&sessions, &EIGHT, login(1));
     assert!(rests(&sessions, 1) && rests(&sessions, 2));
     // Where the subject held nothing, the session is of the login that asked.
     let sessions = Sessions::new(10);
@@ -588,12 +494,10 @@ fn only_what_a_grant_changes_of_other_sessions_is_written_down_again() {
     };
     let grant = |user: &SessionUser, login| {
         let basis = Basis::Decided { login };
-        sessions
-            .grant(viewer("ann", user), basis, RULES, 100, 200)
-            .unwrap();
+        sessions.give_on(basis, viewer("ann", user), 100..200);
     };
     grant(&SEVEN, login(1));
-    grant(&SessionUser::Uid(8), login(1));
+    grant(&EIGHT, login(1));
     assert_eq!(changed(), 2);
     grant(&SEVEN, login(1));
     assert_eq!(changed(), 1);
@@ -605,12 +509,8 @@ fn only_what_a_grant_changes_of_other_sessions_is_written_down_again() {
 fn an_account_is_not_the_zero_uid_under_another_name() {
     let sessions = Sessions::new(10);
     let account = SessionUser::Account("ann".into());
-    sessions
-        .grant(viewer("ann", &ZERO), DECIDED, RULES, 100, 200)
-        .unwrap();
-    sessions
-        .grant(viewer("ann", &account), DECIDED, RULES, 100, 200)
-        .unwrap();
+    sessions.give(viewer("ann", &ZERO), 100..200);
+    sessions.give(viewer("ann", &account), 100..200);
     assert_eq!(sessions.count(Role::Subscriber), 2);
 }
 
@@ -619,45 +519,25 @@ fn the_newest_of_too_many_users_is_kept_however_short() {
     let sessions = Sessions::new(100);
     for uid in 1..=20 {
         let user = SessionUser::Uid(uid);
-        sessions
-            .grant(
-                viewer("ann", &user),
-                DECIDED,
-                RULES,
-                100,
-                300 - u64::from(uid),
-            )
-            .unwrap();
-        assert_eq!(
-            sessions.check(viewer("bob", &user), RULES, 150),
-            Err(ClaimRefused::UidTaken)
-        );
+        sessions.give(viewer("ann", &user), 100..300 - u64::from(uid));
+        assert_eq!(sessions.check(viewer("bob", &user), RULES, 150), UID_TAKEN);
     }
 }
 
 #[test]
-fn a_dropped_session_frees_no_uid_that_is_somebody_elses() {
+fn a_dropped_session_frees_no_uid_of_another_subject() {
     let sessions = Sessions::new(100);
     let unbound = Rules {
         bind_uid: false,
         ..RULES
     };
-    sessions
-        .grant(viewer("bob", &SEVEN), DECIDED, RULES, 100, 300)
-        .unwrap();
-    sessions
-        .grant(viewer("ann", &SEVEN), DECIDED, unbound, 100, 101)
-        .unwrap();
+    sessions.give(viewer("bob", &SEVEN), 100..300);
+    sessions.give_under(unbound, viewer("ann", &SEVEN), 100..101);
     for uid in 11..=20 {
         let user = SessionUser::Uid(uid);
-        sessions
-            .grant(viewer("ann", &user), DECIDED, RULES, 100, 300)
-            .unwrap();
+        sessions.give(viewer("ann", &user), 100..300);
     }
-    assert_eq!(
-        sessions.check(viewer("eve", &SEVEN), RULES, 150),
-        Err(ClaimRefused::UidTaken)
-    );
+    assert_eq!(sessions.check(viewer("eve", &SEVEN), RULES, 150), UID_TAKEN);
 }
 
 #[test]
@@ -695,9 +575,7 @@ fn a_stream_that_ended_counts_no_more() {
         channel: "second",
         ..host("owner", &SEVEN)
     };
-    sessions
-        .grant(host("owner", &SEVEN), DECIDED, rules, 100, 200)
-        .unwrap();
+    sessions.give_under(rules, host("owner", &SEVEN), 100..200);
     assert_eq!(
         sessions.publishing_elsewhere(second, 150),
         ["show".into()] as [Box<str>; 1]
@@ -724,29 +602,21 @@ fn renewals_are_counted_from_the_first_token_on() {
             })
             .collect::<Vec<_>>()
     };
-    sessions
-        .grant(viewer("ann", &ZERO), DECIDED, RULES, 100, 200)
-        .unwrap();
+    sessions.give(viewer("ann", &ZERO), 100..200);
     assert_eq!(shown(), [(ZERO, Role::Subscriber, 100, 200, 0)]);
     // The SDK has assigned uid 7: the same session under its real name.
-    sessions
-        .grant(viewer("ann", &SEVEN), DECIDED, RULES, 120, 220)
-        .unwrap();
+    sessions.give(viewer("ann", &SEVEN), 120..220);
     assert_eq!(shown(), [(SEVEN, Role::Subscriber, 100, 220, 1)]);
-    sessions
-        .grant(host("ann", &SEVEN), DECIDED, RULES, 130, 230)
-        .unwrap();
+    sessions.give(host("ann", &SEVEN), 130..230);
     assert_eq!(shown(), [(SEVEN, Role::Publisher, 100, 230, 2)]);
     assert_eq!(sessions.count(Role::Subscriber), 0);
     assert_eq!(sessions.count(Role::Publisher), 1);
 }
 
 #[test]
-fn a_token_that_nobody_renews_lapses_ninety_seconds_after_its_expiry_and_once() {
+fn a_token_that_is_not_renewed_lapses_ninety_seconds_after_its_expiry_and_once() {
     let sessions = Sessions::new(10);
-    sessions
-        .grant(viewer("ann", &SEVEN), DECIDED, RULES, 100, 200)
-        .unwrap();
+    sessions.give(viewer("ann", &SEVEN), 100..200);
     assert_eq!(sweep(&sessions, 199), []);
     assert_eq!(sessions.count(Role::Subscriber), 1);
     assert_eq!(sweep(&sessions, 289), []);
@@ -759,15 +629,11 @@ fn a_token_that_nobody_renews_lapses_ninety_seconds_after_its_expiry_and_once() 
 }
 
 #[test]
-fn who_is_back_within_ninety_seconds_has_not_lapsed() {
+fn a_holder_who_is_back_within_ninety_seconds_has_not_lapsed() {
     let sessions = Sessions::new(10);
-    sessions
-        .grant(viewer("ann", &SEVEN), DECIDED, RULES, 100, 200)
-        .unwrap();
+    sessions.give(viewer("ann", &SEVEN), 100..200);
     sweep(&sessions, 250);
-    sessions
-        .grant(viewer("ann", &SEVEN), DECIDED, RULES, 280, 380)
-        .unwrap();
+    sessions.give(viewer("ann", &SEVEN), 280..380);
     assert_eq!(sweep(&sessions, 300), []);
     assert_eq!(sessions.count(Role::Subscriber), 1);
     let held = list(&sessions, Filter::default(), 10, 300);
@@ -778,9 +644,7 @@ fn who_is_back_within_ninety_seconds_has_not_lapsed() {
 fn a_refusal_since_the_last_grant_is_why_it_lapsed() {
     let sessions = Sessions::new(10);
     for subject in ["ann", "bob", "eve"] {
-        sessions
-            .grant(host(subject, &ZERO), DECIDED, RULES, 100, 150)
-            .unwrap();
+        sessions.give(host(subject, &ZERO), 100..150);
     }
     sessions.refused(host("ann", &ZERO));
     sessions.refused(host("bob", &ZERO));
@@ -788,12 +652,8 @@ fn a_refusal_since_the_last_grant_is_why_it_lapsed() {
     sessions.refused(host("eve", &SEVEN));
     // A stranger holds nothing.
     sessions.refused(host("stranger", &ZERO));
-    sessions
-        .grant(host("ann", &ZERO), DECIDED, RULES, 110, 200)
-        .unwrap();
-    sessions
-        .grant(host("bob", &ZERO), DECIDED, RULES, 110, 200)
-        .unwrap();
+    sessions.give(host("ann", &ZERO), 110..200);
+    sessions.give(host("bob", &ZERO), 110..200);
     sessions.refused(host("bob", &ZERO));
     sessions.refused(host("eve", &ZERO));
     let mut lapsed = sweep(&sessions, 290);
@@ -812,7 +672,7 @@ fn a_refusal_since_the_last_grant_is_why_it_lapsed() {
 #[test]
 fn what_ended_was_taken_over_or_goes_on_under_another_uid_does_not_lapse() {
     let sessions = Sessions::new(100);
-    let grant = |claim, expires| sessions.grant(claim, DECIDED, RULES, 100, expires).unwrap();
+    let grant = |claim, expires| sessions.give(claim, 100..expires);
     grant(host("over", &SessionUser::Uid(1)), 200);
     sessions.ended("over", "show");
     grant(viewer("robbed", &SEVEN), 200);
@@ -836,13 +696,9 @@ fn what_ended_was_taken_over_or_goes_on_under_another_uid_does_not_lapse() {
 #[test]
 fn a_renewed_stream_is_no_longer_over() {
     let sessions = Sessions::new(10);
-    sessions
-        .grant(host("owner", &SEVEN), DECIDED, RULES, 100, 150)
-        .unwrap();
+    sessions.give(host("owner", &SEVEN), 100..150);
     sessions.ended("owner", "show");
-    sessions
-        .grant(host("owner", &SEVEN), DECIDED, RULES, 120, 200)
-        .unwrap();
+    sessions.give(host("owner", &SEVEN), 120..200);
     assert_eq!(
         sweep(&sessions, 290),
         [lapse("owner", SEVEN, Role::Publisher, LapseCause::Silent)]
@@ -855,12 +711,8 @@ fn what_is_swept_leaves_nothing_behind() {
     let subjects: Vec<String> = (0..2000).map(|number| format!("viewer-{number}")).collect();
     for (uid, subject) in (1..).zip(&subjects) {
         let user = SessionUser::Uid(uid);
-        sessions
-            .grant(viewer(subject, &user), DECIDED, RULES, 100, 200)
-            .unwrap();
-        sessions
-            .grant(host(subject, &user), DECIDED, RULES, 100, 200)
-            .unwrap();
+        sessions.give(viewer(subject, &user), 100..200);
+        sessions.give(host(subject, &user), 100..200);
     }
     assert_eq!(sessions.count(Role::Publisher), 2000);
     assert_eq!(sweep(&sessions, 290).len(), 2000);
@@ -887,9 +739,9 @@ fn a_publisher_with_several_uids_and_channels_is_one_person() {
         host("ann", &eight),
         other,
         host("bob", &ZERO),
-        viewer("cleo", &SessionUser::Uid(9)),
+        viewer("cleo", &NINE),
     ] {
-        sessions.grant(claim, DECIDED, RULES, 100, 200).unwrap();
+        sessions.give(claim, 100..200);
     }
     assert_eq!(sessions.publishers(|_| true, 150), 2);
     assert_eq!(sessions.publishers(|subject| subject == "ann", 150), 1);
@@ -902,9 +754,7 @@ fn pages_hold_every_session_once_whatever_comes_and_goes_between_them() {
     let grant = |number: u32, until| {
         let subject = format!("viewer-{number}");
         let user = SessionUser::Uid(number);
-        sessions
-            .grant(viewer(&subject, &user), DECIDED, RULES, 100, until)
-            .unwrap();
+        sessions.give(viewer(&subject, &user), 100..until);
     };
     for number in 0..500 {
         grant(number, 1000);
@@ -949,7 +799,7 @@ fn a_list_is_filtered_by_channel_and_subject_and_shows_what_lives() {
                     bind_uid: false,
                     ..RULES
                 };
-                sessions.grant(claim, DECIDED, unbound, 100, 200).unwrap();
+                sessions.give_under(unbound, claim, 100..200);
             }
         }
     }
@@ -969,15 +819,7 @@ fn a_list_is_filtered_by_channel_and_subject_and_shows_what_lives() {
 fn a_cursor_is_taken_by_the_table_that_gave_it_alone() {
     let sessions = Sessions::new(10);
     for uid in 1..=2 {
-        sessions
-            .grant(
-                viewer("ann", &SessionUser::Uid(uid)),
-                DECIDED,
-                RULES,
-                100,
-                200,
-            )
-            .unwrap();
+        sessions.give(viewer("ann", &SessionUser::Uid(uid)), 100..200);
     }
     let next = sessions.page(Filter::default(), None, 1, 150).next.unwrap();
     assert_eq!(sessions.cursor(&next.to_string()), Some(next));
@@ -993,7 +835,7 @@ fn a_cursor_is_taken_by_the_table_that_gave_it_alone() {
 }
 
 #[test]
-fn a_restart_changes_nothing_of_who_holds_what() {
+fn a_restart_changes_no_session_and_no_holder() {
     let sessions = Sessions::new(100);
     let limited = Rules {
         max_streams_per_publisher: 1,
@@ -1005,38 +847,22 @@ fn a_restart_changes_nothing_of_who_holds_what() {
         channel: "elsewhere",
         ..host("owner", &SessionUser::Uid(50))
     };
-    sessions
-        .grant(viewer("ann", &account), DECIDED, limited, 100, 300)
-        .unwrap();
-    sessions
-        .grant(viewer("ann", &account), DECIDED, limited, 150, 350)
-        .unwrap();
-    sessions
-        .grant(viewer("robbed", &SEVEN), DECIDED, limited, 100, 300)
-        .unwrap();
-    sessions
-        .grant(host("owner", &SEVEN), DECIDED, limited, 100, 300)
-        .unwrap();
-    sessions
-        .grant(
-            viewer("gone", &SessionUser::Uid(9)),
-            DECIDED,
-            limited,
-            100,
-            150,
-        )
-        .unwrap();
-    sessions.refused(viewer("gone", &SessionUser::Uid(9)));
+    sessions.give_under(limited, viewer("ann", &account), 100..300);
+    sessions.give_under(limited, viewer("ann", &account), 150..350);
+    sessions.give_under(limited, viewer("robbed", &SEVEN), 100..300);
+    sessions.give_under(limited, host("owner", &SEVEN), 100..300);
+    sessions.give_under(limited, viewer("gone", &NINE), 100..150);
+    sessions.refused(viewer("gone", &NINE));
 
     let after = restarted(&sessions, 200);
     let both = |question: &dyn Fn(&Sessions)| {
         question(&sessions);
         question(&after);
     };
-    both(&|table| assert_eq!(table.held("show", "ann", None, 200), Some(Role::Subscriber)));
-    both(&|table| assert_eq!(table.held("show", "robbed", None, 200), None));
+    both(&|table| assert_eq!(table.held_by("ann", 200), Some(Role::Subscriber)));
+    both(&|table| assert_eq!(table.held_by("robbed", 200), None));
     both(&|table| {
-        let refused = Err(ClaimRefused::UidTaken);
+        let refused = UID_TAKEN;
         assert_eq!(table.check(viewer("bob", &account), limited, 200), refused);
         assert_eq!(table.check(viewer("robbed", &SEVEN), limited, 200), refused);
         assert_eq!(
@@ -1075,27 +901,13 @@ fn only_changes_are_written_down_and_what_was_taken_away_is_named() {
         subjects.sort_unstable();
         subjects
     };
-    sessions
-        .grant(viewer("ann", &ZERO), DECIDED, RULES, 100, 200)
-        .unwrap();
-    sessions
-        .grant(viewer("bob", &SEVEN), DECIDED, RULES, 100, 200)
-        .unwrap();
+    sessions.give(viewer("ann", &ZERO), 100..200);
+    sessions.give(viewer("bob", &SEVEN), 100..200);
     assert_eq!(written(false), ["ann", "bob"]);
     assert_eq!(written(false), [""; 0]);
     assert_eq!(sessions.take_forgotten(), Some(Vec::new()));
-    sessions
-        .grant(
-            viewer("ann", &SessionUser::Uid(8)),
-            DECIDED,
-            RULES,
-            110,
-            210,
-        )
-        .unwrap();
-    sessions
-        .grant(host("owner", &SEVEN), DECIDED, RULES, 110, 210)
-        .unwrap();
+    sessions.give(viewer("ann", &EIGHT), 110..210);
+    sessions.give(host("owner", &SEVEN), 110..210);
     assert_eq!(
         sessions.take_forgotten(),
         Some(vec![
@@ -1104,8 +916,8 @@ fn only_changes_are_written_down_and_what_was_taken_away_is_named() {
         ])
     );
     assert_eq!(written(false), ["ann", "owner"]);
-    sessions.refused(viewer("ann", &SessionUser::Uid(8)));
-    sessions.refused(viewer("ann", &SessionUser::Uid(8)));
+    sessions.refused(viewer("ann", &EIGHT));
+    sessions.refused(viewer("ann", &EIGHT));
     assert_eq!(written(false), ["ann"]);
     assert_eq!(written(true), ["ann", "owner"]);
     assert_eq!(written(false), [""; 0]);
@@ -1115,15 +927,7 @@ fn only_changes_are_written_down_and_what_was_taken_away_is_named() {
 fn what_is_struck_out_is_not_put_back_and_a_full_table_takes_no_more() {
     let sessions = Sessions::new(100);
     for (uid, subject) in (1..).zip(["ann", "bob", "eve"]) {
-        sessions
-            .grant(
-                viewer(subject, &SessionUser::Uid(uid)),
-                DECIDED,
-                RULES,
-                100,
-                200,
-            )
-            .unwrap();
+        sessions.give(viewer(subject, &SessionUser::Uid(uid)), 100..200);
     }
     let kept: Vec<_> = (0..Sessions::PARTS)
         .flat_map(|part| sessions.write_down(part, true))

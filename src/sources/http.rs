@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_banned_is_found_in_every_shape_and_what_is_no_list_is_no_answer() {
+    fn a_banned_viewer_is_found_in_every_shape_and_what_is_no_list_is_no_answer() {
         let banned = |list: Value| {
             let said = json!({"data": {"isLive": true, "bannedViewers": list}});
             stream(&said, &endpoint()).map(|stream| stream.banned_viewers)

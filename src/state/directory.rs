@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_daemon_is_refused_and_told_who_holds_it() {
+    fn a_second_daemon_is_refused_and_told_the_process_that_holds_it() {
         let parent = tempfile::tempdir().unwrap();
         let first = StateDirectory::open(parent.path()).unwrap();
         let refused = StateDirectory::open(parent.path()).unwrap_err();

@@ -52,7 +52,7 @@ fn message(answer: &Response) -> String {
 }
 
 #[test]
-fn the_hook_is_told_who_asks_for_what() {
+fn the_hook_is_told_the_subject_and_the_request() {
     let (hook, renewd) = start("");
     let claims = json!({"sub": "ada", "exp": now() + 600, "plan": {"name": "gold"}, "n": [1.50]});
     let ask = viewer("").bearer(&jwt(&claims));

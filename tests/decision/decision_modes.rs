@@ -328,7 +328,7 @@ fn draining() -> (Express, Renewd) {
 }
 
 #[test]
-fn a_publisher_who_holds_a_token_renews_it_here_after_a_change_of_mode_and_nobody_else_does() {
+fn only_a_publisher_who_holds_a_token_renews_it_here_after_a_change_of_mode() {
     let (app, renewd) = draining();
     let (owner, viewer) = (app.login(ASTROLOGER), app.login(VIEWER));
     app.control("/streams", &json!({ "astrologerId": ASTROLOGER }));

@@ -47,7 +47,7 @@ fn row_1_an_address_in_debt_is_told_to_wait() {
 }
 
 #[test]
-fn row_2_who_is_not_signed_in_is_401() {
+fn row_2_a_caller_who_is_not_signed_in_is_401() {
     let renewd = Renewd::start(&Settings::default());
     let unauthenticated = Row::new(401, "unauthenticated", "unknown", "client");
     let viewer = Ask::viewer("viewer", 7);
@@ -222,7 +222,7 @@ fn row_7_a_stream_that_is_not_live_is_404() {
 }
 
 #[test]
-fn row_8_who_is_banned_from_the_stream_is_403_without_a_word_of_suspension() {
+fn row_8_a_viewer_banned_from_the_stream_is_403_without_a_word_of_suspension() {
     let renewd = Renewd::start(&Settings::default());
     let row = Row::new(403, "viewer_banned", "subscriber", "denied");
     let (answer, event) = row.holds_for(&renewd, &Ask::viewer("troll", 7));
@@ -231,7 +231,7 @@ fn row_8_who_is_banned_from_the_stream_is_403_without_a_word_of_suspension() {
 }
 
 #[test]
-fn row_9_who_neither_owns_the_stream_nor_co_hosts_it_does_not_publish() {
+fn row_9_a_subject_that_neither_owns_the_stream_nor_co_hosts_it_does_not_publish() {
     let renewd = Renewd::start(&Settings::default());
     let publish = json!({"channelName": "live_show", "uid": 7, "role": "publisher"});
     let row = Row::new(403, "not_owner", "publisher", "denied");

@@ -42,7 +42,7 @@ fn verdict(file: &str, arguments: &[&str], step: &str) -> String {
 }
 
 #[test]
-fn each_step_says_who_decides_and_why() {
+fn each_step_names_the_source_that_decides_and_why() {
     let renewd = Renewd::start(&Settings::default());
     let file = configuration_at(&renewd, renewd.admin);
     let ask = |subject: &str, role: &str| {
@@ -102,7 +102,7 @@ fn asking_changes_nothing() {
 }
 
 #[test]
-fn a_uid_that_somebody_else_holds_is_named() {
+fn a_uid_that_another_subject_holds_is_named() {
     let renewd = Renewd::start(&Settings::default());
     let file = configuration_at(&renewd, renewd.admin);
     let body = r#"{"channelName":"live_show","uid":7,"role":"subscriber"}"#;
@@ -124,7 +124,7 @@ fn a_uid_that_somebody_else_holds_is_named() {
 }
 
 #[test]
-fn a_source_without_an_answer_lets_holders_ride_through_and_nobody_else() {
+fn a_source_without_an_answer_lets_holders_alone_ride_through() {
     let renewd = Renewd::start(&Settings::default());
     let file = configuration_at(&renewd, renewd.admin);
     let body = r#"{"channelName":"live_show","uid":7,"role":"subscriber"}"#;
@@ -169,7 +169,7 @@ fn a_source_without_an_answer_says_why() {
 }
 
 #[test]
-fn who_may_not_read_the_daemons_secrets_may_ask_all_the_same() {
+fn an_operator_without_access_to_the_daemons_secrets_may_ask_all_the_same() {
     let renewd = Renewd::start(&Settings::default());
     let file = configuration_at(&renewd, renewd.admin);
     let written = fs::read_to_string(&file).unwrap();

@@ -249,24 +249,16 @@ fn masked(body: &[u8]) -> Vec<u8> {
     }
 }
 
-fn everything_else_is_the_apps(version: Version) {
-    let (backend, renewd) = both(version);
-    let stream = backend.control("/streams", &json!({ "astrologerId": ASTROLOGER }));
-    let id = stream["id"].as_str().unwrap();
+const FROM_BROWSER: &str = "Origin: https://app.example\r\nCookie: a=1; b=2\r\n";
+
+/// Requests for the app's routes and for what it has no route for.
+fn route_requests(id: &str) -> Vec<(&'static str, Vec<u8>)> {
     let json = "Content-Type: application/json\r\n";
-    let from_browser = "Origin: https://app.example\r\nCookie: a=1; b=2\r\n";
-    let preflight = format!(
-        "{from_browser}Access-Control-Request-Method: POST\r\nAccess-Control-Request-Headers: authorization\r\n"
-    );
-    let conditional = {
-        let file = send(backend.address, &request("GET", "/wire/file", "", ""));
-        format!("If-None-Match: {}\r\n", file.header("etag").unwrap())
-    };
-    let requests: Vec<(&str, Vec<u8>)> = vec![
+    vec![
         ("health", request("GET", "/health", "", "")),
         (
             "active",
-            request("GET", "/api/live/active", from_browser, ""),
+            request("GET", "/api/live/active", FROM_BROWSER, ""),
         ),
         (
             "one stream",
@@ -291,6 +283,28 @@ fn everything_else_is_the_apps(version: Version) {
         ("wrong method", request("DELETE", "/health", "", "")),
         ("bad JSON", request("POST", "/api/live/start", json, "{")),
         ("no login", request("POST", "/api/live/start", json, "{}")),
+        (
+            "form",
+            request(
+                "POST",
+                "/nothing",
+                "Content-Type: application/x-www-form-urlencoded\r\n",
+                "a=b",
+            ),
+        ),
+    ]
+}
+
+/// Preflights, cookies, and answers of every form.
+fn form_requests(backend: &Express) -> Vec<(&'static str, Vec<u8>)> {
+    let preflight = format!(
+        "{FROM_BROWSER}Access-Control-Request-Method: POST\r\nAccess-Control-Request-Headers: authorization\r\n"
+    );
+    let conditional = {
+        let file = send(backend.address, &request("GET", "/wire/file", "", ""));
+        format!("If-None-Match: {}\r\n", file.header("etag").unwrap())
+    };
+    vec![
         (
             "preflight",
             request("OPTIONS", "/api/live/start", &preflight, ""),
@@ -322,17 +336,17 @@ fn everything_else_is_the_apps(version: Version) {
             "events",
             request("GET", "/wire/events?count=3&end=1", "", ""),
         ),
-        (
-            "form",
-            request(
-                "POST",
-                "/nothing",
-                "Content-Type: application/x-www-form-urlencoded\r\n",
-                "a=b",
-            ),
-        ),
-    ];
-    for (name, request) in requests {
+    ]
+}
+
+fn everything_else_is_the_apps(version: Version) {
+    let (backend, renewd) = both(version);
+    let stream = backend.control("/streams", &json!({ "astrologerId": ASTROLOGER }));
+    let id = stream["id"].as_str().unwrap();
+    for (name, request) in route_requests(id)
+        .into_iter()
+        .chain(form_requests(&backend))
+    {
         let alone = visible(&send(backend.address, &request));
         let behind = visible(&send(renewd.public, &request));
         assert_eq!(behind, alone, "{name}");

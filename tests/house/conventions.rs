@@ -151,7 +151,7 @@ fn no_room_is_called_after_nothing() {
 }
 
 #[test]
-fn nothing_names_a_path_of_somebodys_machine() {
+fn nothing_names_a_path_of_a_developers_machine() {
     let paths = [
         concat!("/wo", "rk/"),
         concat!("/tm", "p/"),

@@ -288,7 +288,7 @@ async fn what_is_no_key_set_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_set_that_was_never_read_refuses_nobody_and_leaves_shared_secrets_alone() {
+async fn a_set_that_was_never_read_refuses_no_login_and_leaves_shared_secrets_alone() {
     let scene = Scene::start().await;
     scene
         .server
@@ -399,7 +399,7 @@ async fn a_known_name_is_refused_only_on_keys_read_since_the_request_came() {
 }
 
 #[tokio::test]
-async fn a_read_that_began_before_the_request_refuses_nobody() {
+async fn a_read_that_began_before_the_request_refuses_no_login() {
     let scene = Arc::new(Scene::start().await);
     let (first, second) = (Signer::new("a"), Signer::new("a"));
     let verifier = Arc::new(scene.verifier(&config(&scene.server), None));

@@ -1,7 +1,6 @@
 //! Named tokens, each with the verdict that both sides must give.
 
 #![allow(dead_code)] // each test file uses its own part
-#![allow(clippy::too_many_lines)] // tables are as long as they are
 
 use renewd::config::model::JwtAlgorithm;
 use serde_json::{Value, json};
@@ -14,7 +13,7 @@ pub const NOW: u64 = 1_700_000_000;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     Accepted(String),
-    /// Verified, but nobody is named: we answer 401.
+    /// Verified, but without a subject: renewd answers 401.
     Anonymous,
     Expired,
     Inactive,
@@ -94,7 +93,56 @@ impl Table {
     }
 }
 
+/// The cases that are text alone; the file's head says how to read it.
+const CASES: &str = include_str!("cases.txt");
+
+/// Its sections.
+const SECTIONS: [&str; 9] = [
+    "[minted]",
+    "[header]",
+    "[payload]",
+    "[time]",
+    "[leeway]",
+    "[nameless]",
+    "[issuer]",
+    "[audience]",
+    "[algorithm]",
+];
+
+/// The lines of a section, each with its verdict.
+fn section(name: &str) -> impl Iterator<Item = (Verdict, &'static str)> {
+    let (_, rest) = CASES.split_once(&format!("\n[{name}]\n")).expect(name);
+    let lines = rest.split("\n[").next().unwrap().lines();
+    let mut lines = lines
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .peekable();
+    assert!(lines.peek().is_some(), "{name} is empty");
+    lines.map(|line| {
+        let (verdict, rest) = line.split_once(" | ").expect(line);
+        (verdict_of(verdict), rest)
+    })
+}
+
+fn verdict_of(word: &str) -> Verdict {
+    match word {
+        "accepted" => Verdict::Accepted("ada".into()),
+        "anonymous" => Verdict::Anonymous,
+        "expired" => Verdict::Expired,
+        "inactive" => Verdict::Inactive,
+        "refused" => Verdict::Refused,
+        word => panic!("{word} is no verdict"),
+    }
+}
+
+fn columns<const COUNT: usize>(line: &str) -> [&str; COUNT] {
+    let columns: Vec<&str> = line.split(" | ").collect();
+    columns.try_into().expect(line)
+}
+
 pub fn table() -> Vec<Row> {
+    let sections: Vec<_> = CASES.lines().filter(|line| line.starts_with('[')).collect();
+    assert_eq!(sections, SECTIONS, "each section is read");
+
     let mut table = Table::default();
     minted(&mut table);
     shapes(&mut table);
@@ -110,107 +158,11 @@ pub fn table() -> Vec<Row> {
 }
 
 fn minted(table: &mut Table) {
-    let good = Verdict::Accepted("ada".into());
-    let rows = [
-        (
-            "a plain token",
-            json!({"sub":"ada"}),
-            json!({"algorithm":"HS256"}),
-            good.clone(),
-        ),
-        (
-            "no timestamp",
-            json!({"sub":"ada"}),
-            json!({"noTimestamp":true}),
-            good.clone(),
-        ),
-        (
-            "issued later than now",
-            json!({"sub":"ada","iat":NOW + 9999}),
-            json!({}),
-            good.clone(),
-        ),
-        (
-            "an hour to live",
-            json!({"sub":"ada","iat":NOW}),
-            json!({"expiresIn":"1h"}),
-            good.clone(),
-        ),
-        (
-            "a second to live",
-            json!({"sub":"ada","iat":NOW}),
-            json!({"expiresIn":1}),
-            good.clone(),
-        ),
-        (
-            "just expired",
-            json!({"sub":"ada","iat":NOW - 60}),
-            json!({"expiresIn":60}),
-            Verdict::Expired,
-        ),
-        (
-            "long expired",
-            json!({"sub":"ada","iat":1}),
-            json!({"expiresIn":60}),
-            Verdict::Expired,
-        ),
-        (
-            "active now",
-            json!({"sub":"ada","iat":NOW}),
-            json!({"notBefore":0}),
-            good.clone(),
-        ),
-        (
-            "active in a second",
-            json!({"sub":"ada","iat":NOW}),
-            json!({"notBefore":1}),
-            Verdict::Inactive,
-        ),
-        (
-            "a key id",
-            json!({"sub":"ada"}),
-            json!({"keyid":"2026-11"}),
-            good.clone(),
-        ),
-        (
-            "audience, issuer, id",
-            json!({"sub":"ada"}),
-            json!({"audience":["a","b"],"issuer":"i","jwtid":"1"}),
-            good.clone(),
-        ),
-        (
-            "custom header",
-            json!({"sub":"ada"}),
-            json!({"header":{"x":[1,{"y":null}]}}),
-            good,
-        ),
-        (
-            "HS512 while HS256 is allowed",
-            json!({"sub":"ada"}),
-            json!({"algorithm":"HS512"}),
-            Verdict::Refused,
-        ),
-        (
-            "unsigned",
-            json!({"sub":"ada"}),
-            json!({"algorithm":"none"}),
-            Verdict::Refused,
-        ),
-        (
-            "the current app's claims",
-            json!({"astrologerId":"65f0c0ffee65f0c0ffee65f0","sessionId":"s"}),
-            json!({"expiresIn":"7d"}),
-            Verdict::Anonymous,
-        ),
-        (
-            "text as payload",
-            json!("ada"),
-            json!({}),
-            Verdict::Anonymous,
-        ),
-    ];
-    for (name, payload, options, verdict) in rows {
-        table.row(verdict, &format!("minted: {name}"), "").token = Token::Minted(payload, options);
+    for (verdict, line) in section("minted") {
+        let [name, payload, options] = columns(line);
+        let json = |text: &str| serde_json::from_str(text).unwrap();
+        table.row(verdict, &format!("minted: {name}"), "").token =
+            Token::Minted(json(payload), json(options));
     }
 }
 
@@ -331,16 +283,7 @@ fn signatures(table: &mut Table) {
                 .collect::<String>(),
         ),
     );
-    // 32 bytes are 42 characters and four bits: three other last characters decode to the same bytes.
-    let alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let position = alphabet.find(good.chars().last().unwrap()).unwrap();
-    for other in (position / 4 * 4..position / 4 * 4 + 4).filter(|other| *other != position) {
-        let bent = format!("{}{}", &good[..good.len() - 1], &alphabet[other..=other]);
-        table.refused(
-            &format!("signature: another spelling, {other}"),
-            with(&bent),
-        );
-    }
+    other_spellings(table, &input, &good);
     table.refused(
         "signature: over the payload alone",
         with(&encode(mac(256, SECRET, &encode(GOOD)))),
@@ -366,22 +309,37 @@ fn signatures(table: &mut Table) {
     ] {
         let row = table.ada(
             &format!("signature: with secret {secret:.9}"),
-            with(&encode(mac(256, secret, &input))),
+            format!("{input}.{}", encode(mac(256, secret, &input))),
         );
         row.secret = secret.into();
     }
 }
 
+/// 32 bytes are 42 characters and four bits: three other last characters decode to the same bytes.
+fn other_spellings(table: &mut Table, input: &str, good: &str) {
+    let alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let position = alphabet.find(good.chars().last().unwrap()).unwrap();
+    for other in (position / 4 * 4..position / 4 * 4 + 4).filter(|other| *other != position) {
+        let bent = format!("{}{}", &good[..good.len() - 1], &alphabet[other..=other]);
+        table.refused(
+            &format!("signature: another spelling, {other}"),
+            format!("{input}.{bent}"),
+        );
+    }
+}
+
+/// A token that names one algorithm and is signed by another.
+fn signed_with(name: &str, bits: u32) -> String {
+    let input = format!(
+        "{}.{}",
+        encode(json!({"alg":name}).to_string()),
+        encode(GOOD)
+    );
+    format!("{input}.{}", encode(mac(bits, SECRET, &input)))
+}
+
 fn algorithms(table: &mut Table) {
     use JwtAlgorithm::{Hs256, Hs384, Hs512};
-    let signed_with = |name: &str, bits: u32| {
-        let input = format!(
-            "{}.{}",
-            encode(json!({"alg":name}).to_string()),
-            encode(GOOD)
-        );
-        format!("{input}.{}", encode(mac(bits, SECRET, &input)))
-    };
     for (name, bits, algorithm) in [
         ("HS256", 256, Hs256),
         ("HS384", 384, Hs384),
@@ -419,27 +377,14 @@ fn algorithms(table: &mut Table) {
             .settings
             .algorithms = vec![Hs256, Hs384, Hs512];
     }
-    for name in [
-        "hs256",
-        "Hs256",
-        "HS256 ",
-        " HS256",
-        "HS-256",
-        "HS1",
-        "",
-        "none",
-        "None",
-        "NONE",
-        "nOnE",
-        "RS256",
-        "ES256",
-        "PS256",
-        "EdDSA",
-        "HS256,HS512",
-        "toString",
-        "__proto__",
-    ] {
-        table.refused(
+    misnamed_algorithms(table);
+}
+
+fn misnamed_algorithms(table: &mut Table) {
+    for (verdict, quoted) in section("algorithm") {
+        let name: &str = serde_json::from_str(quoted).unwrap();
+        table.row(
+            verdict.clone(),
             &format!("algorithm: named {name:?}"),
             signed_with(name, 256),
         );
@@ -448,36 +393,22 @@ fn algorithms(table: &mut Table) {
             encode(json!({"alg":name}).to_string()),
             encode(GOOD)
         );
-        table.refused(&format!("algorithm: named {name:?}, unsigned"), unsigned);
+        table.row(
+            verdict,
+            &format!("algorithm: named {name:?}, unsigned"),
+            unsigned,
+        );
     }
 }
 
 fn headers(table: &mut Table) {
     let with = |header: &str| token(header, GOOD);
-    for header in [
-        r#"{"typ":"JWT","alg":"HS256"}"#,
-        r#"{"alg":"HS256","typ":"jwt"}"#,
-        r#"{"alg":"HS256","typ":"at+jwt"}"#,
-        r#"{"alg":"HS256","typ":null}"#,
-        r#"{"alg":"HS256","typ":["JWT"]}"#,
-        r#"{"alg":"none","alg":"HS256"}"#,
-        r#"{"\u0061lg":"HS\u0032\u00356"}"#,
-        r#" { "alg" : "HS256" } "#,
-        "\t{\r\n\"alg\":\"HS256\"}\n",
-        r#"{"alg":"HS256","kid":"unknown"}"#,
-        r#"{"alg":"HS256","kid":7}"#,
-        r#"{"alg":"HS256","kid":"../../etc/passwd"}"#,
-        r#"{"alg":"HS256","crit":["exp"],"b64":false}"#,
-        r#"{"alg":"HS256","jku":"https://evil.example/keys","x5u":"https://evil.example/c"}"#,
-        r#"{"alg":"HS256","jwk":{"kty":"oct","k":"AAAA"},"x5c":["MIIB"]}"#,
-        r#"{"alg":"HS256","zip":"DEF","enc":"A128GCM","cty":"JWT"}"#,
-        r#"{"alg":"HS256","x":"\ud800"}"#,
-        r#"{"alg":"HS256","\udc00":1}"#,
-        r#"{"alg":"HS256","x":1e999,"y":-0}"#,
-        r#"{"alg":"HS256","__proto__":{"alg":"none"}}"#,
-        r#"{"alg":"HS256","x":"é"}"#,
-    ] {
-        table.ada(&format!("header: {}", header.escape_debug()), with(header));
+    let named = |header: &str| format!("header: {}", header.escape_debug());
+    for (verdict, header) in section("header") {
+        table.row(verdict, &named(header), with(header));
+    }
+    for header in [r#" { "alg" : "HS256" } "#, "\t{\r\n\"alg\":\"HS256\"}\n"] {
+        table.ada(&named(header), with(header));
     }
     table.ada(
         "header: bytes that are no UTF-8",
@@ -491,36 +422,6 @@ fn headers(table: &mut Table) {
     table.ada("header: three thousand arrays deep", with(&deep));
     for header in [
         "",
-        "{}",
-        "null",
-        "0",
-        "false",
-        "1",
-        "true",
-        r#""HS256""#,
-        "[]",
-        r#"[{"alg":"HS256"}]"#,
-        r#"{"alg":["HS256"]}"#,
-        r#"{"alg":{"0":"HS256"}}"#,
-        r#"{"alg":null}"#,
-        r#"{"alg":256}"#,
-        r#"{"alg":true}"#,
-        r#"{"ALG":"HS256"}"#,
-        r#"{"alg":"HS256","alg":"none"}"#,
-        r#"{"alg":"HS256"}}"#,
-        r#"{"alg":"HS256"} x"#,
-        r#"{"alg":"HS256","#,
-        r#"{"alg":"HS256",}"#,
-        r#"{"alg":'HS256'}"#,
-        r#"{alg:"HS256"}"#,
-        r#"{"alg":"HS256","x":01}"#,
-        r#"{"alg":"HS256","x":.5}"#,
-        r#"{"alg":"HS256","x":+1}"#,
-        r#"{"alg":"HS256","x":1.}"#,
-        r#"{"alg":"HS256","x":NaN}"#,
-        r#"{"alg":"HS256","x":"\x41"}"#,
-        r#"{"alg":"HS256","x":"\u12"}"#,
-        r#"{"alg":"HS256"}/**/"#,
         "{\"alg\":\"HS256\",\"x\":\"\n\"}",
         "{\"alg\":\"HS256\",\"t\typ\":1}",
         "\u{feff}{\"alg\":\"HS256\"}",
@@ -528,32 +429,40 @@ fn headers(table: &mut Table) {
         "\u{c}{\"alg\":\"HS256\"}",
         "\0",
     ] {
-        table.refused(&format!("header: {}", header.escape_debug()), with(header));
+        table.refused(&named(header), with(header));
     }
 }
 
 fn payloads(table: &mut Table) {
-    for payload in [
-        r#"{"sub":"eve","sub":"ada"}"#,
-        r#"{"sub":1,"exp":"x","sub":"ada","exp":2700000000}"#,
-        r#"{"s\u0075b":"\u0061da"}"#,
-        " \t\r\n{\"sub\" : \"ada\"}\n",
-        r#"{"sub":"ada","x":"\ud800","\udfff":"\udbff\ud800"}"#,
-        r#"{"sub":"ada","x":[1e999,-1e999,1e-999,123456789012345678901234567890]}"#,
-        r#"{"sub":"ada","__proto__":{"exp":1},"constructor":{"exp":1}}"#,
-        "{\"sub\":\"ada\",\"x\":\"\u{2028}\u{2029}\u{7f}\"}",
-        r#"{"sub":"ada","x":{"sub":"eve","exp":1}}"#,
-        r#"{"sub":"ada","":0}"#,
-    ] {
-        table.ada(
-            &format!("payload: {}", payload.escape_debug()),
-            claims(payload),
-        );
-        table.ada(
-            &format!("payload: untyped {}", payload.escape_debug()),
-            token(UNTYPED, payload),
-        );
+    let named = |payload: &str, how: &str| format!("payload: {} {how}", payload.escape_debug());
+    for (verdict, line) in section("payload") {
+        let (untyped, payload) = line.split_once(" | ").unwrap();
+        table.row(verdict, &named(payload, "typed"), claims(payload));
+        let token = token(UNTYPED, payload);
+        table.row(verdict_of(untyped), &named(payload, "untyped"), token);
     }
+    for payload in [
+        " \t\r\n{\"sub\" : \"ada\"}\n",
+        "{\"sub\":\"ada\",\"x\":\"\u{2028}\u{2029}\u{7f}\"}",
+    ] {
+        table.ada(&named(payload, "typed"), claims(payload));
+        table.ada(&named(payload, "untyped"), token(UNTYPED, payload));
+    }
+    for payload in [
+        "\u{feff}{\"sub\":\"ada\"}",
+        "{\"sub\":\"a\u{1}\"}",
+        "{\"sub\":\"ada\",\"i\nat\":1}",
+        "\u{c}\"{}\"",
+        "\0",
+    ] {
+        table.refused(&named(payload, "typed"), claims(payload));
+        table.anonymous(&named(payload, "untyped"), token(UNTYPED, payload));
+    }
+    odd_payloads(table);
+    payloads_in_strings(table);
+}
+
+fn odd_payloads(table: &mut Table) {
     let deep = format!(
         r#"{{"x":{}1{},"sub":"ada"}}"#,
         r#"[{"y":"#.repeat(1000),
@@ -579,6 +488,9 @@ fn payloads(table: &mut Table) {
         "payload: a cut character",
         claims(b"{\"sub\":\"\xf0\x9f\x98x\"}"),
     );
+}
+
+fn payloads_in_strings(table: &mut Table) {
     let twice = json!(GOOD).to_string();
     table.ada("payload: JSON in a JSON string, typed", claims(&twice));
     table.anonymous(
@@ -600,95 +512,23 @@ fn payloads(table: &mut Table) {
     );
     table.refused("payload: null, typed", claims("null"));
     table.anonymous("payload: null, untyped", token(UNTYPED, "null"));
-    for payload in [
-        "{}",
-        "[]",
-        r#"[{"sub":"ada"}]"#,
-        "5",
-        "1e999",
-        "true",
-        r#""ada""#,
-        r#""null""#,
-        r#""[]""#,
-        r#""\ud800""#,
-    ] {
-        table.anonymous(&format!("payload: {payload} typed"), claims(payload));
-        table.anonymous(
-            &format!("payload: {payload} untyped"),
-            token(UNTYPED, payload),
-        );
-    }
-    for payload in [
-        "ada",
-        "{",
-        r#"{"sub":"ada"}x"#,
-        r#"{"sub":"ada",}"#,
-        "\u{feff}{\"sub\":\"ada\"}",
-        r#"{"sub":"ada","x":01}"#,
-        "{\"sub\":\"a\u{1}\"}",
-        "{\"sub\":\"ada\",\"i\nat\":1}",
-        "{'sub':'ada'}",
-        "\u{c}\"{}\"",
-        "\0",
-    ] {
-        table.refused(
-            &format!("payload: {} typed", payload.escape_debug()),
-            claims(payload),
-        );
-        table.anonymous(
-            &format!("payload: {} untyped", payload.escape_debug()),
-            token(UNTYPED, payload),
-        );
-    }
 }
 
 fn times(table: &mut Table) {
-    let good = || Verdict::Accepted("ada".into());
-    let rows = [
-        ("exp", "1700000001", good()),
-        ("exp", "1700000000.5", good()),
-        ("exp", "1700000000.0000001", Verdict::Expired), // equal in doubles
-        ("exp", "1700000000.000001", good()),
-        ("exp", "1.700000001e9", good()),
-        ("exp", "17000000010E-1", good()),
-        ("exp", "1e400", good()),
-        ("exp", "4102444800000", good()),
-        ("exp", "1700000000", Verdict::Expired),
-        ("exp", "1699999999.9", Verdict::Expired),
-        ("exp", "0", Verdict::Expired),
-        ("exp", "-0", Verdict::Expired),
-        ("exp", "-1", Verdict::Expired),
-        ("exp", "-1e400", Verdict::Expired),
-        ("exp", "1e-400", Verdict::Expired),
-        ("exp", "\"1700000001\"", Verdict::Refused),
-        ("exp", "\"\"", Verdict::Refused),
-        ("exp", "null", Verdict::Refused),
-        ("exp", "true", Verdict::Refused),
-        ("exp", "false", Verdict::Refused),
-        ("exp", "[]", Verdict::Refused),
-        ("exp", "[1700000001]", Verdict::Refused),
-        ("exp", "{}", Verdict::Refused),
-        ("nbf", "1700000000", good()),
-        ("nbf", "1699999999.9", good()),
-        ("nbf", "0", good()),
-        ("nbf", "-1e400", good()),
-        ("nbf", "1700000000.5", Verdict::Inactive),
-        ("nbf", "1700000001", Verdict::Inactive),
-        ("nbf", "1e400", Verdict::Inactive),
-        ("nbf", "1700000000000", Verdict::Inactive),
-        ("nbf", "\"0\"", Verdict::Refused),
-        ("nbf", "null", Verdict::Refused),
-        ("nbf", "{}", Verdict::Refused),
-        ("iat", "9999999999", good()),
-        ("iat", "\"never\"", good()),
-        ("iat", "null", good()),
-    ];
-    for (claim, value, verdict) in rows {
+    let with = |claim, value| claims(format!(r#"{{"sub":"ada","{claim}":{value}}}"#));
+    for (verdict, line) in section("time") {
+        let [claim, value] = columns(line);
         table.row(
             verdict,
             &format!("time: {claim} {value}"),
-            claims(format!(r#"{{"sub":"ada","{claim}":{value}}}"#)),
+            with(claim, value),
         );
+    }
+    for (verdict, line) in section("leeway") {
+        let [claim, value, leeway] = columns(line);
+        let name = format!("time: {claim} {value} with leeway {leeway}");
+        let row = table.row(verdict, &name, with(claim, value));
+        row.settings.leeway = leeway.parse().unwrap();
     }
     let both = |exp: &str, nbf: &str| claims(format!(r#"{{"sub":"ada","exp":{exp},"nbf":{nbf}}}"#));
     table.row(
@@ -716,25 +556,6 @@ fn times(table: &mut Table) {
         "time: the last exp counts",
         claims(r#"{"sub":"ada","exp":2700000000,"exp":1}"#),
     );
-    for (claim, value, leeway, verdict) in [
-        ("exp", "1699999941", 60, good()),
-        ("exp", "1699999940", 60, Verdict::Expired),
-        ("exp", "1699999940.5", 60, good()),
-        ("exp", "-1e400", 60, Verdict::Expired),
-        ("nbf", "1700000060", 60, good()),
-        ("nbf", "1700000060.5", 60, Verdict::Inactive),
-        ("nbf", "1700000061", 60, Verdict::Inactive),
-    ] {
-        let token = claims(format!(r#"{{"sub":"ada","{claim}":{value}}}"#));
-        table
-            .row(
-                verdict,
-                &format!("time: {claim} {value} with leeway {leeway}"),
-                token,
-            )
-            .settings
-            .leeway = leeway;
-    }
 }
 
 fn subjects(table: &mut Table) {
@@ -757,20 +578,8 @@ fn subjects(table: &mut Table) {
     }
     let longest = "é".repeat(127);
     table.subject(&longest, &format!(r#"{{"sub":"{longest}"}}"#));
-    for payload in [
-        r#"{"sub":""}"#,
-        r#"{"sub":null}"#,
-        r#"{"sub":true}"#,
-        r#"{"sub":["ada"]}"#,
-        r#"{"sub":{"$ne":null}}"#,
-        r#"{"sub":1.5}"#,
-        r#"{"sub":1e400}"#,
-        r#"{"sub":9007199254740992}"#,
-        r#"{"Sub":"ada"}"#,
-        r#"{"user":{"sub":"ada"}}"#,
-        r#"{"sub":"ada","sub":null}"#,
-    ] {
-        table.anonymous(&format!("subject: {payload}"), claims(payload));
+    for (verdict, payload) in section("nameless") {
+        table.row(verdict, &format!("subject: {payload}"), claims(payload));
     }
     let app = claims(r#"{"astrologerId":"65f0c0ffee65f0c0ffee65f0","sub":"ada"}"#);
     table
@@ -800,54 +609,18 @@ fn subjects(table: &mut Table) {
 }
 
 fn issuers_and_audiences(table: &mut Table) {
-    for (value, ours) in [
-        (r#""me""#, true),
-        (r#""m\u0065""#, true),
-        (r#""Me""#, false),
-        (r#""me ""#, false),
-        (r#""""#, false),
-        ("null", false),
-        (r#"["me"]"#, false),
-        ("7", false),
-        (r#""\ud800""#, false),
-    ] {
+    for (verdict, value) in section("issuer") {
         let token = claims(format!(r#"{{"sub":"ada","iss":{value}}}"#));
         table.ada(&format!("issuer: {value} ignored"), token.clone());
-        let verdict = if ours {
-            Verdict::Accepted("ada".into())
-        } else {
-            Verdict::Refused
-        };
-        table
-            .row(verdict, &format!("issuer: {value}"), token)
-            .settings
-            .issuer = "me";
+        let row = table.row(verdict, &format!("issuer: {value}"), token);
+        row.settings.issuer = "me";
     }
     table.refused("issuer: none", claims(GOOD)).settings.issuer = "me";
-    for (value, ours) in [
-        (r#""us""#, true),
-        (r#"["us"]"#, true),
-        (r#"["them","us",7,null,["us"]]"#, true),
-        (r#"["them","\u0075s","\ud800"]"#, true),
-        (r#""US""#, false),
-        (r#""us,them""#, false),
-        ("[]", false),
-        (r#"[["us"]]"#, false),
-        (r#"{"0":"us"}"#, false),
-        ("null", false),
-        ("true", false),
-    ] {
+    for (verdict, value) in section("audience") {
         let token = claims(format!(r#"{{"sub":"ada","aud":{value}}}"#));
         table.ada(&format!("audience: {value} ignored"), token.clone());
-        let verdict = if ours {
-            Verdict::Accepted("ada".into())
-        } else {
-            Verdict::Refused
-        };
-        table
-            .row(verdict, &format!("audience: {value}"), token)
-            .settings
-            .audience = "us";
+        let row = table.row(verdict, &format!("audience: {value}"), token);
+        row.settings.audience = "us";
     }
     table
         .refused("audience: none", claims(GOOD))

@@ -581,7 +581,7 @@ async fn too_large_a_header_section_is_refused() {
 
 /// Time is paused: it passes only while nobody has anything to do.
 #[tokio::test(start_paused = true)]
-async fn silent_connections_are_cut_and_keep_nobody_out() {
+async fn silent_connections_are_cut_and_keep_no_client_out() {
     let (_running, address) = start_tcp(Arc::new(Told::new(None)));
     let start = renewd::terms::clock::timer_now();
     let mut silent = Vec::new();

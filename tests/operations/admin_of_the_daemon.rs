@@ -49,6 +49,11 @@ fn a_daemon_in_order_says_so_everywhere() {
     assert_eq!(get(&renewd, "/ready").status, 200);
 
     let server = format!("http://{}", backend.address);
+    metrics_are_in_order(&renewd, &server);
+    status_is_in_order(&renewd, &server);
+}
+
+fn metrics_are_in_order(renewd: &Renewd, server: &str) {
     let page = renewd.metrics();
     for series in [
         "renewd_config_last_reload_successful 1",
@@ -70,7 +75,9 @@ fn a_daemon_in_order_says_so_everywhere() {
     renewd.eventually("gauges follow", |renewd| {
         renewd.whole("renewd_sessions{role=\"subscriber\"}") > 0
     });
+}
 
+fn status_is_in_order(renewd: &Renewd, server: &str) {
     let status = renewd.status();
     assert_eq!(status["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!(
@@ -123,7 +130,7 @@ fn the_status_needs_the_token_and_probes_need_none() {
 }
 
 #[test]
-fn a_source_that_is_down_degrades_and_fails_only_who_asks_for_tokens() {
+fn a_source_that_is_down_degrades_and_fails_only_probes_for_tokens() {
     let renewd = Renewd::start(&Settings {
         server: "health_path = \"/ready\"".to_owned(),
         ..Settings::default()

@@ -361,16 +361,9 @@ fn leave(state: &Path, sessions: impl IntoIterator<Item = StoredSession>) {
     batch.finish().unwrap();
 }
 
-#[test]
-fn publishers_and_viewers_who_lose_their_stream_are_alerted_and_shown_alike() {
-    let directory = tempfile::tempdir().unwrap();
-    write_files(directory.path(), &Settings::default());
-    let streams = directory.path().join("streams.toml");
-    let kept_streams = std::fs::read(&streams).unwrap();
-    std::fs::remove_file(&streams).unwrap();
-    // They ran out 70 s ago: at 90 s they are lost, unless somebody renews them.
-    let expired = u32::try_from(now() - 70).unwrap();
-    let session = |role: Role, uid: u32, refused: bool| StoredSession {
+/// A session whose token ended at `expired`.
+fn expired_session(expired: u32, role: Role, uid: u32, refused: bool) -> StoredSession {
+    StoredSession {
         identity: SessionIdentity {
             channel: "live_show".to_owned(),
             subject: format!("{}-{uid}", role.as_str()),
@@ -385,7 +378,19 @@ fn publishers_and_viewers_who_lose_their_stream_are_alerted_and_shown_alike() {
         lacks: Grounds::NONE,
         login: None,
         account_refused: false,
-    };
+    }
+}
+
+#[test]
+fn publishers_and_viewers_who_lose_their_stream_are_alerted_and_shown_alike() {
+    let directory = tempfile::tempdir().unwrap();
+    write_files(directory.path(), &Settings::default());
+    let streams = directory.path().join("streams.toml");
+    let kept_streams = std::fs::read(&streams).unwrap();
+    std::fs::remove_file(&streams).unwrap();
+    // They ran out 70 s ago: at 90 s they are lost, unless somebody renews them.
+    let expired = u32::try_from(now() - 70).unwrap();
+    let session = |role, uid, refused| expired_session(expired, role, uid, refused);
     let publishers = (1..=3).map(|uid| session(Role::Publisher, uid, false));
     let refused = (4..=24).map(|uid| session(Role::Subscriber, uid, true));
     // Viewers leave: those who never asked again are nobody's alert.
@@ -529,7 +534,7 @@ impl Drop for Alertmanager {
 }
 
 #[test]
-fn one_source_that_is_down_wakes_somebody_once() {
+fn one_source_that_is_down_wakes_the_operator_once() {
     let alertmanager = Alertmanager::start();
     let alerts = [
         ("RenewdSourceDown", "critical"),

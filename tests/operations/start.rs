@@ -410,7 +410,7 @@ fn fallback_with_a_valid_file_is_a_usual_start() {
 }
 
 #[test]
-fn a_start_waits_for_nobody() {
+fn a_start_waits_for_no_peer() {
     let directory = directory(&Settings::default());
     // RFC 2606: never resolves.
     let text = configuration(&Settings::default())

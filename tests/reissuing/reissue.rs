@@ -727,7 +727,7 @@ async fn a_decoys_token_becomes_one_that_agora_takes_and_a_former_certificates_c
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_login_in_a_cookie_says_who_is_banned() {
+async fn a_login_in_a_cookie_names_the_banned_viewer() {
     let (backend, renewd) = start_with(&format!("{RULE}[auth]\ncookie = \"session\"\n")).await;
     for (subject, given) in [("troll", false), ("viewer", true)] {
         let request = format!(
@@ -804,7 +804,7 @@ async fn a_withheld_token_is_null_where_json_may_have_one_and_else_an_empty_stri
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_token_for_every_channel_goes_to_nobody_however_short_it_is() {
+async fn a_token_for_every_channel_is_withheld_however_short_it_is() {
     let (backend, renewd) = start().await;
     let signer = Signer::new(APP_ID, &Secret::new(APP_CERTIFICATE.into())).unwrap();
     for (channel, account, lifetime, given) in [
@@ -851,73 +851,84 @@ fn between<'a>(answer: &'a str, before: &str, behind: &str) -> &'a str {
 }
 
 /// How a token is written inside something longer.
-type Spell<'s> = &'s dyn Fn(&str) -> String;
+type Spell = fn(&str) -> String;
+
+/// As JSON in JSON, this many times.
+fn deeply(token: &str, deep: u8) -> String {
+    let mut written = format!("{{\"agoraToken\":\"{token}\"}}");
+    for _ in 0..deep {
+        written = format!(
+            "{{\"payload\":{}}}",
+            serde_json::to_string(&written).unwrap()
+        );
+    }
+    written
+}
+
+fn encoded(token: &str) -> String {
+    form_urlencoded::byte_serialize(token.as_bytes()).collect()
+}
+
+fn twice_encoded(token: &str) -> String {
+    encoded(&encoded(token))
+}
+
+fn plain(token: &str) -> String {
+    token.to_owned()
+}
+
+/// The text before a token, the text behind it, and how it is spelled in between.
+const SHAPES: [(&str, &str, Spell); 18] = [
+    ("{\"url\":\"https://a.example/join/", "/live_a\"}", plain),
+    (
+        "{\"url\":\"https://a.example/join/",
+        "%2Flive_a\"}",
+        encoded,
+    ),
+    ("{\"agoraToken\":\"", "7\"}", plain),
+    ("{\"agoraToken\":\"", "=\"}", plain),
+    ("{\"form\":\"t=", "+live\"}", plain),
+    (
+        "{\"agoraToken\":\"007eJx007eJx007eJx007eJx007eJx007eJx",
+        "\"}",
+        plain,
+    ),
+    ("<a href=\"/join/", "&#x2F;live_a\">join</a>", plain),
+    (
+        "{\"joinUrl\":\"https://app.example.com/join?token=",
+        "&channel=live_a\"}",
+        encoded,
+    ),
+    (
+        "{\"joinUrl\":\"https://app.example.com/join?channel=live_a&token=",
+        "\"}",
+        plain,
+    ),
+    (
+        "{\"to\":\"/login?to=%2Fjoin%3Ftoken%3D",
+        "%26a\"}",
+        twice_encoded,
+    ),
+    ("{\"header\":\"Bearer ", "\"}", plain),
+    ("{\"agoraToken\":\" ", " \"}", plain),
+    ("{\"agoraToken\":\"", "\\n\"}", plain),
+    ("{\"agoraToken\":\"\\r\\n", "\"}", plain),
+    ("<script>join('", "')</script>", plain),
+    ("<a data-token=", ">join</a>", plain),
+    ("token: ", "\n", plain),
+    ("", "", plain),
+];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_inside_something_longer_is_replaced_as_it_is_written_there() {
     let (backend, renewd) = start().await;
-    let deeply = |token: &str, deep: u8| {
-        let mut written = format!("{{\"agoraToken\":\"{token}\"}}");
-        for _ in 0..deep {
-            written = format!(
-                "{{\"payload\":{}}}",
-                serde_json::to_string(&written).unwrap()
-            );
-        }
-        written
-    };
-    let encoded = |token: &str| {
-        let pairs = form_urlencoded::byte_serialize(token.as_bytes());
-        pairs.collect::<String>()
-    };
-    let plain = |token: &str| token.to_owned();
-    let shapes: [(&str, &str, Spell<'_>); 18] = [
-        ("{\"url\":\"https://a.example/join/", "/live_a\"}", &plain),
-        (
-            "{\"url\":\"https://a.example/join/",
-            "%2Flive_a\"}",
-            &encoded,
-        ),
-        ("{\"agoraToken\":\"", "7\"}", &plain),
-        ("{\"agoraToken\":\"", "=\"}", &plain),
-        ("{\"form\":\"t=", "+live\"}", &plain),
-        (
-            "{\"agoraToken\":\"007eJx007eJx007eJx007eJx007eJx007eJx",
-            "\"}",
-            &plain,
-        ),
-        ("<a href=\"/join/", "&#x2F;live_a\">join</a>", &plain),
-        (
-            "{\"joinUrl\":\"https://app.example.com/join?token=",
-            "&channel=live_a\"}",
-            &encoded,
-        ),
-        (
-            "{\"joinUrl\":\"https://app.example.com/join?channel=live_a&token=",
-            "\"}",
-            &plain,
-        ),
-        (
-            "{\"to\":\"/login?to=%2Fjoin%3Ftoken%3D",
-            "%26a\"}",
-            &|token| encoded(&encoded(token)),
-        ),
-        ("{\"header\":\"Bearer ", "\"}", &plain),
-        ("{\"agoraToken\":\" ", " \"}", &plain),
-        ("{\"agoraToken\":\"", "\\n\"}", &plain),
-        ("{\"agoraToken\":\"\\r\\n", "\"}", &plain),
-        ("<script>join('", "')</script>", &plain),
-        ("<a data-token=", ">join</a>", &plain),
-        ("token: ", "\n", &plain),
-        ("", "", &plain),
-    ];
     let ask = async |body: &str, size: usize| {
         let answer = typed("application/json", body, size);
         let (_, answer) = asked(&backend, &renewd, &closing("/answer/1"), &answer).await;
         content(&answer)
     };
     for size in [1, 2, 7, 64, 10_000] {
-        for (before, behind, spell) in shapes {
+        for (before, behind, spell) in SHAPES {
             let body = format!("{before}{}{behind}", spell(&long()));
             let answered = ask(&body, size).await;
             let written = between(&answered, before, behind);
@@ -1020,7 +1031,7 @@ fn closing_as(login: &str) -> String {
 }
 
 #[tokio::test]
-async fn who_was_handed_a_list_with_their_login_is_a_holder_of_each_channel_in_it() {
+async fn a_subject_that_was_handed_a_list_is_a_holder_of_each_channel_in_it() {
     let limit =
         "[rate_limit]\nsubject = \"off\"\nchannel = { requests = 1, per = \"1h\", burst = 1 }\n";
     let (backend, renewd) = start_with(&format!("{RULE}{limit}")).await;

@@ -80,6 +80,17 @@ fn is_short(app: &Express, token: &Value, privileges: usize) {
     assert!(held.values().all(|expire| *expire == 3600), "{inspected}");
 }
 
+/// The number of tokens in an answer, all of which are short.
+#[allow(clippy::cast_precision_loss)] // a handful
+fn short_tokens(app: &Express, path: &str, body: &Value, privileges: usize) -> f64 {
+    let found = tokens(body);
+    assert!(!found.is_empty(), "{path}: {body}");
+    for token in &found {
+        is_short(app, token, privileges);
+    }
+    found.len() as f64
+}
+
 #[test]
 fn the_five_routes_give_the_same_answers_with_tokens_of_an_hour() {
     let app = start(Version::Four);
@@ -131,13 +142,7 @@ fn the_five_routes_give_the_same_answers_with_tokens_of_an_hour() {
         let replaced = renewd.metric(&route(rule, "replaced"));
         let answer = ask(&renewd, method, path, bearer, "");
         let body = answer.json();
-        let found = tokens(&body);
-        assert!(!found.is_empty(), "{path}: {body}");
-        for token in &found {
-            is_short(&app, token, privileges);
-        }
-        #[allow(clippy::cast_precision_loss)] // a handful
-        let count = found.len() as f64;
+        let count = short_tokens(&app, path, &body, privileges);
         let counted = renewd.metric(&route(rule, "replaced"));
         assert_eq!(counted - replaced, count, "{path}");
         assert_eq!(answer.header("cache-control"), Some("no-store"), "{path}");
@@ -145,17 +150,22 @@ fn the_five_routes_give_the_same_answers_with_tokens_of_an_hour() {
             assert_eq!(answer.header(gone), None, "{path}");
         }
         if method == "GET" {
-            let headers = "Connection: close\r\n";
-            let direct = send(app.address, &request("GET", path, headers, ""));
-            assert_eq!(
-                without_tokens(&direct.json()),
-                without_tokens(&body),
-                "{path}"
-            );
-            let long = app.inspect(&tokens(&direct.json())[0]);
-            assert!(long["expire"].as_u64().unwrap() > 1_000_000_000, "{long}");
+            is_the_apps_but_for_tokens(&app, path, &body);
         }
     }
+}
+
+/// The app's own answer differs from this one in its tokens alone.
+fn is_the_apps_but_for_tokens(app: &Express, path: &str, body: &Value) {
+    let headers = "Connection: close\r\n";
+    let direct = send(app.address, &request("GET", path, headers, ""));
+    assert_eq!(
+        without_tokens(&direct.json()),
+        without_tokens(body),
+        "{path}"
+    );
+    let long = app.inspect(&tokens(&direct.json())[0]);
+    assert!(long["expire"].as_u64().unwrap() > 1_000_000_000, "{long}");
 }
 
 #[test]
@@ -452,7 +462,7 @@ fn a_publishers_token_for_a_stream_is_its_owners_and_co_hosts() {
 }
 
 #[test]
-fn a_killed_database_keeps_nobody_from_starting_a_stream_or_watching_one() {
+fn a_killed_database_keeps_no_user_from_starting_a_stream_or_watching_one() {
     let app = start(Version::Four);
     let mut mongo = Mongo::start();
     let uri = mongo.uri("live");
@@ -517,7 +527,7 @@ fn an_owner_field_mistyped_keeps_no_broadcaster_from_starting() {
 }
 
 #[test]
-fn who_was_refused_gets_nothing_while_the_source_that_refused_is_silent() {
+fn a_refused_subject_gets_nothing_while_the_source_that_refused_is_silent() {
     let app = start(Version::Four);
     let fan = "65f000000000000000000003";
     app.control("/streams", &json!({ "astrologerId": ASTROLOGER }));
@@ -579,6 +589,24 @@ fn who_was_refused_gets_nothing_while_the_source_that_refused_is_silent() {
     assert_eq!(renewd.metric(failed), 2.0);
 }
 
+/// The audit events of answers with tokens, from the log or a file.
+fn audited_reissues(renewd: &Renewd, file: Option<&str>) -> Vec<Value> {
+    let lines: Vec<Value> = match file {
+        None => renewd.log().lines(),
+        Some(file) => {
+            let text = std::fs::read_to_string(renewd.file(file)).unwrap_or_default();
+            let lines = text
+                .lines()
+                .filter_map(|line| serde_json::from_str(line).ok());
+            lines.collect()
+        }
+    };
+    let of_lists = lines
+        .into_iter()
+        .filter(|line| line["endpoint"] == "reissue");
+    of_lists.collect()
+}
+
 #[test]
 fn the_tokens_of_an_answer_are_one_audit_event() {
     let app = start(Version::Four);
@@ -605,22 +633,7 @@ fn the_tokens_of_an_answer_are_one_audit_event() {
             let given = tokens(&answer.json()).len();
             assert_eq!(given, if bearer.is_empty() { 50 } else { 49 });
         }
-        let events = || -> Vec<Value> {
-            let lines = match file {
-                None => renewd.log().lines(),
-                Some(file) => {
-                    let text = std::fs::read_to_string(renewd.file(file)).unwrap_or_default();
-                    let lines = text
-                        .lines()
-                        .filter_map(|line| serde_json::from_str(line).ok());
-                    lines.collect()
-                }
-            };
-            let of_lists = lines
-                .into_iter()
-                .filter(|line| line["endpoint"] == "reissue");
-            of_lists.collect()
-        };
+        let events = || audited_reissues(&renewd, file);
         renewd.eventually("two audit events", |_| events().len() >= 2);
         let events = events();
         assert_eq!(events.len(), 2, "{events:#?}");

@@ -37,7 +37,7 @@ fn subjects(page: &Value) -> BTreeSet<String> {
 }
 
 #[test]
-fn a_session_shows_who_holds_it_since_when_until_when_and_how_often_it_was_renewed() {
+fn a_session_shows_its_holder_since_when_until_when_and_how_often_it_was_renewed() {
     let renewd = Renewd::start(&settings());
     assert_eq!(list(&renewd, ""), json!({"sessions": [], "cursor": null}));
     let channel = "live_show";

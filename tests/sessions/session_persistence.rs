@@ -177,7 +177,7 @@ fn of_a_damaged_journal_every_intact_record_is_taken() {
 }
 
 #[test]
-fn a_journal_of_anything_at_all_keeps_nobody_from_being_served() {
+fn a_journal_of_anything_at_all_keeps_no_caller_from_being_served() {
     for content in ["", "no journal", &"\u{fe}R\u{1}".repeat(100_000)] {
         let directory = tempfile::tempdir().unwrap();
         write_files(directory.path(), &Settings::default());

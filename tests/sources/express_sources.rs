@@ -118,7 +118,7 @@ impl Site {
 }
 
 #[test]
-fn a_route_of_accounts_that_fails_lets_nobody_new_in_and_ends_nobodys_stream() {
+fn a_route_of_accounts_that_fails_lets_no_new_caller_in_and_ends_no_holders_stream() {
     let site = Site::new();
     // 404 says that the URL is wrong, not that the account is.
     site.fails("account", "accounts", &[&FAULTS[..], &["404"]].concat());
@@ -131,7 +131,7 @@ fn a_route_of_accounts_that_fails_lets_nobody_new_in_and_ends_nobodys_stream() {
 }
 
 #[test]
-fn a_route_of_streams_that_fails_lets_nobody_new_in_and_ends_nobodys_stream() {
+fn a_route_of_streams_that_fails_lets_no_new_caller_in_and_ends_no_holders_stream() {
     let site = Site::new();
     site.fails("streams", "streams", &[&FAULTS[..], &["html"]].concat());
     // An app in trouble isn't asked by each of its viewers.
@@ -163,7 +163,7 @@ fn a_route_of_streams_that_fails_lets_nobody_new_in_and_ends_nobodys_stream() {
 }
 
 #[test]
-fn a_hook_that_fails_lets_nobody_new_in_and_ends_nobodys_stream() {
+fn a_hook_that_fails_lets_no_new_caller_in_and_ends_no_holders_stream() {
     let site = Site::new();
     site.fails("authorize", "authorize", &[&FAULTS[..], &["404"]].concat());
     let opinion = |status: u16, body: Value| {
@@ -238,12 +238,12 @@ fn while_the_app_is_down_holders_go_on_and_once_it_is_back_everybody_does() {
 }
 
 #[test]
-fn a_route_of_keys_that_never_ends_its_answer_logs_nobody_out() {
+fn a_route_of_keys_that_never_ends_its_answer_logs_no_user_out() {
     keys_fail(&["silent", "trickle", "reset", "cut", "endless"]);
 }
 
 #[test]
-fn a_route_of_keys_that_answers_something_else_logs_nobody_out() {
+fn a_route_of_keys_that_answers_something_else_logs_no_user_out() {
     keys_fail(&["garbage", "huge", "redirect", "429", "500", "404", "html"]);
 }
 

@@ -260,7 +260,7 @@ async fn a_header_section_without_end_is_an_error() {
 }
 
 #[tokio::test]
-async fn nobody_there_is_an_error_and_no_header_is_in_it() {
+async fn a_server_that_is_not_there_is_an_error_and_no_header_is_in_it() {
     let server = Backend::start().await;
     let url = url(server.address());
     drop(server);

@@ -57,7 +57,7 @@ fn said(status: u16, code: &str) -> (u16, String) {
 }
 
 #[test]
-fn the_app_says_who_is_in_good_standing_and_what_is_live() {
+fn the_app_says_which_accounts_are_in_good_standing_and_which_streams_are_live() {
     let site = site();
     let owner = site.login(ASTROLOGER, &json!({}));
     let viewer = site.login(VIEWER, &json!({}));
@@ -163,14 +163,14 @@ struct Told {
 impl Told {
     /// The astrologer holds a token.
     fn new() -> Self {
-        let told = Self::with_nobody();
+        let told = Self::without_accounts();
         told.all_is_well();
         assert_eq!(told.as_holder(), said(200, "ok"));
         told
     }
 
     /// Nothing was asked yet.
-    fn with_nobody() -> Self {
+    fn without_accounts() -> Self {
         let (accounts, streams) = (Scripted::start(), Scripted::start());
         let sources = tables(
             &accounts.url("/me"),
@@ -244,7 +244,7 @@ fn each_source_is_asked_with_what_is_for_it_alone() {
 }
 
 #[test]
-fn what_is_no_answer_lets_nobody_new_in_and_ends_nobodys_stream() {
+fn what_is_no_answer_lets_no_new_caller_in_and_ends_no_holders_stream() {
     let told = Told::new();
     for (which, source) in [("streams", &told.streams), ("accounts", &told.accounts)] {
         for status in [400, 429, 500, 503] {
@@ -294,7 +294,7 @@ fn what_is_an_answer_is_taken_at_its_word() {
 
 #[test]
 fn an_owner_pointer_that_leads_nowhere_refuses_no_publisher() {
-    let told = Told::with_nobody();
+    let told = Told::without_accounts();
     told.accounts.answer(200, "");
     let elsewhere = json!({"data": {"isLive": true, "owner": ASTROLOGER}});
     told.streams.answer(200, &elsewhere.to_string());

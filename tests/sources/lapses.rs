@@ -213,7 +213,7 @@ fn both_labels_exist_from_the_start() {
 }
 
 #[test]
-fn who_is_silent_and_who_is_refused_while_the_stream_goes_on() {
+fn silent_and_refused_holders_while_the_stream_goes_on() {
     let mut daemon = Daemon::new(&["show"]);
     let host = json!({"channelName": "show", "uid": 1, "role": "publisher"});
     assert_eq!(daemon.ask("owner", &host), 200);
@@ -253,7 +253,7 @@ fn who_is_silent_and_who_is_refused_while_the_stream_goes_on() {
 }
 
 #[test]
-fn a_stream_that_is_over_lapses_nobody() {
+fn a_stream_that_is_over_lapses_no_session() {
     let mut daemon = Daemon::new(&["show"]);
     assert_eq!(daemon.ask("leaver", &viewer(2)), 200);
     daemon.change(&daemon.config.clone(), streams(&["another"]));

@@ -201,7 +201,7 @@ fn whom_the_database_refused_gets_nothing_more_when_it_is_killed() {
 }
 
 /// A login whose account is nowhere.
-fn of_nobody() -> String {
+fn of_an_unknown_account() -> String {
     let claims = json!({
         "astrologerId": "65f00000000000000000dead", "sessionId": "gone", "exp": now() + 600
     });
@@ -217,6 +217,62 @@ fn with(settings: &Settings, from: &str, to: &str) -> Settings {
     }
 }
 
+/// The settings with one mistake each, and the names by which the log tells it.
+fn mistyped(right: &Settings, mongo: &Mongo) -> [(&'static str, Settings, [&'static str; 2]); 8] {
+    let wrong_claim = Settings {
+        jwt: right.jwt.replace("sessionId", "sessionID"),
+        ..right.clone()
+    };
+    let uri = mongo.uri(DATABASE);
+    let id_field = "collection = \"astrologers\"\nid_field = \"userId\"";
+    [
+        (
+            "another database",
+            with(right, &uri, &mongo.uri("other")),
+            ["other.astrologers", "_id"],
+        ),
+        (
+            "the collection",
+            with(right, "\"astrologers\"", "\"astrologer\""),
+            ["live.astrologer ", "empty"],
+        ),
+        (
+            "id_field",
+            with(right, "collection = \"astrologers\"", id_field),
+            ["live.astrologers", "userId"],
+        ),
+        (
+            "session_field",
+            with(right, "activeSession.sessionId", "activeSession.sessionID"),
+            ["live.astrologers", "activeSession.sessionID"],
+        ),
+        (
+            "session_claim",
+            wrong_claim,
+            ["live.astrologers", "activeSession.sessionId"],
+        ),
+        (
+            "the streams' collection",
+            with(right, "[streams]", "[streams]\ncollection = \"streams\""),
+            ["live.streams ", "empty"],
+        ),
+        (
+            "channel_field",
+            with(
+                right,
+                "[streams]",
+                "[streams]\nchannel_field = \"channelName\"",
+            ),
+            ["live.livestreams", "channelName"],
+        ),
+        (
+            "live_field",
+            with(right, "[streams]", "[streams]\nlive_field = \"live\""),
+            ["live.livestreams", "live"],
+        ),
+    ]
+}
+
 #[test]
 fn a_place_or_a_field_mistyped_is_no_answer_and_the_log_names_it() {
     let site = Site::new(Mongo::start(), "");
@@ -227,58 +283,7 @@ fn a_place_or_a_field_mistyped_is_no_answer_and_the_log_names_it() {
     let other = vec![doc! { "_id": "somebody", "activeSession": { "sessionId": "s" } }];
     mongo.insert("other", "astrologers", other);
     let right = settings(&mongo.uri(DATABASE), express, "");
-    let wrong_claim = Settings {
-        jwt: right.jwt.replace("sessionId", "sessionID"),
-        ..right.clone()
-    };
-    let uri = mongo.uri(DATABASE);
-    let id_field = "collection = \"astrologers\"\nid_field = \"userId\"";
-    for (what, settings, named) in [
-        (
-            "another database",
-            with(&right, &uri, &mongo.uri("other")),
-            ["other.astrologers", "_id"],
-        ),
-        (
-            "the collection",
-            with(&right, "\"astrologers\"", "\"astrologer\""),
-            ["live.astrologer ", "empty"],
-        ),
-        (
-            "id_field",
-            with(&right, "collection = \"astrologers\"", id_field),
-            ["live.astrologers", "userId"],
-        ),
-        (
-            "session_field",
-            with(&right, "activeSession.sessionId", "activeSession.sessionID"),
-            ["live.astrologers", "activeSession.sessionID"],
-        ),
-        (
-            "session_claim",
-            wrong_claim,
-            ["live.astrologers", "activeSession.sessionId"],
-        ),
-        (
-            "the streams' collection",
-            with(&right, "[streams]", "[streams]\ncollection = \"streams\""),
-            ["live.streams ", "empty"],
-        ),
-        (
-            "channel_field",
-            with(
-                &right,
-                "[streams]",
-                "[streams]\nchannel_field = \"channelName\"",
-            ),
-            ["live.livestreams", "channelName"],
-        ),
-        (
-            "live_field",
-            with(&right, "[streams]", "[streams]\nlive_field = \"live\""),
-            ["live.livestreams", "live"],
-        ),
-    ] {
+    for (what, settings, named) in mistyped(&right, mongo) {
         let renewd = Renewd::start(&settings);
         for turn in 0..2 {
             let (status, answer) = ask(&renewd, &login, 7, "subscriber");
@@ -292,14 +297,14 @@ fn a_place_or_a_field_mistyped_is_no_answer_and_the_log_names_it() {
     // Where all is right, an account that isn't there is one that isn't there.
     let renewd = Renewd::start(&right);
     assert_eq!(
-        ask(&renewd, &of_nobody(), 8, "subscriber").0,
+        ask(&renewd, &of_an_unknown_account(), 8, "subscriber").0,
         503,
         "nobody was found yet"
     );
     assert_eq!(ask(&renewd, &login, 7, "subscriber").0, 200);
     // Of a source that gave no answer, a subject is asked for again after a moment.
     renewd.eventually("nobody is nobody", |renewd| {
-        let (status, answer) = ask(renewd, &of_nobody(), 8, "subscriber");
+        let (status, answer) = ask(renewd, &of_an_unknown_account(), 8, "subscriber");
         assert!(matches!(status, 401 | 503), "{answer}");
         answer["code"] == "unauthenticated"
     });
@@ -378,7 +383,7 @@ fn an_owner_field_mistyped_refuses_no_publisher_and_keeps_no_viewer_waiting() {
 }
 
 #[test]
-fn a_field_that_denies_and_that_no_account_has_is_told_once_and_refuses_nobody() {
+fn a_field_that_denies_and_that_no_account_has_is_told_once_and_refuses_no_login() {
     let site = Site::new(Mongo::start(), "");
     let login = site.login(VIEWER, &json!({}));
     site.stream(&json!({}));
@@ -434,7 +439,7 @@ fn what_was_found_is_remembered_over_a_restart_for_this_configuration_alone() {
     assert_eq!(ask(&renewd, &old, 7, "subscriber").0, 200);
     express.control("/login", &claims);
     let refuses = |renewd: &Renewd| {
-        let (status, answer) = ask(renewd, &of_nobody(), 8, "subscriber");
+        let (status, answer) = ask(renewd, &of_an_unknown_account(), 8, "subscriber");
         assert_eq!((status, &answer["code"]), (401, &json!("unauthenticated")));
         let (status, answer) = ask(renewd, &old, 7, "subscriber");
         assert_eq!((status, &answer["code"]), (401, &json!("session_replaced")));
@@ -446,16 +451,19 @@ fn what_was_found_is_remembered_over_a_restart_for_this_configuration_alone() {
     refuses(&renewd);
     let elsewhere = with(&right, "\"astrologers\"", "\"livestreams\"");
     renewd = restart(renewd, &elsewhere);
-    assert_eq!(ask(&renewd, &of_nobody(), 8, "subscriber").0, 503);
+    assert_eq!(
+        ask(&renewd, &of_an_unknown_account(), 8, "subscriber").0,
+        503
+    );
     renewd = restart(renewd, &right);
     refuses(&renewd);
 }
 
 #[test]
-fn collections_dropped_while_running_refuse_nobody() {
+fn collections_dropped_while_running_refuse_no_holder() {
     let outage = Outage::over(Mongo::start());
     let site = &outage.site;
-    let nobody = || site.ask(&of_nobody(), 9, "subscriber");
+    let nobody = || site.ask(&of_an_unknown_account(), 9, "subscriber");
     let other = |channel: &str| {
         let body = json!({"channelName": channel, "uid": 5, "role": "subscriber"});
         let asked = support::ask::Ask::new("", &body).bearer(&outage.stranger);
@@ -480,6 +488,6 @@ fn collections_dropped_while_running_refuse_nobody() {
     outage.recovers("filled again");
     // That a collection is empty is remembered for 5 s.
     outage.site.renewd.eventually("nobody is nobody", |_| {
-        outage.site.ask(&of_nobody(), 9, "subscriber").0 == 401
+        outage.site.ask(&of_an_unknown_account(), 9, "subscriber").0 == 401
     });
 }

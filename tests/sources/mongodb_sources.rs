@@ -13,7 +13,7 @@ use crate::support::express::Express;
 use crate::support::mongo::Mongo;
 use crate::support::renewd::{Renewd, Settings, login};
 use mongodb::bson::oid::ObjectId;
-use mongodb::bson::{Bson, DateTime, doc};
+use mongodb::bson::{Bson, DateTime, Document, doc};
 use serde_json::{Value, json};
 
 fn code((status, answer): (u16, Value)) -> (u16, String) {
@@ -32,19 +32,7 @@ fn every_row_of_the_table_from_documents_that_mongoose_wrote() {
     let viewer = site.login(VIEWER, &json!({}));
     let as_viewer = || site.ask(&viewer, 7, "subscriber");
     let as_owner = || site.ask(&owner, 1, "publisher");
-
-    // A viewer is there before any stream ever was, and asks again the moment after `/start`.
-    assert_eq!(code(as_viewer()), said(503, "unavailable"));
-    let started = Ask::new("", &json!({})).bearer(&owner);
-    let started = Ask {
-        path: "/api/live/start".to_owned(),
-        ..started
-    };
-    assert_eq!(started.send(&site.renewd).status, 201);
-    // A channel whose source gave no answer is asked for ten times a second at most.
-    site.renewd.eventually("the viewer gets in", |_| {
-        code(as_viewer()) == said(200, "ok")
-    });
+    a_stream_starts(&site, &owner, &as_viewer);
 
     assert_eq!(code(as_owner()), said(200, "ok"), "string and ObjectId");
     let (status, answer) = as_owner();
@@ -55,6 +43,31 @@ fn every_row_of_the_table_from_documents_that_mongoose_wrote() {
     let publishing = site.ask(&viewer, 8, "publisher");
     assert_eq!(code(publishing), said(403, "not_owner"));
 
+    a_viewer_is_banned_and_suspended_for_a_while(&site, &as_viewer);
+    a_viewer_signs_in_elsewhere_and_out(&site, &as_viewer);
+    the_newest_live_document_counts(&site, &as_owner);
+    only_configured_sources_have_series(&site);
+}
+
+/// The answer to one caller's request for a token.
+type Asking<'a> = &'a dyn Fn() -> (u16, Value);
+
+fn a_stream_starts(site: &Site, owner: &str, as_viewer: Asking<'_>) {
+    // A viewer is there before any stream ever was, and asks again the moment after `/start`.
+    assert_eq!(code(as_viewer()), said(503, "unavailable"));
+    let started = Ask::new("", &json!({})).bearer(owner);
+    let started = Ask {
+        path: "/api/live/start".to_owned(),
+        ..started
+    };
+    assert_eq!(started.send(&site.renewd).status, 201);
+    // A channel whose source gave no answer is asked for ten times a second at most.
+    site.renewd.eventually("the viewer gets in", |_| {
+        code(as_viewer()) == said(200, "ok")
+    });
+}
+
+fn a_viewer_is_banned_and_suspended_for_a_while(site: &Site, as_viewer: Asking<'_>) {
     site.channel(&json!({"bannedViewers": [{"userId": VIEWER, "reason": "spam"}]}));
     site.renewd.eventually("the ban counts", |_| {
         code(as_viewer()) == said(403, "viewer_banned")
@@ -88,7 +101,9 @@ fn every_row_of_the_table_from_documents_that_mongoose_wrote() {
         said(200, "ok"),
         "as does an end of a suspension"
     );
+}
 
+fn a_viewer_signs_in_elsewhere_and_out(site: &Site, as_viewer: Asking<'_>) {
     // Signed in on another device: the new login works at once, the old one is replaced.
     let elsewhere = site.login(VIEWER, &json!({}));
     assert_eq!(code(site.ask(&elsewhere, 7, "subscriber")), said(200, "ok"));
@@ -114,7 +129,9 @@ fn every_row_of_the_table_from_documents_that_mongoose_wrote() {
         code(site.ask(&elsewhere, 7, "subscriber")) == said(401, "unauthenticated")
     });
     assert!(refused("account"));
+}
 
+fn the_newest_live_document_counts(site: &Site, as_owner: Asking<'_>) {
     site.channel(&json!({"isBanned": true}));
     site.renewd.eventually("the stream is taken down", |_| {
         code(as_owner()) == said(404, "stream_not_live")
@@ -135,8 +152,6 @@ fn every_row_of_the_table_from_documents_that_mongoose_wrote() {
     site.renewd.eventually("all are over", |_| {
         code(as_owner()) == said(404, "stream_not_live")
     });
-
-    only_configured_sources_have_series(&site);
 }
 
 fn only_configured_sources_have_series(site: &Site) {
@@ -153,9 +168,8 @@ fn only_configured_sources_have_series(site: &Site) {
     }
 }
 
-#[test]
-fn documents_that_mongoose_would_not_write() {
-    let mongo = Mongo::start();
+/// Streams whose fields have other types than mongoose gives them.
+fn odd_documents() -> Vec<Document> {
     let stream = |channel: &str, owner: Bson, live: Bson| {
         doc! { "agoraChannelName": channel, "astrologerId": owner, "isLive": live }
     };
@@ -170,34 +184,36 @@ fn documents_that_mongoose_would_not_write() {
     );
     let mut oddly_banned = stream("oddly_banned", text(), true.into());
     oddly_banned.insert("isBanned", DateTime::from_millis(0));
-    mongo.insert(
-        "test",
-        "livestreams",
-        vec![
-            stream("text", text(), true.into()),
-            stream("object", owner.into(), true.into()),
-            stream("number", 12_i64.into(), 1.into()),
-            stream(
-                "populated",
-                doc! { "_id": owner, "name": "A" }.into(),
-                1.0.into(),
-            ),
-            stream("long", 12_i32.into(), 1_i64.into()),
-            stream("decimal", text(), Bson::Decimal128("1".parse().unwrap())),
-            stream("nobody", Bson::Null, true.into()),
-            doc! { "agoraChannelName": "absent", "isLive": true },
-            stream("over", text(), false.into()),
-            stream("undecided", text(), Bson::Null),
-            stream("a date", text(), DateTime::from_millis(1).into()),
-            with_cohosts,
-            with_bans,
-            oddly_banned,
-            // Older and newer documents than the one that is live.
-            stream("again", "eve".into(), true.into()),
-            stream("again", text(), true.into()),
-            stream("again", "eve".into(), false.into()),
-        ],
-    );
+    vec![
+        stream("text", text(), true.into()),
+        stream("object", owner.into(), true.into()),
+        stream("number", 12_i64.into(), 1.into()),
+        stream(
+            "populated",
+            doc! { "_id": owner, "name": "A" }.into(),
+            1.0.into(),
+        ),
+        stream("long", 12_i32.into(), 1_i64.into()),
+        stream("decimal", text(), Bson::Decimal128("1".parse().unwrap())),
+        stream("nobody", Bson::Null, true.into()),
+        doc! { "agoraChannelName": "absent", "isLive": true },
+        stream("over", text(), false.into()),
+        stream("undecided", text(), Bson::Null),
+        stream("a date", text(), DateTime::from_millis(1).into()),
+        with_cohosts,
+        with_bans,
+        oddly_banned,
+        // Older and newer documents than the one that is live.
+        stream("again", "eve".into(), true.into()),
+        stream("again", text(), true.into()),
+        stream("again", "eve".into(), false.into()),
+    ]
+}
+
+#[test]
+fn documents_that_mongoose_would_not_write() {
+    let mongo = Mongo::start();
+    mongo.insert("test", "livestreams", odd_documents());
     // The database is mongoose's own where the connection string names none.
     let uri = mongo.uri("");
     let renewd = Renewd::start(&Settings {

@@ -75,6 +75,22 @@ const DIFFERENT: &str = "[upstream]\nservers = [\"http://127.0.0.1:3002\"]\n\n[a
     [rate_limit]\nsubject = { requests = 1, per = \"1h\", burst = 1 }\n\n\
     [[reissue.rule]]\nmethods = [\"GET\"]\npath = \"/new\"\n\n[sessions]\nmax = 1\n";
 
+/// The lines of renewd's own series.
+fn series(metrics: &Metrics) -> Vec<String> {
+    let text = metrics.render();
+    let own = text.lines().filter(|line| line.starts_with("renewd_"));
+    own.map(str::to_owned).collect()
+}
+
+/// How many hold what a snapshot shares with its successors.
+fn holders(snapshot: &Snapshot) -> [usize; 3] {
+    [
+        Arc::strong_count(&snapshot.sessions),
+        Arc::strong_count(&snapshot.streams),
+        Arc::strong_count(&snapshot.accounts),
+    ]
+}
+
 #[test]
 fn a_configuration_that_cannot_be_taken_up_changes_nothing_of_the_one_that_runs() {
     let mongo = Mongo::start();
@@ -102,20 +118,8 @@ fn a_configuration_that_cannot_be_taken_up_changes_nothing_of_the_one_that_runs(
     bad_certificate.agora.app_certificate = Secret::new(b"short".to_vec());
     // Every step of building that can fail, one at a time.
     for bad in [bad_id, bad_certificate] {
-        let series = || {
-            let text = metrics.render();
-            let ours = text.lines().filter(|line| line.starts_with("renewd_"));
-            ours.map(str::to_owned).collect::<Vec<_>>()
-        };
-        let holders = || {
-            [
-                Arc::strong_count(&running.sessions),
-                Arc::strong_count(&running.streams),
-                Arc::strong_count(&running.accounts),
-            ]
-        };
-        let standing = || (holders(), running.sessions.max());
-        let before = (series(), standing());
+        let standing = || (holders(&running), running.sessions.max());
+        let before = (series(&metrics), standing());
         let audit = Audit::open(&AuditSink::Off, clock.clone(), DropCounter::default()).unwrap();
         let built = Snapshot::build(
             bad,
@@ -128,7 +132,7 @@ fn a_configuration_that_cannot_be_taken_up_changes_nothing_of_the_one_that_runs(
         );
         assert!(built.is_err());
         assert_eq!(standing(), before.1);
-        assert!(series() == before.0, "{:#?}", series());
+        assert!(series(&metrics) == before.0, "{:#?}", series(&metrics));
     }
 
     // The same with good values is another snapshot; what runs hears of it when it is put in force.

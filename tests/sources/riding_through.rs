@@ -196,7 +196,7 @@ fn the_time_runs_from_the_first_failure_and_not_from_the_last_answer() {
 }
 
 #[test]
-fn each_source_alone_turns_strangers_away_and_ends_nobodys_stream() {
+fn each_source_alone_turns_strangers_away_and_ends_no_holders_stream() {
     for down in 0..3 {
         let outage = Outage::new();
         outage.goes_on(OWNER, 1);
@@ -447,7 +447,7 @@ enum Reading {
 }
 
 #[test]
-fn with_the_clock_set_wrongly_too_nobody_gets_in_unjudged_and_no_token_is_misdated() {
+fn with_the_clock_set_wrongly_too_no_caller_gets_in_unjudged_and_no_token_is_misdated() {
     let now = START + 60;
     let readings = [
         (now - HOUR, Reading::Held),

@@ -288,7 +288,7 @@ fn an_inherited_port_outlives_the_service_that_served_it() {
 }
 
 #[test]
-fn a_socket_that_the_configuration_names_and_nobody_passed_fails_the_start() {
+fn a_socket_that_the_configuration_names_and_systemd_did_not_pass_fails_the_start() {
     let installation = Installation::listening_on("systemd:public");
     let notify = NotifySocket::bind(installation.directory.path());
     let output = installation.run(&notify).output().unwrap();

@@ -174,7 +174,7 @@ fn each_profile_has_the_rhythm_it_is_called_after() {
 }
 
 #[test]
-fn with_jitter_the_renewals_spread_and_nobody_is_without_a_token() {
+fn with_jitter_the_renewals_spread_and_no_holder_is_without_a_token() {
     for (name, lifetime, _) in PROFILES {
         for_each_client(&with_additions(&block(name)), |mut client| {
             let mut lifetimes = Vec::new();

@@ -182,7 +182,7 @@ fn a_uid_is_its_holders_until_the_backup_expires() {
 }
 
 #[test]
-fn who_holds_a_backup_alone_still_rides_through_an_outage() {
+fn a_holder_of_a_backup_alone_still_rides_through_an_outage() {
     let service = service(BACKUP);
     let ann = service.login("ann", json!({}));
     service.granted(&ann, &viewer(7));

@@ -6,7 +6,7 @@ use super::*;
 
 const ALERTS: &str = include_str!("../../../monitoring/alerts.yml");
 
-/// Alerts that need somebody else's eyes: Prometheus', which misses the daemon.
+/// Alerts that only Prometheus can see, since it misses the daemon.
 const NOT_OURS: [&str; 2] = ["RenewdTargetDown", "RenewdTargetMissing"];
 
 /// Each alert's name with the severities that `monitoring/alerts.yml` gives it.
@@ -40,135 +40,36 @@ fn every_alert_that_one_daemon_can_see_is_a_condition_and_every_condition_an_ale
     assert_eq!(conditions, named);
 }
 
-/// An alert with its severity, and a page of which it holds: what goes wrong with requests.
-fn of_requests() -> Vec<(&'static str, String)> {
-    let requests = |labels: &str, count: u32| {
-        format!("renewd_token_requests_total{{endpoint=\"token\",{labels}}} {count}\n")
-    };
-    let refused = |outcome: &str, count| {
-        requests(
-            &format!("role=\"unknown\",outcome=\"{outcome}\",class=\"client\""),
-            count,
-        )
-    };
-    let publishers = |outcome: &str, class: &str, count| {
-        requests(
-            &format!("role=\"publisher\",outcome=\"{outcome}\",class=\"{class}\""),
-            count,
-        )
-    };
-    vec![
-        (
-            "RenewdTokenRequestsFailing critical",
-            publishers("ok", "ok", 95) + &publishers("unavailable", "failed", 5),
-        ),
-        (
-            "RenewdMostRequestsUnauthenticated critical",
-            refused("token_expired", 51) + &publishers("ok", "ok", 49),
-        ),
-        (
-            "RenewdLoginsRefused critical",
-            requests(
-                "role=\"subscriber\",outcome=\"session_replaced\",class=\"denied\"",
-                20,
-            ),
-        ),
-        (
-            "RenewdPublishersDenied critical",
-            publishers("ok", "ok", 90) + &publishers("not_owner", "denied", 10),
-        ),
-        (
-            "RenewdPublishersLapse warning",
-            "renewd_token_lapses_total{role=\"publisher\",cause=\"silent\"} 1\n".to_owned(),
-        ),
-        (
-            "RenewdPublishersLapse critical",
-            "renewd_token_lapses_total{role=\"publisher\",cause=\"silent\"} 3\n".to_owned(),
-        ),
-        (
-            "RenewdViewersLapseRefused warning",
-            "renewd_token_lapses_total{role=\"subscriber\",cause=\"refused\"} 11\n\
-             renewd_sessions{role=\"subscriber\"} 500\n"
-                .to_owned(),
-        ),
-    ]
-}
+/// Pages of which one condition holds; the file's head says how to read it.
+const CASES: &str = include_str!("cases.txt");
 
-/// The same of what the process itself is in.
-fn of_the_process() -> Vec<(&'static str, String)> {
-    vec![
-        (
-            "RenewdSourceDown critical",
-            "renewd_source_up{source=\"streams\"} 0\n".to_owned(),
-        ),
-        (
-            "RenewdUpstreamDown critical",
-            "renewd_upstream_up{server=\"http://127.0.0.1:3001\"} 0\n".to_owned(),
-        ),
-        (
-            "RenewdReloadFailed warning",
-            "renewd_config_last_reload_successful 0\n".to_owned(),
-        ),
-        (
-            "RenewdFallbackConfiguration warning",
-            "renewd_config_fallback 1\n".to_owned(),
-        ),
-        (
-            "RenewdNotEnforcing warning",
-            "renewd_decision_mode{mode=\"observe\"} 1\n".to_owned(),
-        ),
-        (
-            "RenewdNotEnforcing warning",
-            "renewd_enforce_percent 25\n".to_owned(),
-        ),
-        (
-            "RenewdRestartRequired info",
-            "renewd_config_restart_required 1\n".to_owned(),
-        ),
-        (
-            "RenewdStateNotWritable warning",
-            "renewd_state_writable 0\n".to_owned(),
-        ),
-        (
-            "RenewdStateDamaged warning",
-            "renewd_state_damaged 1\n".to_owned(),
-        ),
-        (
-            "RenewdCertificateExpiring warning",
-            "renewd_certificate_expiry_timestamp_seconds 1800864000\n".to_owned(),
-        ),
-        (
-            "RenewdCertificateExpiring critical",
-            "renewd_certificate_expiry_timestamp_seconds 1800172800\n".to_owned(),
-        ),
-        (
-            "RenewdLogLinesDropped warning",
-            "renewd_log_dropped_total 1\n".to_owned(),
-        ),
-        (
-            "RenewdConnectionsNearLimit warning",
-            "renewd_connections{listener=\"a\"} 81\nrenewd_connections_max 100\n".to_owned(),
-        ),
-        (
-            "RenewdForwardedHeadersDropped warning",
-            "renewd_forwarded_headers_dropped_total{listener=\"a\"} 1\n".to_owned(),
-        ),
-        (
-            "RenewdUpstreamExposed warning",
-            "renewd_upstream_exposed{server=\"http://127.0.0.1:3001\"} 1\n".to_owned(),
-        ),
-        (
-            "RenewdWildcardTokensIssued info",
-            "renewd_wildcard_tokens_issued_total{role=\"subscriber\"} 1\n".to_owned(),
-        ),
-    ]
+/// Each alert with its severity, and a page of which it holds.
+fn cases() -> Vec<(&'static str, String)> {
+    let mut cases: Vec<(&str, String)> = Vec::new();
+    for line in CASES
+        .lines()
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+    {
+        let heading = line
+            .strip_prefix('[')
+            .and_then(|line| line.strip_suffix(']'));
+        match (heading, cases.last_mut()) {
+            (Some(heading), _) => cases.push((heading, String::new())),
+            (None, Some((_, page))) if line.starts_with("renewd_") => {
+                page.push_str(line);
+                page.push('\n');
+            }
+            (None, _) => panic!("{line}"),
+        }
+    }
+    assert_eq!(cases.len(), 23);
+    cases
 }
 
 #[test]
 fn each_condition_holds_by_its_own_numbers_with_its_alerts_severity() {
-    let cases = of_requests().into_iter().chain(of_the_process());
     let mut seen = BTreeSet::new();
-    for (expected, page) in cases {
+    for (expected, page) in cases() {
         let (alert, severity) = expected.split_once(' ').unwrap();
         seen.insert((alert.to_owned(), severity.to_owned()));
         let found = found(&page, &History::default());

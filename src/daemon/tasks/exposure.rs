@@ -252,7 +252,7 @@ fd000000000000000000000000000002 0a 40 00 82     eth0
     }
 
     #[test]
-    fn a_backend_elsewhere_is_nobodys_loopback() {
+    fn a_backend_elsewhere_is_on_no_loopback_address() {
         let local = |host: &str| {
             is_local(&UpstreamServer {
                 name: String::new(),

@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_given_back_goes_to_those_who_wait_in_turn() {
+    async fn a_place_that_is_given_back_goes_to_the_waiting_claimants_in_turn() {
         let budget = Budget::new(1);
         let slot = budget.acquire(client(1, 1), PATIENCE).await;
         let order = Mutex::new(Vec::new());
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn waiting_ends_with_patience_and_with_whoever_waits() {
+    async fn waiting_ends_with_patience_and_with_the_claimant() {
         let budget = Budget::new(1);
         let slot = budget.acquire(client(1, 1), PATIENCE).await;
         assert!(budget.acquire(client(2, 2), PATIENCE).await.is_none());
@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_raised_limit_reaches_those_who_wait_and_a_lowered_one_closes_nothing() {
+    async fn a_raised_limit_reaches_waiting_claimants_and_a_lowered_one_closes_nothing() {
         let budget = Budget::new(1);
         let first = budget.acquire(client(1, 1), PATIENCE).await;
         let (second, ()) = tokio::join!(biased; budget.acquire(client(2, 2), PATIENCE), async {
@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_socket_that_is_kept_counts_for_nobody() {
+    async fn a_socket_that_is_kept_counts_for_no_claimant() {
         let budget = Budget::new(4);
         let mut slots = take_all(&budget, client(1, 1)).await;
         assert_eq!(slots.len(), 4);

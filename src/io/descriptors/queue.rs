@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn who_leaves_is_forgotten_and_who_may_not_keeps_its_place() {
+    fn a_claimant_that_leaves_is_forgotten_and_one_that_may_not_keeps_its_place() {
         let mut queue = Queue::default();
         let (greedy, modest) = (from("192.0.2.1", 1), from("192.0.2.2", 2));
         let first = queue.join(greedy, "greedy");

@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn hostile_values_pass_where_nobody_asks_for_them() {
+    fn hostile_values_pass_where_they_are_not_asked_for() {
         let deep = format!(
             "{{\"x\":{}{},\"\\ud800\":1e999,\"a\":1}}",
             "[".repeat(9000),

@@ -396,29 +396,8 @@ mod tests {
         rtc_token(format, &signer(certificate), &grant).unwrap()
     }
 
-    /// For `ann`, who is banned from `banned`; times of an hour, less `jitter`.
-    fn rewriter(observing: bool, jitter: u32) -> (Rewriter, Arc<Metrics>) {
-        let clock = Clock::manual(u64::from(NOW));
-        let metrics = Metrics::new(&clock, DropCounter::default());
-        let banned = StreamState {
-            live: true,
-            banned_viewers: vec!["ann".into()],
-            ..StreamState::default()
-        };
-        let table = StreamTable::new([("banned".into(), banned)]);
-        let streams = ConfiguredStreams::new(
-            StreamSource::Table(table),
-            metrics.source(SourceLabel::Streams),
-        );
-        let secret = |text: &str| Secret::new(text.into());
-        let project = Project::new(
-            Arc::new(signer(OURS)),
-            &secret(OURS),
-            None,
-            Some(&secret(DECOY)),
-        );
-        let sessions = Arc::new(Sessions::new(10));
-        let judge = Judge {
+    fn judge(clock: &Clock, streams: ConfiguredStreams, sessions: &Arc<Sessions>) -> Judge {
+        Judge {
             accounts: Arc::new(ConfiguredAccounts::None),
             streams: Arc::new(streams),
             clock: clock.clone(),
@@ -442,23 +421,33 @@ mod tests {
                 withheld: Withheld::Null,
             },
             channel_pattern: None,
-            sessions: Arc::clone(&sessions),
+            sessions: Arc::clone(sessions),
             revocations: Arc::default(),
             patience: Duration::from_secs(1),
             since: Duration::ZERO,
-        };
-        let ledger = TokenLedger {
+        }
+    }
+
+    fn ledger(
+        clock: &Clock,
+        metrics: &Arc<Metrics>,
+        sessions: &Arc<Sessions>,
+        observing: bool,
+    ) -> TokenLedger {
+        TokenLedger {
             clock: clock.clone(),
             entropy: Entropy::Fixed(1000),
             metrics: metrics.clone(),
             route: metrics.reissue("/a"),
-            sessions,
+            sessions: Arc::clone(sessions),
             rules: Rules {
                 bind_uid: true,
                 max_streams_per_publisher: 0,
                 max_session: Duration::ZERO,
             },
-            audit: Arc::new(Audit::open(&AuditSink::Off, clock, DropCounter::default()).unwrap()),
+            audit: Arc::new(
+                Audit::open(&AuditSink::Off, clock.clone(), DropCounter::default()).unwrap(),
+            ),
             request_id: RequestId::from_bits(1, 2),
             client: None,
             subject: Some("ann".into()),
@@ -466,7 +455,33 @@ mod tests {
             handing: std::sync::Mutex::default(),
             observing,
             tally: Mutex::default(),
+        }
+    }
+
+    /// For `ann`, who is banned from `banned`; times of an hour, less `jitter`.
+    fn rewriter(observing: bool, jitter: u32) -> (Rewriter, Arc<Metrics>) {
+        let clock = Clock::manual(u64::from(NOW));
+        let metrics = Metrics::new(&clock, DropCounter::default());
+        let banned = StreamState {
+            live: true,
+            banned_viewers: vec!["ann".into()],
+            ..StreamState::default()
         };
+        let table = StreamTable::new([("banned".into(), banned)]);
+        let streams = ConfiguredStreams::new(
+            StreamSource::Table(table),
+            metrics.source(SourceLabel::Streams),
+        );
+        let secret = |text: &str| Secret::new(text.into());
+        let project = Project::new(
+            Arc::new(signer(OURS)),
+            &secret(OURS),
+            None,
+            Some(&secret(DECOY)),
+        );
+        let sessions = Arc::new(Sessions::new(10));
+        let judge = judge(&clock, streams, &sessions);
+        let ledger = ledger(&clock, &metrics, &sessions, observing);
         let parts = Parts {
             project: Arc::new(project),
             lifetime: 3600,
@@ -506,46 +521,86 @@ mod tests {
         values.next().unwrap().to_owned()
     }
 
-    /// What may stand in a body: what is written, and what the same becomes.
+    const DAY: u32 = 86_400;
+
+    fn quoted(token: &str) -> String {
+        format!("\"{token}\"")
+    }
+
+    /// The string that replaces a token of a day.
+    fn anew(format: TokenFormat, channel: &str) -> String {
+        let (project, fresh) = (rewriter(false, 0).0.parts.project, 1001);
+        let token = quoted(&token(format, OURS, channel, DAY));
+        let token = token.trim_matches('"');
+        let channels = [channel].into_iter();
+        let read = match project.recognise(token).0 {
+            Recognised::Nameless(token) => {
+                project.name(&token, channels, std::iter::empty()).unwrap()
+            }
+            read => read,
+        };
+        let Recognised::Ours(read) = read else {
+            panic!("{read:?}");
+        };
+        let new = project.reissue(&read, u64::from(NOW), u64::from(NOW) + 3600, fresh);
+        quoted(&new.unwrap().unwrap())
+    }
+
+    fn percent(token: &str, depth: &str) -> String {
+        let encode = |text: String, character: char, code: &str| {
+            text.replace(character, &format!("%{depth}{code}"))
+        };
+        let plus = encode(token.to_owned(), '+', "2B");
+        encode(encode(plus, '/', "2F"), '=', "3D")
+    }
+
+    fn entities(token: &str) -> String {
+        let plus = token.replace('+', "&#43;");
+        plus.replace('/', "&#x2F;").replace('=', "&#x3D;")
+    }
+
+    /// Strings that are a token, and what each becomes.
+    fn whole_strings() -> [(String, String); 6] {
+        let (v7, v6) = (TokenFormat::V007, TokenFormat::V006);
+        let long = token(v7, OURS, "show", DAY);
+        [
+            (quoted(&long), anew(v7, "show")),
+            (
+                quoted(&long.replace('/', "\\/").replace('=', "\\u003d")),
+                anew(v7, "show"),
+            ),
+            (quoted(&token(v6, OURS, "show", DAY)), anew(v6, "show")),
+            (quoted(&token(v7, DECOY, "show", DAY)), anew(v7, "show")),
+            (quoted(&token(v7, OURS, "banned", DAY)), "\"\"".to_owned()),
+            (quoted(&token(v7, DECOY, "banned", 60)), "\"\"".to_owned()),
+        ]
+    }
+
+    /// Text that stays as it is.
+    fn unchanged() -> [String; 8] {
+        let (v7, v6) = (TokenFormat::V007, TokenFormat::V006);
+        [
+            quoted(&token(v7, OURS, "show", 3600)),
+            quoted(&token(v6, OURS, "show", 3600)),
+            quoted(&token(v7, STRANGER, "show", DAY)),
+            quoted(&token(v6, STRANGER, "show", DAY)),
+            "\"show\"".to_owned(),
+            "\"007".to_owned(),
+            "\\".to_owned(),
+            "{\"a\":[1, 2.5e3],\"é\":null}".to_owned(),
+        ]
+    }
+
+    /// Pieces of a body, each with what it becomes.
     fn fragments() -> Vec<(String, String)> {
         let (v7, v6) = (TokenFormat::V007, TokenFormat::V006);
-        let day = 86_400;
-        let quoted = |token: &str| format!("\"{token}\"");
-        let anew = |format, channel| {
-            let (project, fresh) = (rewriter(false, 0).0.parts.project, 1001);
-            let token = quoted(&token(format, OURS, channel, day));
-            let token = token.trim_matches('"');
-            let channels = [channel].into_iter();
-            let read = match project.recognise(token).0 {
-                Recognised::Nameless(token) => {
-                    project.name(&token, channels, std::iter::empty()).unwrap()
-                }
-                read => read,
-            };
-            let Recognised::Ours(read) = read else {
-                panic!("{read:?}");
-            };
-            let new = project.reissue(&read, u64::from(NOW), u64::from(NOW) + 3600, fresh);
-            quoted(&new.unwrap().unwrap())
-        };
-        let long = token(v7, OURS, "show", day);
+        let long = token(v7, OURS, "show", DAY);
         let fresh = anew(v7, "show").trim_matches('"').to_owned();
-        let percent = |token: &str, depth: &str| {
-            let encode = |text: String, character: char, code: &str| {
-                text.replace(character, &format!("%{depth}{code}"))
-            };
-            let plus = encode(token.to_owned(), '+', "2B");
-            encode(encode(plus, '/', "2F"), '=', "3D")
-        };
-        let entities = |token: &str| {
-            let plus = token.replace('+', "&#43;");
-            plus.replace('/', "&#x2F;").replace('=', "&#x3D;")
-        };
         let inside = |before: &str, behind: &str| {
             let around = |token: &str| format!("{before}{token}{behind}");
             (around(&long), around(&fresh))
         };
-        let banned = token(v7, OURS, "banned", day);
+        let banned = token(v7, OURS, "banned", DAY);
         let mut fragments = vec![
             inside("\"Bearer ", "\""),
             inside("\" ", " \""),
@@ -578,7 +633,7 @@ mod tests {
                 format!("\"?t={}%2Flive+a\"", percent(&fresh, "")),
             ),
             (
-                format!("\"{}live\"", token(v6, OURS, "show", day)),
+                format!("\"{}live\"", token(v6, OURS, "show", DAY)),
                 format!("{}live\"", anew(v6, "show").trim_end_matches('"')),
             ),
             (
@@ -586,27 +641,9 @@ mod tests {
                 format!("<a href={fresh}>"),
             ),
             (format!("\"Bearer {banned}\""), "\"Bearer \"".to_owned()),
-            (quoted(&long), anew(v7, "show")),
-            (
-                quoted(&long.replace('/', "\\/").replace('=', "\\u003d")),
-                anew(v7, "show"),
-            ),
-            (quoted(&token(v6, OURS, "show", day)), anew(v6, "show")),
-            (quoted(&token(v7, DECOY, "show", day)), anew(v7, "show")),
-            (quoted(&token(v7, OURS, "banned", day)), "\"\"".to_owned()),
-            (quoted(&token(v7, DECOY, "banned", 60)), "\"\"".to_owned()),
         ];
-        let stays = [
-            quoted(&token(v7, OURS, "show", 3600)),
-            quoted(&token(v6, OURS, "show", 3600)),
-            quoted(&token(v7, STRANGER, "show", day)),
-            quoted(&token(v6, STRANGER, "show", day)),
-            "\"show\"".to_owned(),
-            "\"007".to_owned(),
-            "\\".to_owned(),
-            "{\"a\":[1, 2.5e3],\"é\":null}".to_owned(),
-        ];
-        fragments.extend(stays.map(|stays| (stays.clone(), stays)));
+        fragments.extend(whole_strings());
+        fragments.extend(unchanged().map(|stays| (stays.clone(), stays)));
         fragments
     }
 

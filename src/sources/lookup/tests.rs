@@ -81,7 +81,7 @@ impl Fixture {
 }
 
 #[tokio::test(start_paused = true)]
-async fn ten_thousand_who_ask_at_once_cost_one_question() {
+async fn ten_thousand_callers_at_once_cost_one_question() {
     let mut fixture = fixture();
     let all: Vec<_> = (0..10_000).map(|_| fixture.get(None)).collect();
     fixture.reply(Ok(7)).await;
@@ -107,7 +107,7 @@ async fn an_answer_is_good_for_its_time_to_live() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_needs_a_later_answer_waits_out_an_earlier_question_and_asks_again() {
+async fn a_caller_that_needs_a_later_answer_waits_out_an_earlier_question_and_asks_again() {
     let mut fixture = fixture();
     let early = fixture.get(None);
     let (_, earlier) = fixture.questions.recv().await.unwrap();
@@ -247,7 +247,7 @@ async fn a_silent_source_holds_up_its_first_askers_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_source_is_found_to_be_back_though_nobody_asks() {
+async fn a_silent_source_is_found_to_be_back_without_a_caller() {
     let mut fixture = fixture();
     for _ in 0..3 {
         let asked = fixture.get(None);
@@ -277,7 +277,7 @@ async fn a_question_that_panics_is_no_answer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn keys_are_forgotten_when_nobody_asks_for_them() {
+async fn keys_are_forgotten_when_no_caller_asks_for_them() {
     let mut fixture = fixture();
     let asked = fixture.get(None);
     fixture.reply(Ok(1)).await;

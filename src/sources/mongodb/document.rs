@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_stands_in_a_list_of_the_forbidden_is_one_of_them() {
+    fn a_subject_in_a_list_of_the_forbidden_is_one_of_them() {
         let document =
             rawdoc! { "banned": [ "a", { "userId": "b" }, 7, { "other": "c" }, null ], "one": "d" };
         assert_eq!(

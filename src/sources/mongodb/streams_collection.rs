@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_odd_lets_nobody_in_whom_it_should_keep_out() {
+    fn odd_documents_let_no_subject_in_that_they_should_keep_out() {
         let date = DateTime::from_millis(0);
         let found = rawdoc! {
             "isLive": 1_i64, "astrologerId": date, "isBanned": date, "guests": ["eve"],

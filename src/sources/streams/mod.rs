@@ -194,7 +194,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_absent_owner_matches_nobody() {
+    fn an_absent_owner_matches_no_subject() {
         let ownerless = StreamState {
             live: true,
             ..StreamState::default()
