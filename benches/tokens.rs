@@ -27,6 +27,9 @@ use renewd::exchange::Exchange;
 use renewd::exchange::response_body::RequestBody;
 use renewd::io::descriptors::Shares;
 use renewd::limit::Charge;
+use renewd::revocation::{
+    Revocation, RevocationId, RevocationQuestion, RevocationTarget, Revocations,
+};
 use renewd::snapshot::{Control, Shared, Snapshot, StreamsRead};
 use renewd::sources::streams::StreamState;
 use renewd::telemetry::audit::Audit;
@@ -36,6 +39,7 @@ use renewd::telemetry::metrics::Metrics;
 use renewd::terms::clock::Clock;
 use renewd::terms::context::{RequestContext, RequestId};
 use renewd::terms::role::Role;
+use renewd::terms::user::User;
 use sha2::Sha256;
 
 const SECRET: &str = "a-secret-for-benchmarks-of-enough-bytes";
@@ -156,6 +160,42 @@ fn parts(criterion: &mut Criterion) {
     }
 }
 
+/// What row 5 costs with few and with many revocations of every kind, none of which refuses the caller.
+fn revocations(criterion: &mut Criterion) {
+    const NOW: u64 = 1_700_000_000;
+    for count in [0, 10, 100_000_u64] {
+        let table = Revocations::default();
+        for number in 0..count {
+            let (subject, channel) = (format!("{number:024x}"), format!("live_{number:024x}"));
+            let (subject, channel) = (subject.as_str(), channel.as_str());
+            let user = User::Uid(u32::try_from(number).unwrap());
+            let target = match number % 4 {
+                0 => RevocationTarget::new(Some(subject.into()), None, None),
+                1 => RevocationTarget::new(None, Some(channel.into()), None),
+                2 => RevocationTarget::new(Some(subject.into()), Some(channel.into()), None),
+                _ => RevocationTarget::new(None, Some(channel.into()), Some(user)),
+            };
+            let id = RevocationId::parse(&format!("{number:032x}")).unwrap();
+            let (target, until) = (target.unwrap(), NOW + 3600);
+            let revocation = Revocation::new(id, target, NOW, until);
+            table.add(revocation).unwrap();
+        }
+        // Many callers, so that the processor's caches don't hold the one place that is looked at.
+        let callers: Vec<String> = (0..4096).map(|number| format!("caller-{number}")).collect();
+        let mut callers = callers.iter().cycle();
+        criterion.bench_function(&format!("row 5 with {count} revocations"), |bench| {
+            bench.iter(|| {
+                let question = RevocationQuestion {
+                    subject: callers.next().map(String::as_str),
+                    channel: Some(CHANNEL),
+                    user: Some(User::Uid(12345)),
+                };
+                table.find(black_box(question), NOW)
+            });
+        });
+    }
+}
+
 fn whole(criterion: &mut Criterion) {
     let shared = shared();
     let snapshot = shared.current.load_full();
@@ -246,5 +286,5 @@ fn a_million_debts(_: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, parts, whole, a_million_debts);
+criterion_group!(benches, parts, revocations, whole, a_million_debts);
 criterion_main!(benches);

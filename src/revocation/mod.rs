@@ -183,6 +183,19 @@ impl Revocations {
 }
 
 impl Revocation {
+    /// A revocation without holders or a reason.
+    pub fn new(id: RevocationId, target: RevocationTarget, created: u64, until: u64) -> Self {
+        Self {
+            id,
+            target,
+            holders: Vec::new(),
+            created,
+            until,
+            reason: "".into(),
+            others: BTreeMap::new(),
+        }
+    }
+
     /// Everything that it refuses, each once.
     fn keys(&self) -> impl Iterator<Item = RevokedKey<'_>> {
         let channel = self.target.channel();

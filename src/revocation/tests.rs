@@ -13,15 +13,8 @@ const NOW: u64 = 1_800_000_000;
 /// A revocation for an hour. `number` makes its name, and the order of names.
 fn revocation(number: u64, target: RevocationTarget) -> Revocation {
     let millis = NOW * 1000 + number;
-    Revocation {
-        id: RevocationId::new(millis, Entropy::Fixed(number)).unwrap(),
-        target,
-        holders: Vec::new(),
-        created: NOW,
-        until: NOW + 3600,
-        reason: "".into(),
-        others: BTreeMap::new(),
-    }
+    let id = RevocationId::new(millis, Entropy::Fixed(number)).unwrap();
+    Revocation::new(id, target, NOW, NOW + 3600)
 }
 
 fn subject(name: &str) -> RevocationTarget {
