@@ -104,14 +104,10 @@ impl Revoker {
             reason: asked.reason.into(),
             others: BTreeMap::new(),
         };
-        let revocation = snapshot
-            .revocations
-            .add(revocation)
-            .map_err(|full| RevokeError::Full(full.to_string()))?;
-        let written = self
-            .log
-            .write(RevocationRecord::Made((*revocation).clone()))
-            .await;
+        let added = snapshot.revocations.add(revocation.clone());
+        added.map_err(|full| RevokeError::Full(full.to_string()))?;
+        let record = RevocationRecord::Made(revocation.clone());
+        let written = self.log.write(record).await;
         let durable = written == Ok(Durability::Synced);
         self.report(RevocationChange::Made, &revocation, durable);
         Ok(Revoked {

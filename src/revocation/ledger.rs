@@ -1,14 +1,15 @@
-//! Revocations by their names and by their ends.
+//! Revocations by their names and by their ends, and the names of those that were lifted.
 //!
-//! Keeps true: both orders hold the same revocations; a page is never longer than asked; a sweep removes a bounded
-//! number.
+//! Keeps true: both orders hold the same revocations; one that was lifted is remembered until it would have ended, so
+//! that no other replica and no older record brings it back; a page is never longer than asked; a sweep removes a
+//! bounded number.
 //! Must not know: what a revocation refuses.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::{Revocation, RevocationId};
+use super::{MOST, Revocation, RevocationId};
 
 /// Revocations that one sweep removes at most: a fraction of a millisecond.
 const SWEPT_AT_ONCE: usize = 500;
@@ -35,6 +36,8 @@ pub(crate) struct ListedRevocations {
 pub(super) struct Ledger {
     by_name: BTreeMap<RevocationId, Arc<Revocation>>,
     by_end: BTreeSet<(u64, RevocationId)>,
+    /// When each of those that were lifted would have ended, in Unix seconds.
+    lifted: BTreeMap<RevocationId, u64>,
 }
 
 impl RevocationFilter<'_> {
@@ -64,6 +67,23 @@ impl Ledger {
         self.by_name.values().cloned().collect()
     }
 
+    pub(super) fn is_lifted(&self, id: RevocationId) -> bool {
+        self.lifted.contains_key(&id)
+    }
+
+    /// Remembers that a revocation was lifted, which may not be known here. Above the bound the oldest is forgotten.
+    pub(super) fn mark_lifted(&mut self, id: RevocationId, until: u64) {
+        self.lifted.insert(id, until);
+        if self.lifted.len() > MOST {
+            self.lifted.pop_first();
+        }
+    }
+
+    /// The names of those that were lifted, and when they would have ended.
+    pub(super) fn lifted(&self) -> impl Iterator<Item = (RevocationId, u64)> {
+        self.lifted.iter().map(|(id, until)| (*id, *until))
+    }
+
     pub(super) fn add(&mut self, revocation: Arc<Revocation>) {
         self.by_end.insert((revocation.until, revocation.id));
         self.by_name.insert(revocation.id, revocation);
@@ -77,6 +97,8 @@ impl Ledger {
 
     /// Removes some of those that are over.
     pub(super) fn take_over(&mut self, now: u64) -> Vec<Arc<Revocation>> {
+        // Most lifted ones are few; they are looked through whole.
+        self.lifted.retain(|_, until| *until > now);
         let mut over = Vec::new();
         while over.len() < SWEPT_AT_ONCE {
             let Some((_, id)) = self.by_end.first().filter(|(until, _)| *until <= now) else {

@@ -108,11 +108,11 @@ impl Revocations {
         self.ledger().len()
     }
 
-    /// Puts a revocation in force. One whose name is known already changes nothing.
-    pub fn add(&self, revocation: Revocation) -> Result<Arc<Revocation>, TooManyRevocations> {
+    /// Puts a revocation in force. `false` where that changes nothing: its name is known, or it was lifted.
+    pub fn add(&self, revocation: Revocation) -> Result<bool, TooManyRevocations> {
         let mut ledger = self.ledger();
-        if let Some(known) = ledger.get(revocation.id) {
-            return Ok(known);
+        if ledger.get(revocation.id).is_some() || ledger.is_lifted(revocation.id) {
+            return Ok(false);
         }
         if ledger.len() >= MOST {
             return Err(TooManyRevocations);
@@ -124,15 +124,36 @@ impl Revocations {
             self.refused.lock(hash).push(hash, Arc::clone(&revocation));
             self.entries[key.kind()].fetch_add(1, Ordering::Release);
         }
-        Ok(revocation)
+        Ok(true)
     }
 
-    /// Ends a revocation; `None` where there is none of that name.
+    /// Ends a revocation before its time; `None` where there is none of that name.
     pub fn lift(&self, id: RevocationId) -> Option<Arc<Revocation>> {
+        let until = self.ledger().get(id)?.until;
+        self.apply_lift(id, until)
+    }
+
+    /// Applies a record that a revocation was lifted, whether it is known here or becomes known later. The revocation
+    /// that this ends.
+    pub(crate) fn apply_lift(&self, id: RevocationId, until: u64) -> Option<Arc<Revocation>> {
         let mut ledger = self.ledger();
+        ledger.mark_lifted(id, until);
         let lifted = ledger.remove(id)?;
         self.strike_out(&lifted);
         Some(lifted)
+    }
+
+    /// A record of each revocation, and of each that was lifted, that is not over: all that a restart or another
+    /// replica needs.
+    pub(crate) fn records(&self, now: u64) -> Vec<RevocationRecord> {
+        let ledger = self.ledger();
+        let lifted = ledger.lifted().filter(|(_, until)| *until > now);
+        let lifted = lifted.map(|(id, until)| RevocationRecord::Lifted { id, until });
+        let made = ledger.all().into_iter();
+        let made = made.filter(|revocation| revocation.until > now);
+        lifted
+            .chain(made.map(|revocation| RevocationRecord::Made((*revocation).clone())))
+            .collect()
     }
 
     /// Forgets revocations that are over, a few hundred at a time. Gives how many.
@@ -160,11 +181,6 @@ impl Revocations {
         now: u64,
     ) -> ListedRevocations {
         self.ledger().page(filter, after, limit, now)
-    }
-
-    /// Every revocation, the oldest first.
-    pub fn all(&self) -> Vec<Arc<Revocation>> {
-        self.ledger().all()
     }
 
     fn strike_out(&self, gone: &Revocation) {

@@ -5,7 +5,6 @@
 //! builds are kept.
 //! Must not know: who revokes, what a revocation refuses.
 
-use std::collections::HashSet;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,11 +14,11 @@ use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::daemon::state::{DaemonState, StatePart};
-use crate::revocation::{Revocation, RevocationRecord, Revocations};
+use crate::revocation::{RevocationRecord, Revocations};
 use crate::snapshot::Shared;
 use crate::state::directory::StateDirectory;
 use crate::state::journal::{self, Journal};
-use crate::terms::clock::Clock;
+use crate::terms::clock::{Clock, is_plausible};
 
 /// The journal's file in the state directory.
 const JOURNAL: &str = "revocations.journal";
@@ -105,13 +104,14 @@ impl RevocationJournal {
     /// Restores the content of a directory, and writes to it from now on. What was revoked before is in memory and
     /// stays.
     fn take_up(&mut self, directory: &Arc<StateDirectory>) {
-        let (mut made, mut lifted, mut unreadable) = (Vec::new(), HashSet::new(), 0_u64);
+        let (mut made, mut unreadable) = (Vec::new(), 0_u64);
+        let revocations = Arc::clone(&self.revocations);
         let later = &mut self.later;
         let (reading, result) = journal::read(directory, JOURNAL, |bytes| {
             match RevocationRecord::decode(bytes) {
                 Some(RevocationRecord::Made(revocation)) => made.push(revocation),
-                Some(RevocationRecord::Lifted { id, .. }) => {
-                    lifted.insert(id);
+                Some(RevocationRecord::Lifted { id, until }) => {
+                    revocations.apply_lift(id, until);
                 }
                 Some(record @ RevocationRecord::Later(_)) if later.len() < MOST_LATER => {
                     later.push(record);
@@ -119,9 +119,8 @@ impl RevocationJournal {
                 Some(RevocationRecord::Later(_)) | None => unreadable += 1,
             }
         });
-        made.retain(|revocation| !lifted.contains(&revocation.id) && self.matters(revocation));
         let mut without_room = 0_u64;
-        for revocation in made {
+        for revocation in made.into_iter().filter(|made| made.until > self.now()) {
             without_room += u64::from(self.revocations.add(revocation).is_err());
         }
         self.report(directory, &reading, &result, unreadable, without_room);
@@ -162,9 +161,10 @@ impl RevocationJournal {
         tracing::debug!(records = reading.records, "revocations restored");
     }
 
-    /// Whether a revocation is still needed. By an implausible time of day nothing is given up.
-    fn matters(&self, revocation: &Revocation) -> bool {
-        !self.clock.is_plausible() || revocation.until > self.clock.unix_seconds()
+    /// The time of day in Unix seconds; an implausible one counts as the first, by which nothing is over.
+    fn now(&self) -> u64 {
+        let now = self.clock.unix_seconds();
+        if is_plausible(now) { now } else { 0 }
     }
 
     /// Writes these changes, or everything where that is necessary. Blocks on file IO.
@@ -207,27 +207,19 @@ impl RevocationJournal {
             journal.must_be_whole()
         };
         let everything = if whole {
-            let all = self.revocations.all();
-            all.into_iter()
-                .filter(|revocation| self.matters(revocation))
-                .collect()
+            self.revocations.records(self.now())
         } else {
             Vec::new()
         };
         let journal = self.journal.as_mut().ok_or(io::ErrorKind::NotFound)?;
         let mut batch = journal.begin(whole)?;
-        if whole {
-            for record in &self.later {
-                batch.write(&record.encode())?;
-            }
-            for revocation in everything {
-                let record = RevocationRecord::Made((*revocation).clone());
-                batch.write(&record.encode())?;
-            }
+        let (changes, later) = if whole {
+            (&*everything, &*self.later)
         } else {
-            for record in changes {
-                batch.write(&record.encode())?;
-            }
+            (changes, &[][..])
+        };
+        for record in later.iter().chain(changes) {
+            batch.write(&record.encode())?;
         }
         batch.finish().map(|_length| ())
     }
