@@ -138,7 +138,7 @@ fn parts(criterion: &mut Criterion) {
     criterion.bench_function("limits", |bench| {
         bench.iter(|| {
             let limiter = &snapshot.limiter;
-            limiter.check_shared(black_box(SUBJECT), CHANNEL, false, Charge::Take)
+            limiter.check_local(black_box(SUBJECT), CHANNEL, false, Charge::Take)
         });
     });
     for (name, format) in [("007", TokenFormat::V007), ("006", TokenFormat::V006)] {
@@ -264,7 +264,7 @@ fn a_million_debts(_: &mut Criterion) {
     let ask = |snapshot: &Snapshot, subject: &String| {
         let asked = snapshot
             .limiter
-            .check_shared(subject, CHANNEL, false, Charge::Take);
+            .check_local(subject, CHANNEL, false, Charge::Take);
         let _either = black_box(asked);
     };
     longest("a new key", subjects.iter(), |subject| ask(&first, subject));

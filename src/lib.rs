@@ -17,6 +17,7 @@
 //! | [`exchange`] | one request and its answer in flight: bodies, tunnels, the responses that renewd writes itself |
 //! | [`snapshot`] | everything that a reload can change, immutable and swapped as a whole |
 //! | [`sources`] | where accounts, streams and the authorize hook are asked, and what holds while a source gives no answer |
+//! | `store` | what replicas share |
 //! | [`revocation`] | what an operator refuses tokens to |
 //! | [`sessions`] | which subjects hold a token |
 //! | [`logins`] | the identity of a caller: JSON Web Tokens and the keys that verify them |
@@ -52,5 +53,6 @@ pub mod sessions;
 pub mod snapshot;
 pub mod sources;
 pub mod state;
+mod store;
 pub mod telemetry;
 pub mod terms;

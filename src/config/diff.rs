@@ -37,6 +37,7 @@ pub fn changes(running: &Config, read: &Config) -> ConfigChanges {
         authorize,
         policy,
         rate_limit,
+        redis,
         sessions,
         state_directory,
         log,
@@ -48,6 +49,7 @@ pub fn changes(running: &Config, read: &Config) -> ConfigChanges {
         ),
         ("server.workers", server.workers != read.server.workers),
         ("admin.listen", admin.listen != read.admin.listen),
+        ("redis", *redis != read.redis),
         ("state.directory", *state_directory != read.state_directory),
     ];
     let tables = [
@@ -87,6 +89,7 @@ pub fn effective(running: &Config, read: Config) -> Config {
     effective.server.plain.clone_from(&running.server.plain);
     effective.server.workers = running.server.workers;
     effective.admin.listen = running.admin.listen.clone();
+    effective.redis.clone_from(&running.redis);
     effective
         .state_directory
         .clone_from(&running.state_directory);

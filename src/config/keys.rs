@@ -13,12 +13,7 @@ use super::validate;
 /// Every key that is known and not built.
 pub const UNBUILT: &[UnbuiltKey] = &[
     never("agora.rest"),
-    UnbuiltKey {
-        path: "rate_limit.on_store_error",
-        off: Some("local"),
-    },
     never("revocation"),
-    never("redis"),
     never("reissue.socket"),
 ];
 

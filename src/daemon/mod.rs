@@ -48,6 +48,7 @@ use crate::server::listen::BindError;
 use crate::server::worker::Workers;
 use crate::snapshot::Shared;
 use crate::state::directory::{StateDirectory, StateError};
+use crate::store;
 use crate::telemetry::line_writer::DropCounter;
 use crate::telemetry::log::{self, LogControl};
 use crate::telemetry::metrics::Metrics;
@@ -194,7 +195,8 @@ fn spawn_watchdog(notifier: Notifier, heartbeats: Heartbeats, beat: Duration) {
     });
 }
 
-/// Starts the tasks that run until the process ends: conditions, upkeep, the backend's health, its exposure.
+/// Starts the tasks that run until the process ends: conditions, upkeep, the shared store, the backend's health and its
+/// exposure.
 fn spawn_tasks(
     shared: &Arc<Shared>,
     bound: &BoundAddresses,
@@ -203,6 +205,9 @@ fn spawn_tasks(
 ) {
     tokio::spawn(conditions::run(Arc::clone(shared), Arc::clone(history)));
     tokio::spawn(tasks::upkeep::run(Arc::clone(shared)));
+    if let Some(store) = shared.current.load().store.clone() {
+        tokio::spawn(store::supervise(store));
+    }
     tokio::spawn(tasks::health::run(Arc::clone(shared)));
     tokio::spawn(tasks::exposure::run(
         Arc::clone(shared),

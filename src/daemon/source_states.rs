@@ -31,8 +31,8 @@ pub(crate) struct SourceState {
 pub(crate) struct SourceOutage {
     /// When the first lookup failed.
     pub down_since: u64,
-    /// Until when holders of a token can renew it without an answer.
-    pub rest_until: u64,
+    /// Until when holders of a token can renew it without an answer; `None` where that isn't bounded.
+    pub rest_until: Option<u64>,
 }
 
 /// Every configured source.
@@ -44,7 +44,7 @@ pub(crate) fn source_states(snapshot: &Snapshot, clock: &Clock) -> Vec<SourceSta
         doubt: match source {
             SourceLabel::Streams => snapshot.streams.doubt(),
             SourceLabel::Accounts => snapshot.accounts.doubt(),
-            SourceLabel::Authorize | SourceLabel::Jwks => None,
+            SourceLabel::Authorize | SourceLabel::Jwks | SourceLabel::Redis => None,
         },
         outage: down_since.map(|since| outage(clock, since, rest(config, source))),
     };
@@ -69,10 +69,18 @@ pub(crate) fn source_states(snapshot: &Snapshot, clock: &Clock) -> Vec<SourceSta
         authorizer.map(|hook| state(SourceLabel::Authorize, hook.error(), hook.down_since()));
     let key_set = snapshot.verifier.key_set();
     let key_set = key_set.map(|set| state(SourceLabel::Jwks, set.error(), set.down_since()));
+    let store = snapshot.store.as_ref().map(|store| {
+        let (error, since) = match store.outage() {
+            Some(outage) => (Some(outage.error), Some(outage.since)),
+            None => (None, None),
+        };
+        state(SourceLabel::Redis, error, since)
+    });
     std::iter::once(streams)
         .chain(accounts)
         .chain(authorizer)
         .chain(key_set)
+        .chain(store)
         .collect()
 }
 
@@ -81,14 +89,14 @@ pub(crate) fn export(states: &[SourceState], metrics: &Metrics) {
     for state in states {
         let outage = state
             .outage
-            .map(|outage| (outage.down_since, outage.rest_until));
+            .map(|outage| (outage.down_since, outage.rest_until.unwrap_or_default()));
         metrics.source(state.source).outage(outage);
     }
 }
 
-/// How long holders of a token can renew it without an answer of the source.
-fn rest(config: &Config, source: SourceLabel) -> Duration {
-    match source {
+/// How long holders of a token can renew it without an answer of the source; `None` where that isn't bounded.
+fn rest(config: &Config, source: SourceLabel) -> Option<Duration> {
+    let rest = match source {
         SourceLabel::Streams => config.streams.stale_if_error,
         SourceLabel::Accounts => config.accounts.stale_if_error,
         SourceLabel::Authorize => config
@@ -96,15 +104,17 @@ fn rest(config: &Config, source: SourceLabel) -> Duration {
             .as_ref()
             .map_or(Duration::ZERO, |authorize| authorize.stale_if_error),
         SourceLabel::Jwks => jwt::OLDEST,
-    }
+        SourceLabel::Redis => return None,
+    };
+    Some(rest)
 }
 
-fn outage(clock: &Clock, since: Duration, rest: Duration) -> SourceOutage {
+fn outage(clock: &Clock, since: Duration, rest: Option<Duration>) -> SourceOutage {
     let ago = clock.elapsed().saturating_sub(since);
     let down_since = clock.unix_seconds().saturating_sub(ago.as_secs());
     SourceOutage {
         down_since,
-        rest_until: down_since.saturating_add(rest.as_secs()),
+        rest_until: rest.map(|rest| down_since.saturating_add(rest.as_secs())),
     }
 }
 
@@ -117,8 +127,8 @@ mod tests {
         let clock = Clock::manual(1_800_000_000);
         let since = clock.elapsed();
         clock.advance(Duration::from_secs(90));
-        let outage = outage(&clock, since, Duration::from_hours(1));
+        let outage = outage(&clock, since, Some(Duration::from_hours(1)));
         assert_eq!(outage.down_since, 1_800_000_000);
-        assert_eq!(outage.rest_until, 1_800_003_600);
+        assert_eq!(outage.rest_until, Some(1_800_003_600));
     }
 }

@@ -257,7 +257,8 @@ fn status(state: SourceState) -> SourceStatus {
             .map(|outage| timestamp::from_seconds(outage.down_since)),
         rest_until: state
             .outage
-            .map(|outage| timestamp::from_seconds(outage.rest_until)),
+            .and_then(|outage| outage.rest_until)
+            .map(timestamp::from_seconds),
     }
 }
 

@@ -17,7 +17,8 @@ use std::time::Duration;
 use crate::config::model::RateLimit;
 use crate::terms::clock::Clock;
 use crate::terms::outcome::Scope;
-use rate::{Rate, RateAdmission};
+pub(crate) use rate::Rate;
+use rate::RateAdmission;
 use store::Store;
 use tariffs::Tariffs;
 
@@ -95,10 +96,10 @@ impl Limiter {
         }
     }
 
-    /// Row 4 of the decision: one request by `subject` for `channel`, charged to subject, channel and global together
+    /// Row 4 of the decision, for this process by itself: one request by `subject` for `channel`, charged to subject, channel and global together
     /// or to none of them. Renewals by holders count for the subject alone, so that a holder stays on air when many
     /// others arrive.
-    pub fn check_shared(
+    pub fn check_local(
         &self,
         subject: &str,
         channel: &str,
@@ -123,6 +124,14 @@ impl Limiter {
             }
         }
         Ok(())
+    }
+
+    /// The limits that replicas share, in the order of [`Self::check_local`]; of a renewal the subject's alone.
+    pub(crate) fn shared(&self, renewal: bool) -> impl Iterator<Item = (Scope, &Rate)> {
+        let scopes = [Scope::Subject, Scope::Channel, Scope::Global];
+        let counted = if renewal { 1 } else { scopes.len() };
+        let rate = |scope| Some((scope, self.rates[scope_index(scope)].as_ref()?));
+        scopes.into_iter().take(counted).filter_map(rate)
     }
 
     /// Charges an address for an answer 400, 401, 413 or 415. An address in debt isn't charged but refused: the

@@ -29,7 +29,7 @@ const LATEST: u64 = 2 * LONGEST_DEBT;
 
 /// A configured quota, within what the arithmetic can hold.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Rate {
+pub(crate) struct Rate {
     quota: Quota,
     /// Nanoseconds in which one request comes back; above zero.
     interval: u64,
@@ -89,17 +89,25 @@ impl Rate {
         let limiter = RateLimiter::<_, _, _, NoOpMiddleware<Nanos>>::new(self.quota, slot, clock);
         match limiter.check() {
             Ok(()) => Ok(RateAdmission(limiter.into_state_store())),
-            Err(refused) => {
-                let retry_after = refused.wait_time_from(now);
-                Err(LimitExceeded {
-                    scope,
-                    retry_after,
-                    limit: self.quota.burst_size().get(),
-                    remaining: 0,
-                    reset: retry_after + Duration::from_nanos(self.capacity - self.interval),
-                })
-            }
+            Err(refused) => Err(self.refusal(scope, refused.wait_time_from(now))),
         }
+    }
+
+    /// What a request is told that would pass after `retry_after`.
+    pub(crate) fn refusal(&self, scope: Scope, retry_after: Duration) -> LimitExceeded {
+        LimitExceeded {
+            scope,
+            retry_after,
+            limit: self.quota.burst_size().get(),
+            remaining: 0,
+            reset: retry_after + Duration::from_nanos(self.capacity - self.interval),
+        }
+    }
+
+    /// The interval and the capacity, in microseconds with their decimals.
+    pub(crate) fn in_microseconds(&self) -> [String; 2] {
+        let written = |nanos: u64| format!("{}.{:03}", nanos / 1000, nanos % 1000);
+        [written(self.interval), written(self.capacity)]
     }
 
     /// When an entry's debt is paid under this limit (GCRA's theoretical arrival time).

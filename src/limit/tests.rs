@@ -7,7 +7,7 @@ use std::thread;
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::model::Quota;
+use crate::config::model::{OnStoreError, Quota};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -23,6 +23,7 @@ fn quota(requests: u32, burst: u32) -> Quota {
 fn off() -> RateLimit {
     RateLimit {
         max_keys: 1000,
+        on_store_error: OnStoreError::Local,
         subject: None,
         address: None,
         channel: None,
@@ -42,7 +43,7 @@ fn clock() -> Clock {
 }
 
 fn take(limiter: &Limiter, subject: &str) -> Result<(), LimitExceeded> {
-    limiter.check_shared(subject, "channel", false, Charge::Take)
+    limiter.check_local(subject, "channel", false, Charge::Take)
 }
 
 /// How many requests of a subject pass before the first refusal.
@@ -149,18 +150,18 @@ fn renewals_count_for_the_subject_alone() {
     assert_eq!(take(&limiter, "b").unwrap_err().scope, Scope::Channel);
     for _ in 0..4 {
         assert_eq!(
-            limiter.check_shared("a", "channel", true, Charge::Take),
+            limiter.check_local("a", "channel", true, Charge::Take),
             Ok(())
         );
     }
-    let refused = limiter.check_shared("a", "channel", true, Charge::Take);
+    let refused = limiter.check_local("a", "channel", true, Charge::Take);
     assert_eq!(refused.unwrap_err().scope, Scope::Subject);
 }
 
 #[test]
 fn a_peek_gives_the_verdict_and_charges_nothing() {
     let limiter = Limiter::new(&by_subject(quota(60, 1)), clock(), None);
-    let peek = || limiter.check_shared("a", "channel", false, Charge::Peek);
+    let peek = || limiter.check_local("a", "channel", false, Charge::Peek);
     assert_eq!((peek(), peek()), (Ok(()), Ok(())));
     assert_eq!(limiter.keys(Scope::Subject), 0);
     assert_eq!(take(&limiter, "a"), Ok(()));
@@ -300,6 +301,7 @@ fn sweeping_forgets_only_keys_at_rest() {
 fn threads_together_never_get_more_than_the_capacity() {
     let config = RateLimit {
         max_keys: 50,
+        on_store_error: OnStoreError::Local,
         subject: Some(quota(1, 100)),
         channel: Some(quota(1, 300)),
         global: Some(quota(1, 500)),
@@ -316,7 +318,7 @@ fn threads_together_never_get_more_than_the_capacity() {
                     let channel = if who < 2 { "x" } else { "y" };
                     let subject = format!("{who}-{}", turn % 3);
                     if limiter
-                        .check_shared(&subject, channel, false, Charge::Take)
+                        .check_local(&subject, channel, false, Charge::Take)
                         .is_ok()
                     {
                         admitted[who].fetch_add(1, Ordering::Relaxed);
@@ -396,7 +398,7 @@ fn who_waits_as_told_passes_and_who_waits_a_second_less_does_not() {
                 (refused.reset + SECOND).saturating_sub(retry_after)
             );
             clock.advance(SECOND);
-            let peek = limiter.check_shared("a", "channel", false, Charge::Peek);
+            let peek = limiter.check_local("a", "channel", false, Charge::Peek);
             assert_eq!(peek, Ok(()), "{quota:?} {millis}");
             clock.advance(rounded_up(refused.reset).saturating_sub(retry_after));
             assert_eq!(passing(&limiter, "a"), usize::try_from(burst).unwrap());
@@ -617,7 +619,7 @@ proptest! {
             clock.advance(Duration::from_millis(wait));
             level = (level + wait).min(full);
             let charge = if charged { Charge::Take } else { Charge::Peek };
-            let verdict = limiter.check_shared("a", "channel", false, charge);
+            let verdict = limiter.check_local("a", "channel", false, charge);
             prop_assert_eq!(verdict.is_ok(), level >= 1000);
             if let Err(refused) = verdict {
                 prop_assert_eq!(refused.retry_after, Duration::from_millis(1000 - level));

@@ -35,6 +35,7 @@ use crate::sources::mongodb;
 use crate::sources::mongodb::Database;
 use crate::sources::proven::Proven;
 use crate::sources::streams::{ConfiguredStreams, StreamState};
+use crate::store::Store;
 use crate::telemetry::audit::Audit;
 use crate::telemetry::metrics::{Metrics, ReissueMetrics};
 use crate::terms::clock::{Clock, Entropy};
@@ -63,6 +64,8 @@ pub struct Snapshot {
     pub authorizer: Option<Authorizer>,
     /// `[rate_limit]`, with the debts of all keys.
     pub limiter: Limiter,
+    /// `[redis]`: the store that replicas share.
+    pub(crate) store: Option<Arc<Store>>,
     /// The live tokens.
     pub sessions: Arc<Sessions>,
     /// The logins that the accounts source refused.
@@ -145,6 +148,8 @@ impl Snapshot {
         let logins = previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.logins));
         let revocations =
             previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.revocations));
+        let before = previous.and_then(|previous| previous.store.as_ref());
+        let store = Store::of(config.redis.as_ref(), before, clock, metrics);
         let rules = config.reissue.rules.iter();
         Ok(Self {
             tls,
@@ -159,6 +164,7 @@ impl Snapshot {
                 clock.clone(),
                 previous.map(|previous| &previous.limiter),
             ),
+            store,
             database,
             sessions,
             logins,

@@ -287,7 +287,7 @@ mod tests {
         let stream = stream(&said, &endpoint()).unwrap();
         assert!(stream.live && !stream.banned);
         assert_eq!(stream.owner.as_deref(), Some("12"));
-        assert_eq!(*stream.banned_viewers, ["a".into(), "b".into()]);
+        assert_eq!(*stream.banned_viewers, ["a", "b"].map(Box::<str>::from));
     }
 
     #[test]
@@ -299,7 +299,7 @@ mod tests {
         let user = json!({"_id": "b", "name": "Bo"});
         let all =
             banned(json!(["a", user, {"userId": user}, {"userId": 7}, {"id": "c"}, null, {}]));
-        let found = ["a", "b", "b", "7", "c"].map(Into::into);
+        let found = ["a", "b", "b", "7", "c"].map(Box::<str>::from);
         assert_eq!(all.unwrap(), found);
         assert!(banned(Value::Null).unwrap().is_empty());
         for odd in [json!("a"), json!({"a": true}), json!(true), json!(7)] {

@@ -20,6 +20,16 @@ labels! {
         Authorize => "authorize",
         /// `auth.jwt.jwks_url`.
         Jwks => "jwks",
+        /// `[redis]`: what replicas share.
+        Redis => "redis",
+    }
+
+    /// Whose limits count.
+    pub(crate) enum StoreMode {
+        /// Those of all replicas together.
+        Shared => "shared",
+        /// Those of this process, or none: `rate_limit.on_store_error`.
+        Local => "local",
     }
 
     /// What became of a token inside one of the backend's answers.

@@ -298,6 +298,12 @@ fn what_waits_for_a_restart_is_named_and_everything_else_is_hot() {
         ("admin.listen", "\"127.0.0.1:1\""),
         ("state.directory", "\"\""),
     ];
+    // A table as a whole.
+    let read = valid(&base_and("redis.url", "\"redis://h:1\""));
+    let changes = diff::changes(&running, &read);
+    assert_eq!(changes.restart_required, ["redis"]);
+    assert!(changes.changed.is_empty());
+    assert_eq!(diff::effective(&running, read), running);
     for (path, value) in cases {
         let read = valid(&base_and(path, value));
         let changes = diff::changes(&running, &read);

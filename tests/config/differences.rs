@@ -12,7 +12,7 @@ use crate::config::{base_and, base_without, fixtures, load, load_with};
 use crate::support::environment::FixedEnvironment;
 
 /// Values that some key takes, most of them in the place of another one.
-const CANDIDATES: [&str; 32] = [
+const CANDIDATES: [&str; 34] = [
     "true",
     "false",
     "0",
@@ -34,6 +34,8 @@ const CANDIDATES: [&str; 32] = [
     "\"reject\"",
     "\"007\"",
     "\"unavailable\"",
+    "\"allow\"",
+    "\"redis://127.0.0.1:7\"",
     "\"replace\"",
     "\"/other\"",
     "\"other\"",
@@ -184,6 +186,11 @@ fn pair(path: &str) -> [&'static str; 2] {
         [
             "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
             "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb",
+        ]
+    } else if path.starts_with("redis.url") {
+        [
+            "redis://app:hunter2@h:6379",
+            "redis://app:hunter2-new@h:6379",
         ]
     } else if path.contains("uri") {
         [

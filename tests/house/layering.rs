@@ -16,7 +16,7 @@ const LAYERS: [&[&str]; 22] = [
     &["decision", "forward", "reissue"],
     &["http1"],
     &["exchange", "snapshot"],
-    &["forward::servers", "sources"],
+    &["forward::servers", "sources", "store"],
     &["revocation"],
     &["sessions"],
     &["limit", "logins"],

@@ -117,6 +117,8 @@ fn every_series_in_the_rules_exists_from_the_start() {
         metrics.upstream("http://127.0.0.1:3001"),
         metrics.listener("[::]:3000"),
         metrics.source(SourceLabel::Streams),
+        metrics.source(SourceLabel::Redis),
+        metrics.store_mode(),
     );
     let page = metrics.render();
     drop(parts);

@@ -226,6 +226,7 @@ fn recorded_everything() -> String {
     metrics.state_writable(false);
     metrics.state_damaged(true);
     metrics.token_lapse(Role::Publisher, LapseCause::Refused);
+    let _store = metrics.store_mode();
     let route = metrics.reissue("/api/live/active");
     route.token(ReissueOutcome::Replaced);
     let upstream = metrics.upstream("http://127.0.0.1:3001");

@@ -1,7 +1,7 @@
 //! A MongoDB server as a child process: `SecantusDB`, which speaks the wire protocol on real storage. Data live as long as
 //! the value, across restarts of the server.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -11,6 +11,7 @@ use mongodb::bson::{Document, doc};
 use mongodb::options::ClientOptions;
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::ports::{free, listens, wait_until_stopped};
 use super::python;
 
 /// Ports may be taken between the choice and the server's start.
@@ -99,28 +100,10 @@ impl Mongo {
         self.start_again();
     }
 
-    /// Stops it in its tracks: connections stay, and nothing is answered. Returns when it has stopped: one of its threads
-    /// is told by the kernel and stops the others, and on a busy machine these go on answering until then.
+    /// Stops it in its tracks: connections stay, and nothing is answered.
     pub fn freeze(&self) {
         self.signal(Signal::STOP);
-        for _ in 0..START_TURNS {
-            if self.has_stopped() {
-                return;
-            }
-            thread::park_timeout(Duration::from_millis(1));
-        }
-        panic!("the server doesn't stop");
-    }
-
-    fn has_stopped(&self) -> bool {
-        let threads = format!("/proc/{}/task", self.child.id());
-        let threads = std::fs::read_dir(threads).expect("a living server");
-        threads.flatten().all(|thread| {
-            // The state stands behind the name, which ends at the last parenthesis (proc_pid_stat(5)).
-            let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
-            stat.rsplit_once(") ")
-                .is_none_or(|(_, state)| state.starts_with('T'))
-        })
+        wait_until_stopped(&self.child);
     }
 
     /// Lets it go on.
@@ -177,32 +160,6 @@ fn on_a_runtime<T>(work: impl Future<Output = T>) -> T {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     let runtime = builder.worker_threads(1).enable_all().build().unwrap();
     runtime.block_on(work)
-}
-
-fn free() -> SocketAddr {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    listener.local_addr().unwrap()
-}
-
-/// Whether the process itself holds the socket that listens at the address (see `proc_net(5)` and `proc_pid_fd(5)`).
-fn listens(child: &Child, address: SocketAddr) -> bool {
-    const LISTEN: &str = "0A";
-    let port = format!(":{:04X}", address.port());
-    let sockets = std::fs::read_to_string("/proc/net/tcp").expect("a list of sockets");
-    let inodes = sockets.lines().filter_map(|line| {
-        let fields: Vec<_> = line.split_whitespace().collect();
-        let at_port = fields.get(1)?.ends_with(&port) && *fields.get(3)? == LISTEN;
-        at_port.then(|| format!("socket:[{}]", fields.get(9).copied().unwrap_or_default()))
-    });
-    let inodes: Vec<_> = inodes.collect();
-    let held = std::fs::read_dir(format!("/proc/{}/fd", child.id()));
-    let held = held.into_iter().flatten().flatten();
-    held.filter_map(|entry| std::fs::read_link(entry.path()).ok())
-        .any(|link| {
-            inodes
-                .iter()
-                .any(|inode| link.as_os_str() == inode.as_str())
-        })
 }
 
 /// `None` if it ends instead of listening.

@@ -13,6 +13,7 @@ use ipnet::IpNet;
 mod authorize_hook;
 mod channel_pattern;
 mod jwt;
+mod redis;
 mod reissue;
 mod source_tables;
 mod token;
@@ -20,6 +21,7 @@ mod upstream;
 
 pub use self::channel_pattern::ChannelPattern;
 pub use self::jwt::{Jwt, JwtAlgorithm, JwtKey, KeyMaterial};
+pub use self::redis::{OnStoreError, Redis};
 pub use self::reissue::{PublisherForOthers, Reissue, ReissueMode, ReissueRule, Withheld};
 pub use self::token::{Agora, DefaultRole, Services, Tier, TokenConfig, ZeroUid};
 pub(crate) use self::upstream::MOST_SERVERS;
@@ -72,6 +74,8 @@ pub struct Config {
     pub policy: PolicyConfig,
     /// `[rate_limit]`.
     pub rate_limit: RateLimit,
+    /// `[redis]`: the store that replicas share; `None` for a daemon by itself.
+    pub redis: Option<Redis>,
     /// `[sessions]`: the table of live tokens.
     pub sessions: SessionsConfig,
     /// `[state]`: where what must survive is kept; `None` is memory only.
@@ -283,6 +287,8 @@ pub struct PolicyConfig {
 pub struct RateLimit {
     /// Keys remembered per scope; above it new keys share one bucket.
     pub max_keys: usize,
+    /// What decides while the shared store gives no answer; without effect where there is no `[redis]`.
+    pub on_store_error: OnStoreError,
     /// Per JWT subject.
     pub(crate) subject: Option<Quota>,
     /// Per client address, charged by refused guesses only.

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::{LONGEST, POSITIVE_DURATION, TABLE_SIZES, seconds};
-use crate::config::model::{Quota, RateLimit};
+use crate::config::model::{OnStoreError, Quota, RateLimit};
 use crate::config::raw::{RawItem, RawTable};
 
 const HINT: &str = "write { requests = 60, per = \"1m\", burst = 20 }, or \"off\"";
@@ -27,6 +27,11 @@ pub(super) fn rate_limit(table: &RawTable<'_>) -> RateLimit {
     };
     RateLimit {
         max_keys: table.number("max_keys", TABLE_SIZES, 1_000_000),
+        on_store_error: table.choice(
+            "on_store_error",
+            &OnStoreError::ALL.map(|choice| (choice.as_str(), choice)),
+            OnStoreError::Local,
+        ),
         subject: scope("subject", minutely(60, 20)),
         address: scope("address", minutely(600, 200)),
         channel: scope("channel", None),

@@ -9,6 +9,7 @@ mod connection_string;
 mod jwt;
 mod limits;
 mod mongodb;
+mod redis;
 mod reissue;
 mod routes;
 mod server;
@@ -172,6 +173,7 @@ fn config(root: &RawTable<'_>, secrets: &SecretReader<'_>) -> Config {
         authorize,
         policy: policy(&root.table("policy")),
         rate_limit,
+        redis: redis::redis(&root.table("redis"), secrets),
         sessions: SessionsConfig {
             max: root.table("sessions").number("max", TABLE_SIZES, 1_000_000),
         },

@@ -31,6 +31,9 @@ const DAY_SECONDS: f64 = 86_400.0;
 /// The share of token requests that may fail over 30 days (0.1 %), times the burn rate of the critical alert.
 const FAST_BURN: f64 = 14.4 * 0.001;
 
+/// The `source` that has an alert of its own.
+const STORE: &str = "redis";
+
 /// The numbers that rules read.
 struct Facts<'a> {
     page: &'a Samples<'a>,
@@ -47,7 +50,7 @@ struct AlertRule {
 }
 
 /// Every alert that depends on one daemon alone, as in `monitoring/alerts.yml`.
-const RULES: [AlertRule; 19] = [
+const RULES: [AlertRule; 20] = [
     rule("RenewdTokenRequestsFailing", requests_failing),
     rule("RenewdLoginsRefused", logins_refused),
     rule("RenewdMostRequestsUnauthenticated", most_unauthenticated),
@@ -55,6 +58,7 @@ const RULES: [AlertRule; 19] = [
     rule("RenewdPublishersLapse", publishers_lapse),
     rule("RenewdViewersLapseRefused", viewers_lapse_refused),
     rule("RenewdSourceDown", source_down),
+    rule("RenewdStoreLocal", store_local),
     rule("RenewdUpstreamDown", upstream_down),
     rule("RenewdReloadFailed", reload_failed),
     rule("RenewdFallbackConfiguration", fallback),
@@ -209,6 +213,7 @@ fn viewers_lapse_refused(facts: &Facts<'_>) -> Vec<(AlertSeverity, String)> {
 
 fn source_down(facts: &Facts<'_>) -> Vec<(AlertSeverity, String)> {
     let down = facts.page.having("renewd_source_up", |value| value < 1.0);
+    let down = down.filter(|labels| labels.value("source") != STORE);
     down.map(|labels| {
         let source = labels.value("source");
         let matcher = format!("source=\"{source}\"");
@@ -224,6 +229,20 @@ fn source_down(facts: &Facts<'_>) -> Vec<(AlertSeverity, String)> {
         (AlertSeverity::Critical, message)
     })
     .collect()
+}
+
+fn store_local(facts: &Facts<'_>) -> Vec<(AlertSeverity, String)> {
+    let mut modes = facts.page.having("renewd_store_mode", |value| value > 0.0);
+    let local = modes.any(|labels| labels.value("mode") == "local");
+    one(local, AlertSeverity::Warning, || {
+        let matcher = format!("source=\"{STORE}\"");
+        let since = "renewd_source_down_since_timestamp_seconds";
+        let since = written(facts.page.sum(since, &[&matcher], &[]));
+        let since = since.map_or_else(String::new, |since| format!(" since {since}"));
+        format!(
+            "The Redis that the replicas share has given no answer{since}: rate_limit.on_store_error decides."
+        )
+    })
 }
 
 fn upstream_down(facts: &Facts<'_>) -> Vec<(AlertSeverity, String)> {

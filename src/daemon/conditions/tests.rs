@@ -103,6 +103,7 @@ fn beside_its_threshold_no_condition_holds() {
         renewd_decision_mode{mode=\"enforce\"} 1\nrenewd_decision_mode{mode=\"off\"} 0\nrenewd_enforce_percent 100\n\
         renewd_state_writable 1\nrenewd_state_damaged 0\nrenewd_certificate_expiry_timestamp_seconds NaN\n\
         renewd_log_dropped_total 0\nrenewd_connections{listener=\"a\"} 80\nrenewd_connections_max 100\n\
+        renewd_store_mode{mode=\"shared\"} 1\nrenewd_store_mode{mode=\"local\"} 0\n\
         renewd_token_lapses_total{role=\"subscriber\",cause=\"silent\"} 5000\n";
     assert_eq!(found(quiet, &History::default()), []);
     let meant = "renewd_decision_mode{mode=\"observe\"} 1\n\

@@ -5,6 +5,7 @@
 //! what only a login could answer is said to be unchecked, never guessed.
 //! Must not know: how the answer is shown.
 
+mod limits;
 mod question;
 
 use std::time::Duration;
@@ -16,7 +17,6 @@ use super::order::{self, Now, answers};
 use super::request::TokenRequest;
 use super::wire_format;
 use crate::config::model::DecisionMode;
-use crate::limit::Charge;
 use crate::revocation::RevocationQuestion;
 use crate::sessions::{Ground, Resting, SeatRequest};
 use crate::snapshot::Snapshot;
@@ -147,12 +147,7 @@ pub(crate) async fn explain(
         rows.add("clock", "the system", None, unset(now));
     }
     rows.add("holder", "sessions", None, holder(held));
-    rows.add(
-        "limits",
-        "rate limits",
-        None,
-        limits(snapshot, subject, channel, held),
-    );
+    limits::add(snapshot, subject, channel, held, &mut rows).await;
     rows.add(
         "revocations",
         "revocations",
@@ -209,24 +204,6 @@ fn holder(held: Option<Role>) -> Says {
     match held {
         Some(role) => Says::Passes(format!("holds an unexpired {} token", role.as_str())),
         None => Says::Passes("holds no token for this channel and role".to_owned()),
-    }
-}
-
-fn limits(snapshot: &Snapshot, subject: &str, channel: &str, held: Option<Role>) -> Says {
-    let limiter = &snapshot.limiter;
-    match limiter.check_shared(subject, channel, held.is_some(), Charge::Peek) {
-        Ok(()) => Says::Passes("within the limits of subject, channel and all".to_owned()),
-        Err(refusal) => {
-            let refused = order::DecisionRefusal::limited(refusal);
-            let detail = format!(
-                "over the {} limit, for {} more",
-                refusal.scope.as_str(),
-                humantime::format_duration(Duration::from_secs(wire_format::whole_seconds(
-                    refusal.retry_after
-                )))
-            );
-            Says::Refuses(refused.outcome, detail)
-        }
     }
 }
 

@@ -7,6 +7,7 @@
 pub(super) mod answers;
 mod enforcement;
 pub(super) mod holder;
+pub(super) mod limits;
 mod refusal;
 
 use std::cell::Cell;
@@ -306,10 +307,8 @@ async fn judge(
         findings.endpoint = Endpoint::Refresh;
     }
     let charge = if enforced { Charge::Take } else { Charge::Peek };
-    snapshot
-        .limiter
-        .check_shared(subject, channel, held.is_some(), charge)
-        .map_err(DecisionRefusal::limited)?;
+    let limits = limits::ask(snapshot, subject, channel, held.is_some(), charge);
+    limits.await.answer.verdict()?;
 
     refuse_revoked(snapshot, subject, request, now)?;
     let role = ask_sources(&holder, caller, request, findings).await?;

@@ -46,6 +46,13 @@ impl Trust {
         Ok(Self(Arc::new(config)))
     }
 
+    /// The same authorities, for servers that don't speak HTTP.
+    pub(crate) fn without_protocol(&self) -> Self {
+        let mut config = ClientConfig::clone(&self.0);
+        config.alpn_protocols.clear();
+        Self(Arc::new(config))
+    }
+
     /// Does the TLS handshake on `transport` with the server of this name or address.
     pub(crate) async fn connect(&self, host: &str, transport: Transport) -> io::Result<Transport> {
         let name = ServerName::try_from(host.to_owned())

@@ -138,6 +138,8 @@ families! {
         "1 while the state directory can be written; 0 if it cannot, and what must survive a restart would be lost.";
     STATE_DAMAGED = MetricKind::Gauge, "renewd_state_damaged",
         "1 if something in the state directory was damaged when it was loaded. Every intact record was used.";
+    STORE_MODE = MetricKind::Gauge, "renewd_store_mode",
+        "1 for what holds now, with [redis]: shared while replicas share their rate limits, local while the store gives no answer and rate_limit.on_store_error decides. Without [redis] there is no such series.";
     CERTIFICATE_EXPIRY = MetricKind::Gauge, "renewd_certificate_expiry_timestamp_seconds",
         "When the first certificate of [server.tls] to expire does so, in seconds since the Unix epoch; NaN without a certificate.";
     LOG_DROPPED = MetricKind::Counter, "renewd_log_dropped_total",

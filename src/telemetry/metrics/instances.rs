@@ -14,7 +14,7 @@ use metrics::{Counter, Gauge, Histogram};
 
 use super::registrar::Registrar;
 use super::{families, flag};
-use crate::telemetry::traffic_labels::{ReissueOutcome, UpstreamOutcome};
+use crate::telemetry::traffic_labels::{ReissueOutcome, StoreMode, UpstreamOutcome};
 use crate::terms::outcome::LookupOutcome;
 
 /// One backend server.
@@ -166,6 +166,28 @@ impl SourceMetrics {
         let (down_since, rest_until) = outage.unwrap_or_default();
         self.down_since.set(down_since as f64);
         self.rest_until.set(rest_until as f64);
+    }
+}
+
+/// Whether replicas share their limits.
+#[derive(Debug)]
+pub struct StoreModeMetrics([Gauge; StoreMode::ALL.len()]);
+
+impl StoreModeMetrics {
+    /// They share until the store is found to give no answer.
+    pub(super) fn new(registrar: &Registrar) -> Self {
+        let gauge =
+            |mode: StoreMode| registrar.gauge(&families::STORE_MODE, &[("mode", mode.as_str())]);
+        let metrics = Self(StoreMode::ALL.map(gauge));
+        metrics.set(true);
+        metrics
+    }
+
+    /// Whether they share now.
+    pub(crate) fn set(&self, shared: bool) {
+        for (mode, gauge) in StoreMode::ALL.into_iter().zip(&self.0) {
+            gauge.set(flag((mode == StoreMode::Shared) == shared));
+        }
     }
 }
 

@@ -21,7 +21,9 @@ use metrics::{Counter, Gauge, Histogram};
 
 use self::descriptors::DescriptorMetrics;
 use self::instances::Instances;
-pub use self::instances::{ListenerMetrics, ReissueMetrics, SourceMetrics, UpstreamMetrics};
+pub use self::instances::{
+    ListenerMetrics, ReissueMetrics, SourceMetrics, StoreModeMetrics, UpstreamMetrics,
+};
 use self::registrar::Registrar;
 use super::labels::{Endpoint, Handler};
 use super::line_writer::DropCounter;
@@ -415,6 +417,11 @@ impl Metrics {
     /// Whether something in the state directory could not be read.
     pub fn state_damaged(&self, damaged: bool) {
         self.state_damaged.set(flag(damaged));
+    }
+
+    /// The series that say whether replicas share their limits; they exist from now on.
+    pub fn store_mode(&self) -> StoreModeMetrics {
+        StoreModeMetrics::new(&self.registrar)
     }
 
     /// When the certificate that clients see expires, in seconds since the Unix epoch; `None` where there is none.

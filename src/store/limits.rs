@@ -1,0 +1,147 @@
+//! The limits on subject, channel and all requests that replicas share: one script, one round trip, on the server's
+//! clock.
+//!
+//! Keeps true: what `Limiter` does with a request, the script does with it too, to the second; a refusal charges
+//! nothing; keys are bounded in length, and all have one hash tag. Address limits are never shared.
+//! Must not know: which limiter decides.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use redis::{Cmd, Value};
+use sha2::{Digest as _, Sha256};
+
+use super::{NoStore, Store};
+use crate::limit::{Charge, LimitExceeded, Limiter, Rate};
+use crate::terms::outcome::Scope;
+
+/// The script.
+pub(super) const SCRIPT: &str = include_str!("limits.lua");
+
+/// Longer names are hashed.
+const LONGEST_NAME: usize = 64;
+
+/// A key that each replica charges while it looks whether the store works: one request a microsecond, which is always
+/// free again.
+const PROBE: [&str; 2] = ["1", "1000000"];
+
+impl Store {
+    /// Row 4 of the decision for all replicas together: [`Limiter::check_local`] on the shared debts.
+    pub(crate) async fn check_shared(
+        &self,
+        limiter: &Limiter,
+        subject: &str,
+        channel: &str,
+        renewal: bool,
+        charge: Charge,
+    ) -> Result<Result<(), LimitExceeded>, NoStore> {
+        let limits: Vec<(Scope, &Rate)> = limiter.shared(renewal).collect();
+        if limits.is_empty() {
+            return Ok(Ok(()));
+        }
+        let prefix = self.config.prefix.as_str();
+        let asking = self.ask(async |link| {
+            let keys = limits
+                .iter()
+                .map(|(scope, _)| key(prefix, *scope, subject, channel));
+            let rates = limits.iter().map(|(_, rate)| rate.in_microseconds());
+            let command = command(&link.limits, keys, charge, rates);
+            link.run(&command, SCRIPT).await
+        });
+        let verdict = match asking.await? {
+            Value::Array(refused) => refusal(&limits, &refused),
+            _ => None,
+        };
+        Ok(verdict.map_or(Ok(()), Err))
+    }
+}
+
+fn command(
+    script: &str,
+    keys: impl ExactSizeIterator<Item = String>,
+    charge: Charge,
+    rates: impl Iterator<Item = [String; 2]>,
+) -> Cmd {
+    let mut command = redis::cmd("EVALSHA");
+    command.arg(script).arg(keys.len());
+    for key in keys {
+        command.arg(key);
+    }
+    command.arg(match charge {
+        Charge::Take => "take",
+        Charge::Peek => "peek",
+    });
+    for rate in rates {
+        command.arg(&rate);
+    }
+    command
+}
+
+/// A command that shows whether the script runs and may write.
+pub(super) fn probe(script: &str, prefix: &str) -> Cmd {
+    let key = format!("{prefix}{{limits}}:probe");
+    let rate = PROBE.map(str::to_owned);
+    command(
+        script,
+        std::iter::once(key),
+        Charge::Take,
+        std::iter::once(rate),
+    )
+}
+
+/// What the script's answer says; `None` where it names no limit.
+fn refusal(limits: &[(Scope, &Rate)], answer: &[Value]) -> Option<LimitExceeded> {
+    let [Value::Int(position), Value::Int(microseconds)] = answer else {
+        return None;
+    };
+    let index = usize::try_from(*position).ok()?.checked_sub(1)?;
+    let (scope, rate) = limits.get(index)?;
+    let wait = Duration::from_micros(u64::try_from(*microseconds).ok()?);
+    Some(rate.refusal(*scope, wait))
+}
+
+/// The key of a limit's debt.
+fn key(prefix: &str, scope: Scope, subject: &str, channel: &str) -> String {
+    let name = match scope {
+        Scope::Subject => subject,
+        Scope::Channel => channel,
+        Scope::Global | Scope::Address => return format!("{prefix}{{limits}}:global"),
+    };
+    let scope = scope.as_str();
+    if name.len() <= LONGEST_NAME {
+        return format!("{prefix}{{limits}}:{scope}:{name}");
+    }
+    let mut key = format!("{prefix}{{limits}}:{scope}-sha256:");
+    for byte in Sha256::digest(name.as_bytes()) {
+        // Writing to a string never fails.
+        let _ = write!(key, "{byte:02x}");
+    }
+    key
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_bounded_and_have_one_hash_tag() {
+        let of = |subject: &str| key("renewd:", Scope::Subject, subject, "live");
+        assert_eq!(of("alice"), "renewd:{limits}:subject:alice");
+        assert_eq!(
+            of("{other}"),
+            "renewd:{limits}:subject:{other}",
+            "the first braces count"
+        );
+        let (long, longer) = (of(&"a".repeat(65)), of(&"a".repeat(4096)));
+        assert_ne!(long, longer);
+        assert_eq!((long.len(), longer.len()), (95, 95));
+        assert_eq!(
+            key("renewd:", Scope::Channel, "alice", "live"),
+            "renewd:{limits}:channel:live"
+        );
+        assert_eq!(
+            key("renewd:", Scope::Global, "alice", "live"),
+            "renewd:{limits}:global"
+        );
+    }
+}

@@ -1,0 +1,201 @@
+//! One connection to the store: opened, logged in, and shown to work before it is used.
+//!
+//! Keeps true: a connection that is handed out has run the scripts' own commands, a write included, so that a server
+//! which can't be written is none. The server's certificate is verified where the URL asks for TLS.
+//! Must not know: when to connect, what a script means.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use redis::aio::{ConnectionLike as _, MultiplexedConnection};
+use redis::{
+    AsyncConnectionConfig, Cmd, ErrorKind, RedisConnectionInfo, RedisError, ServerErrorKind, Value,
+};
+use tokio::task::{AbortHandle, JoinHandle};
+use tokio::time::timeout;
+
+use super::{limits, said};
+use crate::config::model::{Redis, UpstreamServer};
+use crate::io::connect::connect;
+use crate::io::tls::Trust;
+
+/// How long connecting, TLS and the login may take together.
+const CONNECT: Duration = Duration::from_secs(1);
+
+/// How many commands may wait to be written. More would be answered too late.
+const MOST_WAITING: usize = 1024;
+
+/// How often a server may name another one: a cluster's does, where another of its servers has the keys.
+const MOST_REDIRECTIONS: usize = 3;
+
+/// A connection that has shown that it works.
+pub(super) struct Link {
+    connection: MultiplexedConnection,
+    driver: AbortHandle,
+    silences: AtomicU32,
+    /// The name under which the server knows the script of `limits`.
+    pub(super) limits: String,
+}
+
+/// Why there is no connection.
+enum LinkError {
+    Refused(RedisError),
+    Other(String),
+}
+
+impl Link {
+    /// Connects, logs in, loads the scripts and runs them once. The handle is done when the connection has ended.
+    pub(super) async fn open(
+        config: &Redis,
+        trust: Option<&Trust>,
+    ) -> Result<(Self, JoinHandle<()>), String> {
+        let mut server = config.server.clone();
+        for _ in 0..MOST_REDIRECTIONS {
+            match Self::open_at(&server, config, trust).await {
+                Ok(opened) => return Ok(opened),
+                Err(LinkError::Other(error)) => return Err(error),
+                Err(LinkError::Refused(error)) => match redirected(&server, &error) {
+                    Some(other) => server = other,
+                    None => return Err(said(&error)),
+                },
+            }
+        }
+        Err("the cluster's servers send each request to another one".to_owned())
+    }
+
+    async fn open_at(
+        server: &UpstreamServer,
+        config: &Redis,
+        trust: Option<&Trust>,
+    ) -> Result<(Self, JoinHandle<()>), LinkError> {
+        let late = |limit| move |_late| LinkError::Other(too_late(limit));
+        let opening = timeout(CONNECT, Self::log_in(server, config, trust));
+        let (link, driver) = opening.await.map_err(late(CONNECT))??;
+        let probing = timeout(config.timeout, link.probe(&config.prefix));
+        probing
+            .await
+            .map_err(late(config.timeout))?
+            .map_err(LinkError::Refused)?;
+        Ok((link, driver))
+    }
+
+    async fn log_in(
+        server: &UpstreamServer,
+        config: &Redis,
+        trust: Option<&Trust>,
+    ) -> Result<(Self, JoinHandle<()>), LinkError> {
+        let stream = connect(server, trust, CONNECT)
+            .await
+            .map_err(|error| LinkError::Other(format!("no connection: {error}")))?;
+        let mut login = RedisConnectionInfo::default()
+            .set_db(config.database)
+            .set_lib_name("renewd", env!("CARGO_PKG_VERSION"));
+        if let Some(user) = &config.user {
+            login = login.set_username(user);
+        }
+        if let Some(password) = &config.password {
+            login = login.set_password(String::from_utf8_lossy(password.expose()));
+        }
+        // The callers limit their time themselves.
+        let settings = AsyncConnectionConfig::new()
+            .set_response_timeout(None)
+            .set_pipeline_buffer_size(MOST_WAITING);
+        let opened = MultiplexedConnection::new_with_config(&login, stream, settings).await;
+        let (connection, driver) = opened.map_err(LinkError::Refused)?;
+        let driver = tokio::spawn(driver);
+        let mut link = Self {
+            connection,
+            driver: driver.abort_handle(),
+            silences: AtomicU32::new(0),
+            limits: String::new(),
+        };
+        link.limits = link
+            .load(limits::SCRIPT)
+            .await
+            .map_err(LinkError::Refused)?;
+        Ok((link, driver))
+    }
+
+    /// Shows that the scripts run and may write.
+    pub(super) async fn probe(&self, prefix: &str) -> Result<Value, RedisError> {
+        self.run(&limits::probe(&self.limits, prefix), limits::SCRIPT)
+            .await
+    }
+
+    /// Runs a script by its name; a server that has forgotten it is told again.
+    pub(super) async fn run(
+        &self,
+        command: &Cmd,
+        script: &'static str,
+    ) -> Result<Value, RedisError> {
+        const FORGOTTEN: ErrorKind = ErrorKind::Server(ServerErrorKind::NoScript);
+        match self.send(command).await {
+            Err(error) if error.kind() == FORGOTTEN => {
+                self.load(script).await?;
+                self.send(command).await
+            }
+            answer => answer,
+        }
+    }
+
+    async fn load(&self, script: &'static str) -> Result<String, RedisError> {
+        let mut command = redis::cmd("SCRIPT");
+        let answer = self.send(command.arg("LOAD").arg(script)).await?;
+        redis::from_redis_value(answer).map_err(RedisError::from)
+    }
+
+    async fn send(&self, command: &Cmd) -> Result<Value, RedisError> {
+        let mut connection = self.connection.clone();
+        let answer = connection.req_packed_command(command).await?;
+        answer.extract_error()
+    }
+
+    /// Notes an answer.
+    pub(super) fn has_answered(&self) {
+        if self.silences.load(Ordering::Relaxed) > 0 {
+            self.silences.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Notes that an answer came too late; how many in a row have.
+    pub(super) fn was_silent(&self) -> u32 {
+        self.silences.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Closes the connection; every request that waits on it ends now.
+    pub(super) fn end(&self) {
+        self.driver.abort();
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Link").finish_non_exhaustive()
+    }
+}
+
+pub(super) fn too_late(limit: Duration) -> String {
+    format!("no answer within {}", humantime::format_duration(limit))
+}
+
+/// The server of the same cluster that an error names.
+fn redirected(server: &UpstreamServer, error: &RedisError) -> Option<UpstreamServer> {
+    let (address, _slot) = error.redirect_node()?;
+    let (host, port) = address.rsplit_once(':')?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    // A server that doesn't know its own address leaves it out.
+    let host = if host.is_empty() { &server.host } else { host };
+    Some(UpstreamServer {
+        name: address.to_owned(),
+        scheme: server.scheme.clone(),
+        host: host.to_owned(),
+        port: port.parse().ok()?,
+    })
+}

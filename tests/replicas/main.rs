@@ -1,0 +1,8 @@
+//! Several daemons for one site, over one Redis: what they share, and what each does by itself while it is gone.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
+
+mod shared_limits;
+mod store_faults;
+#[path = "../support/mod.rs"]
+mod support;

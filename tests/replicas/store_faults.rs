@@ -1,0 +1,272 @@
+//! A store that fails, in every way: nobody waits for it but the first few, `on_store_error` decides, and it ends by
+//! itself.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::shared_limits::{TIMEOUT, burst, number, over, passing};
+use crate::support::ask::{Ask, counted};
+use crate::support::database::{status, timed};
+use crate::support::express::{Express, Version};
+use crate::support::redis::Redis;
+use crate::support::renewd::{Renewd, Settings};
+
+/// `redis.timeout` where a server is to be late.
+const SHORT: &str = "timeout = \"200ms\"";
+
+/// The same, with a busy machine's delay.
+const AT_MOST: Duration = Duration::from_millis(1500);
+
+fn is_shared(renewd: &Renewd) -> bool {
+    counted(renewd, r#"renewd_store_mode{mode="shared"}"#) == 1
+}
+
+/// Waits until the daemon knows that the store is gone, asking as somebody whom no limit holds.
+fn notices(renewd: &Renewd) {
+    let mut uid = 1000;
+    renewd.eventually("the store is noticed to be gone", |renewd| {
+        uid += 1;
+        let ask = Ask::viewer(&format!("noticing-{uid}"), uid);
+        let (answer, took) = timed(|| ask.send(renewd));
+        assert!([200, 503].contains(&answer.status));
+        assert!(took < AT_MOST, "{took:?}");
+        !is_shared(renewd)
+    });
+}
+
+/// What holds while the store is gone; its error is told in these words.
+fn is_local(renewd: &Renewd, words: &str) {
+    assert!(!is_shared(renewd));
+    assert_eq!(counted(renewd, r#"renewd_store_mode{mode="local"}"#), 1);
+    assert_eq!(counted(renewd, r#"renewd_source_up{source="redis"}"#), 0);
+    let (page, ready) = status(renewd);
+    assert_eq!(ready["ready"], true, "{ready}");
+    assert_eq!(ready["degraded"], json!(["redis"]));
+    let sources = page["sources"].as_array().unwrap();
+    let source = sources
+        .iter()
+        .find(|source| source["source"] == "redis")
+        .unwrap();
+    let error = source["error"].as_str().unwrap();
+    assert!(error.contains(words), "{error}");
+    assert!(source["down_since"].is_string() && source["rest_until"].is_null());
+    let conditions = page["conditions"].as_array().unwrap();
+    let alerts: Vec<_> = conditions
+        .iter()
+        .map(|condition| &condition["alert"])
+        .collect();
+    assert_eq!(alerts, ["RenewdStoreLocal"]);
+    // None waits any more: twenty take no longer than two could that wait.
+    let ((), took) = timed(|| {
+        for uid in 1..=20 {
+            let ask = Ask::viewer(&format!("unhurried-{uid}"), uid);
+            assert_eq!(ask.send(renewd).status, 200);
+        }
+    });
+    assert!(took < AT_MOST, "{took:?}");
+}
+
+/// By itself.
+fn recovers(renewd: &Renewd) {
+    renewd.eventually("it recovers", is_shared);
+    assert_eq!(status(renewd).1["degraded"], json!([]));
+    assert_eq!(counted(renewd, r#"renewd_source_up{source="redis"}"#), 1);
+}
+
+fn daemon(redis: &Redis, lines: &str) -> Renewd {
+    let renewd = Renewd::start(&over(&redis.url(), lines, &burst("subject", 6)));
+    // The first answer of the store.
+    assert_eq!(Ask::viewer("first", 1).send(&renewd).status, 200);
+    assert!(is_shared(&renewd));
+    renewd
+}
+
+#[test]
+fn killed_and_come_back_empty() {
+    let mut redis = Redis::start();
+    let (renewd, other) = (daemon(&redis, SHORT), daemon(&redis, SHORT));
+    assert_eq!(passing(&[&renewd, &other], "viewer"), 6);
+    redis.kill();
+    notices(&renewd);
+    is_local(&renewd, "no connection");
+    // What it let through itself is owed here too: three of six.
+    assert_eq!(passing(&[&renewd], "viewer"), 3);
+    // For somebody who never asked it is six, on each.
+    assert_eq!(passing(&[&renewd], "late"), 6);
+    notices(&other);
+    assert_eq!(passing(&[&other], "late"), 6);
+    redis.restart();
+    recovers(&renewd);
+    recovers(&other);
+    assert_eq!(passing(&[&renewd, &other], "later"), 6);
+}
+
+#[test]
+fn stopped_in_its_tracks_and_going_on() {
+    let redis = Redis::start();
+    let renewd = daemon(&redis, SHORT);
+    redis.freeze();
+    // Requests that come together wait once, all of them.
+    std::thread::scope(|scope| {
+        for uid in 1..=10 {
+            let renewd = &renewd;
+            scope.spawn(move || {
+                let ask = Ask::viewer(&format!("waiting-{uid}"), uid);
+                let (answer, took) = timed(|| ask.send(renewd));
+                assert_eq!(answer.status, 200);
+                assert!(took < AT_MOST, "{took:?}");
+            });
+        }
+    });
+    notices(&renewd);
+    is_local(&renewd, "no answer within");
+    redis.thaw();
+    recovers(&renewd);
+}
+
+#[test]
+fn paused_for_its_clients() {
+    let redis = Redis::start();
+    let renewd = daemon(&redis, SHORT);
+    redis.run("CLIENT PAUSE 3000 ALL");
+    notices(&renewd);
+    is_local(&renewd, "no answer within");
+    recovers(&renewd);
+}
+
+#[test]
+fn out_of_memory_read_only_and_without_rights() {
+    let mut redis = Redis::start();
+    let renewd = daemon(&redis, TIMEOUT);
+    for (fault, words, cure) in [
+        ("CONFIG SET maxmemory 1", "OOM", "CONFIG SET maxmemory 0"),
+        ("REPLICAOF 127.0.0.1 1", "READONLY", "REPLICAOF NO ONE"),
+        (
+            "ACL SETUSER default -evalsha",
+            "NOPERM",
+            "ACL SETUSER default +evalsha",
+        ),
+    ] {
+        redis.run(fault);
+        notices(&renewd);
+        is_local(&renewd, words);
+        redis.run(cure);
+        recovers(&renewd);
+    }
+    redis.run("SCRIPT FLUSH");
+    assert_eq!(passing(&[&renewd], "after a flush"), 6);
+    assert!(is_shared(&renewd), "a forgotten script is no fault");
+    redis.run("CONFIG SET requirepass another-password");
+    redis.password = Some("another-password".to_owned());
+    redis.run("CLIENT KILL TYPE normal");
+    notices(&renewd);
+    is_local(&renewd, "NOAUTH");
+    redis.run_words(&["CONFIG", "SET", "requirepass", ""]);
+    redis.password = None;
+    recovers(&renewd);
+}
+
+#[test]
+fn a_password_that_is_wrong_is_said_and_never_shown() {
+    let mut redis = Redis::with(&["--requirepass", "the-right-one"]);
+    redis.password = Some("the-wrong-one".to_owned());
+    let renewd = Renewd::start(&over(&redis.url(), SHORT, &burst("subject", 2)));
+    notices(&renewd);
+    is_local(&renewd, "refuses the login");
+    let (page, _) = status(&renewd);
+    let lines = format!("{page} {:?} {}", renewd.log().lines(), renewd.metrics());
+    assert!(!lines.contains("the-wrong-one"));
+    redis.password = Some("the-right-one".to_owned());
+    let right = Renewd::start(&over(&redis.url(), SHORT, &burst("subject", 2)));
+    assert_eq!(passing(&[&right], "viewer"), 2);
+    assert!(is_shared(&right));
+}
+
+#[test]
+fn a_start_waits_for_no_store() {
+    let mut redis = Redis::start();
+    let url = redis.url();
+    redis.kill();
+    let (renewd, took) = timed(|| Renewd::start(&over(&url, TIMEOUT, &burst("subject", 3))));
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    assert_eq!(passing(&[&renewd], "viewer"), 3);
+    notices(&renewd);
+    is_local(&renewd, "no connection");
+    redis.restart();
+    recovers(&renewd);
+}
+
+#[test]
+fn without_the_store_the_configuration_decides() {
+    let mut redis = Redis::start();
+    let of = |choice: &str| {
+        let limits = format!("on_store_error = \"{choice}\"\n{}", burst("subject", 2));
+        Renewd::start(&over(&redis.url(), SHORT, &limits))
+    };
+    let (local, allow, deny) = (of("local"), of("allow"), of("deny"));
+    for renewd in [&local, &allow, &deny] {
+        assert_eq!(passing(&[renewd], &format!("viewer-{}", renewd.pid())), 2);
+    }
+    redis.kill();
+    for renewd in [&local, &allow, &deny] {
+        notices(renewd);
+    }
+    let ask = |renewd: &Renewd| Ask::viewer(&format!("viewer-{}", renewd.pid()), 7).send(renewd);
+    assert_eq!(ask(&local).status, 429);
+    for _ in 0..20 {
+        assert_eq!(ask(&allow).status, 200);
+    }
+    let denied = ask(&deny);
+    assert_eq!(denied.status, 503);
+    assert_eq!(denied.json()["code"], "unavailable");
+    assert!(number(&denied, "retry-after") > 0);
+    redis.restart();
+    for renewd in [&local, &allow, &deny] {
+        recovers(renewd);
+        assert_eq!(ask(renewd).status, 200);
+    }
+}
+
+#[test]
+fn a_clock_that_is_set_back_holds_nobody_longer_than_a_whole_debt() {
+    let redis = Redis::start();
+    let limit = "subject = { requests = 60, per = \"1m\", burst = 2 }";
+    let renewd = Renewd::start(&over(&redis.url(), TIMEOUT, limit));
+    assert_eq!(passing(&[&renewd], "viewer"), 2);
+    let key = "renewd:{limits}:subject:viewer";
+    // What a clock makes of it that is set back by a day.
+    let held: String = redis::from_redis_value(redis.run(&format!("GET {key}"))).unwrap();
+    let (arrival, interval) = held.split_once(' ').unwrap();
+    let arrival: f64 = arrival.parse().unwrap();
+    let later = format!("{:.3} {interval}", arrival + 86_400_000_000.0);
+    redis.run_words(&["SET", key, &later]);
+    let limited = Ask::viewer("viewer", 7).send(&renewd);
+    assert_eq!((limited.status, number(&limited, "retry-after")), (429, 1));
+    renewd.eventually("a second later the next one passes", |renewd| {
+        Ask::viewer("viewer", 7).send(renewd).status == 200
+    });
+    // What others left under its name counts as nothing.
+    redis.run("DEL renewd:{limits}:subject:odd");
+    redis.run("LPUSH renewd:{limits}:subject:odd x");
+    assert_eq!(Ask::viewer("odd", 8).send(&renewd).status, 200);
+    assert!(is_shared(&renewd));
+}
+
+#[test]
+fn no_forwarded_request_waits_for_the_store() {
+    let redis = Redis::start();
+    let express = Express::start(Version::Five, &[]);
+    let settings = Settings {
+        backend: Some(express.address),
+        ..over(&redis.url(), "timeout = \"5s\"", &burst("subject", 6))
+    };
+    let renewd = Renewd::start(&settings);
+    assert_eq!(Ask::viewer("first", 1).send(&renewd).status, 200);
+    redis.freeze();
+    let request = b"GET /__control/hits HTTP/1.1\r\nHost: app.example\r\n\r\n";
+    let (answer, took) = timed(|| renewd.client().send(request).unwrap());
+    assert_eq!(answer.status, 200);
+    assert!(took < AT_MOST, "{took:?}");
+    redis.thaw();
+}

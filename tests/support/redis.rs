@@ -1,0 +1,160 @@
+//! A Redis server as a child process. Nothing is kept on disk: it comes back empty.
+
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::ports::{free, listens, wait_until_stopped};
+
+/// Ports may be taken between the choice and the server's start.
+const TRIES: usize = 5;
+
+/// It starts in milliseconds, but for a busy machine.
+const START_TURNS: u32 = 3000;
+
+/// A running server; killed when dropped.
+pub struct Redis {
+    child: Child,
+    flags: Vec<String>,
+    directory: tempfile::TempDir,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Of its default user.
+    pub password: Option<String>,
+}
+
+impl Redis {
+    pub fn start() -> Self {
+        Self::with(&[])
+    }
+
+    /// With these arguments; `{port}` stands for its port in them.
+    pub fn with(flags: &[&str]) -> Self {
+        let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        let directory = tempfile::tempdir().unwrap();
+        for _ in 0..TRIES {
+            let address = free();
+            if let Some(child) = spawn(&flags, &directory, address) {
+                return Self {
+                    child,
+                    flags,
+                    directory,
+                    address,
+                    password: None,
+                };
+            }
+        }
+        panic!("redis-server (Debian package redis-server) doesn't start: {flags:?}");
+    }
+
+    /// For `redis.url`.
+    pub fn url(&self) -> String {
+        match &self.password {
+            Some(password) => format!("redis://:{password}@{}", self.address),
+            None => format!("redis://{}", self.address),
+        }
+    }
+
+    /// Ends it at once, connections and all.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Starts it again, where it was, without what it held.
+    pub fn restart(&mut self) {
+        self.kill();
+        let started = (0..TRIES).find_map(|_| spawn(&self.flags, &self.directory, self.address));
+        self.child = started.expect("the server starts again");
+    }
+
+    /// Stops it in its tracks: connections stay, and nothing is answered.
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+        wait_until_stopped(&self.child);
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("a living server");
+    }
+
+    /// Runs a command, as an administrator would; its words stand between blanks.
+    pub fn run(&self, command: &str) -> redis::Value {
+        self.run_words(&command.split(' ').collect::<Vec<_>>())
+    }
+
+    /// Runs a command whose words hold blanks.
+    pub fn run_words(&self, words: &[&str]) -> redis::Value {
+        let client = redis::Client::open(self.url()).unwrap();
+        let mut connection = client.get_connection().expect("a connection");
+        let mut command = redis::cmd(words[0]);
+        let answer = command.arg(&words[1..]).query(&mut connection);
+        answer.unwrap_or_else(|error| panic!("{words:?}: {error}"))
+    }
+
+    /// Every key, in order.
+    pub fn keys(&self) -> Vec<String> {
+        let mut keys: Vec<String> = redis::from_redis_value(self.run("KEYS *")).unwrap();
+        keys.sort();
+        keys
+    }
+
+    /// How many scripts it has run for clients.
+    pub fn scripts_run(&self) -> u64 {
+        let info: String = redis::from_redis_value(self.run("INFO commandstats")).unwrap();
+        let line = info
+            .lines()
+            .find(|line| line.starts_with("cmdstat_evalsha:"));
+        let calls = line.and_then(|line| line.split(['=', ',']).nth(1));
+        calls.map_or(0, |calls| calls.parse().unwrap())
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// `None` if it ends instead of listening.
+fn spawn(flags: &[String], directory: &tempfile::TempDir, address: SocketAddr) -> Option<Child> {
+    let port = address.port().to_string();
+    let flags = flags.iter().map(|flag| flag.replace("{port}", &port));
+    let mut child = Command::new("redis-server")
+        .args([
+            "--bind",
+            "127.0.0.1",
+            "--port",
+            &port,
+            "--save",
+            "",
+            "--dir",
+        ])
+        .arg(directory.path())
+        .args(flags)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("redis-server (Debian package redis-server)");
+    for _ in 0..START_TURNS {
+        // Another process may have taken the port since it was found free.
+        if TcpStream::connect(address).is_ok() && listens(&child, address) {
+            return Some(child);
+        }
+        if child.try_wait().unwrap().is_some() {
+            return None;
+        }
+        thread::park_timeout(Duration::from_millis(5));
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+    None
+}
