@@ -43,7 +43,7 @@ pub struct Loaded {
 pub(crate) struct Checked {
     /// Findings about what is allowed, but probably not meant.
     pub warnings: Vec<Diagnostic>,
-    /// Credentials and variables that only the unit has: not checked.
+    /// Credentials and variables that only the unit has: not checked; named files that are mount points.
     pub notes: Vec<Diagnostic>,
     /// `server.max_connections`.
     pub max_connections: usize,
@@ -94,6 +94,12 @@ pub(crate) fn check_file(
         );
         warnings.extend(finding.errors.into_iter().map(Diagnostic::into_warning));
     }
+    let mut notes = validated.remarks.notes;
+    warnings.extend(mounted(origin, FindingSeverity::Warning, environment));
+    for file in &validated.files {
+        // Most files beside the configuration are written once.
+        notes.extend(mounted(file, FindingSeverity::Note, environment));
+    }
     let file = validated.config.streams.file();
     let streams = file.map(|file| {
         read(file, environment)
@@ -104,9 +110,31 @@ pub(crate) fn check_file(
     }
     Ok(Checked {
         warnings,
-        notes: validated.remarks.notes,
+        notes,
         max_connections: validated.config.server.max_connections,
     })
+}
+
+/// What is said of a file that is a mount point.
+fn mounted(
+    file: &Path,
+    severity: FindingSeverity,
+    environment: &impl Environment,
+) -> Vec<Diagnostic> {
+    if environment.is_mount_point(file) != Some(true) {
+        return Vec::new();
+    }
+    let finding = ConfigErrors::of_file(
+        file,
+        "a mount point: renewd sees what is written into the file, but not a file that is renamed over it outside this \
+         mount, as editors and deployments do",
+        "mount its directory instead, or restart renewd's container after each change",
+    );
+    let said = |finding| Diagnostic {
+        severity,
+        ..finding
+    };
+    finding.errors.into_iter().map(said).collect()
 }
 
 /// `log.format` of a file, as far as it can be read, so that the errors that keep the daemon from starting have it too.

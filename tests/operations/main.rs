@@ -19,3 +19,4 @@ mod stopping_the_daemon;
 #[path = "../support/mod.rs"]
 mod support;
 mod watch;
+mod ways_to_write;

@@ -1,11 +1,16 @@
 //! However often the configuration is reloaded, nobody's connection notices, and nothing is left behind.
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
+use crate::support::ask::Ask;
 use crate::support::express::{Express, Version};
 use crate::support::lifecycle::with_lifetime;
 use crate::support::raw::Client;
-use crate::support::renewd::{Renewd, Settings};
+use crate::support::renewd::{Renewd, STREAMS, Settings};
 use crate::support::wire::{Wire, socket_io, socket_io_echo};
 
 #[test]
@@ -81,10 +86,39 @@ fn held(renewd: &Renewd) -> (u64, usize, usize) {
     (resident, count("fd"), count("task"))
 }
 
+/// The series of the metrics page.
+fn series(renewd: &Renewd) -> BTreeSet<String> {
+    let page = renewd.metrics();
+    let lines = page.lines().filter(|line| !line.starts_with('#'));
+    let names = lines.filter_map(|line| line.rsplit_once(' '));
+    names.map(|(series, _)| series.to_owned()).collect()
+}
+
+/// Asks for a token and for something of the backend's in turn, on one connection, until told to stop. Gives the number
+/// of answers, all of which must be 200.
+fn load(renewd: &Renewd, subject: &str, uid: u32, stop: &AtomicBool) -> usize {
+    let ask = String::from_utf8(Ask::viewer(subject, uid).bytes()).unwrap();
+    let health = "GET /health HTTP/1.1\r\nHost: example.com\r\n\r\n";
+    let mut client = Wire::connect(renewd.public);
+    let mut answers = 0;
+    while !stop.load(Ordering::Relaxed) {
+        for (request, end) in [(ask.as_str(), "}}"), (health, "{\"status\":\"ok\"}")] {
+            client.send(request);
+            let answer = client.until(end);
+            assert!(answer.contains("HTTP/1.1 200 OK"), "{answer}");
+            answers += 1;
+        }
+        // Leaves the reloads some of a small machine.
+        thread::park_timeout(Duration::from_millis(5));
+    }
+    answers
+}
+
 #[test]
-fn a_thousand_reloads_leave_nothing_behind() {
+fn a_thousand_reloads_under_load_fail_no_request_and_leave_nothing_behind() {
     /// What a thousand snapshots with this many streams would more than fill.
     const ALLOWED_KIB: u64 = 16 * 1024;
+    let backends = [(); 2].map(|()| Express::start(Version::Five, &[("RATE_LIMIT", "0")]));
     let stream =
         |number| format!("[[stream]]\nchannel = \"live_{number}\"\nowner = \"owner_{number}\"\n");
     let settings = |turn: usize| {
@@ -93,11 +127,11 @@ fn a_thousand_reloads_leave_nothing_behind() {
             // All that is carried over or opened: each reload brings another audit file, limit and backend.
             log: format!("audit = \"file:{audit}\""),
             tables: format!(
-                "[rate_limit]\nsubject = {{ requests = {}, per = \"1m\", burst = 20 }}\n",
-                60 + turn % 2
+                "[rate_limit]\nsubject = {{ requests = {}, per = \"1s\", burst = 1_000_000 }}\n",
+                1_000_000 + turn % 2
             ),
-            streams: Some((0..100).map(stream).collect()),
-            backend: Some(([127, 0, 0, 1], u16::try_from(1 + turn % 5).unwrap()).into()),
+            streams: Some(STREAMS.to_owned() + &(0..100).map(stream).collect::<String>()),
+            backend: Some(backends[turn % 2].address),
             ..Settings::default()
         }
     };
@@ -105,18 +139,30 @@ fn a_thousand_reloads_leave_nothing_behind() {
     let reload = |turn| {
         assert_eq!(renewd.reconfigure(&settings(turn))["success"], true);
     };
-    (1..=100).for_each(reload);
-    let (resident, descriptors, threads) = held(&renewd);
-    (101..=1000).for_each(reload);
-    let (resident_now, descriptors_now, threads_now) = held(&renewd);
-    assert!(
-        resident_now < resident + ALLOWED_KIB,
-        "{resident} KiB became {resident_now} KiB"
-    );
-    // A reload in progress, one by the watcher, holds a few.
-    assert!(
-        descriptors_now <= descriptors + 8,
-        "{descriptors} became {descriptors_now}"
-    );
-    assert!(threads_now <= threads + 8, "{threads} became {threads_now}");
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let load = |(subject, uid)| load(&renewd, subject, uid, &stop);
+        let clients = [("first", 1), ("second", 2)].map(|who| scope.spawn(move || load(who)));
+        (1..=100).for_each(reload);
+        let (resident, descriptors, threads) = held(&renewd);
+        let before = series(&renewd);
+        (101..=1000).for_each(reload);
+        let (resident_now, descriptors_now, threads_now) = held(&renewd);
+        let new: Vec<_> = series(&renewd).difference(&before).cloned().collect();
+        stop.store(true, Ordering::Relaxed);
+        for client in clients {
+            assert!(client.join().unwrap() > 100, "hardly any load");
+        }
+        assert!(
+            resident_now < resident + ALLOWED_KIB,
+            "{resident} KiB became {resident_now} KiB"
+        );
+        // A reload in progress, one by the watcher, holds a few, and so do connections to both backends.
+        assert!(
+            descriptors_now <= descriptors + 8,
+            "{descriptors} became {descriptors_now}"
+        );
+        assert!(threads_now <= threads + 8, "{threads} became {threads_now}");
+        assert!(new.is_empty(), "{new:?}");
+    });
 }

@@ -103,6 +103,10 @@ impl Environment for FixedEnvironment {
         None
     }
 
+    fn is_mount_point(&self, _path: &Path) -> Option<bool> {
+        Some(false)
+    }
+
     fn cores(&self) -> usize {
         4
     }
