@@ -180,6 +180,15 @@ fn spawn_admin(
     (stop, tokio::spawn(serving))
 }
 
+/// Raises the limit of descriptors and divides it; the limit and the shares.
+fn share_descriptors(config: &Config, metrics: &Metrics) -> (u64, Shares) {
+    let descriptors = descriptors::raise_limit();
+    let shares = Shares::of(descriptors, config.server.max_connections);
+    metrics.descriptor_shares(&shares);
+    tracing::info!("{shares}");
+    (descriptors, shares)
+}
+
 /// How often the workers and the watchdog beat.
 fn beat(notifier: &Notifier) -> Duration {
     let interval = notifier.watchdog_interval();
@@ -257,14 +266,11 @@ impl Daemon {
         let state = DaemonState::new(config.state_directory.clone(), state, &metrics);
         start.keep(&options.config, &state);
         let state = Arc::new(state);
-        let descriptors = descriptors::raise_limit();
-        let shares = Shares::of(descriptors, config.server.max_connections);
-        metrics.descriptor_shares(&shares);
-        tracing::info!("{shares}");
+        let (descriptors, shares) = share_descriptors(config, &metrics);
         let shared = build::shared(config, &options.config, &metrics, clock, &dropped, &shares)?;
         metrics.certificate_expiry(shared.current.load().certificate_expires());
         let journal = SessionJournal::load(&state, &shared);
-        let revocations = RevocationJournal::load(&state, &shared);
+        let log_of_revocations = RevocationJournal::load(&state, &shared).start();
         let sockets = build::bind(config, options.inherited)?;
         let (public, most) = (sockets.public, shares.clients);
         let heartbeats = Heartbeats::new(config.server.workers, clock.clone());
@@ -287,10 +293,7 @@ impl Daemon {
             )),
         });
         let history = Arc::default();
-        let revoker = Revoker {
-            shared: Arc::clone(&shared),
-            log: revocations.start(),
-        };
+        let revoker = Revoker::new(&shared, log_of_revocations);
         let (stop_admin, admin) = spawn_admin(sockets.admin, revoker, &reloader, &history);
         spawn_watchdog(notifier.clone(), heartbeats, beat);
         let journal = journal.map(JournalTask::start);

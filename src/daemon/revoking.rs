@@ -38,10 +38,16 @@ pub(crate) struct Revoker {
     /// What is served from.
     pub shared: Arc<Shared>,
     /// Where changes are written.
-    pub log: RevocationLog,
+    log: RevocationLog,
 }
 
 impl Revoker {
+    /// Changes what is served from, and writes each change to this log.
+    pub(crate) fn new(shared: &Arc<Shared>, log: RevocationLog) -> Self {
+        let shared = Arc::clone(shared);
+        Self { shared, log }
+    }
+
     /// A page of the revocations in force.
     pub(crate) fn page(&self, query: &ListQuery) -> RevocationsResult {
         let after = match &query.cursor {

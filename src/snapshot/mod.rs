@@ -127,8 +127,7 @@ impl Snapshot {
             config.mongodb.as_ref(),
             previous.and_then(|previous| previous.database.as_ref()),
         );
-        let proven = previous.map(|previous| Arc::clone(&previous.proven));
-        let proven = proven.unwrap_or_default();
+        let proven = carried(previous, |previous| &previous.proven);
         let sources = Sources {
             config: &config,
             database: database.as_ref(),
@@ -145,9 +144,8 @@ impl Snapshot {
             || Arc::new(Sessions::new(config.sessions.max)),
             |previous| Arc::clone(&previous.sessions),
         );
-        let logins = previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.logins));
-        let revocations =
-            previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.revocations));
+        let logins = carried(previous, |previous| &previous.logins);
+        let revocations = carried(previous, |previous| &previous.revocations);
         let before = previous.and_then(|previous| previous.store.as_ref());
         let store = Store::of(config.redis.as_ref(), before, clock, metrics);
         let rules = config.reissue.rules.iter();
@@ -170,12 +168,7 @@ impl Snapshot {
             logins,
             revocations,
             audit,
-            project: Arc::new(Project::new(
-                Arc::clone(&signer),
-                certificate,
-                config.agora.previous_certificate.as_ref(),
-                config.agora.backend_certificate.as_ref(),
-            )),
+            project: Arc::new(project(&config, &signer)),
             reissue_metrics: rules.map(|rule| metrics.reissue(&rule.route)).collect(),
             signer,
             backends: Backends::new(
@@ -242,6 +235,22 @@ fn verifier(
         config.jwt.key_grace,
         clock,
     )
+}
+
+/// The project of `[agora]`, for tokens that the backend minted.
+fn project(config: &Config, signer: &Arc<Signer>) -> Project {
+    let agora = &config.agora;
+    Project::new(
+        Arc::clone(signer),
+        &agora.app_certificate,
+        agora.previous_certificate.as_ref(),
+        agora.backend_certificate.as_ref(),
+    )
+}
+
+/// A part of the previous snapshot, or an empty one.
+fn carried<T: Default>(previous: Option<&Snapshot>, part: fn(&Snapshot) -> &Arc<T>) -> Arc<T> {
+    previous.map_or_else(Arc::default, |previous| Arc::clone(part(previous)))
 }
 
 /// The control plane: where and with what sources are asked.

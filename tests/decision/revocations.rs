@@ -420,15 +420,9 @@ fn the_commands_revoke_list_and_lift() {
     assert_eq!(ask(&renewd, "viewer", "live_show", 7), granted());
     let (status, listed, _) = command(&renewd, &["revocations"]);
     assert_eq!((status, listed.as_str()), (0, "Nothing is revoked.\n"));
-    let revoke = [
-        "revoke",
-        "--subject",
-        "viewer",
-        "--for",
-        "1h",
-        "--reason",
-        "a\u{1b}[31mb",
-    ];
+    let reason = "a\u{1b}[31mb";
+    let revoke = "revoke --subject viewer --for 1h --reason";
+    let revoke: Vec<&str> = revoke.split(' ').chain([reason]).collect();
     let (status, told, said) = command(&renewd, &revoke);
     assert_eq!((status, said.as_str()), (0, ""));
     assert!(told.starts_with("revoked "), "{told}");
@@ -455,32 +449,21 @@ fn the_commands_revoke_list_and_lift() {
     let (status, told, said) = command(&renewd, &["unrevoke", &id]);
     assert_eq!((status, told.as_str()), (1, ""));
     assert!(said.contains("no revocation in force of this id"), "{said}");
+}
+
+#[test]
+fn the_commands_refuse_wrong_arguments_and_pass_on_what_the_daemon_refuses() {
+    let renewd = start();
     for wrong in [
-        vec!["revoke", "--for", "1h"],
-        vec!["revoke", "--subject", "a"],
-        vec![
-            "revoke",
-            "--subject",
-            "a",
-            "--for",
-            "1h",
-            "--until",
-            "2100-01-01T00:00:00Z",
-        ],
-        vec!["revoke", "--uid", "7", "--for", "1h"],
-        vec![
-            "revoke",
-            "--subject",
-            "a",
-            "--channel",
-            "b",
-            "--uid",
-            "7",
-            "--for",
-            "1h",
-        ],
+        "revoke --for 1h",
+        "revoke --subject a",
+        "revoke --subject a --for 1h --until 2100-01-01T00:00:00Z",
+        "revoke --uid 7 --for 1h",
+        "revoke --subject a --channel b --uid 7 --for 1h",
+        "unrevoke",
     ] {
-        assert_eq!(command(&renewd, &wrong).0, 64, "{wrong:?}");
+        let arguments: Vec<&str> = wrong.split(' ').collect();
+        assert_eq!(command(&renewd, &arguments).0, 64, "{wrong}");
     }
     let (status, _, said) = command(&renewd, &["revoke", "--subject", "a", "--for", "soon"]);
     assert_eq!(status, 1);
