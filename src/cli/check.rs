@@ -13,7 +13,7 @@ use crate::config::{self, Checked, ConfigErrors, Diagnostic};
 use crate::io::descriptors;
 use crate::io::descriptors::Shares;
 
-/// "78 invalid configuration file" (CONTRACT section 10, after `sysexits.h` `EX_CONFIG`), a missing or unreadable one
+/// "78 invalid configuration file" (`EX_CONFIG` of `sysexits.h`), a missing or unreadable one
 /// included: as with an invalid one, another start fails too until the file is corrected.
 pub(crate) const EXIT_INVALID: u8 = 78;
 

@@ -193,7 +193,7 @@ pub enum TokenError {
 }
 
 impl TokenError {
-    /// 64 for an argument that is wrong by itself, else 1 (CONTRACT section 10).
+    /// 64 for an argument that is wrong by itself, else 1.
     pub fn exit_status(&self) -> u8 {
         match self {
             Self::Name { .. }

@@ -30,13 +30,13 @@ struct Verdict {
     frames: Value,
 }
 
-fn run(server: SocketAddr, reports: &Path) -> BTreeMap<String, Verdict> {
+fn run(server: SocketAddr, cases: &[&str], reports: &Path) -> BTreeMap<String, Verdict> {
     let packages = python::packages("websocket");
     let output = Command::new("python3")
         .arg(packages.join("bin/kosoku"))
         .args(["--parallelism", "8", "--outdir"])
         .arg(reports)
-        .args(CASES.iter().flat_map(|case| ["--include", case]))
+        .args(cases.iter().flat_map(|case| ["--include", case]))
         .arg(server.to_string())
         .env("PYTHONPATH", &packages)
         .output()
@@ -74,17 +74,37 @@ fn the_verdicts_of_autobahn_are_the_same_with_renewd_as_without() {
         ..Settings::default()
     });
     let reports = tempfile::tempdir().expect("a temporary directory");
-    let direct = run(echo.address, &reports.path().join("direct"));
-    let through = run(renewd.public, &reports.path().join("through"));
+    let in_turn = |turn: &str, cases: &[&str]| {
+        let reports = reports.path().join(turn);
+        let direct = run(echo.address, cases, &reports.join("direct"));
+        (direct, run(renewd.public, cases, &reports.join("through")))
+    };
+    let (direct, through) = in_turn("all", CASES);
     assert!(direct.len() > 250, "only {} cases", direct.len());
     assert_eq!(
         direct.keys().collect::<Vec<_>>(),
         through.keys().collect::<Vec<_>>()
     );
-    for (case, verdict) in &direct {
-        assert_eq!(verdict, &through[case], "case {case}");
-        assert_ne!(verdict.behavior, "FAILED", "case {case} without renewd");
+    let failed = |verdict: &&Verdict| verdict.behavior == "FAILED";
+    assert_eq!(direct.values().find(failed), None, "without renewd");
+    // Who closes first is a matter of time in some cases (6.4.*): on a busy machine the suite sees the failure of the
+    // direct connection late. What renewd changes, it changes each time.
+    let mut differing: Vec<&str> = direct
+        .iter()
+        .filter(|(case, verdict)| *verdict != &through[*case])
+        .map(|(case, _)| case.as_str())
+        .collect();
+    for case in &differing {
+        println!("{case}: {:?}, through: {:?}", direct[*case], through[*case]);
     }
+    for turn in ["first", "second", "third"] {
+        if differing.is_empty() {
+            break;
+        }
+        let (direct, through) = in_turn(turn, &differing);
+        differing.retain(|case| direct[*case] != through[*case]);
+    }
+    assert!(differing.is_empty(), "{differing:?}");
     renewd.eventually("no tunnel is left", |renewd| {
         renewd
             .metrics()
