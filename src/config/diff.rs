@@ -37,21 +37,13 @@ pub fn changes(running: &Config, read: &Config) -> ConfigChanges {
         authorize,
         policy,
         rate_limit,
-        redis,
+        revocation,
         sessions,
-        state_directory,
         log,
+        // These two are compared in `waiting`.
+        redis: _,
+        state_directory: _,
     } = running;
-    let waiting = [
-        (
-            "server.listen",
-            (&server.listen, &server.plain) != (&read.server.listen, &read.server.plain),
-        ),
-        ("server.workers", server.workers != read.server.workers),
-        ("admin.listen", admin.listen != read.admin.listen),
-        ("redis", *redis != read.redis),
-        ("state.directory", *state_directory != read.state_directory),
-    ];
     let tables = [
         ("server", *server != hot.server),
         ("admin", *admin != hot.admin),
@@ -70,14 +62,40 @@ pub fn changes(running: &Config, read: &Config) -> ConfigChanges {
         ("authorize", *authorize != hot.authorize),
         ("policy", *policy != hot.policy),
         ("rate_limit", *rate_limit != hot.rate_limit),
+        ("revocation", *revocation != hot.revocation),
         ("sessions", *sessions != hot.sessions),
         ("log", *log != hot.log),
     ];
-    let differing = |(name, differs): (&'static str, bool)| differs.then_some(name);
     ConfigChanges {
-        changed: tables.into_iter().filter_map(differing).collect(),
-        restart_required: waiting.into_iter().filter_map(differing).collect(),
+        changed: differing(tables),
+        restart_required: waiting(running, read),
     }
+}
+
+/// The key paths whose new value takes effect after a restart.
+fn waiting(running: &Config, read: &Config) -> Vec<&'static str> {
+    differing([
+        (
+            "server.listen",
+            (&running.server.listen, &running.server.plain)
+                != (&read.server.listen, &read.server.plain),
+        ),
+        (
+            "server.workers",
+            running.server.workers != read.server.workers,
+        ),
+        ("admin.listen", running.admin.listen != read.admin.listen),
+        ("redis", running.redis != read.redis),
+        (
+            "state.directory",
+            running.state_directory != read.state_directory,
+        ),
+    ])
+}
+
+fn differing<const N: usize>(names: [(&'static str, bool); N]) -> Vec<&'static str> {
+    let names = names.into_iter().filter(|(_, differs)| *differs);
+    names.map(|(name, _)| name).collect()
 }
 
 /// The configuration to run after a reload: the one that was read, with the running values of the keys that need a

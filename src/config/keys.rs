@@ -11,11 +11,7 @@ pub use super::raw::{BuiltKey, UnbuiltKey};
 use super::validate;
 
 /// Every key that is known and not built.
-pub const UNBUILT: &[UnbuiltKey] = &[
-    never("agora.rest"),
-    never("revocation"),
-    never("reissue.socket"),
-];
+pub const UNBUILT: &[UnbuiltKey] = &[never("agora.rest"), never("reissue.socket")];
 
 const fn never(path: &'static str) -> UnbuiltKey {
     UnbuiltKey { path, off: None }

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use super::tasks::revocation_journal::{Durability, RevocationLog};
+use super::tasks::revocation_sharing::RevocationShare;
 use crate::admin::{
     Lifted, ListQuery, OutstandingToken, OutstandingTokens, RevocationEntry, RevocationPage,
     RevocationsResult, RevokeError, Revoked,
@@ -39,13 +40,18 @@ pub(crate) struct Revoker {
     pub shared: Arc<Shared>,
     /// Where changes are written.
     log: RevocationLog,
+    /// Where other replicas learn of them.
+    share: RevocationShare,
 }
 
 impl Revoker {
     /// Changes what is served from, and writes each change to this log.
     pub(crate) fn new(shared: &Arc<Shared>, log: RevocationLog) -> Self {
-        let shared = Arc::clone(shared);
-        Self { shared, log }
+        Self {
+            shared: Arc::clone(shared),
+            share: RevocationShare::start(shared, log.clone()),
+            log,
+        }
     }
 
     /// A page of the revocations in force.
@@ -113,7 +119,8 @@ impl Revoker {
         let added = snapshot.revocations.add(revocation.clone());
         added.map_err(|full| RevokeError::Full(full.to_string()))?;
         let record = RevocationRecord::Made(revocation.clone());
-        let written = self.log.write(record).await;
+        let written = self.log.write(record.clone()).await;
+        self.share.give(record);
         let durable = written == Ok(Durability::Synced);
         self.report(RevocationChange::Made, &revocation, durable);
         Ok(Revoked {
@@ -135,7 +142,8 @@ impl Revoker {
             id: revocation.id,
             until: revocation.until,
         };
-        let written = self.log.write(record).await;
+        let written = self.log.write(record.clone()).await;
+        self.share.give(record);
         let durable = written == Ok(Durability::Synced);
         self.report(RevocationChange::Lifted, &revocation, durable);
         Some(Lifted {

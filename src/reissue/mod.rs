@@ -134,6 +134,7 @@ pub(crate) fn plan<B>(
         channel_pattern: config.streams.channel_pattern.clone(),
         sessions: Arc::clone(&snapshot.sessions),
         revocations: Arc::clone(&snapshot.revocations),
+        denies_all: snapshot.denies_for_stale_revocations(context.started),
         patience: config.decision.timeout,
         since: context.started,
     };

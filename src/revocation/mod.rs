@@ -17,8 +17,9 @@ mod tests;
 use std::collections::BTreeMap;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -70,7 +71,13 @@ pub struct Revocations {
     entries: [AtomicUsize; RevokedKey::KINDS],
     /// Every revocation by its name and by its end. Workers never lock it.
     ledger: Mutex<Ledger>,
+    /// When every change of the other replicas was last known, in milliseconds on the clock's monotonic scale;
+    /// [`UNSHARED`] where there are none.
+    heard: AtomicU64,
 }
+
+/// Nothing is shared.
+const UNSHARED: u64 = u64::MAX;
 
 impl Default for Revocations {
     fn default() -> Self {
@@ -79,6 +86,7 @@ impl Default for Revocations {
             refused: Shards::new(),
             entries: Default::default(),
             ledger: Mutex::default(),
+            heard: AtomicU64::new(UNSHARED),
         }
     }
 }
@@ -164,6 +172,25 @@ impl Revocations {
             self.strike_out(revocation);
         }
         over.len()
+    }
+
+    /// Notes that every change of the other replicas is known now, on the clock's monotonic scale.
+    pub(crate) fn heard(&self, now: Duration) {
+        let millis = u64::try_from(now.as_millis()).unwrap_or(UNSHARED - 1);
+        self.heard.store(millis, Ordering::Relaxed);
+    }
+
+    /// How long ago every change of the other replicas was known; zero where nothing is shared.
+    pub(crate) fn age(&self, now: Duration) -> Duration {
+        match self.heard.load(Ordering::Relaxed) {
+            UNSHARED => Duration::ZERO,
+            heard => now.saturating_sub(Duration::from_millis(heard)),
+        }
+    }
+
+    /// Whether a revocation was lifted, and would still be in force.
+    pub(crate) fn is_lifted(&self, id: RevocationId) -> bool {
+        self.ledger().is_lifted(id)
     }
 
     /// A revocation by its name.

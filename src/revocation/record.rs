@@ -84,6 +84,16 @@ impl RevocationRecord {
         serde_json::to_vec(&members).unwrap_or_default()
     }
 
+    /// The record's id, when it means nothing any more (Unix seconds), and whether it lifts a revocation; `None` of a
+    /// later build's.
+    pub(crate) fn place(&self) -> Option<(RevocationId, u64, bool)> {
+        match self {
+            Self::Made(revocation) => Some((revocation.id, revocation.until, false)),
+            Self::Lifted { id, until } => Some((*id, *until, true)),
+            Self::Later(_) => None,
+        }
+    }
+
     /// Reads a record; `None` where the bytes are none.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         #[derive(Deserialize)]

@@ -11,6 +11,7 @@ mod source_builders;
 
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use source_builders::Sources;
@@ -18,7 +19,7 @@ use tokio::runtime::Handle;
 
 use crate::agora::reissue::Project;
 use crate::agora::{BuildError, Signer};
-use crate::config::model::Config;
+use crate::config::model::{Config, OnStale, RevocationConfig};
 use crate::forward::servers::Backends;
 use crate::http::target::OwnedPaths;
 use crate::io::descriptors::{Budgets, Shares};
@@ -189,6 +190,16 @@ impl Snapshot {
     /// When the first certificate of `[server.tls]` expires, in seconds since the Unix epoch.
     pub(crate) fn certificate_expires(&self) -> Option<u64> {
         self.tls.as_ref().map(ServerIdentity::expires)
+    }
+
+    /// Whether no token may be given because the other replicas' revocations have been unknown for too long
+    /// (`[revocation]`). `now` is on the clock's monotonic scale.
+    pub(crate) fn denies_for_stale_revocations(&self, now: Duration) -> bool {
+        let RevocationConfig {
+            max_stale,
+            on_stale,
+        } = &self.config.revocation;
+        *on_stale == OnStale::Deny && self.revocations.age(now) > *max_stale
     }
 
     /// The rules a session must pass under this configuration.

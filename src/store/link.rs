@@ -15,7 +15,7 @@ use redis::{
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::timeout;
 
-use super::{limits, said};
+use super::{limits, revocations, said};
 use crate::config::model::{Redis, UpstreamServer};
 use crate::io::connect::connect;
 use crate::io::tls::Trust;
@@ -36,6 +36,8 @@ pub(super) struct Link {
     silences: AtomicU32,
     /// The name under which the server knows the script of `limits`.
     pub(super) limits: String,
+    /// The same for the script of `revocations`.
+    pub(super) revocations: String,
 }
 
 /// Why there is no connection.
@@ -109,9 +111,14 @@ impl Link {
             driver: driver.abort_handle(),
             silences: AtomicU32::new(0),
             limits: String::new(),
+            revocations: String::new(),
         };
         link.limits = link
             .load(limits::SCRIPT)
+            .await
+            .map_err(LinkError::Refused)?;
+        link.revocations = link
+            .load(revocations::SCRIPT)
             .await
             .map_err(LinkError::Refused)?;
         Ok((link, driver))
@@ -119,8 +126,10 @@ impl Link {
 
     /// Shows that the scripts run and may write.
     pub(super) async fn probe(&self, prefix: &str) -> Result<Value, RedisError> {
-        self.run(&limits::probe(&self.limits, prefix), limits::SCRIPT)
-            .await
+        let of_limits = limits::probe(&self.limits, prefix);
+        self.run(&of_limits, limits::SCRIPT).await?;
+        let of_revocations = revocations::probe(&self.revocations, prefix);
+        self.run(&of_revocations, revocations::SCRIPT).await
     }
 
     /// Runs a script by its name; a server that has forgotten it is told again.

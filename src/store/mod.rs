@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `link` | one connection to the server, with the scripts that it knows |
 //! | `limits` | the rate limits that are shared |
+//! | `revocations` | the revocations that are shared |
 //! | `supervise` | connects, and connects again |
 //!
 //! What is kept there is asked for in the store's own words, a file for each, never by a command: `limits` is the
@@ -16,6 +17,7 @@
 
 mod limits;
 mod link;
+mod revocations;
 mod supervise;
 
 use std::sync::Arc;
@@ -26,6 +28,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use self::link::Link;
+pub(crate) use self::revocations::{MOST_AT_ONCE, SetChanges, SetVersion};
 pub(crate) use self::supervise::supervise;
 use crate::config::model::Redis;
 use crate::telemetry::metrics::{Metrics, SourceMetrics, StoreModeMetrics};

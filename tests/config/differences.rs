@@ -12,7 +12,7 @@ use crate::config::{base_and, base_without, fixtures, load, load_with};
 use crate::support::environment::FixedEnvironment;
 
 /// Values that some key takes, most of them in the place of another one.
-const CANDIDATES: [&str; 34] = [
+const CANDIDATES: [&str; 35] = [
     "true",
     "false",
     "0",
@@ -35,6 +35,7 @@ const CANDIDATES: [&str; 34] = [
     "\"007\"",
     "\"unavailable\"",
     "\"allow\"",
+    "\"deny\"",
     "\"redis://127.0.0.1:7\"",
     "\"replace\"",
     "\"/other\"",

@@ -264,7 +264,7 @@ fn what_it_says_is_not_in_this_build_is_what_the_code_refuses() {
     let refused = UNBUILT.iter().map(|key| key.path);
     assert_eq!(said, refused.collect::<BTreeSet<_>>());
     let environment = FixedEnvironment::default();
-    for table in ["[revocation]", "[agora.rest]", "[[reissue.socket]]"] {
+    for table in ["[agora.rest]", "[[reissue.socket]]"] {
         let text = format!("{table}\nx = 1\n");
         let errors = config::load(&text, Path::new("config.toml"), &environment).unwrap_err();
         let name = table.trim_matches(['[', ']']);

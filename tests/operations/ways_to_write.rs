@@ -171,6 +171,14 @@ fn ways() -> Vec<Way> {
         .collect()
 }
 
+/// Writes over a file's bytes and cuts what is left of the old ones.
+fn overwrite(path: &Path, content: &str) {
+    use std::os::unix::fs::FileExt as _;
+    let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+    file.write_all_at(content.as_bytes(), 0).unwrap();
+    file.set_len(content.len().try_into().unwrap()).unwrap();
+}
+
 /// The file itself is written.
 fn saved() -> Vec<Way> {
     vec![
@@ -178,13 +186,7 @@ fn saved() -> Vec<Way> {
         each(
             |place, files, _| {
                 for (name, content) in files {
-                    use std::os::unix::fs::FileExt as _;
-                    let file = fs::OpenOptions::new()
-                        .write(true)
-                        .open(place.seen.join(name));
-                    let file = file.unwrap();
-                    file.write_all_at(content.as_bytes(), 0).unwrap();
-                    file.set_len(content.len().try_into().unwrap()).unwrap();
+                    overwrite(&place.seen.join(name), content);
                 }
             },
             "in place, over the old bytes",

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 mod shared_limits;
+mod shared_revocations;
 mod store_faults;
 #[path = "../support/mod.rs"]
 mod support;

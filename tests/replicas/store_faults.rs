@@ -40,16 +40,20 @@ fn is_local(renewd: &Renewd, words: &str) {
     assert!(!is_shared(renewd));
     assert_eq!(counted(renewd, r#"renewd_store_mode{mode="local"}"#), 1);
     assert_eq!(counted(renewd, r#"renewd_source_up{source="redis"}"#), 0);
+    let source = |page: &serde_json::Value| {
+        let mut sources = page["sources"].as_array().unwrap().iter();
+        let source = sources.find(|source| source["source"] == "redis");
+        source.unwrap().clone()
+    };
+    // A connection that breaks is told of before the next attempt to connect fails.
+    renewd.eventually("its error is told", |renewd| {
+        let error = source(&status(renewd).0)["error"].clone();
+        error.as_str().is_some_and(|error| error.contains(words))
+    });
     let (page, ready) = status(renewd);
     assert_eq!(ready["ready"], true, "{ready}");
     assert_eq!(ready["degraded"], json!(["redis"]));
-    let sources = page["sources"].as_array().unwrap();
-    let source = sources
-        .iter()
-        .find(|source| source["source"] == "redis")
-        .unwrap();
-    let error = source["error"].as_str().unwrap();
-    assert!(error.contains(words), "{error}");
+    let source = source(&page);
     assert!(source["down_since"].is_string() && source["rest_until"].is_null());
     let conditions = page["conditions"].as_array().unwrap();
     let alerts: Vec<_> = conditions

@@ -15,6 +15,14 @@ const TRIES: usize = 5;
 /// It starts in milliseconds, but for a busy machine.
 const START_TURNS: u32 = 3000;
 
+/// Arguments with which the server remembers every command.
+pub const LOG_ALL: [&str; 4] = [
+    "--slowlog-log-slower-than",
+    "0",
+    "--slowlog-max-len",
+    "10000",
+];
+
 /// A running server; killed when dropped.
 pub struct Redis {
     child: Child,
@@ -107,14 +115,16 @@ impl Redis {
         keys
     }
 
-    /// How many scripts it has run for clients.
-    pub fn scripts_run(&self) -> u64 {
-        let info: String = redis::from_redis_value(self.run("INFO commandstats")).unwrap();
-        let line = info
-            .lines()
-            .find(|line| line.starts_with("cmdstat_evalsha:"));
-        let calls = line.and_then(|line| line.split(['=', ',']).nth(1));
-        calls.map_or(0, |calls| calls.parse().unwrap())
+    /// How many scripts it has run on a key with this in its name, if it was started with [`LOG_ALL`].
+    pub fn scripts_on(&self, key: &str) -> usize {
+        type Logged = (u64, u64, u64, Vec<String>, String, String);
+        let logged = self.run("SLOWLOG GET 10000");
+        let logged: Vec<Logged> = redis::from_redis_value(logged).unwrap();
+        let commands = logged.iter().map(|(_, _, _, command, ..)| command);
+        let on_key = commands.filter(|words| {
+            words[0] == "EVALSHA" && words[1..].iter().any(|word| word.contains(key))
+        });
+        on_key.count()
     }
 }
 

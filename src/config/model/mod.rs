@@ -76,6 +76,8 @@ pub struct Config {
     pub rate_limit: RateLimit,
     /// `[redis]`: the store that replicas share; `None` for a daemon by itself.
     pub redis: Option<Redis>,
+    /// `[revocation]`: how old the knowledge of other replicas' revocations may be.
+    pub revocation: RevocationConfig,
     /// `[sessions]`: the table of live tokens.
     pub sessions: SessionsConfig,
     /// `[state]`: where what must survive is kept; `None` is memory only.
@@ -308,6 +310,25 @@ pub(crate) struct Quota {
     pub per: Duration,
     /// Capacity from rest, at least 1.
     pub burst: u32,
+}
+
+/// `[revocation]`: a replica that the store gives no answer about the others' revocations.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RevocationConfig {
+    /// How old its knowledge may be.
+    pub max_stale: Duration,
+    /// What becomes of token requests after that.
+    pub on_stale: OnStale,
+}
+
+labels! {
+    /// `revocation.on_stale`.
+    pub enum OnStale {
+        /// The revocations that are known here are applied.
+        Serve => "serve",
+        /// 503.
+        Deny => "deny",
+    }
 }
 
 /// `[sessions]`.

@@ -30,7 +30,7 @@ use super::environment::{Environment, SystemEnvironment};
 use super::keys;
 use super::model::{
     AccountsSource, Admin, AuditSink, Config, DecisionConfig, DecisionMode, Log, LogFormat,
-    LogLevel, PolicyConfig, SessionsConfig, StreamsSource,
+    LogLevel, OnStale, PolicyConfig, RevocationConfig, SessionsConfig, StreamsSource,
 };
 use super::raw::{self, ConfigReader, RawItem, RawTable, Remarks};
 
@@ -174,6 +174,7 @@ fn config(root: &RawTable<'_>, secrets: &SecretReader<'_>) -> Config {
         policy: policy(&root.table("policy")),
         rate_limit,
         redis: redis::redis(&root.table("redis"), secrets),
+        revocation: revocation(&root.table("revocation")),
         sessions: SessionsConfig {
             max: root.table("sessions").number("max", TABLE_SIZES, 1_000_000),
         },
@@ -226,6 +227,17 @@ fn mode_ok_until(table: &RawTable<'_>) -> Option<u64> {
         );
     }
     since_epoch.map(|since| since.as_secs())
+}
+
+fn revocation(table: &RawTable<'_>) -> RevocationConfig {
+    RevocationConfig {
+        max_stale: table.duration("max_stale", POSITIVE_DURATION, seconds(300)),
+        on_stale: table.choice(
+            "on_stale",
+            &OnStale::ALL.map(|choice| (choice.as_str(), choice)),
+            OnStale::Serve,
+        ),
+    }
 }
 
 fn policy(table: &RawTable<'_>) -> PolicyConfig {

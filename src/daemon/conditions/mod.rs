@@ -50,7 +50,7 @@ struct AlertRule {
 }
 
 /// Every alert that depends on one daemon alone, as in `monitoring/alerts.yml`.
-const RULES: [AlertRule; 20] = [
+const RULES: [AlertRule; 21] = [
     rule("RenewdTokenRequestsFailing", requests_failing),
     rule("RenewdLoginsRefused", logins_refused),
     rule("RenewdMostRequestsUnauthenticated", most_unauthenticated),
@@ -59,6 +59,7 @@ const RULES: [AlertRule; 20] = [
     rule("RenewdViewersLapseRefused", viewers_lapse_refused),
     rule("RenewdSourceDown", source_down),
     rule("RenewdStoreLocal", store_local),
+    rule("RenewdRevocationsStale", revocations_stale),
     rule("RenewdUpstreamDown", upstream_down),
     rule("RenewdReloadFailed", reload_failed),
     rule("RenewdFallbackConfiguration", fallback),
@@ -242,6 +243,16 @@ fn store_local(facts: &Facts<'_>) -> Vec<(AlertSeverity, String)> {
         format!(
             "The Redis that the replicas share has given no answer{since}: rate_limit.on_store_error decides."
         )
+    })
+}
+
+fn revocations_stale(facts: &Facts<'_>) -> Vec<(AlertSeverity, String)> {
+    let age = facts
+        .page
+        .sum("renewd_revocation_store_age_seconds", &[], &[]);
+    one(age > 300.0, AlertSeverity::Warning, || {
+        "For more than five minutes revocations of the other replicas may have been missed."
+            .to_owned()
     })
 }
 

@@ -62,7 +62,7 @@ fn cases() -> Vec<(&'static str, String)> {
             (None, _) => panic!("{line}"),
         }
     }
-    assert_eq!(cases.len(), 24);
+    assert_eq!(cases.len(), 25);
     cases
 }
 

@@ -7,6 +7,7 @@ pub(crate) mod exposure;
 pub(crate) mod health;
 pub mod lapses;
 pub(crate) mod revocation_journal;
+pub(crate) mod revocation_sharing;
 pub(crate) mod session_journal;
 pub(crate) mod upkeep;
 

@@ -60,7 +60,7 @@ pub(crate) enum Durability {
 
 #[derive(Debug)]
 struct Change {
-    record: RevocationRecord,
+    records: Vec<RevocationRecord>,
     written: oneshot::Sender<Result<Durability, String>>,
 }
 
@@ -68,9 +68,17 @@ impl RevocationLog {
     /// Writes a change that is in force already. The error says why it couldn't be written; it is then tried again,
     /// and lost only if the process ends before.
     pub(crate) async fn write(&self, record: RevocationRecord) -> Result<Durability, String> {
+        self.write_all(vec![record]).await
+    }
+
+    /// Writes several changes as one.
+    pub(crate) async fn write_all(
+        &self,
+        records: Vec<RevocationRecord>,
+    ) -> Result<Durability, String> {
         let (written, done) = oneshot::channel();
         let gone = || "the task that writes revocations has ended".to_owned();
-        let change = Change { record, written };
+        let change = Change { records, written };
         self.0.send(change).await.map_err(|_| gone())?;
         done.await.map_err(|_| gone())?
     }
@@ -239,10 +247,11 @@ async fn run(mut journal: RevocationJournal, mut changes: mpsc::Receiver<Change>
                 continue;
             },
         }
-        let (records, waiting): (Vec<_>, Vec<_>) = batch
+        let (records, waiting): (Vec<Vec<_>>, Vec<_>) = batch
             .into_iter()
-            .map(|change| (change.record, change.written))
+            .map(|change| (change.records, change.written))
             .unzip();
+        let records = records.concat();
         let writing = spawn_blocking(move || {
             let written = journal.write(&records);
             (journal, written)

@@ -68,6 +68,8 @@ pub(crate) async fn run(shared: Arc<Shared>) {
             shared.metrics.draining_publishers(draining);
         }
         shared.metrics.revocations(snapshot.revocations.len());
+        let age = snapshot.revocations.age(shared.clock.elapsed());
+        shared.metrics.revocation_store_age(age);
         for role in Role::ALL {
             shared.metrics.sessions(role, snapshot.sessions.count(role));
         }

@@ -331,8 +331,18 @@ fn refuse_revoked(
         channel: Some(&request.channel),
         user: Some(request.user.borrowed()),
     };
-    let revocation = snapshot.revocations.find(question, now.unix_seconds());
-    revocation.map_or(Ok(()), |_| Err(DecisionRefusal::revoked()))
+    if snapshot
+        .revocations
+        .find(question, now.unix_seconds())
+        .is_some()
+    {
+        return Err(DecisionRefusal::revoked());
+    }
+    if snapshot.denies_for_stale_revocations(now.elapsed) {
+        let message = "The revocations of other replicas are not known right now";
+        return Err(DecisionRefusal::unavailable(message));
+    }
+    Ok(())
 }
 
 /// Rows 6 to 9: the role that both sources allow. They are asked at once, so that together they take no longer than

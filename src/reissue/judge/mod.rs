@@ -54,6 +54,8 @@ pub(crate) struct Judge {
     pub sessions: Arc<Sessions>,
     /// What operators have revoked.
     pub revocations: Arc<Revocations>,
+    /// Whether what other replicas have revoked has been unknown for too long to give any token.
+    pub denies_all: bool,
     /// How long each source may take.
     pub patience: Duration,
     /// When the request came, on the clock's monotonic scale: no caller is refused on an answer from before.
@@ -150,6 +152,9 @@ impl Judge {
         }
         if self.is_revoked(token) {
             return Some(TokenVerdict::Refused(Outcome::Revoked));
+        }
+        if self.denies_all {
+            return Some(TokenVerdict::Unanswered);
         }
         if self.caller.is_none() && self.terms.require_auth {
             return Some(TokenVerdict::Refused(Outcome::Unauthenticated));

@@ -10,7 +10,10 @@ use crate::terms::role::Role;
 impl Judge {
     /// Whether a token must be judged even if it is short already.
     pub(crate) fn guards(&self, token: &VerifiedToken) -> bool {
-        token.role() == Role::Publisher || token.is_for_the_whole_app() || self.is_revoked(token)
+        token.role() == Role::Publisher
+            || token.is_for_the_whole_app()
+            || self.denies_all
+            || self.is_revoked(token)
     }
 
     /// Whether an operator has revoked the caller, the token's channel or its user there.

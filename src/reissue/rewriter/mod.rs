@@ -423,6 +423,7 @@ mod tests {
             channel_pattern: None,
             sessions: Arc::clone(sessions),
             revocations: Arc::default(),
+            denies_all: false,
             patience: Duration::from_secs(1),
             since: Duration::ZERO,
         }

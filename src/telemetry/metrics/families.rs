@@ -134,6 +134,8 @@ families! {
         "48 bits of a hash of the configuration in use. Replicas with the same configuration have the same value.";
     REVOCATIONS = MetricKind::Gauge, "renewd_revocations",
         "Revocations in force.";
+    REVOCATION_STORE_AGE = MetricKind::Gauge, "renewd_revocation_store_age_seconds",
+        "How long ago this process last knew all revocations of the others that share [redis]; 0 without [redis].";
     STATE_WRITABLE = MetricKind::Gauge, "renewd_state_writable",
         "1 while the state directory can be written; 0 if it cannot, and what must survive a restart would be lost.";
     STATE_DAMAGED = MetricKind::Gauge, "renewd_state_damaged",

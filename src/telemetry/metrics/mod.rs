@@ -71,6 +71,7 @@ pub struct Metrics {
     descriptors: DescriptorMetrics,
     config: ConfigMetrics,
     revocations: Gauge,
+    revocation_store_age: Gauge,
     state_writable: Gauge,
     state_damaged: Gauge,
     certificate_expiry: Gauge,
@@ -186,6 +187,7 @@ impl Metrics {
             descriptors: DescriptorMetrics::new(&registrar),
             config: ConfigMetrics::new(&registrar, now),
             revocations: gauge(&families::REVOCATIONS, &[], 0.0),
+            revocation_store_age: gauge(&families::REVOCATION_STORE_AGE, &[], 0.0),
             state_writable: gauge(&families::STATE_WRITABLE, &[], 1.0),
             state_damaged: gauge(&families::STATE_DAMAGED, &[], 0.0),
             certificate_expiry: gauge(&families::CERTIFICATE_EXPIRY, &[], f64::NAN),
@@ -407,6 +409,11 @@ impl Metrics {
     #[allow(clippy::cast_precision_loss)] // exact to 2^53
     pub(crate) fn revocations(&self, count: usize) {
         self.revocations.set(count as f64);
+    }
+
+    /// How long ago every revocation of the other replicas was known.
+    pub(crate) fn revocation_store_age(&self, age: Duration) {
+        self.revocation_store_age.set(age.as_secs_f64());
     }
 
     /// Whether the state directory can be written.

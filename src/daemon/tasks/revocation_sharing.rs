@@ -1,0 +1,145 @@
+//! Shares the revocations with the other replicas, through the store.
+//!
+//! Keeps true: a change made here is given to the store at once, and again until it has it; a change made elsewhere is
+//! in force here within [`POLL`] of its arrival there, and is written to this replica's own state directory; after a
+//! gap, however long, every change is caught up with; a store that has lost its set is given all that is known here.
+//! Must not know: how the store keeps a record.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+
+use super::revocation_journal::RevocationLog;
+use crate::revocation;
+use crate::revocation::{RevocationRecord, Revocations};
+use crate::snapshot::Shared;
+use crate::store::{MOST_AT_ONCE, SetChanges, SetVersion, Store};
+use crate::terms::clock::is_plausible;
+
+/// How often the store is asked for changes.
+const POLL: Duration = Duration::from_millis(250);
+
+/// Gives changes made here to the other replicas.
+#[derive(Clone, Debug)]
+pub(crate) struct RevocationShare(Option<mpsc::UnboundedSender<RevocationRecord>>);
+
+impl RevocationShare {
+    /// Starts sharing where there is a store, on the control plane.
+    pub(crate) fn start(shared: &Arc<Shared>, log: RevocationLog) -> Self {
+        let snapshot = shared.current.load();
+        let Some(store) = snapshot.store.clone() else {
+            return Self(None);
+        };
+        let (sender, changes) = mpsc::unbounded_channel();
+        let sharing = Sharing {
+            shared: Arc::clone(shared),
+            revocations: Arc::clone(&snapshot.revocations),
+            store,
+            log,
+            read: SetVersion::default(),
+            to_give: VecDeque::new(),
+        };
+        sharing.revocations.heard(shared.clock.elapsed());
+        tokio::spawn(run(sharing, changes));
+        Self(Some(sender))
+    }
+
+    /// Gives a change that was made here. Never waits.
+    pub(crate) fn give(&self, record: RevocationRecord) {
+        if let Some(sender) = &self.0 {
+            // The task lives as long as the runtime.
+            let _ = sender.send(record);
+        }
+    }
+}
+
+struct Sharing {
+    shared: Arc<Shared>,
+    revocations: Arc<Revocations>,
+    store: Arc<Store>,
+    log: RevocationLog,
+    read: SetVersion,
+    to_give: VecDeque<RevocationRecord>,
+}
+
+async fn run(mut sharing: Sharing, mut changes: mpsc::UnboundedReceiver<RevocationRecord>) {
+    loop {
+        let is_behind = sharing.turn().await;
+        if !is_behind && let Ok(change) = timeout(POLL, changes.recv()).await {
+            match change {
+                Some(change) => sharing.to_give.push_back(change),
+                None => return,
+            }
+        }
+        while let Ok(change) = changes.try_recv() {
+            sharing.to_give.push_back(change);
+        }
+        if sharing.to_give.len() > revocation::MOST {
+            // Most of them are over by now.
+            sharing.give_everything();
+        }
+    }
+}
+
+impl Sharing {
+    /// One exchange with the store; whether another one is due at once.
+    async fn turn(&mut self) -> bool {
+        let given: Vec<_> = self.to_give.iter().take(MOST_AT_ONCE).cloned().collect();
+        let exchange = self.store.exchange_revocations(&self.read, &given);
+        let Ok(changes) = exchange.await else {
+            sleep(POLL).await;
+            return false;
+        };
+        self.to_give.drain(..given.len());
+        let is_new_set = changes.version.epoch != self.read.epoch;
+        let is_read = !changes.more;
+        self.apply(changes).await;
+        if is_new_set {
+            self.give_everything();
+        } else if is_read {
+            self.revocations.heard(self.shared.clock.elapsed());
+        }
+        !is_read || is_new_set || !self.to_give.is_empty()
+    }
+
+    /// Puts in force what came, and writes it down.
+    async fn apply(&mut self, changes: SetChanges) {
+        self.read = changes.version;
+        let mut news = Vec::new();
+        for record in changes.records {
+            let is_news = match &record {
+                RevocationRecord::Made(revocation) => {
+                    let added = self.revocations.add(revocation.clone());
+                    added.unwrap_or_else(|full| {
+                        tracing::error!(%full, "a revocation of another replica is not in force here");
+                        false
+                    })
+                }
+                RevocationRecord::Lifted { id, until } => {
+                    let was_lifted = self.revocations.is_lifted(*id);
+                    self.revocations.apply_lift(*id, *until);
+                    !was_lifted
+                }
+                // A build that doesn't know what it refuses can't apply it, and the store keeps it.
+                RevocationRecord::Later(_) => false,
+            };
+            if is_news {
+                news.push(record);
+            }
+        }
+        if !news.is_empty() {
+            tracing::debug!(records = news.len(), "revocations came from other replicas");
+            // What can't be written is in force, and is tried again by the journal.
+            let _ = self.log.write_all(news).await;
+        }
+    }
+
+    fn give_everything(&mut self) {
+        let now = self.shared.clock.unix_seconds();
+        let now = if is_plausible(now) { now } else { 0 };
+        self.to_give = self.revocations.records(now).into();
+    }
+}
