@@ -189,7 +189,7 @@ impl AdminConnections {
     }
 }
 
-/// What a connection needs to answer its request.
+/// The parts of the listener that a connection needs to answer its request.
 struct AdminContext {
     daemon: Arc<dyn DaemonView>,
     requests: Arc<Semaphore>,

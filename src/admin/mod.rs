@@ -39,7 +39,7 @@ pub type ReloadResult = Result<Reloaded, Vec<ConfigProblem>>;
 /// A page of sessions, or the error of an unknown cursor.
 pub type SessionsResult = Result<SessionPage, UnknownCursor>;
 
-/// What the admin listener asks of its daemon. Every method that returns no future must return at once.
+/// The questions that the admin listener asks its daemon. Every method that returns no future must return at once.
 pub trait DaemonView: Send + Sync + 'static {
     /// For `/readyz`.
     fn readiness(&self) -> ReadinessReport;

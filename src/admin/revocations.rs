@@ -47,7 +47,7 @@ pub struct RevocationEntry {
     pub created: String,
     /// When it is over, RFC 3339.
     pub until: String,
-    /// What the operator noted.
+    /// The operator's note.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub reason: String,
 }

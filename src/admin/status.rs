@@ -40,7 +40,7 @@ pub struct Status {
     pub version: &'static str,
     /// When this status was read, RFC 3339.
     pub as_of: String,
-    /// What an operator has to know now, the worst first.
+    /// The conditions that an operator has to know now, the worst first.
     pub conditions: Vec<ConditionStatus>,
     /// How far the process is.
     pub phase: Phase,
@@ -88,7 +88,7 @@ pub struct ConditionStatus {
     pub alert: &'static str,
     /// How bad it is.
     pub severity: AlertSeverity,
-    /// What has happened, in English; holds no secret.
+    /// The event in English; holds no secret.
     pub message: String,
 }
 
@@ -105,7 +105,7 @@ pub struct ConfigStatus {
     pub last_reload_successful: bool,
     /// When the last attempt was, RFC 3339.
     pub last_reload_at: String,
-    /// What was wrong in the last attempt.
+    /// The problems of the last attempt.
     pub problems: Vec<ConfigProblem>,
     /// Keys whose change waits for a restart.
     pub restart_required: Vec<&'static str>,
@@ -159,7 +159,8 @@ pub struct Reloaded {
     pub restart_required: Vec<&'static str>,
     /// The warnings of `renewd check`.
     pub warnings: Vec<String>,
-    /// What changed about who answers the token endpoints, for the log: `decision.mode: observe -> enforce`.
+    /// The changes in whether renewd or the backend answers the token endpoints, for the log:
+    /// `decision.mode: observe -> enforce`.
     #[serde(skip)]
     pub decision: Vec<String>,
 }
@@ -167,7 +168,7 @@ pub struct Reloaded {
 /// One thing wrong with the configuration. Shows no secret.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ConfigProblem {
-    /// What is wrong.
+    /// The problem in English.
     pub message: String,
     /// The key path: `token.lifetime`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -181,7 +182,7 @@ pub struct ConfigProblem {
     /// From 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub column: Option<usize>,
-    /// What would be right.
+    /// The way to put it right.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
 }

@@ -14,7 +14,7 @@ use super::packing::{put_bytes, put_privileges, put_u32};
 use super::signer::Signer;
 use super::{BuildError, LONGEST_LIFETIME, RtcGrant, rtc_privileges};
 
-/// What the token starts with.
+/// The version that the token starts with.
 pub(crate) const VERSION: &str = "006";
 
 /// The privilege of an RTM login, whose account stands where the channel does.

@@ -14,7 +14,7 @@ use super::service::AgoraService;
 use super::signer::{HmacDigest, Signer, hmac};
 use super::{BuildError, RtcGrant, rtc_privileges, service};
 
-/// What the token starts with.
+/// The version that the token starts with.
 pub(crate) const VERSION: &str = "007";
 
 /// A token before it is signed.

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 /// No secret, streams file or configuration is larger than this.
 const LARGEST_FILE: u64 = 16 * 1024 * 1024;
 
-/// What configuration may ask of the system.
+/// The questions that configuration may ask the system.
 pub trait Environment {
     /// An environment variable; `None` if unset or not UTF-8.
     fn variable(&self, name: &str) -> Option<String>;

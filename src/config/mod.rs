@@ -38,7 +38,7 @@ pub struct Loaded {
     pub files: Vec<PathBuf>,
 }
 
-/// What `check` found in a configuration without errors.
+/// The findings of `check` in a configuration without errors.
 #[derive(Clone, Debug)]
 pub(crate) struct Checked {
     /// Findings about what is allowed, but probably not meant.

@@ -94,7 +94,7 @@ fn text_made_from<'t>(kept: &'t str, path: &Path) -> Result<&'t str, String> {
     }
 }
 
-/// What [`keep`] writes of a configuration that took effect.
+/// The text that [`keep`] writes of a configuration that took effect.
 pub(crate) fn kept_text(path: &Path, configuration: &Configuration) -> Zeroizing<Vec<u8>> {
     let first = origin(path);
     let mut text = Zeroizing::new(Vec::with_capacity(

@@ -67,7 +67,7 @@ const SECOND_LOOK: Duration = Duration::from_secs(5);
 /// How long the last sessions may take to be written down.
 const LAST_BATCH: Duration = Duration::from_secs(5);
 
-/// What the command line asks for.
+/// The options that the command line asks for.
 #[derive(Debug)]
 pub(crate) struct Options {
     /// The configuration file.

@@ -29,7 +29,7 @@ pub(crate) struct ConfigStanding {
     pub loaded_at: u64,
     /// The last attempt, in Unix seconds.
     pub attempted_at: u64,
-    /// What was wrong with the last attempt.
+    /// The errors of the last attempt.
     pub errors: Option<ConfigErrors>,
     /// Key paths whose new value waits for a restart.
     pub restart_required: Vec<&'static str>,
@@ -56,7 +56,7 @@ impl ConfigStanding {
 pub(crate) struct Reloader {
     /// The configuration file.
     pub path: PathBuf,
-    /// What the workers serve from.
+    /// The state that the workers serve from.
     pub shared: Arc<Shared>,
     /// Where the last valid configuration is kept.
     pub state: Arc<DaemonState>,

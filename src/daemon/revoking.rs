@@ -36,7 +36,7 @@ const PAGE: usize = 1000;
 /// Changes the revocations.
 #[derive(Clone, Debug)]
 pub(crate) struct Revoker {
-    /// What is served from.
+    /// The state that the workers serve from.
     pub shared: Arc<Shared>,
     /// Where changes are written.
     log: RevocationLog,

@@ -9,7 +9,7 @@ use std::io;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-/// What a signal asks for.
+/// The order that a signal gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Request {
     /// SIGTERM or SIGINT for the first time: drain, then exit.

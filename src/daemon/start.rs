@@ -1,4 +1,4 @@
-//! What the daemon starts from: a configuration and a locked state directory.
+//! The things that the daemon starts from: a configuration and a locked state directory.
 //!
 //! Keeps true: nothing outside this machine is contacted; a second daemon on one state directory doesn't start.
 //! Must not know: what is built from a configuration.
@@ -20,7 +20,7 @@ pub(crate) struct Start {
     pub loaded: Loaded,
     /// The file's content; `None` where the last valid configuration is used instead.
     pub configuration: Option<Configuration>,
-    /// What is wrong with the file, where the last valid configuration is used instead.
+    /// The errors of the file, where the last valid configuration is used instead.
     pub errors: Option<ConfigErrors>,
 }
 

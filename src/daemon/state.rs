@@ -31,7 +31,7 @@ pub(crate) struct DaemonState {
     metrics: Arc<Metrics>,
 }
 
-/// What must survive a restart, beside the configuration.
+/// The data that must survive a restart, beside the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StatePart {
     /// The sessions and the refused logins.

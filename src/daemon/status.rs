@@ -32,11 +32,11 @@ use crate::terms::timestamp;
 /// The daemon, as its admin listener sees it.
 #[derive(Debug)]
 pub(crate) struct AdminView {
-    /// What is served from.
+    /// The state that the workers serve from.
     pub shared: Arc<Shared>,
-    /// What reloads.
+    /// The part that reloads.
     pub reloader: Arc<Reloader>,
-    /// What revokes.
+    /// The part that revokes.
     pub revoker: Revoker,
     /// The counters of the last hour.
     pub history: Arc<History>,
@@ -163,7 +163,7 @@ impl crate::admin::DaemonView for AdminView {
 }
 
 impl AdminView {
-    /// What an operator has to know now, the worst first.
+    /// The conditions that an operator has to know now, the worst first.
     fn conditions(&self) -> Vec<ConditionStatus> {
         let clock = &self.shared.clock;
         let now = clock.unix_seconds();
@@ -274,7 +274,7 @@ fn clock_status(now: u64) -> Option<SourceStatus> {
     })
 }
 
-/// What is wrong with the system's clock, if its time is implausible.
+/// The problem of the system's clock, if its time is implausible.
 fn unset_clock(now: u64) -> Option<String> {
     let said = || {
         let now = timestamp::from_seconds(now);

@@ -37,7 +37,7 @@ pub enum ListenersError {
     NotListening {
         /// The socket's `FileDescriptorName=`.
         name: String,
-        /// What it is instead.
+        /// The kind of descriptor that it is instead.
         what: String,
     },
 }

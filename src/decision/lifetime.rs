@@ -21,12 +21,12 @@ pub(crate) struct LifetimePlan {
     pub max_session: Duration,
 }
 
-/// What bounds the tokens of one grant.
+/// The bounds of the tokens of one grant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Bounds {
     /// The token's lifetime, before jitter.
     pub lifetime: Duration,
-    /// What the token and its backup may not exceed: the rest of the session. Jitter doesn't apply to it.
+    /// The lifetime that the token and its backup may not exceed: the rest of the session. Jitter doesn't apply to it.
     pub at_most: Option<Duration>,
 }
 

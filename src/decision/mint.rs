@@ -9,7 +9,7 @@ use crate::agora::service::AgoraService;
 use crate::agora::{self, BuildError, RtcGrant, Signer};
 use crate::config::model::TokenConfig;
 
-/// What the tokens of one grant have in common.
+/// The values that the tokens of one grant have in common.
 #[derive(Debug)]
 pub(crate) struct GrantTerms<'a> {
     /// The configured format and services.

@@ -39,7 +39,7 @@ use mint::GrantTerms;
 use order::{Decision, DecisionRefusal, Now, RetryAfter, TokenQuestion};
 use request_content::Collected;
 
-/// What became of a token request.
+/// The result of a token request.
 #[derive(Debug)]
 pub enum TokenReply {
     /// renewd answers.
@@ -49,7 +49,7 @@ pub enum TokenReply {
     Forward {
         /// The request as it came.
         request: Request<RequestBody>,
-        /// What renewd would have answered; `None` where nothing was decided.
+        /// The outcome that renewd would have answered with; `None` where nothing was decided.
         outcome: Option<Outcome>,
     },
     /// The client went away before its body was read.

@@ -27,7 +27,7 @@ pub(super) fn is_field(name: &str) -> bool {
         || matches!(name, "uid" | "role")
 }
 
-/// What the caller asks for.
+/// The token that the caller asks for.
 #[derive(Debug, PartialEq)]
 pub struct TokenRequest {
     /// 1 to 64 bytes out of Agora's characters.

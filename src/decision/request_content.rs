@@ -15,7 +15,7 @@ use crate::exchange::response_body::RequestBody;
 /// The contract's limit for a token request: 16 KiB.
 const LIMIT: usize = 16 * 1024;
 
-/// What was read.
+/// The result of reading the content.
 #[derive(Debug)]
 pub(crate) enum Collected {
     /// The whole body, and the trailers behind it.

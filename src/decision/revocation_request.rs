@@ -1,4 +1,4 @@
-//! What an operator revokes, as the admin listener is asked: read and checked. Pure.
+//! The operator's request to revoke, as the admin listener gets it: read and checked. Pure.
 //!
 //! Keeps true: what this returns is a target that a token request can have, and an end that lies ahead by at most
 //! [`LONGEST`]; every refusal names the field and says what is accepted.
@@ -26,11 +26,11 @@ const FIELDS: &str = "subject, channel, uid, account, for, until and reason";
 /// A revocation that was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RevocationRequest {
-    /// What it refuses.
+    /// The tokens that the revocation refuses.
     pub target: RevocationTarget,
     /// When it is over, in Unix seconds.
     pub until: u64,
-    /// What the operator notes; empty for nothing.
+    /// The operator's note; empty for none.
     pub reason: String,
 }
 

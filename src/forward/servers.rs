@@ -133,7 +133,7 @@ pub struct Backends {
 }
 
 impl Backends {
-    /// What is known of a server is kept while its URL stays the same. A new server is taken to be reachable, unless
+    /// The knowledge of a server is kept while its URL stays the same. A new server is taken to be reachable, unless
     /// none of the previous ones was.
     pub fn new(upstream: &Upstream, previous: Option<&Self>, metrics: &Metrics) -> Self {
         let optimism = previous.is_none_or(Self::reachable);

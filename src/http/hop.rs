@@ -435,7 +435,7 @@ mod tests {
         text.lines().map(str::to_owned).collect()
     }
 
-    /// What is forwarded before our own four fields.
+    /// The fields that are forwarded before renewd's own four.
     fn forwarded(pairs: &[(&'static str, &str)]) -> Vec<String> {
         let mut lines = written(&map(pairs), &changes(&origin(ForwardingClaims::None)));
         let own = lines.split_off(lines.len() - 4);

@@ -80,7 +80,7 @@ mod tests {
         )
     }
 
-    /// What is read out of pieces as they come.
+    /// The requests that are read out of pieces as the pieces come.
     fn read(pieces: &[&[u8]]) -> Vec<(String, Vec<u8>)> {
         let limits = HeadLimits {
             bytes: 1000,

@@ -43,7 +43,7 @@ pub(crate) const KEY: usize = 32;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Login(pub NonZeroU64);
 
-/// What a refusal is about.
+/// The login or the subject that a refusal is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Whom {
     /// This login alone: the same user may have another.
@@ -76,7 +76,7 @@ struct LoginKey {
     keyed: Hmac<Sha256>,
 }
 
-/// What is to be written down.
+/// The changes to write down.
 #[derive(Debug, Default)]
 struct LoginChanges {
     /// Whether changes are written down.

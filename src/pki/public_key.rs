@@ -257,7 +257,7 @@ mod tests {
 
     use super::*;
 
-    /// What openssl prints for these commands, each fed with what the one before printed.
+    /// The output of openssl for these commands, each fed with the output of the one before.
     fn openssl(commands: &[&str]) -> Vec<u8> {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("in");

@@ -1,5 +1,5 @@
-//! What the rules say of one request: for each of its readings the first rule that applies, and the strictest terms
-//! of these.
+//! The terms of the rules for one request: for each of its readings the first rule that applies, and the strictest
+//! terms of these.
 //!
 //! Keeps true: the backend routes a request by one of its readings, and whichever that is, the terms of its rule are
 //! met; a plainly spelled target has one reading, and so the terms of one rule.
@@ -23,14 +23,14 @@ pub(crate) struct ReissueTerms {
     pub lifetime: Duration,
     /// Whether a named caller is enough for a publisher's token while a source gives no answer: if all rules say so.
     pub trust_publisher: bool,
-    /// What other callers get of a publisher's token: nothing, if any rule says so.
+    /// The token that other callers get for a publisher's: none, if any rule says so.
     pub publisher_for_others: PublisherForOthers,
-    /// What replaces a withheld token: by the first of the rules.
+    /// The replacement of a withheld token: the first of the rules says it.
     pub withheld: Withheld,
 }
 
-/// What the rules say of a request whose target isn't plainly spelled, kept with the request: finding the readings of
-/// a hostile target takes long, and the service has already found them to choose the handler.
+/// The terms of the rules for a request whose target isn't plainly spelled, kept with the request: finding the readings
+/// of a hostile target takes long, and the service has already found them to choose the handler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Noted(pub(super) Option<ReissueTerms>);
 

@@ -1,4 +1,4 @@
-//! What is recorded of each token: counted by rule and outcome, audited, and remembered as a session.
+//! The record of each token: the token is counted by rule and outcome, audited, and remembered as a session.
 //!
 //! Keeps true: every token of this project in a matching answer is counted once, and an answer is one audit event;
 //! while observing, tokens are only counted.
@@ -76,7 +76,7 @@ pub(crate) struct Reissued<'a> {
     pub token: &'a VerifiedToken,
     /// The subject whose session a publisher's token opens.
     pub holder: Option<&'a str>,
-    /// What the session is opened on.
+    /// The basis on which the session is opened.
     pub basis: Basis,
     /// The sources that said yes.
     pub yes: Grounds,

@@ -52,7 +52,7 @@ use crate::terms::proxy_error::{AnotherAttempt, ProxyError, ProxyErrorKind};
 pub(crate) use applying_rule::Noted;
 use applying_rule::ReissueTerms;
 
-/// What is done with the answer to one request. The plan holds the parts that it needs, never the snapshot.
+/// The treatment of the answer to one request. The plan holds the parts that it needs, never the snapshot.
 pub(crate) struct ReissuePlan {
     parts: Parts,
     /// Whether the request is a `HEAD`: its answer has no content, and the head of one that has (RFC 9110 §9.3.2).
@@ -66,7 +66,7 @@ pub(crate) fn cuts<B>(snapshot: &Snapshot, request: &Request<B>, readings: &Read
         && terms(snapshot, request, readings).is_some()
 }
 
-/// What the rules say of a request, to be kept with it where finding its readings again would be expensive.
+/// The terms of the rules for a request, to be kept with it where finding its readings again would be expensive.
 pub(crate) fn noted<B>(
     snapshot: &Snapshot,
     request: &Request<B>,

@@ -420,7 +420,7 @@ fn digit(byte: u8, radix: u8) -> Option<u8> {
     u8::try_from(digit).ok()
 }
 
-/// What a byte is to a run.
+/// The effect of a byte on a run.
 enum RunStep {
     /// The byte is part of an escape sequence.
     Reads,

@@ -41,7 +41,7 @@ const OPENING_TAIL: usize = ESCAPED.len() - 1;
 pub(crate) enum ScannedPiece {
     /// Text to pass on.
     Text(Bytes),
-    /// What looks like a token.
+    /// A text that looks like a token.
     Suspect(Suspect),
 }
 
@@ -56,7 +56,7 @@ impl ScannedPiece {
     }
 }
 
-/// What looks like a token: the longest sequence of its characters.
+/// A text that looks like a token: the longest sequence of a token's characters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Suspect {
     /// The bytes as they came, with their quotes where they are all of a string.

@@ -1,5 +1,5 @@
-//! What became of one answer's tokens, for its one audit event: a list of fifty streams, requested by every user
-//! every few seconds, would otherwise fill the trail.
+//! The fates of one answer's tokens, for its one audit event: separate events for a list of fifty streams, requested by
+//! every user every few seconds, would otherwise fill the trail.
 //!
 //! Keeps true: a tally is bounded, however many tokens an answer has.
 //! Must not know: where it is written.
@@ -18,7 +18,7 @@ const LIST: usize = 8 * 1024;
 /// How long tokens of an answer that doesn't end, such as an event stream, may wait for their event.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What became of one token.
+/// The fate of one token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TokenFate {
     /// The channel, if the token opens one.
@@ -37,7 +37,7 @@ pub(crate) struct TokenFate {
 #[derive(Debug)]
 pub(crate) struct TokenTally {
     count: u32,
-    /// What all tokens have in common; `None` where they differ.
+    /// The values that all tokens have in common; `None` where they differ.
     channel: Option<Box<str>>,
     user: Option<User>,
     role: Option<Role>,

@@ -39,7 +39,7 @@ pub const MOST: usize = 100_000;
 pub struct Revocation {
     /// Its name.
     pub id: RevocationId,
-    /// What it refuses.
+    /// The tokens that the revocation refuses.
     pub target: RevocationTarget,
     /// The subjects that held the target's user when it was revoked. They are refused in that channel as well,
     /// whichever user they ask for.
@@ -48,7 +48,7 @@ pub struct Revocation {
     pub created: u64,
     /// The first second at which it is over.
     pub until: u64,
-    /// What the operator noted; empty for nothing.
+    /// The operator's note; empty for none.
     pub reason: Box<str>,
     /// Members of its record that a newer build has written and this one doesn't know.
     pub(crate) others: BTreeMap<String, Value>,

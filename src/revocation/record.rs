@@ -16,7 +16,7 @@ use crate::terms::user::User;
 /// The version that this build writes. A version only goes up when older builds must not apply the record.
 const VERSION: u64 = 1;
 
-/// What a record says.
+/// The change that a record describes.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RevocationRecord {
     /// A revocation is made.

@@ -1,10 +1,10 @@
-//! What a revocation refuses, and what is asked of the revocations.
+//! The target of a revocation, and the question that the revocations are asked.
 //!
 //! Must not know: where revocations are kept, how long one lasts.
 
 use crate::terms::user::User;
 
-/// What a revocation refuses tokens to.
+/// The login, the channel or the user that a revocation refuses tokens to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RevocationTarget {
     /// A login's subject, in every channel.

@@ -156,7 +156,7 @@ mod tests {
     /// The deadline that comes first, in milliseconds from the start.
     type Next = Option<(u128, Cause)>;
 
-    /// What comes next after each standing, in seconds from the start.
+    /// Asserts the deadline that comes next after each standing, in seconds from the start.
     fn assert_waits(table: &[(u64, ConnectionWait, Next)]) {
         let start = timer_now();
         let mut waits = ConnectionWaits::default();

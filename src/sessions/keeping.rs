@@ -16,7 +16,7 @@ use crate::terms::role::Role;
 /// claim or a subject's ninth user takes a session away before its time.
 const FORGOTTEN_LIMIT: usize = 65_536;
 
-/// What tells a session from others.
+/// The names that tell a session from others.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SessionIdentity {
     /// The channel's name.

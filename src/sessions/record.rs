@@ -30,7 +30,7 @@ pub struct Records {
     /// The name of the key in use, which tells its hashes from those of another key:
     /// [`crate::logins::remembered::Logins::key_name`].
     key: u32,
-    /// What belongs to the next record, if that is the record that the addition was written for.
+    /// The addition to the next record, if that is the record that the addition was written for.
     addition: Option<Addition>,
 }
 
@@ -52,9 +52,9 @@ const ENDED: u8 = 2;
 /// A source has said no since the last grant; the addition says which one.
 const DENIED: u8 = 4;
 
-/// What was added after the first version is written in records that the first version takes for the striking out of
-/// a session that doesn't exist: one without channel and subject, of an account that begins with this character. A
-/// letter for the kind and hexadecimal digits follow it.
+/// The fields that were added after the first version are written in records that the first version takes for the
+/// striking out of a session that doesn't exist: one without channel and subject, of an account that begins with this
+/// character. A letter for the kind and hexadecimal digits follow it.
 const RIDER: char = '\0';
 const ADDITION: char = 'g';
 const REFUSAL: char = 'r';

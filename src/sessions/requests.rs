@@ -1,4 +1,4 @@
-//! What the table of sessions is asked, and what it answers.
+//! The questions that the table of sessions is asked, and its answers.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::terms::outcome::LapseCause;
 use crate::terms::role::Role;
 pub use crate::terms::user::User as SessionUser;
 
-/// What a grant asks for.
+/// The seat that a grant asks for.
 #[derive(Clone, Copy, Debug)]
 pub struct SeatRequest<'a> {
     /// The channel's name.
@@ -17,7 +17,7 @@ pub struct SeatRequest<'a> {
     pub subject: &'a str,
     /// The user in the channel.
     pub user: &'a SessionUser,
-    /// What the user may do there.
+    /// The user's role there.
     pub role: Role,
 }
 
@@ -47,7 +47,7 @@ pub(crate) enum Ground {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Grounds(u8);
 
-/// What a grant was based on.
+/// The basis of a grant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Basis {
     /// A decision: every source that was asked said yes, so no earlier no stands any more.
@@ -132,7 +132,7 @@ impl Grounds {
     }
 }
 
-/// What a claim that would pass is allowed.
+/// The allowance of a claim that would pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Allowed {
     /// The longest lifetime that `max_session` leaves, at least a minute; `None` is unlimited.

@@ -1,5 +1,5 @@
-//! What a subject holds, and what a renewal may rest on while a source gives no answer: that source's yes at the last
-//! grant, unless the source has said no since.
+//! The tokens that a subject holds, and the ground that a renewal may rest on while a source gives no answer: that
+//! source's yes at the last grant, unless the source has said no since.
 //!
 //! Must not know: which source is silent, and for how long.
 

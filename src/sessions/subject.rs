@@ -26,7 +26,7 @@ pub(super) struct SubjectSessions {
     pub(super) sessions: Vec<Session>,
 }
 
-/// What recording a grant put an end to.
+/// The sessions that recording a grant renamed or ended.
 #[derive(Debug, Default)]
 pub(super) struct Displaced {
     /// A uid-0 session goes by its real uid from now on.

@@ -71,7 +71,7 @@ pub struct Snapshot {
     pub sessions: Arc<Sessions>,
     /// The logins that the accounts source refused.
     pub logins: Arc<Logins>,
-    /// What operators have revoked.
+    /// The operators' revocations.
     pub revocations: Arc<Revocations>,
     /// `[agora]`, keyed for signing.
     pub signer: Arc<Signer>,
@@ -181,7 +181,7 @@ impl Snapshot {
         })
     }
 
-    /// What the listener at this position in `server.listen` shows to clients; `None` where it isn't TLS.
+    /// The identity that the listener at this position in `server.listen` shows to clients; `None` where it isn't TLS.
     pub(crate) fn tls_for(&self, listener: usize) -> Option<&ServerIdentity> {
         let tls = self.tls.as_ref();
         tls.filter(|_| self.config.server.is_tls(listener))
@@ -283,7 +283,7 @@ impl Control {
     }
 }
 
-/// What all workers share for the life of the process.
+/// The state that all workers share for the life of the process.
 #[derive(Debug)]
 pub struct Shared {
     /// The snapshot in force; take it once a request.
@@ -307,7 +307,7 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// What a process starts with. The sockets to the backend are limited to their part of `shares`.
+    /// The state that a process starts with. The sockets to the backend are limited to their part of `shares`.
     pub fn new(
         snapshot: Snapshot,
         clock: Clock,

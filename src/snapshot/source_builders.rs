@@ -40,7 +40,7 @@ fn place(database: &Database, collection: &str) -> String {
     format!("{}.{collection}", database.config().database)
 }
 
-/// What sources are made of.
+/// The material that sources are made of.
 pub(super) struct Sources<'a> {
     pub(super) config: &'a Config,
     pub(super) database: Option<&'a Arc<Database>>,

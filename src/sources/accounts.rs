@@ -14,7 +14,7 @@ use crate::logins::remembered::Whom;
 use crate::telemetry::metrics::SourceMetrics;
 use crate::terms::outcome::Outcome;
 
-/// What a source says of an account.
+/// The answer of a source about an account.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Account {
     /// There is no such account.

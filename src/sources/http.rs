@@ -21,7 +21,8 @@ use crate::io::fetch::{FetchError, FetchLimits, FetchedResponse, Fetcher};
 use crate::telemetry::escape::deceives;
 use crate::terms::outcome::Outcome;
 
-/// What one question may take. The size is twice that of a stream with ten thousand banned viewers.
+/// The time and the bytes that one question may take. The size is twice that of a stream with ten thousand banned
+/// viewers.
 const LIMITS: FetchLimits = FetchLimits {
     time: HTTP_PATIENCE,
     body: 1024 * 1024,

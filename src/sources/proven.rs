@@ -1,6 +1,6 @@
-//! What sources have proven about their configuration: that accounts are found where it says, that a login's session
-//! is the account's. A source that has never found anything may look in the wrong place, and its "there is none" is
-//! no answer.
+//! The proofs that sources have given of their configuration: that accounts are found where it says, that a login's
+//! session is the account's. A source that has never found anything may look in the wrong place, and its "there is
+//! none" is no answer.
 //!
 //! Keeps true: a proof is remembered over reloads and restarts, for exactly the configuration under which it was
 //! given, and holds no secret of it.

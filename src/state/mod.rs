@@ -1,4 +1,4 @@
-//! What must survive a restart, in `state.directory`: whole files, and a journal of records.
+//! The data that must survive a restart, in `state.directory`: whole files, and a journal of records.
 //!
 //! Keeps true: a crash leaves every file readable.
 //! Must not know: what is in the records.

@@ -48,7 +48,7 @@ pub struct AccessLogEntry<'a> {
     pub bytes: u64,
     /// From the header section to the end.
     pub duration: Duration,
-    /// What answered.
+    /// The part of renewd that answered.
     pub handler: Handler,
     /// How it ended.
     pub ended: Ended,

@@ -61,12 +61,12 @@ pub struct DecisionEvent<'a> {
     pub backup_expires: Option<u64>,
 }
 
-/// What became of the tokens in one answer of the backend.
+/// The fates of the tokens in one answer of the backend.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Tokens<'a> {
     /// How many.
     pub count: u32,
-    /// What became of all of them. This and the next three are `None` where the tokens differ.
+    /// The outcome of all of them. This and the next three are `None` where the tokens differ.
     pub outcome: Option<Outcome>,
     /// Their channel.
     pub channel: Option<&'a str>,
@@ -93,7 +93,7 @@ labels! {
 /// One change of the revocations.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RevocationEvent<'a> {
-    /// What changed.
+    /// The kind of change.
     pub change: RevocationChange,
     /// The revocation's id.
     pub id: &'a str,
@@ -105,7 +105,7 @@ pub(crate) struct RevocationEvent<'a> {
     pub user: Option<User<&'a str>>,
     /// When it is over, in seconds since the Unix epoch.
     pub until: u64,
-    /// What the operator noted; empty for nothing.
+    /// The operator's note; empty for none.
     pub reason: &'a str,
     /// Whether the change survives a restart.
     pub durable: bool,
@@ -116,9 +116,9 @@ pub(crate) struct RevocationEvent<'a> {
 pub struct Reload<'a> {
     /// Whether it took effect.
     pub success: bool,
-    /// What caused it: `file`, `signal` or `admin`.
+    /// The cause: `file`, `signal` or `admin`.
     pub trigger: &'static str,
-    /// What changed, or the first error; holds no secret.
+    /// The changes, or the first error; holds no secret.
     pub detail: &'a str,
 }
 

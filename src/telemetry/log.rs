@@ -42,7 +42,7 @@ pub struct LogControl {
     writer: LineWriter,
 }
 
-/// What reads the lines.
+/// The reader of the lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogReader {
     /// A person at a terminal.

@@ -1,4 +1,4 @@
-//! What operators see: metrics, log, access log, audit.
+//! The reports to operators: metrics, log, access log, audit.
 //!
 //! Keeps true: a request never waits for a reader of these.
 //! Must not know: how requests are served.

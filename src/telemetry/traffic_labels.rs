@@ -32,7 +32,7 @@ labels! {
         Local => "local",
     }
 
-    /// What became of a token inside one of the backend's answers.
+    /// The fate of a token inside one of the backend's answers.
     pub enum ReissueOutcome {
         /// A token of renewd replaced it.
         Replaced => "replaced",

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// What the time of day may be, in Unix seconds: from 2020 to 2100. A machine whose battery is empty starts in 1970,
-/// or in the year its firmware was made. Such a time doesn't tell whether a login or a token has expired.
+/// The plausible times of day, in Unix seconds: from 2020 to 2100. A machine whose battery is empty starts in 1970, or
+/// in the year its firmware was made. Such a time doesn't tell whether a login or a token has expired.
 const PLAUSIBLE: Range<u64> = 1_577_836_800..4_102_444_800;
 
 /// Whether a time of day may be the true one.

@@ -1,4 +1,4 @@
-//! What is known of one request while it is served. `server::service` makes it and hands it down as `&`.
+//! The known facts of one request while it is served. `server::service` makes it and hands it down as `&`.
 //!
 //! Must not know: how anything is decided.
 

@@ -120,7 +120,8 @@ labels! {
 }
 
 impl Outcome {
-    /// What has to change: nothing, the account or its stream, the client program, or the service.
+    /// The class of the outcome, which tells what has to change: nothing, the account or its stream, the client
+    /// program, or the service.
     pub fn class(self) -> Class {
         match self {
             Self::Ok => Class::Ok,

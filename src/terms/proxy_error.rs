@@ -1,4 +1,4 @@
-//! What can go wrong with one forwarded request. Status, log level and retry all follow from this.
+//! The failures of one forwarded request. Status, log level and retry all follow from this.
 //!
 //! Must not know: how a response is written.
 
@@ -6,7 +6,7 @@
 #[derive(Debug, thiserror::Error)]
 #[error("{kind}{}", source.as_ref().map(|source| format!(": {source}")).unwrap_or_default())]
 pub struct ProxyError {
-    /// What happened.
+    /// The kind of failure.
     pub kind: ProxyErrorKind,
     /// Whether another attempt may be made.
     pub retry: AnotherAttempt,
@@ -14,7 +14,7 @@ pub struct ProxyError {
     pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
-/// What happened.
+/// The kind of failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum ProxyErrorKind {
     /// No connection to the backend: refused, unreachable, unresolved or too slow.

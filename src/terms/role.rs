@@ -1,4 +1,4 @@
-//! What a token lets its holder do in a channel.
+//! The role of a token's holder in a channel.
 
 use super::labels::labels;
 

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use super::TokenProblem;
 use crate::agora::parse::{Parsed, parse};
 
-/// What to inspect, and what was found on the way to it.
+/// The token to inspect, and the problems found on the way to it.
 pub(super) struct Repaired<'t> {
     pub(super) token: Cow<'t, str>,
     pub(super) found: Vec<TokenProblem>,

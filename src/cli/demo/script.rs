@@ -1,4 +1,4 @@
-//! What the demo writes and prints: its files, and `curl` lines to paste. Pure.
+//! The texts that the demo writes and prints: its files, and `curl` lines to paste. Pure.
 //!
 //! Keeps true: every line works as it is, in any shell, wherever the temporary directory is; each login is a file of
 //! headers beside the configuration, so that lines stay short enough to read.
@@ -131,7 +131,7 @@ fn login(secrets: &DemoSecrets, subject: &str, now: u64) -> String {
     token
 }
 
-/// What is running, for [`announcement`].
+/// The running demo, for [`announcement`].
 #[derive(Debug)]
 pub(crate) struct DemoProgram<'a> {
     /// The sidecar's port.
@@ -148,7 +148,7 @@ pub(crate) struct DemoProgram<'a> {
     pub bold: bool,
 }
 
-/// What is running, and lines to paste.
+/// The text that says what is running, with lines to paste.
 pub(crate) fn announcement(announced: &DemoProgram<'_>) -> String {
     let DemoProgram {
         public,

@@ -13,7 +13,7 @@ pub struct Authorize {
     pub url: Url,
     /// How long one answer may take: 500 ms.
     pub timeout: Duration,
-    /// What is decided for a user without a token if the hook doesn't answer.
+    /// The decision for a user without a token if the hook doesn't answer.
     pub on_error: OnError,
     /// How long holders may refresh while the hook gives no answer: 1 h.
     pub stale_if_error: Duration,

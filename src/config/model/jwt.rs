@@ -111,11 +111,11 @@ pub struct JwtKey {
     pub id: String,
     /// The one algorithm it verifies; `None` is any of the allow-list that its material takes.
     pub algorithm: Option<JwtAlgorithm>,
-    /// What it verifies with.
+    /// The secret or the public key that verifies tokens.
     pub material: KeyMaterial,
 }
 
-/// What a key verifies with, and so which algorithms it can ever be used with.
+/// The secret or the public key of a key, which decides the algorithms that the key can ever be used with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeyMaterial {
     /// A secret shared with the signer, never empty: HS256, HS384, HS512.

@@ -39,7 +39,7 @@ pub struct ReissueRule {
     pub require_auth: bool,
     /// While a source gives no answer, a valid JWT is enough for a publisher's token.
     pub trust_publisher: bool,
-    /// What replaces a publisher's token for users other than the stream's owner and co-hosts.
+    /// The replacement of a publisher's token for users other than the stream's owner and co-hosts.
     pub publisher_for_others: PublisherForOthers,
     /// The value in a withheld token's place.
     pub withheld: Withheld,

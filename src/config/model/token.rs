@@ -37,7 +37,7 @@ pub struct TokenConfig {
     pub tiers: Vec<Tier>,
     /// The token format.
     pub format: TokenFormat,
-    /// What an absent `role` means.
+    /// The role that an absent `role` stands for.
     pub default_role: DefaultRole,
     /// Whether uid 0 is served.
     pub zero_uid: ZeroUid,

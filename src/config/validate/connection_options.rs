@@ -223,9 +223,9 @@ pub(super) enum OptionMeaning {
     None,
     /// The option asks for something that this build lacks.
     Unsupported {
-        /// What it is.
+        /// The thing that is missing.
         what: &'static str,
-        /// What to do.
+        /// The way to do without.
         instead: &'static str,
     },
     /// The driver judges the option.

@@ -1,4 +1,4 @@
-//! What an operator has to know now: the condition of each alert that depends on one daemon alone.
+//! The conditions that an operator has to know now: the condition of each alert that depends on one daemon alone.
 //!
 //! Keeps true: a condition reads the same series as its alert in `monitoring/alerts.yml`, off the page that
 //! Prometheus scrapes, so that the status page and the alerts agree; a test holds the two lists to each other. An

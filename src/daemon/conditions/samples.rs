@@ -188,7 +188,7 @@ impl History {
         }
     }
 
-    /// What the counters have grown by until now.
+    /// The growth of the counters until now.
     pub(crate) fn until(&self, now: Duration, counts: SampledCounts) -> Increase<'_> {
         Increase {
             history: self,

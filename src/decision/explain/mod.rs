@@ -48,18 +48,18 @@ pub struct Explanation {
 pub struct ExplainedRow {
     /// Which row.
     pub step: &'static str,
-    /// What it says.
+    /// The verdict of the row.
     pub verdict: RowVerdict,
     /// The reason, in words.
     pub detail: String,
-    /// What says so: a source of the configuration, or one of renewd's own tables.
+    /// The origin of the verdict: a source of the configuration, or one of renewd's own tables.
     pub source: &'static str,
     /// How old the source's answer is, in milliseconds; `None` for what is read at once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub age_ms: Option<u64>,
 }
 
-/// What a row says.
+/// The verdict of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RowVerdict {

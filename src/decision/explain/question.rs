@@ -1,4 +1,4 @@
-//! What an operator asks: whether a subject would get a token.
+//! The operator's question: whether a subject would get a token.
 //!
 //! Must not know: how it is answered.
 
@@ -10,7 +10,7 @@ use super::super::request_fields::{BodyFields, Value};
 pub struct ExplainQuestion {
     /// The subject, as a login names it.
     pub subject: String,
-    /// What the subject would ask for. Uid 0 leaves the uid unchecked.
+    /// The request that the subject would make. Uid 0 leaves the uid unchecked.
     pub request: TokenRequest,
 }
 

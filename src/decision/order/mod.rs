@@ -75,7 +75,7 @@ impl Now {
     }
 }
 
-/// What was decided, and everything that audit and metrics report of it.
+/// The decision, and everything that audit and metrics report of it.
 #[derive(Debug)]
 pub(crate) struct Decision {
     /// Whether renewd answers; otherwise the decision is only counted.
@@ -86,7 +86,7 @@ pub(crate) struct Decision {
     pub claims: Option<JwtClaims>,
     /// The request, where its body could be read.
     pub request: Option<TokenRequest>,
-    /// What the rows found out on the way.
+    /// The findings of the rows on the way.
     pub findings: RowFindings,
     /// The grant, or the refusal of the first row that refused.
     pub verdict: Result<Grant, DecisionRefusal>,
@@ -109,7 +109,7 @@ impl Decision {
 /// A yes: what to mint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Grant {
-    /// What the token lets its holder do.
+    /// The role that the token gives its holder.
     pub role: Role,
     /// How long it may live.
     pub bounds: Bounds,
@@ -127,7 +127,7 @@ struct TokenCaller<'a> {
     credentials: &'a str,
 }
 
-/// What the rows found out, whether one of them refused or not.
+/// The findings of the rows, whether one of them refused or not.
 #[derive(Debug)]
 pub(crate) struct RowFindings {
     /// First token or renewal.

@@ -90,7 +90,7 @@ pub(super) struct DotSegments {
     pub(super) behind: Vec<usize>,
 }
 
-/// What a `..` does to an empty segment before it. No empty segment is left in a reading.
+/// The effect of a `..` on an empty segment before it. No empty segment is left in a reading.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Slashes {
     /// Skips it: `/a//../b` is `/b`.

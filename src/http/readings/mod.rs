@@ -117,7 +117,7 @@ struct PathPiece<'p> {
     end: PieceEnd,
 }
 
-/// What a piece ends with.
+/// The end of a piece.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum PieceEnd {
     Slash,

@@ -1,4 +1,4 @@
-//! What a verified JSON Web Token says: the subject, the expiry, and every other claim by name.
+//! The claims of a verified JSON Web Token: the subject, the expiry, and every other claim by name.
 //!
 //! Keeps true: [`JwtClaims::all`] is one JSON object in UTF-8, as it was signed; of equal names the last counts, as
 //! in `JSON.parse`; a number reads as JavaScript's `String()` writes it.
@@ -11,7 +11,7 @@ use super::members::{self, members};
 /// The largest integer that a JSON number holds without loss in JavaScript, 2⁵³ − 1 (`Number.MAX_SAFE_INTEGER`).
 const LARGEST_SAFE_INTEGER: f64 = 9_007_199_254_740_991.0;
 
-/// What a verified token says.
+/// The claims of a verified token.
 #[derive(Clone, Debug, PartialEq)]
 pub struct JwtClaims {
     /// The value of `auth.jwt.subject_claim`: 1 to 255 bytes.

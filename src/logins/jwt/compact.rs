@@ -79,8 +79,8 @@ pub(super) fn decode<'buffer>(
     buffer.get(..written)
 }
 
-/// What is read of a header. `jwk`, `jku`, `x5u`, `x5c` and `crit` are not read: a token never brings its own key,
-/// and Node ignores `crit`.
+/// The members of a header that are read. `jwk`, `jku`, `x5u`, `x5c` and `crit` are not read: a token never brings its
+/// own key, and Node ignores `crit`.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Header<'text> {
     /// `alg`, where this program knows it; it only chooses among the allowed algorithms.

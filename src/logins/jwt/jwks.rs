@@ -82,7 +82,7 @@ struct ReadLedger {
     error: Option<String>,
 }
 
-/// What the keys say of a token.
+/// The verdict of the keys on a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum KeySetVerdict {
     /// A key verifies it.
@@ -173,7 +173,7 @@ impl KeySet {
         }
     }
 
-    /// What the keys say of a token signed under `algorithm`.
+    /// The verdict of the keys on a token signed under `algorithm`.
     pub(super) fn verdict(
         &self,
         compact: &Compact<'_>,
@@ -315,7 +315,7 @@ impl ReadLedger {
 }
 
 impl VerifyingKeys {
-    /// What these keys say of a token signed under `algorithm`.
+    /// The verdict of these keys on a token signed under `algorithm`.
     pub(super) fn verdict(
         &self,
         compact: &Compact<'_>,

@@ -252,7 +252,7 @@ impl Verifier {
         }
     }
 
-    /// What the key sets say of a token; `None` where no set can have a key for it.
+    /// The verdict of the key sets on a token; `None` where no set can have a key for it.
     fn verdict_of_sets(
         &self,
         compact: &Compact<'_>,

@@ -1,4 +1,4 @@
-//! What the session of a token that is handed on is opened on, and which sources said yes to it.
+//! The basis of the session that a handed-on token opens, and the sources that said yes to the token.
 //!
 //! Must not know: what is asked, or when.
 
@@ -7,8 +7,8 @@ use crate::agora::reissue::VerifiedToken;
 use crate::sessions::{Basis, Ground, Grounds};
 
 impl Judge {
-    /// What the session of a token that is handed on is opened on. The session doesn't rest on accounts, and isn't
-    /// the holder's latest, where accounts don't know the caller or have another login of theirs; while accounts are
+    /// The basis of the session that a handed-on token opens. The session doesn't rest on accounts, and isn't the
+    /// holder's latest, where accounts don't know the caller or have another login of theirs; while accounts are
     /// silent, it is the latest only where the holder has none.
     pub(crate) fn basis(&self, known: &SourceFindings) -> Basis {
         let asked = self.accounts.lookups().is_some();

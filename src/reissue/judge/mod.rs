@@ -46,13 +46,13 @@ pub(crate) struct Judge {
     pub clock: Clock,
     /// The caller, where the request carries a verifying JWT.
     pub caller: Option<NamedCaller>,
-    /// What the rules ask of the caller, and leave to others.
+    /// The rules' demands on the caller, and the tokens that they leave to other callers.
     pub terms: ReissueTerms,
     /// Which channels are streams although the source doesn't know them.
     pub channel_pattern: Option<ChannelPattern>,
     /// Which callers were refused since their last token.
     pub sessions: Arc<Sessions>,
-    /// What operators have revoked.
+    /// The operators' revocations.
     pub revocations: Arc<Revocations>,
     /// Whether what other replicas have revoked has been unknown for too long to give any token.
     pub denies_all: bool,
@@ -87,7 +87,7 @@ pub(crate) enum TokenVerdict {
     Unanswered,
 }
 
-/// What the sources have said so far about one answer.
+/// The answers of the sources so far, for one answer of the backend.
 #[derive(Debug, Default)]
 pub(crate) struct SourceFindings {
     account: Option<AccountStanding>,
@@ -96,7 +96,7 @@ pub(crate) struct SourceFindings {
     failed: bool,
 }
 
-/// What the source says of the caller's account.
+/// The standing of the caller's account, as the source says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum AccountStanding {
     /// The account is in good standing, and this is its login.
@@ -107,7 +107,7 @@ enum AccountStanding {
     NoAnswer,
 }
 
-/// What is to be asked about a channel.
+/// The question to ask about a channel.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ChannelQuestion {
     channel: Box<str>,
@@ -115,7 +115,7 @@ pub(crate) struct ChannelQuestion {
     role: Role,
 }
 
-/// What the source says of a stream.
+/// The state of a stream, as the source says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Seen {
     Answer {
@@ -131,7 +131,7 @@ enum Seen {
 /// Questions under way.
 pub(crate) type Asking = Pin<Box<dyn Future<Output = Answers>>>;
 
-/// What came of questions.
+/// The results of questions.
 pub(crate) struct Answers {
     account: Option<AccountStanding>,
     streams: Vec<(ChannelQuestion, Seen)>,

@@ -1,6 +1,6 @@
-//! What operators have revoked, as a token in an answer is asked about.
+//! The operators' revocations, asked about a token in an answer.
 //!
-//! Must not know: what the sources say.
+//! Must not know: the answers of the sources.
 
 use super::Judge;
 use crate::agora::reissue::VerifiedToken;

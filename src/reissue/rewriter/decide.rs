@@ -1,4 +1,4 @@
-//! What becomes of one token that was found: it stays, it is issued anew, or it is withheld.
+//! The decision on one token that was found: the token stays, is issued anew, or is withheld.
 //!
 //! Keeps true: no token leaves that its verdict or its own end forbids; no token is dated by a clock that can't be
 //! right.
@@ -13,7 +13,7 @@ use crate::reissue::run::Spelling;
 use crate::terms::clock::is_plausible;
 
 impl Rewriter {
-    /// What becomes of a token; [`Decided::Open`] where the sources must be asked first.
+    /// The decision on a token; [`Decided::Open`] where the sources must be asked first.
     pub(super) fn decide(&self, found: &FoundToken<VerifiedToken>) -> Decided {
         let (parts, ledger, token) = (&self.parts, &self.parts.ledger, &found.token);
         let now = ledger.clock.unix_seconds();

@@ -103,7 +103,7 @@ struct FoundToken<T> {
     at: Duration,
 }
 
-/// What becomes of a token.
+/// The decision on a token.
 enum Decided {
     /// The token stays as it is.
     Stays,
@@ -495,7 +495,7 @@ mod tests {
         (Rewriter::new(parts), metrics)
     }
 
-    /// What comes out, where nothing has to be waited for but turns.
+    /// The output of a rewriter that waits for nothing but its next turn.
     fn rewritten(rewriter: &mut Rewriter, chunks: &[&[u8]]) -> Vec<u8> {
         let mut context = Context::from_waker(Waker::noop());
         let mut out = Vec::new();

@@ -1,4 +1,4 @@
-//! What is recorded of a token once there is a verdict, and the verdicts of an observed answer.
+//! The record of a token once there is a verdict, and the verdicts of an observed answer.
 //!
 //! Keeps true: an observed answer waits for no source; the number of questions asked for it at once is bounded.
 //! Must not know: bytes, how tokens are found.
@@ -43,7 +43,7 @@ impl Rewriter {
     }
 }
 
-/// What the session of a token that is handed on is opened on, and which sources said yes.
+/// The basis of the session that a handed-on token opens, and the sources that said yes.
 pub(super) fn grounds(
     judge: &Judge,
     token: &VerifiedToken,

@@ -1,4 +1,4 @@
-//! What is known of a source's keys: the last answer to each, and the question in flight.
+//! The knowledge of a source's keys: the last answer to each, and the question in flight.
 //!
 //! Must not know: when anything is asked.
 
@@ -13,7 +13,7 @@ use super::NoAnswer;
 /// Sends the answer to the requests that wait for it.
 pub(super) type Landing<T> = watch::Sender<Option<Result<Arc<T>, NoAnswer>>>;
 
-/// What is known of one key.
+/// The knowledge of one key.
 pub(super) struct LookupEntry<T> {
     pub(super) answer: Option<KeptAnswer<T>>,
     pub(super) flight: Option<Flight<T>>,

@@ -90,7 +90,7 @@ pub struct Lookups<T> {
     hasher: RandomState,
 }
 
-/// What the table of known answers says to do.
+/// The step that the table of known answers asks for.
 enum TableLook<T> {
     Have(Arc<T>, Duration),
     Wait(Flight<T>),

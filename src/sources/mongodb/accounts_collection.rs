@@ -87,8 +87,8 @@ impl LookupSource<Account> for MongoAccounts {
     }
 }
 
-/// What a subject may be in a document: an `ObjectId`, a number, or the text itself. Each is a plain value, never an
-/// operator.
+/// The types that a subject may have in a document: an `ObjectId`, a number, or the text itself. Each is a plain value,
+/// never an operator.
 fn spellings(subject: &str) -> Vec<Bson> {
     let id = ObjectId::parse_str(subject).ok().map(Bson::ObjectId);
     let number = subject.parse::<i64>().ok();

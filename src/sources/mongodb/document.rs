@@ -1,4 +1,4 @@
-//! What a document says at a path, whichever program wrote it. Pure.
+//! The value of a document at a path, whichever program wrote the document. Pure.
 //!
 //! Keeps true: an identifier reads the same as an `ObjectId`, as a string, or as the document that it was populated
 //! with; a path goes through arrays, as MongoDB's own paths do; unusual types are read as mongoose would cast them,

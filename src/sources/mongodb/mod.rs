@@ -31,8 +31,8 @@ pub(crate) use streams_collection::MongoStreams;
 /// database once a second.
 const MOST_SILENCES: u32 = 8;
 
-/// What is left of a question's time when the driver gives up choosing a server and the server gives up working: time
-/// to report why, before the request stops waiting. At most a tenth of the time.
+/// The rest of a question's time when the driver gives up choosing a server and the server gives up working: time to
+/// report why, before the request stops waiting. At most a tenth of the time.
 const TO_SAY_WHY: Duration = Duration::from_millis(250);
 
 /// The code of `MaxTimeMSExpired`, which a server answers when the time for a question is over.

@@ -22,7 +22,7 @@ const EMPTY: Duration = Duration::from_secs(5);
 /// the first to be missing.
 const NOT_EMPTY: Duration = Duration::from_mins(1);
 
-/// What is known of one collection.
+/// The knowledge of one collection.
 #[derive(Debug)]
 pub(super) struct Presence {
     collection: String,

@@ -1,4 +1,4 @@
-//! What file descriptors are for, as series.
+//! The uses of file descriptors, as series.
 //!
 //! Must not know: how descriptors are shared out.
 
@@ -48,7 +48,7 @@ impl DescriptorMetrics {
         }
     }
 
-    /// What each share is.
+    /// Sets the size of each share.
     #[allow(clippy::cast_precision_loss)] // exact to 2^53
     pub(crate) fn shares(&self, shares: &Shares) {
         for (gauge, share) in [

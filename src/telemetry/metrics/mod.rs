@@ -368,7 +368,7 @@ impl Metrics {
         self.instances.routes.get_or_make(route, make)
     }
 
-    /// What the descriptors are for.
+    /// Sets the shares of the file descriptors, by their use.
     #[allow(clippy::cast_precision_loss)] // exact to 2^53
     pub fn descriptor_shares(&self, shares: &Shares) {
         self.connections_max.set(shares.clients as f64);
