@@ -98,8 +98,8 @@ pub(crate) fn fixtures(kind: &str) -> Vec<(PathBuf, String)> {
     paths.into_iter().map(read).collect()
 }
 
-/// A fixture is read as `config.toml`, so that what is expected doesn't depend on where the tests are.
-/// `RENEWD_UPDATE_EXPECTED=1` writes what is found into the `.stderr` beside it.
+/// A fixture is read as `config.toml`, so that the expected text doesn't depend on where the tests are.
+/// `RENEWD_UPDATE_EXPECTED=1` writes the findings into the `.stderr` beside the fixture.
 pub(crate) fn compare(path: &Path, found: &str) {
     let expected_path = path.with_extension("stderr");
     if std::env::var_os("RENEWD_UPDATE_EXPECTED").is_some() {

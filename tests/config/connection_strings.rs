@@ -14,8 +14,8 @@ use crate::support::npm;
 
 const STRINGS: &str = include_str!("connection_strings.txt");
 
-/// What is refused here although Node takes it, because nothing can come of it: the driver refuses it when it makes a
-/// client, and the file isn't there.
+/// The options that renewd refuses although Node's parser takes them, because no client can be made with them: the
+/// driver refuses the interval, and the file isn't there.
 const FAILS_LATER: [&str; 2] = ["heartbeatFrequencyMS=100", "tlsCAFile=/nonexistent/ca.pem"];
 
 fn node() -> Value {

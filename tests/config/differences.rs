@@ -68,7 +68,7 @@ fn texts() -> Vec<String> {
     let wanted = ["everything.toml", "http_sources.toml", "mongodb.toml"];
     let fixtures = fixtures("valid").into_iter();
     let chosen = fixtures.filter(|(path, _)| wanted.iter().any(|name| path.ends_with(name)));
-    // Its keys are read anew for each variation, which takes long; they have a test of their own.
+    // The keys of this table are read anew for each variation, which takes long; they have a test of their own.
     let texts = chosen.map(|(_, text)| without_table(&text, "server.tls"));
     texts.chain([example.to_owned()]).collect()
 }
@@ -222,7 +222,7 @@ fn a_reload_names_the_table_of_every_secret_that_changed() {
         .iter()
         .filter(|key| key.secret)
         .map(|key| key.path.as_str());
-    // Its pair has to fit together: below.
+    // The certificate and its key have to fit together; they are tested below.
     for path in secrets.filter(|path| *path != "server.tls.private_key_file") {
         let [one, other] = pair(path);
         let running = with_content(&with_secret(path, one), one);

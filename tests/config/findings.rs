@@ -175,7 +175,7 @@ fn files_that_others_may_read_or_write_are_warned_of_and_fail_under_strict_alone
         assert_eq!(check.run(true, false).0, 78, "{name}");
         chmod(&check, name, 0o600);
     }
-    // What everybody may know, everybody may read.
+    // A file without secrets may be readable by every user.
     chmod(&check, "tls.pem", 0o644);
     assert_eq!(check.run(true, false).0, 0);
 
@@ -234,7 +234,7 @@ fn a_secret_copied_with_what_stood_around_it_is_warned_of_and_fails_under_strict
         assert!(!stderr.contains("hunter2"), "{stderr}");
         assert_eq!(check.run(true, false).0, 78, "{written}");
     }
-    // Padding, and signs within, are a secret's own.
+    // Padding, and signs within the text, belong to the secret.
     for written in [
         format!("{secret}=="),
         "SGVsbG8gdGhlcmUsIGhlbGxvIHRoZXJlLCBoZWxsbw==".to_owned(),

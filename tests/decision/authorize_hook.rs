@@ -1,4 +1,5 @@
-//! The backend's last word: what the hook is told, what it may say, and what its silence means.
+//! The authorization hook: the question that the backend gets, the answers that it may give, and the meaning of its
+//! silence.
 
 #![allow(clippy::unwrap_used, clippy::panic)] // a test's way to fail
 
@@ -102,7 +103,7 @@ fn a_no_is_policy_in_the_backends_words_but_never_a_suspension() {
     hook.answer(403, r#"{"message":"Account Suspended"}"#);
     let (answer, _) = denied.holds_for(&renewd, &viewer("ada"));
     assert_eq!(message(&answer), "Not allowed");
-    // Holders too: it is an answer.
+    // Holders are refused too, because a refusal is an answer.
     hook.answer(200, "");
     assert_eq!(viewer("bob").send(&renewd).status, 200);
     hook.answer(402, "");
@@ -140,10 +141,10 @@ fn the_hook_is_asked_last() {
     assert!(hook.asked().is_empty());
 }
 
-/// A name, and what makes a hook so.
+/// The name of a fault, and the change that gives a hook this fault.
 type Silence = (&'static str, fn(&Scripted));
 
-/// Everything that is no answer.
+/// Every reply that counts as no answer.
 const SILENCES: [Silence; 10] = [
     ("500", |hook| hook.answer(500, r#"{"message":"no"}"#)),
     ("404", |hook| hook.answer(404, r#"{"message":"no"}"#)),
@@ -173,7 +174,7 @@ fn no_answer_is_503_for_strangers_and_holders_ride_through() {
         assert_eq!(up(&renewd), 0, "{what}");
         let answer = viewer("holder").refresh().send(&renewd);
         assert_eq!(answer.status, 200, "{what}");
-        // A holder of another role is none of this one's.
+        // A holder of another role doesn't count as a holder of this role.
         let body = json!({"channelName": "live_show", "uid": 9, "role": "publisher"});
         assert_eq!(Ask::new("owner", &body).send(&renewd).status, 503, "{what}");
         hook.answer(200, "");
@@ -217,7 +218,7 @@ fn a_dead_hook_costs_its_timeout_a_few_times_only() {
     }
     let took = started.elapsed();
     let asked = u64::try_from(hook.asked().len()).unwrap();
-    // Three, then one a second.
+    // The daemon asks three times, then once a second.
     assert!(asked <= 4 + took.as_secs(), "{asked} in {took:?}");
     assert!(took < DEADLINE / 2, "{took:?}");
 }
@@ -243,7 +244,7 @@ fn the_hook_of_the_backend_is_closed_to_the_outside() {
     assert_eq!(status("/internal/other"), 200);
     assert_eq!(viewer("ada").send(&renewd).status, 200);
     assert_eq!(backend.asked().len(), 2);
-    // Without the hook, the path is the backend's own affair.
+    // Without the hook, requests for its path are forwarded like any others.
     reconfigure(
         &renewd,
         &Settings {

@@ -1,4 +1,5 @@
-//! Trying renewd out and going back: who answers token requests is one line in the file, and saving it is enough.
+//! Trying renewd out and going back: one line in the file decides whether renewd or the backend answers token requests,
+//! and saving the file is enough.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test's way to fail
 
@@ -15,7 +16,7 @@ use crate::support::renewd::{Renewd, Settings, configuration, login, private_fil
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-/// A route of the app that tells what arrived, as a token path: the app's answers can't be mistaken for ours.
+/// A route of the app that tells what arrived, as a token path: the app's answers can't be mistaken for renewd's.
 const SEEN: &str = "/wire/seen";
 
 fn settings(app: &Express, decision: &str) -> Settings {
@@ -143,7 +144,7 @@ fn while_observing_a_body_that_waits_for_100_continue_is_asked_for_once() {
     let (head, body) = whole.split_at(whole.len() - body.len());
     let mut conversation = Conversation::open(renewd.public);
     conversation.write(head);
-    // A body that is too large by its announced length is forwarded unread: the backend's side asks for it.
+    // A body that is too large by its announced length is forwarded unread: the connection to the backend asks for it.
     assert_eq!(conversation.response().map(|it| it.status), Some(100));
     conversation.write(body);
     let answer = conversation.response().expect("an answer");
@@ -158,7 +159,7 @@ fn while_observing_our_outcome_is_counted_beside_the_backends_answer() {
     let viewer = login(VIEWER);
     assert_eq!(ask(&renewd, SEEN, &viewer).status, 200);
     assert_eq!(ask(&renewd, SEEN, &viewer).status, 200);
-    // No account of that name: the app says 401 where we would say yes.
+    // There is no account of that name: the app says 401 where renewd would grant a token.
     assert_eq!(ask(&renewd, "/api/live/token", &viewer).status, 401);
     assert_eq!(ask(&renewd, SEEN, "nonsense").status, 200);
     let empty = request("POST", SEEN, &headers(&viewer), "{}");
@@ -193,7 +194,7 @@ fn while_observing_our_outcome_is_counted_beside_the_backends_answer() {
 fn while_observing_a_backend_that_gives_no_answer_is_counted_as_an_error() {
     let app = app::start(Version::Four);
     let settings = Settings {
-        // The address of the usual test configuration: it refuses every connection.
+        // The backend's address in the usual test configuration refuses every connection.
         backend: None,
         ..settings(&app, "mode = \"observe\"")
     };
@@ -244,7 +245,7 @@ address = { requests = 1, per = "1h", burst = 1 }
         assert!(sessions.abs() < f64::EPSILON, "{role}");
     }
 
-    // As if the observed requests had never been: the uid is free for another, and a whole burst is left.
+    // The observed requests have left no trace: the uid is free for another caller, and a whole burst is left.
     save(&renewd, &with("mode = \"enforce\""));
     assert_eq!(ask(&renewd, SEEN, &login("another")).status, 200);
     assert_eq!(ask(&renewd, SEEN, &viewer).status, 409);
@@ -481,7 +482,7 @@ fn while_publishers_drain_the_backend_gets_all_else_as_it_came() {
 fn enforced_subjects(renewd: &Renewd, subjects: &[String]) -> Vec<bool> {
     let ours = |subject: &String| {
         let answer = ask(renewd, SEEN, &login(subject));
-        // The first to be served holds the uid: the answer is ours all the same.
+        // The subject that was served first holds the uid, and renewd still answers.
         assert!(matches!(answer.status, 200 | 409), "{}", answer.json());
         is_ours(&answer)
     };
@@ -507,7 +508,7 @@ fn a_canary_is_the_same_users_every_time_and_grows_with_its_share() {
         .map(|value| value.parse::<f64>().unwrap())
         .sum();
     assert!((forwarded - 2.0 * (200.0 - f64::from(u32::try_from(count).unwrap()))).abs() < 0.5);
-    // A login that names nobody belongs to nobody's share.
+    // A login without a subject belongs to no subject's share.
     assert!(!is_ours(&ask(&renewd, SEEN, "nonsense")));
 
     // Another replica, or this one after a restart, chooses the same.
@@ -533,7 +534,7 @@ fn a_canary_is_the_same_users_every_time_and_grows_with_its_share() {
             .iter()
             .any(|ours| *ours)
     );
-    // As while observing: nothing is kept from the backend.
+    // Every request still reaches the backend, as while observing.
     let guarded = send(renewd.public, &request("POST", "//wire/seen", "", ""));
     assert!(guarded.header("x-dns-prefetch-control").is_some());
 }

@@ -258,7 +258,7 @@ fn row_10_a_uid_belongs_to_its_subscriber_until_a_publisher_takes_it() {
         .holds_for(&renewd, &Ask::viewer("ann", 7));
     let owner = Ask::new("owner", &json!({"channelName": "live_show", "uid": 7}));
     Row::new(200, "ok", "publisher", "ok").holds_for(&renewd, &owner);
-    // Still a holder, under the other uid.
+    // The subject is still a holder, under the other uid.
     taken
         .refreshing()
         .holds_for(&renewd, &Ask::viewer("ann", 7));
@@ -311,12 +311,12 @@ fn row_11_a_publisher_is_live_in_only_so_many_channels() {
     granted.holds_for(&renewd, &ask("first", "host"));
     Row::new(403, "too_many_streams", "publisher", "denied")
         .holds_for(&renewd, &ask("second", "host"));
-    // Watching is not streaming.
+    // A viewer's token doesn't count as a stream.
     Row::new(200, "ok", "subscriber", "ok").holds_for(&renewd, &ask("second", "viewer"));
     granted
         .refreshing()
         .holds_for(&renewd, &ask("first", "host"));
-    // Who ends one stream may begin the next, though the first one's token lives on.
+    // A publisher that ends one stream may begin the next, though the first one's token lives on.
     change_streams(&renewd, &both(false));
     granted.holds_for(&renewd, &ask("second", "host"));
 }

@@ -1,4 +1,4 @@
-//! `renewd explain` asks the running daemon why somebody gets a token, or none, and changes nothing by asking.
+//! `renewd explain` asks the running daemon why a subject gets a token, or none, and changes nothing by asking.
 
 use crate::support;
 
@@ -176,7 +176,7 @@ fn an_operator_without_access_to_the_daemons_secrets_may_ask_all_the_same() {
     let (before, after) = written.split_once("app_certificate = ").unwrap();
     let (_, after) = after.split_once('\n').unwrap();
     let elsewhere = "app_certificate_file = \"/nonexistent/certificate\"";
-    // Saved with a mistake elsewhere: why it isn't taken is what the operator wants to know.
+    // The file was saved with a mistake elsewhere: the operator wants to know why it isn't taken.
     let text_with_faults = format!("{before}{elsewhere}\n{after}\n[tokens]\nlifetime = 5\n");
     private_file(std::path::Path::new(&file), &text_with_faults);
     let answer = explain(&file, &["--subject", "ann", "--channel", "live_show"]);

@@ -1,4 +1,4 @@
-//! The token endpoints: who gets a token, and what everybody else is told.
+//! The token endpoints: which callers get a token, and the answers that all others get.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 

@@ -97,7 +97,7 @@ fn agoras_own_parser_reads_one_hour_where_the_app_alone_said_decades() {
         assert_eq!(services.len(), 1, "only RTC");
         assert_eq!(services[0]["type"], 1);
         assert_eq!(services[0]["channelName"], CHANNEL);
-        // Agora writes uid 0, which is anybody, as an empty string.
+        // Agora writes uid 0, which fits every user, as an empty string.
         assert_eq!(services[0]["uid"], "");
         assert_eq!(services[0]["privileges"], privileges(&PUBLISHER, 3600));
     }
@@ -146,12 +146,12 @@ fn what_the_installed_clients_read_keeps_its_place_and_type() {
     // The app takes a login with and without the scheme.
     for authorization in [format!("Bearer {login}"), login.clone()] {
         for (path, body) in [
-            // Before joining.
+            // The request before joining.
             (
                 "/api/live/agora-token",
                 json!({"channelName": CHANNEL, "uid": 0, "role": "publisher"}),
             ),
-            // On `onTokenPrivilegeWillExpire`, with the uid that the SDK assigned.
+            // The request on `onTokenPrivilegeWillExpire`, with the uid that the SDK assigned.
             (
                 "/api/live/refresh-token",
                 json!({"channelName": CHANNEL, "uid": 2_882_341_273_u32, "role": "publisher"}),
@@ -220,16 +220,17 @@ fn visible(response: &Response) -> (u16, Vec<(String, String)>, Vec<u8>) {
         let of_the_body = ["content-length", "etag"];
         !(of_the_hop.contains(&name.as_str())
             || matches!(name.as_str(), "date" | "x-request-id")
-            // Forbidden there (RFC 9110 section 8.6), and sent by the cors package all the same.
+            // A 204 may not have a length (RFC 9110 section 8.6), but cors 2.8.6 sends one with its preflight answer
+            // (`lib/index.js`, `cors`).
             || response.status == 204 && name == "content-length"
             || changed && of_the_body.contains(&name.as_str()))
     });
     (response.status, headers.cloned().collect(), masked)
 }
 
-/// Tokens are salted: no two are equal.
+/// Replaces the tokens in a body: they are salted, so that no two are equal.
 fn masked(body: &[u8]) -> Vec<u8> {
-    /// Whether there was one.
+    /// Whether there was a token.
     fn mask(value: &mut Value) -> bool {
         match value {
             Value::String(token) if token.starts_with("007") => {

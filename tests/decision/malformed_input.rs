@@ -55,7 +55,7 @@ fn assert_refused(express: &Express, renewd: &Renewd, cases: &[Case]) {
         let head = bytes.starts_with(b"HEAD ");
         let answer = connection.read(head);
         if let Ok(answer) = &answer {
-            // Whoever refused it, it is told in the same words.
+            // The parser and the service refuse in the same words.
             assert_eq!(answer.values("x-request-id").len(), 1, "{what}: {answer:?}");
             assert_eq!(answer.values("date").len(), 1, "{what}: {answer:?}");
             if !head {
@@ -80,7 +80,7 @@ fn assert_refused(express: &Express, renewd: &Renewd, cases: &[Case]) {
                 }
             }
         };
-        // The parser's own refusals are counted when the connection is over.
+        // The parser's refusals are counted when the connection is over.
         drop(connection);
         renewd.eventually(&format!("{what} is counted as {kind}"), |_| {
             counted(kind) > before
@@ -451,7 +451,8 @@ fn a_broken_chunk_never_becomes_a_request_of_its_own() {
             "{what}: {answer}"
         );
     }
-    // Aborted by us or never begun: the handler's end of the body never came, and nothing followed it.
+    // The request was aborted by renewd or never begun: the handler never saw the end of the body, and nothing
+    // followed.
     let last = b"GET /wire/seen?last HTTP/1.1\r\nHost: app\r\nConnection: close\r\n\r\n";
     assert_eq!(
         messages::exchange(renewd.public, last).json()["url"],

@@ -1,4 +1,5 @@
-//! What a limit tells a client is true to the second, after a reload too; and a flood of keys costs the others nothing.
+//! The wait that a limit tells a client is true to the second, after a reload too; a flood of keys costs the others
+//! nothing.
 
 #![allow(clippy::unwrap_used, clippy::panic)] // a test's way to fail
 
@@ -61,7 +62,7 @@ fn a_client_that_waits_as_told_is_served_whatever_reloads_did_to_the_limit() {
     }
     waits_as_told(&renewd, first);
     for changed in [
-        // Faster, slower, narrower.
+        // The new limit is faster, slower, then narrower.
         r#"{ requests = 7, per = "8s", burst = 3 }"#,
         r#"{ requests = 3, per = "7s", burst = 3 }"#,
         r#"{ requests = 11, per = "13s", burst = 1 }"#,
@@ -83,7 +84,8 @@ fn a_stricter_limit_does_not_forget_what_the_laxer_one_would_have_forgotten_by_n
     let strict = r#"{ requests = 1, per = "1h", burst = 5 }"#;
     reconfigure(&renewd, &subject(strict));
     let changed = clock.elapsed();
-    // What came back before the change, one every 250 ms, and not the five that the lax limit would give by now.
+    // The subject has the requests that came back before the change, one every 250 ms, and not the five that the lax
+    // limit would give by now.
     let back = changed.saturating_sub(then).as_millis() / 250 + 1;
     let mut passed = 0;
     while clock.elapsed() < changed + SECOND * 3 / 2 {
@@ -169,7 +171,7 @@ fn a_flood_from_a_48_takes_no_more_keys_than_allowed_and_nothing_from_those_who_
         (of("keys"), of("overflow_total")) == (1000, 3)
     });
 
-    // What each owed before is what each owes now, and a viewer who guesses nothing has noticed nothing.
+    // Each network owes what it owed before, and a viewer that guesses nothing isn't limited.
     assert_eq!(
         [from("192.0.2.1"), from("192.0.2.1"), from("192.0.2.2")],
         [401, 429, 429]

@@ -1,4 +1,5 @@
-//! The limits on subjects, channels and everybody: what they cost whom, and what a reload makes of debts.
+//! The limits on subjects, on channels and on all requests together: which requests they refuse, and how a reload
+//! changes debts.
 
 #![allow(clippy::unwrap_used, clippy::panic)] // a test's way to fail
 
@@ -41,10 +42,10 @@ fn a_subject_has_a_burst_and_then_waits() {
     assert_eq!(limited.json()["code"], "rate_limited");
     assert_eq!(number(&limited, "ratelimit-limit"), 5);
     assert_eq!(number(&limited, "ratelimit-remaining"), 0);
-    // One comes back each minute, five in five.
+    // One request comes back each minute, five in five minutes.
     assert!((40..=60).contains(&number(&limited, "retry-after")));
     assert!((280..=300).contains(&number(&limited, "ratelimit-reset")));
-    // Another address doesn't help, another subject is another matter.
+    // The same subject is refused from another address too; another subject isn't.
     assert_eq!(Ask::viewer("viewer", 7).refresh().send(&renewd).status, 429);
     assert_eq!(Ask::viewer("another", 8).send(&renewd).status, 200);
 }
@@ -56,7 +57,7 @@ fn the_default_lets_a_subject_ask_20_times_from_rest() {
         .map(|_| Ask::viewer("viewer", 7).send(&renewd).status)
         .collect();
     assert_eq!(statuses, [200; 20]);
-    // On a slow machine one or two came back meanwhile.
+    // On a slow machine one or two requests came back meanwhile.
     let limited = (0..20).any(|_| Ask::viewer("viewer", 7).send(&renewd).status == 429);
     assert!(limited);
 }
@@ -70,13 +71,13 @@ fn a_channels_limit_holds_newcomers_back_and_no_holder() {
     assert_eq!(ask("first", 1).send(&renewd).status, 200);
     assert_eq!(ask("second", 2).send(&renewd).status, 200);
     assert_eq!(ask("third", 3).send(&renewd).status, 429);
-    // Nobody gets around it by calling a first token a refresh.
+    // A request for a first token at the refresh path is limited too.
     assert_eq!(ask("third", 3).refresh().send(&renewd).status, 429);
     for _ in 0..5 {
         assert_eq!(ask("first", 1).send(&renewd).status, 200);
         assert_eq!(ask("second", 2).refresh().send(&renewd).status, 200);
     }
-    // A holder of one role is a newcomer to the other.
+    // A holder of one role counts as a newcomer to the other.
     let publish = json!({"channelName": "live_show", "uid": 9, "role": "publisher"});
     assert_eq!(Ask::new("first", &publish).send(&renewd).status, 429);
     assert_eq!(
@@ -160,7 +161,7 @@ fn a_changed_limit_applies_at_once_and_forgives_no_debt() {
         (limited.status, number(&limited, "ratelimit-limit")),
         (429, 2)
     );
-    // Two more than before is two more, not five.
+    // A burst that is larger by two gives two more requests, not five.
     reconfigure(&renewd, &of(1, 5));
     assert_eq!([ask().status, ask().status, ask().status], [200, 200, 429]);
 }
@@ -177,7 +178,7 @@ fn the_keys_that_limits_remember_are_bounded_and_counted() {
                 .status
         })
         .collect();
-    // Three have a bucket of their own, two fit into the one for all others.
+    // Three subjects have a bucket of their own, and two requests fit into the bucket for all others.
     assert_eq!(statuses, [200, 200, 200, 200, 200, 429]);
     renewd.eventually("the gauges are renewed", |renewd| {
         counted(renewd, r#"renewd_rate_limit_keys{scope="subject"}"#) == 3
@@ -186,6 +187,6 @@ fn the_keys_that_limits_remember_are_bounded_and_counted() {
                 r#"renewd_rate_limit_overflow_total{scope="subject"}"#,
             ) == 2
     });
-    // Who was known before still has the rest of theirs.
+    // A subject that was known before still has the rest of its requests.
     assert_eq!(Ask::viewer("viewer-1", 1).send(&renewd).status, 200);
 }

@@ -1,4 +1,4 @@
-//! Who holds a token renews it: at the refresh path, and at the token path too.
+//! The holder of a token can renew it at the refresh path, and at the token path too.
 
 use crate::support::renewd::{Renewd, Settings, login};
 

@@ -1,4 +1,5 @@
-//! Revocations over the wire: who is refused from the next request on, and what an operator is told.
+//! Revocations over the wire: the requests that are refused from the next one on, and the answers that an operator
+//! gets.
 
 use serde_json::{Value, json};
 

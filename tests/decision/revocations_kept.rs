@@ -118,8 +118,8 @@ impl Numbers {
 /// How many revocations are made in all.
 const WRITES: usize = 1000;
 
-/// Makes revocations of numbered subjects, four clients at a time, and kills the daemon after so many answers. Those
-/// that were acknowledged.
+/// Makes revocations of numbered subjects, four clients at a time, and kills the daemon after so many answers. Gives
+/// the revocations that were acknowledged.
 fn write_until_killed(renewd: &Renewd, next: &AtomicUsize, kill_after: usize) -> Vec<String> {
     let acknowledged = Mutex::new(Vec::new());
     let client = || {
@@ -253,7 +253,7 @@ fn a_state_directory_that_comes_late_is_taken_up_with_what_it_holds() {
     let renewd = Renewd::start_in(directory, &[], |_| {});
     let answer = post(&renewd, &json!({"subject": "late", "for": "1h"}));
     assert_eq!(answer.status, 507);
-    // One step: the daemon, which tries again meanwhile, would make a directory of its own.
+    // The directory comes in one step, because the daemon tries again meanwhile and would make a directory of its own.
     renameat_with(CWD, &away, CWD, &state, RenameFlags::EXCHANGE).unwrap();
     renewd.eventually("both are in force", |renewd| {
         subjects(renewd).len() == 2 && renewd.whole("renewd_state_writable") == 1

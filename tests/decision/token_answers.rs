@@ -1,4 +1,4 @@
-//! What a granted token request is answered: the JSON that installed clients read, and a token that says the same.
+//! The answer to a granted token request: the JSON that installed clients read, and a token that says the same.
 
 #![allow(clippy::unwrap_used, clippy::panic)] // a test's way to fail
 
@@ -186,7 +186,7 @@ fn uid_0_is_refused_unless_allowed_and_then_counted() {
         is_for(&data, User::Uid(0));
     }
     assert_eq!((wildcards("token"), wildcards("refresh")), (1, 3));
-    // Nobody owns uid 0.
+    // Uid 0 belongs to no subject.
     assert_eq!(granted(&renewd, &Ask::text("another", zeros[0]))["uid"], 0);
 }
 
@@ -232,7 +232,7 @@ fn an_account_is_answered_in_place_of_a_uid() {
         assert_eq!(data["account"], account);
         assert!(data.get("uid").is_none(), "{data}");
         is_for(&data, User::Account(account));
-        // It is its holder's, as a uid would be.
+        // The account belongs to its holder, as a uid would.
         assert_eq!(Ask::new("bob", &body).send(&renewd).status, 409);
     }
     for (body, field) in [

@@ -160,7 +160,7 @@ fn a_body_announced_too_large_is_refused_before_it_is_sent() {
         .unwrap();
     // The first line read is the final one: no 100 came before.
     Row::new(413, "body_too_large", "unknown", "client").answers(&answer);
-    // What follows could be the body or another request: the connection must end.
+    // The bytes that follow could be the body or another request: the connection must end.
     assert_eq!(answer.header("connection"), Some("close"));
 }
 

@@ -10,7 +10,7 @@ use crate::upstreams::up;
 
 /// A client of socket.io's polling transport that opens a new connection for each request, as a phone may.
 struct Session {
-    /// Its address as a trusted proxy says it, or its cookies.
+    /// The client's address as a trusted proxy says it, or the client's cookies.
     fields: String,
     sid: String,
     home: String,
@@ -53,7 +53,7 @@ impl Session {
         (answer.status(), String::from_utf8(answer.body).unwrap())
     }
 
-    /// Which server answers it; an error is what is said instead.
+    /// The server that answers the client; the error holds any other answer.
     fn who(&self, renewd: &Renewd) -> Result<String, String> {
         let (status, said) = self.send(renewd, "POST", "420[\"who\"]");
         if status != 200 {
@@ -172,7 +172,7 @@ fn without_affinity_a_session_is_lost_at_its_second_request() {
     let nodes = ["one", "two"].map(|name| Node::socket_io(name, 0));
     let urls = nodes.each_ref().map(Node::url);
     let renewd = Renewd::start(&settings(&urls, "affinity = \"off\""));
-    // One connection is one worker's, and its requests take turns.
+    // One worker serves one connection, and the connection's requests take turns.
     let mut wire = messages::Wire::open(renewd.public);
     let mut get = |sid: &str| {
         let request = format!(

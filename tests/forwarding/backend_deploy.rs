@@ -127,7 +127,7 @@ fn what_a_dying_backend_accepted_and_dropped_is_made_again_only_while_requests_w
     }
 }
 
-/// Asks until told to stop; every answer must be the backend's.
+/// Asks until the test tells it to stop; every answer must be the backend's.
 fn keep_asking(renewd: &Renewd, fields: &str, answers: &AtomicUsize, over: &AtomicBool) {
     let mut client = Client::new(renewd.public);
     while !over.load(Ordering::Relaxed) {

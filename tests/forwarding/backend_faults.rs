@@ -1,4 +1,4 @@
-//! The backend's faults, shown on the backend alone: what renewd is there to mend is real, not made up for its tests.
+//! The backend's faults, shown on the backend alone: the faults that renewd mends are real, not made up for its tests.
 
 #![allow(clippy::unwrap_used, clippy::panic)] // a test's way to fail
 
@@ -82,7 +82,7 @@ fn assert_faults(version: Version) {
         200
     );
 
-    // Anybody gets a publisher token, for a channel that doesn't exist too, and "one hour" is decades.
+    // Every caller gets a publisher token, for a channel that doesn't exist too, and "one hour" is decades.
     let minted = scene.ask("/api/live/agora-token", &stranger, "anything", "publisher");
     assert_eq!(minted.status, 200);
     let token = scene.inspect(&minted.json()["data"]["token"]);
@@ -97,7 +97,7 @@ fn assert_faults(version: Version) {
     let token = scene.inspect(&active.json()["data"][0]["agoraToken"]);
     assert_eq!(token["services"][0]["channelName"], channel.as_str());
 
-    // Who has no account, or no token, is refused: the app's authentication is in order.
+    // A caller without an account, or without a token, is refused: the app's authentication is in order.
     assert_eq!(
         scene
             .ask("/api/live/agora-token", "", &channel, "publisher")

@@ -1,4 +1,5 @@
-//! `[[routes.block]]`: closed to the outside in every spelling, open to whom it names.
+//! `[[routes.block]]`: a blocked route is closed to the outside in every spelling, and open to the addresses that the
+//! rule names.
 
 use std::collections::BTreeSet;
 use std::thread;
@@ -158,7 +159,7 @@ fn rules_are_hot() {
 
 // === what Express routes, asked ===
 
-/// The handlers of `closed.js`: what closes each, and a path that comes to it.
+/// The handlers of `closed.js`, each with the rule that closes it and a path that comes to it.
 const HANDLERS: [(&str, &str, &str); 9] = [
     ("exact", "/exact/secret", "/exact/secret"),
     ("mount", "/internal/*", "/internal"),
@@ -175,7 +176,8 @@ const HANDLERS: [(&str, &str, &str); 9] = [
     ("static", "/private/*", "/private/secret.txt"),
 ];
 
-/// Every kind of target that is refused though neither Express brings it to the handler behind the rule; README lists them.
+/// Every kind of target that is refused although neither Express routes it to the handler behind the rule; README lists
+/// them.
 const REFUSED_FOR_NOTHING: [&str; 10] = [
     "an authority in the path",
     "a backslash",
@@ -218,7 +220,7 @@ fn kind(target: &str, handler: &str) -> &'static str {
     }
 }
 
-/// The handler to which each target brings this Express, as it would be forwarded; "" for none.
+/// The handler to which this Express routes each target, as it would be forwarded; "" for none.
 fn handlers_reached(version: Version, targets: &[String]) -> Vec<String> {
     let express = Express::closed(version);
     let mut client = Client::new(express.address);
@@ -232,8 +234,8 @@ fn handlers_reached(version: Version, targets: &[String]) -> Vec<String> {
     targets.iter().map(reached).collect()
 }
 
-/// Targets by the grammar of `support/targets.rs`, and those that once passed, as far as the parser takes them: what it
-/// refuses gets 400 and never comes to a rule.
+/// Targets by the grammar of `support/targets.rs`, and those that once passed, as far as the parser takes them: a
+/// target that the parser refuses gets 400 and never comes to a rule.
 fn targets_to_try() -> Vec<String> {
     let mut targets = BTreeSet::new();
     for (_, _, path) in HANDLERS {
@@ -250,7 +252,7 @@ fn targets_to_try() -> Vec<String> {
     targets.into_iter().collect()
 }
 
-/// What each target reaches in Express 4, and what in Express 5.
+/// The handlers that each target reaches in Express 4 and in Express 5.
 fn reached_in_both(targets: &[String]) -> [Vec<String>; 2] {
     thread::scope(|scope| {
         let runs = [Version::Four, Version::Five]
@@ -305,7 +307,7 @@ fn no_target_that_express_brings_to_a_closed_handler_passes() {
         }
     }
     assert!(passed.is_empty(), "passed: {passed:#?}");
-    // Each handler was there to be reached, those that are compared as written in few ways.
+    // Each handler was reached; those that are compared as written were reached in few ways.
     assert!(reached.iter().all(|count| *count > 5), "{reached:?}");
     assert_documented(&for_nothing);
 }

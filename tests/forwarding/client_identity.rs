@@ -1,4 +1,4 @@
-//! Who the client is, from `X-Forwarded-For` to the app's `trust proxy: 1` limiter and our own.
+//! The client's address, from `X-Forwarded-For` to the app's `trust proxy: 1` limiter and renewd's own.
 
 use crate::support::express::{Express, Version};
 use crate::support::raw::Response;

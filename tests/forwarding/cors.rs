@@ -1,11 +1,11 @@
-//! `[cors]`: what browsers are told by our answers is what npm's `cors` tells them in front of the backend's routes.
+//! `[cors]`: renewd's answers tell browsers what npm's `cors` tells them in front of the backend's routes.
 
 use crate::support::express::{Express, Version};
 use crate::support::raw::{Client, Response};
 use crate::support::renewd::{Renewd, Settings, login};
 use serde_json::json;
 
-/// Allowed by [`LISTED`] or not, with and without a reason.
+/// Origins that [`LISTED`] allows and origins that it doesn't.
 const ORIGINS: [&str; 12] = [
     "https://app.example.com",
     "https://preview-1.vercel.app",
@@ -52,7 +52,7 @@ fn request(client: &mut Client, line: &str, origin: &str, more: &str) -> Respons
     answer.unwrap_or_else(|error| panic!("{line}: {error}"))
 }
 
-/// What a browser decides by.
+/// The header fields by which a browser decides.
 fn told(response: &Response) -> Vec<(String, String)> {
     let mut told: Vec<_> = response
         .headers

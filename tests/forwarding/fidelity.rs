@@ -1,6 +1,6 @@
-//! One table of behaviours, each on every way through: {HTTP/1.1, HTTP/1.1 over a unix socket, over TLS, HTTP/2 over TLS}
-//! in front × {TCP, unix socket} behind. Here: what a request and its answer look like on the other side. What happens to
-//! bodies on their way is in `fidelity_streams.rs`, what the real app makes of it in `fidelity_express.rs`.
+//! One table of behaviours, each on every way through: {HTTP/1.1, HTTP/1.1 over a unix socket, over TLS, HTTP/2 over
+//! TLS} in front × {TCP, unix socket} behind. This file holds the form of a request and its answer on the other side.
+//! Bodies on their way are in `fidelity_streams.rs`, and the real app's view is in `fidelity_express.rs`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
@@ -186,7 +186,7 @@ async fn answers_of_every_status_come_with_their_fields_in_order() {
         for status in statuses {
             let answer =
                 format!("HTTP/1.1 {status} Reason {status}\r\n{written}\r\n\u{1f}\u{8b}\u{7f}");
-            // Two bytes of the three are one character.
+            // Two of the three bytes are one character.
             let answer = answer.replace('\u{8b}', "\u{8}");
             let request = client.get("/");
             let (_, answer) = case.exchange(&mut client, request, answer).await;

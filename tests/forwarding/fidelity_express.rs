@@ -1,5 +1,5 @@
-//! The real app behind every kind of client connection: what it sees, and what the client gets, is what it is without
-//! renewd, but for the differences that are documented. Those are named here once, in [`MADE_ANEW`] and [`ADDED`].
+//! The real app behind every kind of client connection: the app and the client see what they see without renewd, but
+//! for the documented differences. Those are named here once, in [`MADE_ANEW`] and [`ADDED`].
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
@@ -7,10 +7,10 @@ use crate::support::express::{Express, Version};
 use crate::support::topology::{Client, Front, Gate, Upload, Whole};
 use serde_json::Value;
 
-/// What every hop makes for itself; HTTP/2 has none of them.
+/// The fields that every hop makes for itself; HTTP/2 has none of them.
 const MADE_ANEW: [&str; 4] = ["connection", "keep-alive", "transfer-encoding", "te"];
 
-/// What renewd adds for the app.
+/// The fields that renewd adds for the app.
 const ADDED: [&str; 4] = [
     "x-forwarded-for",
     "x-forwarded-proto",
@@ -64,7 +64,7 @@ async fn answer(client: &mut Client, (method, target, fields, body): Asked) -> W
     Whole::read(client.send(request).await.unwrap()).await
 }
 
-/// What the app's `/wire/seen` saw, without what hops make and what renewd adds.
+/// The request that the app's `/wire/seen` saw, without the fields that hops make and renewd adds.
 fn seen(whole: &Whole) -> Value {
     let mut seen: Value = serde_json::from_slice(&whole.body).expect("what was seen");
     let raw: Vec<String> = serde_json::from_value(seen["headers"].take()).unwrap();
@@ -77,14 +77,14 @@ fn seen(whole: &Whole) -> Value {
         .filter(|(name, _)| !MADE_ANEW.contains(&&name[..]) && !ADDED.contains(&&name[..]))
         .collect();
     seen["headers"] = serde_json::json!(theirs);
-    // Of the proxy's own claims, which the app trusts.
+    // This one follows from the proxy's own claims, which the app trusts.
     for claim in ["ip", "protocol", "hostname"] {
         seen[claim] = Value::Null;
     }
     seen
 }
 
-/// What the client got, without what hops make; the second in `Date` is another one each time.
+/// The answer that the client got, without the fields that hops make; the second in `Date` differs each time.
 fn got(whole: &Whole) -> impl PartialEq + std::fmt::Debug + use<> {
     let fields = whole
         .fields

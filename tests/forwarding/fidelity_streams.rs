@@ -17,10 +17,10 @@ use tokio::io::AsyncWriteExt as _;
 
 const MIB: usize = 1 << 20;
 
-/// More than all buffers on the way can hold.
+/// This is more than all buffers on the way can hold.
 const LARGE: usize = 64 * MIB;
 
-/// Who makes no progress for so long waits for somebody.
+/// A side that makes no progress for so long waits for the other side.
 const STALLED: Duration = Duration::from_millis(500);
 
 fn data(bytes: impl Into<Bytes>) -> Frame<Bytes> {
@@ -270,7 +270,7 @@ async fn sixty_four_mebibytes_down_wait_for_a_client_that_takes_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_leaves_is_missed_by_the_backend_at_once() {
     everywhere(async |case: &mut Case| {
-        // Before the answer.
+        // The client leaves before the answer.
         let mut client = case.client().await;
         let request = client.get("/waiting");
         let mut wire = {
@@ -283,7 +283,7 @@ async fn a_client_that_leaves_is_missed_by_the_backend_at_once() {
         drop(client);
         assert_eq!(wire.rest().await, "");
 
-        // In the middle of an upload.
+        // The client leaves in the middle of an upload.
         let mut client = case.client().await;
         let (feed, body) = Upload::frames(Some(9));
         let request = client.request("POST", "/", &[("content-length", "9")], body);
@@ -303,7 +303,8 @@ async fn a_client_that_leaves_is_missed_by_the_backend_at_once() {
         drop(client);
         assert_eq!(wire.rest().await, "");
 
-        // In the middle of a download: of its body alone, which ends an HTTP/1.1 connection and an HTTP/2 stream.
+        // The backend breaks off in the middle of a download: the body alone ends, which ends an HTTP/1.1 connection
+        // and an HTTP/2 stream.
         let mut client = case.client().await;
         let request = client.get("/download");
         let asking = client.send(request);
@@ -362,7 +363,7 @@ async fn a_backend_that_breaks_off_is_never_taken_for_one_that_has_finished() {
             });
             assert!(error.await, "{beginning:?} is complete");
         }
-        // Without a byte of an answer.
+        // The connection ends without a byte of an answer.
         let mut client = case.client().await;
         let request = client.request("POST", "/", &[], Upload::Empty);
         let asking = client.send(request);
@@ -404,7 +405,7 @@ async fn an_answer_to_an_unfinished_upload_arrives_whole_and_ends_it() {
             (answer.status.as_u16(), answer.body.len()),
             (413, body.len())
         );
-        // The backend's connection is in the middle of a request: nobody gets it next.
+        // The backend's connection is in the middle of a request and is never used again.
         assert_eq!(wire.rest().await, "");
         let mut next = if case.front.is_http2() {
             client
@@ -429,7 +430,7 @@ async fn a_backend_that_closes_a_kept_connection_costs_only_what_may_not_be_repe
             let request = client.request(method, "/raced", &[], Upload::Empty);
             let asking = client.send(request);
             let answering = async {
-                // On the kept connection, which closes under it.
+                // The request goes out on the kept connection, which closes under it.
                 let (head, wire) = case.upstream.asked().await;
                 drop(wire);
                 if status == 200 {

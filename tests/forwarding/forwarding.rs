@@ -1,4 +1,4 @@
-//! What reaches the backend and what comes back, byte by byte.
+//! The bytes that reach the backend, and the bytes that come back.
 
 use crate::support::plane::{get, ok};
 use crate::support::raw_exchange::RawExchange;

@@ -1,5 +1,5 @@
-//! The same bytes to the Express app directly and through renewd: what the app sees and what the client gets are equal, but for
-//! the differences that are documented. Those are named here, once, in [`normal_request`] and [`normal_response`].
+//! The same bytes go to the Express app directly and through renewd: the app sees the same and the client gets the
+//! same, but for the documented differences. Those are named here, once, in [`normal_request`] and [`normal_response`].
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
@@ -8,7 +8,7 @@ use crate::support::messages::{self, Field, Framing, Message, Wire};
 use crate::support::renewd::{Renewd, Settings};
 use serde_json::Value;
 
-/// What a hop makes for itself; `Trailer` announces trailers end to end.
+/// The fields that a hop makes for itself; `Trailer` announces trailers end to end.
 const HOP_BY_HOP: [&str; 7] = [
     "connection",
     "keep-alive",
@@ -19,7 +19,7 @@ const HOP_BY_HOP: [&str; 7] = [
     "expect",
 ];
 
-/// What renewd adds, or puts in the place of a client's own claims.
+/// The fields that renewd adds, or puts in the place of a client's own claims.
 const OURS: [&str; 4] = [
     "x-forwarded-for",
     "x-forwarded-proto",
@@ -50,7 +50,7 @@ impl Pair {
         )
     }
 
-    /// The client gets the same.
+    /// Holds that the client gets the same.
     fn assert_same_answer(&self, request: &[u8]) -> Message {
         let (direct, through) = self.ask(request);
         assert_eq!(
@@ -62,7 +62,7 @@ impl Pair {
         direct
     }
 
-    /// The app's `/wire/seen` saw the same.
+    /// Holds that the app's `/wire/seen` saw the same.
     fn assert_same_request(&self, request: &[u8]) -> Value {
         let (direct, through) = self.ask(request);
         assert_same_seen(request, &direct, &through)
@@ -92,7 +92,8 @@ fn shown(request: &[u8]) -> String {
     format!("the request was {shown}")
 }
 
-/// Lower-cased, equal names together, without what each hop makes for itself and what renewd adds.
+/// The fields with lower-cased names, equal names together, without the fields that each hop makes for itself and that
+/// renewd adds.
 fn normal_fields(fields: impl IntoIterator<Item = Field>) -> Vec<(String, Vec<String>)> {
     let mut together: Vec<(String, Vec<String>)> = Vec::new();
     for (name, value) in fields {
@@ -108,7 +109,8 @@ fn normal_fields(fields: impl IntoIterator<Item = Field>) -> Vec<(String, Vec<St
     together
 }
 
-/// What `/wire/seen` saw, but for hop-by-hop fields, the version, and the fragment that no request should have had.
+/// The request that `/wire/seen` saw, but for hop-by-hop fields, the version, and the fragment that no request should
+/// have had.
 fn normal_request(seen: &Value) -> Value {
     let pairs = |raw: &Value| {
         let texts: Vec<_> = raw
@@ -134,8 +136,8 @@ fn normal_request(seen: &Value) -> Value {
     normal
 }
 
-/// What the client got, but for hop-by-hop fields, the second in `Date`, and a `Content-Length` where RFC 9110 section 8.6
-/// forbids it (the cors package puts one into every preflight's 204).
+/// The answer that the client got, but for hop-by-hop fields, the second in `Date`, and a `Content-Length` where RFC
+/// 9110 section 8.6 forbids it (cors 2.8.6 puts one into every preflight's 204: `lib/index.js`, `cors`).
 fn normal_response(message: &Message) -> impl PartialEq + std::fmt::Debug + use<> {
     let mut fields = normal_fields(message.fields.clone());
     if message.status() == 204 {
@@ -289,7 +291,7 @@ fn header_fields_reach_the_app_in_order_repeated_and_unchanged() {
         request.extend(b"Content-Length: 2\r\nConnection: close\r\n\r\nhi");
         pair.assert_same_request(&request);
     }
-    // A nominated field is hop-by-hop; the app itself never knew.
+    // A field that `Connection` names is hop-by-hop.
     let request = b"GET /wire/seen HTTP/1.1\r\nHost: app\r\nConnection: close, X-Hop\r\nX-Hop: 1\r\nKeep-Alive: 5\r\nProxy-Connection: close\r\nX-End: 1\r\n\r\n";
     let seen = messages::exchange(pair.renewd.public, request).json()["headers"].to_string();
     assert!(
@@ -323,7 +325,7 @@ fn answers_of_every_status_shape_and_framing_come_back_as_the_app_gave_them() {
                 serde_json::json!({"code": code, "headers": []}),
                 serde_json::json!({"code": code, "date": false}),
             ] {
-                // A body that 204 and 304 may not have is the app's own business.
+                // The app decides on a body that 204 and 304 may not have.
                 if matches!(code, 204 | 304) && !shape["chunks"].is_null() {
                     continue;
                 }
@@ -462,14 +464,14 @@ fn http_1_0_and_connection_options_are_honoured() {
             "through: {request}"
         );
     }
-    // What HTTP/1.0 can't read isn't sent to it: no chunks.
+    // An HTTP/1.0 client gets no chunks, because it can't read them.
     let (direct, through) = pair.ask(b"GET /wire/events?count=2&end=1 HTTP/1.0\r\n\r\n");
     assert_eq!(
         (direct.framing, through.framing),
         (Framing::Close, Framing::Close)
     );
     assert_eq!(direct.body, through.body);
-    // Without Host it gets the backend's authority, which HTTP/1.1 needs.
+    // A request without `Host` gets the backend's authority, because HTTP/1.1 needs one.
     let seen = messages::exchange(pair.renewd.public, b"GET /wire/seen HTTP/1.0\r\n\r\n").json();
     assert_eq!(seen["headers"][1], pair.express.address.to_string());
     assert_eq!(seen["version"], "1.1");
@@ -546,7 +548,7 @@ fn after_half_close(address: std::net::SocketAddr, request: &[u8]) -> Vec<u8> {
 fn a_client_that_stops_sending_is_left_without_an_answer_once_and_by_the_app() {
     let pair = Pair::start(Version::Four);
     let hanging = b"GET /wire/hang HTTP/1.1\r\nHost: app\r\n\r\n";
-    // Node gives up on it; the connection on which it did had served a request, and isn't to be blamed.
+    // Node gives up on the request; the connection had served a request before, and isn't at fault.
     for address in [pair.express.address, pair.renewd.public] {
         let got = after_half_close(address, hanging);
         assert_eq!(String::from_utf8_lossy(&got), "", "{address}");

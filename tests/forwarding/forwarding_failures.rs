@@ -1,4 +1,4 @@
-//! What happens when a backend or a client breaks off, is slow, or isn't there.
+//! Backends and clients that break off, are slow, or aren't there.
 
 use std::time::Duration;
 
@@ -50,7 +50,7 @@ async fn an_idle_connection_closed_by_the_backend_costs_no_request() {
         "POST /again HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\na".to_owned(),
     ] {
         let mut raw = warm(Setup::default()).await;
-        // Closed, and at once asked for again: whichever is seen first.
+        // The connection closes while the next request is made: either may be seen first.
         drop(raw.server);
         raw.client.send(&request).await;
         let mut server = raw.backend.accept().await;
@@ -184,7 +184,7 @@ async fn a_client_that_resets_takes_the_backend_request_with_it() {
         .unwrap();
     drop(raw.client);
     assert_eq!(raw.server.rest().await, "");
-    // Not half-closed: gone.
+    // The client's connection is closed, not half-closed.
     raw.server.send("HTTP/1.1 200 OK\r\n").await;
 }
 
@@ -220,7 +220,7 @@ async fn a_request_that_breaks_off_at_once_reaches_the_backend_as_far_as_it_came
     let backend = Backend::start().await;
     let proxy = Proxy::start(backend.address(), Setup::default());
     let mut client = proxy.connect().await;
-    // All of it, and the end, are there before the backend is.
+    // The whole request, with its end, is there before the backend is.
     client
         .send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nsome of it")
         .await;
@@ -240,7 +240,7 @@ async fn a_client_that_only_stops_sending_still_gets_its_answer() {
         .await;
     client.half_close().await;
     let mut server = backend.accept_request().await;
-    // The backend is told, as it would be without us.
+    // The backend is told, as it would be without renewd.
     assert_eq!(server.rest().await, "a");
     server.send(ok("all the same")).await;
     assert!(client.rest().await.ends_with("\r\n\r\nall the same"));
@@ -260,7 +260,7 @@ async fn an_early_answer_is_passed_on_and_both_connections_close() {
         "{answer:?}"
     );
     assert_eq!(raw.server.rest().await, "");
-    // What the client goes on sending for a moment doesn't reset the answer away.
+    // Bytes that the client goes on sending for a moment don't reset the answer away.
     let _ = tokio::io::AsyncWriteExt::write_all(&mut raw.client.stream, b"more").await;
 }
 
@@ -289,7 +289,7 @@ async fn a_slow_client_holds_the_backend_back() {
     let mut raw = RawExchange::begin(get("/")).await;
     let head = "HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n";
     raw.answered(head).await;
-    // Nobody reads: what the backend gets rid of is bounded by the buffers on the way.
+    // The client doesn't read, so that the buffers on the way bound what the backend can send.
     let chunk = vec![0; 1024 * 1024];
     let mut sent = 0_usize;
     while let Ok(written) = tokio::time::timeout(

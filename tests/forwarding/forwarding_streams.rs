@@ -18,10 +18,10 @@ use sha2::{Digest as _, Sha256};
 
 const MIB: usize = 1024 * 1024;
 
-/// More than all socket buffers between client and app can hold.
+/// This is more than all socket buffers between client and app can hold.
 const LARGE: usize = 64 * MIB;
 
-/// A write that takes longer isn't going on.
+/// A write that takes longer has stalled.
 const STALLED: Duration = Duration::from_millis(700);
 
 fn start(upstream: &str) -> (Express, Renewd) {
@@ -333,7 +333,7 @@ fn relay(listener: TcpListener, backend: SocketAddr) {
 #[test]
 fn an_app_that_is_down_is_502_until_it_is_back() {
     let express = Express::start(Version::Four, &[("RATE_LIMIT", "0")]);
-    // Bound and not listening: the port is ours, and refuses.
+    // The port is bound and not listening: the kernel refuses connections, and no other process gets the port.
     let bound = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
     bind(&bound, &SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port");
     let address = getsockname(&bound).expect("its address");
@@ -364,7 +364,7 @@ fn an_app_that_is_down_is_502_until_it_is_back() {
     );
 }
 
-/// What the client gets where the app answers with these bytes.
+/// The answer that the client gets where the app answers with these bytes.
 fn answer_to(renewd: &Renewd, bytes: &str) -> Message {
     messages::exchange(renewd.public, raw(bytes).as_bytes())
 }

@@ -1,4 +1,4 @@
-//! All other traffic: the backend sees what clients send, and clients what it answers.
+//! All other traffic: the backend sees what clients send, and clients see what the backend answers.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 

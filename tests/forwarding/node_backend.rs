@@ -124,7 +124,8 @@ async fn an_answer_to_an_unread_upload_arrives() {
 
 #[tokio::test]
 async fn a_server_that_closes_idle_connections_quickly_loses_no_request() {
-    // Below a second Node announces `timeout=0`: such connections are never used twice.
+    // For a keep-alive time below a second Node 20 announces `timeout=0` (`lib/_http_outgoing.js`, `_storeHeader`):
+    // such connections are never used twice.
     for keep_alive in [5, 1000] {
         let node = Node::start(keep_alive).await;
         let proxy = node.proxy();

@@ -1,5 +1,5 @@
-//! No spelling of an owned path that Express routes to its own handler may be forwarded: thousands of targets, each sent
-//! byte for byte to running Express 4 and 5 apps, and what they did compared with what `http::target` says.
+//! No spelling of an owned path that Express routes to its own handler may be forwarded: thousands of targets, each
+//! sent byte for byte to running Express 4 and 5 apps, whose routing is compared with the verdict of `http::target`.
 
 #![allow(clippy::unwrap_used, clippy::panic)] // a test's way to fail
 
@@ -20,7 +20,7 @@ const MOUNTS: [&str; 4] = ["router", "nested", "leaf", "prefix"];
 /// Node's `url.parse` takes over as soon as a target holds this byte: `à` is C3 A0 in UTF-8.
 const NO_BREAK_SPACE: u8 = 0xa0;
 
-/// An app and what its router has made of each target so far.
+/// An app, and the handler to which its router has sent each target so far.
 struct App {
     client: Client,
     known: HashMap<Vec<u8>, bool>,
@@ -43,7 +43,8 @@ impl App {
         if let Some(routed) = self.known.get(target) {
             return *routed;
         }
-        // Node 20 refuses bytes above 0x7F, looser parsers do not: the app takes them from a header.
+        // Node 20's parser, llhttp 9, refuses bytes above 0x7F in a target, and looser parsers don't: the app takes the
+        // target from a header.
         let request = if target.is_ascii() {
             [b"POST ", target, b" HTTP/1.1\r\n".as_slice()].concat()
         } else {
@@ -61,14 +62,14 @@ impl App {
     }
 }
 
-/// What one app made of all targets.
+/// The results of one app for all targets.
 #[derive(Default)]
 struct Findings {
-    /// Reached a handler, as sent or as it would be forwarded.
+    /// Targets that reached a handler, as sent or as they would be forwarded.
     routed: usize,
-    /// Of these, what we don't serve ourselves.
+    /// Those of the reached targets that renewd doesn't serve.
     guarded: Vec<Vec<u8>>,
-    /// Of these, what we would forward: must stay empty.
+    /// Those of the reached targets that renewd would forward; the list must stay empty.
     escaped: Vec<Vec<u8>>,
 }
 
@@ -77,7 +78,7 @@ fn try_all(version: Version, mount: &str, targets: &BTreeSet<Vec<u8>>) -> Findin
     let owned = owned_paths();
     let mut findings = Findings::default();
     for target in targets {
-        // What the parser refuses gets 400 and never comes this far.
+        // A target that the parser refuses gets 400 and never comes this far.
         let Ok(uri) = http::Uri::try_from(target.as_slice()) else {
             continue;
         };
@@ -129,7 +130,8 @@ fn assert_nothing_escapes(version: Version) {
             findings.routed
         );
         if mount == MOUNTS[0] {
-            // The current app's shape: whatever routes there is answered, but for what only a quirk of `url.parse` routes.
+            // In the current app's shape every target that routes there is answered, but for those that only a quirk of
+            // `url.parse` routes.
             let refused: Vec<_> = findings
                 .guarded
                 .into_iter()

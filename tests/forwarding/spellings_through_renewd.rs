@@ -59,7 +59,7 @@ impl Stage {
     }
 }
 
-/// Who gave an answer.
+/// The program that gave an answer, and the kind of answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum By {
     /// renewd: a token.
@@ -68,7 +68,7 @@ enum By {
     Guard,
     /// renewd: 400, no target at all or no valid host in it.
     Refusal,
-    /// The app, whatever it said.
+    /// The app answered.
     App,
     /// Node's parser, which refuses what it can't read.
     Node,
@@ -93,7 +93,7 @@ fn answered_by(response: &Response) -> By {
         (200, None) if minted => By::Token,
         (404, Some("not_found")) => By::Guard,
         (400, Some("invalid_request")) => By::Refusal,
-        // What can't be parsed is refused; what comes back from the backend has an id.
+        // A request that can't be parsed is refused; an answer from the backend has an id.
         (400, None) if response.header("x-request-id").is_none() => By::Refusal,
         (400, None) => By::Node,
         _ => panic!("whose answer is this? {response:?}"),
@@ -132,7 +132,7 @@ fn no_spelling_gets_through(app: Express) {
         }
     }
     stage.assert_untouched("a spelling");
-    // Each answer was there to be given.
+    // Each kind of answer was given.
     for (by, least) in [
         (By::Token, 500),
         (By::Guard, 500),
@@ -279,7 +279,7 @@ fn paths_of_reissue_rules_and_of_an_owned_root_are_not_below() {
         let (_, by_the_app) = answered(&stage, "GET", target, "");
         assert!(by_the_app, "{target}");
     }
-    // The rule means no other method, and no odd spelling: nobody would cut the tokens there.
+    // The rule applies to no other method and to no odd spelling, whose answers would keep their tokens.
     for (method, target) in [
         ("PUT", "/api/live/token/join"),
         ("POST", "/api/live/token/join"),
@@ -526,7 +526,7 @@ fn a_token_request_behind_or_inside_another_is_seen_for_what_it_is() {
             &[&upload, &framed],
             &[200, 200],
         );
-        // Not a framing header for anybody: no body, and the token request comes next.
+        // No parser takes this for a framing header: there is no body, and the token request comes next.
         let upload = head(UPLOAD, "Transfer_Encoding: chunked\r\n");
         stage.play("behind a look-alike", &[&upload, &hidden], &[200, 200, 200]);
     }
@@ -568,7 +568,8 @@ fn framing_that_two_servers_could_read_in_two_ways_ends_the_connection() {
             let owned = head("POST /api/live/token HTTP/1.1", framing);
             stage.play(framing, &[&owned, ends, &hidden], &[400]);
         }
-        // Read by its coding alone, forwarded without the length, the last on its connection (RFC 9112 section 6.3).
+        // The body is read by its coding alone and forwarded without the length, and its request is the last on the
+        // connection (RFC 9112 section 6.3).
         for framing in [
             "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
             "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
@@ -692,7 +693,7 @@ fn an_upgrade_is_no_way_around() {
                 .any(|name| name == "upgrade" || name == "http2-settings")
         );
 
-        // The app declines: what follows is HTTP still, and ours to read.
+        // The app declines: the bytes that follow are still HTTP, and renewd reads them.
         let declined = WEBSOCKET.replace("Version: 13", "Version: 99");
         let declined = request(
             "GET",
@@ -701,7 +702,7 @@ fn an_upgrade_is_no_way_around() {
             "",
         );
         stage.play("declined", &[&declined, &hidden], &[400, 200, 200]);
-        // The app accepts: what follows is WebSocket, and no HTTP to anybody.
+        // The app accepts: the bytes that follow are WebSocket, and no side reads them as HTTP.
         let accepted = request(
             "GET",
             "/socket.io/?EIO=4&transport=websocket",

@@ -124,7 +124,7 @@ async fn a_silent_tunnel_ends_in_time_and_a_busy_one_does_not() {
 async fn a_refused_upgrade_is_an_ordinary_answer() {
     let mut raw = RawExchange::begin(UPGRADE).await;
     raw.finish("no").await;
-    // What the backend would answer there next might not be HTTP any more.
+    // The backend's next bytes on this connection might not be HTTP any more.
     raw.client.send(plane::get("/next")).await;
     let _server = raw.backend.answer(&mut raw.client, "b").await;
     assert_eq!(raw.proxy.log.count(Event::TunnelOpened), 0);

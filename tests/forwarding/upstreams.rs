@@ -23,7 +23,8 @@ pub(crate) fn up(renewd: &Renewd, url: &str) -> u64 {
     renewd.whole(&format!("renewd_upstream_up{{server=\"{url}\"}}"))
 }
 
-/// What the public port says, and the admin listener too. The server may come back between the two questions, once.
+/// The readiness that the public port and the admin listener say. The server may come back between the two questions,
+/// once.
 fn ready(renewd: &Renewd) -> u16 {
     let both = || {
         let request = b"GET /ready HTTP/1.1\r\nHost: app.example\r\n\r\n";
@@ -39,7 +40,7 @@ fn ready(renewd: &Renewd) -> u16 {
     public
 }
 
-/// Who answers so many requests on one connection, which is one worker's.
+/// The servers that answer so many requests on one connection, which one worker serves.
 fn asked(renewd: &Renewd, requests: usize) -> BTreeMap<String, usize> {
     let mut client = renewd.client();
     let mut names = BTreeMap::new();
@@ -73,14 +74,15 @@ fn what_a_server_refuses_goes_to_the_next_whatever_it_is() {
     let node = Node::start("alive");
     let renewd = Renewd::start(&settings([dead.as_str(), &node.url()], ""));
     assert_eq!((up(&renewd, &dead), ready(&renewd)), (1, 200), "untried");
-    // Of a new connection's worker each is the first request, and begins with the dead server until that is known.
+    // Each is the first request that the worker of a new connection forwards, and begins with the dead server until the
+    // worker knows of its death.
     let answer = renewd.post("/upload", "", "0123456789");
     assert_eq!(answer.status, 200);
     assert_eq!(answer.json()["length"], 10);
     assert_eq!((up(&renewd, &dead), up(&renewd, &node.url())), (0, 1));
     let retries = format!("renewd_upstream_retries_total{{server=\"{dead}\"}}");
     assert_eq!(renewd.whole(&retries), 1);
-    // Nobody knocks at its door again for a request.
+    // No request tries the dead server again.
     assert_eq!(asked(&renewd, 20), shares([("alive", 20)]));
     assert_eq!(renewd.whole(&retries), 1);
     assert_eq!(ready(&renewd), 200);
@@ -130,7 +132,7 @@ fn with_all_of_them_gone_every_one_is_tried() {
         "upstream_unreachable"
     );
     assert_eq!(ready(&renewd), 503);
-    // No knock has found it yet: the request does.
+    // No check has found the server yet; the request finds it.
     let two = two.start_again();
     assert_eq!(asked(&renewd, 1), shares([("two", 1)]));
     assert_eq!((ready(&renewd), up(&renewd, &two.url())), (200, 1));
@@ -211,12 +213,12 @@ fn a_load_that_comes_again_opens_no_connection() {
     let mut control = Client::new(node.address);
     let mut clients: Vec<Wire> = (0..BUSY).map(|_| Wire::connect(renewd.public)).collect();
     let first = wave(&renewd, &mut clients, &mut control);
-    // Theirs and the one that asks the server.
+    // These are the clients' connections and the one that asks the server.
     assert_eq!(first, 1 + u64::try_from(BUSY).unwrap());
     for _ in 0..3 {
         assert_eq!(wave(&renewd, &mut clients, &mut control), first);
     }
-    // Fewer go by with those that are there.
+    // Fewer clients at once need no more connections than are open.
     assert_eq!(wave(&renewd, &mut clients[..10], &mut control), first);
 }
 
@@ -279,7 +281,7 @@ fn an_https_server_is_believed_only_with_a_certificate_that_the_system_believes(
         (found && why.contains("certificate")).then_some(())
     });
     assert_eq!((up(&renewd, &url(&bad)), up(&renewd, &url(&good))), (0, 1));
-    // More than any buffer on the way.
+    // This is more than any buffer on the way can hold.
     let mut wire = Wire::connect(renewd.public);
     let body = vec![b'x'; 8 << 20];
     wire.send(format!(

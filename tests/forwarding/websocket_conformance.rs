@@ -13,14 +13,14 @@ use crate::support::python;
 use crate::support::renewd::{Renewd, Settings};
 use serde_json::Value;
 
-/// Framing, control frames, reserved bits, opcodes, fragments, UTF-8, closing, automatic fragments: all of them. Of the
-/// large messages (up to 16 MiB, whole, in fragments, in segments) and of compression, some of each kind.
+/// Framing, control frames, reserved bits, opcodes, fragments, UTF-8, closing, and automatic fragments are run in full.
+/// Large messages (up to 16 MiB, whole, in fragments, in segments) and compression have some cases of each kind.
 const CASES: &[&str] = &[
     "1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "10.*", "9.1.6", "9.2.6", "9.3.5", "9.4.5",
     "9.5.3", "9.6.3", "9.7.3", "9.8.3", "12.1.1", "12.2.3", "12.4.5", "13.1.1", "13.3.2", "13.5.3",
 ];
 
-/// What the suite says about a case, and the frames that it got.
+/// The suite's verdict on a case, and the frames that it got.
 #[derive(Debug, PartialEq)]
 struct Verdict {
     behavior: Value,

@@ -146,7 +146,7 @@ fn the_handshake_passes_as_the_client_and_the_app_wrote_it() {
         assert_eq!(through.values(name), direct.values(name), "{name}");
     }
     assert_eq!(through.values("sec-websocket-accept"), [ACCEPT]);
-    // Any letter case, and among other options, as Firefox writes it.
+    // The option counts in any letter case and among other options, as Firefox writes it.
     for (connection, upgrade) in [
         ("keep-alive, Upgrade", "websocket"),
         ("UPGRADE", "WebSocket"),
@@ -160,7 +160,7 @@ fn the_handshake_passes_as_the_client_and_the_app_wrote_it() {
             "{connection}"
         );
     }
-    // A frame in the same segment as the request.
+    // The client sends a frame in the same segment as the request.
     let mut eager = Wire::open(renewd.public);
     let first = [
         handshake("/wire/socket", "Upgrade", "websocket").into_bytes(),
@@ -194,7 +194,7 @@ fn close_codes_reach_the_other_side_whoever_begins() {
         messages::hits(express.address, "webSocketCode") == 4002
     });
 
-    // Without a closing frame, as a phone that loses its network: 1006 is the app's word for it.
+    // The client leaves without a closing frame, as a phone that loses its network: the app calls it 1006.
     drop(connect(renewd.public));
     renewd.eventually("the app hears that nobody said goodbye", |_| {
         messages::hits(express.address, "webSocketCode") == 1006
@@ -238,7 +238,7 @@ fn an_upgrade_that_the_app_refuses_is_an_ordinary_answer() {
     let (_, through) = open(renewd.public, "/wire/socket?refuse=426");
     assert_eq!((through.status(), &through.body), (426, &direct.body));
     assert_eq!(through.values("x-reason"), ["later"]);
-    // The ws package refuses a handshake without a key.
+    // The ws package (8.21.3, `WebSocketServer.handleUpgrade`) refuses a handshake without a key.
     let without_key = "GET /wire/socket HTTP/1.1\r\nHost: app\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\r\n";
     let direct = messages::exchange(express.address, without_key.as_bytes());
     let through = messages::exchange(renewd.public, without_key.as_bytes());

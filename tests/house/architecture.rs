@@ -6,7 +6,7 @@ use crate::support::source::{root, rust_files};
 
 const MAP: &str = include_str!("../../ARCHITECTURE.md");
 
-/// What stands in backticks.
+/// The texts in backticks.
 fn names() -> BTreeSet<&'static str> {
     MAP.split('`').skip(1).step_by(2).collect()
 }
@@ -37,7 +37,7 @@ fn every_type_and_function_it_names_exists() {
         let letters = name.chars().all(char::is_alphanumeric);
         letters && name.starts_with(char::is_uppercase) && name.contains(char::is_lowercase)
     };
-    // Of Rust and its crates.
+    // These names belong to Rust and its crates.
     let foreign = ["ArcSwap", "Cell", "Rc", "Send"];
     let mut found = 0;
     for name in names() {

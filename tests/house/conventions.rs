@@ -4,8 +4,8 @@
 
 use crate::support::source::{SourceFile, files, root, rust_files};
 
-/// A file is one idea, which fits about 400 lines without its tests and blank ones; nobody tears a function out for the
-/// last few.
+/// A file is one idea, which fits about 400 lines without its tests and blank ones; the last few lines are no reason to
+/// tear a function out.
 const MOST_LINES: usize = 430;
 
 /// Files that may be longer, each with its reason.
@@ -161,7 +161,7 @@ fn nothing_names_a_path_of_a_developers_machine() {
     ];
     let mut wrong = Vec::new();
     for path in files(".") {
-        // Not text, or not written by us.
+        // These files aren't text, or come from elsewhere.
         let Ok(text) = std::fs::read_to_string(root().join(&path)) else {
             continue;
         };

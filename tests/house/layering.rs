@@ -5,8 +5,8 @@
 
 use crate::support::source::{SourceFile, rust_files};
 
-/// From the outside in. A module may name what stands on the lines below its own, and nothing beside it. A part that has
-/// a line of its own counts there, and not with its module.
+/// The layers from the outside in. A module may name the modules on the lines below its own, and none beside it. A part
+/// that has a line of its own counts there, and not with its module.
 const LAYERS: [&[&str]; 22] = [
     &["main"],
     &["cli"],
@@ -45,7 +45,7 @@ const PURE: [&str; 6] = [
 /// Buffers are filled from sockets, and emptied into them.
 const NOT_PURE: [&str; 2] = ["http1::input", "http1::output"];
 
-/// What a pure module never names. Addresses of `std::net` are values, and fine.
+/// The paths that a pure module never names. Addresses of `std::net` are values, and fine.
 const IMPURE: [&str; 20] = [
     "tokio",
     "std::fs",

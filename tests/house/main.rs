@@ -1,4 +1,4 @@
-//! The house itself: layers, conventions, and a README that keeps its promises.
+//! The source itself: layers, conventions, and a README that keeps its promises.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 

@@ -1,4 +1,5 @@
-//! README.md is held to the code: what it names exists, what it shows loads, what it says is answered.
+//! README.md is held to the code: every name in it exists, every configuration in it loads, and every answer in it is
+//! given.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test that lacks something fails
 
@@ -24,7 +25,7 @@ const README: &str = include_str!("../../README.md");
 const ALERTS: &str = include_str!("../../monitoring/alerts.yml");
 const EXAMPLE: &str = include_str!("../../config.example.toml");
 
-/// Paths that are not renewd's to answer: the backend's, and files.
+/// Paths that renewd doesn't answer: the backend's, and files.
 const NOT_OURS: [&str; 13] = [
     // A token with more behind it.
     "/007…/path",
@@ -62,7 +63,7 @@ fn blocks(language: &str) -> Vec<String> {
     blocks
 }
 
-/// What stands in backticks outside the blocks.
+/// The texts in backticks outside the blocks.
 fn names() -> BTreeSet<&'static str> {
     let mut names = BTreeSet::new();
     let mut in_block = false;
@@ -154,7 +155,7 @@ fn every_key_it_names_is_read() {
 fn every_word_with_an_underscore_is_a_key_a_code_or_a_metric() {
     let keys = built().iter().filter_map(|key| key.path.rsplit('.').next());
     let codes = Outcome::ALL.iter().map(|outcome| outcome.as_str());
-    // What the admin listener and the forwarder answer, as `src/` writes it.
+    // The answers of the admin listener and the forwarder, as `src/` writes them.
     let others = [
         "method_not_allowed",
         "not_found",
@@ -196,7 +197,7 @@ fn every_reason_of_a_refused_login_is_explained_and_no_other() {
 fn every_metric_it_names_exists() {
     let mut found = 0;
     for name in README.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')) {
-        // nftables' table is called after us.
+        // The nftables table has renewd's name.
         if name.starts_with("renewd_") && name != "renewd_backend" {
             found += 1;
             assert!(
@@ -273,7 +274,7 @@ fn what_it_says_is_not_in_this_build_is_what_the_code_refuses() {
         });
         assert!(refused, "{table}: {errors}");
     }
-    // Nor does the shipped unit speak of any of it.
+    // The shipped unit doesn't speak of any of this either.
     for file in ["systemd/renewd.service", "systemd/renewd.socket"] {
         let text = std::fs::read_to_string(root().join(file)).unwrap();
         let text = text.to_lowercase();
@@ -489,7 +490,7 @@ fn what_it_tells_the_database_is_javascript() {
     assert!(checked.status.success(), "{checked:?}");
 }
 
-/// Every key with its path: what stays the same from one answer to the next.
+/// Every key with its path: the part that stays the same from one answer to the next.
 fn shape(value: &Value) -> String {
     fn describe(value: &Value, path: &str, shape: &mut String) {
         match value {

@@ -1,4 +1,4 @@
-//! One token, two verdicts: ours and that of Node's `jsonwebtoken`.
+//! One token, two verdicts: renewd's and that of Node's `jsonwebtoken`.
 
 #![allow(dead_code)] // each test file uses its own part
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // what fails here fails a test
@@ -18,9 +18,9 @@ use serde_json::{Value, json};
 use super::table::{NOW, Row, Token, Verdict};
 use crate::support::npm;
 
-/// What we say: the subject, or why not.
+/// The verdict of renewd: the subject, or the reason for the refusal.
 pub fn ours(token: &str, row: &Row) -> Result<String, JwtError> {
-    // To both sides, what reads as a public key is one, and whatever else a secret.
+    // Both sides take a text that reads as a public key for one, and any other text for a secret.
     let material = match PublicKey::from_pem(row.secret.as_bytes()) {
         Ok(key) => KeyMaterial::Public(key),
         Err(_) => KeyMaterial::Secret(Secret::new(row.secret.clone().into_bytes())),

@@ -69,7 +69,7 @@ fn config(server: &KeyServer) -> Jwt {
     }
 }
 
-/// What a daemon has of all this.
+/// The parts of a daemon that read a key set.
 struct Scene {
     clock: Clock,
     fetcher: Fetcher,
@@ -113,7 +113,7 @@ impl Scene {
         assert_eq!(self.verdict(verifier, token).await, Err(error));
     }
 
-    /// Does what the daemon does every second until the set is up, or down.
+    /// Makes the daemon's look of every second until the set is up, or down.
     async fn until(&self, verifier: &Verifier, up: bool) {
         let set = verifier.key_set().unwrap();
         within("the set's next state", async {
@@ -176,7 +176,7 @@ async fn an_unknown_key_is_looked_for_once_in_thirty_seconds() {
         .refuses(&verifier, &stranger.token(), JwtError::Signature)
         .await;
     assert_eq!(scene.server.asked(), 2);
-    // The set may have it by now, and can't be read yet: saying no would log its owner out.
+    // The set may have the key by now and can't be read yet: a refusal would log the token's owner out.
     for signer in [&stranger, &other, &stranger] {
         scene
             .refuses(&verifier, &signer.token(), JwtError::KeyUnknown)
@@ -328,7 +328,8 @@ async fn a_token_brings_no_key_of_its_own() {
     elsewhere.serve(&[forger.jwk()]);
     let verifier = scene.verifier(&config(&scene.server), None);
     scene.accepts(&verifier, &signer.token()).await;
-    // By the key of another, under the name of a known one, with its own key and where to find it in the header.
+    // The token is signed by a foreign key, under the name of a known one, and its header carries that key and says
+    // where to find it.
     let header = json!({
         "alg": "ES256", "kid": "a", "jwk": forger.jwk(), "jku": elsewhere.url(), "x5u": elsewhere.url(),
     });
@@ -362,7 +363,7 @@ async fn a_key_changed_under_its_old_name_five_seconds_after_a_read_is_believed_
         scene.server.serve(&[new.jwk()]);
         scene.accepts(&verifier, &new.token()).await;
         assert_eq!(scene.server.asked(), 2, "{id:?}");
-        // Logins of before the change go on for the grace period.
+        // Logins from before the change go on for the grace period.
         scene.accepts(&verifier, &old.token()).await;
     }
 }
@@ -376,7 +377,7 @@ async fn a_known_name_is_refused_only_on_keys_read_since_the_request_came() {
     scene.accepts(&verifier, &signer.token()).await;
     let forged = forger.token();
     scene.refuses(&verifier, &forged, JwtError::Signature).await;
-    // Inside the interval nobody knows whether the key has changed since.
+    // Inside the interval renewd can't know whether the key has changed since.
     for _ in 0..3 {
         scene
             .refuses(&verifier, &forged, JwtError::KeyUnknown)
@@ -385,7 +386,7 @@ async fn a_known_name_is_refused_only_on_keys_read_since_the_request_came() {
     scene.clock.advance(WINDOW);
     scene.refuses(&verifier, &forged, JwtError::Signature).await;
     assert_eq!(scene.server.asked(), 3);
-    // Neither does anybody while the set can't be read.
+    // While the set can't be read, renewd can't know either.
     scene
         .server
         .answer("HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n");
@@ -403,7 +404,7 @@ async fn a_read_that_began_before_the_request_refuses_no_login() {
     let scene = Arc::new(Scene::start().await);
     let (first, second) = (Signer::new("a"), Signer::new("a"));
     let verifier = Arc::new(scene.verifier(&config(&scene.server), None));
-    // The first read hangs, and may have been answered already with what was true then.
+    // The first read hangs, and may have been answered already with the keys of that time.
     scene.server.asked_times(1).await;
     let token = second.token();
     let asking = {
@@ -426,7 +427,8 @@ async fn a_minute_of_forged_tokens_is_three_reads_and_a_new_key_waits_no_longer_
     let verifier = scene.verifier(&config(&scene.server), None);
     scene.accepts(&verifier, &signer.token()).await;
     let before = scene.server.asked();
-    // Under a known name, under names of its own, under none; most with a signature that is quickly seen to be none.
+    // The tokens come under a known name, under names of their own or under none, most with a signature that is quickly
+    // seen to be invalid.
     let unnamed = Signer::new("");
     let signed = [
         Signer::new("a").token(),

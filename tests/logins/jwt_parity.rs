@@ -1,4 +1,4 @@
-//! Our JWT verdicts equal those of Node's `jsonwebtoken`, which the backend uses.
+//! The JWT verdicts of renewd equal those of Node's `jsonwebtoken`, which the backend uses.
 //!
 //! Each token goes through both: the named ones of `table`, each with the verdict it must get, and some thousand made from
 //! good ones by small random edits.
@@ -126,7 +126,7 @@ fn randomly_edited_tokens_get_nodes_verdict() {
             settings: Settings::default(),
             expected: None,
         });
-        // Subjects that no UTF-8 holds are ours to refuse.
+        // A subject that doesn't fit into UTF-8 is refused by renewd alone.
         if String::from_utf8_lossy(&payload)
             .to_lowercase()
             .contains("\\ud")

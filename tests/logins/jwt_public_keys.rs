@@ -1,4 +1,5 @@
-//! Tokens signed with private keys: what Node signs we verify, and where one is tampered with, our verdict is Node's.
+//! Tokens signed with private keys: renewd verifies every token that Node signs, and gives Node's verdict on one that
+//! was tampered with.
 
 #![allow(clippy::unwrap_used, clippy::panic)] // a test fails by panicking
 
@@ -283,7 +284,7 @@ fn ed25519_tokens_of_nodes_crypto_verify_under_either_name() {
     let (signed, signature) = token.rsplit_once('.').unwrap();
     let (_, payload) = signed.split_once('.').unwrap();
     let renamed = format!("{}.{payload}.{signature}", encode(r#"{"alg":"Ed25519"}"#));
-    // Known, and not what was signed.
+    // The key is known, but this isn't the text that was signed.
     assert_eq!(verdict(&renamed, &pair, &[EdDsa]), Err(JwtError::Signature));
     let mut bytes = URL_SAFE_NO_PAD.decode(signature).unwrap();
     bytes[63] ^= 1;

@@ -1,4 +1,4 @@
-//! A server of one document whose answer a test sets, and which counts what is asked.
+//! A server of one document, whose answer a test sets and which counts its requests.
 
 #![allow(dead_code)] // each test file uses its own part
 #![allow(clippy::unwrap_used, clippy::panic)] // what fails here fails a test
@@ -17,7 +17,7 @@ pub struct KeyServer {
     asked: watch::Receiver<usize>,
 }
 
-/// What it does with a request.
+/// The server's reaction to a request.
 #[derive(Clone)]
 enum Answer {
     /// One after the other, the last for good.
@@ -55,7 +55,7 @@ impl KeyServer {
         self.answer(&ok(&serde_json::json!({ "keys": keys }).to_string()));
     }
 
-    /// Answers 200 with the first keys, those who wait included, then with the second, and so on.
+    /// Answers 200 with the first keys, waiting requests included, then with the second, and so on.
     pub fn serve_in_turn(&self, sets: &[&[Value]]) {
         let set = |keys: &&[Value]| ok(&serde_json::json!({ "keys": keys }).to_string());
         self.set(Answer::Bytes(sets.iter().map(set).collect()));

@@ -56,7 +56,7 @@ fn a_silent_key_set_delays_no_port_and_no_other_login() {
     let pair = Pair::rsa();
     let renewd = Renewd::start(&settings(&keys, ""));
     granted().holds_for(&renewd, &Ask::viewer("ada", 7));
-    // Not even a 401: it isn't known who this is.
+    // The answer isn't even a 401, because the caller isn't known.
     let unknown = Row::new(503, "unavailable", "unknown", "failed");
     unknown.holds_for(&renewd, &ask(&pair, "RS256", "one", 8));
     renewd.eventually("the set is down", |renewd| up(renewd) == 0);

@@ -1,4 +1,4 @@
-//! Who is calling: JSON Web Tokens and the keys that verify them.
+//! The callers' logins: JSON Web Tokens and the keys that verify them.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::tokens::{GOOD, SECRET, TYPED, UNTYPED, claims, encode, mac, signed, token};
 
-/// The time of every verification, in seconds; ours adds 999 ms, which must not count.
+/// The time of every verification, in seconds; renewd's adds 999 ms, which must not count.
 pub const NOW: u64 = 1_700_000_000;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,7 +96,7 @@ impl Table {
 /// The cases that are text alone; the file's head says how to read it.
 const CASES: &str = include_str!("cases.txt");
 
-/// Its sections.
+/// The sections of the file.
 const SECTIONS: [&str; 9] = [
     "[minted]",
     "[header]",

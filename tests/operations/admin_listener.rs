@@ -1,4 +1,4 @@
-//! The admin listener over real sockets: who gets what, and what a stranger gets.
+//! The admin listener over real sockets: the answers that each kind of caller gets, and those that a stranger gets.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a test that lacks something fails
 
@@ -33,7 +33,7 @@ use tokio::task::JoinHandle;
 
 const TOKEN: &str = "correct horse battery staple";
 
-/// A daemon that does as it is told.
+/// A daemon that does as the test tells it.
 struct Told {
     readiness: Mutex<ReadinessReport>,
     token: Option<&'static str>,
@@ -41,7 +41,7 @@ struct Told {
     reloads: AtomicUsize,
     /// A reload has begun.
     reloading: Notify,
-    /// Reloads wait for it, where set.
+    /// Reloads wait for this, where set.
     gate: Option<Arc<Notify>>,
     reloaded: Notify,
     metrics: Arc<Metrics>,
@@ -579,7 +579,7 @@ async fn too_large_a_header_section_is_refused() {
     assert_eq!(ask(address, "GET /healthz", &many, "").await.status, 431);
 }
 
-/// Time is paused: it passes only while nobody has anything to do.
+/// Time is paused: it passes only while no task has anything to do.
 #[tokio::test(start_paused = true)]
 async fn silent_connections_are_cut_and_keep_no_client_out() {
     let (_running, address) = start_tcp(Arc::new(Told::new(None)));

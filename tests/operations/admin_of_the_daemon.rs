@@ -1,4 +1,4 @@
-//! What the admin listener and `server.health_path` say of the running daemon, in order and in trouble.
+//! The answers of the admin listener and of `server.health_path` about the running daemon, in order and in trouble.
 
 use std::fs;
 use std::net::TcpListener;
@@ -165,7 +165,7 @@ fn a_source_that_is_down_degrades_and_fails_only_probes_for_tokens() {
     );
     assert_eq!(renewd.ask_for_token().status, 200);
 
-    // Invalid is degraded too, but the last valid streams stay in force.
+    // An invalid streams file degrades readiness too, but the last valid streams stay in force.
     replace_file(&file, "[[stream]]\nchanel = \"x\"\n");
     renewd.eventually("it is noticed", |renewd| !up(renewd));
     assert_eq!(ready(&renewd, "/readyz").1, "degraded");
@@ -181,7 +181,7 @@ fn a_source_that_is_down_degrades_and_fails_only_probes_for_tokens() {
 
 #[test]
 fn a_backend_that_went_away_is_noticed_and_its_return_too_without_any_request() {
-    // A port of our own that nobody listens on until later.
+    // A port that was free just now, on which the test listens later.
     let reserved = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = reserved.local_addr().unwrap();
     drop(reserved);

@@ -61,7 +61,7 @@ fn every_alert_is_tested_and_says_what_to_do() {
     assert!(alerts > 10, "{alerts}");
 }
 
-/// `name{label="value",other=~"a|b"}`, wherever a metric of ours stands in the rules' text.
+/// `name{label="value",other=~"a|b"}`, wherever a metric of renewd stands in the rules' text.
 #[derive(Debug)]
 struct Selector {
     name: String,

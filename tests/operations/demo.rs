@@ -1,4 +1,4 @@
-//! `renewd demo`: the lines it prints do what stands above them, and nothing is left when it ends.
+//! `renewd demo`: the lines that it prints do what the headings above them say, and nothing is left when it ends.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test that lacks something fails
 
@@ -44,7 +44,7 @@ impl Demo {
         }
     }
 
-    /// What the line below this heading says, pasted into a shell.
+    /// The output of the line below this heading, pasted into a shell.
     fn paste(&self, heading: &str) -> String {
         let above = |line: &&String| line.starts_with("# ") && line.contains(heading);
         let mut from_heading = self.lines.iter().skip_while(|line| !above(line));
@@ -55,19 +55,19 @@ impl Demo {
         said
     }
 
-    /// The JSON that a line's answer is.
+    /// The answer to a line, as JSON.
     fn paste_for_json(&self, heading: &str) -> Value {
         let answer = self.paste(heading);
         serde_json::from_str(&answer).unwrap_or_else(|error| panic!("{error}: {answer}"))
     }
 
-    /// What is in its temporary directory.
+    /// The files in the demo's temporary directory.
     fn files(&self) -> Vec<PathBuf> {
         let entries = std::fs::read_dir(self.temporary.path()).unwrap();
         entries.map(|entry| entry.unwrap().path()).collect()
     }
 
-    /// Ends it as Ctrl-C does, and says what it wrote to stderr.
+    /// Ends the demo as Ctrl-C does, and gives its output on stderr.
     fn interrupt(mut self) -> (ExitStatus, String, Vec<PathBuf>) {
         kill_process(Pid::from_child(&self.child), Signal::INT).unwrap();
         let mut stderr = self.child.stderr.take().unwrap();
@@ -85,7 +85,7 @@ impl Drop for Demo {
     }
 }
 
-/// All that is printed: the last line is the one about the metrics.
+/// The whole output: the last line is the one about the metrics.
 fn printed(stdout: ChildStdout) -> Vec<String> {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
@@ -125,7 +125,7 @@ fn the_first_line_mints_a_viewers_token_for_one_hour() {
         .output()
         .unwrap();
     let report: Value = serde_json::from_slice(&report.stdout).unwrap();
-    // Without the demo's certificate nobody can say that it is accepted, but nothing speaks against it.
+    // Without the demo's certificate `token inspect` can't confirm the token, but finds nothing against it.
     assert_eq!(report["signature"], "not_checked", "{report}");
     assert_eq!(report["problems"], serde_json::json!([]), "{report}");
     assert_eq!(report["expire"], 3600, "{report}");
@@ -186,6 +186,6 @@ fn ctrl_c_ends_it_and_leaves_nothing() {
     let (status, said, left) = demo.interrupt();
     assert_eq!(status.code(), Some(0), "{said}");
     assert_eq!(left, Vec::<PathBuf>::new());
-    // A newcomer sees the lines above, and no warning about what is meant to be so.
+    // A newcomer sees the lines above, and no warning about settings that the demo means to be so.
     assert_eq!(said, "");
 }

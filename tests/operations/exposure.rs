@@ -94,7 +94,7 @@ fn a_backend_on_every_address_is_reported_once_and_taken_back_when_mended() {
     let addresses = warning["addresses"].as_str().expect("addresses");
     assert!(addresses.contains(&format!(":{port}")) && !addresses.contains("127.0.0.1"));
 
-    // Looked at again, nothing new.
+    // Another look finds nothing new.
     renewd.signal(Signal::HUP);
     renewd.eventually("a reload", |_| reloads() == 1);
     drop(everywhere);
@@ -117,7 +117,7 @@ fn a_backend_that_comes_after_renewd_is_looked_at_when_it_comes() {
     });
     assert_eq!(exposed(&renewd, backend).to_bits(), 0.0_f64.to_bits());
     let _everywhere = TcpListener::bind(("0.0.0.0", backend.port())).expect("the port just left");
-    // The first request reaches it; no answer is needed.
+    // The first request reaches the backend; no answer is needed.
     let mut client = TcpStream::connect(renewd.public).expect("renewd");
     let request = b"GET / HTTP/1.1\r\nHost: app.example\r\n\r\n";
     client.write_all(request).expect("renewd");
@@ -168,7 +168,7 @@ fn rule(port: u16) -> String {
 fn readmes_firewall_rule_closes_the_port_to_all_but_loopback() {
     const TEST: &str = "readmes_firewall_rule_closes_the_port_to_all_but_loopback";
     const ADDRESS: [u8; 4] = [198, 51, 100, 1];
-    // A firewall of its own, whatever this machine has.
+    // The namespace has a firewall of its own, whatever this machine has.
     if std::env::var_os("RENEWD_TEST_IN_NAMESPACE").is_none() {
         again_in_a_namespace(TEST);
         return;

@@ -1,4 +1,4 @@
-//! What reaches the log and the audit trail, and what can't.
+//! The events that reach the log and the audit trail, and the secrets that can't.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a test that lacks something fails
 
@@ -26,7 +26,7 @@ use tracing::Subscriber;
 const DEADLINE: Duration = Duration::from_secs(10);
 const HOSTILE: &str = "x\" outcome=ok\n{\"outcome\":\"ok\"}\r\u{1b}[2J\u{9b}31m\u{202e}";
 
-/// Passes what is written on to the test.
+/// Passes written bytes on to the test.
 struct Lines(Sender<String>);
 
 impl Write for Lines {
@@ -279,7 +279,7 @@ fn a_destination_that_hangs_costs_lines_and_never_time() {
     for _ in 0..10 {
         writer.write(b"line\n".to_vec());
     }
-    // One is being written at most, two wait.
+    // At most one event is being written, and two wait.
     assert!((7..=8).contains(&dropped.get()), "{}", dropped.get());
     assert!(!writer.flush(Duration::from_millis(20)));
     drop(release);

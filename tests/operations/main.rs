@@ -1,4 +1,4 @@
-//! What operators do and see: start, reload, stop, metrics, alerts, logs, the admin listener.
+//! The operators' side: start, reload, stop, metrics, alerts, logs, the admin listener.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 

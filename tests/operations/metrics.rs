@@ -1,4 +1,4 @@
-//! What stands on the metrics page: from the start, after events, and after things are gone.
+//! The series on the metrics page: from the start, after events, and after their subjects are gone.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a test that lacks something fails
 
@@ -207,7 +207,7 @@ fn a_failed_reload_keeps_the_time_of_the_last_success() {
     assert_eq!(shown(&metrics), (Some(1.0), Some(1_800_000_060.0)));
 }
 
-/// Everything that can be recorded, recorded once.
+/// The metrics page after everything that can be recorded was recorded once.
 fn recorded_everything() -> String {
     let metrics = metrics();
     metrics.token_request(Endpoint::Token, None, Outcome::Ok, MILLISECOND);

@@ -89,7 +89,7 @@ impl Prometheus {
         }
     }
 
-    /// What its API answers; `None` while it starts.
+    /// The answer of Prometheus's API; `None` while Prometheus starts.
     fn ask(&self, path: &str) -> Option<Value> {
         // HTTP/1.0: the answer comes in one piece.
         let request = format!("GET /api/v1/{path} HTTP/1.0\r\n\r\n");
@@ -347,7 +347,7 @@ fn a_start_on_what_was_left_over_is_alerted_and_shown_alike() {
     );
 }
 
-/// What a process before left of sessions.
+/// Leaves sessions in the directory, as an earlier process would.
 fn leave(state: &Path, sessions: impl IntoIterator<Item = StoredSession>) {
     let directory = Arc::new(StateDirectory::open(state).unwrap());
     let mut journal = Journal::new(directory, "sessions.journal");
@@ -388,12 +388,12 @@ fn publishers_and_viewers_who_lose_their_stream_are_alerted_and_shown_alike() {
     let streams = directory.path().join("streams.toml");
     let kept_streams = std::fs::read(&streams).unwrap();
     std::fs::remove_file(&streams).unwrap();
-    // They ran out 70 s ago: at 90 s they are lost, unless somebody renews them.
+    // The sessions ran out 70 s ago: at 90 s they are lost, unless their holders renew them.
     let expired = u32::try_from(now() - 70).unwrap();
     let session = |role, uid, refused| expired_session(expired, role, uid, refused);
     let publishers = (1..=3).map(|uid| session(Role::Publisher, uid, false));
     let refused = (4..=24).map(|uid| session(Role::Subscriber, uid, true));
-    // Viewers leave: those who never asked again are nobody's alert.
+    // Viewers leave: no alert is about viewers that never asked again.
     let silent = (25..=50).map(|uid| session(Role::Subscriber, uid, false));
     leave(
         &directory.path().join("state"),
@@ -502,8 +502,9 @@ impl Alertmanager {
         assert_eq!(answer.status, 200);
     }
 
-    /// Waits until it has taken this many alerts and tells somebody of exactly these. Its inhibitor takes new alerts
-    /// later than its API does (Alertmanager 0.25, `inhibit.Inhibitor.run`), so that all are told of at first.
+    /// Waits until Alertmanager has taken this many alerts and notifies of exactly these. The inhibitor takes new
+    /// alerts later than the API does (Alertmanager 0.25, `inhibit.Inhibitor.run`), so that all are notified of at
+    /// first.
     fn tells(&self, count: usize, expected: &[&str]) {
         let expected: BTreeSet<String> = expected.iter().map(|name| (*name).to_owned()).collect();
         let pause = Duration::from_millis(100);
@@ -543,7 +544,7 @@ fn one_source_that_is_down_wakes_the_operator_once() {
         ("RenewdPublishersDenied", "critical"),
         ("RenewdPublishersLapse", "critical"),
         ("RenewdViewersLapseRefused", "warning"),
-        // Another cause: somebody is told of it as well.
+        // This alert has another cause, so that Alertmanager notifies of it as well.
         ("RenewdCertificateExpiring", "warning"),
     ];
     alertmanager.fire(&alerts);

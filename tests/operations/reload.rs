@@ -1,4 +1,4 @@
-//! A reload: how it is asked for, what takes effect, and what never changes by it.
+//! A reload: the ways to ask for it, the settings that take effect, and those that it never changes.
 
 use crate::support;
 
@@ -217,7 +217,7 @@ fn an_invalid_file_changes_nothing_and_is_said_until_it_is_mended() {
             "{what}"
         );
 
-        // Valid again, and the same as what runs.
+        // The file is valid again, and the same as the configuration in force.
         replace_file(
             &renewd.file("config.toml"),
             &configuration(&with_lifetime("20m")),
@@ -236,7 +236,7 @@ fn an_invalid_file_changes_nothing_and_is_said_until_it_is_mended() {
 fn a_file_put_back_before_its_change_was_seen_is_not_called_invalid_for_ever() {
     let renewd = Renewd::start(&Settings::default());
     for _ in 0..3 {
-        // Whoever asks for the reload sees what the watching, which waits for quiet, will find unchanged.
+        // The operator's reload sees the empty file; the watching, which waits for quiet, finds the file unchanged.
         replace_file(&renewd.file("config.toml"), "");
         let refused = renewd.reload().status;
         renewd.configure(&Settings::default());
@@ -346,7 +346,7 @@ fn streams_are_followed_while_the_configuration_is_invalid() {
     assert_eq!(renewd.ask_for_token().status, 404);
 }
 
-/// What `renewd token inspect` says of a token against an App Certificate.
+/// The report of `renewd token inspect` on a token against an App Certificate.
 fn inspect(token: &str, certificate_file: &Path) -> Value {
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_renewd"))
         .args(["token", "inspect", token, "--certificate-file"])
@@ -527,7 +527,7 @@ fn a_reload_whose_audit_file_can_not_be_opened_changes_nothing_else() {
     renewd.ask_for_token();
     wait_for_decisions(&renewd, "audit.log", 1);
     let hash = renewd.whole("renewd_config_hash");
-    // The process can't make a file of what is none of its directories.
+    // The process can't make a file in a directory that isn't there.
     private_file(&renewd.file("no-directory"), "");
     let other = Settings {
         log: "audit = \"file:no-directory/audit.log\"\nlevel = \"error\"".to_owned(),
@@ -548,7 +548,7 @@ fn a_reload_whose_audit_file_can_not_be_opened_changes_nothing_else() {
     let answer = renewd.post("/api/live/token", &login("viewer"), &body);
     assert_eq!(answer.json()["data"]["expiresIn"], 1800);
     wait_for_decisions(&renewd, "audit.log", 2);
-    // What the log says of the refusal is below the level that the refused file asks for.
+    // The log's line about the refusal is below the level that the refused file asks for.
     renewd.reconfigure(&running("audit = \"file:second.log\""));
     renewd.ask_for_token();
     wait_for_decisions(&renewd, "second.log", 1);
@@ -691,7 +691,7 @@ fn routes_and_mode_are_those_of_the_file_at_the_next_request() {
     });
     assert_eq!(ask("/api/live/token"), 502);
 
-    // Who answers the token endpoints is said where operators look: in the log, in the metrics, in readiness.
+    // The log, the metrics and readiness say whether renewd or the backend answers the token endpoints.
     let mode = |mode: &str| renewd.whole(&format!("renewd_decision_mode{{mode=\"{mode}\"}}"));
     assert_eq!((mode("enforce"), mode("observe"), mode("off")), (0, 0, 1));
     renewd.reconfigure(&Settings {

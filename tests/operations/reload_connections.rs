@@ -1,4 +1,4 @@
-//! However often the configuration is reloaded, nobody's connection notices, and nothing is left behind.
+//! However often the configuration is reloaded, no connection notices, and nothing is left behind.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -69,7 +69,7 @@ fn a_hundred_reloads_touch_no_connection() {
     half_a_token_request.until("HTTP/1.1 401 ");
 }
 
-/// What the process holds: resident KiB, descriptors, threads.
+/// The resources that the process holds: resident KiB, descriptors, threads.
 fn held(renewd: &Renewd) -> (u64, usize, usize) {
     let process = format!("/proc/{}", renewd.pid());
     let status = fs::read_to_string(format!("{process}/status")).unwrap();
@@ -124,7 +124,8 @@ fn a_thousand_reloads_under_load_fail_no_request_and_leave_nothing_behind() {
     let settings = |turn: usize| {
         let audit = ["a.log", "b.log"][turn % 2];
         Settings {
-            // All that is carried over or opened: each reload brings another audit file, limit and backend.
+            // The reload changes everything that is carried over or opened: each brings another audit file, limit and
+            // backend.
             log: format!("audit = \"file:{audit}\""),
             tables: format!(
                 "[rate_limit]\nsubject = {{ requests = {}, per = \"1s\", burst = 1_000_000 }}\n",

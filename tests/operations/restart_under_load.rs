@@ -32,7 +32,7 @@ enum Habit {
     Pipelined,
 }
 
-/// What the clients have seen.
+/// The events that the clients have seen.
 #[derive(Default)]
 struct Tally {
     answers: AtomicUsize,
@@ -75,8 +75,8 @@ fn check(answer: &Message, habit: Habit, number: usize) {
     assert_eq!(answer.body, format!("{habit:?} {number}").into_bytes());
 }
 
-/// Asks until told to stop; panics at an answer that is wrong or cut, and, unless `may_refuse`, at a connection that was
-/// refused or closed without an answer to its first request.
+/// Asks until the test tells it to stop; panics at an answer that is wrong or cut, and, unless `may_refuse`, at a
+/// connection that was refused or closed without an answer to its first request.
 fn ask(address: SocketAddr, habit: Habit, may_refuse: bool, tally: &Tally) {
     let mut number = 0;
     while !tally.over.load(Ordering::Relaxed) {
@@ -128,7 +128,7 @@ fn ask(address: SocketAddr, habit: Habit, may_refuse: bool, tally: &Tally) {
     }
 }
 
-/// Not a byte of an answer: it wasn't cut.
+/// No byte of an answer came, so that none was cut.
 fn nothing_came(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::ConnectionReset || error.to_string() == "cut: \"\""
 }
@@ -240,13 +240,14 @@ fn on_an_inherited_socket_no_connection_is_refused_or_reset_and_no_answer_is_los
         .map(|counter| counter.load(Ordering::Relaxed));
     assert!(answers >= RESTARTS * BETWEEN, "{answers}");
     assert!(announced > 0, "nobody was told that a connection ends");
-    // Who keeps asking is told in an answer; only a connection that has been quiet for a second is closed without a word.
+    // A client that keeps asking is told in an answer; only a connection that has been quiet for a second is closed
+    // without a word.
     assert_eq!(idle, 0, "connections closed under a request");
 }
 
 #[test]
 fn on_a_port_of_its_own_a_restart_cuts_no_answer_and_the_port_is_free_at_once() {
-    // Nobody else is given this port while our own connections to it linger.
+    // The kernel gives this port to no other process while the test's own connections to it linger.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);

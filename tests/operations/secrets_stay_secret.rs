@@ -27,7 +27,7 @@ use renewd::terms::role::Role;
 use rustix::process::Signal;
 use serde_json::json;
 
-/// What must not be seen, and where it was looked for.
+/// The secrets that must not be seen, and the places where the test looks for them.
 struct Search {
     secrets: Vec<String>,
     seen: Vec<(String, String)>,
@@ -41,7 +41,7 @@ impl Search {
         };
         for secret in [APP_CERTIFICATE, JWT_SECRET, ADMIN_TOKEN] {
             search.secret(secret);
-            // As `Debug` shows bytes.
+            // The second form is how `Debug` shows bytes.
             let bytes = format!("{:?}", secret.as_bytes());
             search.secret(bytes.trim_matches(['[', ']']));
         }
@@ -205,7 +205,7 @@ fn good_and_bad_requests(search: &mut Search, renewd: &Renewd) {
         let body = json!({"channelName": channel, "uid": 7, "role": "host"});
         search.asks(renewd, &Ask::new(subject, &body));
     }
-    // What isn't ours fails against a backend that refuses connections.
+    // Requests that renewd forwards fail against a backend that refuses connections.
     let elsewhere = Ask {
         path: "/api/live/start".to_owned(),
         ..Ask::viewer("viewer", 7)
@@ -353,7 +353,7 @@ fn debug_shows_no_secret() {
     let audit = Arc::new(audit);
     let snapshot = Snapshot::build(config, streams, audit, None, &metrics, &clock, &control);
     let snapshot = snapshot.unwrap();
-    // With its signing keys in place.
+    // Now the signing keys are in place.
     let grant = RtcGrant {
         channel: "live_show",
         user: User::Uid(7),

@@ -1,4 +1,4 @@
-//! Starting: what keeps the daemon from it, with which exit code and words, and what doesn't.
+//! The start: the faults that keep the daemon from it, with their exit codes and messages, and the faults that don't.
 
 use std::fs;
 use std::net::TcpListener;
@@ -88,7 +88,7 @@ fn what_keeps_it_from_starting_is_said_in_the_format_that_is_asked_for() {
         server: format!("listen = [\"{address}\"]"),
         ..Settings::default()
     });
-    // Even where the text can't be read to its end.
+    // The same holds where the text can't be read to its end.
     let cut = directory(&Settings::default());
     let text = configuration(&Settings::default()) + "[polizy\n";
     private_file(&cut.path().join("config.toml"), &text);
@@ -244,7 +244,7 @@ fn a_state_directory_in_order_is_writable_in_the_metrics() {
 #[test]
 fn a_configuration_that_could_not_be_kept_at_the_start_is_kept_when_it_can_be() {
     let directory = directory(&Settings::default());
-    // As a full disk: what was begun can't take the old file's place.
+    // The disk seems full: the file that was begun can't take the old one's place.
     let kept = directory.path().join("state/last-valid.toml");
     fs::create_dir_all(kept.join("full")).unwrap();
     let renewd = Renewd::start_in(directory, &[], |_| {});

@@ -1,4 +1,4 @@
-//! What clients, load balancers and the service manager see when the daemon is told to stop.
+//! The stop of the daemon, as clients, load balancers and the service manager see it.
 
 use std::net::TcpStream;
 

@@ -13,13 +13,13 @@ use tempfile::TempDir;
 const NEVER: Duration = Duration::from_hours(24);
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// What inotify alone sees.
+/// A watch by inotify alone.
 const EVENTS_ONLY: Timing = Timing {
     quiet: Duration::from_millis(20),
     longest: Duration::from_millis(500),
     poll: NEVER,
 };
-/// With the poll, as in production, but faster.
+/// A watch with the poll, as in production, but faster.
 const POLLING: Timing = Timing {
     poll: Duration::from_millis(20),
     ..EVENTS_ONLY

@@ -1,4 +1,4 @@
-//! Tokens inside a backend's answers: whatever the framing, the cuts and the clock, only they change.
+//! Tokens inside a backend's answers: whatever the framing, the cuts and the clock, only the tokens change.
 
 #![allow(clippy::unwrap_used, clippy::panic)] // a test's way to fail
 #![allow(clippy::float_cmp)] // counters hold whole numbers
@@ -47,7 +47,7 @@ async fn connect(renewd: &Renewd) -> Wire {
     Wire::new(TcpStream::connect(renewd.public).await.unwrap())
 }
 
-/// A token of somebody with this certificate, issued so many seconds ago.
+/// A token signed with this certificate, issued so many seconds ago.
 fn token(format: TokenFormat, certificate: &str, age: u32, lifetime: u32) -> String {
     token_for(Role::Subscriber, format, certificate, age, lifetime)
 }
@@ -71,7 +71,7 @@ fn token_for(
     rtc_token(format, &signer, &grant).unwrap()
 }
 
-/// What is left where the end is missing.
+/// The rest of an answer where the end is missing.
 fn cut_off(token: &str) -> String {
     token[..token.len() - 9].to_owned()
 }
@@ -295,7 +295,7 @@ async fn a_head_request_gets_the_head_that_get_would() {
             assert!(method == "GET" || content.is_empty(), "{told}");
             let without_id = head.lines().filter(|line| {
                 let line = line.to_ascii_lowercase();
-                // What differs with the request and the second.
+                // These fields differ with the request and the second.
                 !line.starts_with("x-request-id:") && !line.starts_with("date:")
             });
             heads.push(without_id.map(str::to_owned).collect::<Vec<_>>());
@@ -356,7 +356,7 @@ async fn answers_without_a_body_stay_without_one() {
         assert!(head.starts_with(&format!("HTTP/1.1 {status}")), "{head}");
         assert_eq!(body, "");
         assert!(!head.to_ascii_lowercase().contains("etag"), "{head}");
-        // Not anywhere in the head: a request's id has any digits.
+        // The test looks for the field and not for the number, because a request's id may have any digits.
         assert!(!head.to_ascii_lowercase().contains("length: 500"), "{head}");
     }
 }
@@ -391,7 +391,7 @@ async fn what_is_not_ours_or_short_or_over_stays_byte_for_byte() {
     };
     assert_eq!(counted("short"), 4.0);
     assert_eq!(counted("replaced"), 0.0);
-    // Two of a stranger's with this App ID, two that aren't whole.
+    // Two tokens are a stranger's with this App ID, and two aren't whole.
     assert_eq!(counted("error"), 4.0);
 }
 
@@ -775,7 +775,7 @@ async fn a_withheld_token_is_null_where_json_may_have_one_and_else_an_empty_stri
             "{\"@\":1,\"@\" \n : \"@\"}",
             "{\"\":1,\"\" \n : null}",
         ),
-        // What stands so far behind may be anything.
+        // Bytes so far behind the token may be anything.
         (
             "/answer/1",
             json,
@@ -843,7 +843,7 @@ async fn a_token_for_every_channel_is_withheld_however_short_it_is() {
     }
 }
 
-/// What stands between these in an answer.
+/// The text between these in an answer.
 fn between<'a>(answer: &'a str, before: &str, behind: &str) -> &'a str {
     let inner = answer.strip_prefix(before);
     let inner = inner.and_then(|rest| rest.strip_suffix(behind));

@@ -48,7 +48,7 @@ fn tokens(body: &Value) -> Vec<Value> {
     }
 }
 
-/// The answer without what its tokens say.
+/// The answer with its tokens masked.
 fn without_tokens(body: &Value) -> Value {
     match body {
         Value::String(text) if text.starts_with("007") => json!("a token"),
@@ -66,7 +66,7 @@ fn route(path: &str, outcome: &str) -> String {
     format!("renewd_reissue_total{{route=\"{path}\",outcome=\"{outcome}\"}}")
 }
 
-/// What Agora's package must say of a token that was issued anew just now.
+/// Holds that Agora's package reads this from a token that was issued anew just now.
 fn is_short(app: &Express, token: &Value, privileges: usize) {
     let inspected = app.inspect(token);
     assert_eq!(inspected["verified"], true, "{inspected}");
@@ -312,7 +312,7 @@ fn the_banned_and_the_anonymous_get_no_token_and_the_rest_of_the_answer() {
         "[[stream]]\nchannel = \"{CHANNEL}\"\nowner = \"{ASTROLOGER}\"\nbanned_viewers = [\"{VIEWER}\"]\n"
     );
     let (banned, fan) = (app.login(VIEWER), app.login("65f000000000000000000003"));
-    // What stands in its place is the rule's to say.
+    // The rule says which value stands in the token's place.
     let typed = rules.replace("\n[[", "\nwithheld = \"empty\"\n[[") + "withheld = \"empty\"\n";
     for (rules, withheld) in [(rules, Value::Null), (&*typed, json!(""))] {
         let renewd = Renewd::start(&Settings {
@@ -484,7 +484,7 @@ fn a_killed_database_keeps_no_user_from_starting_a_stream_or_watching_one() {
         let publishers = token_in(&ask(&renewd, "GET", PUBLISHERS, bearer, ""));
         assert_eq!(publishers, Value::Null, "{bearer}");
     }
-    // Who began the stream goes on with it, nobody else.
+    // Only the caller that began the stream goes on with it.
     let body = json!({ "channelName": CHANNEL, "uid": 0, "role": "publisher" }).to_string();
     for (bearer, status) in [(&owner, 200), (&viewer, 503)] {
         let renewed = renewd.post("/api/live/refresh-token", bearer, &body);
@@ -550,7 +550,7 @@ fn a_refused_subject_gets_nothing_while_the_source_that_refused_is_silent() {
     ] {
         assert_eq!(request(bearer, role), 200);
     }
-    // The viewer is banned, and the stream is somebody else's.
+    // The viewer is banned, and the stream belongs to another subject.
     let changed = format!(
         "[[stream]]\nchannel = \"{CHANNEL}\"\nowner = \"another\"\nbanned_viewers = [\"{VIEWER}\"]\n"
     );
@@ -573,9 +573,9 @@ fn a_refused_subject_gets_nothing_while_the_source_that_refused_is_silent() {
         (PUBLISHERS, "", None),
         (PUBLISHERS, &owner, None),
         (PUBLISHERS, &viewer, None),
-        // A login that nobody refused is enough.
+        // A login that no source refused is enough.
         (PUBLISHERS, &fan, Some(4)),
-        // Whose token it is the rule wants to know, and nobody says.
+        // The rule wants to know whose token this is, and no source says.
         (&*one, &fan, None),
     ] {
         let token = token_in(&ask(&renewd, "GET", path, bearer, ""));

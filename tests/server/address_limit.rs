@@ -1,4 +1,4 @@
-//! The address limit: it stops who guesses, and nobody who knows.
+//! The address limit: a caller that guesses logins is stopped, and no caller with a valid login is.
 
 #![allow(clippy::unwrap_used, clippy::panic)] // a test's way to fail
 
@@ -59,7 +59,7 @@ fn only_answers_400_401_413_and_415_are_charged() {
             ..viewer
         },
     ];
-    // All four were still to be had, and now none is.
+    // All four requests were within the limit, and none is any more.
     assert_eq!(statuses(&charging), [401, 400, 413, 415]);
     assert_eq!(statuses(&charging), [429; 4]);
     assert_eq!(refused(&renewd), 4);
@@ -119,7 +119,7 @@ fn a_changed_limit_forgives_no_debt() {
     let limited = guess().send(&renewd);
     assert_eq!(limited.status, 429);
     assert_eq!(limited.header("ratelimit-limit"), Some("2"));
-    // Off means off at once; and on again, the debt is still known.
+    // A limit that is switched off stops at once; when it is on again, the debt is still known.
     reconfigure(&renewd, &settings("\"off\""));
     assert_eq!(guess().send(&renewd).status, 401);
     reconfigure(&renewd, &settings(THREE));
@@ -132,7 +132,7 @@ fn observing_charges_no_address() {
         tables: format!("[decision]\nmode = \"observe\"\n{}", settings(THREE).tables),
         ..settings(THREE)
     });
-    // Nobody listens behind it.
+    // The backend's port refuses connections.
     for _ in 0..5 {
         assert_eq!(guess().send(&renewd).status, 502);
     }

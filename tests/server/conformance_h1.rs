@@ -1,5 +1,5 @@
-//! RFC 9110 and RFC 9112: what is sent, what the answers are, whether the connection goes on, and what the backend saw of
-//! it; most of it is in `conformance_h1.txt`. What must be refused is in `malformed_input.rs`.
+//! RFC 9110 and RFC 9112: the bytes that are sent, the answers, the state of the connection, and the request that the
+//! backend saw; most cases are in `conformance_h1.txt`. Requests that must be refused are in `malformed_input.rs`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use After::{Closed, Open};
 
-/// What the client finds after the answers.
+/// The state of the connection after the answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum After {
     /// The connection closes.
@@ -43,7 +43,7 @@ const CASES: CaseFile = CaseFile {
     ],
 };
 
-/// Sends what the cases of this group say, and holds the answers and the connection to what they expect.
+/// Sends the bytes that the cases of this group say, and holds the answers and the connection to what they expect.
 fn assert_group(name: &str) {
     let (_express, renewd) = start();
     let mut wrong = Vec::new();
@@ -88,7 +88,7 @@ fn expected(case: &WrittenCase) -> (Vec<u16>, After) {
     (statuses.collect(), after)
 }
 
-/// What `/wire/seen` saw of a request with these lines behind its request line and `Host`.
+/// The request that `/wire/seen` saw, sent with these lines behind its request line and `Host`.
 fn seen(renewd: &Renewd, method: &str, rest: &str) -> Value {
     let mut wire = Wire::open(renewd.public);
     wire.write(format!("{method} /wire/seen HTTP/1.1\r\nHost: app\r\n{rest}").as_bytes());
@@ -196,7 +196,7 @@ fn trailers_never_become_fields() {
     let body = "Transfer-Encoding: chunked\r\nTrailer: X-Sum\r\nTE: trailers\r\n\r\n5\r\nhello\r\n0\r\nX-Sum: 1\r\nX-Other: 2\r\n\r\n";
     let seen = seen(&renewd, "POST", body);
     assert!(values(&seen, "x-sum").is_empty() && values(&seen, "x-other").is_empty());
-    // The second wasn't announced; Node doesn't mind.
+    // The second trailer wasn't announced; Node 20 takes it nevertheless.
     assert_eq!(
         seen["trailers"],
         serde_json::json!(["x-sum", "1", "x-other", "2"])
@@ -250,7 +250,7 @@ fn expectations_are_met_here_and_never_travel() {
         assert_eq!(seen["length"], 5);
         assert!(values(&seen, "expect").is_empty());
     }
-    // Who sends the body at once may be spared the interim answer, but not be given it after the final one.
+    // A client that sends the body at once may be spared the interim answer, but must not get it after the final one.
     let mut wire = Wire::open(renewd.public);
     wire.write(format!("{upload}Expect: 100-continue\r\n\r\nhello").as_bytes());
     let mut answer = wire.read(false).expect("an answer");
@@ -260,7 +260,8 @@ fn expectations_are_met_here_and_never_travel() {
     assert_eq!(answer.json()["length"], 5);
     wire.write(ALIVE);
     assert_eq!(wire.read(false).expect("an answer").status(), 299);
-    // What isn't known here is the backend's to refuse, and Node does.
+    // An expectation that renewd doesn't know is the backend's to refuse, and Node 20 does (`lib/_http_server.js`,
+    // `parserOnIncoming`).
     for unknown in ["foo100-continuebar", "100-continued", "gold"] {
         let mut wire = Wire::open(renewd.public);
         wire.write(format!("{upload}Expect: {unknown}\r\n\r\nhello").as_bytes());

@@ -126,7 +126,7 @@ async fn a_body_that_the_backend_is_slow_to_take_is_no_stall() {
     let mut raw = RawExchange::begin_with(setup, head).await;
     let body = vec![7; LENGTH];
     let taking = async {
-        // Nothing is taken for several times the limit.
+        // The client reads nothing for several times the limit.
         tokio::time::interval_at(renewd::terms::clock::timer_now() + SHORT * 4, SHORT)
             .tick()
             .await;
@@ -185,7 +185,7 @@ async fn a_half_closed_client_whose_backend_stays_silent_is_cut() {
     assert_eq!(proxy.log.count(Event::TimedOut(Cause::HalfClosed)), 1);
 }
 
-/// Each is the beginning of no request.
+/// Bytes of which none begins a request.
 const MALFORMED: [&str; 9] = [
     "GET  / HTTP/1.1\r\nHost: x\r\n\r\n",
     "GET / HTTP/1.1\r\nHost : x\r\n\r\n",
@@ -383,7 +383,7 @@ async fn empty_lines_between_requests_do_not_make_a_connection_any_younger() {
     }
 }
 
-/// Nothing but a newcomer ends a connection here.
+/// A setup in which only a newcomer ends a connection.
 fn for_few(max_connections: usize) -> Setup {
     let long = Duration::from_hours(1);
     let mut setup = timeouts(|timeouts| (timeouts.header, timeouts.idle) = (long, long));
@@ -404,7 +404,7 @@ async fn what_is_no_request_yet_keeps_nobody_out() {
     ] {
         let setup = Setup { h2c, ..for_few(60) };
         let proxy = Proxy::start(backend.address(), setup);
-        // Whoever has a request stays, however little of it has come.
+        // A connection with a request stays, however little of the request has come.
         let mut busy = proxy.connect().await;
         let head = "POST /busy HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n";
         busy.send(head).await;
@@ -425,7 +425,7 @@ async fn what_is_no_request_yet_keeps_nobody_out() {
             newcomer.send(get("/")).await;
             backend.answer_on(&mut server, &mut newcomer, "a").await;
         }
-        // Without an answer: there was no request.
+        // The connection ends without an answer, because there was no request.
         assert_eq!(crowd[0].rest().await, "", "{bytes:?}");
         assert_eq!(proxy.log.count(Event::TimedOut(Cause::Header)), 0);
         busy.send("xy").await;
@@ -440,7 +440,7 @@ async fn the_beginning_of_a_next_head_keeps_nobody_out_either() {
     let proxy = Proxy::start(backend.address(), for_few(3));
     let mut server = None;
     let mut idle = Vec::new();
-    // Right behind a request, after its answer, and after sleep.
+    // The beginning comes right behind a request, after its answer, and after sleep.
     for (at_once, later) in [("G", ""), ("", "G"), ("", "\r\nG")] {
         let mut client = proxy.connect().await;
         client.send([&get("/"), at_once].concat()).await;

@@ -13,7 +13,7 @@ use crate::support::messages::{self, Message, Wire};
 use crate::support::renewd::{Renewd, Settings};
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 
-/// In which everybody else must be answered; less than what the hostile ones are waited for in most tests.
+/// The time in which all other clients must be answered, less than most tests wait for the hostile ones.
 const PROMPT: Duration = Duration::from_secs(5);
 const MIB: u64 = 1024;
 
@@ -216,7 +216,7 @@ fn readers_who_do_not_read_are_cut_and_cost_a_buffer_each() {
     stage.others_are_served();
 }
 
-/// What one who takes nothing may cost, in KiB. Half of it is the debug build's.
+/// The memory that a client that reads nothing may cost, in KiB. Half of it is the debug build's.
 const STUCK: u64 = 100;
 
 #[test]
@@ -251,7 +251,7 @@ fn uploads_that_the_backend_does_not_take_cost_less_than_a_hundred_kib_each() {
         let socket = wire.socket();
         let patience = Some(Duration::from_millis(50));
         socket.set_write_timeout(patience).unwrap();
-        // Until nobody takes more.
+        // The client writes until neither the daemon nor the kernel takes more.
         while socket.write(&part).is_ok() {}
     }
     stage.grew_less_than(40 * STUCK);
@@ -294,9 +294,9 @@ fn thousands_who_say_nothing_keep_nobody_out_and_are_closed_in_their_time() {
     stage.renewd.eventually("the house is nearly full", |_| {
         reaches(stage.connections(), MOST / 100 * 94)
     });
-    // 2 KiB each; a connection at work would take ten times as much.
+    // A silent connection takes 2 KiB; a connection at work would take ten times as much.
     stage.grew_less_than(12 * MIB);
-    // Each who comes now takes the place of one who never said anything, the oldest.
+    // Each new client takes the place of the oldest that never sent anything.
     stage.others_are_served();
     let request = "GET /health HTTP/1.1\r\nHost: app\r\n\r\n";
     let mut waiting = stage.crowd(200, request);
@@ -326,7 +326,7 @@ fn where_all_places_are_taken_the_idle_make_room_and_who_has_something_stays() {
     busy.write(b"POST /wire/echo HTTP/1.1\r\nHost: app\r\nContent-Length: 8\r\n\r\nhalf");
     let mut tunnel = support::wire::socket_io(stage.renewd.public);
     let request = b"GET /health HTTP/1.1\r\nHost: app\r\n\r\n";
-    // Each of these is idle when the next one comes, and isn't for long.
+    // Each of these is idle when the next one comes, which ends it.
     for _ in 0..2 {
         let mut idle = stage.open();
         idle.write(request);
@@ -477,7 +477,7 @@ fn extensions_of_chunks_are_dropped_and_a_flood_of_them_is_cut() {
         );
     }
     stage.renewd.eventually("the backend is rid of them", |_| {
-        // Of the second, the end of the first chunk's size was never seen.
+        // The line end behind the second body's first chunk size was never seen.
         stage.hits("uploadAborted") > 0
     });
     stage.grew_less_than(16 * MIB);

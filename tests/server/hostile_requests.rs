@@ -1,5 +1,5 @@
-//! Thousands of token requests that no client would send: each gets a whole answer of ours or a clean close, none gets past
-//! us, and the process is none the worse.
+//! Thousands of token requests that no client would send: each gets a whole answer of renewd or a clean close, none
+//! gets past renewd, and the process is none the worse.
 
 #![allow(clippy::unwrap_used, clippy::panic)] // a test's way to fail
 
@@ -46,7 +46,7 @@ impl Random {
 /// How many of [`TARGETS`] are served.
 const SERVED: usize = 6;
 
-/// Ours, every one: served, then refused by the guard.
+/// Targets that renewd answers, every one: those that are served, then those that the guard refuses.
 const TARGETS: [&str; 12] = [
     "/api/live/token",
     "/api/live/agora-token",
@@ -97,7 +97,7 @@ const CREDENTIALS: [&str; 5] = [
     "Bearer \u{e9}.\u{e9}.\u{e9}",
 ];
 
-/// The backend's own, which mint for anyone.
+/// The backend's own paths, which mint for every caller.
 const TOKEN_HANDLERS: [&str; 3] = ["token", "agora-token", "refresh-token"];
 
 /// A value where another belongs.
@@ -409,7 +409,7 @@ fn a_wrong_request_in_a_right_frame_always_gets_our_answer() {
     drop(connection);
     // Most of what is refused costs no connection, and enough is right to be granted.
     assert!(granted > 200 && closed < 1200, "{granted} {closed}");
-    // Nothing of all this is anybody else's: not one request was forwarded.
+    // All of these requests are renewd's to answer: not one was forwarded.
     let forwarded = renewd.metrics();
     let forwarded = forwarded.lines().find(|line| {
         line.starts_with("renewd_http_requests_total{handler=\"forward\"") && !line.ends_with(" 0")
@@ -433,7 +433,7 @@ fn whatever_bytes_come_the_answers_are_whole_and_no_handler_of_the_backends_is_r
         damage(&mut random, &mut bytes, 6);
         let shown = shown(&bytes);
         let mut connection = connect(renewd.public);
-        // It may have heard enough before we have said all.
+        // The daemon may close before all bytes are written.
         let _ = connection.get_mut().write_all(&bytes);
         let _ = connection.get_mut().shutdown(Shutdown::Write);
         loop {

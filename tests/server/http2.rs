@@ -1,4 +1,5 @@
-//! HTTP/2 from clients, HTTP/1.1 to the backend: what arrives on either side, how streams wait and end, how a stop goes.
+//! HTTP/2 from clients, HTTP/1.1 to the backend: the messages on either side, the waits and ends of streams, and the
+//! stop.
 
 use crate::support;
 
@@ -46,7 +47,7 @@ async fn over(transport: Transport) -> SendRequest<Bytes> {
         .await
         .unwrap();
     tokio::spawn(async move {
-        // What goes wrong is seen on the streams.
+        // The streams show every error.
         let _ = connection.await;
     });
     client
@@ -287,7 +288,7 @@ async fn trailers_of_a_token_request_that_the_backend_answers_reach_it() {
         let answer = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 1\r\n\r\na";
         server.send(answer).await;
     };
-    // What a token request may have, too much of it, and nothing at all.
+    // The bodies are as large as a token request's may be, larger, and empty.
     let long = "x".repeat(20_000);
     for body in ["hello", &long, ""] {
         let chunk = match body.len() {
@@ -394,7 +395,7 @@ async fn what_is_no_proper_request_is_refused_here() {
 async fn a_client_that_gives_a_request_up_takes_it_from_the_backend() {
     let (backend, renewd) = start("", "").await;
     let mut client = client(renewd.public).await;
-    // Before the answer, with the body half sent, and in the middle of the answer.
+    // The client leaves before the answer, with the body half sent, and in the middle of the answer.
     let (response, mut stream) = send(&mut client, request("GET", "/"), true).await;
     let mut server = backend.accept_request().await;
     stream.send_reset(Reason::CANCEL);
@@ -475,7 +476,7 @@ async fn sixty_four_mebibytes_pass_each_way_and_wait_for_whoever_is_slow() {
     let sending = tokio::spawn(async move {
         write(&mut stream, vec![b'u'; LENGTH].into(), true).await;
     });
-    // The backend takes nothing, so that soon nobody sends.
+    // The backend reads nothing, so that soon no side can send.
     let mut quiet = tokio::time::interval(Duration::from_millis(300));
     quiet.tick().await;
     quiet.tick().await;
@@ -547,11 +548,11 @@ async fn each_stream_has_its_own_deadlines() {
     let timeouts = "[server.timeouts]\nbody_stall = \"300ms\"\nwrite_stall = \"300ms\"\n";
     let (backend, renewd) = start("", timeouts).await;
     let mut client = client(renewd.public).await;
-    // An upload that stops.
+    // The first stream is an upload that stops.
     let (stalled, mut upload) = send(&mut client, request("POST", "/stalled"), false).await;
     let mut stalled_at = backend.accept_request().await;
     upload.send_data("abc".into(), false).unwrap();
-    // A download that nobody takes.
+    // The second stream is a download that the client doesn't read.
     let length = 1 << 20;
     let begun = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n");
     let (_, untaken, mut untaken_from) =
@@ -561,7 +562,7 @@ async fn each_stream_has_its_own_deadlines() {
         let _ = untaken_from.stream.write_all(&vec![0; length]).await;
         untaken_from.rest().await
     });
-    // Beside them one that waits for the backend, which is no fault of the client's.
+    // The third stream waits for the backend, which is no fault of the client's.
     let (patient, _) = send(&mut client, request("GET", "/patient"), true).await;
     let mut patient_at = backend.accept_request().await;
 

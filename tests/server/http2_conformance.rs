@@ -1,5 +1,5 @@
-//! What RFC 9113 and RFC 7541 ask of a server, section by section, in the well-known order of conformance tools: what must
-//! be refused, and how; what must be taken.
+//! The demands of RFC 9113 and RFC 7541 on a server, section by section, in the well-known order of conformance tools:
+//! the input that must be refused, and how; the input that must be taken.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
@@ -56,8 +56,8 @@ fn frames_of(case: &WrittenCase) -> Vec<u8> {
     case.values("send").into_iter().flat_map(written).collect()
 }
 
-/// What a server must not take, and what it says: GOAWAY or `RST_STREAM` with one of these codes. Any error of a stream may
-/// be made one of the connection (§5.4.1), and the h2 crate is sparing with codes.
+/// The input that a server must not take, and its reaction: GOAWAY or `RST_STREAM` with one of these codes. Any error
+/// of a stream may be made one of the connection (§5.4.1), and h2 0.4.20 is sparing with codes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn broken_frames_are_errors_of_their_stream_or_of_the_connection() {
     let (_upstream, renewd) = start().await;
@@ -136,7 +136,7 @@ async fn what_begins_without_settings_ends_at_once() {
     });
 }
 
-/// What a server must take without a word, before or with a request that is answered.
+/// The input that a server must take without a word, before or with a request that is answered.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_allowed_is_taken() {
     let (mut upstream, renewd) = start().await;

@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 const ABUSE: &str = "renewd_http_parse_errors_total{kind=\"http2_abuse\"}";
 const MALFORMED: &str = "renewd_http_parse_errors_total{kind=\"malformed\"}";
 
-/// More than any of these attacks may cost.
+/// The memory that an attack may cost at most.
 const ROOM: f64 = 24_000_000.0;
 
 fn daemon(backend: &Backend, tables: &str) -> Renewd {
@@ -33,7 +33,8 @@ async fn attacker(renewd: &Renewd) -> Wire {
     by_hand(renewd.public).await
 }
 
-/// Sends this again and again, reading what comes, until the server has enough; the frames that it sent last.
+/// Sends this again and again and reads the answers until the server ends the connection; gives the frames that the
+/// server sent last.
 async fn flood(wire: Wire, most: usize, mut bytes: impl FnMut(u32) -> Vec<u8>) -> Vec<u8> {
     let (mut reading, mut writing) = tokio::io::split(wire.stream);
     let reader = tokio::spawn(async move {
@@ -69,7 +70,7 @@ async fn others_are_served(renewd: &Renewd, backend: &Backend) {
         let mut client = Wire::new(TcpStream::connect(renewd.public).await.unwrap());
         client.send(get("/other")).await;
         loop {
-            // What attackers opened comes first.
+            // The connections that attackers opened come first.
             let mut server = backend.accept().await;
             let mut head = [0; 11];
             let read = plane::within("a request", server.stream.read_exact(&mut head)).await;
@@ -143,7 +144,7 @@ async fn a_header_section_without_end_is_cut() {
         renewd.metric(MALFORMED) >= 1.0
     });
     others_are_served(&renewd, &backend).await;
-    // Empty ones cost nothing to send.
+    // Empty frames cost nothing to send.
     let mut wire = attacker(&renewd).await;
     wire.send(frame(HEADERS, END_STREAM, 1, &head())).await;
     flood(wire, 1_000_000, |_| frame(CONTINUATION, 0, 1, b"")).await;
@@ -189,7 +190,7 @@ async fn who_sends_pings_and_reads_no_answers_is_cut_for_it() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn windows_kept_shut_cost_a_bounded_buffer_and_are_cut() {
     const STREAMS: u32 = 128;
-    // An initial window of nothing, or of a single byte (RFC 9113 §6.5.2).
+    // The initial window is nothing, or a single byte (RFC 9113 §6.5.2).
     for window in [0, 1] {
         let backend = Backend::start().await;
         let renewd = daemon(&backend, "[server.timeouts]\nwrite_stall = \"1s\"\n");
@@ -214,7 +215,7 @@ async fn windows_kept_shut_cost_a_bounded_buffer_and_are_cut() {
         while servers.iter().any(|server| !server.is_finished()) {
             most = most.max(resident(&renewd) - before);
         }
-        // For each stream what is read at once of the backend, and what else a request takes.
+        // Each stream takes the memory of one read from the backend, and of the request itself.
         assert!(most < 128.0 * 80_000.0, "{most}");
         others_are_served(&renewd, &backend).await;
     }
@@ -225,7 +226,7 @@ async fn more_streams_than_allowed_are_refused_and_the_rest_go_on() {
     let backend = Backend::start().await;
     let renewd = daemon(&backend, "");
     let mut wire = attacker(&renewd).await;
-    // The announcement is to be seen first (RFC 9113 §5.1.2).
+    // The client must see the announcement first (RFC 9113 §5.1.2).
     wire.send(frame(SETTINGS, ACK, 0, b"")).await;
     let asked: Vec<u8> = (0..140).flat_map(|index| ask(2 * index + 1)).collect();
     wire.send(asked).await;
@@ -279,7 +280,7 @@ async fn an_idle_connection_makes_room_for_another_and_says_goaway_first() {
             }
         }
     });
-    // NO_ERROR: what was asked before is still answered.
+    // The code is NO_ERROR: earlier requests are still answered.
     assert_eq!(goodbye.await.payload[4..8], [0; 4]);
     // The pool has let go of the first one's by now.
     let _server = backend.answer(&mut next, "b").await;

@@ -1,4 +1,4 @@
-//! Where the running binary listens, what it says of its health there, and how it stops accepting.
+//! The addresses on which the running binary listens, its health answer there, and the end of accepting.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
@@ -38,7 +38,7 @@ fn the_port_of_a_platform_serves_both_families() {
         (SocketAddr::from((Ipv4Addr::LOCALHOST, port)), "127.0.0.1"),
         (SocketAddr::from((Ipv6Addr::LOCALHOST, port)), "::1"),
     ] {
-        // Not as ::ffff:127.0.0.1, which no limiter or allow list would know again.
+        // The address isn't written ::ffff:127.0.0.1, which no limiter or allow list would know again.
         assert_eq!(get(address, "/wire/seen").json()["ip"], client);
     }
 }
@@ -97,7 +97,7 @@ fn the_health_path_is_ours_alone_and_only_as_written() {
     );
     assert_eq!(answer.header("cache-control"), Some("no-store"));
     assert_eq!(get(renewd.public, "/Health").json()["status"], "ok");
-    // Ready says nothing of details: those are the admin listener's.
+    // The public answer has no details, which only the admin listener gives.
     assert_eq!(answer.json().as_object().map(serde_json::Map::len), Some(1));
 }
 

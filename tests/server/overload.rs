@@ -1,5 +1,5 @@
-//! What is too much is refused, and nothing else suffers: `upstream.max_requests`, and as many sockets to the backend as
-//! there are descriptors for.
+//! Requests beyond a limit are refused, and no others suffer: the limits are `upstream.max_requests` and the
+//! descriptors for sockets to the backend.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
@@ -97,7 +97,7 @@ fn an_open_websocket_is_no_request_in_flight() {
     assert_eq!(renewd.client().send(request).unwrap().status, 200);
 }
 
-/// A daemon that may have so many descriptors; who connects to it says which address it comes from.
+/// A daemon that may have so many descriptors; a client says which address it comes from.
 fn with_descriptors(count: u32, backend: SocketAddr, server: &str) -> Renewd {
     let directory = tempfile::tempdir().unwrap();
     let settings = Settings {
@@ -176,7 +176,7 @@ fn share_of(renewd: &Renewd, share: &str) -> f64 {
     renewd.metric(&format!("renewd_descriptors{{share=\"{share}\"}}"))
 }
 
-/// Token route, admin listener, reload and forwarded requests of another address.
+/// Holds that the token route, the admin listener, a reload and forwarded requests of another address work.
 fn others_are_served(renewd: &Renewd, round: usize) {
     assert_eq!(renewd.ask_for_token().status, 200);
     assert_eq!(renewd.ask_admin("GET", "/healthz", "").status, 200);
@@ -189,7 +189,7 @@ fn others_are_served(renewd: &Renewd, round: usize) {
     assert_eq!(renewd.ask_for_token().status, 200);
 }
 
-/// While an attack takes all sockets that it can get.
+/// Holds the same while an attack takes all sockets that it can get.
 fn others_are_served_meanwhile(renewd: &Renewd, mut attack: impl FnMut()) {
     renewd.eventually("sockets are short", |renewd| {
         sockets(renewd, "requests") >= 0.75 * share_of(renewd, "requests") - 1.0
@@ -209,7 +209,8 @@ fn others_are_served_meanwhile(renewd: &Renewd, mut attack: impl FnMut()) {
 #[test]
 fn requests_that_hang_over_http2_leave_sockets_for_everybody_else() {
     let node = Node::start("slow");
-    // One address behind a proxy; and connections of a private address, which may be many clients.
+    // The attack comes from one address behind a proxy, and on connections of a private address, which may be many
+    // clients.
     for server in [BEHIND_A_PROXY, ""] {
         let renewd = with_descriptors(2048, node.address, server);
         let mut attackers: Vec<_> = (0..17)
@@ -315,7 +316,7 @@ fn idle_connections_of_the_pool_make_room_for_who_waits() {
     let other = Node::start("other");
     let renewd = with_descriptors(64, node.address, BEHIND_A_PROXY);
     let requests = share_of(&renewd, "requests");
-    // More at once than there are sockets: each waits for one and gets it, whoever had it before.
+    // There are more requests than sockets: each waits for one and gets it, whichever client had it before.
     let mut wires: Vec<_> = (0..12)
         .map(|client| {
             let mut wire = Wire::connect(renewd.public);
@@ -327,7 +328,7 @@ fn idle_connections_of_the_pool_make_room_for_who_waits() {
         assert!(wire.until("}").starts_with("HTTP/1.1 200 "));
     }
     assert!(requests < 11.5, "{requests}");
-    // Both workers may keep some; on another server none of them is of use.
+    // Both workers may keep some connections, of which none is of use for another server.
     renewd.reconfigure(&Settings {
         backend: Some(other.address),
         server: format!("h2c = true\n{BEHIND_A_PROXY}"),

@@ -1,4 +1,4 @@
-//! How a stop treats connections in each state, and how listeners open and close.
+//! The stop of connections in each state, and the opening and closing of listeners.
 
 use crate::support::plane;
 
@@ -234,7 +234,7 @@ async fn port_0_is_one_port_for_all_workers_and_both_families() {
 async fn a_unix_socket_is_served_by_all_workers_and_removed_at_a_stop() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("public.sock");
-    // Left behind by a daemon that died.
+    // A daemon that died has left this socket behind.
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     let backend = Backend::start().await;
     let setup = Setup {

@@ -76,7 +76,7 @@ async fn a_request_in_many_records_that_wakes_a_connection_is_not_lost() {
 async fn the_protocol_is_chosen_by_alpn() {
     let (backend, authority) = (Backend::start().await, Authority::new());
     let proxy = Proxy::start(backend.address(), secured(&authority.issue("a", 30)));
-    // What is offered, and what is chosen: nothing where nothing was offered.
+    // The protocols that the client offers, and the one that the server chooses: none where none was offered.
     let table: [(&[&[u8]], &[u8]); 4] = [
         (&[HTTP1], HTTP1),
         (&[HTTP1, HTTP2], HTTP2),
@@ -100,7 +100,7 @@ async fn a_handshake_must_end_in_time_and_holds_nobody_up() {
     let proxy = Proxy::start(backend.address(), setup);
     let mut silent = proxy.connect().await;
     let mut slow = proxy.connect().await;
-    // The beginning of a ClientHello.
+    // These bytes begin a ClientHello.
     slow.send([22, 3, 1, 2, 0, 1]).await;
     let mut client = client(&authority, &proxy).await;
     client.send(get("/")).await;
@@ -136,7 +136,7 @@ async fn a_handshake_without_a_request_keeps_nobody_out() {
                 client(&authority, &proxy).await
             } else {
                 let mut one = proxy.connect().await;
-                // The beginning of a ClientHello.
+                // These bytes begin a ClientHello.
                 one.send([22, 3, 1, 2, 0, 1]).await;
                 one
             };
@@ -264,7 +264,7 @@ async fn a_tunnel_passes_bytes_and_half_closes_through_tls() {
     assert_eq!(client.exactly(5).await, b"first");
     assert_eq!(server.exactly(5).await, b"early");
 
-    // More than sockets hold, so that encrypted bytes wait for room.
+    // This is more than sockets hold, so that encrypted bytes wait for room.
     let sending = tokio::spawn(async move {
         server.send(vec![b'd'; LENGTH]).await;
         server
@@ -301,7 +301,7 @@ async fn a_stop_lets_a_request_over_tls_finish_and_says_goodbye() {
     let answer = busy.until("done").await;
     assert!(answer.contains("connection: close\r\n"), "{answer}");
     assert!(busy.ends_in_order().await, "no close_notify");
-    // It would have had ten seconds, and the stop leaves it one.
+    // The handshake would have had ten seconds, and the stop leaves it one.
     assert_eq!(handshaking.rest().await, "");
     within("the drain", proxy.workers.drained()).await;
 }
@@ -487,7 +487,7 @@ async fn a_listener_marked_plain_is_not_tls_and_nor_is_a_unix_socket() {
         let mut wire = backend.accept().await;
         let head = wire.head().await;
         assert!(head.contains("\r\nx-forwarded-proto: http\r\n"), "{head}");
-        // Closed, or the next request would come on it where the same worker has both.
+        // The connection is closed, or the next request would come on it where the same worker has both.
         wire.send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 1\r\n\r\na")
             .await;
         client.until("\r\n\r\na").await;

@@ -42,7 +42,7 @@ fn a_session_shows_its_holder_since_when_until_when_and_how_often_it_was_renewed
     assert_eq!(list(&renewd, ""), json!({"sessions": [], "cursor": null}));
     let channel = "live_show";
     grant(&renewd, "owner", &json!({"channelName": channel}));
-    // The SDK has assigned a uid: that is the same session.
+    // The SDK has assigned a uid, which makes no other session.
     grant(
         &renewd,
         "owner",

@@ -146,7 +146,7 @@ fn of_a_damaged_journal_every_intact_record_is_taken() {
     let directory = ended(renewd, Signal::TERM);
     let path = journal(directory.path());
     let mut bytes = fs::read(&path).unwrap();
-    // Whatever the order of the records: bits flip in the second, and the tail of the last is cut off.
+    // The order of the records doesn't matter: bits flip in the second, and the tail of the last is cut off.
     let position = |subject: &str| {
         let mut windows = bytes.windows(subject.len());
         windows.position(|window| window == subject.as_bytes())
@@ -275,7 +275,7 @@ fn a_state_directory_that_comes_late_is_taken_up_with_what_it_holds() {
     let renewd = Renewd::start_in(directory, &[], |_| {});
     assert_eq!(renewd.whole("renewd_state_writable"), 0);
     granted(&renewd, "stranger", 7);
-    // One step: the daemon, which tries again meanwhile, would make a directory of its own.
+    // The directory comes in one step, because the daemon tries again meanwhile and would make a directory of its own.
     renameat_with(CWD, &away, CWD, &state, RenameFlags::EXCHANGE).unwrap();
     renewd.eventually("it is taken up", |renewd| {
         renewd.whole("renewd_state_writable") == 1

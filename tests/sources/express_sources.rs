@@ -1,4 +1,5 @@
-//! The app's own routes as sources of accounts, streams, keys and the last word: what each of their failures leads to.
+//! The app's own routes as sources of accounts, streams, keys and authorization, and the effect of each of their
+//! failures.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test's way to fail
 
@@ -16,7 +17,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
-/// What no route may answer with.
+/// The replies that count as no answer of a route.
 const FAULTS: [&str; 10] = [
     "silent", "trickle", "reset", "garbage", "cut", "huge", "endless", "redirect", "429", "500",
 ];
@@ -87,7 +88,7 @@ impl Site {
         code(ask(&self.renewd, &self.stranger, 2, "subscriber"))
     }
 
-    /// What holds while `source` gives no answer.
+    /// Holds that holders go on and strangers are refused while `source` gives no answer.
     fn rides_through(&self, source: &str, what: &str) {
         let (stranger, took) = timed(|| self.as_stranger());
         assert_eq!(stranger, said(503, "unavailable"), "{source}: {what}");
@@ -97,7 +98,7 @@ impl Site {
         assert_eq!(ready["degraded"], json!([source]), "{what}");
     }
 
-    /// Once it answers again, so does renewd; the holder's questions are what finds out.
+    /// Holds that renewd recovers once the source answers again, which renewd learns from the holder's requests.
     fn recovers(&self, source: &str, what: &str) {
         self.renewd.eventually("it recovers", |renewd| {
             assert_eq!(self.as_holder(), said(200, "ok"), "{source}: {what}");
@@ -144,7 +145,7 @@ fn a_route_of_streams_that_fails_lets_no_new_caller_in_and_ends_no_holders_strea
             }
         });
         let asked = u128::from(site.app.hits()["streams"] - before);
-        // Ten a second.
+        // The source is asked at most ten times a second.
         assert!(
             asked <= took.as_millis() / 100 + 2,
             "{what}: {asked} in {took:?}"
@@ -193,7 +194,7 @@ fn when_all_falls_silent_at_once_the_first_holder_who_asks_goes_on_in_time() {
     for route in ["account", "streams", "authorize"] {
         fault(&site.app, route, Some("silent"));
     }
-    // Nobody knows yet that nothing will come: each source is waited for, and the decision has 3 s.
+    // The daemon can't know yet that no answer will come: it waits for each source, and the decision has 3 s.
     let (holder, took) = timed(|| site.as_holder());
     assert_eq!(holder, said(200, "ok"), "{took:?}");
     assert_eq!(site.as_stranger(), said(503, "unavailable"));
@@ -223,7 +224,7 @@ fn while_the_app_is_down_holders_go_on_and_once_it_is_back_everybody_does() {
         ("RATE_LIMIT", "0"),
     ];
     let app = Express::start(Version::Four, &environment);
-    // Its memory is what it was told.
+    // The app answers from its memory, which the test sets.
     app.control("/streams", &json!({ "astrologerId": ASTROLOGER }));
     for login in [&holder, &stranger] {
         let payload = URL_SAFE_NO_PAD.decode(login.split('.').nth(1).unwrap());

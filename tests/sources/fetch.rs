@@ -1,4 +1,4 @@
-//! Requests of our own: what a source may do to us, and what it can't.
+//! Requests to sources: the answers that renewd takes, and the attacks that it withstands.
 
 #![allow(clippy::unwrap_used, clippy::panic)] // a test fails by panicking
 
@@ -55,13 +55,13 @@ async fn kept_again() {
     }
 }
 
-/// What comes of a server that sends these bytes and closes.
+/// The result of a request to a server that sends these bytes and closes.
 async fn sent(bytes: impl AsRef<[u8]>) -> Result<FetchedResponse, FetchError> {
     let server = Backend::start().await;
     let asking = get(&fetcher(), &url(server.address()), LIMITS);
     let mut wire = server.accept().await;
     wire.head().await;
-    // Who has seen enough may be gone before the last byte.
+    // The client may close before the last byte.
     let _ = wire.stream.write_all(bytes.as_ref()).await;
     drop(wire);
     answer(asking).await

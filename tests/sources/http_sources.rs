@@ -103,7 +103,7 @@ fn the_app_says_which_accounts_are_in_good_standing_and_which_streams_are_live()
         status == 401 && answer["message"] == "Logged in on another device"
     });
 
-    // What we ask isn't for clients, in whatever spelling.
+    // The routes that renewd asks are closed to clients, in whatever spelling.
     for path in [
         "/internal/account",
         "/Internal//account/",
@@ -145,7 +145,7 @@ fn ten_thousand_refreshes_of_one_channel_are_a_handful_of_questions() {
     let after = site.express.hits();
     for path in ["internal/streams", "internal/account"] {
         let asked = after[path] - before[path];
-        // One each time the answer is older than `cache_ttl`, 2 s.
+        // The source gets one request each time the answer is older than `cache_ttl`, 2 s.
         let most = took.as_secs() / 2 + 2;
         assert!(asked <= most, "{path}: {asked} questions in {took:?}");
     }
@@ -169,7 +169,7 @@ impl Told {
         told
     }
 
-    /// Nothing was asked yet.
+    /// Holds that no source was asked yet.
     fn without_accounts() -> Self {
         let (accounts, streams) = (Scripted::start(), Scripted::start());
         let sources = tables(
@@ -208,7 +208,7 @@ impl Told {
         code(ask(&self.renewd, &self.stranger, 2, "subscriber"))
     }
 
-    /// What holds while one of them gives no answer; then it recovers.
+    /// Holds that holders go on while one of the sources gives no answer, and that renewd recovers then.
     fn rides_through(&self, which: &str, what: &str) {
         let (stranger, took) = timed(|| self.as_stranger());
         assert_eq!(stranger, said(503, "unavailable"), "{which}: {what}");
@@ -307,7 +307,7 @@ fn an_owner_pointer_that_leads_nowhere_refuses_no_publisher() {
         let named = line.contains("/data/astrologerId") && line.contains("streams.owner_pointer");
         named.then_some(())
     });
-    // An owner once seen, a stream without one is nobody's.
+    // After an owner was seen, a stream without one belongs to no subject.
     told.all_is_well();
     assert_eq!(told.as_holder(), said(200, "ok"));
     told.streams.answer(200, &elsewhere.to_string());

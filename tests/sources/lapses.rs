@@ -1,4 +1,4 @@
-//! Tokens that nobody renews although their streams go on, on a clock that the test moves.
+//! Tokens that aren't renewed although their streams go on, on a clock that the test moves.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
@@ -36,7 +36,7 @@ use tokio::runtime::Runtime;
 /// Unix seconds.
 const START: u64 = 1_800_000_000;
 
-/// What tokens live, in seconds.
+/// The lifetime of tokens, in seconds.
 const LIFETIME: u64 = 3600;
 
 /// The service in this process.
@@ -136,7 +136,7 @@ impl Daemon {
         self.shared.clock.advance(Duration::from_secs(seconds));
     }
 
-    /// What upkeep does in a few seconds: once round the table, and a look at what it found.
+    /// Does upkeep's work of a few seconds: a look at every session, and one at the lapses that were found.
     fn look(&mut self) {
         let snapshot = self.shared.current.load_full();
         let now = self.shared.clock.unix_seconds();
@@ -222,7 +222,7 @@ fn silent_and_refused_holders_while_the_stream_goes_on() {
     assert_eq!(daemon.ask("stayer", &viewer(4)), 200);
     daemon.pass(LIFETIME - 30);
     assert_eq!(daemon.ask("stayer", &viewer(4)), 200);
-    // Of a holder's requests the refused one: publishing isn't theirs.
+    // The holder's last request is refused, because the holder may not publish.
     let promoted = json!({"channelName": "show", "uid": 3, "role": "publisher"});
     assert_eq!(daemon.ask("robbed", &promoted), 403);
     daemon.pass(30 + 89);
@@ -240,7 +240,7 @@ fn silent_and_refused_holders_while_the_stream_goes_on() {
     daemon.look();
     daemon.assert_lapses(&lapsed);
 
-    // Publishers' lapses say who: that is what an operator looks for.
+    // The events of publishers' lapses name the publisher, which operators look for.
     let shared = daemon.shared.current.load();
     assert!(shared.audit.flush(Duration::from_secs(30)));
     let lines = audit(daemon.directory.path());

@@ -1,4 +1,4 @@
-//! Streams, accounts and hooks: real servers that answer, lie, or say nothing.
+//! Streams, accounts and hooks: real servers that answer, answer wrongly, or don't answer.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 

@@ -1,5 +1,5 @@
-//! A database that fails, in every way: forwarding isn't touched, who holds a token renews it, nobody else gets one, and
-//! it ends by itself.
+//! A database that fails in every way: forwarding isn't touched, the holder of a token renews it, no other caller gets
+//! one, and renewd recovers by itself.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test's way to fail
 
@@ -15,7 +15,7 @@ use crate::support::renewd::{Renewd, Settings, jwt, now, write_files};
 use mongodb::bson::doc;
 use serde_json::{Value, json};
 
-/// Who may be let in by no fault.
+/// The subject that no fault may let in.
 const STRANGER: &str = "65f000000000000000000003";
 
 /// Longer than a decision may take, with a busy machine's delay.
@@ -59,7 +59,7 @@ impl Outage {
         self.site.ask(&self.stranger, 3, "subscriber")
     }
 
-    /// What holds as long as the database gives no answer.
+    /// Holds that holders go on and strangers are refused as long as the database gives no answer.
     fn holds(&self, what: &str) {
         for turn in 0..2 {
             for (who, status) in [(self.owner(), 200), (self.viewer(), 200)] {
@@ -91,13 +91,13 @@ impl Outage {
         );
     }
 
-    /// By itself.
+    /// Holds that renewd recovers by itself.
     fn recovers(&self, what: &str) {
         self.site.renewd.eventually(what, |renewd| {
             let granted = self.stranger().0 == 200;
             granted && status(renewd).1["degraded"] == json!([])
         });
-        // Who wasn't let in before holds one now.
+        // The subject that wasn't let in before holds a token now.
         let again = self.site.login(STRANGER, &json!({}));
         let after = self.site.ask(&again, 4, "subscriber");
         assert_eq!(after.0, 200, "{what}: {}", after.1);
@@ -110,7 +110,7 @@ fn killed_and_started_again() {
     outage.site.mongo.kill();
     outage.holds("killed");
     outage.site.mongo.restart();
-    // What was written just before may be lost with the server, as it may be with MongoDB.
+    // Documents that were written just before may be lost with the server, as with MongoDB.
     outage.site.renewd.eventually("somebody answers", |_| {
         // An empty collection is no answer: there is a stream and an account again.
         outage.site.login(STRANGER, &json!({}));
@@ -128,7 +128,7 @@ fn frozen_and_thawed() {
     let outage = Outage::over(Mongo::start());
     outage.site.mongo.freeze();
     outage.holds("frozen");
-    // Who asks after the first few isn't kept waiting.
+    // Callers after the first few aren't kept waiting.
     let ((), took) = timed(|| {
         for _ in 0..20 {
             assert_eq!(outage.owner().0, 200);
@@ -302,7 +302,7 @@ fn a_place_or_a_field_mistyped_is_no_answer_and_the_log_names_it() {
         "nobody was found yet"
     );
     assert_eq!(ask(&renewd, &login, 7, "subscriber").0, 200);
-    // Of a source that gave no answer, a subject is asked for again after a moment.
+    // A source that gave no answer about a subject is asked about it again after a moment.
     renewd.eventually("nobody is nobody", |renewd| {
         let (status, answer) = ask(renewd, &of_an_unknown_account(), 8, "subscriber");
         assert!(matches!(status, 401 | 503), "{answer}");
@@ -320,7 +320,7 @@ fn restart(mut renewd: Renewd, settings: &Settings) -> Renewd {
     Renewd::start_in(directory, &[], |_| {})
 }
 
-/// What the status page doubts of a source.
+/// The doubt that the status page names for a source.
 fn doubt(renewd: &Renewd, source: &str) -> String {
     let (status, _) = status(renewd);
     let mut sources = status["sources"].as_array().unwrap().iter();
@@ -367,7 +367,7 @@ fn an_owner_field_mistyped_refuses_no_publisher_and_keeps_no_viewer_waiting() {
     let said = doubt(&renewd, "streams");
     assert!(said.contains("live.livestreams: astrologerID"), "{said}");
 
-    // Once an owner was seen, a stream without one is nobody's, also after a restart.
+    // Once an owner was seen, a stream without one belongs to no subject, also after a restart.
     renewd = restart(renewd, &right);
     assert_eq!(ask(&renewd, &owner, 8, "publisher").0, 200);
     assert_eq!(ask(&renewd, &viewer, 9, "publisher").0, 403);
@@ -471,7 +471,7 @@ fn collections_dropped_while_running_refuse_no_holder() {
     };
     assert_eq!(nobody().0, 401);
     assert_eq!(other("live_over"), 404);
-    // Found since: what is missing next is news.
+    // The field has been found since, so that its next absence is logged anew.
     assert_eq!(outage.viewer().0, 200);
     for collection in ["astrologers", "livestreams"] {
         site.mongo.run(DATABASE, doc! { "drop": collection });

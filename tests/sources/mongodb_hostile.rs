@@ -1,5 +1,5 @@
-//! Answers that no MongoDB gives: cut, overlong, of the wrong shape, damaged in the middle. None lets anybody in, ends a
-//! stream, or takes the process down.
+//! Answers that no MongoDB gives: cut, overlong, of the wrong shape, damaged in the middle. None lets a stranger in,
+//! ends a stream, or takes the process down.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test's way to fail
 
@@ -59,7 +59,8 @@ impl Site {
         self.ask("owner", 1, "publisher")
     }
 
-    /// While one collection answers so, nobody gets in and nobody is thrown out; then it recovers.
+    /// Holds that no stranger gets in and no holder is refused while one collection answers so, and that renewd
+    /// recovers then.
     fn withstands(&self, collection: &str, what: &str, answer: Answer) {
         self.mongo.answers(collection, answer);
         let (stranger, took) = timed(|| self.ask("stranger", 2, "subscriber"));
@@ -288,7 +289,7 @@ fn what_is_large_or_odd_and_can_be_read_is_taken_at_its_word() {
     site.mongo
         .answers(STREAMS, reply(found(vec![stream(); 10])));
     assert_eq!(site.as_holder(), 200);
-    // Nothing at all is an empty collection, which says of nobody that they aren't there.
+    // An answer without documents is an empty collection, which proves no account or stream to be absent.
     for collection in [STREAMS, ACCOUNTS] {
         site.all_is_well();
         site.mongo.answers(collection, reply(found(Vec::new())));

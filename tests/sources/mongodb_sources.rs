@@ -104,7 +104,7 @@ fn a_viewer_is_banned_and_suspended_for_a_while(site: &Site, as_viewer: Asking<'
 }
 
 fn a_viewer_signs_in_elsewhere_and_out(site: &Site, as_viewer: Asking<'_>) {
-    // Signed in on another device: the new login works at once, the old one is replaced.
+    // The user has signed in on another device: the new login works at once, the old one is replaced.
     let elsewhere = site.login(VIEWER, &json!({}));
     assert_eq!(code(site.ask(&elsewhere, 7, "subscriber")), said(200, "ok"));
     let (status, answer) = as_viewer();
@@ -139,7 +139,7 @@ fn the_newest_live_document_counts(site: &Site, as_owner: Asking<'_>) {
     site.channel(&json!({"isBanned": false}));
     assert_eq!(code(as_owner()), said(200, "ok"));
 
-    // Of several documents of the channel the newest live one counts.
+    // The newest live document counts where the channel has several.
     site.stream(&json!({"isLive": false}));
     assert_eq!(code(as_owner()), said(200, "ok"));
     let another = json!({"astrologerId": VIEWER, "agoraChannelName": CHANNEL});
@@ -278,7 +278,7 @@ fn with_change_streams_an_end_counts_at_once() {
     assert_eq!(refresh(), said(200, "ok"));
     let misses = r#"renewd_source_lookups_total{source="streams",outcome="miss"}"#;
     let hits = r#"renewd_source_lookups_total{source="streams",outcome="hit"}"#;
-    // Once the change streams run, what is known stays known.
+    // Once the change streams run, known answers stay known.
     site.renewd.eventually("an answer from memory", |renewd| {
         let before = (counted(renewd, misses), counted(renewd, hits));
         assert_eq!(refresh(), said(200, "ok"));
@@ -369,7 +369,7 @@ fn a_password_and_tls_as_in_the_apps_connection_string() {
     let shown = format!("{status} {:?}", renewd.log().lines());
     assert!(!shown.contains("hunter3"), "{shown}");
 
-    // Another authority's certificate.
+    // The certificate is another authority's.
     let stranger = tls::Authority::new();
     let other = mongo.options.replace(
         &path(&authority.certificate()),
@@ -441,7 +441,7 @@ fn a_change_of_sources_drops_nothing() {
             "{what}"
         );
     }
-    // Each reload makes sources anew: those before don't stand in the way.
+    // Each reload makes sources anew, which the earlier ones must not hinder.
     for turn in 0..40 {
         let lines = format!("cache_ttl = \"{}ms\"", 1000 + turn);
         let changed = settings(&site.mongo.uri(DATABASE), &site.express, &lines);

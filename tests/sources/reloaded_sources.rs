@@ -21,7 +21,7 @@ use renewd::telemetry::line_writer::DropCounter;
 use renewd::telemetry::metrics::Metrics;
 use renewd::terms::clock::Clock;
 
-/// What the driver itself keeps running for one client, with room.
+/// The tasks that the driver itself keeps running for one client, with room.
 const DRIVERS_OWN: usize = 40;
 
 fn configured(mongo: &Mongo, cache_ttl: usize) -> Config {
@@ -64,7 +64,7 @@ fn a_thousand_reloads_leave_no_change_stream_and_no_lookup_behind() {
     runtime.shutdown_background();
 }
 
-/// Everything else than in [`configured`], for a part that is built whenever it differs.
+/// Settings that all differ from [`configured`], for the parts that are built only when their settings differ.
 const DIFFERENT: &str = "[upstream]\nservers = [\"http://127.0.0.1:3002\"]\n\n[agora]\n\
     app_id = \"ffffffffffffffffffffffffffffffff\"\napp_certificate = \"ffffffffffffffffffffffffffffffff\"\n\n\
     [auth.jwt]\njwks_url = \"https://127.0.0.1:1/keys\"\nalgorithms = [\"RS256\"]\n\n\
@@ -82,7 +82,7 @@ fn series(metrics: &Metrics) -> Vec<String> {
     own.map(str::to_owned).collect()
 }
 
-/// How many hold what a snapshot shares with its successors.
+/// The numbers of holders of the parts that a snapshot shares with its successors.
 fn holders(snapshot: &Snapshot) -> [usize; 3] {
     [
         Arc::strong_count(&snapshot.sessions),
@@ -135,7 +135,7 @@ fn a_configuration_that_cannot_be_taken_up_changes_nothing_of_the_one_that_runs(
         assert!(series(&metrics) == before.0, "{:#?}", series(&metrics));
     }
 
-    // The same with good values is another snapshot; what runs hears of it when it is put in force.
+    // The same with good values is another snapshot; the running parts take it up when it is put in force.
     let built = snapshot(
         &different,
         none(),

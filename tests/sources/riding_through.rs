@@ -1,5 +1,5 @@
-//! An outage of all that decisions ask, on a clock that is moved: who holds a token goes on, nobody else gets in, and the
-//! time of grace runs from the first lookup that failed.
+//! An outage of all sources of decisions, on a clock that the test moves: the holder of a token goes on, no other
+//! caller gets in, and the time of grace runs from the first lookup that failed.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test's way to fail
 
@@ -30,7 +30,7 @@ fn fail(source: &Scripted, way: u64) {
     }
 }
 
-/// Streams, accounts and the hook, and who asks them.
+/// Streams, accounts and the hook, and the service that asks them.
 struct Outage {
     sources: [Scripted; 3],
     timed: Timed,
@@ -41,7 +41,7 @@ impl Outage {
         Self::with("", "")
     }
 
-    /// With these lines in `[auth.jwt]` and `[authorize]`.
+    /// The outage of a service with these lines in `[auth.jwt]` and `[authorize]`.
     fn with(jwt: &str, authorize: &str) -> Self {
         let sources = [Scripted::start(), Scripted::start(), Scripted::start()];
         let [streams, accounts, hook] = &sources;
@@ -72,7 +72,7 @@ impl Outage {
         hook.answer(200, "{}");
     }
 
-    /// Down in one of several ways.
+    /// Takes every source down in one of several ways.
     fn down(&self, way: u64) {
         for source in &self.sources {
             fail(source, way);
@@ -87,7 +87,7 @@ impl Outage {
         self.asks_with(json!({}), who, uid)
     }
 
-    /// With a login that says this too.
+    /// Asks with a login that has these claims too.
     fn asks_with(&self, claims: Value, who: &str, uid: u32) -> (u16, Value) {
         self.asks_for(CHANNEL, claims, who, uid)
     }
@@ -118,7 +118,7 @@ impl Outage {
         assert_eq!(answer["code"], "unavailable");
     }
 
-    /// Once the sources answer, so do we, without anybody's doing.
+    /// Holds that renewd grants again by itself once the sources answer.
     fn recovers(&self) {
         for turn in 0..1500 {
             if self.asks("late", 99).0 == 200 {
@@ -163,7 +163,7 @@ fn half_an_hour_without_any_source() {
     for (viewer, uid) in viewers.iter().zip(uids) {
         outage.goes_on(viewer, uid);
     }
-    // And what they say counts again.
+    // The sources' answers count again.
     outage.minute(52);
     outage.sources[0].answer(404, "");
     assert_eq!(outage.asks(OWNER, 1).0, 404);
@@ -173,14 +173,14 @@ fn half_an_hour_without_any_source() {
 fn the_time_runs_from_the_first_failure_and_not_from_the_last_answer() {
     let outage = Outage::new();
     outage.goes_on(OWNER, 1);
-    // Nobody asked in between: that the sources are down shows at minute 59.
+    // There was no request in between, so that the outage shows at minute 59.
     outage.down(0);
     outage.minute(59);
     outage.goes_on(OWNER, 1);
     outage.minute(59 + 58);
     outage.goes_on(OWNER, 1);
     outage.is_turned_away("stranger", 500);
-    // An hour after the first failure, the last answers stand for nothing any more, whoever holds what.
+    // An hour after the first failure, the last answers count no more for any holder.
     outage.minute(59 + 61);
     outage.is_turned_away(OWNER, 1);
     outage.up();
@@ -210,7 +210,7 @@ fn each_source_alone_turns_strangers_away_and_ends_no_holders_stream() {
         outage.is_turned_away(OWNER, 1);
         outage.up();
         outage.recovers();
-        // What just failed isn't asked again at once.
+        // A source that just failed isn't asked again at once.
         outage.timed.pass(Duration::from_millis(100));
         outage.goes_on(OWNER, 1);
     }
@@ -223,7 +223,7 @@ fn whom_a_source_has_refused_since_their_last_grant_an_outage_lets_in_no_more_th
         (0, 404, 404),
         (2, 402, 403),
         (2, 403, 403),
-        // What is said of one login says nothing of the person's others.
+        // The refusal of one login doesn't affect the person's other logins.
         (1, 401, 401),
     ];
     for (source, status, refused) in refusals {
@@ -247,7 +247,7 @@ fn whom_a_source_has_refused_since_their_last_grant_an_outage_lets_in_no_more_th
         outage.recovers();
         pass();
         outage.goes_on("viewer", 7);
-        // The next grant is one to rest on again.
+        // Renewals can rest on the next grant again.
         pass();
         fail(&outage.sources[source], 1);
         outage.goes_on("viewer", 7);
@@ -263,7 +263,7 @@ impl Outage {
         Self::with("session_claim = \"sid\"", "")
     }
 
-    /// What the phone with this session gets.
+    /// The status that the phone with this session gets.
     fn phone(&self, session: &str) -> u16 {
         self.asks_with(json!({"sid": session}), OWNER, 1).0
     }
@@ -286,7 +286,7 @@ fn a_stolen_phone_goes_on_no_longer_than_the_sources_do_and_the_new_one_does() {
             (503, 200),
             "{minute}"
         );
-        // Nor does a login of theirs that says no session, or a renewed one of the old session.
+        // A login of the user without a session gets nothing either, nor does a renewed one of the old session.
         let renewed = json!({"sid": OLD, "iat": START});
         assert_eq!(outage.asks_with(json!({}), OWNER, 1).0, 503);
         assert_eq!(outage.asks_with(renewed, OWNER, 1).0, 503);
@@ -303,7 +303,7 @@ fn where_the_accounts_source_vouches_for_a_session_it_rests_on_another_ones_gran
         outage.pass();
         outage.sources[down].close();
         assert_eq!(outage.phone(NEW), 200);
-        // The latest one now, it needs nobody's word.
+        // The new phone holds the latest session now, which needs no source's answer.
         outage.pass();
         outage.sources[1].close();
         assert_eq!((outage.phone(OLD), outage.phone(NEW)), (503, 200));
@@ -321,7 +321,8 @@ fn a_session_that_accounts_refused_stays_refused_for_all_channels_and_no_other_o
         };
         assert_eq!((outage.phone(OLD), outage.phone(NEW)), (200, 200));
         assert_eq!(elsewhere(NEW), 200);
-        // The old phone held what is here last; what it says of the new one counts there too.
+        // The old phone got the last token here; the answer about the new phone's session counts in the other channel
+        // too.
         assert_eq!(outage.phone(OLD), 200);
         outage.pass();
         accounts.answer(status, "{}");
@@ -352,7 +353,7 @@ fn a_refusal_of_accounts_ends_with_their_next_yes_though_another_source_says_no(
     outage.goes_on("viewer", 7);
     outage.up();
     outage.recovers();
-    // A cached yes isn't their last word to somebody whom they have refused since, with another login.
+    // A cached yes doesn't count for a subject that accounts have refused since, with another login.
     outage.pass();
     outage.goes_on("viewer", 7);
     accounts.answer(403, "{}");
@@ -387,7 +388,7 @@ fn whom_the_hook_refused_waits_for_it_though_its_errors_are_a_yes_to_others() {
 fn a_limit_of_our_own_is_no_word_of_the_hook() {
     let outage = Outage::new();
     outage.goes_on("viewer", 7);
-    // A login without an end is refused by us, whatever the hook thinks of the person.
+    // Renewd itself refuses a login without an end, whatever the hook says of the person.
     let endless = renewd_login_without_end("viewer");
     let body = json!({"channelName": CHANNEL, "uid": 7, "role": "subscriber"});
     let refused = outage.timed.refused(&endless, &body);
@@ -433,14 +434,14 @@ fn in_every_combination_of_faults_strangers_wait_and_holders_go_on() {
     }
 }
 
-/// What follows from a time of day, whether or not the sources answer.
+/// The consequence of a time of day, whether or not the sources answer.
 #[derive(Clone, Copy)]
 enum Reading {
-    /// The holder's token lives: they go on whatever the sources say.
+    /// The holder's token lives: the holder goes on whatever the sources say.
     Held,
-    /// By this clock the holder's token has expired: they are strangers.
+    /// By this clock the holder's token has expired, so that the holder is a stranger.
     Expired,
-    /// No login and no token can be judged by it.
+    /// No login and no token can be judged by this time.
     Nonsense,
     /// By this clock every login has expired.
     LoggedOut,
@@ -467,7 +468,7 @@ fn with_the_clock_set_wrongly_too_no_caller_gets_in_unjudged_and_no_token_is_mis
         let in_order = combination == IN_ORDER;
         for (uid, (time, reading)) in (500..).zip(readings) {
             outage.timed.set_clock(time);
-            // Another one each time: who got in holds a token.
+            // Each turn has another stranger, because one that got in holds a token.
             let stranger = format!("stranger{uid}");
             match reading {
                 Reading::Held => outage.goes_on("holder", 7),
@@ -488,7 +489,7 @@ fn with_the_clock_set_wrongly_too_no_caller_gets_in_unjudged_and_no_token_is_mis
                 }
             }
         }
-        // As it was: nothing of what happened meanwhile has cost the holder their stream.
+        // The clock is right again, and nothing that happened meanwhile has cost the holder their stream.
         outage.timed.set_clock(now);
         outage.goes_on("holder", 7);
     }

@@ -1,4 +1,4 @@
-//! A streams source that gives no answer is never a yes to anybody new, and never a no to who is on air.
+//! A streams source that gives no answer is never a yes to a stranger, and never a no to a publisher on air.
 
 #![allow(clippy::unwrap_used, clippy::panic)] // a test's way to fail
 
@@ -66,7 +66,7 @@ fn a_file_that_is_missing_at_the_start_delays_no_port_and_is_503_for_everyone() 
         row.holds_for(&renewd, &Ask::new(subject, &body));
     }
     assert_eq!(lookups(&renewd, "error"), 3);
-    // The site still works: no load balancer shall take it out.
+    // The site still works, and no load balancer shall take the daemon out.
     let (status, body) = readyz(&renewd);
     assert_eq!(status, 200);
     assert!(body.contains("streams"), "{body}");
@@ -89,7 +89,7 @@ fn while_the_file_is_gone_holders_renew_and_strangers_wait() {
 
     let publisher = Row::new(200, "ok", "publisher", "ok").refreshing();
     publisher.holds_for(&renewd, &Ask::new("owner", &publish).refresh());
-    // What was granted is what is renewed, named or not.
+    // The granted role is renewed, whether the request names it or not.
     publisher.holds_for(&renewd, &Ask::new("owner", &nothing_said));
     viewer_row(GRANTED, "ok").holds_for(&renewd, &Ask::viewer("viewer", 7));
     viewer_row(GRANTED, "ok").holds_for(&renewd, &refresh("viewer", 7));
@@ -98,12 +98,12 @@ fn while_the_file_is_gone_holders_renew_and_strangers_wait() {
 
     let unavailable = |role| Row::new(503, "unavailable", role, "failed");
     unavailable("subscriber").holds_for(&renewd, &Ask::viewer("stranger", 8));
-    // A holder of another role, of another channel, and one who was never let in.
+    // These callers hold a token in another role or for another channel, or were never let in.
     unavailable("publisher").holds_for(&renewd, &Ask::new("viewer", &publish));
     let elsewhere = json!({"channelName": "another", "uid": 7, "role": "subscriber"});
     unavailable("subscriber").holds_for(&renewd, &Ask::new("viewer", &elsewhere));
     unavailable("subscriber").holds_for(&renewd, &Ask::viewer("troll", 9));
-    // What needs no source is decided as ever.
+    // Refusals that need no source go on.
     viewer_row((409, "uid_taken"), "denied").holds_for(&renewd, &refresh("viewer", 1));
 
     private_file(&renewd.file("streams.toml"), STREAMS);

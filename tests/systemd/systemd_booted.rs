@@ -1,5 +1,5 @@
-//! The units in a booted systemd, 252 and 257: what only the real one shows. Where namespaces are refused these tests
-//! print the reason and end.
+//! The units in a booted systemd, 252 and 257: the behaviour that only a real systemd shows. Where namespaces are
+//! refused these tests print the reason and end.
 
 use serde_json::json;
 
@@ -8,7 +8,7 @@ use crate::support::renewd::{JWT_SECRET, jwt_with, now};
 
 const ANOTHER_SECRET: &str = "another-secret-of-enough-bytes-for-this";
 
-/// What a login gets whose accounts give no answer: it was verified, for otherwise it would be 401.
+/// The status for a login while accounts give no answer: the login was verified, for otherwise the status would be 401.
 const VERIFIED: Option<u16> = Some(503);
 
 /// A login as the shipped example takes it.
@@ -25,7 +25,7 @@ fn takes(machine: &Machine, secret: &str) -> bool {
     status == VERIFIED
 }
 
-/// What a reload must do on every systemd: README's own installation, a good file, a bad one, a bad secret.
+/// Holds that a reload works on this systemd: README's own installation, a good file, a bad one, a bad secret.
 fn reloads_and_refuses(machine: &Machine) {
     machine.systemctl("enable --now renewd");
     assert!(takes(machine, JWT_SECRET) && !takes(machine, ANOTHER_SECRET));

@@ -1,5 +1,5 @@
-//! The daemon under a service manager, from outside: what `renewd run` says on a real notify socket, when it says it,
-//! and that it serves on sockets it inherits.
+//! The daemon under a service manager, from outside: the messages of `renewd run` on a real notify socket, their times,
+//! and the service on inherited sockets.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
@@ -281,7 +281,7 @@ fn an_inherited_port_outlives_the_service_that_served_it() {
     first.signal(Signal::TERM);
     assert_eq!(first.exit_code(), Some(0));
 
-    // Between two services, as in `systemctl restart`: the kernel takes the connection, nobody refuses it.
+    // No service runs here, as in `systemctl restart`: the kernel takes the connection, which isn't refused.
     let waiting = TcpStream::connect(address).unwrap();
     let _second = serve();
     ask(waiting);
@@ -361,7 +361,7 @@ fn the_journal_gets_each_line_with_its_priority_and_without_a_second_time() {
         "{report}"
     );
 
-    // Somebody's file under a service is no journal.
+    // A service's stderr that is a file is no journal.
     let before = text.len();
     let elsewhere = |command: &mut Command| {
         command.env("JOURNAL_STREAM", "1:2");

@@ -41,7 +41,8 @@ fn the_sandbox_leaves_an_exposure_of_at_most_one_and_a_half() {
 
 #[test]
 fn systemd_finds_nothing_to_complain_about() {
-    // Its verdict includes that the programs exist: put ours in the place of the installed one.
+    // The verdict of systemd-analyze includes that the programs exist, so that the built one stands in the place of the
+    // installed one.
     let directory = tempfile::tempdir().unwrap();
     for unit in UNITS {
         let text = std::fs::read_to_string(units().join(unit)).unwrap();

@@ -1,4 +1,4 @@
-//! Agora's own packages read what renewd mints: stored zlib blocks, every service, both formats.
+//! Agora's own packages read the tokens that renewd mints: stored zlib blocks, every service, both formats.
 
 #![allow(
     clippy::unwrap_used,
@@ -35,7 +35,7 @@ fn signer() -> Signer {
     Signer::new(APP_ID, &Secret::new(CERTIFICATE.into())).unwrap()
 }
 
-/// What Agora's packages say of each token, checked against [`CERTIFICATE`].
+/// The report of Agora's packages on each token, checked against [`CERTIFICATE`].
 fn as_agora_reads(tokens: &[String]) -> Vec<Value> {
     let directory = npm::package("agora");
     npm::ensure(&directory);

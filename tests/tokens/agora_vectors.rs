@@ -149,8 +149,8 @@ fn described(service: &Value) -> AgoraService {
     }
 }
 
-/// What renewd's own constructors make of the arguments of the builder that the vector names; `None` where they make none
-/// of that builder's services.
+/// The services that renewd's own constructors make of the arguments of the builder that the vector names; `None` where
+/// they make none of that builder's services.
 fn built(vector: &Value) -> Option<Vec<AgoraService>> {
     let args = &vector["args"];
     let at = |index: usize| args.get(index).map_or(0, number);

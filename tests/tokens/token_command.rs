@@ -33,7 +33,7 @@ fn file_with(content: &str) -> NamedTempFile {
     file
 }
 
-/// What a command did: exit status, stdout, stderr.
+/// The result of a command: exit status, stdout, stderr.
 type Outcome = Result<(u8, String, String), TokenError>;
 
 fn token_at(clock: &Clock, arguments: &[&str]) -> Outcome {

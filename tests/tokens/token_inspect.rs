@@ -1,5 +1,5 @@
-//! `token inspect` answers the question of who reports a refused token: by the rules of the token's own kind, after undoing
-//! what pasting did to it.
+//! `token inspect` explains a refused token to an operator: by the rules of the token's own kind, after undoing what
+//! pasting did to it.
 
 use clap::Parser as _;
 use renewd::agora::Signer;
@@ -64,7 +64,7 @@ fn a_legacy_signaling_token_is_judged_as_one() {
         "006 tokens hold no account: give it to check the signature"
     );
 
-    // Whoever joins a channel with it is told what it is, not that somebody else signed it.
+    // An operator that asks about a channel is told the token's kind, not that another certificate signed it.
     let (status, report) = inspected(legacy("rtm"), &["--channel", "lobby", "--account", "ann"]);
     assert_eq!((status, codes(&report)), (1, vec!["no_rtc_service"]));
     assert_eq!(

@@ -41,7 +41,7 @@ fn service(token: &str) -> Timed {
     let least = block("[upstream]");
     assert!(least.contains("[token]\n") && token.starts_with("[token]"));
     let text = least.replacen("[token]\n", &format!("{token}\n"), 1);
-    // While streams can't be looked up, nobody may renew: that makes a renewal fail.
+    // No renewal passes while streams can't be looked up, which lets the test make one fail.
     let text = text.replacen("[streams]\n", "[streams]\nstale_if_error = \"0s\"\n", 1);
     let mut environment = FixedEnvironment::default();
     for (name, secret) in [
@@ -64,7 +64,7 @@ fn with_additions(profile: &str) -> String {
     format!("{profile}\n{lines}")
 }
 
-/// When a client asks for the next token.
+/// The moment at which a client asks for the next token.
 #[derive(Clone, Copy, Debug)]
 enum Renews {
     /// At the answer's `refreshAt`.

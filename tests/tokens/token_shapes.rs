@@ -1,4 +1,4 @@
-//! The shapes a token can have: tiers, backups, jitter, several services in one; and what each means for its session.
+//! The shapes of a token: tiers, backups, jitter, several services in one; and the effect of each on its session.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test's way to fail
 
@@ -78,7 +78,7 @@ fn a_tier_gives_its_logins_another_lifetime_and_hint() {
         (json!({}), 3600, 3000),
         (json!({"plan": "pro"}), 3600, 3000),
         (json!({"plan": "trial"}), 300, 150),
-        // The first that fits.
+        // The first tier that fits applies.
         (json!({"roles": ["staff"], "plan": "trial"}), 300, 150),
         (json!({"roles": ["user", "staff"]}), 7200, 6600),
         (json!({"roles": "staff"}), 7200, 6600),
@@ -128,7 +128,7 @@ fn a_tier_ends_sessions_earlier_or_not_at_all() {
     service.at(START + 560);
     let refused = service.refused(&trial, &viewer(1));
     assert_eq!(refused, (403, "session_too_long".to_owned()));
-    // Nor as soon as the last token has expired, with whichever uid.
+    // The same holds as soon as the last token has expired, with whichever uid.
     service.at(START + 600);
     for uid in [1, 11] {
         let refused = service.refused(&trial, &viewer(uid));
@@ -274,7 +274,7 @@ fn jitter_shortens_every_lifetime_and_moves_its_renewal() {
 
 const COMBINED: &str = "services = [\"rtc\", \"rtm\", \"chat\"]\nbackup = \"15m\"\n";
 
-/// What Agora's own package says of these tokens.
+/// The report of Agora's own package on these tokens.
 fn as_agora_reads(tokens: &[&Value]) -> Vec<Value> {
     let directory = npm::package("agora");
     npm::ensure(&directory);
