@@ -1,10 +1,10 @@
 //! Reports when the content of a watched file has changed: written in place, renamed over, swapped through a symlink,
 //! deleted, or put back.
 //!
-//! A watch on a file follows its inode and misses the second rename (<https://github.com/notify-rs/notify/issues/531>),
-//! so the directories are watched, and an event only leads to another reading: the contents' hashes decide. A slow
-//! poll finds what inotify misses (network file systems, replaced directories) and works alone where inotify isn't
-//! available.
+//! A watch of notify 8 on a file follows its inode and misses the second rename
+//! (<https://github.com/notify-rs/notify/issues/531>), so the directories are watched, and an event only leads to
+//! another reading: the contents' hashes decide. A slow poll finds what inotify misses (network file systems, replaced
+//! directories) and works alone where inotify isn't available.
 //!
 //! Keeps true: a change is reported once, after a moment without events, but never later than
 //! [`Timing::longest`] after its first event; nothing is reported while contents stay equal.

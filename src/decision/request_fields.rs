@@ -32,9 +32,10 @@ pub(crate) struct BodyFields(Vec<(String, Option<Value>)>);
 impl BodyFields {
     /// From a JSON object (RFC 8259).
     pub(crate) fn from_json(body: &[u8]) -> Result<Self, String> {
-        // Express' body-parser strips a byte order mark too.
+        // Express's body-parser 1.20 strips a byte order mark too (`lib/read.js`, `iconv.decode`).
         let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
-        // serde's own message would quote what was sent instead, and that may be a JWT.
+        // serde_json's own message would quote the sent value instead (`de::Error::invalid_type`), and that may be a
+        // JWT.
         let first = body.trim_ascii_start().first();
         if first.is_some_and(|byte| *byte != b'{') {
             return Err("the body must be a JSON object".to_owned());

@@ -66,7 +66,7 @@ mod tests {
         let cookie = Affinity::Cookie("sid".to_owned());
         let one = Some("192.0.2.1");
         let by_address = key(&Affinity::Address, "sid=a", one);
-        // Affinity, cookies and address; whether it belongs where 192.0.2.1 does.
+        // Each row has the affinity, the cookies, the address, and whether the request belongs where 192.0.2.1 does.
         for (affinity, cookies, client, same) in [
             (&Affinity::Address, "", Some("192.0.2.1"), true),
             (&Affinity::Address, "sid=b", Some("::ffff:192.0.2.1"), true),

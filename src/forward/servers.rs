@@ -299,7 +299,7 @@ mod tests {
 
     #[test]
     fn the_best_take_turns_and_the_worst_are_the_last_resort() {
-        /// Standings, those tried, and the choice of four turns.
+        /// Rows of standings, the tried servers, and the choice of four turns.
         type Row<'a> = (&'a [ServerStanding], &'a [usize], [Option<usize>; 4]);
         let table: [Row<'_>; 11] = [
             (&[Up], &[], [Some(0); 4]),

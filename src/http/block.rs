@@ -96,7 +96,7 @@ mod tests {
             ("/secret", "/a//../secret"),
             ("/admin/*", "/admin/..%2fusers"),
             ("/debug/{what}", "/debug/..%2fx"),
-            // A name to one component, and resolved by the next.
+            // One component takes the dot segment for a name, and the next resolves it.
             ("/{user}/a/private/*", "/../a/b/..%2fprivate/f"),
             ("/{user}/a/private/*", "/../a/b/%2e%2e/private/f"),
             ("/{user}/a/private/*", "/../a/./b/../private/f"),

@@ -32,7 +32,8 @@ impl MethodOverride {
         }
         let query = target.query().unwrap_or_default();
         form_urlencoded::parse(query.as_bytes()).any(|(key, _)| {
-            // Express's parser takes `_method[]`, `_method[0]` and `[_method]` for `_method` too.
+            // Express 4's query parser, qs 6.11 (`lib/parse.js`, `parseKeys`), takes `_method[]`, `_method[0]` and
+            // `[_method]` for `_method` too.
             let mut parts = key.split(['[', ']']).filter(|part| !part.is_empty());
             let name = parts.next().unwrap_or_default();
             self.queries.iter().any(|query| **query == *name)

@@ -42,7 +42,7 @@ impl Target {
 }
 
 /// Whether these methods, where none are all, include this one; `GET` includes `HEAD`, which Express answers with the
-/// same handler.
+/// same handler (`Route.prototype._handles_method`).
 pub(crate) fn covers(methods: &[Method], method: &Method) -> bool {
     methods.is_empty()
         || methods.contains(method)

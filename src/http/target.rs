@@ -347,7 +347,7 @@ mod tests {
         assert_eq!(classify("/"), Match::Served(OwnedRoute::Refresh));
         assert_eq!(classify("//"), Match::Guarded);
         assert_eq!(classify("/x/.."), Match::Guarded);
-        // Everything is below `/`, and so nothing is.
+        // Every path is below an owned `/`, so that none is guarded for this.
         assert_eq!(classify("/x"), Match::Foreign);
         assert_eq!(classify("/x/%20"), Match::Foreign);
         assert_eq!(classify("/a%62c/x"), Match::Below { plainly: false });

@@ -344,7 +344,7 @@ mod tests {
             let mut input = BytesMut::from(text);
             assert_eq!(decoder.begin(&mut input).is_ok(), fine, "{text:?}");
             if fine {
-                // Nothing is lost by it.
+                // The decoder loses no byte by this.
                 let rest = b"5\r\nhello\r\n0\r\n\r\n".strip_prefix(text);
                 let rest: &[u8] = rest.map_or(b"", |rest| rest);
                 let read = decode(decoder, &[&input, rest]).unwrap();

@@ -63,13 +63,13 @@ mod tests {
         let mut deadline = Deadline::default();
         let mut first = true;
         let waiting = poll_fn(|context| {
-            // As a connection that moved much: nothing is left of this turn.
+            // The turn is spent, as after a connection that moved much.
             if std::mem::take(&mut first) {
                 while pin!(consume_budget()).poll(context).is_ready() {}
             }
             deadline.poll_until(due, context)
         });
-        // What would be missed otherwise is caught a second later.
+        // A deadline that would be missed otherwise is caught a second later.
         let late = tokio::time::timeout(Duration::from_secs(2), waiting).await;
         assert!(late.is_ok());
     }

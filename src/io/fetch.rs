@@ -38,7 +38,7 @@ use super::transport::Transport;
 use crate::config::model::{UpstreamScheme, UpstreamServer};
 use crate::http::url::Url;
 
-/// How long a connection is kept idle: Node closes idle connections after 5 s.
+/// How long a connection is kept idle: Node closes idle connections after 5 s (`server.keepAliveTimeout`).
 const IDLE: Duration = Duration::from_secs(4);
 
 /// How many idle connections are kept for each server: more than single-flight lookups use at once.
@@ -214,8 +214,8 @@ async fn exchange(
     })
 }
 
-/// The response's head. hyper-util's pool repeats a request only if nothing of it was written, so that a server which
-/// closes an idle connection just as a request is written fails that request
+/// The response's head. The pool of hyper-util 0.1 repeats a request only if nothing of it was written, so that a
+/// server which closes an idle connection just as a request is written fails that request
 /// (<https://github.com/hyperium/hyper/issues/2136>). A `GET` is repeated here (RFC 9112 §9.3.1). A `POST` is not,
 /// since a hook may count how often it is asked.
 async fn respond(

@@ -60,8 +60,8 @@ impl Transport {
         Poll::Ready(Ok(Bytes::copy_from_slice(buffer.filled())))
     }
 
-    /// Ready when the other end has sent bytes, or has left. Nothing is read. Only for clear text; a unix socket may
-    /// be ready too early, since tokio takes a new socket for readable.
+    /// Ready when the other end has sent bytes, or has left. Nothing is read. Only for clear text; a unix socket may be
+    /// ready too early, since tokio 1.54 takes a new one for readable (`UnixStream::poll_read_ready`).
     pub(crate) fn poll_begun(&mut self, context: &mut Context<'_>) -> Poll<()> {
         match self {
             Self::Tcp(stream) => {

@@ -365,9 +365,9 @@ mod tests {
         let (old, new) = (claims("ann", Some("1"), "a"), claims("ann", Some("2"), "b"));
         logins.refuse(&old, Whom::Login, NOW);
         assert!(logins.refuses(&old, NOW));
-        // The same session, renewed.
+        // This login is the same session, renewed.
         assert!(logins.refuses(&claims("ann", Some("1"), "c"), NOW));
-        // Sessions are numbered by subject, perhaps.
+        // The login service may number sessions by subject.
         for other in [
             &new,
             &claims("bob", Some("1"), "a"),
@@ -431,7 +431,7 @@ mod tests {
         let (one, other) = (claims("ann", Some("1"), "a"), claims("bob", None, "b"));
         before.refuse(&one, Whom::Login, NOW);
         before.refuse(&other, Whom::Subject, NOW);
-        // Said again and again, it is written down once.
+        // A refusal that comes again and again is written down once.
         before.refuse(&other, Whom::Subject, NOW + 60);
         let written = before.take_changes().unwrap();
         assert_eq!(written.len(), 2);
@@ -455,7 +455,7 @@ mod tests {
             after.put_back(refused, NOW);
         }
         assert!(!after.refuses(&one, NOW) && after.refuses(&other, NOW));
-        // Where there is another key already, what was made with the first one is forgotten.
+        // Where there is another key already, refusals under the first one are forgotten.
         after.adopt([7; KEY]);
         assert!(after.all(NOW).is_empty() && after.is_empty());
     }

@@ -347,7 +347,7 @@ mod tests {
             let unnamed = PublicKey::from_pem(&public(&explicit));
             assert_eq!(unnamed, Err(BadKey::UnnamedCurve), "{curve}");
         }
-        // The way out that the configuration's hint shows.
+        // This is the command that the configuration's hint shows.
         let named = openssl(&[
             "genpkey -quiet -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -pkeyopt ec_param_enc:explicit",
             "pkey -in in -pubout",

@@ -176,12 +176,12 @@ mod tests {
         for path in [
             "/api/live/12%2F..%2Factive",
             "/api/live/12%5C..%2F..%2Factive",
-            // Express compares what is written: to it this is an id.
+            // Express compares a path as it is written: to Express this is an id.
             "/api/live/%61ctive",
         ] {
             assert_eq!(terms(path), both, "{path}");
         }
-        // A doubled slash is none to Express's routers either.
+        // Express's routers don't take a doubled slash for one either.
         assert_eq!(terms("/api/live//active"), Some(OWN));
     }
 

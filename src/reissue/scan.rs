@@ -256,7 +256,7 @@ mod tests {
         pieces.into()
     }
 
-    /// Adjacent texts joined: how a text was cut says nothing.
+    /// Joins adjacent texts, because the cuts of a text don't matter.
     fn joined(pieces: Vec<ScannedPiece>) -> Vec<ScannedPiece> {
         let mut joined: Vec<ScannedPiece> = Vec::new();
         for piece in pieces {
@@ -327,11 +327,11 @@ mod tests {
         is_base64(byte).then_some((byte, length))
     }
 
-    /// The run at the beginning of these bytes: what it says, and how many of them it has.
+    /// The run at the beginning of these bytes: its text, and its length.
     fn run(bytes: &[u8]) -> Option<(String, usize)> {
         let (mut token, mut at, mut plain) = (String::new(), 0, false);
         while let Some((byte, length)) = character(&bytes[at..]) {
-            // The version stands there plainly, or as an encoder writes it that escapes all of a string.
+            // The version stands there plainly, or as an encoder that escapes all of a string writes it.
             plain |= at == 0 && length == 1;
             if token.len() < 3 && length != 1 && (plain || length != 6 || bytes[at] == b'&') {
                 break;
@@ -355,10 +355,10 @@ mod tests {
         shaped.then_some((token, at))
     }
 
-    /// Bytes as they came; if they are a run, what it says, and whether that is all of a string.
+    /// The bytes as they came; if they are a run, its text, and whether the run is all of a string.
     type Told = (Vec<u8>, Option<(String, bool)>);
 
-    /// The same over the whole buffer, read as one would explain it.
+    /// The same over the whole buffer, in the plainest way.
     fn oracle(body: &[u8]) -> Vec<Told> {
         let mut pieces: Vec<Told> = Vec::new();
         let text = |pieces: &mut Vec<(Vec<u8>, Option<_>)>, byte| match pieces.last_mut() {
@@ -495,7 +495,7 @@ mod tests {
             ("007eJx%252f", "007eJx%252B%252F%253D"),
             ("007eJxabc=%2F", "007eJx%2B%2F="),
             ("007eJxabcd&#x3D;", "007eJx+/="),
-            // No `=` where there was none.
+            // The replacement has no `=` where the token had none.
             ("007eJxab", "007eJx+/"),
             (&format!("{V006}ab"), "007eJx+/"),
             (&format!("{V006}abcd"), "007eJx+/="),

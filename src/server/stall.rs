@@ -218,7 +218,7 @@ mod tests {
         };
         assert_waits(&[
             (0, BEGUN, Some((10_000, Cause::Header))),
-            // All of one and some of the next came at once.
+            // All of one request and some of the next came at once.
             (5, next, Some((15_000, Cause::Header))),
         ]);
     }

@@ -482,7 +482,7 @@ mod tests {
         }
         assert_eq!(kept(), (LISTS, LISTS));
         assert!(!sessions.was_handed("a", "ann", 150) && sessions.was_handed("9", "ann", 150));
-        // There are no more subjects than there is room for.
+        // The table keeps as many subjects as it has room for.
         let entry = [sessions.entry("a", true)];
         for subject in ["bob", "cy"] {
             let handed = Handed {

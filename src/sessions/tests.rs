@@ -327,7 +327,7 @@ fn a_holder_who_renews_a_little_late_goes_on_with_their_session() {
     }
 }
 
-/// Whether a renewal may rest on what this source said.
+/// Whether a renewal may rest on this source's last answer.
 fn rests(sessions: &Sessions, role: Option<Role>, ground: Ground, who: Resting) -> Option<Role> {
     sessions.stands("show", "ann", role, (ground, who), 150)
 }
@@ -351,7 +351,7 @@ fn what_a_source_says_against_a_holder_counts_until_the_next_decision_in_their_f
     assert_eq!(stands(&sessions, None), Some(Role::Subscriber));
     sessions.denied("show", "ann", Ground::Stream, None, 150);
     assert_eq!(stands(&sessions, None), None);
-    // Ann's tokens live all the same, through a restart too, and the no concerns no other source and no other subject.
+    // Ann's tokens live on, through a restart too, and the refusal concerns no other source and no other subject.
     let after = restarted(&sessions, 150);
     for table in [&sessions, &after] {
         assert_eq!(stands(table, None), None);
@@ -393,7 +393,7 @@ fn a_token_that_is_handed_on_clears_nothing_and_is_the_first_one_only_of_what_wa
         sessions.give_on(basis, host("ann", user), 130..230);
         assert!(!stands(Ground::Stream), "{user:?}");
         assert!(stands(Ground::Account) && stands(Ground::Hook), "{user:?}");
-        // The session remembers a no of another source too.
+        // The session remembers a refusal by another source too.
         sessions.denied("show", "ann", Ground::Hook, None, 140);
         sessions.give_on(vouched, host("ann", &NINE), 145..245);
         assert!(!stands(Ground::Stream) && !stands(Ground::Hook), "{user:?}");
@@ -648,7 +648,7 @@ fn a_refusal_since_the_last_grant_is_why_it_lapsed() {
     }
     sessions.refused(host("ann", &ZERO));
     sessions.refused(host("bob", &ZERO));
-    // With the uid that the SDK assigned, which is its uid-0 session.
+    // The renewal has the uid that the SDK assigned, and is of the uid-0 session.
     sessions.refused(host("eve", &SEVEN));
     // A stranger holds nothing.
     sessions.refused(host("stranger", &ZERO));

@@ -251,7 +251,7 @@ mod tests {
         let state = StateDirectory::open(parent.path()).unwrap();
         assert_eq!(state.read("last-valid.toml").unwrap(), None);
 
-        // What a crash may have left, readable by all.
+        // A crash may have left this file, readable by all.
         let leftover = parent.path().join(".last-valid.toml.new");
         std::fs::write(&leftover, "half").unwrap();
         std::fs::set_permissions(&leftover, PermissionsExt::from_mode(0o644)).unwrap();

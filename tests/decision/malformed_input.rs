@@ -1,5 +1,5 @@
-//! Bytes that aren't one plain HTTP/1.1 request: what is answered, what is counted, and that nothing slips past the parser
-//! to the backend.
+//! Bytes that aren't one plain HTTP/1.1 request: what is answered, what is counted, and that nothing slips past the
+//! parser to the backend.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 

@@ -1,4 +1,5 @@
-//! `upstream.affinity` with the real socket.io: a session lives on one server, and each of its requests has to get there.
+//! `upstream.affinity` with the real socket.io: a session lives on one server, and each of its requests has to get
+//! there.
 
 use std::collections::BTreeSet;
 

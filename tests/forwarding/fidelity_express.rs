@@ -71,7 +71,8 @@ fn seen(whole: &Whole) -> Value {
     let fields = raw
         .chunks_exact(2)
         .map(|pair| (pair[0].to_ascii_lowercase(), pair[1].clone()));
-    // Over HTTP/2, hyper's client announces that a PROPFIND has no body; over HTTP/1.1 it doesn't.
+    // Over HTTP/2, hyper's client announces that a PROPFIND has no body (hyper 1.12,
+    // `method_has_defined_payload_semantics` in `headers.rs`); over HTTP/1.1 it doesn't.
     let theirs: Vec<_> = fields
         .filter(|(name, value)| !(name == "content-length" && value == "0"))
         .filter(|(name, _)| !MADE_ANEW.contains(&&name[..]) && !ADDED.contains(&&name[..]))

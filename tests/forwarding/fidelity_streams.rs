@@ -1,5 +1,5 @@
-//! The table of `fidelity.rs` for bodies on their way: framing, trailers, events, back-pressure, aborts, early answers and
-//! keep-alive races, each on every way through.
+//! The table of `fidelity.rs` for bodies on their way: framing, trailers, events, back-pressure, aborts, early answers
+//! and keep-alive races, each on every way through.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 

@@ -203,7 +203,7 @@ fn methods_and_bodies_reach_the_app_as_they_were_sent() {
             let request = format!(
                 "{method} /wire/seen HTTP/1.1\r\nHost: app\r\n{fields}Connection: close\r\n\r\n{body}"
             );
-            // Node 20's parser doesn't know every method that hyper knows.
+            // Node 20's parser knows fewer methods (`http.METHODS`) than renewd's.
             let (direct, through) = pair.ask(request.as_bytes());
             if direct.status() == 400 {
                 assert_eq!(through.status(), 400, "{request}");
@@ -532,7 +532,8 @@ fn an_expectation_that_nobody_knows_is_the_apps_to_refuse() {
     }
 }
 
-/// The end of what the client gets on a connection that served a request before, when it stops sending behind `request`.
+/// The end of what the client gets on a connection that served a request before, when it stops sending behind
+/// `request`.
 fn after_half_close(address: std::net::SocketAddr, request: &[u8]) -> Vec<u8> {
     let mut wire = Wire::open(address);
     wire.write(b"GET /health HTTP/1.1\r\nHost: app\r\n\r\n");
@@ -548,7 +549,8 @@ fn after_half_close(address: std::net::SocketAddr, request: &[u8]) -> Vec<u8> {
 fn a_client_that_stops_sending_is_left_without_an_answer_once_and_by_the_app() {
     let pair = Pair::start(Version::Four);
     let hanging = b"GET /wire/hang HTTP/1.1\r\nHost: app\r\n\r\n";
-    // Node gives up on the request; the connection had served a request before, and isn't at fault.
+    // Node 20 gives up on the request (`socketOnEnd` in `lib/_http_server.js`); the connection had served a request
+    // before, and isn't at fault.
     for address in [pair.express.address, pair.renewd.public] {
         let got = after_half_close(address, hanging);
         assert_eq!(String::from_utf8_lossy(&got), "", "{address}");

@@ -1,5 +1,5 @@
-//! Bodies on their way: bounded memory, back-pressure, events as they come, aborts on either side, and a backend that is slow,
-//! broken or gone.
+//! Bodies on their way: bounded memory, back-pressure, events as they come, aborts on either side, and a backend that
+//! is slow, broken or gone.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 

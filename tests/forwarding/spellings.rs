@@ -17,7 +17,8 @@ use renewd::http::target::{Match, OwnedRoute, origin_form};
 /// How the app attaches its live router; the first is the current app's way.
 const MOUNTS: [&str; 4] = ["router", "nested", "leaf", "prefix"];
 
-/// Node's `url.parse` takes over as soon as a target holds this byte: `à` is C3 A0 in UTF-8.
+/// Node's `url.parse` takes over as soon as a target holds this byte (parseurl 1.3.3, `fastparse`): `à` is C3 A0 in
+/// UTF-8.
 const NO_BREAK_SPACE: u8 = 0xa0;
 
 /// An app, and the handler to which its router has sent each target so far.

@@ -70,7 +70,7 @@ enum By {
     Refusal,
     /// The app answered.
     App,
-    /// Node's parser, which refuses what it can't read.
+    /// Node's parser refused what it can't read.
     Node,
 }
 

@@ -1,5 +1,5 @@
-//! The cases of autobahntestsuite against an echo server of the `ws` package: through renewd the same verdicts, close codes
-//! and frames as without it.
+//! The cases of autobahntestsuite against an echo server of the `ws` package: through renewd the same verdicts, close
+//! codes and frames as without it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 

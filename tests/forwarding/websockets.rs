@@ -1,5 +1,5 @@
-//! Upgraded connections through renewd, those of `socket.io` too: frames, closes on either side, upgrades that are refused
-//! or ask for another protocol.
+//! Upgraded connections through renewd, those of `socket.io` too: frames, closes on either side, upgrades that are
+//! refused or ask for another protocol.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 

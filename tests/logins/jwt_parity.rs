@@ -1,7 +1,7 @@
 //! The JWT verdicts of renewd equal those of Node's `jsonwebtoken`, which the backend uses.
 //!
-//! Each token goes through both: the named ones of `table`, each with the verdict it must get, and some thousand made from
-//! good ones by small random edits.
+//! Each token goes through both: the named ones of `table`, each with the verdict it must get, and some thousand made
+//! from good ones by small random edits.
 
 // Clippy takes only functions marked as tests for tests.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]

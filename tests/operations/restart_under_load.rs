@@ -1,5 +1,5 @@
-//! `systemctl restart` while clients keep asking: on a socket that outlives the daemon nothing is refused, reset or lost;
-//! on a port of its own, no answer is cut.
+//! `systemctl restart` while clients keep asking: on a socket that outlives the daemon nothing is refused, reset or
+//! lost; on a port of its own, no answer is cut.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 

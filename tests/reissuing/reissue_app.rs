@@ -1,4 +1,5 @@
-//! The current app's answers with tokens in them, through renewd: the same answers, but for tokens that end when they should.
+//! The current app's answers with tokens in them, through renewd: the same answers, but for tokens that end when they
+//! should.
 
 #![allow(clippy::unwrap_used, clippy::panic)] // a test's way to fail
 #![allow(clippy::float_cmp)] // counters hold whole numbers

@@ -1,5 +1,5 @@
-//! The reader of files of cases passes over nothing: a case that is lost in a file would hold nothing, and no test would
-//! say so.
+//! The reader of files of cases passes over nothing: a case that is lost in a file would hold nothing, and no test
+//! would say so.
 
 use crate::support::case_files::CaseFile;
 

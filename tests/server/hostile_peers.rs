@@ -1,5 +1,5 @@
-//! Clients that drip, stall, flood or say nothing: each is cut in its time and counted, memory stays bounded, and everybody
-//! else is served meanwhile.
+//! Clients that drip, stall, flood or say nothing: each is cut in its time and counted, memory stays bounded, and
+//! everybody else is served meanwhile.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 

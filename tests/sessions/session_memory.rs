@@ -1,6 +1,6 @@
-//! A million sessions in at most 220 MiB: what the process holds in memory, with the daemon's own allocator. Debug build
-//! and release take the same. 16 bytes of each session are for the login that it was granted to; without them an outage
-//! would let a stolen phone go on.
+//! A million sessions in at most 220 MiB: what the process holds in memory, with the daemon's own allocator. Debug
+//! build and release take the same. 16 bytes of each session are for the login that it was granted to; without them an
+//! outage would let a stolen phone go on.
 //!
 //! Each case wants a process of its own, which `cargo nextest` gives every test.
 

@@ -395,9 +395,9 @@ fn wait_for_refusals(renewd: &Renewd, count: usize) {
     });
 }
 
-/// The journal of a daemon that knew neither hashes nor which source had said no: in order a viewer with a string account, a
-/// co-host, a viewer who was refused a uid, a host, a viewer who renewed, `outcast`, the owner, uid 0, one whose uid a
-/// publisher took, then what changed: among it `outcast` banned.
+/// The journal of a daemon that knew neither hashes nor which source had said no: in order a viewer with a string
+/// account, a co-host, a viewer who was refused a uid, a host, a viewer who renewed, `outcast`, the owner, uid 0, one
+/// whose uid a publisher took, then what changed: among it `outcast` banned.
 const FIRST_FORMAT: &[u8] = include_bytes!("first-format.journal");
 
 fn records(bytes: &[u8], mut each: impl FnMut(&[u8])) -> journal::JournalReading {
@@ -451,8 +451,8 @@ fn a_journal_of_the_first_format_is_read_as_it_was_meant() {
     assert_eq!(viewer.unwrap().refreshes, 1);
 }
 
-/// The result of the first format's reader for a record: `None` counts as damage, `Some` names a session and says whether
-/// it is there.
+/// The result of the first format's reader for a record: `None` counts as damage, `Some` names a session and says
+/// whether it is there.
 fn first_reader(bytes: &[u8]) -> Option<(String, String, SessionUser, bool)> {
     fn take<'a>(rest: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
         let (taken, left) = rest.split_at_checked(length)?;

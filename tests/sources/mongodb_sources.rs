@@ -387,8 +387,8 @@ fn a_password_and_tls_as_in_the_apps_connection_string() {
     says(&renewd, "certificate");
 }
 
-/// Waits until the page gives this as the reason why streams have no answer. The log says the first one alone, for which
-/// a busy machine may have had no time.
+/// Waits until the page gives this as the reason why streams have no answer. The log says the first one alone, for
+/// which a busy machine may have had no time.
 fn says(renewd: &Renewd, reason: &str) {
     let has = |said: &Value| {
         let said = said.as_str().unwrap_or_default().to_lowercase();

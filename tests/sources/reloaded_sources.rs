@@ -1,4 +1,5 @@
-//! Sources that come and go with the configuration leave nothing running, and one that can't be taken up changes nothing.
+//! Sources that come and go with the configuration leave nothing running, and one that can't be taken up changes
+//! nothing.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test's way to fail
 

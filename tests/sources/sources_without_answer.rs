@@ -160,7 +160,8 @@ fn after_stale_if_error_holders_wait_too_and_reloads_prolong_nothing() {
     assert_eq!(Ask::viewer("viewer", 7).send(&renewd).status, 200);
     remove(&renewd);
     viewer_row(GRANTED, "ok").holds_for(&renewd, &refresh("viewer", 7));
-    // A reload of the configuration reads the file again, and finds nothing again: the hour began with the first failure.
+    // A reload of the configuration reads the file again, and finds nothing again: the hour began with the first
+    // failure.
     let without_file = |stale| {
         let config = configuration(&settings(stale));
         private_file(&renewd.file("config.toml"), &config);

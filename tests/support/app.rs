@@ -9,9 +9,9 @@ use super::express::{Express, Version};
 use super::raw::Response;
 use super::renewd::{APP_CERTIFICATE, APP_ID, JWT_SECRET, Settings};
 
-/// Whose stream it is: a Mongo `ObjectId` in hexadecimal, as the app's logins carry it.
+/// The stream's owner: a Mongo `ObjectId` in hexadecimal, as the app's logins carry it.
 pub const ASTROLOGER: &str = "65f000000000000000000001";
-/// Somebody who watches.
+/// A viewer of the stream.
 pub const VIEWER: &str = "65f000000000000000000002";
 /// The astrologer's channel, as the app names it.
 pub const CHANNEL: &str = "live_65f000000000000000000001";
@@ -67,7 +67,7 @@ impl Express {
         answer["token"].as_str().expect("a token").to_owned()
     }
 
-    /// What Agora's own package reads in a token.
+    /// The content of a token, as Agora's own package reads it.
     pub fn inspect(&self, token: &Value) -> Value {
         self.control("/inspect", &json!({ "token": token }))
     }

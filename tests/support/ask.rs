@@ -1,4 +1,4 @@
-//! Token requests, and what each must leave behind: an answer of the contract's shape, one count, one audit event.
+//! Token requests, and the traces that each must leave: an answer of the contract's shape, one count, one audit event.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -40,13 +40,13 @@ impl Ask {
         }
     }
 
-    /// As a viewer of `live_show` with this uid.
+    /// Asks as a viewer of `live_show` with this uid.
     pub fn viewer(subject: &str, uid: u32) -> Self {
         let body = json!({"channelName": "live_show", "uid": uid, "role": "subscriber"});
         Self::new(subject, &body)
     }
 
-    /// With these credentials instead.
+    /// The request with these credentials instead.
     pub fn bearer(self, token: &str) -> Self {
         Self {
             authorization: format!("Bearer {token}"),
@@ -54,7 +54,7 @@ impl Ask {
         }
     }
 
-    /// At `routes.refresh`.
+    /// The request at `routes.refresh`.
     pub fn refresh(self) -> Self {
         Self {
             path: "/api/live/refresh-token".to_owned(),
@@ -62,7 +62,7 @@ impl Ask {
         }
     }
 
-    /// As bytes, with `Content-Length`.
+    /// The request as bytes, with `Content-Length`.
     pub fn bytes(&self) -> Vec<u8> {
         let mut head = format!("POST {} HTTP/1.1\r\nHost: example.com\r\n", self.path);
         for (name, value) in [
@@ -104,7 +104,7 @@ pub struct Counted {
     pub class: &'static str,
 }
 
-/// What a refusal or a grant must look like.
+/// The form of a refusal or a grant.
 #[derive(Clone, Copy, Debug)]
 pub struct Row {
     /// HTTP status.

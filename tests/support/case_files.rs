@@ -4,11 +4,11 @@
 //! and each line of a case is a keyword and its value. Empty lines and lines that begin with `#` say nothing. Anything
 //! else is an error, because a line that is passed over is a case that holds nothing.
 
-/// One file, and what has to be in it.
+/// One file, and the groups that have to be in it.
 pub struct CaseFile {
-    /// What the file says.
+    /// The text of the file.
     pub text: &'static str,
-    /// What the lines of a case may begin with.
+    /// The keywords with which the lines of a case may begin.
     pub keywords: &'static [&'static str],
     /// The groups in order, each with the number of its cases, so that none is lost.
     pub groups: &'static [(&'static str, usize)],
@@ -17,7 +17,7 @@ pub struct CaseFile {
 /// One case as it was written.
 #[derive(Debug)]
 pub struct WrittenCase {
-    /// What the case is about.
+    /// The subject of the case.
     pub name: &'static str,
     lines: Vec<(&'static str, &'static str)>,
 }
@@ -31,7 +31,7 @@ impl CaseFile {
         found.unwrap_or_else(|| panic!("no group {name:?}")).1
     }
 
-    /// The cases of each group, or what is wrong with the file.
+    /// The cases of each group, or the fault of the file.
     pub fn parse(&self) -> Result<Vec<Vec<WrittenCase>>, String> {
         if !self.text.starts_with("# ") {
             return Err("nothing says how to read this file".to_owned());

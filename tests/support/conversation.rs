@@ -20,7 +20,7 @@ impl Conversation {
         Self(BufReader::new(stream))
     }
 
-    /// Sends `bytes`. A server that has closed already loses nothing that counts: what it said is still to be read.
+    /// Sends `bytes`. A server that has closed already is no error: its answer is still to be read.
     pub fn write(&mut self, bytes: &[u8]) {
         let _ = self.0.get_mut().write_all(bytes);
     }

@@ -22,7 +22,7 @@ pub struct Site {
 }
 
 impl Site {
-    /// Over this database; `lines` are added to both `[accounts]` and `[streams]`.
+    /// A site over this database; `lines` are added to both `[accounts]` and `[streams]`.
     pub fn new(mongo: Mongo, lines: &str) -> Self {
         let express = Express::with_database(&mongo.uri(DATABASE));
         let renewd = Renewd::start(&settings(&mongo.uri(DATABASE), &express, lines));
@@ -64,7 +64,7 @@ impl Site {
         ask(&self.renewd, login, uid, role)
     }
 
-    /// What a forwarded request gets; its answer must be the app's.
+    /// The answer to a forwarded request, which must be the app's.
     pub fn forwarded(&self) -> Response {
         let request = b"GET /__control/hits HTTP/1.1\r\nHost: app.example\r\n\r\n";
         self.renewd.client().send(request).expect("an answer")

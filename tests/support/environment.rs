@@ -20,7 +20,7 @@ pub const SECRET: &str = "hunter2-hunter2-hunter2-hunter2";
 const MONGODB_URI: &str =
     "mongodb+srv://app:hunter2@cluster0.example.net/live?retryWrites=true&w=majority";
 
-/// A self-signed certificate that outlives us, its key, and a key of nobody.
+/// A self-signed certificate that outlives the project, its key, and a key without a certificate.
 const TLS_CERTIFICATE: &str = include_str!("environment/tls_certificate.pem");
 const TLS_KEY: &str = include_str!("environment/tls_key.pem");
 const TLS_OTHER_KEY: &str = include_str!("environment/tls_other_key.pem");
@@ -38,7 +38,7 @@ pub struct FixedEnvironment {
     pub credentials_directory: Option<PathBuf>,
     /// Contents by path.
     pub files: BTreeMap<PathBuf, String>,
-    /// What is said of every file.
+    /// The answer about every file.
     pub world_readable: Option<bool>,
 }
 

@@ -88,7 +88,7 @@ impl Express {
         let (sender, receiver) = mpsc::channel();
         thread::spawn(move || {
             for line in output.lines().map_while(Result::ok) {
-                // Nobody listens any more once the port is known; reading goes on so that the child never blocks.
+                // No test waits for lines once the port is known; reading goes on so that the child never blocks.
                 let _ = sender.send(line);
             }
         });

@@ -1,4 +1,4 @@
-//! A server that speaks MongoDB's wire protocol as badly as a test wants: what no real one can be made to say.
+//! A server that speaks MongoDB's wire protocol as badly as a test wants, which no real one does.
 
 // Each test program uses a part of this, and fails by panicking.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -15,7 +15,7 @@ const OP_REPLY: i32 = 1;
 const OP_QUERY: i32 = 2004;
 const OP_MSG: i32 = 2013;
 
-/// What answers a `find`: the bytes, given the request's id; empty closes the connection.
+/// The answer to a `find`: the bytes, given the request's id; empty closes the connection.
 pub type Answer = Arc<dyn Fn(i32) -> Vec<u8> + Send + Sync>;
 
 /// See the module.
@@ -46,14 +46,14 @@ impl HostileMongo {
         answers.insert(collection.to_owned(), answer);
     }
 
-    /// Has this one document in a collection from now on.
+    /// Puts this one document in place of a collection from now on.
     pub fn has(&self, collection: &str, document: &Document) {
         let body = found(vec![document.clone()]);
         self.answers(collection, Arc::new(move |id| message(id, &bytes(&body))));
     }
 }
 
-/// What a `find` is answered with.
+/// The answer to a `find` with these documents.
 pub fn found(documents: Vec<Document>) -> Document {
     doc! { "cursor": { "firstBatch": documents, "id": 0_i64, "ns": "live.any" }, "ok": 1.0 }
 }

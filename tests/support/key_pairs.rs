@@ -15,7 +15,7 @@ pub struct Pair {
 }
 
 impl Pair {
-    /// `how` is what `openssl genpkey -algorithm` takes.
+    /// `how` is the argument of `openssl genpkey -algorithm`.
     pub fn generate(how: &str) -> Self {
         let private = openssl(&format!("genpkey -quiet -algorithm {how}"), "");
         let public = openssl("pkey -pubout", &private);
@@ -34,7 +34,7 @@ impl Pair {
         Self::generate("ED25519")
     }
 
-    /// What `JSON.stringify` takes for this key in a key set, by node:crypto.
+    /// This key as a member of a key set, by node:crypto.
     pub fn jwk(&self) -> Value {
         let script = "const {createPublicKey}=require('node:crypto');\
             process.stdout.write(JSON.stringify(createPublicKey(require('node:fs').readFileSync(0)).export({format:'jwk'})))";
@@ -91,7 +91,7 @@ fn run(command: &mut Command, input: &str) -> String {
         .stdout(Stdio::piped())
         .spawn()
         .expect("openssl and node are installed");
-    // Who reads nothing may be gone already.
+    // A program that reads nothing may have ended already.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{command:?}");

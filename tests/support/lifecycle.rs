@@ -103,7 +103,7 @@ pub fn with_lifetime(lifetime: &str) -> Settings {
     }
 }
 
-/// `POST /v1/revocations` of a daemon that may be killed meanwhile: the status; `None` where no answer came.
+/// The status of `POST /v1/revocations` to a daemon that may be killed meanwhile; `None` where no answer came.
 pub fn try_to_revoke(admin: SocketAddr, body: &str) -> Option<u16> {
     let request = format!(
         "POST /v1/revocations HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\

@@ -25,7 +25,7 @@ pub enum Debian {
     Trixie,
 }
 
-/// Exit status of the scripts beside which the reason stands that this user or kernel can't do such a thing.
+/// Exit status of the scripts where this user or kernel can't do such a thing; the reason stands on stderr.
 const REFUSED: i32 = 77;
 
 /// A running machine; gone when dropped.
@@ -185,7 +185,7 @@ impl Machine {
         self.run(&words).status.success()
     }
 
-    /// What renewd and systemd wrote to the journal about the unit, in one of `journalctl`'s formats.
+    /// The lines that renewd and systemd wrote to the journal about the unit, in one of `journalctl`'s formats.
     pub fn journal(&self, format: &str) -> String {
         self.run(&["journalctl", "--sync"]);
         let output = self.run(&["journalctl", "--unit=renewd", "--no-pager", "-o", format]);
@@ -199,7 +199,7 @@ impl Machine {
         command
     }
 
-    /// The status of renewd's, or the backend's, answer to a forwarded request; `None` where nobody answers.
+    /// The status of renewd's, or the backend's, answer to a forwarded request; `None` where no answer comes.
     pub fn forwarded(&self) -> Option<u16> {
         self.forwarded_within("10")
     }
@@ -209,7 +209,7 @@ impl Machine {
         self.curl(&["--max-time", seconds, "http://127.0.0.1:3000/which"])
     }
 
-    /// The status of the answer to a token request with this login; `None` where nobody answers.
+    /// The status of the answer to a token request with this login; `None` where no answer comes.
     pub fn token(&self, login: &str) -> Option<u16> {
         let authorization = format!("Authorization: Bearer {login}");
         self.curl(&[
@@ -265,7 +265,7 @@ impl Drop for Machine {
     }
 }
 
-/// What a program said on both of its outputs.
+/// The text of both outputs of a program.
 pub fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }

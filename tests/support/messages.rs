@@ -1,4 +1,5 @@
-//! One HTTP/1.1 connection as bytes, and responses read with all that their framing says: what differential tests compare.
+//! One HTTP/1.1 connection as bytes, and responses with all details of their framing, for differential tests to
+//! compare.
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -81,7 +82,7 @@ impl Wire {
         Self::try_open(address).expect("a listening server")
     }
 
-    /// Connects, where it is in doubt whether anybody listens.
+    /// Connects, where it is in doubt whether a server listens.
     pub fn try_open(address: SocketAddr) -> io::Result<Self> {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;

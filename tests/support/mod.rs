@@ -1,4 +1,4 @@
-//! What behaviour tests share: real servers as children, and a client that sees bytes.
+//! The parts that behaviour tests share: real servers as children, and a client that sees bytes.
 #![allow(dead_code)] // each test file uses its own part
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test's way to fail
 
@@ -36,8 +36,8 @@ pub mod topology;
 pub mod wire;
 pub mod written_frames;
 
-/// The name by which the test harness knows a test function of the module with this `module_path!()`: a test that starts
-/// its own program again has to ask for itself by it.
+/// The name by which the test harness knows a test function of the module with this `module_path!()`: a test that
+/// starts its own program again has to ask for itself by it.
 pub fn test_name(module: &str, test: &str) -> String {
     let (_, module) = module.split_once("::").expect("a module of a test program");
     format!("{module}::{test}")

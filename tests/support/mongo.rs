@@ -1,5 +1,5 @@
-//! A MongoDB server as a child process: `SecantusDB`, which speaks the wire protocol on real storage. Data live as long as
-//! the value, across restarts of the server.
+//! A MongoDB server as a child process: `SecantusDB`, which speaks the wire protocol on real storage. Data live as long
+//! as the value, across restarts of the server.
 
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
@@ -91,8 +91,8 @@ impl Mongo {
         self.child = started.expect("the database starts again");
     }
 
-    /// Starts it again with other arguments, and with all of its data: it is stopped in order, for one that is killed may
-    /// lose what it wrote in the last tenth of a second.
+    /// Starts the server again with other arguments, and with all of its data. The server is stopped in order, because
+    /// SecantusDB 0.7 may lose the writes of its last tenth of a second when it is killed.
     pub fn restart_with(&mut self, flags: &[&str]) {
         self.flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
         self.signal(Signal::TERM);
@@ -106,7 +106,7 @@ impl Mongo {
         wait_until_stopped(&self.child);
     }
 
-    /// Lets it go on.
+    /// Lets the server go on.
     pub fn thaw(&self) {
         self.signal(Signal::CONT);
     }
@@ -141,7 +141,7 @@ impl Mongo {
         self.run("admin", command);
     }
 
-    /// Ends what [`Mongo::fail`] began.
+    /// Ends the faults that [`Mongo::fail`] began.
     pub fn heal(&self) {
         self.run(
             "admin",

@@ -1,5 +1,5 @@
-//! `tests/node/server.js`, several times: backends that say which one they are; `tests/express/sticky.js`, which does so
-//! over socket.io.
+//! `tests/node/server.js`, several times: backends that say which one they are; `tests/express/sticky.js`, which does
+//! so over socket.io.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::{SocketAddr, TcpListener};
@@ -110,7 +110,7 @@ impl Drop for Node {
     }
 }
 
-/// A port of the loopback interface where nobody listens.
+/// A port of the loopback interface on which no process listens.
 pub fn nobody() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("an address")

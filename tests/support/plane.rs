@@ -1,4 +1,5 @@
-//! What the data plane's tests share: a proxy on free ports, a backend played by hand, raw sockets with deadlines.
+//! The parts that the data plane's tests share: a proxy on free ports, a backend played by hand, raw sockets with
+//! deadlines.
 
 #![allow(dead_code)] // each test file uses its own part
 #![allow(clippy::unwrap_used, clippy::panic)] // what fails here fails a test
@@ -45,7 +46,7 @@ pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     result
 }
 
-/// What can be set up differently for a test.
+/// The settings that a test can change.
 #[derive(Clone)]
 pub struct Setup {
     pub timeouts: Timeouts,
@@ -90,7 +91,7 @@ impl Default for Setup {
     }
 }
 
-/// Everything the proxy reports.
+/// All reports of the proxy.
 #[derive(Default)]
 pub struct Log {
     pub events: Mutex<Vec<Event>>,

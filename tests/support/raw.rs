@@ -46,7 +46,8 @@ impl Client {
         }
     }
 
-    /// Writes `request` and reads one response without chunked framing. Bytes that the server closes on without an answer are an error.
+    /// Writes `request` and reads one response without chunked framing. Bytes that the server closes on without an
+    /// answer are an error.
     pub fn send(&mut self, request: &[u8]) -> io::Result<Response> {
         let reused = self.connection.is_some();
         match self.exchange(request) {

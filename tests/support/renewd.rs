@@ -29,7 +29,7 @@ pub const JWT_SECRET: &str = "a-secret-for-tests-of-enough-bytes";
 /// The admin listener's bearer token in every test configuration.
 pub const ADMIN_TOKEN: &str = "an-admin-token-for-tests";
 
-/// What a test changes of the usual configuration.
+/// The changes of a test to the usual configuration.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
     /// `upstream.servers`.
@@ -42,7 +42,7 @@ pub struct Settings {
     pub token: String,
     /// TOML lines added to `[auth.jwt]`.
     pub jwt: String,
-    /// TOML lines added to `[upstream]`; with `servers` among them, `backend` is nobody's.
+    /// TOML lines added to `[upstream]`; with `servers` among them, `backend` isn't used.
     pub upstream: String,
     /// TOML lines added to `[log]`.
     pub log: String,

@@ -1,4 +1,4 @@
-//! An HTTP server that answers everything alike, as a test says, and remembers what it was asked.
+//! An HTTP server that answers every request alike, as a test says, and remembers the requests.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -88,7 +88,7 @@ impl Scripted {
         self.set(Answer::Close);
     }
 
-    /// What it was asked so far.
+    /// The requests so far.
     pub fn asked(&self) -> Vec<Asked> {
         self.state.lock().unwrap().asked.clone()
     }

@@ -15,7 +15,7 @@ use std::time::Duration;
 /// Longer than anything here takes on a busy machine; ends a test that would wait for ever.
 pub const DEADLINE: Duration = Duration::from_secs(20);
 
-/// What `$NOTIFY_SOCKET` names.
+/// The socket that `$NOTIFY_SOCKET` names.
 pub struct NotifySocket {
     path: PathBuf,
     socket: UnixDatagram,
@@ -55,7 +55,7 @@ impl NotifySocket {
         }
     }
 
-    /// What was sent and not yet received.
+    /// The messages that were sent and not yet received.
     pub fn pending(&self) -> Vec<String> {
         self.socket.set_nonblocking(true).unwrap();
         let pending = std::iter::from_fn(|| self.receive_before_deadline().ok()).collect();
@@ -89,14 +89,14 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Already gone is what it should be.
+        // The process may have exited already, as it should.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// `systemd-socket-activate`, which listens, waits for the first connection (or datagram), and becomes `program`.
-/// It knows no port 0: for TCP see [`pass_tcp`].
+/// `systemd-socket-activate`, which listens, waits for the first connection (or datagram), and becomes `program`. This
+/// program of systemd knows no port 0: for TCP see [`pass_tcp`].
 pub fn socket_activate(options: &[&str], program: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new("systemd-socket-activate");
     command.args(options).arg(program).args(arguments);
@@ -119,7 +119,7 @@ pub fn pass_tcp(listener: &TcpListener, name: &str, program: &Path, arguments: &
     command
 }
 
-/// Connects as soon as `systemd-socket-activate`, which tells nobody, listens.
+/// Connects as soon as `systemd-socket-activate` listens, which it doesn't announce.
 pub fn connect_when_listening<T>(connect: impl Fn() -> io::Result<T>) -> T {
     loop {
         if let Ok(connected) = connect() {

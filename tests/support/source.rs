@@ -14,7 +14,7 @@ pub struct SourceFile {
     pub text: String,
     /// The same lines with comments and the insides of strings and characters blanked.
     pub code: String,
-    /// The same lines without `#[cfg(test)]` items either: what ships.
+    /// The same lines without `#[cfg(test)]` items: the shipped code.
     pub shipped: String,
 }
 
@@ -47,7 +47,7 @@ pub fn rust_files(directory: &str) -> Vec<SourceFile> {
         .collect()
 }
 
-/// Every file under `directory`, relative to the root, sorted; without what is built, installed or Git's own.
+/// Every file under `directory`, relative to the root, sorted; without built and installed files and Git's own.
 pub fn files(directory: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut pending = vec![root().join(directory)];

@@ -32,7 +32,7 @@ use ::renewd::agora::parse::{self, Parsed, Parsed007};
 /// The channel of the one live stream.
 pub const CHANNEL: &str = "live_show";
 
-/// Who owns it.
+/// The stream's owner.
 pub const OWNER: &str = "owner";
 
 /// When the clock starts, Unix seconds: 2027-01-15T08:00:00Z.
@@ -52,7 +52,7 @@ impl Timed {
     pub fn new(config: Config) -> Self {
         let (clock, dropped) = (Clock::manual(START), DropCounter::default());
         let metrics = Metrics::new(&clock, dropped);
-        // What a source is asked goes on between the requests.
+        // Questions to a source go on between the requests.
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -217,7 +217,7 @@ pub fn snapshot(
     .unwrap()
 }
 
-/// A token of ours, taken apart and verified.
+/// A token of renewd, taken apart and verified.
 pub fn token(token: &Value) -> Parsed007 {
     let Ok(Parsed::V007(parsed)) = parse::parse(token.as_str().unwrap()) else {
         panic!("no 007 token: {token}");

@@ -1,4 +1,4 @@
-//! Certificates made by openssl for one test, and TLS clients that see what renewd does.
+//! Certificates made by openssl for one test, and TLS clients that see renewd's side.
 
 #![allow(dead_code)] // each test file uses its own part
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // what fails here fails a test
@@ -116,7 +116,7 @@ impl Authority {
     }
 }
 
-/// Shakes hands with whoever listens there.
+/// Shakes hands with the server at this address.
 pub async fn connect(connector: &TlsConnector, address: SocketAddr) -> std::io::Result<Transport> {
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
@@ -125,7 +125,7 @@ pub async fn connect(connector: &TlsConnector, address: SocketAddr) -> std::io::
     Ok(Transport::Tls(Box::new(stream.into())))
 }
 
-/// What the server chose of the offered protocols.
+/// The server's choice from the offered protocols.
 pub fn chosen(transport: &Transport) -> Option<Vec<u8>> {
     let Transport::Tls(stream) = transport else {
         panic!("not TLS");

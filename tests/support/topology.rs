@@ -448,7 +448,7 @@ impl Upstream {
             .unwrap()
     }
 
-    /// Whether no request has come that the test doesn't know of.
+    /// Whether every request that has come is one that the test knows of.
     pub fn is_untouched(&mut self) -> bool {
         self.asked.try_recv().is_err()
     }

@@ -1,4 +1,4 @@
-//! A connection that shows every byte, as it comes: for what is half sent, half answered, or only ever begun.
+//! A connection that shows every byte as it comes: for messages that are half sent, half answered, or only ever begun.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};

@@ -25,7 +25,7 @@ pub(crate) use self::begun::parse_beginning;
 /// The most that a token may inflate to: a hundred times an ordinary token, and the end of a decompression bomb.
 pub(crate) const INFLATED_LIMIT: usize = 64 * 1024;
 
-/// Node's decoder, which Agora's package uses, asks for no padding either.
+/// Node's `Buffer.from(text, "base64")`, which Agora's package uses, asks for no padding either.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new()
@@ -335,7 +335,7 @@ mod tests {
         format!("007{}", BASE64.encode(encoder.finish().unwrap()))
     }
 
-    /// Signature, App ID, issue time, lifetime, salt and a count of services; then what is given.
+    /// Signature, App ID, issue time, lifetime, salt and a count of services; then the given bytes.
     fn content_with(services: u16, rest: &[u8]) -> Vec<u8> {
         let mut content = vec![32, 0];
         content.extend([7; 32]);

@@ -19,7 +19,7 @@ pub struct Upstream {
     pub connect_timeout: Duration,
     /// From the request's end to the response's header section: 60 s.
     pub response_timeout: Duration,
-    /// Idle connections are closed after this: 4 s, below Node's 5.
+    /// Idle connections are closed after this: 4 s, below Node's 5 (`server.keepAliveTimeout`).
     pub idle_timeout: Duration,
     /// How long a request that no server has read waits for a server that takes it; zero is off.
     pub try_duration: Duration,

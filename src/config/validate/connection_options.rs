@@ -240,7 +240,8 @@ pub(super) fn meaning(name: &str, value: &str) -> OptionMeaning {
         instead,
     };
     match name.as_str() {
-        // `DEFAULT` lets the driver choose, as this driver does without the option.
+        // `DEFAULT` lets Node's driver choose, as mongodb 3.9 does without the option
+        // (`AuthMechanism::from_stream_description`).
         "authmechanism" if value.eq_ignore_ascii_case("DEFAULT") => return OptionMeaning::None,
         "authmechanism"
             if MECHANISMS
@@ -249,9 +250,10 @@ pub(super) fn meaning(name: &str, value: &str) -> OptionMeaning {
         {
             return unsupported(MECHANISM);
         }
-        // For Node 0 is no limit; the daemon has its own.
+        // For Node's driver 0 is no limit; mongodb 3.9 refuses it (`ClientOptions::validate`), and the daemon has its
+        // own limit.
         "maxpoolsize" if value == "0" => return OptionMeaning::None,
-        // This is the driver's behaviour anyway.
+        // mongodb 3.9 checks host names without this option too.
         "tlsallowinvalidhostnames" if value == "false" => return OptionMeaning::None,
         _ => {}
     }

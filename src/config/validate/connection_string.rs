@@ -97,7 +97,7 @@ pub(super) fn read(
             files.push((*file, path));
             format!("{name}={encoded}").into()
         } else if is_named(option, "authmechanism") {
-            // Node compares without case.
+            // Node's driver compares without case; mongodb 3.9 doesn't (`AuthMechanism::from_str`).
             format!("{name}={}", value.to_ascii_uppercase()).into()
         } else {
             option.into()
@@ -153,7 +153,8 @@ fn taken(text: &str) -> Result<ConnectionString, String> {
         said.map_or_else(|| error.kind.to_string(), str::to_owned)
     };
     let parsed = ConnectionString::parse(text).map_err(|error| words(&error))?;
-    // The driver asks for DNS records when it connects; here the rest is checked as if there were none.
+    // mongodb 3.9 asks for DNS records in `ClientOptions::parse`, which a check can't wait for; here the rest is
+    // checked as if there were none.
     let seeds = without_records(text);
     let seeds = ConnectionString::parse(seeds).map_err(|error| words(&error))?;
     let options = pin!(ClientOptions::parse(seeds).into_future());
@@ -190,7 +191,7 @@ impl StringAddress<'_> {
         let Self { scheme, address } = self;
         match options {
             [] => format!("{scheme}://{address}"),
-            // The driver looks for options behind the slash.
+            // mongodb 3.9 looks for options behind the slash (`ConnectionString::parse`).
             _ if !self.hosts().contains('/') => {
                 format!("{scheme}://{address}/?{}", options.join("&"))
             }
@@ -303,7 +304,7 @@ impl StringAddress<'_> {
         let quoted = |part: &str| !part.is_empty() && said.contains(part);
         match self.credentials() {
             Some(credentials) => credentials.split([':', '@']).any(quoted),
-            // Without an `@` a password may stand where the driver looks for a port.
+            // Without an `@` a password may stand where mongodb 3.9 looks for a port (`ServerAddress::parse`).
             None => self.has_a_port_without_digits(),
         }
     }
@@ -367,7 +368,7 @@ fn words(said: &str, option: &str) -> String {
     }
 }
 
-/// Percent-decoded, as the driver does.
+/// Percent-decoded, as mongodb 3.9 does (`parse_options` of `ConnectionStringParts`).
 fn decoded(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut decoded = Vec::with_capacity(bytes.len());

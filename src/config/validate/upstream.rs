@@ -103,7 +103,7 @@ fn health(table: &RawTable<'_>) -> Option<HealthCheck> {
         return None;
     };
     let text = path.text()?;
-    // hyper would refuse it at the first check.
+    // `Request::get` of the http crate (1.5) would refuse such a path at the first check, or drop its fragment.
     if !text.starts_with('/') || text.contains('#') || text.parse::<http::Uri>().is_err() {
         path.error("not a path", PATH_HINT);
         return None;

@@ -1,5 +1,5 @@
-//! Finds out whether clients can reach the backend without renewd. Express listens on every address unless it is told
-//! otherwise, and then its port also serves the paths that renewd guards.
+//! Finds out whether clients can reach the backend without renewd. Express (`app.listen(port)`) listens on every
+//! address unless it is given one, and then its port also serves the paths that renewd guards.
 //!
 //! Keeps true: only addresses of this host are ever connected to, and no byte is sent; each change is logged once.
 //! Must not know: what the backend answers. This detects a firewall only if its rule also holds for the host's own

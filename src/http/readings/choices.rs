@@ -19,9 +19,9 @@ pub(super) struct Choice {
     pub(super) dots: Dots,
     pub(super) slashes: Slashes,
     /// `//user@host` stays. Express hands a target that contains a no-break space (byte 0xA0, part of the UTF-8 of `à`;
-    /// anywhere, the query included) to Node's `url.parse`, and that takes `//user@host` at the start, or right after a
-    /// mount, for an authority and routes by what follows: `//a@b/refresh-token?à` is `/refresh-token`. Node 20 refuses
-    /// such bytes outright; older parsers are looser.
+    /// anywhere, the query included) to Node's `url.parse` (parseurl 1.3.3, `fastparse`), and that takes `//user@host`
+    /// at the start, or right after a mount, for an authority and routes by what follows: `//a@b/refresh-token?à` is
+    /// `/refresh-token`. Node 20 refuses such bytes outright; older parsers are looser.
     pub(super) authorities: bool,
 }
 

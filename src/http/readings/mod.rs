@@ -492,7 +492,7 @@ mod tests {
                 readings(path)
             );
         }
-        // Each of the two kept and resolved, and both with one or the other first.
+        // Each of the two is kept and resolved, and both are resolved with one or the other first.
         let found = readings("/a/x/%2e%2e/../b");
         for reading in ["/a/x/../../b", "/a/x/b", "/a/../b", "/b"] {
             assert!(found.contains(&reading.to_owned()), "{reading}: {found:?}");

@@ -284,7 +284,7 @@ mod tests {
     async fn one_client_may_have_most_and_another_still_finds_some() {
         let budget = Budget::new(160);
         let greedy = take_all(&budget, client(1, 1)).await;
-        // 120, and a fifth of the last 40: no more than a quarter of what it leaves free.
+        // The address gets 120, and a fifth of the last 40: no more than a quarter of the sockets that it leaves free.
         assert_eq!(greedy.len(), 128);
         let other = budget.acquire(client(2, 2), Duration::ZERO).await;
         assert!(other.is_some());

@@ -1,7 +1,7 @@
 //! One HMAC key under one algorithm, its keyed state computed once.
 //!
-//! Keeps true: a signature is compared as text and in constant time, as Node's `jwa` does, so that only the canonical
-//! one of the spellings which decode to the same bytes verifies.
+//! Keeps true: a signature is compared as text and in constant time, as Node's `jwa` 2.0.1 does (`createHmacVerifier`),
+//! so that only the canonical one of the spellings which decode to the same bytes verifies.
 //! Must not know: where keys come from, what a token says.
 
 use base64::Engine;

@@ -221,7 +221,8 @@ impl Verifier {
         let typed = self.authenticate(&compact, clock)?;
         let (mut stack, mut heap) = ([0; STACK], Vec::new());
         let payload = decode(compact.payload, &mut stack, &mut heap).ok_or(JwtError::Malformed)?;
-        // Node decodes payloads as UTF-8, with U+FFFD for invalid bytes.
+        // Node's `jws` 4.0.1 decodes payloads as UTF-8 (`payloadFromJWS` in `lib/verify-stream.js`), with U+FFFD for
+        // invalid bytes.
         let payload = String::from_utf8_lossy(payload);
         let payload = unwrapped(&payload, typed);
         self.claims(&payload, typed, clock.unix_seconds())
@@ -286,7 +287,7 @@ impl Verifier {
         let [subject, session, expires_at, not_before, issuer, audience] =
             match members(payload, names) {
                 Ok(Some(found)) => found,
-                // Node fails reading claims of `null`.
+                // Node's `jsonwebtoken` 9.0.3 fails reading claims of `null` (`verify.js`, `payload.nbf`).
                 Ok(None) if typed && payload.trim_ascii() == "null" => {
                     return Err(JwtError::Malformed);
                 }

@@ -27,8 +27,8 @@ impl SignatureKey {
         key.parsed(scheme(algorithm)?).map(Self)
     }
 
-    /// Whether `signature` is the base64url text of a signature of `signed`. As in Node, bits that fill no byte are
-    /// dropped: a signature, unlike a MAC, isn't compared as text.
+    /// Whether `signature` is the base64url text of a signature of `signed`. Bits that fill no byte are dropped, as in
+    /// Node's `Buffer.from(text, "base64")`: a signature, unlike a MAC, isn't compared as text.
     pub(super) fn verifies(&self, signed: &str, signature: &str) -> bool {
         let (mut stack, mut heap) = ([0; STACK], Vec::new());
         let signature = decode(signature, &mut stack, &mut heap);

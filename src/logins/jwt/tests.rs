@@ -34,7 +34,7 @@ fn config(keys: &[JwtKey]) -> Jwt {
     }
 }
 
-/// Signs with the code under test; that it signs as others do is `tests/logins/jwt_parity.rs`'s to show.
+/// Signs with the code under test; `tests/logins/jwt_parity.rs` shows that the code signs as Node does.
 fn token(header: &[u8], payload: &[u8], algorithm: JwtAlgorithm, secret: &str) -> String {
     let signed = [header, payload].map(|part| URL_SAFE_NO_PAD.encode(part));
     let signed = signed.join(".");
@@ -137,7 +137,7 @@ fn by_a_clock_that_is_not_set_a_login_is_neither_good_nor_expired() {
             let verdict = verifier.verify(&hs256(payload, "s"), &clock);
             assert_eq!(verdict, Err(JwtError::NoTime), "{payload} at {time}");
         }
-        // Who signed it can be told at any time.
+        // The signer of a token can be told at any time.
         let forged = verifier.verify(&hs256(r#"{"sub":"ada"}"#, "other"), &clock);
         assert_eq!(forged, Err(JwtError::Signature));
     }

@@ -459,7 +459,7 @@ mod tests {
         }
     }
 
-    /// For `ann`, who is banned from `banned`; times of an hour, less `jitter`.
+    /// A rewriter for `ann`, a subject that is banned from `banned`; lifetimes are an hour, less `jitter`.
     fn rewriter(observing: bool, jitter: u32) -> (Rewriter, Arc<Metrics>) {
         let clock = Clock::manual(u64::from(NOW));
         let metrics = Metrics::new(&clock, DropCounter::default());
@@ -560,7 +560,7 @@ mod tests {
         plus.replace('/', "&#x2F;").replace('=', "&#x3D;")
     }
 
-    /// Strings that are a token, and what each becomes.
+    /// Strings that are a token, and the replacement of each.
     fn whole_strings() -> [(String, String); 6] {
         let (v7, v6) = (TokenFormat::V007, TokenFormat::V006);
         let long = token(v7, OURS, "show", DAY);
@@ -592,7 +592,7 @@ mod tests {
         ]
     }
 
-    /// Pieces of a body, each with what it becomes.
+    /// Pieces of a body, each with its rewritten form.
     fn fragments() -> Vec<(String, String)> {
         let (v7, v6) = (TokenFormat::V007, TokenFormat::V006);
         let long = token(v7, OURS, "show", DAY);
@@ -621,7 +621,7 @@ mod tests {
                 format!("\"?to=%3Ftoken%3D{}%26x\"", percent(&fresh, "25")),
             ),
             (format!("\"{long} {long}\""), format!("\"{fresh} {fresh}\"")),
-            // Each ends by its own structure.
+            // Each token ends by its own structure.
             (format!("\"{long}{long}\""), format!("\"{fresh}{fresh}\"")),
             inside("\"https://a.example/join/", "/live_a\""),
             inside("\"", "x\""),
@@ -663,7 +663,7 @@ mod tests {
                 };
                 let out = rewritten(&mut rewriter, &[body.as_bytes()]);
                 assert_eq!(String::from_utf8(out).unwrap(), expected, "{time}");
-                // A stranger's of this App ID is one too.
+                // A stranger's token of this App ID counts too.
                 assert_eq!(counted(&metrics, "error"), "2", "{time}");
             }
         }
@@ -699,7 +699,7 @@ mod tests {
     fn whatever_begins_before_a_token_hides_it_not() {
         let long = token(TokenFormat::V007, OURS, "show", 86_400);
         let strangers = token(TokenFormat::V007, STRANGER, "show", 86_400);
-        // A 006 token by its lengths, whose message is all that follows.
+        // The lengths make this a 006 token, whose message is all that follows.
         let lengths = [&[32, 0][..], &[7; 32], &[1; 8], &[120, 0]].concat();
         let swallowing = base64::engine::general_purpose::STANDARD.encode(lengths);
         let swallowing = format!("006{APP_ID}{}", swallowing.trim_end_matches('='));

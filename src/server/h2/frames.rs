@@ -46,8 +46,8 @@ pub(crate) struct FrameFollower {
 }
 
 impl FrameFollower {
-    /// Follows the bytes that were read. A trailer section that makes its request malformed loses its `END_STREAM`,
-    /// so that h2 refuses it as a second section of its stream.
+    /// Follows the bytes that were read. A trailer section that makes its request malformed loses its `END_STREAM`, so
+    /// that h2 0.4.20 refuses it as a second section of its stream (`recv_headers` in `proto/streams/streams.rs`).
     pub(crate) fn push(&mut self, bytes: &mut [u8]) {
         self.flags_at = None;
         let mut at = (PREFACE - self.preface_read).min(bytes.len());
@@ -266,7 +266,7 @@ mod tests {
         let changed = after(&mut frames, &[&request[..], &begun, &rest].concat());
         assert_eq!(changed[request.len() + FLAGS], 0);
         assert!(!frames.broken());
-        // Cut where it is too late.
+        // A section that comes in two parts has passed its flags on by then, so that a change would come too late.
         for cut in 0..bad.len() {
             let mut frames = begun_connection();
             after(&mut frames, &request);

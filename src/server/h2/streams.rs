@@ -31,8 +31,8 @@ use crate::terms::clock::timer_now;
 const MOST_ABANDONED: u32 = 200;
 const ABANDONED_WITHIN: Duration = Duration::from_secs(10);
 
-/// How much is handed to hyper at once: a DATA frame. hyper polls for more when the frame fits into the client's
-/// window, so that each poll shows that the client takes bytes.
+/// How much is handed to hyper at once: a DATA frame. hyper 1.12 polls for more when the frame fits into the client's
+/// window (`PipeToSendStream::poll` in `proto/h2/mod.rs`), so that each poll shows that the client takes bytes.
 const PIECE: usize = 16 * 1024;
 
 /// The open streams of a connection.
@@ -154,7 +154,8 @@ pub(crate) struct Spawner {
 
 impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Spawner {
     fn execute(&self, future: F) {
-        // hyper starts a second task for an accepted CONNECT alone, and none is accepted.
+        // hyper 1.12 starts a second task for an accepted CONNECT alone (`execute_upgrade` in `proto/h2/server.rs`),
+        // and none is accepted.
         let Some(stream) = self.streams.begun.take() else {
             return;
         };
@@ -319,7 +320,8 @@ impl HttpBody for BodyPieces {
     }
 
     fn size_hint(&self) -> SizeHint {
-        // hyper asks before the first frame, when nothing is left over.
+        // hyper 1.12 asks before the first frame (`H2Stream::poll2` in `proto/h2/server.rs`), when nothing is left
+        // over.
         self.body.size_hint()
     }
 }

@@ -46,7 +46,8 @@ impl Trailers {
             }
             self.uploads.push(stream);
         }
-        // h2 itself refuses a second section that doesn't end the stream.
+        // h2 0.4.20 itself refuses a second section that doesn't end the stream (`recv_headers` in
+        // `proto/streams/streams.rs`).
         self.section = (follows && ends).then_some(Section {
             bytes: Vec::new(),
             padded: Some(padded),

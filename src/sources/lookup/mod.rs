@@ -293,8 +293,8 @@ impl<T: Send + Sync + 'static> Lookups<T> {
         }
     }
 
-    /// Asks on the control plane. The question itself runs in a task of its own, which is never cancelled: a future
-    /// of the MongoDB driver that is dropped midway leaves its connection unusable
+    /// Asks on the control plane. The question itself runs in a task of its own, which is never cancelled: a future of
+    /// the MongoDB driver (mongodb 3.9) that is dropped midway leaves its connection unusable
     /// (<https://jira.mongodb.org/browse/RUST-937>).
     fn begin(self: &Arc<Self>, key: &str, asked_at: Duration, landing: Landing<T>) {
         let this = Arc::clone(self);

@@ -234,7 +234,7 @@ async fn a_silent_source_holds_up_its_first_askers_alone() {
     let asked = fixture.asked.load(Ordering::SeqCst);
     assert!(fixture.get(None).await.unwrap().is_err());
     assert_eq!(fixture.asked.load(Ordering::SeqCst), asked, "not asked");
-    // One question a second goes on, and nobody waits for it.
+    // One question a second goes on, and no request waits for it.
     fixture.clock.advance(Duration::from_secs(1));
     assert!(fixture.get(None).await.unwrap().is_err());
     assert!(fixture.get(None).await.unwrap().is_err());

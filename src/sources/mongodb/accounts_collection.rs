@@ -285,7 +285,7 @@ mod tests {
             let answer = account(&found, &fields());
             assert!(answer.is_err(), "{found:?}: {answer:?}");
         }
-        // What denies beyond doubt does, whatever else can't be read.
+        // A field that denies beyond doubt counts, whichever others can't be read.
         let mut fields = fields();
         fields.deny_when.push(DenyRule {
             field: "state".into(),

@@ -111,7 +111,7 @@ impl Database {
     /// Resolves `mongodb+srv://`; connections come with the first question.
     async fn connect(&self) -> Result<Client, NoAnswerReason> {
         let uri = String::from_utf8_lossy(self.config.uri.expose());
-        // The driver's errors may quote the string, so they are not passed on.
+        // The errors of `ConnectionString::parse` (mongodb 3.9) may quote the string, so they are not passed on.
         let string = ConnectionString::parse(uri.as_ref())
             .map_err(|_| NoAnswerReason::Wrong("the connection string isn't valid".to_owned()))?;
         let mut options = ClientOptions::parse(string).await.map_err(|error| {

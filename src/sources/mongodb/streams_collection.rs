@@ -201,7 +201,7 @@ mod tests {
         let stream = stream(&found, &fields(), false).unwrap();
         assert!(stream.live && stream.banned);
         assert_eq!(stream.owner, None);
-        // Only where the path leads: to be named elsewhere makes nobody a host.
+        // Only the configured path counts: a subject that is named elsewhere isn't a host.
         assert!(stream.cohosts.is_empty());
         for viewer in ["ann", "bob", "7"] {
             assert!(stream.bans(viewer), "{viewer}");

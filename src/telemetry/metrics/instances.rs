@@ -1,8 +1,8 @@
 //! Metrics of things that come and go with the configuration: backend servers, listeners, sources.
 //!
-//! Keeps true: a series is shown while its handles are held, and no longer. The exporter can't remove a single series
-//! (<https://github.com/metrics-rs/metrics/pull/700>), so rendering leaves out those without a holder. A
-//! series that returns goes on counting where it stopped.
+//! Keeps true: a series is shown while its handles are held, and no longer. metrics-exporter-prometheus 0.18 can't
+//! remove a single series (<https://github.com/metrics-rs/metrics/pull/700>), so rendering leaves out those without a
+//! holder. A series that returns goes on counting where it stopped.
 //! Must not know: what holds the handles.
 
 use std::collections::HashMap;
