@@ -305,7 +305,7 @@ mod tests {
                 (behind, length) = (deeper, length + 2);
             }
             let digits = behind.get(..2).filter(|digits| !digits.contains('+'))?;
-            // As deep as URLs are followed into URLs.
+            // This is as deep as URLs are followed into URLs.
             let byte = u8::from_str_radix(digits, 16).ok();
             (byte.filter(|_| length <= 9)?, length)
         } else if let Some(behind) = text.strip_prefix("&#") {

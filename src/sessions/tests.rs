@@ -766,7 +766,7 @@ fn pages_hold_every_session_once_whatever_comes_and_goes_between_them() {
         seen.extend(page.sessions.into_iter().map(|held| held.subject));
         let Some(next) = page.next else { break };
         after = Some(next);
-        // Others come, some of whom leave soon.
+        // Others come, and some of them leave soon.
         grant(1000 + turn, 1000);
         grant(2000 + turn, 160);
         sweep(&sessions, 150);

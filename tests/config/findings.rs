@@ -1,4 +1,4 @@
-//! What `check` says: each fault once, where it is, and nothing that only follows from another.
+//! The findings of `check`: each fault once, where it is, and no finding that only follows from another.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -55,7 +55,7 @@ fn headers(login: &str) -> String {
     format!("Authorization: Bearer {login}\r\nContent-Type: application/json\r\n")
 }
 
-/// As the stream's owner, with the uid that they publish under.
+/// Asks as the stream's owner, with the uid of the owner's publisher token.
 fn publish(renewd: &Renewd, path: &str, login: &str) -> Response {
     let body = json!({"channelName": CHANNEL, "uid": 1, "role": "publisher"});
     let asked = request("POST", path, &headers(login), &body.to_string());
@@ -558,7 +558,7 @@ fn saving_the_file_switches_open_connections_with_their_next_request() {
     assert!(ours(&renewd, "mode = \"enforce\"\nenforce_percent = 100"));
     assert!(!ours(&renewd, "mode = \"off\""));
     assert!(ours(&renewd, "# back to the default"));
-    // What can't be read changes nothing.
+    // A file that can't be read changes nothing.
     private_file(&renewd.file("config.toml"), "[decision]\nmode = \"of\"\n");
     renewd.eventually("the failed reload", |renewd| {
         renewd.metric("renewd_config_last_reload_successful").abs() < f64::EPSILON

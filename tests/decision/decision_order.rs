@@ -7,7 +7,7 @@ use crate::support::raw::{Client, Response};
 use crate::support::renewd::{Renewd, Settings, jwt, now};
 use serde_json::json;
 
-/// What a request may break, in the table's order.
+/// The rules that a request may break, in the table's order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Broken {
     Login,

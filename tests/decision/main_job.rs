@@ -211,7 +211,8 @@ fn a_failure_is_json_with_a_request_id() {
 
 // === everything else ===
 
-/// What a client sees of an answer: all but what each hop makes anew, and what differs from one second to the next.
+/// The client's view of an answer: all but the fields that each hop makes anew, and the values that differ from one
+/// second to the next.
 fn visible(response: &Response) -> (u16, Vec<(String, String)>, Vec<u8>) {
     let masked = masked(&response.body);
     let changed = masked != response.body;

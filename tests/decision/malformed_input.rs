@@ -7,7 +7,7 @@ use crate::support::express::{Express, Version};
 use crate::support::messages::{self, Wire};
 use crate::support::renewd::{Renewd, Settings};
 
-/// What the client finds after the answer.
+/// The state of the connection after the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum After {
     /// The connection closes.

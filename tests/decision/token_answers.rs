@@ -34,7 +34,7 @@ fn refused(renewd: &Renewd, ask: &Ask) -> String {
 
 fn unix(timestamp: &Value) -> u64 {
     let text = timestamp.as_str().unwrap();
-    // As JavaScript's `toISOString` writes whole seconds.
+    // This is how JavaScript's `toISOString` writes whole seconds.
     let whole = text
         .strip_suffix(".000Z")
         .unwrap_or_else(|| panic!("{text}"));

@@ -15,7 +15,7 @@ use renewd::http::readings::Readings;
 use renewd::http::target::Match;
 use serde_json::json;
 
-/// renewd in front of the app, and a broadcaster who may have a token: a request that is let through would be served.
+/// renewd in front of the app, and a broadcaster that may have a token: a request that is let through would be served.
 struct Stage {
     app: Express,
     renewd: Renewd,
@@ -501,7 +501,7 @@ fn a_token_request_behind_or_inside_another_is_seen_for_what_it_is() {
             &[200, 200, 200],
         );
 
-        // As a body it is a body: the app's next request is the next one on the wire.
+        // A hidden request in a body stays part of the body: the app's next request is the next one on the wire.
         let upload = head(UPLOAD, &inner);
         stage.play("in a body", &[&upload, &hidden], &[200, 200]);
         let upload = head(UPLOAD, TE);

@@ -116,7 +116,7 @@ fn imports(file: &SourceFile) -> Vec<(usize, String)> {
         };
         let line = 1 + file.shipped[..at].matches('\n').count();
         let paths = expand(base, &file.shipped[at + word.len()..]);
-        // Nothing follows in `pub(crate)`.
+        // No path follows in `pub(crate)`.
         let named = paths.iter().filter(|path| !path.is_empty());
         found.extend(named.map(|path| (line, path.join("::"))));
     }

@@ -364,7 +364,7 @@ fn the_last_valid_configuration_of_another_file_is_not_served() {
         "{said}"
     );
 
-    // As a build left it that didn't write down the file's path.
+    // A build that didn't write down the file's path left such a copy.
     let kept = directory.path().join("state/last-valid.toml");
     private_file(&kept, &configuration(&Settings::default()));
     private_file(&directory.path().join("config.toml"), "");

@@ -853,7 +853,7 @@ fn between<'a>(answer: &'a str, before: &str, behind: &str) -> &'a str {
 /// How a token is written inside something longer.
 type Spell = fn(&str) -> String;
 
-/// As JSON in JSON, this many times.
+/// The token is JSON in JSON, this many times.
 fn deeply(token: &str, deep: u8) -> String {
     let mut written = format!("{{\"agoraToken\":\"{token}\"}}");
     for _ in 0..deep {

@@ -356,7 +356,7 @@ fn an_odd_spelling_has_the_terms_of_the_strictest_rule_that_it_can_be_read_as() 
         [[reissue.rule]]\nmethods = [\"POST\"]\npath = \"/api/live/{id}/join\"\nlifetime = \"10m\"\n";
     for version in [Version::Four, Version::Five] {
         let app = start(version);
-        // Streams whose ids are dots, and what is to be taken for another route's path.
+        // Streams whose ids are dots, and ids that could be taken for another route's path.
         for id in ["..", ".", "12/../active", "active", "%61ctive", "nothing"] {
             app.control(
                 "/streams",
@@ -393,7 +393,7 @@ fn an_odd_spelling_has_the_terms_of_the_strictest_rule_that_it_can_be_read_as() 
             let token = given("POST", path).remove(0);
             assert_eq!(app.inspect(&token)["expire"], 600, "{path}");
         }
-        // Nothing of an excepted answer changes.
+        // An excepted answer doesn't change at all.
         let excepted = ask(&renewd, "GET", "/api/live/nothing", "", "");
         assert!(excepted.header("etag").is_some());
         let long = app.inspect(&tokens(&excepted.json())[0]);
@@ -467,7 +467,7 @@ fn a_killed_database_keeps_no_user_from_starting_a_stream_or_watching_one() {
     let app = start(Version::Four);
     let mut mongo = Mongo::start();
     let uri = mongo.uri("live");
-    // As the example has it: /start is trusted, the lists aren't.
+    // The rules are the example's: /start is trusted, the lists aren't.
     let of_database = database::settings(&uri, &app, "");
     let renewd = Renewd::start(&Settings {
         tables: format!("{}{}", of_database.tables, rules()),
@@ -517,7 +517,7 @@ fn an_owner_field_mistyped_keeps_no_broadcaster_from_starting() {
         };
         (of(ASTROLOGER), renewd)
     };
-    // As the source says nothing of owners, the rule that trusts the backend does; a list's rule doesn't.
+    // The source names no owners, so that the rule that trusts the backend grants the token; a list's rule doesn't.
     let (token, renewd) = started("astrologerID");
     is_short(&app, &token, 4);
     let login = app.login(ASTROLOGER);

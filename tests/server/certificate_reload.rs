@@ -13,7 +13,7 @@ use renewd::io::tls::HTTP1;
 const EXPIRY: &str = "renewd_certificate_expiry_timestamp_seconds";
 const RELOADED: &str = "renewd_config_last_reload_successful";
 
-/// As a renewal does it: written beside, then moved over.
+/// Installs a file as a renewal does: the new one is written beside the old one, then moved over it.
 fn install(from: &Path, to: &Path) {
     let beside = to.with_extension("new");
     fs::copy(from, &beside).unwrap();
@@ -57,7 +57,7 @@ async fn a_renewed_certificate_is_taken_and_half_of_one_is_not() {
     let days = |renewd: &Renewd| renewd.metric(EXPIRY) / 86_400.0 - today;
     assert!((29.9..=31.1).contains(&days(&renewd)), "{}", days(&renewd));
 
-    // The certificate alone: the pair doesn't fit.
+    // The certificate alone is new, and doesn't fit the key.
     install(&new.certificate, &used.certificate);
     renewd.eventually("the refusal", |renewd| renewd.metric(RELOADED) < 0.5);
     renewd.log().wait("why", |line| {
@@ -76,7 +76,7 @@ async fn a_renewed_certificate_is_taken_and_half_of_one_is_not() {
     assert_eq!(shown(&stream), der(&new));
     assert!((59.9..=61.1).contains(&days(&renewd)), "{}", days(&renewd));
 
-    // What was open all the time goes on.
+    // The connection that was open all the time goes on.
     server.finish(&mut kept, "first").await;
     kept.send(get("/again")).await;
     server.answer(&mut kept, "second").await;

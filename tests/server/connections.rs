@@ -341,7 +341,7 @@ async fn who_never_begins_a_request_is_closed_in_the_time_of_a_head_without_a_wo
         };
         setup.timeouts.header = Duration::from_millis(300);
         let proxy = Proxy::start(backend.address(), setup);
-        // Nothing at all, or empty lines, which belong to no request.
+        // The client sends nothing at all, or empty lines, which belong to no request.
         for said in ["", "\r\n"] {
             let mut client = proxy.connect().await;
             client.send(said).await;

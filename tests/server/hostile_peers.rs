@@ -419,7 +419,7 @@ fn ten_thousand_pipelined_requests_whose_answers_nobody_reads_cost_a_buffer() {
         socket
             .set_write_timeout(Some(Duration::from_millis(200)))
             .unwrap();
-        // As much as the kernel takes; the daemon must leave the rest there.
+        // The client writes as much as the kernel takes, and the daemon must leave the rest there.
         let _ = socket.write_all(flood.as_bytes());
     }
     stage.others_are_served();

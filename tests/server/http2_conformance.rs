@@ -36,7 +36,7 @@ const CODES: &[(&str, u8)] = &[
     ("COMPRESSION", 9),
 ];
 
-/// With what the header section of an answer may begin.
+/// The bytes with which the header section of an answer may begin.
 const FIRST_BYTES: &[(&str, u8)] = &[
     ("OK", 0x88),       // `:status: 200`, indexed
     ("NO_TABLE", 0x20), // the dynamic table is emptied
@@ -266,11 +266,11 @@ async fn windows_are_kept_to_the_byte_whatever_happens_to_them() {
     server.send(ok("0123456789")).await;
     upstream.keep(server);
     let mut received = Vec::new();
-    // What is allowed more, and how much of the body has come by then.
+    // Each row opens the window further, and says how much of the body has come by then.
     for (more, so_far) in [
         (Vec::new(), 1),
         (window(3), 3),
-        // Two less than nothing, then nothing, then one.
+        // The window is two less than nothing, then nothing, then one.
         ([window(1), update(2), update(1)].concat(), 4),
         (update(2), 6),
         (update(9), 10),

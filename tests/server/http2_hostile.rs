@@ -114,7 +114,7 @@ async fn streams_reset_after_they_reached_the_backend_end_the_connection_too() {
         if wire.stream.write_all(&ask(stream)).await.is_err() {
             break;
         }
-        // As soon as the connection is over nothing comes any more.
+        // No request reaches the backend once the connection is over.
         let waiting = tokio::time::timeout(Duration::from_secs(2), backend.accept());
         let Ok(mut server) = waiting.await else { break };
         server.head().await;

@@ -280,7 +280,7 @@ fn one_address_may_have_two_thousand_websockets_and_five_hundred_requests_while_
     });
 }
 
-/// As many as HTTP/2 takes at once, but for a few short ones.
+/// HTTP/2 takes this many streams at once, and a few short ones beside them.
 const STREAMS: u32 = 125;
 
 #[test]
@@ -291,7 +291,7 @@ fn a_connection_with_its_share_in_event_streams_gets_a_short_request_through() {
     let mut client = http2(&renewd, STREAMS, ATTACKER, "/wire/events");
     let answers: Vec<_> = (0..STREAMS).map(|_| next_answer(&mut client)).collect();
     let streaming = answers.iter().filter(|(_, ok)| *ok).count();
-    // Of 140, three quarters and a part of the rest.
+    // The address gets three quarters of 140, and a part of the rest.
     assert!((105..125).contains(&streaming), "{streaming}");
     renewd.eventually("the others are counted", |renewd| {
         let refused = sockets_refused(renewd, "streams").round();

@@ -396,7 +396,7 @@ fn wait_for_refusals(renewd: &Renewd, count: usize) {
 }
 
 /// The journal of a daemon that knew neither hashes nor which source had said no: in order a viewer with a string
-/// account, a co-host, a viewer who was refused a uid, a host, a viewer who renewed, `outcast`, the owner, uid 0, one
+/// account, a co-host, a viewer that was refused a uid, a host, a viewer that renewed, `outcast`, the owner, uid 0, one
 /// whose uid a publisher took, then what changed: among it `outcast` banned.
 const FIRST_FORMAT: &[u8] = include_bytes!("first-format.journal");
 

@@ -270,7 +270,7 @@ fn documents_that_mongoose_would_not_write() {
 
 #[test]
 fn with_change_streams_an_end_counts_at_once() {
-    // Nothing else would be asked for within a minute.
+    // Without change streams no question would be asked within a minute.
     let site = Site::new(Mongo::start(), "cache_ttl = \"1m\"");
     let owner = site.login(ASTROLOGER, &json!({}));
     site.stream(&json!({}));

@@ -148,7 +148,7 @@ fn half_an_hour_without_any_source() {
         outage.down(minute);
         outage.goes_on(OWNER, 1);
         outage.is_turned_away("stranger", 500);
-        // Of the viewers some renew each minute, all of them more than once.
+        // Some of the viewers renew each minute, all of them more than once.
         for (viewer, uid) in viewers.iter().zip(uids.clone()) {
             if u64::from(uid) % 10 == minute % 10 {
                 outage.goes_on(viewer, uid);

@@ -1,7 +1,7 @@
 //! Tables of test cases as text, in files beside the tests.
 //!
 //! A file begins with a comment that says how to read it. Then `group NAME` begins a group, `case NAME` a case of it,
-//! and each line of a case is a keyword and its value. Empty lines and lines that begin with `#` say nothing. Anything
+//! and each line of a case is a keyword and its value. Empty lines and lines that begin with `#` don't count. Anything
 //! else is an error, because a line that is passed over is a case that holds nothing.
 
 /// One file, and the groups that have to be in it.

@@ -289,7 +289,7 @@ impl PublicService for Service {
                 *response.headers_mut() = end_to_end(headers, switching);
                 response
             }
-            // With its own `Connection: close`, which isn't the backend's to lose.
+            // A refusal keeps its own `Connection: close`, which isn't a field of the backend.
             Err(error) => refusal(error.kind),
         };
         let log = self.log.clone();
@@ -447,7 +447,7 @@ impl Wire {
         self.until("\r\n\r\n").await
     }
 
-    /// As a backend: reads a request's head, answers with `body`, and has the client read that.
+    /// Acts as a backend: reads a request's head, answers with `body`, and has the client read that.
     pub async fn answer(&mut self, client: &mut Self, body: &str) {
         self.head().await;
         self.finish(client, body).await;
@@ -459,7 +459,7 @@ impl Wire {
         client.until(&format!("\r\n\r\n{body}")).await
     }
 
-    /// As a client: reads an answer of the proxy's own, and holds it to this status and this reason.
+    /// Acts as a client: reads an answer of the proxy's own, and holds it to this status and this reason.
     pub async fn assert_error(&mut self, status: u16, reason: &str) {
         let answer = self.until(reason).await;
         assert!(

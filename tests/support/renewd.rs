@@ -17,7 +17,7 @@ use sha2::Sha256;
 
 use super::raw::{Client, Response};
 
-/// Nothing local takes this long.
+/// No local step takes this long.
 pub const DEADLINE: Duration = Duration::from_secs(30);
 
 /// The App ID in every test configuration.

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 pub struct SourceFile {
     /// Relative to the repository, with `/`.
     pub path: String,
-    /// As written.
+    /// The text as it was written.
     pub text: String,
     /// The same lines with comments and the insides of strings and characters blanked.
     pub code: String,

@@ -114,7 +114,7 @@ fn ways_of(part: &str, is_end: bool) -> Vec<String> {
     if part == "/" {
         return SEPARATORS.iter().map(ToString::to_string).collect();
     }
-    // Of a segment: its case, a letter escaped once and twice, and others in its place.
+    // A segment is spelled in the other case, with a letter escaped once and twice, and with others in its place.
     let code = part.as_bytes()[0];
     let rest = &part[1..];
     vec![

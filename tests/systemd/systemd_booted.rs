@@ -143,7 +143,7 @@ fn changes_modes_and_goes(debian: Debian) {
     recovers_from_a_missing_credential(&machine);
     assert!(!machine.succeeds("is-active renewd.socket"));
 
-    // As the head of renewd.socket says: the service runs, and is given the port nevertheless.
+    // The service runs, and gets the port nevertheless, as the head of renewd.socket says.
     listen(&machine, "systemd:public");
     machine.systemctl("enable renewd.socket");
     machine.systemctl("restart renewd");

@@ -244,7 +244,7 @@ fn connections_that_came_before_the_service_are_served_on_the_inherited_socket()
         Path::new(RENEWD),
         &["run", "--config", configuration.to_str().unwrap()],
     ));
-    // Nothing runs before this connection: it waits in the backlog for the service it starts.
+    // No service runs before this connection, which waits in the backlog for the service that it starts.
     let connection = connect_when_listening(|| UnixStream::connect(&socket));
     connection.set_read_timeout(Some(DEADLINE)).unwrap();
     let answer = ask_for_a_token(connection);

@@ -2,7 +2,8 @@
 //! `systemd-socket-activate`.
 //!
 //! The environment and inherited descriptors belong to a process, so each test starts this program again with only
-//! itself to run, and says in `as_service` what that process does. It must not fail there: its exit code is checked.
+//! itself to run, and says in `as_service` what that process does. The process must not fail there, because the test
+//! checks its exit code.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 

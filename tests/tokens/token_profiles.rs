@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 const README: &str = include_str!("../../README.md");
 
-/// As README.md names them: minutes of lifetime, minutes until the renewal.
+/// The profiles by README.md's names: minutes of lifetime, minutes until the renewal.
 const PROFILES: [(&str, u64, u64); 4] = [
     ("Instagram", 60, 50),
     ("TikTok", 120, 90),
@@ -80,7 +80,7 @@ struct Client<'s> {
     renews: Renews,
     role: &'static str,
     data: Value,
-    /// It had a valid token from the start until then.
+    /// The client had a valid token from the start until then.
     covered: u64,
     renewals: u64,
 }
@@ -185,7 +185,7 @@ fn with_jitter_the_renewals_spread_and_no_holder_is_without_a_token() {
             let (least, most) = (lifetimes.iter().min().unwrap(), lifetimes.iter().max());
             assert!(*most.unwrap() <= lifetime * 60, "{name}");
             assert!(*least >= lifetime * 60 - 120, "{name}: {least}");
-            // Of at least 36 lifetimes out of 121, all alike is not by chance.
+            // At least 36 lifetimes out of 121 values aren't all alike by chance.
             assert_ne!(Some(least), most, "{name}");
         });
     }

@@ -266,7 +266,7 @@ fn jitter_shortens_every_lifetime_and_moves_its_renewal() {
     lifetimes.sort_unstable();
     let (least, most) = (lifetimes[0], lifetimes[199]);
     assert!(least >= 300 && most <= 600, "{least} {most}");
-    // Of 200 out of 301 values: by chance neither third stays empty once in 10³⁴ runs.
+    // These are 200 out of 301 values: a third stays empty by chance once in 10³⁴ runs.
     assert!(least < 400 && most > 500, "{least} {most}");
 }
 
