@@ -1,4 +1,5 @@
-//! The admin listener: metrics, health, status, sessions, revocations, explanations and reload, never on the public port.
+//! The admin listener: metrics, health, status, sessions, revocations, explanations and reload, never on the public
+//! port.
 //!
 //! Keeps true: whatever changes something or reveals more than metrics and readiness needs the bearer token or the
 //! unix socket; the page of another site can't use the listener (DNS rebinding, cross-site requests); the number,

@@ -97,8 +97,8 @@ impl Environment for SystemEnvironment {
     }
 }
 
-/// The mount points in a `mountinfo` (proc(5)): the fifth field of each line, whose blanks and backslashes are written as
-/// `\\` and three octal digits.
+/// The mount points in a `mountinfo` (proc(5)): the fifth field of each line, whose blanks and backslashes are written
+/// as `\\` and three octal digits.
 fn mount_points(mounts: &[u8]) -> impl Iterator<Item = Vec<u8>> {
     let lines = mounts.split(|byte| *byte == b'\n');
     let fields = lines.filter_map(|line| line.split(|byte| *byte == b' ').nth(4));

@@ -115,7 +115,7 @@ pub(crate) fn check_file(
     })
 }
 
-/// What is said of a file that is a mount point.
+/// The finding about a file that is a mount point.
 fn mounted(
     file: &Path,
     severity: FindingSeverity,

@@ -38,7 +38,7 @@ const PAGE: usize = 1000;
 pub(crate) struct Revoker {
     /// The state that the workers serve from.
     pub shared: Arc<Shared>,
-    /// Where changes are written.
+    /// The log to which changes are written.
     log: RevocationLog,
     /// Where other replicas learn of them.
     share: RevocationShare,

@@ -96,9 +96,9 @@ impl Limiter {
         }
     }
 
-    /// Row 4 of the decision, for this process by itself: one request by `subject` for `channel`, charged to subject, channel and global together
-    /// or to none of them. Renewals by holders count for the subject alone, so that a holder stays on air when many
-    /// others arrive.
+    /// Row 4 of the decision, for this process by itself: one request by `subject` for `channel`, charged to subject,
+    /// channel and global together or to none of them. Renewals by holders count for the subject alone, so that a
+    /// holder stays on air when many others arrive.
     pub fn check_local(
         &self,
         subject: &str,

@@ -562,7 +562,7 @@ proptest! {
     fn changes_of_a_limit_pay_no_debt(
         steps in prop::collection::vec((1_u32..7, 1_u32..20, 0_u64..9000, any::<bool>()), 1..24),
     ) {
-        /// What one request owes, in units of which a limit of one a minute pays one each millisecond.
+        /// The debt of one request, in units of which a limit of one a minute pays one each millisecond.
         const REQUEST: u64 = 60_000;
         let clock = clock();
         let mut limiter = Limiter::new(&off(), clock.clone(), None);

@@ -78,7 +78,7 @@ pub(super) fn probe(script: &str, prefix: &str) -> Cmd {
     command(script, prefix, &SetVersion::default(), 0)
 }
 
-/// What the script's answer says; `None` where it is none.
+/// The changes in the script's answer; `None` where it is malformed.
 fn changes(answer: Value) -> Option<SetChanges> {
     let Value::Array(parts) = answer else {
         return None;

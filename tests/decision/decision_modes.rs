@@ -314,7 +314,7 @@ const BACK: [&str; 4] = [
 
 const REFRESH: &str = "/api/live/refresh-token";
 
-/// With the app's own logins, which both sides read.
+/// Settings with the app's own logins, which both sides read.
 fn of_the_app(app: &Express, decision: &str) -> Settings {
     Settings {
         jwt: app::settings(app).jwt,

@@ -70,7 +70,7 @@ impl Session {
         assert_eq!(self.who(renewd), Ok(self.home.clone()), "{when}");
     }
 
-    /// From polling to WebSocket, as socket.io's clients do it.
+    /// Upgrades from polling to WebSocket, as socket.io's clients do.
     fn upgrade(&self, renewd: &Renewd) {
         let mut wire = Wire::connect(renewd.public);
         wire.send(format!(
@@ -100,7 +100,7 @@ fn address(number: usize) -> String {
     format!("X-Forwarded-For: 198.51.100.{number}\r\n")
 }
 
-/// At least six sessions, and on each of the servers one.
+/// At least six sessions, of which each server has one.
 fn everywhere(renewd: &Renewd, servers: usize, fields: impl Fn(usize) -> String) -> Vec<Session> {
     let mut sessions = Vec::new();
     let mut homes = BTreeSet::new();

@@ -87,8 +87,8 @@ fn the_verdicts_of_autobahn_are_the_same_with_renewd_as_without() {
     );
     let failed = |verdict: &&Verdict| verdict.behavior == "FAILED";
     assert_eq!(direct.values().find(failed), None, "without renewd");
-    // Who closes first is a matter of time in some cases (6.4.*): on a busy machine the suite sees the failure of the
-    // direct connection late. What renewd changes, it changes each time.
+    // In some cases (6.4.*) either side may close first: on a busy machine the suite sees the failure of the direct
+    // connection late. A change by renewd shows each time.
     let mut differing: Vec<&str> = direct
         .iter()
         .filter(|(case, verdict)| *verdict != &through[*case])

@@ -22,7 +22,7 @@ pub struct KeyServer {
 enum Answer {
     /// One after the other, the last for good.
     Bytes(Vec<String>),
-    /// Until there is another answer.
+    /// The server waits until there is another answer.
     Hangs,
 }
 

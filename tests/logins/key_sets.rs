@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)] // a test's way to fail
 
-// Where `pairs` looks for it.
+// `pairs` looks for the module here.
 
 use crate::support::app::{self, ASTROLOGER, CHANNEL, VIEWER};
 use crate::support::ask::{Ask, Row, counted, reconfigure};

@@ -15,7 +15,7 @@ use serde_json::Value;
 /// A running demo in a temporary directory of its own; killed when dropped.
 struct Demo {
     child: Child,
-    /// In their order.
+    /// The lines in their order.
     lines: Vec<String>,
     temporary: tempfile::TempDir,
 }

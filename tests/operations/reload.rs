@@ -338,7 +338,7 @@ fn a_streams_file_that_cannot_be_used_is_not_called_reloaded() {
 fn streams_are_followed_while_the_configuration_is_invalid() {
     let renewd = Renewd::start(&Settings::default());
     assert_eq!(renewd.ask_for_token().status, 200);
-    // Both at once, as a deployment writes them.
+    // A deployment writes both at once.
     replace_file(&renewd.file("config.toml"), "");
     replace_file(&renewd.file("streams.toml"), "stream = []\n");
     let gone = |line: &Value| (line["msg"] == "streams reloaded").then_some(());
@@ -527,7 +527,7 @@ fn a_reload_whose_audit_file_can_not_be_opened_changes_nothing_else() {
     renewd.ask_for_token();
     wait_for_decisions(&renewd, "audit.log", 1);
     let hash = renewd.whole("renewd_config_hash");
-    // The process can't make a file in a directory that isn't there.
+    // A file stands where the audit log's directory should be, so that the process can't open the log.
     private_file(&renewd.file("no-directory"), "");
     let other = Settings {
         log: "audit = \"file:no-directory/audit.log\"\nlevel = \"error\"".to_owned(),

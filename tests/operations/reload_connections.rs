@@ -116,7 +116,7 @@ fn load(renewd: &Renewd, subject: &str, uid: u32, stop: &AtomicBool) -> usize {
 
 #[test]
 fn a_thousand_reloads_under_load_fail_no_request_and_leave_nothing_behind() {
-    /// What a thousand snapshots with this many streams would more than fill.
+    /// The memory that a thousand snapshots with this many streams would more than fill.
     const ALLOWED_KIB: u64 = 16 * 1024;
     let backends = [(); 2].map(|()| Express::start(Version::Five, &[("RATE_LIMIT", "0")]));
     let stream =

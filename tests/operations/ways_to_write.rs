@@ -33,7 +33,7 @@ const ADMIN_TOKENS: [&str; 2] = ["the-first-admin-token", "the-second-admin-toke
 const CERTIFICATES: [&str; 2] = [APP_CERTIFICATE, "00112233445566778899aabbccddeeff"];
 const CHANNELS: [&str; 2] = ["first_show", "second_show"];
 
-/// Where a way's files are.
+/// The places of a way's files.
 struct Place {
     /// A directory of its own, for whatever the way needs beside the daemon's files.
     root: PathBuf,
@@ -102,7 +102,7 @@ fn linked(place: &Place, directory: &Path, files: Contents<'_>) {
     }
 }
 
-/// As the kubelet does it: a new directory, `..data` renamed onto it, the old directory removed.
+/// Publishes files as the kubelet does: a new directory, `..data` renamed onto it, the old directory removed.
 fn publish(place: &Place, files: Contents<'_>) {
     let version = format!("..version-{}", place.turn.replace(place.turn.get() + 1));
     let data = place.seen.join("..data");
@@ -131,7 +131,7 @@ fn vim(place: &Place, files: Contents<'_>, backup: &str) {
     }
 }
 
-/// What the daemon has complained of so far.
+/// The number of errors that the daemon has logged so far.
 fn errors(renewd: &Renewd) -> usize {
     let lines = renewd.log().lines();
     lines.iter().filter(|line| line["level"] == "error").count()
@@ -278,7 +278,7 @@ fn swapped() -> Vec<Way> {
     ]
 }
 
-/// Links are in between.
+/// Links stand in between.
 fn behind_links() -> Vec<Way> {
     vec![
         Way {
@@ -388,7 +388,7 @@ fn mounted() -> Vec<Way> {
     ]
 }
 
-/// Runs renewd where these mounts are made first, in a namespace of their own. `None`: this machine refuses that.
+/// Runs renewd where these mounts are made first, in a namespace of their own. `None` where this machine refuses that.
 fn under(mounts: &str, root: &Path) -> Option<String> {
     let allowed = Command::new("unshare")
         .args(["--mount", "--propagation", "private", "true"])
@@ -487,7 +487,7 @@ fn try_out(way: &Way) {
         "{}: the first version",
         way.name
     );
-    // Each way has to be seen every time, not only the first one.
+    // The daemon has to see each way every time, not only the first one.
     for version in [1, 0] {
         let steps: &[_] = if way.together {
             &[(0, 5)]
@@ -528,7 +528,7 @@ fn files_may_be_written_outside_the_mount_that_the_daemon_sees() {
     try_those(|way| way.mounts.is_some());
 }
 
-/// What `renewd check` says of a configuration where these mounts are.
+/// The output of `renewd check` on a configuration where these mounts are.
 fn check(line: &str, config: &Path, strict: &[&str]) -> Output {
     Command::new("bash")
         .args([

@@ -1,5 +1,5 @@
-//! A store that fails, in every way: nobody waits for it but the first few, `on_store_error` decides, and it ends by
-//! itself.
+//! A store that fails in every way: only the first few requests wait for it, `on_store_error` decides, and the daemons
+//! recover by themselves.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ fn is_shared(renewd: &Renewd) -> bool {
     counted(renewd, r#"renewd_store_mode{mode="shared"}"#) == 1
 }
 
-/// Waits until the daemon knows that the store is gone, asking as somebody whom no limit holds.
+/// Waits until the daemon knows that the store is gone, asking as subjects that no limit holds.
 fn notices(renewd: &Renewd) {
     let mut uid = 1000;
     renewd.eventually("the store is noticed to be gone", |renewd| {
@@ -35,7 +35,8 @@ fn notices(renewd: &Renewd) {
     });
 }
 
-/// What holds while the store is gone; its error is told in these words.
+/// Holds that the daemon's own limits decide while the store is gone, and that the status names these words as the
+/// error.
 fn is_local(renewd: &Renewd, words: &str) {
     assert!(!is_shared(renewd));
     assert_eq!(counted(renewd, r#"renewd_store_mode{mode="local"}"#), 1);
@@ -61,7 +62,7 @@ fn is_local(renewd: &Renewd, words: &str) {
         .map(|condition| &condition["alert"])
         .collect();
     assert_eq!(alerts, ["RenewdStoreLocal"]);
-    // None waits any more: twenty take no longer than two could that wait.
+    // No request waits any more: twenty take no longer than two that waited could.
     let ((), took) = timed(|| {
         for uid in 1..=20 {
             let ask = Ask::viewer(&format!("unhurried-{uid}"), uid);
@@ -71,7 +72,7 @@ fn is_local(renewd: &Renewd, words: &str) {
     assert!(took < AT_MOST, "{took:?}");
 }
 
-/// By itself.
+/// Holds that the daemon recovers by itself.
 fn recovers(renewd: &Renewd) {
     renewd.eventually("it recovers", is_shared);
     assert_eq!(status(renewd).1["degraded"], json!([]));
@@ -94,9 +95,9 @@ fn killed_and_come_back_empty() {
     redis.kill();
     notices(&renewd);
     is_local(&renewd, "no connection");
-    // What it let through itself is owed here too: three of six.
+    // The requests that the daemon let through by itself are owed here too: three of six.
     assert_eq!(passing(&[&renewd], "viewer"), 3);
-    // For somebody who never asked it is six, on each.
+    // A subject that never asked has six requests, on each daemon.
     assert_eq!(passing(&[&renewd], "late"), 6);
     notices(&other);
     assert_eq!(passing(&[&other], "late"), 6);
@@ -239,7 +240,7 @@ fn a_clock_that_is_set_back_holds_nobody_longer_than_a_whole_debt() {
     let renewd = Renewd::start(&over(&redis.url(), TIMEOUT, limit));
     assert_eq!(passing(&[&renewd], "viewer"), 2);
     let key = "renewd:{limits}:subject:viewer";
-    // What a clock makes of it that is set back by a day.
+    // The key is as a clock that is set back by a day would leave it.
     let held: String = redis::from_redis_value(redis.run(&format!("GET {key}"))).unwrap();
     let (arrival, interval) = held.split_once(' ').unwrap();
     let arrival: f64 = arrival.parse().unwrap();
@@ -250,7 +251,7 @@ fn a_clock_that_is_set_back_holds_nobody_longer_than_a_whole_debt() {
     renewd.eventually("a second later the next one passes", |renewd| {
         Ask::viewer("viewer", 7).send(renewd).status == 200
     });
-    // What others left under its name counts as nothing.
+    // Values that other programs left under the key's name don't count.
     redis.run("DEL renewd:{limits}:subject:odd");
     redis.run("LPUSH renewd:{limits}:subject:odd x");
     assert_eq!(Ask::viewer("odd", 8).send(&renewd).status, 200);

@@ -91,7 +91,7 @@ async fn a_header_section_must_end_in_time() {
     assert_eq!(first.rest().await, "");
     assert_eq!(proxy.log.count(Event::TimedOut(Cause::Header)), 1);
 
-    // On a connection that has served a request before, too; a byte now and then doesn't help.
+    // The deadline holds on a connection that has served a request before, too; a byte now and then doesn't help.
     let mut second = proxy.connect().await;
     second.send(get("/")).await;
     let _server = backend.answer(&mut second, "a").await;
@@ -185,7 +185,7 @@ async fn a_half_closed_client_whose_backend_stays_silent_is_cut() {
     assert_eq!(proxy.log.count(Event::TimedOut(Cause::HalfClosed)), 1);
 }
 
-/// Bytes of which none begins a request.
+/// Bytes that don't begin a request, each for another reason.
 const MALFORMED: [&str; 9] = [
     "GET  / HTTP/1.1\r\nHost: x\r\n\r\n",
     "GET / HTTP/1.1\r\nHost : x\r\n\r\n",

@@ -25,7 +25,7 @@ struct Stage {
 }
 
 impl Stage {
-    /// With these `[server]` and `[server.timeouts]` lines.
+    /// A stage with these `[server]` and `[server.timeouts]` lines.
     fn set(server: &str, timeouts: &str) -> Self {
         Self::with(Settings {
             server: server.to_owned(),
@@ -477,7 +477,7 @@ fn extensions_of_chunks_are_dropped_and_a_flood_of_them_is_cut() {
         );
     }
     stage.renewd.eventually("the backend is rid of them", |_| {
-        // The line end behind the second body's first chunk size was never seen.
+        // The second flood never ends its first chunk's size, so that the app may see only the first.
         stage.hits("uploadAborted") > 0
     });
     stage.grew_less_than(16 * MIB);

@@ -655,7 +655,7 @@ async fn a_stop_says_goaway_and_lets_requests_finish() {
         }
     })
     .await;
-    // After tunnel_drain_timeout, 2 s.
+    // The stream ends after `tunnel_drain_timeout`, 2 s.
     let cut = read(endless.into_body()).await.unwrap_err();
     assert!(cut.is_reset(), "{cut}");
     server.send("def").await;

@@ -280,7 +280,7 @@ fn one_address_may_have_two_thousand_websockets_and_five_hundred_requests_while_
     });
 }
 
-/// HTTP/2 takes this many streams at once, and a few short ones beside them.
+/// Almost as many streams as HTTP/2 takes at once; the rest is for a few short ones.
 const STREAMS: u32 = 125;
 
 #[test]

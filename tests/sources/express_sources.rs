@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test's way to fail
 
-// Where `pairs` looks for it.
+// `pairs` looks for the module here.
 
 use std::time::Duration;
 

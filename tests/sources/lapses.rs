@@ -49,7 +49,7 @@ struct Daemon {
 }
 
 impl Daemon {
-    /// With these channels, live and of `owner`.
+    /// The service with these channels, live and of `owner`.
     fn new(live: &[&str]) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()

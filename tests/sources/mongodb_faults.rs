@@ -294,7 +294,7 @@ fn a_place_or_a_field_mistyped_is_no_answer_and_the_log_names_it() {
             named.iter().all(|name| line.contains(name)).then_some(())
         });
     }
-    // Where all is right, an account that isn't there is one that isn't there.
+    // Where all settings are right, a missing account is known to be missing.
     let renewd = Renewd::start(&right);
     assert_eq!(
         ask(&renewd, &of_an_unknown_account(), 8, "subscriber").0,
@@ -471,7 +471,7 @@ fn collections_dropped_while_running_refuse_no_holder() {
     };
     assert_eq!(nobody().0, 401);
     assert_eq!(other("live_over"), 404);
-    // The field has been found since, so that its next absence is logged anew.
+    // An account and a stream were found since, so that a missing collection is a fault again.
     assert_eq!(outage.viewer().0, 200);
     for collection in ["astrologers", "livestreams"] {
         site.mongo.run(DATABASE, doc! { "drop": collection });

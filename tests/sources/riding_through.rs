@@ -303,7 +303,7 @@ fn where_the_accounts_source_vouches_for_a_session_it_rests_on_another_ones_gran
         outage.pass();
         outage.sources[down].close();
         assert_eq!(outage.phone(NEW), 200);
-        // The new phone holds the latest session now, which needs no source's answer.
+        // The new phone's login is the latest now, which accounts needn't vouch for.
         outage.pass();
         outage.sources[1].close();
         assert_eq!((outage.phone(OLD), outage.phone(NEW)), (503, 200));

@@ -27,13 +27,13 @@ pub enum Framing {
 pub struct Message {
     /// `HTTP/1.1 200 OK`.
     pub status_line: String,
-    /// In order, names as they were written.
+    /// The fields in order, with names as they were written.
     pub fields: Vec<Field>,
     /// How the body ended.
     pub framing: Framing,
     /// The content.
     pub body: Vec<u8>,
-    /// After a chunked body.
+    /// The trailers after a chunked body.
     pub trailers: Vec<Field>,
 }
 

@@ -27,9 +27,9 @@ pub struct Mongo {
     storage: tempfile::TempDir,
     /// Where it listens.
     pub address: SocketAddr,
-    /// Before the host in a connection string, as `user:password@`.
+    /// The part before the host in a connection string, as `user:password@`.
     pub credentials: String,
-    /// After the database in a connection string, from `?` on.
+    /// The part after the database in a connection string, from `?` on.
     pub options: String,
 }
 
@@ -39,7 +39,7 @@ impl Mongo {
         Self::with(&["--enable-test-commands"])
     }
 
-    /// With these arguments.
+    /// A server with these arguments.
     pub fn with(flags: &[&str]) -> Self {
         let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
         let storage = tempfile::tempdir().unwrap();
@@ -92,7 +92,7 @@ impl Mongo {
     }
 
     /// Starts the server again with other arguments, and with all of its data. The server is stopped in order, because
-    /// SecantusDB 0.7 may lose the writes of its last tenth of a second when it is killed.
+    /// `SecantusDB` 0.7 may lose the writes of its last tenth of a second when it is killed.
     pub fn restart_with(&mut self, flags: &[&str]) {
         self.flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
         self.signal(Signal::TERM);

@@ -22,12 +22,12 @@ pub struct Node {
 }
 
 impl Node {
-    /// On a free port.
+    /// Starts a server on a free port.
     pub fn start(name: &str) -> Self {
         Self::start_at(name, "0", &[])
     }
 
-    /// On this port or unix socket.
+    /// Starts a server on this port or unix socket.
     pub fn start_at(name: &str, place: &str, environment: &[(&str, &str)]) -> Self {
         Self::start_by(Command::new("node"), name, place, environment)
     }
@@ -40,7 +40,7 @@ impl Node {
         Self::run(node, &script, name, &port.to_string(), &[])
     }
 
-    /// By this command, which becomes Node with the arguments that follow.
+    /// Starts a server by this command, which becomes Node with the arguments that follow.
     pub fn start_by(node: Command, name: &str, place: &str, environment: &[(&str, &str)]) -> Self {
         let script = npm::package("node").join("server.js");
         Self::run(node, &script, name, place, environment)

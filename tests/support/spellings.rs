@@ -135,7 +135,7 @@ fn characters(path: &str, targets: &mut BTreeSet<Vec<u8>>) {
 /// Separated by blanks, like the lists that follow.
 const SCHEMES: &str = "http https HTTP ws ftp file javascript a+b.c-d x1";
 
-/// In front of the path of an absolute form; an empty one is tried too.
+/// Written in front of the path of an absolute form; an empty one is tried too.
 const AUTHORITIES: &str = r"x X.example. x:80 x: x:y u@x u:p@x:1 u%20:p%2f@x @x u@ u@v@x [::1] [::1]:80 1.2.3.4
     x;y x'y x%2fy x_y x*y é x\y x|y x,y";
 

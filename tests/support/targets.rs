@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-/// In place of a slash, or of none at the end.
+/// Written in place of a slash, or of none at the end.
 const SEPARATORS: &[&str] = &[
     "//",
     "///",
@@ -33,7 +33,7 @@ const SEPARATORS: &[&str] = &[
     "/u@h/",
 ];
 
-/// After a path.
+/// Written after a path.
 const ENDS: &[&str] = &[
     "/",
     "//",

@@ -146,7 +146,7 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// In front of the backend at this URL.
+    /// The daemon in front of the backend at this URL.
     pub fn start(backend: &str) -> Self {
         let authority = Authority::new();
         let pair = authority.issue("daemon", 30);
@@ -363,7 +363,7 @@ impl Body for Upload {
 #[derive(Debug)]
 pub struct Whole {
     pub status: StatusCode,
-    /// Without what renewd adds.
+    /// The fields without those that renewd adds.
     pub fields: Vec<(String, String)>,
     pub body: Bytes,
     pub trailers: HeaderMap,

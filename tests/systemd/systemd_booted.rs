@@ -125,7 +125,8 @@ fn recovers_from_a_missing_credential(machine: &Machine) {
     assert_eq!(machine.forwarded(), Some(200));
 }
 
-/// With socket, without, with it again: each recovers, and from each the backend gets its old port back.
+/// The unit runs with a socket, without one, and with it again: each recovers, and from each the backend gets its old
+/// port back.
 fn changes_modes_and_goes(debian: Debian) {
     let Some(machine) = Machine::boot(debian) else {
         return;

@@ -78,7 +78,7 @@ directory = "{}"
         self.directory.path().join(name)
     }
 
-    /// For the owner alone: a literal secret in a file that others can read is an error.
+    /// Writes a file for its owner alone: a literal secret in a file that others can read is an error.
     fn write(&self, name: &str, text: &str) {
         let mut file = std::fs::OpenOptions::new()
             .write(true)

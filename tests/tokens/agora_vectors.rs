@@ -296,7 +296,7 @@ fn every_007_vector_is_read_back_verified_and_described() {
         for field in ["appId", "issueTs", "expire", "salt"] {
             equal(field, &report.token[field], &vector[field])?;
         }
-        // Beside what Agora's package says stand the privileges' names.
+        // The privileges' names stand beside the report of Agora's package.
         let mut services = report.token["services"].clone();
         for service in services.as_array_mut().unwrap() {
             let names = service.as_object_mut().unwrap().remove("privilegeNames");

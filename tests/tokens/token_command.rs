@@ -515,7 +515,7 @@ proptest! {
 
     #[test]
     fn a_token_changed_in_any_byte_is_refused(at in 7_usize..179, bit in 0_u8..6) {
-        // Before that stand the zlib header and the padding of the stored block's header, which no one reads.
+        // The zlib header and the padding of the stored block's header stand before that, and no parser reads them.
         let token = minted(&ORDINARY);
         let mut bytes = token.into_bytes();
         prop_assert_eq!(bytes.len(), 179);

@@ -67,9 +67,9 @@ fn with_additions(profile: &str) -> String {
 /// The moment at which a client asks for the next token.
 #[derive(Clone, Copy, Debug)]
 enum Renews {
-    /// At the answer's `refreshAt`.
+    /// The client asks at the answer's `refreshAt`.
     Ahead,
-    /// When the SDK says that the token will expire.
+    /// The client asks when the SDK says that the token will expire.
     WhenTold,
 }
 

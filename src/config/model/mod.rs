@@ -289,7 +289,7 @@ pub struct PolicyConfig {
 pub struct RateLimit {
     /// Keys remembered per scope; above it new keys share one bucket.
     pub max_keys: usize,
-    /// What decides while the shared store gives no answer; without effect where there is no `[redis]`.
+    /// The rule that decides while the shared store gives no answer; without effect where there is no `[redis]`.
     pub on_store_error: OnStoreError,
     /// Per JWT subject.
     pub(crate) subject: Option<Quota>,
@@ -317,7 +317,7 @@ pub(crate) struct Quota {
 pub struct RevocationConfig {
     /// How old its knowledge may be.
     pub max_stale: Duration,
-    /// What becomes of token requests after that.
+    /// The treatment of token requests after that.
     pub on_stale: OnStale,
 }
 

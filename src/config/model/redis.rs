@@ -18,7 +18,7 @@ pub struct Redis {
     pub password: Option<Secret>,
     /// The number of the database; 0 is the first.
     pub database: i64,
-    /// What every key begins with: `renewd:`.
+    /// The beginning of every key: `renewd:`.
     pub prefix: String,
     /// How long a decision waits for one answer: 50 ms.
     pub timeout: Duration,

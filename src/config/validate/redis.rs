@@ -26,7 +26,7 @@ const URL_HINT: &str = "write redis://HOST:6379, redis://:PASSWORD@HOST:6379 or 
 const ENCODE: &str = "percent-encode what stands for itself in a user name or password, as encodeURIComponent does: `/` is %2F, \
                       `#` is %23, `?` is %3F, `%` is %25";
 
-/// What is wrong with a URL, and how to correct it.
+/// The fault of a URL, and the way to correct it.
 type UrlProblem = (&'static str, &'static str);
 
 pub(super) fn redis(table: &RawTable<'_>, secrets: &SecretReader<'_>) -> Option<Redis> {
@@ -97,7 +97,8 @@ fn server(text: &str) -> Result<(UpstreamServer, ConnectionInfo), UrlProblem> {
     }
 }
 
-/// A server on the network. TLS is renewd's own, so that the driver's parser reads the rest as if there were none.
+/// A server on the network. TLS is renewd's own, so that redis 1.8 (`url_to_tcp_connection_info`) reads the rest as if
+/// there were none.
 fn network(
     rest: &str,
     scheme: UpstreamScheme,
@@ -154,7 +155,8 @@ fn network(
     Ok((server, info))
 }
 
-/// A server on a unix socket; user, password and database stand behind the path, as the driver reads them.
+/// A server on a unix socket; user, password and database stand behind the path, as redis 1.8 reads them
+/// (`url_to_unix_connection_info`).
 fn unix(text: &str) -> Result<(UpstreamServer, ConnectionInfo), UrlProblem> {
     const UNIX: UrlProblem = (
         "not the path of a unix socket",

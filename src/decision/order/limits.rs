@@ -3,7 +3,7 @@
 //!
 //! Keeps true: a request waits for the store at most `redis.timeout`, and not at all once the store is known to be
 //! down. What the store grants is charged to this process' own limits too, whose verdict then doesn't count: when the
-//! store fails, nobody begins with a full burst.
+//! store fails, no caller begins with a full burst.
 //! Must not know: how limits are counted.
 
 use super::DecisionRefusal;
@@ -11,27 +11,27 @@ use crate::config::model::OnStoreError;
 use crate::limit::{Charge, LimitExceeded};
 use crate::snapshot::Snapshot;
 
-/// What the limits say, and whose limits they are.
+/// The verdict of the limits, and the owner of these limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::decision) struct LimitsAsked {
-    /// What they say.
+    /// The verdict.
     pub(in crate::decision) answer: LimitAnswer,
-    /// Whose they are.
+    /// The owner of the limits.
     pub(in crate::decision) by: LimitsBy,
 }
 
-/// What the limits say.
+/// The verdict of the limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::decision) enum LimitAnswer {
     /// The request is within all of them.
     Within,
     /// The request is over one of them.
     Exceeded(LimitExceeded),
-    /// Nothing: `on_store_error = "deny"`.
+    /// No limit was asked: `on_store_error = "deny"`.
     Unknown,
 }
 
-/// Whose limits decided.
+/// The owner of the limits that decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::decision) enum LimitsBy {
     /// Those of all replicas together.
