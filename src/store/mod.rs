@@ -12,7 +12,7 @@
 //!
 //! Keeps true: an answer comes within `redis.timeout`, or none; after the first failures no request waits, until the
 //! server has shown that it answers and can be written. One attempt to connect at a time. Nothing is contacted before
-//! [`supervise`] runs. What is said of a failure holds no secret.
+//! [`supervise()`] runs. What is said of a failure holds no secret.
 //! Must not know: what a decision makes of a missing answer.
 
 mod limits;
