@@ -40,6 +40,9 @@ pub type ReloadResult = Result<Reloaded, Vec<ConfigProblem>>;
 /// A page of sessions, or the error of an unknown cursor.
 pub type SessionsResult = Result<SessionPage, UnknownCursor>;
 
+/// The future that an asynchronous method of [`DaemonView`] returns.
+pub type ViewFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
 /// The questions that the admin listener asks its daemon. Every method that returns no future must return at once.
 pub trait DaemonView: Send + Sync + 'static {
     /// For `/readyz`.
@@ -49,10 +52,7 @@ pub trait DaemonView: Send + Sync + 'static {
     fn status(&self) -> Status;
 
     /// For `/v1/sessions`.
-    fn sessions(
-        &self,
-        query: ListQuery,
-    ) -> Pin<Box<dyn Future<Output = SessionsResult> + Send + '_>>;
+    fn sessions(&self, query: ListQuery) -> ViewFuture<'_, SessionsResult>;
 
     /// For `GET /v1/revocations`.
     fn revocations(&self, query: &ListQuery) -> RevocationsResult;
@@ -61,21 +61,14 @@ pub trait DaemonView: Send + Sync + 'static {
     fn revocation(&self, id: &str) -> Option<RevocationEntry>;
 
     /// For `POST /v1/revocations`, with its JSON body. Runs to its end even if the client disconnects.
-    fn revoke<'a>(
-        &'a self,
-        body: &'a [u8],
-    ) -> Pin<Box<dyn Future<Output = Result<Revoked, RevokeError>> + Send + 'a>>;
+    fn revoke<'a>(&'a self, body: &'a [u8]) -> ViewFuture<'a, Result<Revoked, RevokeError>>;
 
     /// For `DELETE /v1/revocations/{id}`; `None` where none of that id is in force. Runs to its end even if the
     /// client disconnects.
-    fn lift<'a>(&'a self, id: &'a str)
-    -> Pin<Box<dyn Future<Output = Option<Lifted>> + Send + 'a>>;
+    fn lift<'a>(&'a self, id: &'a str) -> ViewFuture<'a, Option<Lifted>>;
 
     /// For `/v1/explain`.
-    fn explain(
-        &self,
-        question: ExplainQuestion,
-    ) -> Pin<Box<dyn Future<Output = Explanation> + Send + '_>>;
+    fn explain(&self, question: ExplainQuestion) -> ViewFuture<'_, Explanation>;
 
     /// For `/metrics`: Prometheus' text format.
     fn metrics(&self) -> String;
@@ -87,5 +80,5 @@ pub trait DaemonView: Send + Sync + 'static {
     fn allowed_hosts(&self) -> Vec<String>;
 
     /// For `/-/reload`. Runs to its end even if the client disconnects.
-    fn reload(&self) -> Pin<Box<dyn Future<Output = ReloadResult> + Send + '_>>;
+    fn reload(&self) -> ViewFuture<'_, ReloadResult>;
 }

@@ -70,6 +70,11 @@ pub(crate) fn error(status: StatusCode, code: &'static str, message: &str) -> Ad
     )
 }
 
+/// The answer to a request that is wrong in itself.
+pub(crate) fn invalid(message: &str) -> AdminResponse {
+    error(StatusCode::BAD_REQUEST, "invalid_request", message)
+}
+
 /// 503: the limit of requests at once is reached.
 pub(crate) fn overloaded() -> AdminResponse {
     error(

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::DaemonView;
 use super::list_query::ListQuery;
-use super::respond::{self, AdminResponse, error, json};
+use super::respond::{self, AdminResponse, error, invalid, json};
 use super::routes::json_body;
 
 /// Some of the revocations in force.
@@ -233,10 +233,6 @@ fn not_written(why: &str, body: &impl Serialize) -> AdminResponse {
             body,
         },
     )
-}
-
-fn invalid(message: &str) -> AdminResponse {
-    error(StatusCode::BAD_REQUEST, "invalid_request", message)
 }
 
 fn internal(message: &str) -> AdminResponse {

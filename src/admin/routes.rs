@@ -141,7 +141,7 @@ where
 async fn explain(daemon: &dyn DaemonView, query: Option<&str>) -> AdminResponse {
     match ExplainQuestion::from_query(query.unwrap_or_default()) {
         Ok(question) => json(StatusCode::OK, &daemon.explain(question).await),
-        Err(message) => error(StatusCode::BAD_REQUEST, "invalid_request", &message),
+        Err(message) => respond::invalid(&message),
     }
 }
 

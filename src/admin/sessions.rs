@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::DaemonView;
 use super::list_query::ListQuery;
-use super::respond::{AdminResponse, error, json};
+use super::respond::{AdminResponse, invalid, json};
 
 /// Some of the sessions that hold a live token.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -57,8 +57,4 @@ pub(crate) async fn answer(daemon: &dyn DaemonView, query: Option<&str>) -> Admi
             "cursor: unknown to this process, which may have restarted; begin again without a cursor",
         ),
     }
-}
-
-fn invalid(message: &str) -> AdminResponse {
-    error(StatusCode::BAD_REQUEST, "invalid_request", message)
 }

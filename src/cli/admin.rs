@@ -3,7 +3,7 @@
 //! Keeps true: the token is sent to that listener only; an answer is bounded in size and time.
 //! Must not know: what is asked.
 
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
 
@@ -15,9 +15,10 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
 
+use super::check::EXIT_INVALID;
 use crate::config::environment::SystemEnvironment;
 use crate::config::model::{Admin, Listen, UpstreamScheme, UpstreamServer};
-use crate::config::{self, ConfigErrors};
+use crate::config::{self, ConfigErrors, write_report};
 use crate::io::connect::connect;
 
 /// How long an answer may take: longer than a decision that waits for its sources.
@@ -43,6 +44,28 @@ pub(crate) enum AskError {
     /// The answer is no 200.
     #[error("{0}")]
     Refused(String),
+}
+
+/// Prints why there is no answer. Returns the exit status.
+pub(crate) fn report(error: &AskError, stderr: &mut impl Write) -> u8 {
+    // There is no way to report that this can't be printed.
+    if let AskError::Configuration(errors) = error {
+        let _ = write_report(stderr, errors.warnings.iter().chain(&errors.errors));
+        return EXIT_INVALID;
+    }
+    let _ = writeln!(stderr, "renewd: {error}");
+    1
+}
+
+/// The query of the parameters that have a value.
+pub(crate) fn query(parameters: &[(&str, Option<&str>)]) -> String {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    for (name, value) in parameters {
+        if let Some(value) = value {
+            query.append_pair(name, value);
+        }
+    }
+    query.finish()
 }
 
 /// Requests a path of the daemon that runs with this file. Returns the body of a 200.

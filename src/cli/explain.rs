@@ -8,9 +8,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use super::admin::{self, AskError};
-use super::check::EXIT_INVALID;
-use crate::config::write_report;
+use super::admin;
 
 const AFTER_HELP: &str = "The command asks the running daemon, which answers from its own caches and sessions. \
 No token is issued, nothing is counted, and no rate limit is charged. Checks that need the user's login token are \
@@ -52,15 +50,7 @@ pub(crate) fn run(
 ) -> u8 {
     let answer = match admin::get(&arguments.config, &path(arguments)) {
         Ok(answer) => answer,
-        Err(AskError::Configuration(errors)) => {
-            // There is no way to report that this can't be printed.
-            let _ = write_report(stderr, errors.warnings.iter().chain(&errors.errors));
-            return EXIT_INVALID;
-        }
-        Err(error) => {
-            let _ = writeln!(stderr, "renewd: {error}");
-            return 1;
-        }
+        Err(error) => return admin::report(&error, stderr),
     };
     let printed = if arguments.json {
         stdout.write_all(&answer).and_then(|()| writeln!(stdout))
@@ -71,21 +61,14 @@ pub(crate) fn run(
 }
 
 fn path(arguments: &ExplainArguments) -> String {
-    let mut query = form_urlencoded::Serializer::new(String::new());
-    query
-        .append_pair("subject", &arguments.subject)
-        .append_pair("channel", &arguments.channel);
-    let optional = [
-        ("role", &arguments.role),
-        ("uid", &arguments.uid),
-        ("account", &arguments.account),
-    ];
-    for (name, value) in optional {
-        if let Some(value) = value {
-            query.append_pair(name, value);
-        }
-    }
-    format!("/v1/explain?{}", query.finish())
+    let query = admin::query(&[
+        ("subject", Some(&arguments.subject)),
+        ("channel", Some(&arguments.channel)),
+        ("role", arguments.role.as_deref()),
+        ("uid", arguments.uid.as_deref()),
+        ("account", arguments.account.as_deref()),
+    ]);
+    format!("/v1/explain?{query}")
 }
 
 fn print_for_people(answer: &[u8], stdout: &mut impl Write) -> io::Result<()> {

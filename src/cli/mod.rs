@@ -70,30 +70,23 @@ pub fn main(inherited: PassedSockets) -> ExitCode {
             };
         }
     };
+    let (stdout, stderr) = (&mut stdout(), &mut stderr());
     match arguments.command {
         Command::Run(arguments) => run::run(arguments, inherited),
-        Command::Check(arguments) => check::run(&arguments, &mut stdout(), &mut stderr()).into(),
+        Command::Check(arguments) => check::run(&arguments, stdout, stderr).into(),
         Command::Demo(arguments) => demo::run(&arguments),
-        Command::Explain(arguments) => {
-            explain::run(&arguments, &mut stdout(), &mut stderr()).into()
-        }
-        Command::Revoke(arguments) => {
-            revocations::revoke(&arguments, &mut stdout(), &mut stderr()).into()
-        }
-        Command::Revocations(arguments) => {
-            revocations::list(&arguments, &mut stdout(), &mut stderr()).into()
-        }
-        Command::Unrevoke(arguments) => {
-            revocations::unrevoke(&arguments, &mut stdout(), &mut stderr()).into()
-        }
+        Command::Explain(arguments) => explain::run(&arguments, stdout, stderr).into(),
+        Command::Revoke(arguments) => revocations::revoke(&arguments, stdout, stderr).into(),
+        Command::Revocations(arguments) => revocations::list(&arguments, stdout, stderr).into(),
+        Command::Unrevoke(arguments) => revocations::unrevoke(&arguments, stdout, stderr).into(),
         Command::Token(command) => {
             match token::run(
                 command,
                 &Clock::system(),
                 Entropy::System,
                 &mut stdin(),
-                &mut stdout(),
-                &mut stderr(),
+                stdout,
+                stderr,
             ) {
                 Ok(status) => status.into(),
                 Err(error) => {

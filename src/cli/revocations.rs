@@ -10,9 +10,7 @@ use std::path::PathBuf;
 use http::{Method, StatusCode};
 use serde_json::{Map, Value, json};
 
-use super::admin::{AskError, DaemonAnswer, ask_daemon};
-use super::check::EXIT_INVALID;
-use crate::config::write_report;
+use super::admin::{self, AskError, DaemonAnswer, ask_daemon, report};
 use crate::telemetry::escape::escape_into;
 
 const PATH: &str = "/v1/revocations";
@@ -156,24 +154,14 @@ pub(crate) fn list(
 fn all(arguments: &ListArguments) -> Result<Vec<Value>, AskError> {
     let (mut revocations, mut cursor) = (Vec::new(), None::<String>);
     loop {
-        let mut query = form_urlencoded::Serializer::new(String::new());
-        query.append_pair("limit", "1000");
-        let filters = [
-            ("subject", &arguments.subject),
-            ("channel", &arguments.channel),
-            ("cursor", &cursor),
-        ];
-        for (name, value) in filters {
-            if let Some(value) = value {
-                query.append_pair(name, value);
-            }
-        }
-        let path = format!("{PATH}?{}", query.finish());
-        let answer = ask_daemon(&arguments.daemon.config, Method::GET, &path, "")?;
-        if answer.status != StatusCode::OK {
-            return Err(answer.refused());
-        }
-        let mut page: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+        let query = admin::query(&[
+            ("limit", Some("1000")),
+            ("subject", arguments.subject.as_deref()),
+            ("channel", arguments.channel.as_deref()),
+            ("cursor", cursor.as_deref()),
+        ]);
+        let answer = admin::get(&arguments.daemon.config, &format!("{PATH}?{query}"))?;
+        let mut page: Value = serde_json::from_slice(&answer).unwrap_or_default();
         if let Some(Value::Array(listed)) = page.get_mut("revocations").map(Value::take) {
             revocations.extend(listed);
         }
@@ -212,16 +200,6 @@ fn change(
         return 0;
     }
     report(&answer.refused(), stderr)
-}
-
-fn report(error: &AskError, stderr: &mut impl Write) -> u8 {
-    // There is no way to report that this can't be printed.
-    if let AskError::Configuration(errors) = error {
-        let _ = write_report(stderr, errors.warnings.iter().chain(&errors.errors));
-        return EXIT_INVALID;
-    }
-    let _ = writeln!(stderr, "renewd: {error}");
-    1
 }
 
 fn print_revoked(answer: &Value, stdout: &mut dyn Write) -> io::Result<()> {

@@ -5,7 +5,9 @@
 //! Must not know: what asked for it, except by name.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use super::files::{self, Configuration};
 use super::state::DaemonState;
@@ -75,7 +77,7 @@ pub(crate) struct Reloader {
 impl Reloader {
     /// Reads everything again. Blocks on file IO: call it off the workers.
     pub(crate) fn reload(&self, trigger: &'static str) -> Result<Reloaded, ConfigErrors> {
-        let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut standing = self.standing.lock();
         let reloading = self.notifier.reloading();
         let result = files::configuration(&self.path)
             .and_then(|configuration| self.apply(&configuration, &mut standing));
@@ -123,7 +125,7 @@ impl Reloader {
 
     /// Reads only the streams file again, which changes far more often than the configuration.
     pub(crate) fn reload_streams(&self) {
-        let _one_at_a_time = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one_at_a_time = self.standing.lock();
         let running = self.shared.current.load_full();
         let streams = files::streams(&running.config);
         let valid = matches!(streams, StreamsRead::Table(_));
@@ -159,10 +161,7 @@ impl Reloader {
 
     /// The state of the configuration.
     pub(crate) fn standing(&self) -> ConfigStanding {
-        self.standing
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.standing.lock().clone()
     }
 
     fn apply(

@@ -6,12 +6,14 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
+use parking_lot::Mutex;
 use zeroize::Zeroizing;
 
 use super::files;
 use crate::state::directory::{StateDirectory, StateError};
+use crate::state::journal::{self, Journal};
 use crate::telemetry::metrics::Metrics;
 
 /// The daemon's state directory.
@@ -42,6 +44,14 @@ pub(crate) enum StatePart {
 
 impl StatePart {
     const COUNT: usize = 2;
+
+    /// The journal's file in the state directory, and what messages call it.
+    const fn journal(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Sessions => ("sessions.journal", "session journal"),
+            Self::Revocations => ("revocations.journal", "revocation journal"),
+        }
+    }
 }
 
 impl DaemonState {
@@ -77,7 +87,7 @@ impl DaemonState {
 
     /// Opens the directory, if it isn't open. Blocks on file IO.
     pub(crate) fn open(&self) -> Result<Option<&Arc<StateDirectory>>, StateError> {
-        let _opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
+        let _opening = self.opening.lock();
         if let (None, Some(path)) = (self.directory.get(), &self.path) {
             let opened = Arc::new(StateDirectory::open(path)?);
             self.directory.get_or_init(|| opened);
@@ -94,21 +104,17 @@ impl DaemonState {
                 .directory
                 .get()
                 .is_some_and(|directory| files::keep(directory, &text));
-            *self.unkept() = (!kept).then_some(text);
+            *self.unkept.lock() = (!kept).then_some(text);
             self.report();
         }
     }
 
     /// Writes a held configuration again. Blocks on file IO.
     pub(crate) fn keep_again(&self) {
-        let unkept = self.unkept().take();
+        let unkept = self.unkept.lock().take();
         if let Some(text) = unkept {
             self.keep(text);
         }
-    }
-
-    fn unkept(&self) -> std::sync::MutexGuard<'_, Option<Zeroizing<Vec<u8>>>> {
-        self.unkept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reports whether the last batch of this was written.
@@ -118,17 +124,48 @@ impl DaemonState {
     }
 
     /// Reports whether part of this couldn't be read.
-    pub(crate) fn damaged(&self, part: StatePart, damaged: bool) {
+    fn damaged(&self, part: StatePart, damaged: bool) {
         self.damaged[part as usize].store(damaged, Ordering::Relaxed);
         let mut damaged = self.damaged.iter();
         let any = damaged.any(|damaged| damaged.load(Ordering::Relaxed));
         self.metrics.state_damaged(any);
     }
 
+    /// Reads the journal of a part record by record, and reports what is wrong with it; `each` says whether it could
+    /// read its record. Returns the journal to write to from now on.
+    pub(crate) fn restore(
+        &self,
+        part: StatePart,
+        directory: &Arc<StateDirectory>,
+        mut each: impl FnMut(&[u8]) -> bool,
+    ) -> Journal {
+        let (file, name) = part.journal();
+        let mut unreadable = 0_u64;
+        let (reading, result) = journal::read(directory, file, |record| {
+            unreadable += u64::from(!each(record));
+        });
+        if let Err(error) = &result {
+            tracing::error!(%error, "can't read the {name} to its end");
+        }
+        let damaged = result.is_err() || reading.damaged_bytes > 0 || unreadable > 0;
+        self.damaged(part, damaged);
+        if damaged {
+            tracing::error!(
+                intact = reading.records - unreadable,
+                unreadable,
+                damaged_bytes = reading.damaged_bytes,
+                directory = %directory.path().display(),
+                "the {name} is damaged; all intact records were restored"
+            );
+        }
+        tracing::debug!(records = reading.records, "the {name} is restored");
+        Journal::new(Arc::clone(directory), file)
+    }
+
     fn report(&self) {
         let open = self.directory.get().is_some() || self.path.is_none();
         let mut unwritten = self.unwritten.iter();
-        let kept = self.unkept().is_none()
+        let kept = self.unkept.lock().is_none()
             && unwritten.all(|unwritten| !unwritten.load(Ordering::Relaxed));
         self.metrics.state_writable(open && kept);
     }

@@ -3,8 +3,6 @@
 //! Keeps true: no answer holds a secret, and none waits for a source, except `explain`.
 //! Must not know: how an answer is written.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -16,7 +14,7 @@ use crate::admin::{
     AlertSeverity, ConditionStatus, ConfigProblem, ConfigStatus, Lifted, ListQuery,
     ReadinessReport, ReloadResult, RevocationEntry, RevocationsResult, RevokeError, Revoked,
     SessionEntry, SessionPage, SessionStatus, SessionsResult, SourceStatus, Status, UnknownCursor,
-    UpstreamStatus,
+    UpstreamStatus, ViewFuture,
 };
 use crate::config::secret::Secret;
 use crate::config::{ConfigErrors, Diagnostic};
@@ -85,10 +83,7 @@ impl crate::admin::DaemonView for AdminView {
         }
     }
 
-    fn sessions(
-        &self,
-        query: ListQuery,
-    ) -> Pin<Box<dyn Future<Output = SessionsResult> + Send + '_>> {
+    fn sessions(&self, query: ListQuery) -> ViewFuture<'_, SessionsResult> {
         let sessions = Arc::clone(&self.shared.current.load().sessions);
         let now = self.shared.clock.unix_seconds();
         Box::pin(async move {
@@ -108,24 +103,15 @@ impl crate::admin::DaemonView for AdminView {
         self.revoker.get(id)
     }
 
-    fn revoke<'a>(
-        &'a self,
-        body: &'a [u8],
-    ) -> Pin<Box<dyn Future<Output = Result<Revoked, RevokeError>> + Send + 'a>> {
+    fn revoke<'a>(&'a self, body: &'a [u8]) -> ViewFuture<'a, Result<Revoked, RevokeError>> {
         Box::pin(self.revoker.revoke(body))
     }
 
-    fn lift<'a>(
-        &'a self,
-        id: &'a str,
-    ) -> Pin<Box<dyn Future<Output = Option<Lifted>> + Send + 'a>> {
+    fn lift<'a>(&'a self, id: &'a str) -> ViewFuture<'a, Option<Lifted>> {
         Box::pin(self.revoker.lift(id))
     }
 
-    fn explain(
-        &self,
-        question: ExplainQuestion,
-    ) -> Pin<Box<dyn Future<Output = Explanation> + Send + '_>> {
+    fn explain(&self, question: ExplainQuestion) -> ViewFuture<'_, Explanation> {
         Box::pin(async move {
             let snapshot = self.shared.current.load_full();
             explain(&snapshot, &self.shared.clock, &question).await
@@ -145,7 +131,7 @@ impl crate::admin::DaemonView for AdminView {
         running.config.admin.allowed_hosts.clone()
     }
 
-    fn reload(&self) -> Pin<Box<dyn Future<Output = ReloadResult> + Send + '_>> {
+    fn reload(&self) -> ViewFuture<'_, ReloadResult> {
         let reloader = Arc::clone(&self.reloader);
         Box::pin(async move {
             // Reading files blocks, and a reload must not stop half-way because its caller disconnects.

@@ -7,7 +7,8 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use parking_lot::{Mutex, MutexGuard};
 
 /// With a million keys a shard has 4 000, which take some 10 µs to sweep.
 const SHARDS: usize = 256;
@@ -71,14 +72,14 @@ impl Default for Store {
 impl Store {
     /// Locks the entry of a key. Keys must be evenly distributed; `max_keys` may change from call to call.
     pub(super) fn entry(&self, key: u64, max_keys: usize) -> LimitEntry<'_> {
-        let shard = lock(self.shard(key));
+        let shard = self.shard(key).lock();
         let known = shard.contains_key(&key);
         let reserved = !known && self.reserve(max_keys);
         let place = if known || reserved {
             EntryPlace::Shard(shard, key)
         } else {
             drop(shard);
-            EntryPlace::Overflow(lock(&self.overflow))
+            EntryPlace::Overflow(self.overflow.lock())
         };
         LimitEntry {
             store: self,
@@ -100,7 +101,7 @@ impl Store {
     /// Removes the entries whose debt is paid from the next shard, and gives their number.
     pub(super) fn sweep_slice(&self, is_paid: impl Fn(Stored) -> bool) -> usize {
         let slice = self.next_slice.fetch_add(1, Ordering::Relaxed) % SHARDS;
-        let mut shard = lock(&self.shards[slice]);
+        let mut shard = self.shards[slice].lock();
         let before = shard.len();
         shard.retain(|_, stored| !is_paid(*stored));
         let removed = before - shard.len();
@@ -127,11 +128,6 @@ impl Store {
         let bits = usize::try_from(key >> 40 & 0xff).unwrap_or(0);
         &self.shards[bits % SHARDS]
     }
-}
-
-/// Takes a poisoned lock too: a panic leaves single numbers behind it, which are never half-written.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl LimitEntry<'_> {

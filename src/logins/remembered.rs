@@ -9,10 +9,10 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use hmac::{Hmac, KeyInit as _, Mac as _};
+use parking_lot::{Mutex, MutexGuard};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
@@ -206,7 +206,7 @@ impl Logins {
     pub fn adopt(&self, key: [u8; KEY]) {
         self.key.store(LoginKey::new(key).into());
         for shard in &self.shards {
-            let mut shard = lock(shard);
+            let mut shard = shard.lock();
             self.count.fetch_sub(shard.len(), Ordering::Relaxed);
             shard.clear();
         }
@@ -214,12 +214,12 @@ impl Logins {
 
     /// Remembers changes from now on, until [`Self::take_changes`].
     pub(crate) fn keep(&self) {
-        lock(&self.changes).kept = true;
+        self.changes.lock().kept = true;
     }
 
     /// The changes since the last call; `None` where there were too many: all refusals have to be written anew.
     pub(crate) fn take_changes(&self) -> Option<Vec<RefusedLogin>> {
-        let mut changes = lock(&self.changes);
+        let mut changes = self.changes.lock();
         let overflowed = std::mem::take(&mut changes.overflowed);
         let waiting = std::mem::take(&mut changes.waiting);
         (!overflowed).then_some(waiting)
@@ -229,7 +229,7 @@ impl Logins {
     pub(crate) fn all(&self, now: u64) -> Vec<RefusedLogin> {
         let mut all = Vec::new();
         for shard in &self.shards {
-            let shard = lock(shard);
+            let shard = shard.lock();
             let refused = shard.iter().filter(|(_, until)| **until > seconds(now));
             all.extend(refused.map(|(login, until)| RefusedLogin {
                 login: *login,
@@ -290,11 +290,11 @@ impl Logins {
 
     fn shard(&self, Login(hash): Login) -> MutexGuard<'_, HashMap<Login, u32>> {
         let index = usize::try_from(hash.get() % SHARDS as u64).unwrap_or(0);
-        lock(&self.shards[index])
+        self.shards[index].lock()
     }
 
     fn changed(&self, refused: RefusedLogin) {
-        let mut changes = lock(&self.changes);
+        let mut changes = self.changes.lock();
         if !changes.kept || changes.overflowed {
             return;
         }
@@ -337,11 +337,6 @@ fn make_room(shard: &mut HashMap<Login, u32>, now: u32) {
 
 fn seconds(unix: u64) -> u32 {
     u32::try_from(unix).unwrap_or(u32::MAX)
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // No change is left half-way.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -6,8 +6,10 @@
 
 use super::tally::{TokenFate, TokenTally};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use crate::agora::reissue::VerifiedToken;
 use crate::logins::remembered::Login;
@@ -146,7 +148,7 @@ impl TokenLedger {
         {
             let channel = String::from_utf8_lossy(channel);
             let entry = self.sessions.entry(&channel, yes.contains(Ground::Stream));
-            let mut handing = self.handing();
+            let mut handing = self.handing.lock();
             handing.channels.push(entry);
             handing.expires = handing.expires.max(expires);
             handing.vouched = yes.contains(Ground::Account);
@@ -160,7 +162,7 @@ impl TokenLedger {
 
     /// Remembers the subject that the list up to here was given to; call this before the last of it leaves.
     pub(crate) fn hand(&self) {
-        let handing = std::mem::take(&mut *self.handing());
+        let handing = std::mem::take(&mut *self.handing.lock());
         let (Some(subject), false) = (&self.subject, handing.channels.is_empty()) else {
             return;
         };
@@ -172,11 +174,6 @@ impl TokenLedger {
             expires: handing.expires,
         };
         self.sessions.hand(handed, self.clock.unix_seconds());
-    }
-
-    fn handing(&self) -> MutexGuard<'_, Handing> {
-        // A push that panics leaves the list whole.
-        self.handing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Records a token that is withheld.
@@ -224,7 +221,7 @@ impl TokenLedger {
             expires,
         };
         let now = self.clock.elapsed();
-        let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tally = self.tally.lock();
         match &mut *tally {
             Some(tally) if !tally.is_due(now) => tally.add(&entry),
             due => {
@@ -248,7 +245,7 @@ impl Drop for TokenLedger {
     /// The answer has ended, or was broken off.
     fn drop(&mut self) {
         self.hand();
-        let tally = self.tally.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let tally = self.tally.get_mut();
         if let Some(tally) = tally.take() {
             self.write(&tally);
         }

@@ -29,12 +29,13 @@ pub(crate) mod scan;
 mod tally;
 mod unseen;
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body::Body as _;
+use parking_lot::Mutex;
 
 use self::judge::{Judge, NamedCaller};
 use self::ledger::TokenLedger;

@@ -17,10 +17,11 @@ mod tests;
 use std::collections::BTreeMap;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use serde_json::Value;
 
 use crate::sessions::Shards;
@@ -113,12 +114,12 @@ impl Revocations {
 
     /// How many are active: `renewd_revocations`.
     pub fn len(&self) -> usize {
-        self.ledger().len()
+        self.ledger.lock().len()
     }
 
     /// Puts a revocation in force. `false` where that changes nothing: its name is known, or it was lifted.
     pub fn add(&self, revocation: Revocation) -> Result<bool, TooManyRevocations> {
-        let mut ledger = self.ledger();
+        let mut ledger = self.ledger.lock();
         if ledger.get(revocation.id).is_some() || ledger.is_lifted(revocation.id) {
             return Ok(false);
         }
@@ -137,14 +138,14 @@ impl Revocations {
 
     /// Ends a revocation before its time; `None` where there is none of that name.
     pub fn lift(&self, id: RevocationId) -> Option<Arc<Revocation>> {
-        let until = self.ledger().get(id)?.until;
+        let until = self.ledger.lock().get(id)?.until;
         self.apply_lift(id, until)
     }
 
     /// Applies a record that a revocation was lifted, whether it is known here or becomes known later. The revocation
     /// that this ends.
     pub(crate) fn apply_lift(&self, id: RevocationId, until: u64) -> Option<Arc<Revocation>> {
-        let mut ledger = self.ledger();
+        let mut ledger = self.ledger.lock();
         ledger.mark_lifted(id, until);
         let lifted = ledger.remove(id)?;
         self.strike_out(&lifted);
@@ -154,7 +155,7 @@ impl Revocations {
     /// A record of each revocation, and of each that was lifted, that is not over: all that a restart or another
     /// replica needs.
     pub(crate) fn records(&self, now: u64) -> Vec<RevocationRecord> {
-        let ledger = self.ledger();
+        let ledger = self.ledger.lock();
         let lifted = ledger.lifted().filter(|(_, until)| *until > now);
         let lifted = lifted.map(|(id, until)| RevocationRecord::Lifted { id, until });
         let made = ledger.all().into_iter();
@@ -166,7 +167,7 @@ impl Revocations {
 
     /// Forgets revocations that are over, a few hundred at a time. Gives how many.
     pub fn sweep(&self, now: u64) -> usize {
-        let mut ledger = self.ledger();
+        let mut ledger = self.ledger.lock();
         let over = ledger.take_over(now);
         for revocation in &over {
             self.strike_out(revocation);
@@ -190,12 +191,12 @@ impl Revocations {
 
     /// Whether a revocation was lifted, and would still be in force.
     pub(crate) fn is_lifted(&self, id: RevocationId) -> bool {
-        self.ledger().is_lifted(id)
+        self.ledger.lock().is_lifted(id)
     }
 
     /// A revocation by its name.
     pub fn get(&self, id: RevocationId) -> Option<Arc<Revocation>> {
-        self.ledger().get(id)
+        self.ledger.lock().get(id)
     }
 
     /// At most `limit` of the revocations that the filter takes and that are not over: the latest first, from the
@@ -207,7 +208,7 @@ impl Revocations {
         limit: usize,
         now: u64,
     ) -> ListedRevocations {
-        self.ledger().page(filter, after, limit, now)
+        self.ledger.lock().page(filter, after, limit, now)
     }
 
     fn strike_out(&self, gone: &Revocation) {
@@ -218,10 +219,6 @@ impl Revocations {
             drop(shard);
             self.entries[key.kind()].fetch_sub(1, Ordering::Release);
         }
-    }
-
-    fn ledger(&self) -> MutexGuard<'_, Ledger> {
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

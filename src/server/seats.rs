@@ -10,10 +10,11 @@ use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::terms::clock::timer_now;
@@ -103,7 +104,7 @@ impl Seats {
             task: OnceLock::new(),
         });
         self.silent.fetch_add(1, SeqCst);
-        let mut house = self.house();
+        let mut house = self.house.lock();
         let index = house.free.pop().unwrap_or(house.seats.len());
         let entry = Some(Arc::clone(&seat));
         match house.seats.get_mut(index) {
@@ -116,7 +117,7 @@ impl Seats {
     /// Gives the place of a connection that has ended back.
     pub(super) fn leave(&self, place: &Seated) {
         self.turn(place, BUSY);
-        let mut house = self.house();
+        let mut house = self.house.lock();
         if let Some(seat) = house.seats.get_mut(place.index) {
             *seat = None;
         }
@@ -171,7 +172,7 @@ impl Seats {
 
     /// Asks one connection to leave. Says whether there was one.
     pub(super) fn ask_one_to_leave(&self) -> bool {
-        let mut house = self.house();
+        let mut house = self.house.lock();
         let now = timer_now();
         let holds = house.chosen_at.is_some_and(|at| now < at + HOLDS);
         // Connections that came meanwhile and sent nothing go before all others.
@@ -223,10 +224,6 @@ impl Seats {
     fn since(&self, when: Instant) -> u64 {
         let since = when.saturating_duration_since(self.start);
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX >> KIND_BITS)
-    }
-
-    fn house(&self) -> MutexGuard<'_, House> {
-        self.house.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

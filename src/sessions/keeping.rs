@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 
 use super::session::Session;
 use super::subject::SubjectSessions;
-use super::{GRACE, Grounds, SHARDS, SessionUser, Sessions, lock, seconds};
+use super::{GRACE, Grounds, SHARDS, SessionUser, Sessions, seconds};
 use crate::logins::remembered::Login;
 use crate::terms::role::Role;
 
@@ -111,7 +111,7 @@ impl Sessions {
     /// The sessions taken away since the last time, to be struck out before what [`Self::write_down`] gives is
     /// written. `None` where there were too many to remember: the whole table has to be written anew.
     pub(crate) fn take_forgotten(&self) -> Option<Vec<SessionIdentity>> {
-        lock(&self.forgotten).replace(Vec::new())
+        self.forgotten.lock().replace(Vec::new())
     }
 
     /// The sessions of a part that have changed since they were last given, or all of them.
@@ -217,7 +217,7 @@ impl Sessions {
         if !self.kept.load(Ordering::Relaxed) {
             return;
         }
-        let mut forgotten = lock(&self.forgotten);
+        let mut forgotten = self.forgotten.lock();
         if let Some(names) = &mut *forgotten {
             if names.len() < FORGOTTEN_LIMIT {
                 names.push(identity());

@@ -11,11 +11,12 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use parking_lot::Mutex;
+
 use super::shards::Shards;
-use super::{Ground, Resting, Sessions, lock, seconds};
+use super::{Ground, Resting, Sessions, seconds};
 use crate::logins::remembered::Login;
 
 /// Lists of one subject that are remembered: the pages that a client reads one after another, and the last ones
@@ -244,7 +245,7 @@ impl Lists {
         if handed.vouched {
             known.login = handed.login;
         }
-        let mut kept = lock(&self.kept);
+        let mut kept = self.kept.lock();
         let Some(place) = kept.take(list, &channels) else {
             return;
         };
@@ -270,7 +271,7 @@ impl Lists {
     fn holds(&self, channel: &str, subject: &str, now: u32) -> bool {
         let channel = self.entry(channel, false);
         let holds = self.with(subject, |known| {
-            let kept = lock(&self.kept);
+            let kept = self.kept.lock();
             let mut live = known.lists.iter().filter(|list| list.expires > now);
             live.any(|list| kept.find(list.place(), channel).is_some())
         });
@@ -283,7 +284,7 @@ impl Lists {
             if !who.may_rest_on(known.login) || known.is_refused(channel) {
                 return false;
             }
-            let kept = lock(&self.kept);
+            let kept = self.kept.lock();
             let mut live = known.lists.iter().filter(|list| list.expires > now);
             live.any(|list| {
                 let entry = kept.find(list.place(), channel);
@@ -323,7 +324,7 @@ impl Lists {
                     return true;
                 }
                 self.subjects.fetch_sub(1, Ordering::Relaxed);
-                let mut kept = lock(&self.kept);
+                let mut kept = self.kept.lock();
                 for list in known.lists.iter().filter(|list| list.expires != 0) {
                     kept.release(list.place());
                 }
@@ -470,7 +471,7 @@ mod tests {
     fn what_is_over_leaves_nothing_and_lists_are_kept_once() {
         let sessions = Sessions::new(2);
         let kept = || {
-            let kept = lock(&sessions.lists.kept);
+            let kept = sessions.lists.kept.lock();
             (kept.by_hash.len(), kept.entries)
         };
         hand(&sessions, &["a", "b"], None, true, 200);

@@ -24,7 +24,8 @@ mod tests;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::terms::role::Role;
 use keeping::Forgotten;
@@ -440,9 +441,4 @@ impl Sessions {
 /// Unix seconds as the table keeps them.
 fn seconds(unix: u64) -> u32 {
     u32::try_from(unix).unwrap_or(u32::MAX)
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A panic while the lock was held leaves what is behind it whole: no change to one is done half-way.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -7,9 +7,7 @@
 //! values; a key may have several values.
 //! Must not know: what a key stands for, what a value is.
 
-use std::sync::{Mutex, MutexGuard};
-
-use super::lock;
+use parking_lot::{Mutex, MutexGuard};
 
 /// Enough that a shard holds some 60 of a million values, few enough that an empty map is small.
 pub(super) const SHARDS: usize = 16_384;
@@ -29,17 +27,17 @@ impl<T> Shards<T> {
 
     /// The shard of a key, locked.
     pub(crate) fn lock(&self, key: u64) -> MutexGuard<'_, Shard<T>> {
-        lock(&self.0[shard_of(key)])
+        self.0[shard_of(key)].lock()
     }
 
     /// The shard at a position below [`SHARDS`], locked.
     pub(super) fn lock_at(&self, position: usize) -> MutexGuard<'_, Shard<T>> {
-        lock(&self.0[position])
+        self.0[position].lock()
     }
 
     /// One shard after another, locked as long as the item lives.
     pub(super) fn iter(&self) -> impl Iterator<Item = MutexGuard<'_, Shard<T>>> {
-        self.0.iter().map(lock)
+        self.0.iter().map(Mutex::lock)
     }
 
     /// The shards of one of `parts` equal parts of the map, as [`Self::iter`] gives them. `turn` may be any number.
@@ -49,7 +47,9 @@ impl<T> Shards<T> {
         parts: usize,
     ) -> impl Iterator<Item = MutexGuard<'_, Shard<T>>> {
         let part = SHARDS / parts;
-        self.0[turn % parts * part..][..part].iter().map(lock)
+        self.0[turn % parts * part..][..part]
+            .iter()
+            .map(Mutex::lock)
     }
 }
 

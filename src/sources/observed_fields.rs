@@ -6,8 +6,9 @@
 //! Must not know: how a document is read.
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use super::proven::Proof;
 use crate::terms::clock::Clock;
@@ -103,7 +104,7 @@ impl Fields {
 
     fn warn(&self) {
         let now = self.clock.elapsed();
-        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut warned = self.warned.lock();
         if warned.is_some_and(|at| now.saturating_sub(at) < AGAIN) {
             return;
         }

@@ -4,8 +4,9 @@
 //! asked once a second and no request waits for it, so that a dead database delays no request by its whole timeout.
 //! Must not know: what is asked, or of which source.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use crate::telemetry::metrics::SourceMetrics;
 
@@ -52,17 +53,17 @@ struct OutageState {
 impl Outage {
     /// When the first question failed since the last one that was answered.
     pub(crate) fn since(&self) -> Option<Duration> {
-        self.lock().since
+        self.0.lock().since
     }
 
     /// Why the last question failed, while nothing was answered since.
     pub(crate) fn error(&self) -> Option<String> {
-        self.lock().error.clone()
+        self.0.lock().error.clone()
     }
 
     /// Whether to ask now.
     pub(crate) fn admit(&self, now: Duration) -> OutageAdmission {
-        let mut state = self.lock();
+        let mut state = self.0.lock();
         match state.since {
             Some(since) if state.silences >= SILENCES => {
                 if now < state.probe_at {
@@ -77,7 +78,7 @@ impl Outage {
 
     /// Since when the source has been silent, if that is long enough for requests to stop waiting.
     pub(crate) fn silent_since(&self) -> Option<Duration> {
-        let state = self.lock();
+        let state = self.0.lock();
         state.since.filter(|_| state.silences >= SILENCES)
     }
 
@@ -111,7 +112,7 @@ impl Outage {
 
     /// Notes an answer. Whether that is news.
     fn answered(&self) -> bool {
-        let mut state = self.lock();
+        let mut state = self.0.lock();
         let news = state.since.is_some();
         if news {
             *state = OutageState::default();
@@ -121,7 +122,7 @@ impl Outage {
 
     /// Notes a failure: since when questions have failed, and whether that is news.
     fn failed(&self, failure: &NoAnswerReason, now: Duration) -> (Duration, bool) {
-        let mut state = self.lock();
+        let mut state = self.0.lock();
         let news = state.since.is_none();
         let since = *state.since.get_or_insert(now);
         match failure {
@@ -134,10 +135,6 @@ impl Outage {
         }
         state.error = Some(failure.to_string());
         (since, news)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, OutageState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

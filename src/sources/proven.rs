@@ -6,10 +6,11 @@
 //! given, and holds no secret of it.
 //! Must not know: which sources there are, where proofs are written down.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 
 /// How many proofs are remembered: more configurations than an operator goes back to.
@@ -65,7 +66,7 @@ impl Proven {
 
     /// Restores what an earlier process wrote down. Other lines are skipped.
     pub(crate) fn put_back(&self, text: &str) {
-        let mut state = self.lock();
+        let mut state = self.0.lock();
         for line in text.lines().filter(|line| line.len() == DIGITS) {
             if let Ok(digest) = ConfigDigest::from_str_radix(line, 16) {
                 state.add(digest);
@@ -75,7 +76,7 @@ impl Proven {
 
     /// All proofs, to be written down; `None` where nothing has changed since the last call.
     pub(crate) fn take_changed(&self) -> Option<String> {
-        let mut state = self.lock();
+        let mut state = self.0.lock();
         if !std::mem::take(&mut state.changed) {
             return None;
         }
@@ -85,11 +86,7 @@ impl Proven {
 
     /// Called when what was taken could not be written down.
     pub(crate) fn not_kept(&self) {
-        self.lock().changed = true;
-    }
-
-    fn lock(&self) -> MutexGuard<'_, ProvenState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().changed = true;
     }
 }
 
@@ -114,14 +111,14 @@ impl Proof {
     pub(crate) fn give(&self) {
         if !self.given.load(Ordering::Relaxed) {
             self.given.store(true, Ordering::Relaxed);
-            let mut state = self.proven.lock();
+            let mut state = self.proven.0.lock();
             state.changed |= state.add(self.digest);
         }
     }
 
     /// Whether the proof was ever given.
     pub(crate) fn holds(&self) -> bool {
-        self.given.load(Ordering::Relaxed) || self.proven.lock().shown.contains(&self.digest)
+        self.given.load(Ordering::Relaxed) || self.proven.0.lock().shown.contains(&self.digest)
     }
 
     /// Whether this object gave the proof: cheaper to ask than [`Proof::holds`].
@@ -131,14 +128,12 @@ impl Proof {
 
     /// Whether the proof was needed, and never given.
     pub(crate) fn is_missed(&self) -> bool {
-        let missed = self.doubted_since.lock();
-        missed.unwrap_or_else(PoisonError::into_inner).is_some() && !self.holds()
+        self.doubted_since.lock().is_some() && !self.holds()
     }
 
     /// Since when the proof has been needed, and whether `now` is the first time.
     pub(crate) fn missed(&self, now: Duration) -> (Duration, bool) {
-        let missed = self.doubted_since.lock();
-        let mut since = missed.unwrap_or_else(PoisonError::into_inner);
+        let mut since = self.doubted_since.lock();
         let first = since.is_none();
         (*since.get_or_insert(now), first)
     }

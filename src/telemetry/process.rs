@@ -50,14 +50,14 @@ pub(crate) fn render(started: f64) -> String {
         "gauge",
         "Resident memory size in bytes.",
         stat.as_ref()
-            .map(|stat| number(stat.resident_pages) * number(u64::try_from(page).unwrap_or(4096))),
+            .map(|stat| number(stat.resident_pages) * number(page)),
     );
     family(
         "process_open_fds",
         "gauge",
         "Open file descriptors.",
         // Reading the directory opens one more descriptor.
-        descriptors.map(|count| number(u64::try_from(count.saturating_sub(1)).unwrap_or(0))),
+        descriptors.map(|count| number(count.saturating_sub(1))),
     );
     family(
         "process_max_fds",
@@ -105,13 +105,13 @@ fn soft_descriptor_limit(limits: &str) -> Option<f64> {
         .find_map(|line| line.strip_prefix("Max open files"))?;
     match line.split_ascii_whitespace().next()? {
         "unlimited" => Some(number(u64::MAX)),
-        soft => soft.parse().ok().map(number),
+        soft => soft.parse::<u64>().ok().map(number),
     }
 }
 
 #[allow(clippy::cast_precision_loss)] // exact to 2^53
-fn number(value: u64) -> f64 {
-    value as f64
+pub(super) fn number(value: impl TryInto<u64>) -> f64 {
+    value.try_into().unwrap_or(u64::MAX) as f64
 }
 
 #[cfg(test)]

@@ -20,34 +20,36 @@ pub(super) struct InspectFindings {
 }
 
 impl InspectFindings {
-    fn add(&mut self, code: &'static str, agora_error: Option<AgoraError>, message: String) {
+    pub(super) fn add(
+        &mut self,
+        code: &'static str,
+        agora_error: Option<AgoraError>,
+        message: impl Into<String>,
+    ) {
         self.problems.push(TokenProblem {
             code,
             agora_error,
-            message,
+            message: message.into(),
         });
     }
 
     /// Adds something for which Agora refuses the token.
-    pub(super) fn invalid(&mut self, code: &'static str, message: String) {
+    pub(super) fn invalid(&mut self, code: &'static str, message: impl Into<String>) {
         self.add(code, Some(AgoraError::InvalidToken), message);
-    }
-
-    /// Adds something for which the client gets another error than that of a bad token.
-    pub(super) fn refused(&mut self, code: &'static str, error: AgoraError, message: String) {
-        self.add(code, Some(error), message);
     }
 
     /// Adds something odd that Agora accepts.
     pub(super) fn odd(&mut self, code: &'static str, message: impl Into<String>) {
-        self.add(code, None, message.into());
+        self.add(code, None, message);
     }
 
     /// Checks whether the token is for this project.
     pub(super) fn judge_app_id(&mut self, found: &str, expected: Option<&str>) {
         if !is_hex_id(found.as_bytes()) {
-            let message = "the App ID in the token isn't 32 hexadecimal digits";
-            self.invalid("bad_app_id", message.to_owned());
+            self.invalid(
+                "bad_app_id",
+                "the App ID in the token isn't 32 hexadecimal digits",
+            );
         }
         if let Some(expected) = expected
             && found != expected
@@ -74,8 +76,10 @@ impl InspectFindings {
             SignatureCheck::Invalid
         };
         if !valid {
-            let message = "another certificate signed it, or it was changed afterwards";
-            self.invalid("signature_invalid", message.to_owned());
+            self.invalid(
+                "signature_invalid",
+                "another certificate signed it, or it was changed afterwards",
+            );
         }
     }
 
@@ -154,15 +158,12 @@ impl InspectFindings {
                 .iter()
                 .any(|rtc| matches(rtc.channel, channel.as_bytes()))
         {
-            self.invalid("channel_mismatch", "it is for another channel".to_owned());
+            self.invalid("channel_mismatch", "it is for another channel");
         }
         if let Some(user) = &user
             && !rtc.iter().any(|rtc| matches(rtc.uid, user))
         {
-            self.invalid(
-                "uid_mismatch",
-                "it is for another uid or account".to_owned(),
-            );
+            self.invalid("uid_mismatch", "it is for another uid or account");
         }
         for service in &rtc {
             if is_wildcard(service.channel) {
@@ -189,7 +190,7 @@ impl InspectFindings {
         ends.max().unwrap_or_else(|| {
             self.invalid(
                 "join_privilege_missing",
-                "it lacks privilege joinChannel: its holder may not join".to_owned(),
+                "it lacks privilege joinChannel: its holder may not join",
             );
             lifetime
         })
@@ -209,12 +210,12 @@ impl InspectFindings {
         if channel || (user.is_some() && users.peek().is_none()) {
             self.invalid(
                 "no_rtc_service",
-                "it has no RTC service: no channel can be joined with it".to_owned(),
+                "it has no RTC service: no channel can be joined with it",
             );
         } else if let Some(user) = user
             && users.all(|found| found != user)
         {
-            self.invalid("uid_mismatch", "it is for another user".to_owned());
+            self.invalid("uid_mismatch", "it is for another user");
         }
     }
 

@@ -55,7 +55,7 @@ impl InspectFindings {
             None => {
                 self.invalid(
                     "join_privilege_missing",
-                    "it lacks privilege joinChannel: its holder may not join".to_owned(),
+                    "it lacks privilege joinChannel: its holder may not join",
                 );
                 parsed.expires_at.into()
             }
@@ -99,14 +99,11 @@ impl InspectFindings {
         if let Some(channel) = expected.channel
             && !parsed.is_for_channel(channel)
         {
-            self.invalid("channel_mismatch", "it is for another channel".to_owned());
+            self.invalid("channel_mismatch", "it is for another channel");
         }
         let fits = user.as_ref().map(|user| parsed.is_for_uid(user));
         if fits == Some(false) {
-            self.invalid(
-                "uid_mismatch",
-                "it is for another uid or account".to_owned(),
-            );
+            self.invalid("uid_mismatch", "it is for another uid or account");
         }
         if fitting.is_empty() && fits != Some(true) {
             self.odd(
@@ -194,7 +191,7 @@ impl InspectFindings {
         if expected.channel.is_some() {
             self.invalid(
                 "no_rtc_service",
-                "it is for logging in to RTM: no channel can be joined with it".to_owned(),
+                "it is for logging in to RTM: no channel can be joined with it",
             );
         }
         if parsed.uid_crc != 0 {
@@ -211,7 +208,7 @@ impl InspectFindings {
         } else if let Some(account) = &account
             && !parsed.is_for_channel(account)
         {
-            self.invalid("uid_mismatch", "it is for another account".to_owned());
+            self.invalid("uid_mismatch", "it is for another account");
         }
         if parsed.channel_crc == 0 {
             self.odd("wildcard_uid", "it names no account");

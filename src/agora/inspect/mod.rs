@@ -13,8 +13,6 @@ mod names;
 mod privileges;
 mod repair;
 
-use std::fmt;
-
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
@@ -75,17 +73,6 @@ impl AgoraError {
             Self::TokenExpired => 2,
             Self::InvalidChannelName | Self::InvalidUserAccount => 1,
         }
-    }
-}
-
-impl fmt::Display for AgoraError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::TokenExpired => "ERR_TOKEN_EXPIRED",
-            Self::InvalidToken => "ERR_INVALID_TOKEN",
-            Self::InvalidChannelName => "ERR_INVALID_CHANNEL_NAME",
-            Self::InvalidUserAccount => "ERR_INVALID_USER_ACCOUNT",
-        })
     }
 }
 

@@ -42,9 +42,9 @@ impl InspectFindings {
         if let Err(error) = charset::channel_name(channel)
             && !matches!(error, NameError::Empty | NameError::Wildcard)
         {
-            self.refused(
+            self.add(
                 "bad_channel",
-                AgoraError::InvalidChannelName,
+                Some(AgoraError::InvalidChannelName),
                 format!("the channel {error}"),
             );
         }
@@ -60,8 +60,7 @@ impl InspectFindings {
             match right {
                 Ok(0) => self.invalid(
                     "uid_zero",
-                    "the uid is the text 0, with which no user can join: uid 0 is written as nothing"
-                        .to_owned(),
+                    "the uid is the text 0, with which no user can join: uid 0 is written as nothing",
                 ),
                 Ok(number) if number.to_string() != uid => self.invalid(
                     "uid_spelling",
@@ -70,7 +69,7 @@ impl InspectFindings {
                 Ok(_) => {}
                 Err(_) => self.invalid(
                     "uid_too_large",
-                    "the uid is above 4294967295, with which no user can join".to_owned(),
+                    "the uid is above 4294967295, with which no user can join",
                 ),
             }
             return;
@@ -89,13 +88,12 @@ impl InspectFindings {
         } else if NO_VALUES.contains(&uid) || is_fraction(uid) {
             self.invalid(
                 "uid_no_number",
-                "the uid is the text of a value that is no uid: something else was passed in its place"
-                    .to_owned(),
+                "the uid is the text of a value that is no uid: something else was passed in its place",
             );
         } else if let Err(error) = charset::user_account(uid) {
-            self.refused(
+            self.add(
                 "bad_account",
-                AgoraError::InvalidUserAccount,
+                Some(AgoraError::InvalidUserAccount),
                 format!("the account {error}"),
             );
         }

@@ -85,10 +85,14 @@ pub(super) fn text_at(text: &str, table: &str, key: &str) -> Option<String> {
 }
 
 impl<'r> ConfigReader<'r> {
-    pub(super) fn new(text: &'r str, file: &'r Path, root: &'r DeTable<'r>) -> Self {
+    pub(super) fn new(
+        text: &'r str,
+        file: &'r Path,
+        root: impl Into<Option<&'r DeTable<'r>>>,
+    ) -> Self {
         Self {
             source: SourceText { file, text },
-            root: Some(root),
+            root: root.into(),
             asked: RefCell::default(),
             findings: RefCell::default(),
             hidden: RefCell::default(),
@@ -97,16 +101,7 @@ impl<'r> ConfigReader<'r> {
 
     /// Gives the keys that `read` asks for when nothing is there.
     fn record(read: impl FnOnce(&RawTable<'_>)) -> KnownKeys {
-        let reader = ConfigReader {
-            source: SourceText {
-                file: Path::new(""),
-                text: "",
-            },
-            root: None,
-            asked: RefCell::default(),
-            findings: RefCell::default(),
-            hidden: RefCell::default(),
-        };
+        let reader = ConfigReader::new("", Path::new(""), None);
         read(&reader.root());
         reader.asked.take()
     }

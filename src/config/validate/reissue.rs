@@ -30,10 +30,7 @@ pub(super) fn reissue(table: &RawTable<'_>, routes: &Routes) -> Reissue {
 }
 
 fn rule(table: &RawTable<'_>, routes: &Routes) -> Option<ReissueRule> {
-    let path = table.item("path");
-    if path.is_none() {
-        table.missing("path", "path = \"/api/live/active\"");
-    }
+    let path = table.required("path", "path = \"/api/live/active\"");
     let methods = table.list("methods");
     let methods = methods.iter().filter_map(method).collect();
     let require_auth = table.boolean("require_auth", false);

@@ -69,10 +69,7 @@ fn method_override(table: &RawTable<'_>) -> MethodOverride {
 }
 
 fn rule(table: &RawTable<'_>) -> Option<BlockRule> {
-    let path = table.item("path");
-    if path.is_none() {
-        table.missing("path", "path = \"/internal/*\"");
-    }
+    let path = table.required("path", "path = \"/internal/*\"");
     let methods = table.list("methods");
     let methods = methods.iter().filter_map(method).collect();
     let allow = networks(table, "allow");

@@ -18,10 +18,7 @@ const HEXADECIMAL_HINT: &str = "copy the 32 hexadecimal digits from Agora's cons
 pub(super) const LONGEST_LIFETIME: Duration = seconds(24 * 3600);
 
 pub(super) fn agora(table: &RawTable<'_>, secrets: &SecretReader<'_>) -> Agora {
-    if table.item("app_id").is_none() {
-        table.missing("app_id", HEXADECIMAL_HINT);
-    }
-    if let Some(item) = table.item("app_id")
+    if let Some(item) = table.required("app_id", HEXADECIMAL_HINT)
         && let Some(text) = item.text()
     {
         if !is_hexadecimal(text.as_bytes()) {

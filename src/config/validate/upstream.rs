@@ -115,8 +115,7 @@ fn health(table: &RawTable<'_>) -> Option<HealthCheck> {
 }
 
 fn servers(table: &RawTable<'_>, secrets: &SecretReader<'_>) -> Vec<UpstreamServer> {
-    let Some(item) = table.item("servers") else {
-        table.missing("servers", "servers = [\"http://127.0.0.1:3001\"]");
+    let Some(item) = table.required("servers", "servers = [\"http://127.0.0.1:3001\"]") else {
         return Vec::new();
     };
     let Some(entries) = item.list() else {
@@ -165,6 +164,13 @@ fn server(item: &RawItem<'_>, secrets: &SecretReader<'_>) -> Option<UpstreamServ
             port: 0,
         });
     }
+    server_at(text)
+        .map_err(|message| item.error(message, SERVER_HINT))
+        .ok()
+}
+
+/// The server that a URL names, or why there is none.
+fn server_at(text: &str) -> Result<UpstreamServer, &'static str> {
     let schemes = [
         ("http://", UpstreamScheme::Http, 80),
         ("https://", UpstreamScheme::Https, 443),
@@ -178,34 +184,24 @@ fn server(item: &RawItem<'_>, secrets: &SecretReader<'_>) -> Option<UpstreamServ
         Some((scheme, port, uri, authority))
     });
     let Some((scheme, default_port, uri, authority)) = parsed else {
-        item.error("not a server's URL", SERVER_HINT);
-        return None;
+        return Err("not a server's URL");
     };
     if text.contains('@') {
-        item.error("user and password have no meaning here", SERVER_HINT);
-        return None;
+        return Err("user and password have no meaning here");
     }
     if uri.path() != "/" || uri.query().is_some() {
-        item.error(
-            "a path has no meaning here: targets are forwarded as they are",
-            SERVER_HINT,
-        );
-        return None;
+        return Err("a path has no meaning here: targets are forwarded as they are");
     }
-    let Some(port) = port(&authority, default_port) else {
-        item.error("not a port, 1 to 65535", SERVER_HINT);
-        return None;
-    };
+    let port = port(&authority, default_port).ok_or("not a port, 1 to 65535")?;
     let host = authority.host();
     let address = host
         .strip_prefix('[')
         .and_then(|host| host.strip_suffix(']'));
     let host = address.unwrap_or(host);
     if host.is_empty() || (address.is_some() && host.parse::<IpAddr>().is_err()) {
-        item.error("not a host", SERVER_HINT);
-        return None;
+        return Err("not a host");
     }
-    Some(UpstreamServer {
+    Ok(UpstreamServer {
         name: text.to_owned(),
         scheme,
         host: host.to_owned(),

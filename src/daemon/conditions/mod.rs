@@ -415,11 +415,7 @@ fn one(
     severity: AlertSeverity,
     message: impl FnOnce() -> String,
 ) -> Vec<(AlertSeverity, String)> {
-    if holds {
-        vec![(severity, message())]
-    } else {
-        Vec::new()
-    }
+    holds.then(|| (severity, message())).into_iter().collect()
 }
 
 fn share(part: f64, whole: f64) -> f64 {

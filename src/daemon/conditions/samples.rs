@@ -4,8 +4,9 @@
 //! Must not know: what a number means to an operator.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 /// The longest window of an increase.
 const LONGEST: Duration = Duration::from_hours(1);
@@ -179,7 +180,7 @@ pub(crate) struct History(pub(super) Mutex<VecDeque<(Duration, SampledCounts)>>)
 impl History {
     /// Remembers the counters of a moment on the clock's monotonic scale. Call with ascending moments.
     pub(crate) fn add(&self, moment: Duration, counts: SampledCounts) {
-        let mut samples = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut samples = self.0.lock();
         samples.push_back((moment, counts));
         // One sample that is an hour old or older stays, so that an hour's increase has a start.
         let old = |second: &(Duration, SampledCounts)| moment.saturating_sub(second.0) >= LONGEST;
@@ -210,7 +211,6 @@ impl Increase<'_> {
     /// How much a counter has grown in the time before now; since the start, where that is shorter.
     pub(crate) fn of(&self, count: Count, window: Duration) -> f64 {
         let samples = self.history.0.lock();
-        let samples = samples.unwrap_or_else(PoisonError::into_inner);
         let start = self.now.saturating_sub(window);
         let older = samples.iter().take_while(|(moment, _)| *moment <= start);
         let before = older.last().or(samples.front());

@@ -139,7 +139,7 @@ fn no_more_than_an_hour_is_remembered() {
         let counts = Samples::parse(&format!("renewd_log_dropped_total {sample}\n")).counts();
         history.add(SAMPLE * sample, counts);
     }
-    let remembered = history.0.lock().unwrap().len();
+    let remembered = history.0.lock().len();
     assert_eq!(remembered, 241);
     let now = Samples::parse("renewd_log_dropped_total 999\n").counts();
     let increase = history.until(SAMPLE * 999, now);

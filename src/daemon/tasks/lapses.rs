@@ -17,7 +17,6 @@ use crate::decision;
 use crate::revocation::RevocationQuestion;
 use crate::sessions::LapsedSession;
 use crate::snapshot::{Shared, Snapshot};
-use crate::sources::streams::Lookup;
 use crate::telemetry::audit;
 use crate::terms::role::Role;
 
@@ -158,11 +157,8 @@ impl Waiting {
 
 /// Whether a channel's stream is live; `None` where the source gives no answer.
 async fn is_live(snapshot: &Snapshot, channel: &str) -> Option<bool> {
-    match snapshot.streams.lookup(channel).await {
-        Lookup::Found(stream) => Some(stream.is_open()),
-        Lookup::NotFound => Some(false),
-        Lookup::NoAnswer { .. } => None,
-    }
+    let stream = snapshot.streams.lookup(channel).await.ok()?;
+    Some(stream.is_some_and(|stream| stream.is_open()))
 }
 
 fn count(shared: &Shared, snapshot: &Snapshot, lapse: &LapsedSession) {

@@ -17,11 +17,8 @@ use crate::daemon::state::{DaemonState, StatePart};
 use crate::revocation::{RevocationRecord, Revocations};
 use crate::snapshot::Shared;
 use crate::state::directory::StateDirectory;
-use crate::state::journal::{self, Journal};
+use crate::state::journal::Journal;
 use crate::terms::clock::{Clock, is_plausible};
-
-/// The journal's file in the state directory.
-const JOURNAL: &str = "revocations.journal";
 
 /// Changes that may wait to be written. A caller beyond them waits until there is room.
 const QUEUE: usize = 1024;
@@ -112,50 +109,27 @@ impl RevocationJournal {
     /// Restores the content of a directory, and writes to it from now on. What was revoked before is in memory and
     /// stays.
     fn take_up(&mut self, directory: &Arc<StateDirectory>) {
-        let (mut made, mut unreadable) = (Vec::new(), 0_u64);
+        let mut made = Vec::new();
         let revocations = Arc::clone(&self.revocations);
         let later = &mut self.later;
-        let (reading, result) = journal::read(directory, JOURNAL, |bytes| {
-            match RevocationRecord::decode(bytes) {
-                Some(RevocationRecord::Made(revocation)) => made.push(revocation),
-                Some(RevocationRecord::Lifted { id, until }) => {
-                    revocations.apply_lift(id, until);
+        let journal = self
+            .state
+            .restore(StatePart::Revocations, directory, |bytes| {
+                match RevocationRecord::decode(bytes) {
+                    Some(RevocationRecord::Made(revocation)) => made.push(revocation),
+                    Some(RevocationRecord::Lifted { id, until }) => {
+                        revocations.apply_lift(id, until);
+                    }
+                    Some(record @ RevocationRecord::Later(_)) if later.len() < MOST_LATER => {
+                        later.push(record);
+                    }
+                    Some(RevocationRecord::Later(_)) | None => return false,
                 }
-                Some(record @ RevocationRecord::Later(_)) if later.len() < MOST_LATER => {
-                    later.push(record);
-                }
-                Some(RevocationRecord::Later(_)) | None => unreadable += 1,
-            }
-        });
+                true
+            });
         let mut without_room = 0_u64;
         for revocation in made.into_iter().filter(|made| made.until > self.now()) {
             without_room += u64::from(self.revocations.add(revocation).is_err());
-        }
-        self.report(directory, &reading, &result, unreadable, without_room);
-        self.journal = Some(Journal::new(Arc::clone(directory), JOURNAL));
-    }
-
-    fn report(
-        &self,
-        directory: &StateDirectory,
-        reading: &journal::JournalReading,
-        result: &io::Result<()>,
-        unreadable: u64,
-        without_room: u64,
-    ) {
-        if let Err(error) = result {
-            tracing::error!(%error, "can't read the revocation journal to its end");
-        }
-        let damaged = result.is_err() || reading.damaged_bytes > 0 || unreadable > 0;
-        self.state.damaged(StatePart::Revocations, damaged);
-        if damaged {
-            tracing::error!(
-                intact = reading.records - unreadable,
-                unreadable,
-                damaged_bytes = reading.damaged_bytes,
-                directory = %directory.path().display(),
-                "the revocation journal is damaged; all intact records are in force"
-            );
         }
         if !self.later.is_empty() {
             tracing::warn!(
@@ -166,7 +140,7 @@ impl RevocationJournal {
         if without_room > 0 {
             tracing::error!(without_room, "too many revocations to apply them all");
         }
-        tracing::debug!(records = reading.records, "revocations restored");
+        self.journal = Some(journal);
     }
 
     /// The time of day in Unix seconds; an implausible one counts as the first, by which nothing is over.
@@ -204,24 +178,18 @@ impl RevocationJournal {
         }
         let state = Arc::clone(&self.state);
         let directory = state.open().map_err(io::Error::other)?;
-        let directory = directory.ok_or(io::ErrorKind::NotFound)?;
-        self.take_up(directory);
+        self.take_up(directory.ok_or(io::ErrorKind::NotFound)?);
         Ok(())
     }
 
     fn batch(&mut self, changes: &[RevocationRecord]) -> io::Result<()> {
-        let whole = {
-            let journal = self.journal.as_ref().ok_or(io::ErrorKind::NotFound)?;
-            journal.must_be_whole()
-        };
-        let everything = if whole {
-            self.revocations.records(self.now())
-        } else {
-            Vec::new()
-        };
+        let now = self.now();
         let journal = self.journal.as_mut().ok_or(io::ErrorKind::NotFound)?;
+        let whole = journal.must_be_whole();
         let mut batch = journal.begin(whole)?;
+        let everything;
         let (changes, later) = if whole {
+            everything = self.revocations.records(now);
             (&*everything, &*self.later)
         } else {
             (changes, &[][..])

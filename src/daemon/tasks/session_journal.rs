@@ -20,10 +20,7 @@ use crate::logins::remembered::{KEY, Logins};
 use crate::sessions::{Records, SessionIdentity, SessionRecord, Sessions};
 use crate::snapshot::Shared;
 use crate::state::directory::StateDirectory;
-use crate::state::journal::{self, Batch, Journal};
-
-/// The journal's file in the state directory.
-const JOURNAL: &str = "sessions.journal";
+use crate::state::journal::{Batch, Journal};
 
 /// The key's file in the state directory.
 const KEY_FILE: &str = "logins.key";
@@ -96,14 +93,14 @@ impl SessionJournal {
         let mut records = Records::new(self.logins.key_name());
         let now = self.shared.clock.unix_seconds();
         let sessions = &self.sessions;
-        let (mut unreadable, mut without_room) = (0_u64, 0_u64);
+        let mut without_room = 0_u64;
         let granted_since: HashSet<SessionIdentity> = (0..Sessions::PARTS)
             .flat_map(|part| sessions.write_down(part, true))
             .map(|kept| kept.identity)
             .collect();
         let is_newer = |identity: &SessionIdentity| granted_since.contains(identity);
-        let (reading, result) =
-            journal::read(directory, JOURNAL, |bytes| match records.decode(bytes) {
+        let journal = self.state.restore(StatePart::Sessions, directory, |bytes| {
+            match records.decode(bytes) {
                 Some(SessionRecord::Session(kept)) if is_newer(&kept.identity) => {}
                 Some(SessionRecord::Session(kept)) if kept.matters(now) => {
                     without_room += u64::from(!sessions.put_back(&kept, now));
@@ -115,31 +112,18 @@ impl SessionJournal {
                     self.logins.put_back(refused, now);
                 }
                 Some(SessionRecord::Unknown) => {}
-                None => unreadable += 1,
-            });
+                None => return false,
+            }
+            true
+        });
         sessions.put_back_links();
-        if let Err(error) = &result {
-            tracing::error!(%error, "can't read the session journal to its end");
-        }
-        let damaged = result.is_err() || reading.damaged_bytes > 0 || unreadable > 0;
-        self.state.damaged(StatePart::Sessions, damaged);
-        if damaged {
-            tracing::error!(
-                intact = reading.records - unreadable,
-                unreadable,
-                damaged_bytes = reading.damaged_bytes,
-                directory = %directory.path().display(),
-                "the session journal is damaged; all intact records were restored"
-            );
-        }
         if without_room > 0 {
             tracing::warn!(
                 without_room,
                 "sessions.max is too small for all sessions of the session journal"
             );
         }
-        tracing::debug!(records = reading.records, "sessions restored");
-        self.journal = Some(Journal::new(Arc::clone(directory), JOURNAL));
+        self.journal = Some(journal);
         match directory.read(PROVEN) {
             Ok(text) => {
                 let text = String::from_utf8_lossy(text.as_deref().unwrap_or_default());
@@ -215,14 +199,9 @@ impl SessionJournal {
             return Ok(());
         }
         let state = Arc::clone(&self.state);
-        match state.open() {
-            Ok(Some(directory)) => {
-                self.take_up(directory);
-                Ok(())
-            }
-            Ok(None) => Err(io::ErrorKind::NotFound.into()),
-            Err(error) => Err(io::Error::other(error)),
-        }
+        let directory = state.open().map_err(io::Error::other)?;
+        self.take_up(directory.ok_or(io::ErrorKind::NotFound)?);
+        Ok(())
     }
 
     fn proven(&self) -> io::Result<()> {

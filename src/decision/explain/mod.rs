@@ -22,7 +22,7 @@ use crate::sessions::{Ground, Resting, SeatRequest};
 use crate::snapshot::Snapshot;
 use crate::sources::accounts::{Account, ConfiguredAccounts};
 use crate::sources::lookup::NoAnswer;
-use crate::sources::streams::{Lookup, StreamState};
+use crate::sources::streams::StreamState;
 use crate::terms::clock::{Clock, timer_now};
 use crate::terms::outcome::Outcome;
 use crate::terms::role::Role;
@@ -320,18 +320,18 @@ async fn stream(
         .asked_at
         .map(|asked_at| clock.elapsed().saturating_sub(asked_at));
     let stream = match looked.lookup {
-        Lookup::Found(stream) => stream,
-        Lookup::NotFound => {
+        Ok(Some(stream)) => stream,
+        Ok(None) => {
             let detail = "no live stream has this channel".to_owned();
             let says = Says::Refuses(Outcome::StreamNotLive, detail);
             rows.add("stream", source, age, says);
             return request.role;
         }
-        Lookup::NoAnswer { since } => {
+        Err(no_answer) => {
             let stale = snapshot.config.streams.stale_if_error;
             let streams = &snapshot.streams;
             let why = streams.error().or_else(|| streams.doubt());
-            let says = unanswered(NoAnswer { since }, why, stale, standing, now);
+            let says = unanswered(no_answer, why, stale, standing, now);
             rows.add("stream", source, None, says);
             return standing.or(request.role);
         }

@@ -5,6 +5,7 @@
 //! last grant.
 //! Must not know: which kinds of source there are.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{DecisionRefusal, Now, RowFindings, TokenCaller, asked_role};
@@ -13,7 +14,7 @@ use crate::sessions::SeatRequest;
 use crate::snapshot::Snapshot;
 use crate::sources::accounts::Account;
 use crate::sources::lookup::{LookupAnswer, NoAnswer};
-use crate::sources::streams::{Lookup, StreamLookup, StreamState};
+use crate::sources::streams::{StreamLookup, StreamState};
 use crate::terms::outcome::{LookupOutcome, Outcome};
 use crate::terms::role::Role;
 
@@ -99,9 +100,9 @@ pub(in crate::decision) async fn look_stream(
     let looked = streams.look(&request.channel, None, now.patience()).await;
     let looked = believed(snapshot, subject, request, looked);
     let passes = match &looked.lookup {
-        Lookup::Found(stream) => stream_role(snapshot, subject, request, stream).1.is_ok(),
-        Lookup::NotFound => false,
-        Lookup::NoAnswer { .. } => true,
+        Ok(Some(stream)) => stream_role(snapshot, subject, request, stream).1.is_ok(),
+        Ok(None) => false,
+        Err(_) => true,
     };
     if passes || !looked.may_predate(now.elapsed) {
         return looked;
@@ -119,7 +120,7 @@ fn believed(
     request: &TokenRequest,
     looked: StreamLookup,
 ) -> StreamLookup {
-    let Lookup::Found(stream) = &looked.lookup else {
+    let Ok(Some(stream)) = &looked.lookup else {
         return looked;
     };
     let (_, verdict) = stream_role(snapshot, subject, request, stream);
@@ -128,7 +129,7 @@ fn believed(
         stream.doubts(subject),
     ) {
         (Err(Outcome::NotOwner), Some(since)) => StreamLookup {
-            lookup: Lookup::NoAnswer { since },
+            lookup: Err(NoAnswer { since }),
             outcome: LookupOutcome::Error,
             asked_at: None,
         },
@@ -147,11 +148,11 @@ pub(super) fn role_in_stream(
     findings: &mut RowFindings,
 ) -> Result<Role, DecisionRefusal> {
     let stream = match looked.lookup {
-        Lookup::Found(stream) => stream,
-        Lookup::NotFound => return Err(stream_not_live()),
-        Lookup::NoAnswer { since } => {
+        Ok(Some(stream)) => stream,
+        Ok(None) => return Err(stream_not_live()),
+        Err(no_answer) => {
             let stale = snapshot.config.streams.stale_if_error;
-            let rides = rides_through(NoAnswer { since }, stale, now);
+            let rides = rides_through(no_answer, stale, now);
             let role = if rides { standing() } else { None };
             findings.streams = Some(role.map_or(LookupOutcome::Error, |_| LookupOutcome::Stale));
             findings.role = role.or(findings.role);
@@ -207,12 +208,9 @@ pub(super) async fn forget_ended_streams(snapshot: &Snapshot, claim: SeatRequest
         .publishing_elsewhere(claim, now.unix_seconds());
     for channel in held {
         let looked = snapshot.streams.look(&channel, None, now.patience()).await;
-        match looked.lookup {
-            Lookup::Found(stream) if stream.is_open() => {}
-            Lookup::NoAnswer { .. } => {}
-            Lookup::Found(_) | Lookup::NotFound => {
-                snapshot.sessions.ended(claim.subject, &channel);
-            }
+        let over = |stream: Option<Arc<StreamState>>| stream.is_none_or(|stream| !stream.is_open());
+        if looked.lookup.is_ok_and(over) {
+            snapshot.sessions.ended(claim.subject, &channel);
         }
     }
 }

@@ -6,11 +6,12 @@
 //! Must not know: what a socket is for.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
@@ -71,7 +72,7 @@ impl Budget {
     /// Changes the limit for sockets to come.
     pub(crate) fn set_limit(self: &Arc<Self>, limit: usize) {
         self.limit.store(limit, SeqCst);
-        self.serve(&mut self.demand());
+        self.serve(&mut self.demand.lock());
     }
 
     /// How many sockets there may be.
@@ -143,7 +144,7 @@ impl Budget {
         claimant: Claimant,
         sender: oneshot::Sender<SocketSlot>,
     ) -> Waiter<'_> {
-        let mut demand = self.demand();
+        let mut demand = self.demand.lock();
         let ticket = demand.queue.join(claimant, sender);
         self.waiting.fetch_add(1, SeqCst);
         self.serve(&mut demand);
@@ -185,10 +186,6 @@ impl Budget {
             }
         }
     }
-
-    fn demand(&self) -> MutexGuard<'_, BudgetDemand> {
-        self.demand.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// How many slots are given without a queue.
@@ -219,7 +216,7 @@ struct Waiter<'budget> {
 
 impl Drop for Waiter<'_> {
     fn drop(&mut self) {
-        let mut demand = self.budget.demand();
+        let mut demand = self.budget.demand.lock();
         if demand.queue.leave(self.claimant, self.ticket) {
             self.budget.waiting.fetch_sub(1, SeqCst);
         }
@@ -240,7 +237,7 @@ impl SocketSlot {
         if client.is_some()
             && let Some(budget) = &self.budget
         {
-            budget.demand().give_back(client);
+            budget.demand.lock().give_back(client);
         }
     }
 }
@@ -252,7 +249,7 @@ impl Drop for SocketSlot {
         };
         budget.used.fetch_sub(1, SeqCst);
         if self.client.is_some() || budget.is_wanted() {
-            let mut demand = budget.demand();
+            let mut demand = budget.demand.lock();
             demand.give_back(self.client);
             budget.serve(&mut demand);
         }
@@ -291,7 +288,7 @@ mod tests {
         assert_eq!((budget.used(), budget.refused()), (129, 1));
         drop((greedy, other));
         assert_eq!(budget.used(), 0);
-        assert!(budget.demand().held.is_empty());
+        assert!(budget.demand.lock().held.is_empty());
     }
 
     #[tokio::test(start_paused = true)]
@@ -315,7 +312,7 @@ mod tests {
         let order = Mutex::new(Vec::new());
         let wait = async |claimant, name| {
             let slot = budget.acquire(claimant, PATIENCE).await;
-            order.lock().unwrap().push(name);
+            order.lock().push(name);
             drop(slot);
         };
         tokio::join!(
@@ -328,10 +325,7 @@ mod tests {
                 drop(slot);
             }
         );
-        assert_eq!(
-            *order.lock().unwrap(),
-            ["first of one", "other", "second of one"]
-        );
+        assert_eq!(*order.lock(), ["first of one", "other", "second of one"]);
         assert_eq!((budget.used(), budget.refused()), (0, 0));
     }
 
@@ -373,7 +367,7 @@ mod tests {
         for slot in &mut slots {
             slot.disown();
         }
-        assert!(budget.demand().held.is_empty());
+        assert!(budget.demand.lock().held.is_empty());
         assert_eq!(budget.used(), 4);
     }
 }

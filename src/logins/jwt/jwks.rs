@@ -7,13 +7,14 @@
 //! Must not know: what a token says.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use http::HeaderMap;
 use http::header::{ACCEPT, HeaderValue};
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::compact::Compact;
@@ -131,7 +132,7 @@ impl KeySet {
                     begun: AtomicU64::new(0),
                     ended: watch::Sender::new(0),
                 });
-                set.begin(&mut set.ledger(), clock.elapsed());
+                set.begin(&mut set.ledger.lock(), clock.elapsed());
                 set
             }
         };
@@ -142,23 +143,23 @@ impl KeySet {
 
     /// Whether the last read gave a set: `renewd_source_up`.
     pub fn is_up(&self) -> bool {
-        self.ledger().failures == 0
+        self.ledger.lock().failures == 0
     }
 
     /// Why the last read gave no set; `None` where it gave one.
     pub(crate) fn error(&self) -> Option<String> {
-        self.ledger().error.clone()
+        self.ledger.lock().error.clone()
     }
 
     /// When the first read failed since the last that gave a set, on the clock's monotonic scale.
     pub(crate) fn down_since(&self) -> Option<Duration> {
-        self.ledger().failing_since
+        self.ledger.lock().failing_since
     }
 
     /// Reads the set again when it is time to; called every second or so.
     pub fn keep_fresh(self: &Arc<Self>) {
         let now = self.clock.elapsed();
-        let mut ledger = self.ledger();
+        let mut ledger = self.ledger.lock();
         let failed = ledger.failures.checked_sub(1);
         let pause = match failed.map(|failed| PAUSES.get(failed).or(PAUSES.last())) {
             Some(pause) => Duration::from_secs(pause.copied().unwrap_or(1)),
@@ -213,7 +214,7 @@ impl KeySet {
     pub(super) async fn read_again(self: &Arc<Self>, moment: Moment) -> bool {
         let began = self.clock.elapsed();
         let mut ended = {
-            let mut ledger = self.ledger();
+            let mut ledger = self.ledger.lock();
             if self.was_read_since(moment) {
                 // A read for another token has ended meanwhile.
                 return true;
@@ -270,7 +271,7 @@ impl KeySet {
 
     fn end(&self, number: u64, result: Result<Vec<JwtKey>, ReadError>) {
         let now = self.clock.elapsed();
-        let mut ledger = self.ledger();
+        let mut ledger = self.ledger.lock();
         ledger.running = false;
         let took = now.saturating_sub(ledger.begun_at);
         match result {
@@ -300,10 +301,6 @@ impl KeySet {
         self.metrics.up(up);
         self.ended
             .send_modify(|count| *count = count.wrapping_add(1));
-    }
-
-    fn ledger(&self) -> MutexGuard<'_, ReadLedger> {
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

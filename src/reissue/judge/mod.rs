@@ -23,7 +23,7 @@ use crate::reissue::applying_rule::ReissueTerms;
 use crate::revocation::Revocations;
 use crate::sessions::{Ground, Sessions};
 use crate::sources::accounts::{Account, ConfiguredAccounts};
-use crate::sources::streams::{ConfiguredStreams, Lookup, StreamLookup, StreamState};
+use crate::sources::streams::{ConfiguredStreams, StreamLookup, StreamState};
 use crate::terms::clock::Clock;
 use crate::terms::outcome::{LookupOutcome, Outcome};
 use crate::terms::role::Role;
@@ -365,19 +365,19 @@ impl Judge {
         let publisher = question.role == Role::Publisher;
         match looked.lookup {
             // Where the source may look for owners in the wrong place, a stream that isn't the caller's is no answer.
-            Lookup::Found(stream) if publisher && self.doubts(&stream) => Seen::NoAnswer,
-            Lookup::Found(stream) => Seen::Answer {
+            Ok(Some(stream)) if publisher && self.doubts(&stream) => Seen::NoAnswer,
+            Ok(Some(stream)) => Seen::Answer {
                 bans_caller: self.is_banned(&stream),
                 open: stream.is_open(),
                 publishes: self.may_publish(&stream),
             },
             // A stream that doesn't exist bans no caller.
-            Lookup::NotFound => Seen::Answer {
+            Ok(None) => Seen::Answer {
                 bans_caller: false,
                 open: false,
                 publishes: !is_named_like_one(),
             },
-            Lookup::NoAnswer { .. } => Seen::NoAnswer,
+            Err(_) => Seen::NoAnswer,
         }
     }
 
@@ -389,12 +389,12 @@ impl Judge {
         }
         let publisher = question.role == Role::Publisher;
         match &looked.lookup {
-            Lookup::Found(stream) => {
+            Ok(Some(stream)) => {
                 let missed = publisher && self.caller.is_some() && !self.may_publish(stream);
                 missed || self.is_banned(stream)
             }
-            Lookup::NotFound => publisher,
-            Lookup::NoAnswer { .. } => false,
+            Ok(None) => publisher,
+            Err(_) => false,
         }
     }
 

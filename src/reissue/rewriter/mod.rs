@@ -346,10 +346,11 @@ fn joined(output: &mut VecDeque<Bytes>) -> Option<Bytes> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{LazyLock, Mutex};
+    use std::sync::LazyLock;
     use std::task::Waker;
 
     use base64::Engine as _;
+    use parking_lot::Mutex;
     use proptest::prelude::*;
 
     use super::*;
@@ -453,7 +454,7 @@ mod tests {
             client: None,
             subject: Some("ann".into()),
             login: None,
-            handing: std::sync::Mutex::default(),
+            handing: Mutex::default(),
             observing,
             tally: Mutex::default(),
         }

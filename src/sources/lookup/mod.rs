@@ -13,9 +13,10 @@ use std::fmt;
 use std::future::Future;
 use std::hash::BuildHasher;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
@@ -415,14 +416,12 @@ impl<T: Send + Sync + 'static> Lookups<T> {
 
     fn shard(&self, key: &str) -> MutexGuard<'_, HashMap<Box<str>, LookupEntry<T>>> {
         let index = usize::try_from(self.hasher.hash_one(key) % SHARDS as u64).unwrap_or(0);
-        self.shards[index]
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.shards[index].lock()
     }
 
     fn locked(&self, index: usize) -> Option<MutexGuard<'_, HashMap<Box<str>, LookupEntry<T>>>> {
         let shard = self.shards.get(index)?;
-        Some(shard.lock().unwrap_or_else(PoisonError::into_inner))
+        Some(shard.lock())
     }
 }
 

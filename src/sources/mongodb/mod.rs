@@ -12,13 +12,14 @@ mod presence;
 mod streams_collection;
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use mongodb::action::{Action as _, FindOne};
 use mongodb::bson::{Document, RawDocumentBuf};
 use mongodb::options::{ClientOptions, ConnectionString, ReadPreference, SelectionCriteria};
 use mongodb::{Client, Collection};
+use parking_lot::Mutex;
 
 use super::http::cleaned;
 use super::outage::NoAnswerReason;
@@ -78,12 +79,12 @@ impl Database {
 
     /// A collection, by a client that is made when it is first needed.
     async fn collection(&self, name: &str) -> Result<Collection<RawDocumentBuf>, NoAnswerReason> {
-        let known = self.lock().client.clone();
+        let known = self.state.lock().client.clone();
         let client = if let Some(client) = known {
             client
         } else {
             let made = self.connect().await?;
-            self.lock().client.get_or_insert(made).clone()
+            self.state.lock().client.get_or_insert(made).clone()
         };
         Ok(client.database(&self.config.database).collection(name))
     }
@@ -104,7 +105,7 @@ impl Database {
             .projection(projection)
             .max_time(self.patience())
             .await?;
-        self.lock().silences = 0;
+        self.state.lock().silences = 0;
         Ok(found)
     }
 
@@ -132,7 +133,7 @@ impl Database {
 
     /// Notes that a question got no reply in time.
     pub(crate) fn silent(&self) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.silences += 1;
         if state.silences >= MOST_SILENCES {
             // Questions that still wait on the old client end by themselves, or never; the next question gets a new
@@ -145,10 +146,6 @@ impl Database {
     fn patience(&self) -> Duration {
         let timeout = self.config.timeout;
         timeout.saturating_sub(TO_SAY_WHY.min(timeout / 10))
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, MongoState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

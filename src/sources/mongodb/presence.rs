@@ -5,10 +5,10 @@
 //! every caller at once.
 //! Must not know: what a document says.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mongodb::bson::doc;
+use parking_lot::Mutex;
 
 use super::Database;
 use crate::sources::outage::NoAnswerReason;
@@ -65,7 +65,7 @@ impl Presence {
     /// Notes that a document was found.
     pub(super) fn found(&self) {
         self.found.give();
-        self.looked().take();
+        self.looked.lock().take();
     }
 
     /// Whether it is an answer that nothing was found. Call this after the question, since it asks another.
@@ -91,7 +91,7 @@ impl Presence {
 
     async fn is_empty(&self, database: &Database) -> Result<bool, NoAnswerReason> {
         let now = self.clock.elapsed();
-        let known = *self.looked();
+        let known = *self.looked.lock();
         if let Some(known) = known {
             let holds = if known.empty { EMPTY } else { NOT_EMPTY };
             if now.saturating_sub(known.at) < holds {
@@ -100,11 +100,7 @@ impl Presence {
         }
         let any = database.find(&self.collection, doc! {}, None, doc! { "_id": 1 });
         let empty = any.await?.is_none();
-        *self.looked() = Some(CollectionLook { empty, at: now });
+        *self.looked.lock() = Some(CollectionLook { empty, at: now });
         Ok(empty)
-    }
-
-    fn looked(&self) -> MutexGuard<'_, Option<CollectionLook>> {
-        self.looked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -59,19 +59,8 @@ impl StreamState {
     }
 }
 
-/// A source's answer for one channel.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Lookup {
-    /// The stream that counts for the channel.
-    Found(Arc<StreamState>),
-    /// The source knows no such channel.
-    NotFound,
-    /// The source gives no answer; this is never a yes and never a 403.
-    NoAnswer {
-        /// On the clock's monotonic scale: the first lookup (or read) that failed.
-        since: Duration,
-    },
-}
+/// A source's answer for one channel: the stream that counts for it, or `None` where the source knows no such channel.
+pub(crate) type Lookup = Result<Option<Arc<StreamState>>, NoAnswer>;
 
 /// An answer, where it came from, and when it was asked for.
 #[derive(Clone, Debug)]
@@ -161,30 +150,20 @@ impl ConfiguredStreams {
         since: Option<Duration>,
         patience: Duration,
     ) -> StreamLookup {
-        let lookups = match &self.source {
-            StreamSource::Table(table) => {
-                return StreamLookup {
-                    lookup: table.lookup(channel),
-                    outcome: LookupOutcome::Hit,
-                    asked_at: None,
-                };
-            }
-            StreamSource::Asked(lookups) => lookups,
+        let (lookup, outcome, asked_at) = match &self.source {
+            StreamSource::Table(table) => (table.lookup(channel), LookupOutcome::Hit, None),
+            StreamSource::Asked(lookups) => match lookups.get(channel, since, patience).await {
+                Ok(answer) => {
+                    let stream = (*answer.value).clone();
+                    (Ok(stream), answer.outcome, Some(answer.asked_at))
+                }
+                Err(no_answer) => (Err(no_answer), LookupOutcome::Error, None),
+            },
         };
-        match lookups.get(channel, since, patience).await {
-            Ok(answer) => StreamLookup {
-                lookup: match &*answer.value {
-                    Some(stream) => Lookup::Found(Arc::clone(stream)),
-                    None => Lookup::NotFound,
-                },
-                outcome: answer.outcome,
-                asked_at: Some(answer.asked_at),
-            },
-            Err(NoAnswer { since }) => StreamLookup {
-                lookup: Lookup::NoAnswer { since },
-                outcome: LookupOutcome::Error,
-                asked_at: None,
-            },
+        StreamLookup {
+            lookup,
+            outcome,
+            asked_at,
         }
     }
 }

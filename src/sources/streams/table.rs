@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Lookup, StreamState};
+use crate::sources::lookup::NoAnswer;
 
 /// The stream table of `streams.source = "file"`.
 #[derive(Debug)]
@@ -80,10 +81,9 @@ impl StreamTable {
 
     /// Looks a channel up.
     pub(crate) fn lookup(&self, channel: &str) -> Lookup {
-        match (self.unavailable_since, self.channels.get(channel)) {
-            (Some(since), _) => Lookup::NoAnswer { since },
-            (None, Some(stream)) => Lookup::Found(Arc::clone(stream)),
-            (None, None) => Lookup::NotFound,
+        match self.unavailable_since {
+            Some(since) => Err(NoAnswer { since }),
+            None => Ok(self.channels.get(channel).cloned()),
         }
     }
 }
@@ -109,7 +109,7 @@ mod tests {
         ]);
         assert_eq!(
             streams.lookup("one"),
-            Lookup::Found(Arc::new(stream("second", true)))
+            Ok(Some(Arc::new(stream("second", true))))
         );
     }
 
@@ -119,7 +119,7 @@ mod tests {
         let invalid = StreamTable::invalid(Some(&valid), Duration::from_secs(5));
         assert_eq!(
             invalid.lookup("one"),
-            Lookup::Found(Arc::new(stream("first", true)))
+            Ok(Some(Arc::new(stream("first", true))))
         );
         assert!(!invalid.is_up());
     }
@@ -129,9 +129,9 @@ mod tests {
         let streams = StreamTable::invalid(None, Duration::from_secs(5));
         assert_eq!(
             streams.lookup("one"),
-            Lookup::NoAnswer {
+            Err(NoAnswer {
                 since: Duration::from_secs(5)
-            }
+            })
         );
     }
 
@@ -142,9 +142,9 @@ mod tests {
         let second = StreamTable::unreadable(Some(&first), Duration::from_secs(9));
         assert_eq!(
             second.lookup("one"),
-            Lookup::NoAnswer {
+            Err(NoAnswer {
                 since: Duration::from_secs(5)
-            }
+            })
         );
     }
 }

@@ -4,8 +4,8 @@
 
 use metrics::{Counter, Gauge};
 
-use super::families;
 use super::registrar::Registrar;
+use super::{families, number};
 use crate::io::descriptors::{Budgets, Shares};
 
 /// By the `share` label's value.
@@ -49,7 +49,6 @@ impl DescriptorMetrics {
     }
 
     /// Sets the size of each share.
-    #[allow(clippy::cast_precision_loss)] // exact to 2^53
     pub(crate) fn shares(&self, shares: &Shares) {
         for (gauge, share) in [
             (&self.clients, shares.clients),
@@ -57,18 +56,17 @@ impl DescriptorMetrics {
             (&self.streams.share, shares.streams),
             (&self.reserve, shares.reserve),
         ] {
-            gauge.set(share as f64);
+            gauge.set(number(share));
         }
     }
 
     /// How many sockets to the backend there are, and how many requests waited for one in vain.
-    #[allow(clippy::cast_precision_loss)] // exact to 2^53
     pub(crate) fn sockets(&self, sockets: &Budgets) {
         for (metrics, budget) in [
             (&self.requests, &sockets.requests),
             (&self.streams, &sockets.streams),
         ] {
-            metrics.open.set(budget.used() as f64);
+            metrics.open.set(number(budget.used()));
             metrics.refused.absolute(budget.refused());
         }
     }

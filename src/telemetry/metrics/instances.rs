@@ -7,13 +7,14 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram};
+use parking_lot::Mutex;
 
 use super::registrar::Registrar;
-use super::{families, flag};
+use super::{families, flag, number};
 use crate::telemetry::traffic_labels::{ReissueOutcome, StoreMode, UpstreamOutcome};
 use crate::terms::outcome::LookupOutcome;
 
@@ -28,10 +29,7 @@ pub struct UpstreamMetrics {
 
 impl UpstreamMetrics {
     pub(super) fn new(registrar: &Registrar, server: &str) -> Self {
-        let up = registrar.gauge(&families::UPSTREAM_UP, &[("server", server)]);
-        up.set(1.0);
-        let exposed = registrar.gauge(&families::UPSTREAM_EXPOSED, &[("server", server)]);
-        exposed.set(0.0);
+        let of_server = [("server", server)];
         Self {
             requests: UpstreamOutcome::ALL.map(|outcome| {
                 let labels = [("server", server), ("outcome", outcome.as_str())];
@@ -40,9 +38,9 @@ impl UpstreamMetrics {
                     registrar.histogram(&families::UPSTREAM_REQUEST_DURATION, &labels),
                 )
             }),
-            up,
-            retries: registrar.counter(&families::UPSTREAM_RETRIES, &[("server", server)]),
-            exposed,
+            up: registrar.gauge_at(&families::UPSTREAM_UP, &of_server, 1.0),
+            retries: registrar.counter(&families::UPSTREAM_RETRIES, &of_server),
+            exposed: registrar.gauge_at(&families::UPSTREAM_EXPOSED, &of_server, 0.0),
         }
     }
 
@@ -134,15 +132,13 @@ pub struct SourceMetrics {
 impl SourceMetrics {
     pub(super) fn new(registrar: &Registrar, source: &str) -> Self {
         let labels = [("source", source)];
-        let up = registrar.gauge(&families::SOURCE_UP, &labels);
-        up.set(1.0);
         Self {
             lookups: LookupOutcome::ALL.map(|outcome| {
                 let labels = [("source", source), ("outcome", outcome.as_str())];
                 registrar.counter(&families::SOURCE_LOOKUPS, &labels)
             }),
             duration: registrar.histogram(&families::SOURCE_LOOKUP_DURATION, &labels),
-            up,
+            up: registrar.gauge_at(&families::SOURCE_UP, &labels, 1.0),
             down_since: registrar.gauge(&families::SOURCE_DOWN_SINCE, &labels),
             rest_until: registrar.gauge(&families::SOURCE_REST_UNTIL, &labels),
         }
@@ -161,11 +157,10 @@ impl SourceMetrics {
 
     /// Since when the source gives no answer and until when holders of a token can renew it without one, in seconds
     /// since the Unix epoch; `None` while it answers.
-    #[allow(clippy::cast_precision_loss)] // exact to 2^53
     pub(crate) fn outage(&self, outage: Option<(u64, u64)>) {
         let (down_since, rest_until) = outage.unwrap_or_default();
-        self.down_since.set(down_since as f64);
-        self.rest_until.set(rest_until as f64);
+        self.down_since.set(number(down_since));
+        self.rest_until.set(number(rest_until));
     }
 }
 
@@ -271,7 +266,7 @@ impl<T> Default for Living<T> {
 impl<T> Living<T> {
     pub(super) fn get_or_make(&self, name: &str, make: impl FnOnce(&str) -> T) -> Arc<T> {
         let name = plain(name);
-        let mut living = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut living = self.0.lock();
         if let Some(found) = living.get(&name).and_then(Weak::upgrade) {
             return found;
         }
@@ -281,12 +276,12 @@ impl<T> Living<T> {
     }
 
     fn has(&self, name: &str) -> bool {
-        let living = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let living = self.0.lock();
         living.get(name).is_some_and(|weak| weak.strong_count() > 0)
     }
 
     fn forget_dead(&self) {
-        let mut living = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut living = self.0.lock();
         living.retain(|_, weak| weak.strong_count() > 0);
     }
 }

@@ -27,7 +27,7 @@ pub use self::instances::{
 use self::registrar::Registrar;
 use super::labels::{Endpoint, Handler};
 use super::line_writer::DropCounter;
-use super::process;
+use super::process::{self, number};
 use super::traffic_labels::{MethodLabel, ParseErrorKind, SourceLabel, StatusClass};
 use crate::agora::TokenFormat;
 use crate::config::model::{DecisionConfig, DecisionMode};
@@ -117,11 +117,7 @@ struct ConfigMetrics {
 impl ConfigMetrics {
     /// Registers the series with the values of a successful start at `now`.
     fn new(registrar: &Registrar, now: f64) -> Self {
-        let gauge = |family, value: f64| {
-            let gauge = registrar.gauge(family, &[]);
-            gauge.set(value);
-            gauge
-        };
+        let gauge = |family, value: f64| registrar.gauge_at(family, &[], value);
         Self {
             reload_successful: gauge(&families::CONFIG_RELOAD_SUCCESSFUL, 1.0),
             reload_timestamp: gauge(&families::CONFIG_RELOAD_TIMESTAMP, now),
@@ -142,11 +138,7 @@ impl Metrics {
     pub fn new(clock: &Clock, dropped_lines: DropCounter) -> Arc<Self> {
         let registrar = Registrar::new();
         let counter = |family, labels: &[(&'static str, &str)]| registrar.counter(family, labels);
-        let gauge = |family, labels: &[(&'static str, &str)], value: f64| {
-            let gauge = registrar.gauge(family, labels);
-            gauge.set(value);
-            gauge
-        };
+        let gauge = |family, value: f64| registrar.gauge_at(family, &[], value);
         let by_scope =
             |family| Scope::ALL.map(|scope| registrar.counter(family, &scope_label(scope)));
         let now = seconds(clock.unix_millis());
@@ -172,25 +164,27 @@ impl Metrics {
                 &registrar,
                 &families::WILDCARD_TOKENS_ISSUED,
             ),
-            sessions: Role::ALL
-                .map(|role| gauge(&families::SESSIONS, &[("role", role.as_str())], 0.0)),
+            sessions: Role::ALL.map(|role| {
+                registrar.gauge_at(&families::SESSIONS, &[("role", role.as_str())], 0.0)
+            }),
             token_lapses: tables::token_lapses(&registrar),
             rate_limited: by_scope(&families::RATE_LIMITED),
-            rate_limit_keys: Scope::ALL
-                .map(|scope| gauge(&families::RATE_LIMIT_KEYS, &scope_label(scope), 0.0)),
+            rate_limit_keys: Scope::ALL.map(|scope| {
+                registrar.gauge_at(&families::RATE_LIMIT_KEYS, &scope_label(scope), 0.0)
+            }),
             rate_limit_overflow: by_scope(&families::RATE_LIMIT_OVERFLOW),
             http_requests: from_fn(|_| from_fn(|_| from_fn(|_| OnceLock::new()))),
             http_request_duration: from_fn(|_| from_fn(|_| from_fn(|_| OnceLock::new()))),
             parse_errors: ParseErrorKind::ALL
                 .map(|kind| counter(&families::HTTP_PARSE_ERRORS, &[("kind", kind.as_str())])),
-            connections_max: gauge(&families::CONNECTIONS_MAX, &[], 0.0),
+            connections_max: gauge(&families::CONNECTIONS_MAX, 0.0),
             descriptors: DescriptorMetrics::new(&registrar),
             config: ConfigMetrics::new(&registrar, now),
-            revocations: gauge(&families::REVOCATIONS, &[], 0.0),
-            revocation_store_age: gauge(&families::REVOCATION_STORE_AGE, &[], 0.0),
-            state_writable: gauge(&families::STATE_WRITABLE, &[], 1.0),
-            state_damaged: gauge(&families::STATE_DAMAGED, &[], 0.0),
-            certificate_expiry: gauge(&families::CERTIFICATE_EXPIRY, &[], f64::NAN),
+            revocations: gauge(&families::REVOCATIONS, 0.0),
+            revocation_store_age: gauge(&families::REVOCATION_STORE_AGE, 0.0),
+            state_writable: gauge(&families::STATE_WRITABLE, 1.0),
+            state_damaged: gauge(&families::STATE_DAMAGED, 0.0),
+            certificate_expiry: gauge(&families::CERTIFICATE_EXPIRY, f64::NAN),
             log_dropped: counter(&families::LOG_DROPPED, &[]),
             instances: Instances::default(),
             registrar,
@@ -235,7 +229,6 @@ impl Metrics {
     }
 
     /// The values of `[decision]` in force.
-    #[allow(clippy::cast_precision_loss)] // exact to 2^53
     pub(crate) fn decision(&self, decision: &DecisionConfig) {
         for (mode, gauge) in DecisionMode::ALL.into_iter().zip(&self.decision.mode) {
             gauge.set(flag(mode == decision.mode));
@@ -244,13 +237,12 @@ impl Metrics {
             .enforce_percent
             .set(f64::from(decision.enforce_percent));
         let ok_until = decision.mode_ok_until.unwrap_or_default();
-        self.decision.ok_until.set(ok_until as f64);
+        self.decision.ok_until.set(number(ok_until));
     }
 
     /// Publishers who renew their tokens here although the backend answers token requests (`decision.drain_holders`).
-    #[allow(clippy::cast_precision_loss)] // exact to 2^53
     pub(crate) fn draining_publishers(&self, count: usize) {
-        self.decision.draining.set(count as f64);
+        self.decision.draining.set(number(count));
     }
 
     /// One decision that was not enforced; `backend` is the status of the backend's answer, `None` if it gave none.
@@ -286,9 +278,8 @@ impl Metrics {
     }
 
     /// How many sessions hold an unexpired token.
-    #[allow(clippy::cast_precision_loss)] // exact to 2^53
     pub fn sessions(&self, role: Role, count: usize) {
-        self.sessions[role.index()].set(count as f64);
+        self.sessions[role.index()].set(number(count));
     }
 
     /// One token that was not renewed although its stream goes on.
@@ -302,9 +293,8 @@ impl Metrics {
     }
 
     /// How many keys a limit remembers.
-    #[allow(clippy::cast_precision_loss)] // exact to 2^53
     pub fn rate_limit_keys(&self, scope: Scope, keys: usize) {
-        self.rate_limit_keys[scope as usize].set(keys as f64);
+        self.rate_limit_keys[scope as usize].set(number(keys));
     }
 
     /// How many requests a limit has charged to its overflow bucket since start.
@@ -369,9 +359,8 @@ impl Metrics {
     }
 
     /// Sets the shares of the file descriptors, by their use.
-    #[allow(clippy::cast_precision_loss)] // exact to 2^53
     pub fn descriptor_shares(&self, shares: &Shares) {
-        self.connections_max.set(shares.clients as f64);
+        self.connections_max.set(number(shares.clients));
         self.descriptors.shares(shares);
     }
 
@@ -400,15 +389,13 @@ impl Metrics {
     }
 
     /// The hash of the configuration in force: 48 bits.
-    #[allow(clippy::cast_precision_loss)] // exact: a float holds 53 bits
     pub fn config_hash(&self, hash: u64) {
-        self.config.hash.set(hash as f64);
+        self.config.hash.set(number(hash));
     }
 
     /// How many revocations are in force.
-    #[allow(clippy::cast_precision_loss)] // exact to 2^53
     pub(crate) fn revocations(&self, count: usize) {
-        self.revocations.set(count as f64);
+        self.revocations.set(number(count));
     }
 
     /// How long ago every revocation of the other replicas was known.
@@ -432,9 +419,8 @@ impl Metrics {
     }
 
     /// When the certificate that clients see expires, in seconds since the Unix epoch; `None` where there is none.
-    #[allow(clippy::cast_precision_loss)] // exact to 2^53
     pub(crate) fn certificate_expiry(&self, expires: Option<u64>) {
-        let expires = expires.map_or(f64::NAN, |expires| expires as f64);
+        let expires = expires.map_or(f64::NAN, number);
         self.certificate_expiry.set(expires);
     }
 
@@ -459,7 +445,6 @@ fn flag(value: bool) -> f64 {
     f64::from(u8::from(value))
 }
 
-#[allow(clippy::cast_precision_loss)] // exact to 2^53
 fn seconds(millis: u64) -> f64 {
-    millis as f64 / 1000.0
+    number(millis) / 1000.0
 }

@@ -61,6 +61,18 @@ impl Registrar {
             .register_gauge(&key(family, labels), &METADATA)
     }
 
+    /// The gauge of these labels, set to `value`.
+    pub(crate) fn gauge_at(
+        &self,
+        family: &Family,
+        labels: &[(&'static str, &str)],
+        value: f64,
+    ) -> Gauge {
+        let gauge = self.gauge(family, labels);
+        gauge.set(value);
+        gauge
+    }
+
     /// The histogram of these labels, empty if it is new.
     pub(crate) fn histogram(&self, family: &Family, labels: &[(&'static str, &str)]) -> Histogram {
         debug_assert!(
