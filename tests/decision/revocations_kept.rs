@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support::lifecycle::try_to_revoke;
+use crate::support::random::Numbers;
 use crate::support::raw::Response;
 use crate::support::renewd::{
     Renewd, Settings, login, now, private_file, spawn_under, write_files,
@@ -102,19 +103,6 @@ fn what_was_acknowledged_survives_a_stop_and_a_crash() {
     assert_eq!(renewd.whole("renewd_state_damaged"), 0);
 }
 
-/// A generator of numbers that is the same for the same seed (splitmix64).
-struct Numbers(u64);
-
-impl Numbers {
-    fn next(&mut self, below: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % below
-    }
-}
-
 /// How many revocations are made in all.
 const WRITES: usize = 1000;
 
@@ -154,7 +142,7 @@ fn a_thousand_writes_with_kills_between_them_lose_none_that_was_acknowledged() {
     let (mut acknowledged, mut kills) = (HashSet::new(), 0);
     let next = AtomicUsize::new(0);
     while next.load(Ordering::SeqCst) < WRITES {
-        let kill_after = 1 + usize::try_from(numbers.next(100)).unwrap();
+        let kill_after = 1 + usize::try_from(numbers.below(100)).unwrap();
         acknowledged.extend(write_until_killed(&renewd, &next, kill_after));
         renewd = again(renewd, Signal::KILL);
         kills += 1;

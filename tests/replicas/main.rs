@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
+mod chaos;
 mod shared_limits;
 mod shared_revocations;
 mod store_faults;

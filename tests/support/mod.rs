@@ -21,6 +21,7 @@ pub mod npm;
 pub mod plane;
 pub mod ports;
 pub mod python;
+pub mod random;
 pub mod raw;
 pub mod raw_exchange;
 pub mod redis;

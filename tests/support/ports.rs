@@ -5,6 +5,8 @@ use std::process::Child;
 use std::thread;
 use std::time::Duration;
 
+use super::random::Numbers;
+
 /// A busy machine's kernel takes its time.
 const STOP_TURNS: u32 = 3000;
 
@@ -12,6 +14,18 @@ const STOP_TURNS: u32 = 3000;
 pub fn free() -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     listener.local_addr().unwrap()
+}
+
+/// An address that was free a moment ago and that the kernel gives to none who asks for any (`ip_local_port_range` begins
+/// at 32768), so that a server may leave it for a while.
+pub fn free_for_long(numbers: &mut Numbers) -> SocketAddr {
+    let mut tried =
+        std::iter::repeat_with(|| 20_000 + u16::try_from(numbers.below(12_000)).unwrap());
+    let found = tried.find_map(|port| {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok()?;
+        listener.local_addr().ok()
+    });
+    found.unwrap()
 }
 
 /// Whether the process itself holds the socket that listens at the address (see `proc_net(5)` and `proc_pid_fd(5)`).
