@@ -146,10 +146,11 @@ where
     // A task of its own, so that the change is finished even if the client disconnects.
     let revoking = tokio::spawn(async move { daemon.revoke(&body).await });
     match revoking.await {
-        Ok(Ok(revoked)) => match &revoked.not_written {
-            None => changed(StatusCode::CREATED, &revoked),
-            Some(why) => not_written(why, &revoked),
-        },
+        Ok(Ok(revoked)) => changed(
+            StatusCode::CREATED,
+            &revoked,
+            revoked.not_written.as_deref(),
+        ),
         Ok(Err(RevokeError::Invalid(message))) => invalid(&message),
         Ok(Err(RevokeError::Full(message))) => error(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -176,10 +177,7 @@ pub(super) async fn one(daemon: Arc<dyn DaemonView>, method: &Method, id: &str) 
     let id = id.to_owned();
     let lifting = tokio::spawn(async move { daemon.lift(&id).await });
     match lifting.await {
-        Ok(Some(lifted)) => match &lifted.not_written {
-            None => changed(StatusCode::OK, &lifted),
-            Some(why) => not_written(why, &lifted),
-        },
+        Ok(Some(lifted)) => changed(StatusCode::OK, &lifted, lifted.not_written.as_deref()),
         Ok(None) => unknown(),
         Err(panicked) => internal(&panicked.to_string()),
     }
@@ -194,45 +192,38 @@ fn list(daemon: &dyn DaemonView, query: Option<&str>) -> AdminResponse {
     }
 }
 
-fn changed(status: StatusCode, body: &impl Serialize) -> AdminResponse {
-    #[derive(Serialize)]
-    struct Success<'a, T> {
-        success: bool,
-        #[serde(flatten)]
-        body: &'a T,
-    }
-    json(
-        status,
-        &Success {
-            success: true,
-            body,
-        },
-    )
+/// The answer to a change.
+#[derive(Serialize)]
+struct ChangeBody<'a, T> {
+    success: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<String>,
+    #[serde(flatten)]
+    change: &'a T,
 }
 
-/// The change is in force and would not survive a restart.
-fn not_written(why: &str, body: &impl Serialize) -> AdminResponse {
-    #[derive(Serialize)]
-    struct Unwritten<'a, T> {
-        success: bool,
-        code: &'static str,
-        message: String,
-        #[serde(flatten)]
-        body: &'a T,
-    }
-    let message = format!(
-        "this is in force, but is not written to the state directory ({why}); renewd tries again, and forgets it if \
-         it stops before"
-    );
-    json(
-        StatusCode::INSUFFICIENT_STORAGE,
-        &Unwritten {
-            success: false,
-            code: "state_not_written",
-            message,
-            body,
-        },
-    )
+/// Answers a change that is in force. `not_written` says why it would not survive a restart.
+fn changed(
+    status: StatusCode,
+    change: &impl Serialize,
+    not_written: Option<&str>,
+) -> AdminResponse {
+    let message = not_written.map(|why| {
+        format!(
+            "this is in force, but is not written to the state directory ({why}); renewd tries again, and forgets it \
+             if it stops before"
+        )
+    });
+    let body = ChangeBody {
+        success: message.is_none(),
+        code: message.as_ref().map(|_| "state_not_written"),
+        message,
+        change,
+    };
+    let status = not_written.map_or(status, |_| StatusCode::INSUFFICIENT_STORAGE);
+    json(status, &body)
 }
 
 fn internal(message: &str) -> AdminResponse {

@@ -19,7 +19,7 @@ use crate::terms::clock::Clock;
 use crate::terms::outcome::Scope;
 pub(crate) use rate::Rate;
 use rate::RateAdmission;
-use store::Store;
+use store::DebtTable;
 use tariffs::Tariffs;
 
 /// All rate limits under one configuration. A limiter is cheap to make anew at each reload: the debts live in stores
@@ -64,7 +64,7 @@ struct Stores {
     /// Keyed by the process's own random numbers, so that a client can't choose keys that collide.
     hasher: RandomState,
     /// By [`scope_index`].
-    scopes: [Store; 4],
+    scopes: [DebtTable; 4],
     /// By [`scope_index`].
     tariffs: [Tariffs; 4],
 }

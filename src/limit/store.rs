@@ -27,7 +27,7 @@ pub(super) struct Stored {
 
 /// One scope's entries.
 #[derive(Debug)]
-pub(super) struct Store {
+pub(super) struct DebtTable {
     shards: Box<[Mutex<LimitShard>]>,
     /// Entries in all shards, and those that a locked [`LimitEntry`] may still add.
     count: AtomicUsize,
@@ -40,7 +40,7 @@ type LimitShard = HashMap<u64, Stored, BuildHasherDefault<AlreadyHashed>>;
 
 /// One key's entry, locked. An entry that is dropped without [`LimitEntry::store`] leaves the table as it was.
 pub(super) struct LimitEntry<'store> {
-    store: &'store Store,
+    store: &'store DebtTable,
     place: EntryPlace<'store>,
     /// The entry is counted, but not in the table yet.
     reserved: bool,
@@ -57,7 +57,7 @@ enum EntryPlace<'store> {
 #[derive(Default)]
 struct AlreadyHashed(u64);
 
-impl Default for Store {
+impl Default for DebtTable {
     fn default() -> Self {
         Self {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
@@ -69,7 +69,7 @@ impl Default for Store {
     }
 }
 
-impl Store {
+impl DebtTable {
     /// Locks the entry of a key. Keys must be evenly distributed; `max_keys` may change from call to call.
     pub(super) fn entry(&self, key: u64, max_keys: usize) -> LimitEntry<'_> {
         let shard = self.shard(key).lock();
