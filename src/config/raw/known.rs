@@ -13,22 +13,13 @@ pub struct BuiltKey {
     pub secret: bool,
 }
 
-/// A key that is known but asks for a part that this build lacks.
-#[derive(Clone, Copy, Debug)]
-pub struct UnbuiltKey {
-    /// Dotted path; a table's path stands for everything in it.
-    pub path: &'static str,
-    /// The one text that asks for nothing, so that accepting it ignores nothing.
-    pub off: Option<&'static str>,
-}
-
 /// The kind of a dotted path.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::config) enum KnownKey<'k> {
     /// Read by this build.
     Built(&'k BuiltKey),
     /// Known, not built.
-    Unbuilt(UnbuiltKey),
+    Unbuilt,
     /// A table with known keys in it, or a list of such tables.
     Section,
 }
@@ -40,13 +31,13 @@ pub(in crate::config) struct KnownKeys {
     pub(in crate::config) built: Vec<BuiltKey>,
     /// Paths whose value is a list of tables.
     pub(super) lists: Vec<String>,
-    unbuilt: &'static [UnbuiltKey],
+    unbuilt: &'static [&'static str],
 }
 
 impl KnownKeys {
     /// The keys that `read` asks for when nothing is there, and those that aren't built.
     pub(in crate::config) fn asked_for(
-        unbuilt: &'static [UnbuiltKey],
+        unbuilt: &'static [&'static str],
         read: impl FnOnce(&RawTable<'_>),
     ) -> Self {
         Self {
@@ -67,8 +58,8 @@ impl KnownKeys {
         if let Some(built) = self.built.iter().find(|key| key.path == path) {
             return Some(KnownKey::Built(built));
         }
-        if let Some(unbuilt) = self.unbuilt.iter().find(|key| key.path == path) {
-            return Some(KnownKey::Unbuilt(*unbuilt));
+        if self.unbuilt.contains(&path) {
+            return Some(KnownKey::Unbuilt);
         }
         let mut inside = self.below(path);
         inside.next().map(|_| KnownKey::Section)
@@ -101,7 +92,7 @@ impl KnownKeys {
 
     fn paths(&self) -> impl Iterator<Item = &str> {
         let built = self.built.iter().map(|key| key.path.as_str());
-        built.chain(self.unbuilt.iter().map(|key| key.path))
+        built.chain(self.unbuilt.iter().copied())
     }
 
     /// The paths in a table, without the table's own.

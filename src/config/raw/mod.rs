@@ -23,7 +23,7 @@ use toml::de::{DeTable, DeValue};
 use super::diagnostic::{ConfigErrors, Diagnostic, FindingSeverity, SourceText, quoted};
 
 pub(super) use item::{RawItem, in_one_unit};
-pub use known::{BuiltKey, UnbuiltKey};
+pub use known::BuiltKey;
 pub(super) use known::{KnownKey, KnownKeys};
 pub(super) use table::RawTable;
 
@@ -134,16 +134,9 @@ impl<'r> ConfigReader<'r> {
                     let hint = known.suggestion(&plain(table), name);
                     self.report(FindingSeverity::Error, place, &path, "unknown key", hint);
                 }
-                Some(KnownKey::Unbuilt(key)) => {
-                    if key.off.is_some() && key.off == value.get_ref().as_str() {
-                        continue;
-                    }
+                Some(KnownKey::Unbuilt) => {
                     self.hide(value.get_ref(), &value.span());
-                    let hint = key.off.map_or_else(
-                        || "remove it".to_owned(),
-                        |off| format!("remove it, or write {}", quoted(off)),
-                    );
-                    let message = "not available in this build";
+                    let (message, hint) = ("not available in this build", "remove it".to_owned());
                     self.report(FindingSeverity::Error, place, &path, message, Some(hint));
                 }
                 Some(KnownKey::Built(key)) => {
