@@ -16,7 +16,7 @@ use governor::{Quota, RateLimiter};
 
 use super::LimitExceeded;
 use super::store::{LimitEntry, Stored};
-use super::tariffs::Tariffs;
+use super::tariffs::{Tariff, Tariffs};
 use crate::config::model;
 use crate::terms::outcome::Scope;
 
@@ -37,6 +37,8 @@ pub(crate) struct Rate {
     capacity: u64,
     /// The limit's number among those of its scope.
     epoch: u32,
+    /// Since when the limit has been in force.
+    since: Duration,
 }
 
 /// A request that may pass and isn't charged yet. The admission holds the lock of its entry.
@@ -58,11 +60,13 @@ impl Rate {
             .unwrap_or(Quota::per_second(NonZeroU32::MIN))
             .allow_burst(burst);
         let capacity = interval * u64::from(burst.get());
+        let Tariff { epoch, since, .. } = tariffs.adopt(interval, capacity, now);
         Self {
             quota,
             interval,
             capacity,
-            epoch: tariffs.adopt(interval, capacity, now),
+            epoch,
+            since: Duration::from_nanos(since),
         }
     }
 
@@ -104,10 +108,15 @@ impl Rate {
         }
     }
 
-    /// The interval and the capacity, in microseconds with their decimals.
-    pub(crate) fn in_microseconds(&self) -> [String; 2] {
-        let written = |nanos: u64| format!("{}.{:03}", nanos / 1000, nanos % 1000);
-        [written(self.interval), written(self.capacity)]
+    /// The interval, the capacity, and how long the limit has been in force, in microseconds with their decimals.
+    pub(crate) fn in_microseconds(&self, now: Duration) -> [String; 3] {
+        let age = now.saturating_sub(self.since);
+        [
+            Duration::from_nanos(self.interval),
+            Duration::from_nanos(self.capacity),
+            age,
+        ]
+        .map(|time| format!("{}.{:03}", time.as_micros(), time.subsec_nanos() % 1000))
     }
 
     /// When an entry's debt is paid under this limit (GCRA's theoretical arrival time).

@@ -18,10 +18,10 @@ const KEPT: usize = 32;
 
 /// One limit, as long as nothing of it changes. Times and costs are nanoseconds; times count from process start.
 #[derive(Clone, Copy, Debug)]
-struct Tariff {
-    epoch: u32,
+pub(super) struct Tariff {
+    pub(super) epoch: u32,
     /// When the limit came into force.
-    since: u64,
+    pub(super) since: u64,
     /// What one request costs.
     interval: u64,
     /// What all requests together may cost.
@@ -37,27 +37,28 @@ pub(super) struct Tariffs(ArcSwap<Vec<Tariff>>);
 pub(super) struct KnownTariffs(Arc<Vec<Tariff>>);
 
 impl Tariffs {
-    /// Brings a limit into force at `now` and gives its epoch. An unchanged limit keeps its epoch.
-    pub(super) fn adopt(&self, interval: u64, capacity: u64, now: Duration) -> u32 {
+    /// Brings a limit into force at `now` and gives its tariff. An unchanged limit keeps its tariff.
+    pub(super) fn adopt(&self, interval: u64, capacity: u64, now: Duration) -> Tariff {
         let known = self.0.load_full();
         let last = known.last();
         if let Some(last) = last
             && (last.interval, last.capacity) == (interval, capacity)
         {
-            return last.epoch;
+            return *last;
         }
         let epoch = last.map_or(0, |last| last.epoch.wrapping_add(1));
         let mut tariffs = known.as_ref().clone();
-        tariffs.push(Tariff {
+        let tariff = Tariff {
             epoch,
             since: nanoseconds(now),
             interval,
             capacity,
-        });
+        };
+        tariffs.push(tariff);
         let excess = tariffs.len().saturating_sub(KEPT);
         tariffs.drain(..excess);
         self.0.store(Arc::new(tariffs));
-        epoch
+        tariff
     }
 
     pub(super) fn known(&self) -> KnownTariffs {

@@ -21,9 +21,9 @@ pub(super) const SCRIPT: &str = include_str!("limits.lua");
 /// Longer names are hashed.
 const LONGEST_NAME: usize = 64;
 
-/// A key that each replica charges while it looks whether the store works: one request a microsecond, which is always
-/// free again.
-const PROBE: [&str; 2] = ["1", "1000000"];
+/// What each replica charges a key of its own while it looks whether the store works: one request a microsecond, which is
+/// always free again.
+const PROBE: [&str; 3] = ["1.000", "1000000.000", "0.000"];
 
 impl Store {
     /// Row 4 of the decision for all replicas together: [`Limiter::check_local`] on the shared debts.
@@ -40,11 +40,13 @@ impl Store {
             return Ok(Ok(()));
         }
         let prefix = self.config.prefix.as_str();
+        let now = self.clock.elapsed();
         let asking = self.ask(async |link| {
-            let keys = limits
-                .iter()
-                .map(|(scope, _)| key(prefix, *scope, subject, channel));
-            let rates = limits.iter().map(|(_, rate)| rate.in_microseconds());
+            let keys = limits.iter().map(|(scope, _)| {
+                let debt = key(prefix, *scope, subject, channel);
+                [debt, tariffs_key(prefix, scope.as_str())]
+            });
+            let rates = limits.iter().map(|(_, rate)| rate.in_microseconds(now));
             let command = command(&link.limits, keys, charge, rates);
             link.run(&command, SCRIPT).await
         });
@@ -58,14 +60,14 @@ impl Store {
 
 fn command(
     script: &str,
-    keys: impl ExactSizeIterator<Item = String>,
+    keys: impl ExactSizeIterator<Item = [String; 2]>,
     charge: Charge,
-    rates: impl Iterator<Item = [String; 2]>,
+    rates: impl Iterator<Item = [String; 3]>,
 ) -> Cmd {
     let mut command = redis::cmd("EVALSHA");
-    command.arg(script).arg(keys.len());
-    for key in keys {
-        command.arg(key);
+    command.arg(script).arg(keys.len() * 2);
+    for pair in keys {
+        command.arg(&pair);
     }
     command.arg(match charge {
         Charge::Take => "take",
@@ -79,11 +81,14 @@ fn command(
 
 /// A command that shows whether the script runs and may write.
 pub(super) fn probe(script: &str, prefix: &str) -> Cmd {
-    let key = format!("{prefix}{{limits}}:probe");
+    let keys = [
+        format!("{prefix}{{limits}}:probe"),
+        tariffs_key(prefix, "probe"),
+    ];
     let rate = PROBE.map(str::to_owned);
     command(
         script,
-        std::iter::once(key),
+        std::iter::once(keys),
         Charge::Take,
         std::iter::once(rate),
     )
@@ -98,6 +103,11 @@ fn refusal(limits: &[(Scope, &Rate)], answer: &[Value]) -> Option<LimitExceeded>
     let (scope, rate) = limits.get(index)?;
     let wait = Duration::from_micros(u64::try_from(*microseconds).ok()?);
     Some(rate.refusal(*scope, wait))
+}
+
+/// The key of the limits that a scope has had.
+fn tariffs_key(prefix: &str, scope: &str) -> String {
+    format!("{prefix}{{limits}}:tariffs:{scope}")
 }
 
 /// The key of a limit's debt.

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
+mod changed_limits;
 mod chaos;
 mod shared_limits;
 mod shared_revocations;

@@ -13,17 +13,17 @@ use crate::support::redis::Redis;
 use crate::support::renewd::{Renewd, Settings};
 
 /// `redis.timeout` where a server is to be late.
-const SHORT: &str = "timeout = \"200ms\"";
+pub const SHORT: &str = "timeout = \"200ms\"";
 
 /// The same, with a busy machine's delay.
-const AT_MOST: Duration = Duration::from_millis(1500);
+pub const AT_MOST: Duration = Duration::from_millis(1500);
 
-fn is_shared(renewd: &Renewd) -> bool {
+pub fn is_shared(renewd: &Renewd) -> bool {
     counted(renewd, r#"renewd_store_mode{mode="shared"}"#) == 1
 }
 
 /// Waits until the daemon knows that the store is gone, asking as subjects that no limit holds.
-fn notices(renewd: &Renewd) {
+pub fn notices(renewd: &Renewd) {
     let mut uid = 1000;
     renewd.eventually("the store is noticed to be gone", |renewd| {
         uid += 1;
@@ -37,7 +37,7 @@ fn notices(renewd: &Renewd) {
 
 /// Holds that the daemon's own limits decide while the store is gone, and that the status names these words as the
 /// error.
-fn is_local(renewd: &Renewd, words: &str) {
+pub fn is_local(renewd: &Renewd, words: &str) {
     assert!(!is_shared(renewd));
     assert_eq!(counted(renewd, r#"renewd_store_mode{mode="local"}"#), 1);
     assert_eq!(counted(renewd, r#"renewd_source_up{source="redis"}"#), 0);
@@ -73,7 +73,7 @@ fn is_local(renewd: &Renewd, words: &str) {
 }
 
 /// Holds that the daemon recovers by itself.
-fn recovers(renewd: &Renewd) {
+pub fn recovers(renewd: &Renewd) {
     renewd.eventually("it recovers", is_shared);
     assert_eq!(status(renewd).1["degraded"], json!([]));
     assert_eq!(counted(renewd, r#"renewd_source_up{source="redis"}"#), 1);
@@ -233,6 +233,11 @@ fn without_the_store_the_configuration_decides() {
     }
 }
 
+fn numbers(held: &str) -> [f64; 3] {
+    let numbers: Vec<f64> = held.split(' ').map(|word| word.parse().unwrap()).collect();
+    numbers.try_into().unwrap()
+}
+
 #[test]
 fn a_clock_that_is_set_back_holds_nobody_longer_than_a_whole_debt() {
     let redis = Redis::start();
@@ -242,10 +247,15 @@ fn a_clock_that_is_set_back_holds_nobody_longer_than_a_whole_debt() {
     let key = "renewd:{limits}:subject:viewer";
     // The key is as a clock that is set back by a day would leave it.
     let held: String = redis::from_redis_value(redis.run(&format!("GET {key}"))).unwrap();
-    let (arrival, interval) = held.split_once(' ').unwrap();
-    let arrival: f64 = arrival.parse().unwrap();
-    let later = format!("{:.3} {interval}", arrival + 86_400_000_000.0);
+    let [arrival, interval, written] = numbers(&held);
+    let day = 86_400_000_000.0;
+    let later = format!("{:.3} {interval:.3} {:.3}", arrival + day, written + day);
     redis.run_words(&["SET", key, &later]);
+    let tariffs = "renewd:{limits}:tariffs:subject";
+    let held: String = redis::from_redis_value(redis.run(&format!("GET {tariffs}"))).unwrap();
+    let [since, interval, capacity] = numbers(&held);
+    let later = format!("{:.3} {interval:.3} {capacity:.3}", since + day);
+    redis.run_words(&["SET", tariffs, &later]);
     let limited = Ask::viewer("viewer", 7).send(&renewd);
     assert_eq!((limited.status, number(&limited, "retry-after")), (429, 1));
     renewd.eventually("a second later the next one passes", |renewd| {
@@ -254,6 +264,7 @@ fn a_clock_that_is_set_back_holds_nobody_longer_than_a_whole_debt() {
     // Values that other programs left under the key's name don't count.
     redis.run("DEL renewd:{limits}:subject:odd");
     redis.run("LPUSH renewd:{limits}:subject:odd x");
+    redis.run_words(&["SET", tariffs, "1.0 many 2.0\n\nlines"]);
     assert_eq!(Ask::viewer("odd", 8).send(&renewd).status, 200);
     assert!(is_shared(&renewd));
 }
