@@ -58,6 +58,34 @@ impl Redis {
         panic!("redis-server (Debian package redis-server) doesn't start: {flags:?}");
     }
 
+    /// Three servers that are one cluster, each with a third of the slots.
+    pub fn cluster() -> [Self; 3] {
+        let nodes = [(); 3].map(|()| {
+            // Without a word about it a server's own port decides, which may be too high for that.
+            let bus = free().port().to_string();
+            Self::with(&["--cluster-enabled", "yes", "--cluster-port", &bus])
+        });
+        let created = Command::new("redis-cli")
+            .args(["--cluster", "create"])
+            .args(nodes.each_ref().map(|node| node.address.to_string()))
+            .arg("--cluster-yes")
+            .output()
+            .expect("redis-cli (Debian package redis-tools)");
+        assert!(created.status.success(), "{created:?}");
+        for node in &nodes {
+            let is_ok = || {
+                let info: String = redis::from_redis_value(node.run("CLUSTER INFO")).unwrap();
+                info.contains("cluster_state:ok")
+            };
+            let mut turns = 0..START_TURNS;
+            while !is_ok() {
+                turns.next().expect("a cluster in time");
+                thread::park_timeout(Duration::from_millis(10));
+            }
+        }
+        nodes
+    }
+
     /// For `redis.url`.
     pub fn url(&self) -> String {
         match &self.password {
@@ -113,6 +141,15 @@ impl Redis {
         let mut keys: Vec<String> = redis::from_redis_value(self.run("KEYS *")).unwrap();
         keys.sort();
         keys
+    }
+
+    /// A number of this section of its `INFO`.
+    pub fn figure(&self, section: &str, name: &str) -> u64 {
+        let info: String = redis::from_redis_value(self.run(&format!("INFO {section}"))).unwrap();
+        let line = info
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        line.expect("a figure").trim().parse().unwrap()
     }
 
     /// How many scripts it has run on a key with this in its name, if it was started with [`LOG_ALL`].
