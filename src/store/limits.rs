@@ -82,7 +82,7 @@ fn command(
 /// A command that shows whether the script runs and may write.
 pub(super) fn probe(script: &str, prefix: &str) -> Cmd {
     let keys = [
-        format!("{prefix}{{limits}}:probe"),
+        format!("{prefix}{{shared}}:limits:probe"),
         tariffs_key(prefix, "probe"),
     ];
     let rate = PROBE.map(str::to_owned);
@@ -107,7 +107,7 @@ fn refusal(limits: &[(Scope, &Rate)], answer: &[Value]) -> Option<LimitExceeded>
 
 /// The key of the limits that a scope has had.
 fn tariffs_key(prefix: &str, scope: &str) -> String {
-    format!("{prefix}{{limits}}:tariffs:{scope}")
+    format!("{prefix}{{shared}}:limits:tariffs:{scope}")
 }
 
 /// The key of a limit's debt.
@@ -115,13 +115,13 @@ fn key(prefix: &str, scope: Scope, subject: &str, channel: &str) -> String {
     let name = match scope {
         Scope::Subject => subject,
         Scope::Channel => channel,
-        Scope::Global | Scope::Address => return format!("{prefix}{{limits}}:global"),
+        Scope::Global | Scope::Address => return format!("{prefix}{{shared}}:limits:global"),
     };
     let scope = scope.as_str();
     if name.len() <= LONGEST_NAME {
-        return format!("{prefix}{{limits}}:{scope}:{name}");
+        return format!("{prefix}{{shared}}:limits:{scope}:{name}");
     }
-    let mut key = format!("{prefix}{{limits}}:{scope}-sha256:");
+    let mut key = format!("{prefix}{{shared}}:limits:{scope}-sha256:");
     for byte in Sha256::digest(name.as_bytes()) {
         // Writing to a string never fails.
         let _ = write!(key, "{byte:02x}");
@@ -136,22 +136,22 @@ mod tests {
     #[test]
     fn keys_are_bounded_and_have_one_hash_tag() {
         let of = |subject: &str| key("renewd:", Scope::Subject, subject, "live");
-        assert_eq!(of("alice"), "renewd:{limits}:subject:alice");
+        assert_eq!(of("alice"), "renewd:{shared}:limits:subject:alice");
         assert_eq!(
             of("{other}"),
-            "renewd:{limits}:subject:{other}",
+            "renewd:{shared}:limits:subject:{other}",
             "the first braces count"
         );
         let (long, longer) = (of(&"a".repeat(65)), of(&"a".repeat(4096)));
         assert_ne!(long, longer);
-        assert_eq!((long.len(), longer.len()), (95, 95));
+        assert_eq!((long.len(), longer.len()), (102, 102));
         assert_eq!(
             key("renewd:", Scope::Channel, "alice", "live"),
-            "renewd:{limits}:channel:live"
+            "renewd:{shared}:limits:channel:live"
         );
         assert_eq!(
             key("renewd:", Scope::Global, "alice", "live"),
-            "renewd:{limits}:global"
+            "renewd:{shared}:limits:global"
         );
     }
 }

@@ -8,7 +8,8 @@
 //! | `supervise` | connects, and connects again |
 //!
 //! What is kept there is asked for in the store's own words, a file for each, never by a command: `limits` is the
-//! pattern. Each is one script whose keys have one hash tag, so that a cluster keeps them on one server.
+//! pattern. Each is one script, and the keys of all have one hash tag: there is one connection, and a cluster keeps them
+//! on the server at its end.
 //!
 //! Keeps true: an answer comes within `redis.timeout`, or none; after the first failures no request waits, until the
 //! server has shown that it answers and can be written. One attempt to connect at a time. Nothing is contacted before

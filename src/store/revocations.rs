@@ -67,7 +67,7 @@ fn command(script: &str, prefix: &str, read: &SetVersion, most: usize) -> Cmd {
     let mut command = redis::cmd("EVALSHA");
     command.arg(script).arg(4);
     for key in ["records", "versions", "ends", "about"] {
-        command.arg(format!("{prefix}{{revocations}}:{key}"));
+        command.arg(format!("{prefix}{{shared}}:revocations:{key}"));
     }
     command.arg(&read.epoch).arg(read.version).arg(most);
     command

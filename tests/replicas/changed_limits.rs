@@ -107,7 +107,7 @@ fn a_daemon_that_is_not_reloaded_yet_decides_by_its_own_limit() {
     let limited = Ask::viewer("viewer", 7).send(&reloaded);
     assert!((500..=600).contains(&number(&limited, "retry-after")));
     // The store's list of limits grows by changes alone.
-    let key = "renewd:{limits}:tariffs:subject";
+    let key = "renewd:{shared}:limits:tariffs:subject";
     let held: String = redis::from_redis_value(redis.run(&format!("GET {key}"))).unwrap();
     assert_eq!(held.lines().count(), 2, "{held}");
 }

@@ -106,7 +106,7 @@ fn a_decision_is_one_script_and_a_refusal_charges_nothing() {
     let renewd = Renewd::start(&over(&redis.url(), TIMEOUT, &limits));
     let ask = |subject: &str, uid| Ask::viewer(subject, uid).send(&renewd);
     assert_eq!(ask("first", 1).status, 200);
-    let scripts = || redis.scripts_on("{limits}:subject:");
+    let scripts = || redis.scripts_on("{shared}:limits:subject:");
     let before = scripts();
     assert_eq!(ask("second", 2).status, 200);
     assert_eq!(ask("third", 3).status, 200);
@@ -115,7 +115,7 @@ fn a_decision_is_one_script_and_a_refusal_charges_nothing() {
     assert_eq!((fifth.status, number(&fifth, "ratelimit-limit")), (429, 4));
     assert_eq!(scripts() - before, 4);
     let keys: BTreeSet<String> = redis.keys().into_iter().collect();
-    let of = |name: &str| format!("renewd:{{limits}}:{name}");
+    let of = |name: &str| format!("renewd:{{shared}}:limits:{name}");
     assert!(keys.contains(&of("subject:first")), "{keys:?}");
     assert!(keys.contains(&of("channel:live_show")) && keys.contains(&of("global")));
     assert!(
@@ -229,6 +229,6 @@ fn another_store_waits_for_a_restart_and_is_named() {
     assert!(
         redis
             .keys()
-            .contains(&"renewd:{limits}:subject:viewer".to_owned())
+            .contains(&"renewd:{shared}:limits:subject:viewer".to_owned())
     );
 }

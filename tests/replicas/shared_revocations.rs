@@ -163,7 +163,7 @@ fn a_store_that_has_lost_a_part_or_is_older_is_given_everything() {
     let keys = redis.keys();
     let of_the_set: Vec<&String> = keys
         .iter()
-        .filter(|key| key.contains("{revocations}"))
+        .filter(|key| key.contains("{shared}:revocations"))
         .collect();
     assert_eq!(of_the_set.len(), 4, "{keys:?}");
     for (number, key) in of_the_set.into_iter().enumerate() {

@@ -244,14 +244,14 @@ fn a_clock_that_is_set_back_holds_nobody_longer_than_a_whole_debt() {
     let limit = "subject = { requests = 60, per = \"1m\", burst = 2 }";
     let renewd = Renewd::start(&over(&redis.url(), TIMEOUT, limit));
     assert_eq!(passing(&[&renewd], "viewer"), 2);
-    let key = "renewd:{limits}:subject:viewer";
+    let key = "renewd:{shared}:limits:subject:viewer";
     // The key is as a clock that is set back by a day would leave it.
     let held: String = redis::from_redis_value(redis.run(&format!("GET {key}"))).unwrap();
     let [arrival, interval, written] = numbers(&held);
     let day = 86_400_000_000.0;
     let later = format!("{:.3} {interval:.3} {:.3}", arrival + day, written + day);
     redis.run_words(&["SET", key, &later]);
-    let tariffs = "renewd:{limits}:tariffs:subject";
+    let tariffs = "renewd:{shared}:limits:tariffs:subject";
     let held: String = redis::from_redis_value(redis.run(&format!("GET {tariffs}"))).unwrap();
     let [since, interval, capacity] = numbers(&held);
     let later = format!("{:.3} {interval:.3} {capacity:.3}", since + day);
@@ -262,8 +262,8 @@ fn a_clock_that_is_set_back_holds_nobody_longer_than_a_whole_debt() {
         Ask::viewer("viewer", 7).send(renewd).status == 200
     });
     // Values that other programs left under the key's name don't count.
-    redis.run("DEL renewd:{limits}:subject:odd");
-    redis.run("LPUSH renewd:{limits}:subject:odd x");
+    redis.run("DEL renewd:{shared}:limits:subject:odd");
+    redis.run("LPUSH renewd:{shared}:limits:subject:odd x");
     redis.run_words(&["SET", tariffs, "1.0 many 2.0\n\nlines"]);
     assert_eq!(Ask::viewer("odd", 8).send(&renewd).status, 200);
     assert!(is_shared(&renewd));
