@@ -172,8 +172,11 @@ impl Store {
 
     /// Takes a connection into use: the server has answered on it.
     fn took_up(&self, link: Arc<Link>) {
-        let before = self.standing.send_replace(StoreStanding::Up(link));
-        self.export(true);
+        let mut before = StoreStanding::Up(link);
+        self.standing.send_modify(|standing| {
+            std::mem::swap(standing, &mut before);
+            self.export(true);
+        });
         match before {
             StoreStanding::Down(outage) => {
                 let lasted = self.clock.elapsed().saturating_sub(outage.since);
@@ -199,12 +202,12 @@ impl Store {
                     error: error.to_owned(),
                     since: now,
                 });
+                self.export(false);
             }
             is_it
         });
         if ended {
             link.end();
-            self.export(false);
             self.warn(error);
         }
     }
@@ -221,14 +224,15 @@ impl Store {
                 error: error.to_owned(),
                 since,
             });
+            self.export(false);
             is_news
         });
         if is_news {
-            self.export(false);
             self.warn(error);
         }
     }
 
+    /// Must be called while `standing` is locked: a connection may break while another thread takes the next one up.
     fn export(&self, up: bool) {
         self.metrics.up(up);
         self.mode.set(up);
