@@ -70,10 +70,8 @@ pub(crate) fn source_states(snapshot: &Snapshot, clock: &Clock) -> Vec<SourceSta
     let key_set = snapshot.verifier.key_set();
     let key_set = key_set.map(|set| state(SourceLabel::Jwks, set.error(), set.down_since()));
     let store = snapshot.store.as_ref().map(|store| {
-        let (error, since) = match store.outage() {
-            Some(outage) => (Some(outage.error), Some(outage.since)),
-            None => (None, None),
-        };
+        let outage = store.outage().map(|outage| (outage.error, outage.since));
+        let (error, since) = outage.unzip();
         state(SourceLabel::Redis, error, since)
     });
     std::iter::once(streams)
@@ -99,10 +97,7 @@ fn rest(config: &Config, source: SourceLabel) -> Option<Duration> {
     let rest = match source {
         SourceLabel::Streams => config.streams.stale_if_error,
         SourceLabel::Accounts => config.accounts.stale_if_error,
-        SourceLabel::Authorize => config
-            .authorize
-            .as_ref()
-            .map_or(Duration::ZERO, |authorize| authorize.stale_if_error),
+        SourceLabel::Authorize => config.authorize.as_ref()?.stale_if_error,
         SourceLabel::Jwks => jwt::OLDEST,
         SourceLabel::Redis => return None,
     };

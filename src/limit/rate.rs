@@ -97,7 +97,7 @@ impl Rate {
         }
     }
 
-    /// What a request is told that would pass after `retry_after`.
+    /// The refusal of a request that would pass after `retry_after`.
     pub(crate) fn refusal(&self, scope: Scope, retry_after: Duration) -> LimitExceeded {
         LimitExceeded {
             scope,

@@ -1,4 +1,4 @@
-//! What one request has cost since when, in one scope: the limits that came one after the other.
+//! The price of one request over time, in one scope: the limits that came one after the other.
 //!
 //! Keeps true: a debt is paid at the rate of the limit that was in force at each time, so that a changed limit forgets
 //! no debt and the wait that a refusal names stays true; a narrower `burst` cuts a debt to the whole capacity, counted
@@ -22,9 +22,9 @@ pub(super) struct Tariff {
     pub(super) epoch: u32,
     /// When the limit came into force.
     pub(super) since: u64,
-    /// What one request costs.
+    /// The price of one request, in nanoseconds.
     interval: u64,
-    /// What all requests together may cost.
+    /// The price of the whole capacity, in nanoseconds.
     capacity: u64,
 }
 

@@ -21,7 +21,7 @@ pub(super) const SCRIPT: &str = include_str!("limits.lua");
 /// Longer names are hashed.
 const LONGEST_NAME: usize = 64;
 
-/// What each replica charges a key of its own while it looks whether the store works: one request a microsecond, which is
+/// The limit that a probe is charged under, on a key that only probes use: one request a microsecond, which is
 /// always free again.
 const PROBE: [&str; 3] = ["1.000", "1000000.000", "0.000"];
 
@@ -94,7 +94,7 @@ pub(super) fn probe(script: &str, prefix: &str) -> Cmd {
     )
 }
 
-/// What the script's answer says; `None` where it names no limit.
+/// The refusal that the script's answer means; `None` where it names no limit.
 fn refusal(limits: &[(Scope, &Rate)], answer: &[Value]) -> Option<LimitExceeded> {
     let [Value::Int(position), Value::Int(microseconds)] = answer else {
         return None;

@@ -7,9 +7,9 @@
 //! | `revocations` | the revocations that are shared |
 //! | `supervise` | connects, and connects again |
 //!
-//! What is kept there is asked for in the store's own words, a file for each, never by a command: `limits` is the
-//! pattern. Each is one script, and the keys of all have one hash tag: there is one connection, and a cluster keeps them
-//! on the server at its end.
+//! Callers ask for what is kept there in the store's own words, a file for each, never by a command: `limits` is the
+//! pattern. Each is one script, and the keys of all have one hash tag: there is one connection, and a cluster keeps
+//! them on the server at its end.
 //!
 //! Keeps true: an answer comes within `redis.timeout`, or none; after the first failures no request waits, until the
 //! server has shown that it answers and can be written. One attempt to connect at a time. Nothing is contacted before

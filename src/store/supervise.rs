@@ -1,7 +1,7 @@
 //! Keeps the store connected, on the control plane.
 //!
 //! Keeps true: one attempt at a time; the pauses between failed ones grow to a second; an idle connection is shown to
-//! work every few seconds, so that the store's standing is known when nobody asks.
+//! work every few seconds, so that the store's standing is known without a request.
 //! Must not know: what the connection is used for.
 
 use std::sync::Arc;
