@@ -26,7 +26,7 @@ pub struct RevocationPage {
 /// One revocation.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct RevocationEntry {
-    /// Its name: 32 hexadecimal digits.
+    /// The revocation's name: 32 hexadecimal digits.
     pub id: String,
     /// The subject that it names.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -80,9 +80,9 @@ pub(crate) fn get(file: &Path, path: &str) -> Result<Vec<u8>, AskError> {
 /// The daemon's answer.
 #[derive(Debug)]
 pub(crate) struct DaemonAnswer {
-    /// Its status.
+    /// The answer's status.
     pub status: StatusCode,
-    /// Its body: JSON.
+    /// The answer's body: JSON.
     pub body: Vec<u8>,
 }
 

@@ -522,7 +522,7 @@ fn a_flood_from_every_network_of_a_48_costs_the_others_nothing() {
         let left = networks().take(usize::try_from(own).unwrap()).filter(owes);
         assert_eq!(u64::try_from(left.count()).unwrap(), own);
 
-        // Once the debts are paid, all that memory is free again, and newcomers have buckets of their own.
+        // When the debts are paid, all that memory is free again, and newcomers have buckets of their own.
         clock.advance(SECOND * 240);
         let swept: usize = (0..256).map(|_| limiter.sweep_slice()).sum();
         assert_eq!(

@@ -38,7 +38,7 @@ pub const MOST: usize = 100_000;
 /// One revocation. Times are Unix seconds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Revocation {
-    /// Its name.
+    /// The revocation's name.
     pub id: RevocationId,
     /// The tokens that the revocation refuses.
     pub target: RevocationTarget,

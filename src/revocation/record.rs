@@ -23,7 +23,7 @@ pub enum RevocationRecord {
     Made(Revocation),
     /// A revocation is over before its time.
     Lifted {
-        /// Its name.
+        /// The revocation's name.
         id: RevocationId,
         /// When it would have been over, in Unix seconds: the record means nothing after that.
         until: u64,

@@ -328,7 +328,7 @@ fn row_11_a_session_ends_after_its_full_length() {
     let (answer, _) = row.holds_for(&renewd, &Ask::viewer("viewer", 7));
     let lifetime = answer.json()["data"]["expiresIn"].as_u64().unwrap();
     assert_eq!(lifetime, 90);
-    // Once less than a minute is left, no useful token fits.
+    // When less than a minute is left, no useful token fits.
     let renewd = with_policy("max_session = \"1m\"");
     let viewer = Ask::viewer("viewer", 7);
     Row::new(200, "ok", "subscriber", "ok").holds_for(&renewd, &viewer);

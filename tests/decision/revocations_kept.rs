@@ -1,7 +1,7 @@
 //! Revocations survive a restart: what was acknowledged is there after a crash, and as far as the journal can be read
 //! after damage.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -53,21 +53,6 @@ fn is_revoked(renewd: &Renewd, subject: &str) -> bool {
     }
 }
 
-/// The subjects of all revocations in force.
-fn subjects(renewd: &Renewd) -> HashSet<String> {
-    let (mut subjects, mut query) = (HashSet::new(), "?limit=1000".to_owned());
-    loop {
-        let target = format!("/v1/revocations{query}");
-        let page = renewd.ask_admin("GET", &target, "").json();
-        let listed = page["revocations"].as_array().unwrap().iter();
-        subjects.extend(listed.filter_map(|each| each["subject"].as_str().map(str::to_owned)));
-        match page["cursor"].as_str() {
-            Some(cursor) => query = format!("?limit=1000&cursor={cursor}"),
-            None => return subjects,
-        }
-    }
-}
-
 fn settings() -> Settings {
     Settings {
         token: "zero_uid = \"allow\"".to_owned(),
@@ -98,7 +83,7 @@ fn what_was_acknowledged_survives_a_stop_and_a_crash() {
     revoke(&renewd, "third");
     let renewd = again(renewd, Signal::KILL);
     let expected = ["second", "third"].map(str::to_owned);
-    assert_eq!(subjects(&renewd), HashSet::from(expected));
+    assert_eq!(renewd.revoked_subjects(), BTreeSet::from(expected));
     assert!(!is_revoked(&renewd, "first"));
     assert_eq!(renewd.whole("renewd_state_damaged"), 0);
 }
@@ -139,14 +124,14 @@ fn a_thousand_writes_with_kills_between_them_lose_none_that_was_acknowledged() {
     println!("seed {seed}");
     let mut numbers = Numbers(seed);
     let mut renewd = Renewd::start(&settings());
-    let (mut acknowledged, mut kills) = (HashSet::new(), 0);
+    let (mut acknowledged, mut kills) = (BTreeSet::new(), 0);
     let next = AtomicUsize::new(0);
     while next.load(Ordering::SeqCst) < WRITES {
         let kill_after = 1 + usize::try_from(numbers.below(100)).unwrap();
         acknowledged.extend(write_until_killed(&renewd, &next, kill_after));
         renewd = again(renewd, Signal::KILL);
         kills += 1;
-        let kept = subjects(&renewd);
+        let kept = renewd.revoked_subjects();
         let lost: Vec<_> = acknowledged.difference(&kept).collect();
         assert!(lost.is_empty(), "seed {seed}, kill {kills}: {lost:?}");
         assert_eq!(renewd.whole("renewd_state_damaged"), 0, "seed {seed}");
@@ -173,11 +158,11 @@ fn a_damaged_journal_gives_back_every_intact_record() {
     fs::write(&path, bytes).unwrap();
     let renewd = Renewd::start_in(directory, &[], |_| {});
     let expected = ["first", "third"].map(str::to_owned);
-    assert_eq!(subjects(&renewd), HashSet::from(expected));
+    assert_eq!(renewd.revoked_subjects(), BTreeSet::from(expected));
     assert_eq!(renewd.whole("renewd_state_damaged"), 1);
     revoke(&renewd, "fourth");
     let renewd = again(renewd, Signal::KILL);
-    assert_eq!(subjects(&renewd).len(), 3);
+    assert_eq!(renewd.revoked_subjects().len(), 3);
     assert_eq!(renewd.whole("renewd_state_damaged"), 0);
 }
 
@@ -244,11 +229,11 @@ fn a_state_directory_that_comes_late_is_taken_up_with_what_it_holds() {
     // The directory comes in one step, because the daemon tries again meanwhile and would make a directory of its own.
     renameat_with(CWD, &away, CWD, &state, RenameFlags::EXCHANGE).unwrap();
     renewd.eventually("both are in force", |renewd| {
-        subjects(renewd).len() == 2 && renewd.whole("renewd_state_writable") == 1
+        renewd.revoked_subjects().len() == 2 && renewd.whole("renewd_state_writable") == 1
     });
     let renewd = again(renewd, Signal::KILL);
     let expected = ["early", "late"].map(str::to_owned);
-    assert_eq!(subjects(&renewd), HashSet::from(expected));
+    assert_eq!(renewd.revoked_subjects(), BTreeSet::from(expected));
 }
 
 #[test]

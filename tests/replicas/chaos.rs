@@ -179,21 +179,6 @@ impl World {
     }
 }
 
-/// The subjects of all revocations in force on a replica.
-fn subjects(renewd: &Renewd) -> BTreeSet<String> {
-    let (mut subjects, mut query) = (BTreeSet::new(), "?limit=1000".to_owned());
-    loop {
-        let target = format!("/v1/revocations{query}");
-        let page = renewd.ask_admin("GET", &target, "").json();
-        let listed = page["revocations"].as_array().unwrap().iter();
-        subjects.extend(listed.filter_map(|each| each["subject"].as_str().map(str::to_owned)));
-        match page["cursor"].as_str() {
-            Some(cursor) => query = format!("?limit=1000&cursor={cursor}"),
-            None => return subjects,
-        }
-    }
-}
-
 #[test]
 fn whatever_dies_nothing_acknowledged_is_lost_and_nothing_revoked_is_granted() {
     let number = |name: &str, usual: u64| {
@@ -232,7 +217,7 @@ fn whatever_dies_nothing_acknowledged_is_lost_and_nothing_revoked_is_granted() {
     for replica in &world.replicas {
         let renewd = replica.read().unwrap();
         renewd.eventually("every acknowledged revocation is in force", |renewd| {
-            subjects(renewd).is_superset(&acknowledged)
+            renewd.revoked_subjects().is_superset(&acknowledged)
         });
         assert_eq!(renewd.whole("renewd_state_damaged"), 0);
     }

@@ -11,7 +11,7 @@ use crate::support::raw::Response;
 use crate::support::redis::{LOG_ALL, Redis};
 use crate::support::renewd::{Renewd, Settings, configuration};
 
-/// Whoever asks after so long has waited for a busy machine too.
+/// A limit on waiting that a busy machine does not reach.
 pub const TIMEOUT: &str = "timeout = \"2s\"";
 
 /// These limits, over this server; `redis` are further lines of `[redis]`.

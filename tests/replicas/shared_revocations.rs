@@ -38,21 +38,13 @@ fn lift(renewd: &Renewd, told: &Value) {
     assert_eq!(renewd.ask_admin("DELETE", &path, "").status, 200);
 }
 
-/// The subjects of all revocations in force.
-fn subjects(renewd: &Renewd) -> BTreeSet<String> {
-    let page = renewd.ask_admin("GET", "/v1/revocations?limit=1000", "");
-    let listed = page.json()["revocations"].as_array().unwrap().clone();
-    let subjects = listed.iter().filter_map(|each| each["subject"].as_str());
-    subjects.map(str::to_owned).collect()
-}
-
 fn set<const N: usize>(subjects: [&str; N]) -> BTreeSet<String> {
     subjects.map(str::to_owned).into()
 }
 
 fn have(renewd: &Renewd, expected: &BTreeSet<String>) {
     renewd.eventually("the revocations are the same", |renewd| {
-        subjects(renewd) == *expected
+        renewd.revoked_subjects() == *expected
     });
 }
 
@@ -89,7 +81,7 @@ fn a_replica_that_comes_later_has_them_all_and_keeps_them_without_the_store() {
     for number in 0..500 {
         revoke(&first, &format!("subject-{number}"));
     }
-    let everything = subjects(&first);
+    let everything = first.revoked_subjects();
     assert_eq!(everything.len(), 500);
     let mut second = start(&redis);
     have(&second, &everything);
@@ -106,7 +98,7 @@ fn a_replica_that_comes_later_has_them_all_and_keeps_them_without_the_store() {
     second.wait();
     let directory = std::mem::replace(&mut second.directory, tempfile::tempdir().unwrap());
     let second = Renewd::start_in(directory, &[], |_| {});
-    assert_eq!(subjects(&second), everything);
+    assert_eq!(second.revoked_subjects(), everything);
 }
 
 #[test]
@@ -169,20 +161,20 @@ fn a_store_that_has_lost_a_part_or_is_older_is_given_everything() {
     for (number, key) in of_the_set.into_iter().enumerate() {
         redis.run(&format!("DEL {key}"));
         let third = start(&redis);
-        have(&third, &subjects(&first));
+        have(&third, &first.revoked_subjects());
         drop(third);
         revoke(&second, &format!("then-{number}"));
         first.eventually("the set goes on", |renewd| {
-            subjects(renewd).len() == number + 2
+            renewd.revoked_subjects().len() == number + 2
         });
     }
     // As a backup would bring it: the set is what it was some changes ago.
     let about = keys.iter().find(|key| key.ends_with(":about")).unwrap();
     redis.run(&format!("HSET {about} version 1"));
     revoke(&first, "after");
-    have(&second, &subjects(&first));
+    have(&second, &first.revoked_subjects());
     let third = start(&redis);
-    have(&third, &subjects(&first));
+    have(&third, &first.revoked_subjects());
 }
 
 #[test]

@@ -367,7 +367,7 @@ fn an_owner_field_mistyped_refuses_no_publisher_and_keeps_no_viewer_waiting() {
     let said = doubt(&renewd, "streams");
     assert!(said.contains("live.livestreams: astrologerID"), "{said}");
 
-    // Once an owner was seen, a stream without one belongs to no subject, also after a restart.
+    // After an owner was seen, a stream without one belongs to no subject, also after a restart.
     renewd = restart(renewd, &right);
     assert_eq!(ask(&renewd, &owner, 8, "publisher").0, 200);
     assert_eq!(ask(&renewd, &viewer, 9, "publisher").0, 403);

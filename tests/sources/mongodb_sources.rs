@@ -278,7 +278,7 @@ fn with_change_streams_an_end_counts_at_once() {
     assert_eq!(refresh(), said(200, "ok"));
     let misses = r#"renewd_source_lookups_total{source="streams",outcome="miss"}"#;
     let hits = r#"renewd_source_lookups_total{source="streams",outcome="hit"}"#;
-    // Once the change streams run, known answers stay known.
+    // While the change streams run, known answers stay known.
     site.renewd.eventually("an answer from memory", |renewd| {
         let before = (counted(renewd, misses), counted(renewd, hits));
         assert_eq!(refresh(), said(200, "ok"));

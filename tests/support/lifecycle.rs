@@ -1,5 +1,6 @@
 //! A daemon's configuration while it runs: written anew, reloaded, asked about.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -65,6 +66,21 @@ impl Renewd {
             .lines()
             .find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
         value.map_or(0, |value| value.parse().expect("a whole number"))
+    }
+
+    /// The subjects of all revocations in force.
+    pub fn revoked_subjects(&self) -> BTreeSet<String> {
+        let (mut subjects, mut query) = (BTreeSet::new(), "?limit=1000".to_owned());
+        loop {
+            let target = format!("/v1/revocations{query}");
+            let page = self.ask_admin("GET", &target, "").json();
+            let listed = page["revocations"].as_array().unwrap().iter();
+            subjects.extend(listed.filter_map(|each| each["subject"].as_str().map(str::to_owned)));
+            match page["cursor"].as_str() {
+                Some(cursor) => query = format!("?limit=1000&cursor={cursor}"),
+                None => return subjects,
+            }
+        }
     }
 
     /// `GET /v1/status`.

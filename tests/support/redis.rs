@@ -12,7 +12,7 @@ use super::ports::{free, listens, wait_until_stopped};
 /// Ports may be taken between the choice and the server's start.
 const TRIES: usize = 5;
 
-/// It starts in milliseconds, but for a busy machine.
+/// The server starts in milliseconds, except on a busy machine.
 const START_TURNS: u32 = 3000;
 
 /// Arguments with which the server remembers every command.
@@ -30,7 +30,7 @@ pub struct Redis {
     directory: tempfile::TempDir,
     /// Where it listens.
     pub address: SocketAddr,
-    /// Of its default user.
+    /// The password of the server's default user.
     pub password: Option<String>,
 }
 
