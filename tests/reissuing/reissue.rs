@@ -877,8 +877,8 @@ fn plain(token: &str) -> String {
     token.to_owned()
 }
 
-/// The text before a token, the text behind it, and how it is spelled in between.
-const SHAPES: [(&str, &str, Spell); 18] = [
+/// What stands around a token that more base64 follows, and how the token is written there.
+const FOLLOWED: [(&str, &str, Spell); 5] = [
     ("{\"url\":\"https://a.example/join/", "/live_a\"}", plain),
     (
         "{\"url\":\"https://a.example/join/",
@@ -886,14 +886,18 @@ const SHAPES: [(&str, &str, Spell); 18] = [
         encoded,
     ),
     ("{\"agoraToken\":\"", "7\"}", plain),
-    ("{\"agoraToken\":\"", "=\"}", plain),
     ("{\"form\":\"t=", "+live\"}", plain),
+    ("<a href=\"/join/", "&#x2F;live_a\">join</a>", plain),
+];
+
+/// The text before a token, the text behind it, and how it is spelled in between.
+const SHAPES: [(&str, &str, Spell); 13] = [
+    ("{\"agoraToken\":\"", "=\"}", plain),
     (
         "{\"agoraToken\":\"007eJx007eJx007eJx007eJx007eJx007eJx",
         "\"}",
         plain,
     ),
-    ("<a href=\"/join/", "&#x2F;live_a\">join</a>", plain),
     (
         "{\"joinUrl\":\"https://app.example.com/join?token=",
         "&channel=live_a\"}",
@@ -950,6 +954,23 @@ async fn a_token_inside_something_longer_is_replaced_as_it_is_written_there() {
         let (first, second) = between(&answered, "\"", "\"").split_once(' ').unwrap();
         is_short(first);
         is_short(second);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_that_more_base64_follows_stays_and_counts_as_an_error() {
+    let (backend, renewd) = start().await;
+    let mut errors = 0.0;
+    for size in [1, 7, 10_000] {
+        for (before, behind, spell) in FOLLOWED {
+            let body = format!("{before}{}{behind}", spell(&long()));
+            let answer = typed("application/json", &body, size);
+            let (_, answer) = asked(&backend, &renewd, &closing("/answer/1"), &answer).await;
+            assert_eq!(content(&answer), body, "{size}");
+            errors += 1.0;
+            let series = "renewd_reissue_total{route=\"/answer/*\",outcome=\"error\"}";
+            assert_eq!(renewd.metric(series), errors, "{before}{behind}");
+        }
     }
 }
 

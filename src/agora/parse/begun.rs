@@ -93,8 +93,8 @@ fn begun_007(
     knows.then_some(Err(TokenParseError::Truncated))
 }
 
-/// Whether it is a character of base64 that stands for bits.
-fn is_data(character: u8) -> bool {
+/// Whether it is a character of base64 that stands for bits (RFC 4648 section 4).
+pub(crate) fn is_data(character: u8) -> bool {
     character.is_ascii_alphanumeric() || b"+/".contains(&character)
 }
 

@@ -20,7 +20,7 @@ use super::signer::{keyed, signing_key};
 use super::{access_token, access_token2, is_hex_id};
 use crate::config::secret::Secret;
 
-pub(crate) use self::begun::parse_beginning;
+pub(crate) use self::begun::{is_data, parse_beginning};
 
 /// The most that a token may inflate to: a hundred times an ordinary token, and the end of a decompression bomb.
 pub(crate) const INFLATED_LIMIT: usize = 64 * 1024;

@@ -579,8 +579,9 @@ mod tests {
     }
 
     /// Text that stays as it is.
-    fn unchanged() -> [String; 8] {
+    fn unchanged() -> [String; 15] {
         let (v7, v6) = (TokenFormat::V007, TokenFormat::V006);
+        let long = token(v7, OURS, "show", DAY);
         [
             quoted(&token(v7, OURS, "show", 3600)),
             quoted(&token(v6, OURS, "show", 3600)),
@@ -590,12 +591,19 @@ mod tests {
             "\"007".to_owned(),
             "\\".to_owned(),
             "{\"a\":[1, 2.5e3],\"é\":null}".to_owned(),
+            format!("\"https://a.example/join/{long}/live_a\""),
+            format!("\"{long}x\""),
+            format!("\"t={long}+live\""),
+            format!("\"{{\\\"t\\\":\\\"{long}\\/a\\\"}}\""),
+            format!("<a href=\"/join/{long}&#x2F;live_a\">"),
+            format!("\"?t={}%2Flive+a\"", percent(&long, "")),
+            format!("\"{}live\"", token(v6, OURS, "show", DAY)),
         ]
     }
 
     /// Pieces of a body, each with its rewritten form.
     fn fragments() -> Vec<(String, String)> {
-        let (v7, v6) = (TokenFormat::V007, TokenFormat::V006);
+        let v7 = TokenFormat::V007;
         let long = token(v7, OURS, "show", DAY);
         let fresh = anew(v7, "show").trim_matches('"').to_owned();
         let inside = |before: &str, behind: &str| {
@@ -622,22 +630,10 @@ mod tests {
                 format!("\"?to=%3Ftoken%3D{}%26x\"", percent(&fresh, "25")),
             ),
             (format!("\"{long} {long}\""), format!("\"{fresh} {fresh}\"")),
-            // Each token ends by its own structure.
-            (format!("\"{long}{long}\""), format!("\"{fresh}{fresh}\"")),
-            inside("\"https://a.example/join/", "/live_a\""),
-            inside("\"", "x\""),
+            // A token whose end isn't certain stays.
+            (format!("\"{long}{long}\""), format!("\"{long}{fresh}\"")),
             inside("\"", "=\""),
-            inside("\"t=", "+live\""),
-            inside("\"{\\\"t\\\":\\\"", "\\/a\\\"}\""),
-            inside("<a href=\"/join/", "&#x2F;live_a\">"),
-            (
-                format!("\"?t={}%2Flive+a\"", percent(&long, "")),
-                format!("\"?t={}%2Flive+a\"", percent(&fresh, "")),
-            ),
-            (
-                format!("\"{}live\"", token(v6, OURS, "show", DAY)),
-                format!("{}live\"", anew(v6, "show").trim_end_matches('"')),
-            ),
+            inside("\"", "_live\""),
             (
                 format!("<a href={}>", entities(&long)),
                 format!("<a href={fresh}>"),
@@ -730,7 +726,7 @@ mod tests {
     }
 
     #[test]
-    fn base64_of_any_length_around_a_token_hides_it_not() {
+    fn base64_of_any_length_before_a_token_hides_it_not() {
         let long = token(TokenFormat::V007, OURS, "show", 86_400);
         for before in [
             0,
@@ -743,8 +739,8 @@ mod tests {
                 0 => String::new(),
                 length => format!("007eJx{}", "a".repeat(length)),
             };
-            let behind = "a".repeat(2 * LONGEST_TOKEN);
-            let body = format!("\"{before}{long}/{behind}\"");
+            let behind = "?".repeat(2 * LONGEST_TOKEN);
+            let body = format!("\"{before}{long}{behind}\"");
             for size in [1000, body.len()] {
                 let (mut rewriter, metrics) = rewriter(false, 0);
                 let chunks: Vec<&[u8]> = body.as_bytes().chunks(size).collect();
@@ -752,10 +748,52 @@ mod tests {
                 let start = format!("\"{before}007");
                 assert!(
                     out.starts_with(start.as_bytes())
-                        && out.ends_with(format!("/{behind}\"").as_bytes())
+                        && out.ends_with(format!("{behind}\"").as_bytes())
                 );
                 assert_eq!(counted(&metrics, "replaced"), "1", "{}", before.len());
             }
+        }
+    }
+
+    #[test]
+    fn a_token_that_more_base64_follows_stays_and_counts_as_an_error() {
+        let endless = "a".repeat(2 * LONGEST_TOKEN);
+        for format in [TokenFormat::V007, TokenFormat::V006] {
+            let long = token(format, OURS, "show", 86_400);
+            for long in [long.as_str(), long.trim_end_matches('=')] {
+                for behind in [
+                    "/path",
+                    "7",
+                    "+",
+                    "live",
+                    "\\/path",
+                    "%2Fpath",
+                    endless.as_str(),
+                ] {
+                    let body =
+                        format!("{{\"channel\":\"show\",\"url\":\"https://a/{long}{behind}\"}}");
+                    for size in [1, body.len()] {
+                        let (mut rewriter, metrics) = rewriter(false, 0);
+                        let chunks: Vec<&[u8]> = body.as_bytes().chunks(size).collect();
+                        let out = String::from_utf8(rewritten(&mut rewriter, &chunks)).unwrap();
+                        assert!(out == body, "{long}{}", behind.get(..9).unwrap_or(behind));
+                        assert_eq!(counted(&metrics, "error"), "1");
+                        assert_eq!(counted(&metrics, "replaced"), "0");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn of_two_tokens_in_one_string_only_one_whose_end_is_certain_is_replaced() {
+        let long = token(TokenFormat::V007, OURS, "show", 86_400);
+        for (between, replaced, errors) in [(" ", "2", "0"), ("", "1", "1"), ("&t=", "2", "0")] {
+            let (mut rewriter, metrics) = rewriter(false, 0);
+            let body = format!("\"{long}{between}{long}\"");
+            rewritten(&mut rewriter, &[body.as_bytes()]);
+            assert_eq!(counted(&metrics, "replaced"), replaced, "{between}");
+            assert_eq!(counted(&metrics, "error"), errors, "{between}");
         }
     }
 

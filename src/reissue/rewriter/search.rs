@@ -1,7 +1,8 @@
 //! The tokens in one run of base64 characters: each ends by its own structure, and the text around it stays.
 //!
-//! Keeps true: every place where a token may begin is tried, until [`MOST_ALIKE`] were found that can't be replaced;
-//! each try costs one of the turn's, and time in proportion to what is tried, not to the run.
+//! Keeps true: a token that more base64 follows stays, and counts as one that can't be replaced; every place where a
+//! token may begin is tried, until [`MOST_ALIKE`] were found that can't be replaced; each try costs one of the turn's,
+//! and time in proportion to what is tried, not to the run.
 //! Must not know: who may have a token.
 
 use std::collections::VecDeque;
@@ -10,6 +11,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::{FoundToken, QueuedItem, Rewriter};
+use crate::agora::parse::is_data;
 use crate::agora::reissue::Recognised;
 use crate::reissue::run::{Spelling, beginning};
 use crate::reissue::scan::{ScannedPiece, Scanner, Suspect};
@@ -76,6 +78,11 @@ impl Search {
     }
 }
 
+/// Whether more base64 follows the first `length` characters.
+fn is_followed(text: &str, length: usize) -> bool {
+    text.as_bytes().get(length).copied().is_some_and(is_data)
+}
+
 impl Rewriter {
     /// Replaces a search in the queue by its first token and a search of the rest. Returns the search where its next
     /// step must wait for another turn.
@@ -89,24 +96,36 @@ impl Rewriter {
             match self.parts.project.recognise(text) {
                 (Recognised::Foreign, _) => {}
                 (Recognised::Alike, _) => {
-                    self.parts.ledger.unreadable(
+                    self.stays(
+                        &mut search,
                         "it has this project's App ID, and no configured certificate signed it, or it isn't whole",
                     );
-                    search.alike += 1;
-                    if search.alike >= MOST_ALIKE {
-                        break;
-                    }
+                }
+                (_, length) if is_followed(text, length) => {
+                    self.stays(
+                        &mut search,
+                        "a character of base64 follows it, so that its end is not certain",
+                    );
                 }
                 (token, length) => {
                     self.put(search, at..at + length, token);
                     return Ok(());
                 }
             }
+            if search.alike >= MOST_ALIKE {
+                break;
+            }
             search.from = at + 1;
         }
         self.items
             .push_front(QueuedItem::Text(search.suspect.written));
         Ok(())
+    }
+
+    /// Counts a text that looks like a token of this project and can't be replaced.
+    fn stays(&self, search: &mut Search, why: &'static str) {
+        self.parts.ledger.unreadable(why);
+        search.alike += 1;
     }
 
     /// Replaces these characters by the token that they spell, and keeps the text around it.
