@@ -8,6 +8,7 @@ mod build;
 mod conditions;
 mod drain;
 mod files;
+mod following;
 mod observer;
 mod reload;
 mod revoking;
@@ -26,10 +27,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
-use tokio::time::{sleep, timeout};
+use tokio::sync::{Notify, oneshot};
+use tokio::time::timeout;
 
 use self::conditions::History;
+use self::following::Following;
 use self::reload::{ConfigStanding, Reloader};
 use self::revoking::Revoker;
 use self::signals::{Request, Signals};
@@ -61,9 +63,6 @@ const LONGEST_BEAT: Duration = Duration::from_secs(5);
 
 /// How long the last log and audit lines may take to be written.
 const FLUSH: Duration = Duration::from_secs(2);
-
-/// How often a refused configuration is read again although no change was reported.
-const SECOND_LOOK: Duration = Duration::from_secs(5);
 
 /// How long the last sessions may take to be written down.
 const LAST_BATCH: Duration = Duration::from_secs(5);
@@ -320,34 +319,17 @@ impl Daemon {
     /// Acts on signals and changed files until told to stop, then drains.
     async fn serve(mut self) {
         let shared = Arc::clone(&self.reloader.shared);
-        self.reload_if_stale().await;
-        loop {
-            tokio::select! {
-                request = self.signals.next() => match request {
-                    Request::Terminate | Request::TerminateNow => break,
-                    Request::Reload => {
-                        self.reload("signal").await;
-                    }
-                    Request::Reopen => shared.current.load().audit.reopen(),
-                },
-                changed = self.watcher.changed() => self.on_files_changed(&changed).await,
-                Ok(()) = self.watched.changed() => {
-                    let files = self.watched.borrow_and_update().clone();
-                    self.watcher.set_files(files).await;
-                    self.reload_if_stale().await;
-                    let most = shared.current.load().config.server.max_connections;
-                    let shares = Shares::of(self.descriptors, most);
-                    shared.metrics.descriptor_shares(&shares);
-                    shared.sockets.set(&shares);
-                    self.workers.set_max_connections(shares.clients);
-                },
-                () = sleep(SECOND_LOOK) => {
-                    self.retry_refused().await;
-                    let state = Arc::clone(&self.reloader.state);
-                    // A panic in the closure costs this attempt alone.
-                    let _ = tokio::task::spawn_blocking(move || state.keep_again()).await;
-                }
-            }
+        let following = Following {
+            reloader: &self.reloader,
+            watched: self.watched,
+            watcher: self.watcher,
+            workers: &self.workers,
+            descriptors: self.descriptors,
+        };
+        let asked = Notify::new();
+        tokio::select! {
+            () = until_told_to_stop(&mut self.signals, &asked, &shared) => {}
+            () = following.run(&asked) => {}
         }
         drain::drain(&shared, &self.notifier, &self.workers, &mut self.signals).await;
         let workers = self.workers;
@@ -364,44 +346,16 @@ impl Daemon {
         shared.current.load().audit.flush(FLUSH);
         tracing::info!("stopped");
     }
+}
 
-    /// Reloads if a file changed between the last reading and the start of watching.
-    async fn reload_if_stale(&self) {
-        self.reload_if(Reloader::is_behind).await;
-    }
-
-    /// Reads a refused configuration again if its files differ from the refused ones. The watcher reports no change
-    /// of a file that was put back before the watcher read it.
-    async fn retry_refused(&self) {
-        let is_refused = |reloader: &Reloader| reloader.standing().errors.is_some();
-        self.reload_if(move |reloader| is_refused(reloader) && reloader.is_behind())
-            .await;
-    }
-
-    async fn reload_if(&self, wanted: impl FnOnce(&Reloader) -> bool + Send + 'static) {
-        let reloader = Arc::clone(&self.reloader);
-        let looking = tokio::task::spawn_blocking(move || wanted(&reloader));
-        if looking.await.unwrap_or(false) {
-            self.reload("file").await;
+/// Acts on signals until one asks for a stop. A reload is only asked for: a file system that hangs must not hold up the
+/// stop.
+async fn until_told_to_stop(signals: &mut Signals, reload: &Notify, shared: &Shared) {
+    loop {
+        match signals.next().await {
+            Request::Terminate | Request::TerminateNow => return,
+            Request::Reload => reload.notify_one(),
+            Request::Reopen => shared.current.load().audit.reopen(),
         }
-    }
-
-    /// Reads changed files again. The streams file is reloaded by itself where the configuration is invalid: streams
-    /// change during a show and must not wait until the configuration is corrected.
-    async fn on_files_changed(&self, changed: &[PathBuf]) {
-        let (streams, others) = self.reloader.split(changed);
-        let reloaded = others && self.reload("file").await;
-        if streams && !reloaded {
-            let reloader = Arc::clone(&self.reloader);
-            // An error of the file is logged where it is read.
-            let _ = tokio::task::spawn_blocking(move || reloader.reload_streams()).await;
-        }
-    }
-
-    /// Whether the configuration is in force; the details are in log, metric, audit and systemd's status.
-    async fn reload(&self, trigger: &'static str) -> bool {
-        let reloader = Arc::clone(&self.reloader);
-        let reloading = tokio::task::spawn_blocking(move || reloader.reload(trigger).is_ok());
-        reloading.await.unwrap_or(false)
     }
 }

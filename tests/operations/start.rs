@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use crate::support::lifecycle::{replace_file, with_lifetime};
 use crate::support::raw::Client;
 use crate::support::renewd::{
-    APP_CERTIFICATE, Renewd, Settings, configuration, private_file, write_files,
+    APP_CERTIFICATE, Renewd, Settings, configuration, private_file, spawn_under, under, write_files,
 };
 
 fn directory(settings: &Settings) -> TempDir {
@@ -427,4 +427,29 @@ fn a_start_waits_for_no_peer() {
     let request = b"GET /health HTTP/1.1\r\nHost: example.com\r\n\r\n";
     let answer: Value = Client::new(renewd.public).send(request).unwrap().json();
     assert_eq!(answer["code"], "upstream_unreachable");
+}
+
+#[test]
+fn a_start_with_database_store_and_name_servers_down_opens_its_port_at_once() {
+    let sources = "[mongodb]\nuri = \"mongodb+srv://app:hunter2@cluster.example.com/live\"\n\n\
+        [accounts]\nsource = \"mongodb\"\ncollection = \"users\"\n\n[streams]\nsource = \"mongodb\"\n";
+    let directory = directory(&Settings {
+        sources: Some(sources.to_owned()),
+        tables: "[redis]\nurl = \"redis://store.example.com:6379\"\n".to_owned(),
+        ..Settings::default()
+    });
+    let root = directory.path().to_owned();
+    // RFC 5737: nobody has the address, and the resolver waits longer than the test.
+    let resolver = "nameserver 192.0.2.1\noptions timeout:30 attempts:5\n";
+    fs::write(root.join("resolv.conf"), resolver).unwrap();
+    let Some(line) = under("mount --bind resolv.conf /etc/resolv.conf", &root) else {
+        return;
+    };
+    let config = root.join("config.toml");
+    let (child, log) = spawn_under(&line, &["run", "--config", config.to_str().unwrap()]);
+    let mut renewd = Renewd::ready(child, log, directory);
+    assert_eq!(renewd.ask_for_token().status, 503);
+    assert_eq!(renewd.ask_admin("GET", "/readyz", "").status, 200);
+    renewd.signal(Signal::TERM);
+    assert_eq!(renewd.wait().code(), Some(0));
 }

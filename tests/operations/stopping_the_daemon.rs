@@ -1,6 +1,10 @@
 //! The stop of the daemon, as clients, load balancers and the service manager see it.
 
+use std::fs;
 use std::net::TcpStream;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
 
@@ -301,4 +305,48 @@ fn a_stop_during_reloads_is_a_stop() {
     renewd.signal(Signal::TERM);
     renewd.signal(Signal::HUP);
     assert_eq!(renewd.wait().code(), Some(0));
+}
+
+/// Takes a lease on a file, so that others wait when they open it, as on a file system that hangs: for
+/// `/proc/sys/fs/lease-break-time`, which is 45 seconds.
+const TAKE_LEASE: &str = "
+import fcntl, os, signal, sys, time
+signal.signal(signal.SIGIO, signal.SIG_IGN)
+file = os.open(sys.argv[1], os.O_RDWR)
+while True:
+    try:
+        fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        break
+    except BlockingIOError:
+        time.sleep(0.01)
+sys.stdin.read()
+";
+
+/// Whether somebody waits for a lease on the file.
+fn is_waited_for(path: &Path) -> bool {
+    let file = format!(":{} ", fs::metadata(path).unwrap().ino());
+    let locks = fs::read_to_string("/proc/locks").unwrap();
+    let mut lines = locks.lines();
+    lines.any(|line| line.contains("LEASE  BREAKING") && line.contains(&file))
+}
+
+#[test]
+fn a_file_system_that_hangs_holds_up_no_stop() {
+    let mut renewd = Renewd::start(&Settings::default());
+    let config = renewd.file("config.toml");
+    let mut holder = Command::new("python3")
+        .args(["-c", TAKE_LEASE])
+        .arg(&config)
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    renewd.eventually("the reload hangs", |renewd| {
+        renewd.signal(Signal::HUP);
+        is_waited_for(&config)
+    });
+    renewd.signal(Signal::TERM);
+    assert_eq!(renewd.wait().code(), Some(0));
+    assert!(is_waited_for(&config), "the reload still hangs");
+    drop(holder.stdin.take());
+    holder.wait().unwrap();
 }

@@ -15,7 +15,7 @@ use serde_json::json;
 use crate::support::lifecycle::replace_file;
 use crate::support::renewd::{
     APP_CERTIFICATE, JWT_SECRET, Renewd, Settings, configuration, jwt_with, now, private_file,
-    spawn, spawn_under,
+    spawn, spawn_under, under,
 };
 
 /// The files that a daemon reads, each in two versions.
@@ -386,22 +386,6 @@ fn mounted() -> Vec<Way> {
             )
         },
     ]
-}
-
-/// Runs renewd where these mounts are made first, in a namespace of their own. `None` where this machine refuses that.
-fn under(mounts: &str, root: &Path) -> Option<String> {
-    let allowed = Command::new("unshare")
-        .args(["--mount", "--propagation", "private", "true"])
-        .status();
-    if !allowed.is_ok_and(|status| status.success()) {
-        eprintln!("skipped: unshare --mount is refused");
-        return None;
-    }
-    Some(format!(
-        "cd '{}' && exec unshare --mount --propagation private bash -c '{} && exec \"$@\"' bash \"$@\"",
-        root.display(),
-        mounts
-    ))
 }
 
 fn contents(root: &Path, versions: [usize; 5]) -> Vec<(&'static str, String)> {

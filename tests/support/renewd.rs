@@ -315,6 +315,23 @@ pub fn spawn_under(line: &str, arguments: &[&str]) -> (Child, Log) {
     collect(command)
 }
 
+/// The line of shell under which [`spawn_under`] runs renewd where these mounts are made first, in a namespace of its
+/// own. `None` where this machine refuses that.
+pub fn under(mounts: &str, root: &Path) -> Option<String> {
+    let allowed = Command::new("unshare")
+        .args(["--mount", "--propagation", "private", "true"])
+        .status();
+    if !allowed.is_ok_and(|status| status.success()) {
+        eprintln!("skipped: unshare --mount is refused");
+        return None;
+    }
+    Some(format!(
+        "cd '{}' && exec unshare --mount --propagation private bash -c '{} && exec \"$@\"' bash \"$@\"",
+        root.display(),
+        mounts
+    ))
+}
+
 fn collect(mut command: Command) -> (Child, Log) {
     let mut child = command.spawn().expect("the binary");
     let output = BufReader::new(child.stderr.take().expect("a pipe"));
