@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::thread;
 
 use crate::support::express::{Express, Version};
+use crate::support::pages::FORWARDING;
 use crate::support::raw::{Client, Response};
 use crate::support::renewd::{Renewd, Settings, configuration, login, private_file};
 use crate::support::targets::spelled;
@@ -176,8 +177,8 @@ const HANDLERS: [(&str, &str, &str); 9] = [
     ("static", "/private/*", "/private/secret.txt"),
 ];
 
-/// Every kind of target that is refused although neither Express routes it to the handler behind the rule; README lists
-/// them.
+/// Every kind of target that is refused although neither Express routes it to the handler behind the rule;
+/// docs/forwarding.md lists them.
 const REFUSED_FOR_NOTHING: [&str; 10] = [
     "an authority in the path",
     "a backslash",
@@ -272,12 +273,12 @@ fn assert_documented(for_nothing: &[(&str, &String)]) {
         })
         .collect();
     assert_eq!(kinds, BTreeSet::from(REFUSED_FOR_NOTHING), "{examples:#?}");
-    let readme = include_str!("../../README.md")
-        .split_whitespace()
-        .collect::<Vec<_>>()
-        .join(" ");
+    let documented = FORWARDING.split_whitespace().collect::<Vec<_>>().join(" ");
     for kind in REFUSED_FOR_NOTHING {
-        assert!(readme.contains(kind), "README.md doesn't say: {kind}");
+        assert!(
+            documented.contains(kind),
+            "docs/forwarding.md doesn't say: {kind}"
+        );
     }
 }
 

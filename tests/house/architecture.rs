@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::support::pages::README;
 use crate::support::source::{root, rust_files};
 
 const MAP: &str = include_str!("../../ARCHITECTURE.md");
@@ -65,5 +66,5 @@ fn every_type_and_function_it_names_exists() {
 #[test]
 fn it_is_short_and_readme_links_to_it() {
     assert!(MAP.lines().count() <= 200);
-    assert!(include_str!("../../README.md").contains("(ARCHITECTURE.md)"));
+    assert!(README.contains("(ARCHITECTURE.md)"));
 }

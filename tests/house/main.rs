@@ -1,10 +1,11 @@
-//! The source itself: layers, conventions, and a README that keeps its promises.
+//! The source itself: layers, conventions, and documentation that keeps its promises.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 mod architecture;
 mod conventions;
+mod documentation;
 mod layering;
-mod readme;
+mod links;
 #[path = "../support/mod.rs"]
 mod support;

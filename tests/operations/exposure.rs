@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 
 use crate::support::node;
+use crate::support::pages::INSTALL;
 use crate::support::renewd::{Renewd, Settings};
 use crate::support::test_name;
 use rustix::process::Signal;
@@ -153,20 +154,18 @@ fn an_exposure_that_is_acknowledged_is_neither_warned_of_nor_exported() {
     );
 }
 
-/// README's firewall rule, for another port.
+/// The firewall rule of docs/install.md, for another port.
 fn rule(port: u16) -> String {
-    let readme = include_str!("../../README.md");
-    let rule = readme.split("```").find(|block| {
+    let rule = INSTALL.split("```").find(|block| {
         let block = block.trim_start();
         block.starts_with("table inet renewd_backend")
     });
-    rule.expect("README's rule")
-        .replace("3001", &port.to_string())
+    rule.expect("the rule").replace("3001", &port.to_string())
 }
 
 #[test]
-fn readmes_firewall_rule_closes_the_port_to_all_but_loopback() {
-    const TEST: &str = "readmes_firewall_rule_closes_the_port_to_all_but_loopback";
+fn the_documented_firewall_rule_closes_the_port_to_all_but_loopback() {
+    const TEST: &str = "the_documented_firewall_rule_closes_the_port_to_all_but_loopback";
     const ADDRESS: [u8; 4] = [198, 51, 100, 1];
     // The namespace has a firewall of its own, whatever this machine has.
     if std::env::var_os("RENEWD_TEST_IN_NAMESPACE").is_none() {

@@ -1,4 +1,4 @@
-//! Servers of every kind that the README names: over TLS, far away, one that evicts keys, and a cluster.
+//! Servers of every kind that docs/replicas.md names: over TLS, far away, one that evicts keys, and a cluster.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -18,6 +18,7 @@ pub mod messages;
 pub mod mongo;
 pub mod node;
 pub mod npm;
+pub mod pages;
 pub mod plane;
 pub mod ports;
 pub mod python;

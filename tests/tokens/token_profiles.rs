@@ -1,18 +1,17 @@
-//! The rhythms that README.md offers, each played for three days: at no moment is a client without a valid token.
+//! The rhythms that docs/configuration.md offers, each played for three days: at no moment is a client without a valid token.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test's way to fail
 
 use std::path::Path;
 
 use crate::support::environment::FixedEnvironment;
+use crate::support::pages::{CONFIGURATION, blocks_of};
 use crate::support::renewd::{APP_CERTIFICATE, JWT_SECRET};
 use crate::support::timed::{CHANNEL, OWNER, START, Timed, expiry, unix};
 use renewd::config;
 use serde_json::{Value, json};
 
-const README: &str = include_str!("../../README.md");
-
-/// The profiles by README.md's names: minutes of lifetime, minutes until the renewal.
+/// The profiles by their names there: minutes of lifetime, minutes until the renewal.
 const PROFILES: [(&str, u64, u64); 4] = [
     ("Instagram", 60, 50),
     ("TikTok", 120, 90),
@@ -25,18 +24,17 @@ const STREAM: u64 = 3 * 86_400;
 /// Agora's SDK calls `onTokenPrivilegeWillExpire` this long before the expiry.
 const SDK_CALLBACK: u64 = 30;
 
-/// The one block of README.md with this in its first line.
+/// The one block of docs/configuration.md with this in its first line.
 fn block(mark: &str) -> String {
-    let blocks = README.split("\n```toml\n").skip(1);
-    let blocks = blocks.filter_map(|rest| Some(rest.split_once("\n```")?.0));
-    let found: Vec<&str> = blocks
+    let found: Vec<&str> = blocks_of(CONFIGURATION, "toml")
+        .into_iter()
         .filter(|block| block.lines().next().unwrap().contains(mark))
         .collect();
     assert_eq!(found.len(), 1, "{mark}");
     found[0].to_owned()
 }
 
-/// The service under the least configuration of README.md with this `[token]`.
+/// The service under the least configuration of docs/configuration.md with this `[token]`.
 fn service(token: &str) -> Timed {
     let least = block("[upstream]");
     assert!(least.contains("[token]\n") && token.starts_with("[token]"));
@@ -57,7 +55,7 @@ fn service(token: &str) -> Timed {
     }
 }
 
-/// A profile with the jitter and the backup that README.md adds.
+/// A profile with the jitter and the backup that docs/configuration.md adds.
 fn with_additions(profile: &str) -> String {
     let additions = block("jitter and backup");
     let (_, lines) = additions.split_once('\n').unwrap();

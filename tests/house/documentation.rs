@@ -1,5 +1,5 @@
-//! README.md is held to the code: every name in it exists, every configuration in it loads, and every answer in it is
-//! given.
+//! README.md and the pages below docs/ are held to the code: every name in them exists, every configuration loads, and
+//! every answer is given.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test that lacks something fails
 
@@ -11,6 +11,10 @@ use std::process::Command;
 
 use crate::support;
 use crate::support::environment::{self, FixedEnvironment};
+use crate::support::pages::{
+    CLIENTS, CONFIGURATION, INSTALL, OPERATIONS, PAGES, README, RUNBOOK, blocks, blocks_of, prose,
+    section,
+};
 use crate::support::renewd::{
     ADMIN_TOKEN, APP_CERTIFICATE, JWT_SECRET, Renewd, Settings, login, private_file, write_files,
 };
@@ -21,60 +25,33 @@ use renewd::telemetry::metrics::families;
 use renewd::terms::outcome::{Outcome, UnauthenticatedReason};
 use serde_json::Value;
 
-const README: &str = include_str!("../../README.md");
 const ALERTS: &str = include_str!("../../monitoring/alerts.yml");
 const EXAMPLE: &str = include_str!("../../config.example.toml");
 
-/// Paths that renewd doesn't answer: the backend's, and files.
-const NOT_OURS: [&str; 13] = [
+/// Paths that renewd doesn't answer: the backend's, and directories that the unit's sandbox hides.
+const NOT_OURS: [&str; 8] = [
     // A token with more behind it.
     "/007…/path",
     "/start",
     "/active",
     "/:id",
     "/join",
+    "//",
     "/home",
     "/tmp",
-    "/etc/nftables.conf",
-    "/etc/renewd/config.toml",
-    "/etc/renewd/environment",
-    "/var/lib/renewd",
-    // A spelling of an owned path, which `tests/forwarding/spellings.rs` is about.
-    "/api//live/token",
-    "//",
 ];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The fenced blocks of a language.
-fn blocks(language: &str) -> Vec<String> {
-    let mut blocks = Vec::new();
-    let mut rest = README;
-    while let Some((_, after)) = rest.split_once("\n```") {
-        let (opening, after) = after.split_once('\n').unwrap();
-        let (block, after) = after.split_once("\n```").unwrap();
-        if opening == language {
-            blocks.push(block.to_owned());
-        }
-        rest = after;
-    }
-    blocks
-}
-
 /// The texts in backticks outside the blocks.
 fn names() -> BTreeSet<&'static str> {
     let mut names = BTreeSet::new();
-    let mut in_block = false;
-    for line in README.lines() {
-        if line.starts_with("```") {
-            in_block = !in_block;
-        } else if !in_block {
-            let parts: Vec<&str> = line.split('`').collect();
-            assert!(parts.len() % 2 == 1, "a name is broken over lines: {line}");
-            names.extend(parts.into_iter().skip(1).step_by(2));
-        }
+    for line in PAGES.iter().flat_map(|(_, page)| prose(page)) {
+        let parts: Vec<&str> = line.split('`').collect();
+        assert!(parts.len() % 2 == 1, "a name is broken over lines: {line}");
+        names.extend(parts.into_iter().skip(1).step_by(2));
     }
     names
 }
@@ -95,13 +72,9 @@ fn renewd(arguments: &[&str]) -> String {
 
 #[test]
 fn the_two_commands_exist() {
-    let shown = blocks("sh");
-    assert!(
-        shown
-            .iter()
-            .any(|block| block == "cargo run --release -- demo")
-    );
-    assert!(shown.iter().any(|block| block == "tests/run"));
+    let shown = blocks_of(README, "sh");
+    assert!(shown.contains(&"cargo run --release -- demo"));
+    assert!(shown.contains(&"tests/run"));
     renewd(&["demo", "--help"]);
     let mode = std::fs::metadata(root().join("tests/run"))
         .unwrap()
@@ -114,13 +87,20 @@ fn the_two_commands_exist() {
 fn every_file_it_names_is_there() {
     let text = blocks("sh").join("\n") + &names().into_iter().collect::<Vec<_>>().join("\n");
     let ours = |word: &&str| {
-        ["systemd/", "monitoring/", "tests/", "config.example"]
-            .iter()
-            .any(|start| word.starts_with(start))
+        [
+            "systemd/",
+            "monitoring/",
+            "tests/",
+            "docs/",
+            "config.example",
+        ]
+        .iter()
+        .any(|start| word.starts_with(start))
     };
     let files: Vec<&str> = text.split_whitespace().filter(ours).collect();
     assert!(files.len() > 4, "{files:?}");
     for file in files {
+        let file = file.trim_end_matches("*.md");
         assert!(root().join(file).exists(), "{file}");
     }
 }
@@ -165,7 +145,13 @@ fn every_word_with_an_underscore_is_a_key_a_code_or_a_metric() {
         "no_admin_token",
         "first_issued",
     ];
-    let foreign = ["node_modules", "rule_files"];
+    let foreign = [
+        "agora_rtc_engine",
+        "node_modules",
+        "rule_files",
+        "runbook_url",
+        "scrape_configs",
+    ];
     let reasons = UnauthenticatedReason::ALL.map(UnauthenticatedReason::as_str);
     let mut known: BTreeSet<&str> = keys.chain(codes).chain(others).chain(foreign).collect();
     known.extend(reasons);
@@ -180,7 +166,7 @@ fn every_word_with_an_underscore_is_a_key_a_code_or_a_metric() {
 
 #[test]
 fn every_reason_of_a_refused_login_is_explained_and_no_other() {
-    let (_, table) = README.split_once("| `reason` | the login |").unwrap();
+    let (_, table) = INSTALL.split_once("| `reason` | the login |").unwrap();
     let rows = table
         .lines()
         .skip(2)
@@ -196,7 +182,8 @@ fn every_reason_of_a_refused_login_is_explained_and_no_other() {
 #[test]
 fn every_metric_it_names_exists() {
     let mut found = 0;
-    for name in README.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')) {
+    let words = |page: &'static str| page.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+    for name in PAGES.iter().flat_map(|(_, page)| words(page)) {
         // The nftables table has renewd's name.
         if name.starts_with("renewd_") && name != "renewd_backend" {
             found += 1;
@@ -210,15 +197,45 @@ fn every_metric_it_names_exists() {
 }
 
 #[test]
-fn it_names_every_alert_and_no_other() {
+fn the_runbook_has_a_section_for_every_alert_and_no_page_names_another() {
     let alerts = ALERTS
         .lines()
         .filter_map(|line| line.trim().strip_prefix("- alert: "));
     let alerts: BTreeSet<&str> = alerts.collect();
-    let named = names()
-        .into_iter()
-        .filter(|name| name.starts_with("Renewd"));
-    assert_eq!(named.collect::<BTreeSet<_>>(), alerts);
+    let headings = RUNBOOK.lines().filter_map(|line| line.strip_prefix("## "));
+    assert_eq!(headings.collect::<BTreeSet<_>>(), alerts);
+    let words = PAGES
+        .iter()
+        .flat_map(|(_, page)| page.split(|c: char| !c.is_ascii_alphanumeric()));
+    for word in words.filter(|word| word.len() > 6 && word.starts_with("Renewd")) {
+        assert!(alerts.contains(word), "{word}");
+    }
+    for alert in alerts {
+        let section = section(RUNBOOK, &format!("## {alert}"));
+        for part in ["Means", "Look", "Type"] {
+            assert!(section.contains(&format!("**{part}.**")), "{alert}: {part}");
+        }
+    }
+}
+
+#[test]
+fn every_alert_leads_to_its_section_of_the_runbook() {
+    let (mut alert, mut alerts, mut links) = ("", 0, 0);
+    for line in ALERTS.lines().map(str::trim) {
+        if let Some(name) = line.strip_prefix("- alert: ") {
+            alert = name;
+            alerts += 1;
+        } else if let Some(url) = line.strip_prefix("runbook_url: ") {
+            let anchor = alert.to_lowercase();
+            let page = "file:///usr/share/doc/renewd/docs/runbook.md";
+            assert_eq!(url, format!("{page}#{anchor}"));
+            links += 1;
+        } else if line.starts_with("annotations: *") {
+            // The rule has the annotations of an earlier one of the same alert.
+            links += 1;
+        }
+    }
+    assert_eq!(links, alerts);
 }
 
 #[test]
@@ -249,10 +266,36 @@ fn every_flag_and_command_it_names_is_taken() {
     }
 }
 
-/// The paragraph that begins with these words.
-fn paragraph(start: &str) -> &'static str {
-    let (_, rest) = README.split_once(&format!("\n{start}")).expect(start);
-    rest.split("\n\n").next().unwrap()
+/// The commands of renewd in the blocks for a shell, each as its arguments.
+fn shown_commands() -> Vec<Vec<&'static str>> {
+    let lines = blocks("sh").into_iter().flat_map(str::lines);
+    let commands =
+        lines.filter_map(|line| line.trim_start_matches("exec ").strip_prefix("renewd "));
+    commands
+        .map(|line| line.split('#').next().unwrap().split_whitespace().collect())
+        .collect()
+}
+
+#[test]
+fn every_command_it_shows_is_understood() {
+    let directory = tempfile::tempdir().unwrap();
+    // No configuration of this machine must be used.
+    let missing = directory.path().join("missing.toml");
+    let commands = shown_commands();
+    assert!(commands.len() > 8, "{commands:?}");
+    for command in commands {
+        let arguments = command
+            .iter()
+            .filter(|word| !["--config", "config.toml"].contains(word));
+        let output = Command::new(env!("CARGO_BIN_EXE_renewd"))
+            .args(arguments)
+            .arg("--config")
+            .arg(&missing)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(78), "{command:?}: {said}");
+    }
 }
 
 fn in_backticks(text: &str) -> BTreeSet<&str> {
@@ -261,7 +304,7 @@ fn in_backticks(text: &str) -> BTreeSet<&str> {
 
 #[test]
 fn what_it_says_is_not_in_this_build_is_what_the_code_refuses() {
-    let said = in_backticks(paragraph("**Not in this build:**"));
+    let said = in_backticks(section(CONFIGURATION, "## Not in this build"));
     let refused = UNBUILT.iter().copied();
     assert_eq!(said, refused.collect::<BTreeSet<_>>());
     let environment = FixedEnvironment::default();
@@ -287,7 +330,7 @@ fn what_it_says_is_not_in_this_build_is_what_the_code_refuses() {
 
 #[test]
 fn its_commands_are_those_that_help_lists() {
-    let said = in_backticks(paragraph("**Commands.**"));
+    let said = in_backticks(section(OPERATIONS, "## Commands"));
     let help = renewd(&["--help"]);
     let (_, listed) = help.split_once("Commands:\n").unwrap();
     let listed = listed.lines().take_while(|line| !line.is_empty());
@@ -300,7 +343,7 @@ fn its_commands_are_those_that_help_lists() {
 
 #[test]
 fn it_says_what_every_endpoint_and_class_of_token_requests_is() {
-    let said = in_backticks(paragraph("**Metrics.**"));
+    let said = in_backticks(section(OPERATIONS, "## Metrics"));
     for endpoint in Endpoint::ALL {
         assert!(said.contains(endpoint.as_str()), "{endpoint:?}");
     }
@@ -367,7 +410,12 @@ fn every_path_it_names_is_answered() {
     let owned = [loaded.routes.token, loaded.routes.refresh].concat();
     let mut admin = 0;
     for path in names().into_iter().filter(|name| name.starts_with('/')) {
-        if NOT_OURS.contains(&path) || owned.iter().any(|owned| owned == path) {
+        let file = ["/etc/", "/var/", "/usr/"]
+            .iter()
+            .any(|start| path.starts_with(start));
+        // `tests/forwarding/spellings.rs` is about the spellings of an owned path.
+        let spelling = path.contains("//");
+        if file || spelling || NOT_OURS.contains(&path) || owned.iter().any(|owned| owned == path) {
             continue;
         }
         admin += 1;
@@ -384,7 +432,7 @@ fn every_path_it_names_is_answered() {
 /// The status column of the code's row in the table of refusals.
 fn status_of(code: &str) -> &'static str {
     let code = format!("`{code}`");
-    let rows = README.lines().filter_map(|line| {
+    let rows = CLIENTS.lines().filter_map(|line| {
         let mut cells = line.strip_prefix("| ")?.split(" | ");
         let (status, codes) = (cells.next()?, cells.next()?);
         let is_row = status.starts_with(|c: char| c.is_ascii_digit());
@@ -450,6 +498,7 @@ fn load(text: &str) -> config::model::Config {
     environment
         .variables
         .insert("AGORA_APP_CERTIFICATE", certificate);
+    environment.variables.insert("PORT", "8080".to_owned());
     match config::load(text, Path::new("/etc/renewd/config.toml"), &environment) {
         Ok(loaded) => loaded.config,
         Err(errors) => panic!("{errors}\n{text}"),
@@ -474,20 +523,21 @@ fn every_configuration_it_shows_loads() {
             load(&format!("{whole}\n{block}"));
         }
     }
-    assert_eq!(shown.len(), 10);
+    assert!(shown.len() >= 13, "{}", shown.len());
 }
 
 #[test]
-fn what_it_tells_the_database_is_javascript() {
-    let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("role.js");
-    std::fs::write(&file, &blocks("js")[0]).unwrap();
-    let checked = Command::new("node")
-        .arg("--check")
-        .arg(&file)
-        .output()
-        .unwrap();
-    assert!(checked.status.success(), "{checked:?}");
+fn its_javascript_is_javascript() {
+    let shown = blocks("js");
+    assert!(shown.len() >= 2);
+    for block in shown {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("shown.js");
+        std::fs::write(&file, block).unwrap();
+        let checked = Command::new("node").arg("--check").arg(&file).output();
+        let checked = checked.unwrap();
+        assert!(checked.status.success(), "{checked:?}");
+    }
 }
 
 /// Every key with its path: the part that stays the same from one answer to the next.
