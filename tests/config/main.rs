@@ -6,6 +6,7 @@ mod config;
 mod config_example;
 mod connection_strings;
 mod differences;
+mod encoded_secrets;
 mod findings;
 mod streams_beside_configuration;
 #[path = "../support/mod.rs"]

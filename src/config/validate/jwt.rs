@@ -2,6 +2,11 @@
 //!
 //! Keeps true: at least one key, each usable under the allow-list; no secret is empty.
 
+use base64::Engine as _;
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use zeroize::Zeroizing;
+
 use super::source_tables::url_of;
 use super::{ANY_DURATION, seconds};
 use crate::config::credentials::{SecretLookup, SecretReader};
@@ -11,6 +16,14 @@ use crate::config::raw::{RawItem, RawTable};
 use crate::config::secret::Secret;
 use crate::http::url::Url;
 use crate::pki::public_key::{BadKey, PublicKey};
+
+/// Node's `Buffer.from(secret, "base64")` takes padding or none, and drops the bits after the last byte.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true),
+);
 
 /// Below this a secret can be guessed from one token.
 const SHORT_SECRET: usize = 16;
@@ -120,7 +133,8 @@ fn algorithm(item: &RawItem<'_>) -> Option<JwtAlgorithm> {
 
 fn keys(table: &RawTable<'_>, allowed: &[JwtAlgorithm], secrets: &SecretReader<'_>) -> Vec<JwtKey> {
     let list = table.find("keys");
-    let alone = material(table, secrets);
+    let encoding = secret_encoding(table, SecretEncoding::Text);
+    let alone = material(table, encoding, secrets);
     match (alone, list) {
         (Alone::Absent, list) => {
             if list.is_none() && table.item("jwks_url").is_none() {
@@ -134,7 +148,7 @@ fn keys(table: &RawTable<'_>, allowed: &[JwtAlgorithm], secrets: &SecretReader<'
                     "keys = [{ id = \"...\", algorithm = \"HS256\", secret = \"env:NAME\" }]",
                 );
             }
-            key_list(&table.tables("keys"), allowed, secrets)
+            key_list(&table.tables("keys"), allowed, encoding, secrets)
         }
         (_, Some(list)) => {
             list.error(
@@ -170,8 +184,65 @@ enum Alone<'r> {
     Material(KeyMaterial, RawItem<'r>),
 }
 
+/// How the text of a shared secret stands for its bytes.
+#[derive(Clone, Copy)]
+enum SecretEncoding {
+    /// The text's own bytes, as Node's `jsonwebtoken` takes a string.
+    Text,
+    /// Base64 in either alphabet (RFC 4648 §4 and §5), in one line or several.
+    Base64,
+}
+
+fn secret_encoding(table: &RawTable<'_>, default: SecretEncoding) -> SecretEncoding {
+    let encodings = [
+        ("text", SecretEncoding::Text),
+        ("base64", SecretEncoding::Base64),
+    ];
+    table.choice("secret_encoding", &encodings, default)
+}
+
+/// The bytes that a secret's text stands for. The error says where the text is wrong and shows none of it.
+fn decoded(secret: Secret, encoding: SecretEncoding) -> Result<Secret, String> {
+    let SecretEncoding::Base64 = encoding else {
+        return Ok(secret);
+    };
+    let is_base64 = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/-_=".contains(byte);
+    let fits = |byte: &u8| is_base64(byte) || byte.is_ascii_whitespace();
+    if let Some(position) = secret.expose().iter().position(|byte| !fits(byte)) {
+        let position = position + 1;
+        return Err(format!(
+            "the secret is not base64: character {position} is none of its characters"
+        ));
+    }
+    let mut text = Zeroizing::new(secret.expose().to_vec());
+    text.retain(|byte| !byte.is_ascii_whitespace());
+    for byte in text.iter_mut() {
+        match byte {
+            b'-' => *byte = b'+',
+            b'_' => *byte = b'/',
+            _ => {}
+        }
+    }
+    // The vector has its full length at once, since one that grows leaves parts of the secret behind.
+    let mut bytes = Zeroizing::new(vec![0; base64::decoded_len_estimate(text.len())]);
+    match BASE64.decode_slice(&*text, &mut bytes) {
+        Ok(0) => Err("the secret is base64 of nothing".to_owned()),
+        Ok(length) => {
+            bytes.truncate(length);
+            Ok(Secret::new(std::mem::take(&mut *bytes)))
+        }
+        Err(_) => {
+            Err("the secret is not base64: it is cut off, or goes on behind its padding".to_owned())
+        }
+    }
+}
+
 /// `secret`, `secret_file` or `public_key_file`.
-fn material<'r>(table: &RawTable<'r>, secrets: &SecretReader<'_>) -> Alone<'r> {
+fn material<'r>(
+    table: &RawTable<'r>,
+    encoding: SecretEncoding,
+    secrets: &SecretReader<'_>,
+) -> Alone<'r> {
     let secret = secrets.read(table, "secret");
     let file = table.item("public_key_file");
     match (secret, file) {
@@ -189,6 +260,16 @@ fn material<'r>(table: &RawTable<'r>, secrets: &SecretReader<'_>) -> Alone<'r> {
         }
         (SecretLookup::Unknown, None) => Alone::Refused,
         (SecretLookup::Secret(secret, item), None) => {
+            let secret = match decoded(secret, encoding) {
+                Ok(secret) => secret,
+                Err(message) => {
+                    item.error(
+                        message,
+                        "copy it whole, or set secret_encoding = \"text\" if the signer uses the text as it is",
+                    );
+                    return Alone::Refused;
+                }
+            };
             if PublicKey::from_pem(secret.expose()) != Err(BadKey::NotPem) {
                 // A public key is no secret: an attacker could sign with it.
                 item.error(
@@ -247,6 +328,7 @@ fn usual(material: &KeyMaterial) -> &'static str {
 fn key_list(
     tables: &[RawTable<'_>],
     allowed: &[JwtAlgorithm],
+    encoding: SecretEncoding,
     secrets: &SecretReader<'_>,
 ) -> Vec<JwtKey> {
     let (mut keys, mut ids) = (Vec::new(), Vec::new());
@@ -260,7 +342,7 @@ fn key_list(
                 "give each key an id of its own",
             );
         }
-        keys.extend(key(table, id.clone(), allowed, secrets));
+        keys.extend(key(table, id.clone(), allowed, encoding, secrets));
         if !id.is_empty() {
             ids.push(id);
         }
@@ -272,9 +354,11 @@ fn key(
     table: &RawTable<'_>,
     id: String,
     allowed: &[JwtAlgorithm],
+    encoding: SecretEncoding,
     secrets: &SecretReader<'_>,
 ) -> Option<JwtKey> {
-    let material = match material(table, secrets) {
+    let encoding = secret_encoding(table, encoding);
+    let material = match material(table, encoding, secrets) {
         Alone::Material(material, item) => Some((material, item)),
         Alone::Refused => None,
         Alone::Absent => {
