@@ -27,8 +27,8 @@ pub use revocations::{
 };
 pub use sessions::{SessionEntry, SessionPage, UnknownCursor};
 pub use status::{
-    AlertSeverity, ConditionStatus, ConfigProblem, ConfigStatus, ReadinessReport, Reloaded,
-    SessionStatus, SourceStatus, Status, UpstreamStatus,
+    AlertSeverity, ConditionStatus, ConfigInForce, ConfigProblem, ConfigStatus, ReadinessReport,
+    Reloaded, SessionStatus, SourceStatus, Status, UpstreamStatus,
 };
 
 use crate::config::secret::Secret;
@@ -50,6 +50,9 @@ pub trait DaemonView: Send + Sync + 'static {
 
     /// For `/v1/status`.
     fn status(&self) -> Status;
+
+    /// For `/v1/config`.
+    fn config(&self) -> ConfigInForce;
 
     /// For `/v1/sessions`.
     fn sessions(&self, query: ListQuery) -> ViewFuture<'_, SessionsResult>;

@@ -30,6 +30,7 @@ enum AdminRoute<'a> {
     Health,
     Readiness,
     Status,
+    Config,
     Sessions,
     Revocations,
     /// One revocation, by its id.
@@ -48,6 +49,7 @@ impl<'a> AdminRoute<'a> {
             "/healthz" => Self::Health,
             "/readyz" => Self::Readiness,
             "/v1/status" => Self::Status,
+            "/v1/config" => Self::Config,
             "/v1/sessions" => Self::Sessions,
             "/v1/revocations" => Self::Revocations,
             "/v1/explain" => Self::Explain,
@@ -122,6 +124,7 @@ where
         AdminRoute::Health => answer(StatusCode::OK, "text/plain; charset=utf-8", "ok\n"),
         AdminRoute::Readiness => readiness(&daemon.readiness(), asks_for_tokens(head.uri.query())),
         AdminRoute::Status => json(StatusCode::OK, &daemon.status()),
+        AdminRoute::Config => json(StatusCode::OK, &daemon.config()),
         AdminRoute::Sessions => sessions::answer(&*daemon, head.uri.query()).await,
         AdminRoute::Revocations => {
             let (method, query) = (&head.method, head.uri.query());
@@ -149,7 +152,7 @@ fn not_found() -> AdminResponse {
     error(
         StatusCode::NOT_FOUND,
         "not_found",
-        "there are /, /metrics, /healthz, /readyz, /-/reload, /v1/explain, /v1/revocations, /v1/sessions and /v1/status",
+        "there are /, /metrics, /healthz, /readyz, /-/reload, /v1/config, /v1/explain, /v1/revocations, /v1/sessions and /v1/status",
     )
 }
 

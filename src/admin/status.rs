@@ -113,6 +113,21 @@ pub struct ConfigStatus {
     pub fallback: bool,
 }
 
+/// The configuration in force, key by key.
+#[derive(Clone, Debug, Serialize)]
+pub struct ConfigInForce {
+    /// The configuration file.
+    pub file: String,
+    /// As [`ConfigStatus::hash`].
+    pub hash: String,
+    /// As [`ConfigStatus::fallback`].
+    pub fallback: bool,
+    /// As [`ConfigStatus::restart_required`]: these keys have the values that they had at the start.
+    pub restart_required: Vec<&'static str>,
+    /// The keys without their secrets: a list of `key`, `value`, and whether that is the `default`.
+    pub keys: serde_json::Value,
+}
+
 /// One backend server.
 #[derive(Clone, Debug, Serialize)]
 pub struct UpstreamStatus {

@@ -4,7 +4,7 @@
 //! Must not know: what is asked.
 
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -26,6 +26,17 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The largest answer: more than a page of a thousand sessions.
 const LARGEST_ANSWER: usize = 4 * 1024 * 1024;
+
+/// Which daemon, and how to print its answer.
+#[derive(Debug, clap::Args)]
+pub(crate) struct DaemonArguments {
+    /// The configuration file, which names the daemon's admin listener
+    #[arg(long, value_name = "FILE", default_value = "/etc/renewd/config.toml")]
+    pub config: PathBuf,
+    /// Print the answer as JSON
+    #[arg(long)]
+    pub json: bool,
+}
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]

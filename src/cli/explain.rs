@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use super::admin;
+use super::table::{Table, TableCell, Tone, text};
 
 const AFTER_HELP: &str = "The command asks the running daemon, which answers from its own caches and sessions. \
 No token is issued, nothing is counted, and no rate limit is charged. Checks that need the user's login token are \
@@ -73,34 +74,28 @@ fn path(arguments: &ExplainArguments) -> String {
 
 fn print_for_people(answer: &[u8], stdout: &mut impl Write) -> io::Result<()> {
     let answer: Value = serde_json::from_slice(answer)?;
-    let text = |value: &Value, name: &str| {
-        let text = value.get(name).and_then(Value::as_str);
-        text.unwrap_or_default().to_owned()
-    };
-    for step in answer
-        .get("steps")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-    {
-        let verdict = match step.get("verdict").and_then(Value::as_str) {
-            Some("passes") => "yes",
-            Some("refuses") => "NO",
-            Some("no_answer") => "no answer",
-            Some("rides_through") => "rides through",
-            _ => "-",
+    let of = |value: &Value, name: &str| value.get(name).map(text).unwrap_or_default();
+    let steps = answer.get("steps").and_then(Value::as_array);
+    let mut table = Table::new(["STEP", "PASSES", "WHY"]);
+    for step in steps.into_iter().flatten() {
+        let (verdict, tone) = match of(step, "verdict").as_str() {
+            "passes" => ("yes", Tone::Good),
+            "refuses" => ("NO", Tone::Bad),
+            "no_answer" => ("no answer", Tone::Doubtful),
+            "rides_through" => ("rides through", Tone::Doubtful),
+            _ => ("-", Tone::Faint),
         };
         let age = step.get("age_ms").and_then(Value::as_u64);
         let age = age.map_or_else(String::new, |age| format!(", {age} ms old"));
-        writeln!(
-            stdout,
-            "{:<15} {verdict:<14} {} ({}{age})",
-            text(step, "step"),
-            text(step, "detail"),
-            text(step, "source"),
-        )?;
+        let why = format!("{} ({}{age})", of(step, "detail"), of(step, "source"));
+        table.row([
+            TableCell::plain(&of(step, "step")),
+            TableCell::new(verdict, tone),
+            TableCell::plain(&why),
+        ]);
     }
-    let role = text(&answer, "role");
+    table.print(stdout)?;
+    let role = of(&answer, "role");
     let role = if role.is_empty() {
         role
     } else {
@@ -110,5 +105,5 @@ fn print_for_people(answer: &[u8], stdout: &mut impl Write) -> io::Result<()> {
         .get("status")
         .and_then(Value::as_u64)
         .unwrap_or_default();
-    writeln!(stdout, "\n{status} {}{role}", text(&answer, "code"))
+    writeln!(stdout, "\n{status} {}{role}", of(&answer, "code"))
 }

@@ -6,16 +6,23 @@
 
 pub(crate) mod admin;
 pub mod check;
+pub(crate) mod config;
 pub(crate) mod demo;
 pub(crate) mod explain;
+pub(crate) mod health;
+pub(crate) mod reload;
 pub(crate) mod revocations;
 pub(crate) mod run;
+pub(crate) mod shell;
+pub(crate) mod status;
+pub(crate) mod table;
 pub mod token;
 
-use std::io::{stderr, stdin, stdout};
+use std::io::stdin;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use anstream::{stderr, stdout};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::daemon::systemd::PassedSockets;
 use crate::terms::clock::{Clock, Entropy};
@@ -43,6 +50,15 @@ enum Command {
     Check(check::CheckArguments),
     /// Try renewd: start it with a small backend and a live stream, and print curl commands
     Demo(demo::DemoArguments),
+    /// Show the running daemon: what is wrong, its backend, its sources, its work
+    Status(admin::DaemonArguments),
+    /// Tell by the exit status whether the running daemon is ready, for probes
+    Health(health::HealthArguments),
+    /// Have the running daemon read its files again
+    Reload(admin::DaemonArguments),
+    /// Show the configuration
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
     /// Explain why a user gets a token or is refused, step by step
     Explain(explain::ExplainArguments),
     /// Refuse tokens to a user, a channel or a uid from now on
@@ -54,6 +70,10 @@ enum Command {
     /// Create or inspect a token, offline
     #[command(subcommand)]
     Token(token::TokenCommand),
+    /// Print the completions of a shell
+    Completions(shell::CompletionsArguments),
+    /// Print the manual page
+    Man(shell::ManArguments),
 }
 
 /// Runs the command that the arguments name. `inherited` are the sockets the service manager passed.
@@ -70,15 +90,28 @@ pub fn main(inherited: PassedSockets) -> ExitCode {
             };
         }
     };
+    // These take the colours out where the output is no terminal, or NO_COLOR is set.
     let (stdout, stderr) = (&mut stdout(), &mut stderr());
     match arguments.command {
         Command::Run(arguments) => run::run(arguments, inherited),
         Command::Check(arguments) => check::run(&arguments, stdout, stderr).into(),
         Command::Demo(arguments) => demo::run(&arguments),
+        Command::Status(arguments) => status::run(&arguments, stdout, stderr).into(),
+        Command::Health(arguments) => health::run(&arguments, stdout, stderr).into(),
+        Command::Reload(arguments) => reload::run(&arguments, stdout, stderr).into(),
+        Command::Config(config::ConfigCommand::Show(arguments)) => {
+            config::show(&arguments, stdout, stderr).into()
+        }
         Command::Explain(arguments) => explain::run(&arguments, stdout, stderr).into(),
         Command::Revoke(arguments) => revocations::revoke(&arguments, stdout, stderr).into(),
         Command::Revocations(arguments) => revocations::list(&arguments, stdout, stderr).into(),
         Command::Unrevoke(arguments) => revocations::unrevoke(&arguments, stdout, stderr).into(),
+        Command::Completions(arguments) => {
+            shell::completions(&arguments, CliArguments::command(), stdout).into()
+        }
+        Command::Man(arguments) => {
+            shell::manual(&arguments, CliArguments::command(), stdout, stderr).into()
+        }
         Command::Token(command) => {
             match token::run(
                 command,

@@ -5,13 +5,12 @@
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
-use std::path::PathBuf;
 
 use http::{Method, StatusCode};
 use serde_json::{Map, Value, json};
 
-use super::admin::{self, AskError, DaemonAnswer, ask_daemon, report};
-use crate::telemetry::escape::escape_into;
+use super::admin::{self, AskError, DaemonAnswer, DaemonArguments, ask_daemon, report};
+use super::table::{Table, TableCell, text};
 
 const PATH: &str = "/v1/revocations";
 
@@ -73,17 +72,6 @@ pub(crate) struct UnrevokeArguments {
     daemon: DaemonArguments,
     /// The revocation's id, as `renewd revocations` lists it
     id: String,
-}
-
-/// Which daemon, and how to print its answer.
-#[derive(Debug, clap::Args)]
-struct DaemonArguments {
-    /// The configuration file, which names the daemon's admin listener
-    #[arg(long, value_name = "FILE", default_value = "/etc/renewd/config.toml")]
-    config: PathBuf,
-    /// Print the answer as JSON
-    #[arg(long)]
-    json: bool,
 }
 
 /// Revokes. 0: in force and written; 78: the file is invalid; 1: anything else.
@@ -217,17 +205,14 @@ fn print_revoked(answer: &Value, stdout: &mut dyn Write) -> io::Result<()> {
         text(of("last_expires").unwrap_or(&Value::Null))
     )?;
     let named = of("tokens").and_then(Value::as_array);
+    let mut table = Table::new(["EXPIRES", "ROLE", "SUBJECT", "CHANNEL", "UID", "ACCOUNT"]);
+    let names = ["expires", "role", "subject", "channel", "uid", "account"];
     for token in named.into_iter().flatten() {
-        let of = |name: &str| text(token.get(name).unwrap_or(&Value::Null));
-        let user = user(token);
-        writeln!(
-            stdout,
-            "  {}  {} of {} in {}{user}",
-            of("expires"),
-            of("role"),
-            of("subject"),
-            of("channel"),
-        )?;
+        let of = |name: &str| token.get(name).map(text).unwrap_or_default();
+        table.row(names.map(|name| TableCell::plain(&of(name))));
+    }
+    if !table.is_empty() {
+        table.print(stdout)?;
     }
     let named = named.map_or(0, |named| u64::try_from(named.len()).unwrap_or(u64::MAX));
     match count.saturating_sub(named) {
@@ -240,10 +225,17 @@ fn print_list(revocations: &[Value], stdout: &mut dyn Write) -> io::Result<()> {
     if revocations.is_empty() {
         return writeln!(stdout, "Nothing is revoked.");
     }
+    let mut table = Table::new([
+        "ID", "SUBJECT", "CHANNEL", "UID", "ACCOUNT", "UNTIL", "REASON",
+    ]);
+    let names = [
+        "id", "subject", "channel", "uid", "account", "until", "reason",
+    ];
     for revocation in revocations {
-        writeln!(stdout, "{}", entry(revocation))?;
+        let of = |name: &str| revocation.get(name).map(text).unwrap_or_default();
+        table.row(names.map(|name| TableCell::plain(&of(name))));
     }
-    Ok(())
+    table.print(stdout)
 }
 
 /// One revocation in one line.
@@ -270,16 +262,4 @@ fn user(value: &Value) -> String {
     named("uid")
         .or_else(|| named("account"))
         .unwrap_or_default()
-}
-
-/// A string or a number as a terminal may show it.
-fn text(value: &Value) -> String {
-    match value {
-        Value::String(text) => {
-            let mut shown = String::new();
-            escape_into(&mut shown, text);
-            shown
-        }
-        other => other.to_string(),
-    }
 }

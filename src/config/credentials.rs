@@ -301,7 +301,7 @@ pub(super) fn could_be_a_variable(name: &str) -> bool {
 }
 
 /// POSIX.1 section 8.1: capitals, digits and underscores, no digit first.
-fn is_variable_name(name: &str) -> bool {
+pub(super) fn is_variable_name(name: &str) -> bool {
     let mut bytes = name.bytes();
     bytes
         .next()

@@ -11,6 +11,7 @@ pub mod keys;
 pub mod model;
 mod raw;
 pub mod secret;
+pub mod shown;
 pub mod streams_file;
 mod validate;
 
@@ -22,6 +23,7 @@ use zeroize::Zeroizing;
 pub use diagnostic::{ConfigErrors, Diagnostic, Excerpt, FindingSeverity, Position, write_report};
 use environment::Environment;
 use model::{Admin, Config, LogFormat};
+use shown::ConfigShown;
 use validate::Strictness;
 
 /// A configuration that can be run.
@@ -36,6 +38,8 @@ pub struct Loaded {
     pub hash: u64,
     /// The secret and streams files that it refers to, for watching; without the configuration file itself.
     pub files: Vec<PathBuf>,
+    /// The text as `renewd config show` prints it.
+    pub shown: ConfigShown,
 }
 
 /// The findings of `check` in a configuration without errors.
@@ -47,6 +51,8 @@ pub(crate) struct Checked {
     pub notes: Vec<Diagnostic>,
     /// `server.max_connections`.
     pub max_connections: usize,
+    /// The text as `renewd config show` prints it.
+    pub shown: ConfigShown,
 }
 
 /// Reads a configuration from its text. `origin` names it in errors, and relative paths start at its directory.
@@ -58,6 +64,7 @@ pub fn load(
 ) -> Result<Loaded, ConfigErrors> {
     let validated = validate::validate(text, origin, environment, Strictness::Run)?;
     Ok(Loaded {
+        shown: ConfigShown::of(text, &validated.config),
         config: validated.config,
         warnings: validated.remarks.warnings,
         hash: validated.hash,
@@ -112,6 +119,7 @@ pub(crate) fn check_file(
         warnings,
         notes,
         max_connections: validated.config.server.max_connections,
+        shown: ConfigShown::of(text, &validated.config),
     })
 }
 

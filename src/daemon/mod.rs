@@ -288,6 +288,7 @@ impl Daemon {
             watched: watched_files,
             standing: Mutex::new(ConfigStanding::of_start(
                 hash,
+                start.loaded.shown.clone(),
                 clock.unix_seconds(),
                 start.errors,
             )),

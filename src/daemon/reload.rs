@@ -15,6 +15,7 @@ use super::systemd::Notifier;
 use crate::admin::Reloaded;
 use crate::config::diff;
 use crate::config::model::DecisionConfig;
+use crate::config::shown::ConfigShown;
 use crate::config::{ConfigErrors, Loaded};
 use crate::snapshot::{Shared, Snapshot, StreamsRead};
 use crate::sources::streams::StreamSource;
@@ -37,13 +38,21 @@ pub(crate) struct ConfigStanding {
     pub restart_required: Vec<&'static str>,
     /// Whether the last valid configuration is in force instead of the file.
     pub fallback: bool,
+    /// The configuration in force, for `renewd config show`.
+    pub shown: Arc<ConfigShown>,
 }
 
 impl ConfigStanding {
     /// The state after a start at `now`. With `errors` the last valid configuration is in force.
-    pub(crate) fn of_start(hash: u64, now: u64, errors: Option<ConfigErrors>) -> Self {
+    pub(crate) fn of_start(
+        hash: u64,
+        shown: ConfigShown,
+        now: u64,
+        errors: Option<ConfigErrors>,
+    ) -> Self {
         Self {
             hash,
+            shown: Arc::new(shown),
             loaded_at: now,
             attempted_at: now,
             fallback: errors.is_some(),
@@ -174,6 +183,7 @@ impl Reloader {
             warnings,
             hash,
             files,
+            shown,
         } = configuration.loaded.clone();
         let running = self.shared.current.load_full();
         let changes = diff::changes(&running.config, &config);
@@ -205,6 +215,7 @@ impl Reloader {
             .metrics
             .config_restart_required(!changes.restart_required.is_empty());
         standing.hash = hash;
+        standing.shown = Arc::new(shown.in_force(&standing.shown, &changes.restart_required));
         standing.loaded_at = self.shared.clock.unix_seconds();
         standing.fallback = false;
         standing

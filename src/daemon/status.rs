@@ -11,7 +11,7 @@ use super::reload::Reloader;
 use super::revoking::Revoker;
 use super::source_states::{SourceState, source_states};
 use crate::admin::{
-    AlertSeverity, ConditionStatus, ConfigProblem, ConfigStatus, Lifted, ListQuery,
+    AlertSeverity, ConditionStatus, ConfigInForce, ConfigProblem, ConfigStatus, Lifted, ListQuery,
     ReadinessReport, ReloadResult, RevocationEntry, RevocationsResult, RevokeError, Revoked,
     SessionEntry, SessionPage, SessionStatus, SessionsResult, SourceStatus, Status, UnknownCursor,
     UpstreamStatus, ViewFuture,
@@ -80,6 +80,17 @@ impl crate::admin::DaemonView for AdminView {
             },
             revocations: count(snapshot.revocations.len()),
             connections: count(self.shared.connections.load(Ordering::Relaxed)),
+        }
+    }
+
+    fn config(&self) -> ConfigInForce {
+        let standing = self.reloader.standing();
+        ConfigInForce {
+            file: self.reloader.path.display().to_string(),
+            hash: format!("{:012x}", standing.hash),
+            fallback: standing.fallback,
+            restart_required: standing.restart_required,
+            keys: serde_json::to_value(&standing.shown.keys).unwrap_or_default(),
         }
     }
 

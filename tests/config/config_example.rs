@@ -209,3 +209,35 @@ fn every_key_that_is_read_is_in_the_example() {
         );
     }
 }
+
+#[test]
+fn a_configuration_as_it_is_shown_is_the_same_configuration() {
+    let environment = FixedEnvironment::default();
+    let origin = Path::new("/etc/renewd/config.toml");
+    let load = |text: &str| config::load(text, origin, &environment).unwrap();
+    let blocks =
+        "[[routes.block]]\npath = \"/x\"\nallow = [\"::1\"]\n[upstream.health]\npath = \"/h\"\n";
+    let short = EXAMPLE.replacen("# lifetime = \"1h\"", "lifetime = \"10m\"", 1);
+    for text in [EXAMPLE.to_owned(), format!("{short}\n{blocks}")] {
+        let loaded = load(&text);
+        let shown = loaded.shown.to_toml("  # default");
+        assert!(!shown.contains("[redacted]"), "{shown}");
+        assert_eq!(load(&shown).config, loaded.config, "{shown}");
+    }
+}
+
+#[test]
+fn every_key_with_a_default_is_shown() {
+    let shown = config::load(
+        EXAMPLE,
+        Path::new("/etc/renewd/config.toml"),
+        &FixedEnvironment::default(),
+    );
+    let shown = shown.unwrap().shown;
+    for line in lines() {
+        let section = line.section.trim_start_matches('[');
+        let key = format!("{section}.{}", line.key);
+        let within = |shown: &str| key.starts_with(shown);
+        assert!(shown.keys.iter().any(|shown| within(&shown.key)), "{key}");
+    }
+}

@@ -3,6 +3,7 @@
 
 use serde_json::{Value, json};
 
+use crate::support::commands::command;
 use crate::support::express::{Express, Version};
 use crate::support::raw::Response;
 use crate::support::renewd::{Renewd, Settings, login, private_file};
@@ -391,30 +392,6 @@ fn a_reload_keeps_every_revocation() {
     assert_eq!(ask(&renewd, "viewer", "live_show", 7), revoked());
 }
 
-/// Runs a command of the binary on the daemon's own configuration: status, standard output, standard error.
-fn command(renewd: &Renewd, arguments: &[&str]) -> (i32, String, String) {
-    let listen = format!("listen = \"{}\"", renewd.admin);
-    let config = std::fs::read_to_string(renewd.file("config.toml")).unwrap();
-    let for_commands = config.replacen(
-        "[admin]\nlisten = \"127.0.0.1:0\"",
-        &format!("[admin]\n{listen}"),
-        1,
-    );
-    private_file(&renewd.file("commands.toml"), &for_commands);
-    let output = std::process::Command::new(env!("CARGO_BIN_EXE_renewd"))
-        .args(arguments)
-        .arg("--config")
-        .arg(renewd.file("commands.toml"))
-        .output()
-        .unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    (
-        output.status.code().unwrap(),
-        text(output.stdout),
-        text(output.stderr),
-    )
-}
-
 #[test]
 fn the_commands_revoke_list_and_lift() {
     let renewd = start();
@@ -434,12 +411,14 @@ fn the_commands_revoke_list_and_lift() {
         "{told}"
     );
     assert!(
-        told.contains("subscriber of viewer in live_show  uid 7"),
+        told.contains("  subscriber  viewer   live_show  7\n"),
         "{told}"
     );
     assert_eq!(ask(&renewd, "viewer", "live_show", 7), revoked());
     let (status, listed, _) = command(&renewd, &["revocations", "--subject", "viewer"]);
-    assert_eq!((status, listed.lines().count()), (0, 1));
+    assert_eq!((status, listed.lines().count()), (0, 2), "{listed}");
+    assert!(listed.contains("a\\u001b[31mb"), "{listed}");
+    let listed = listed.lines().nth(1).unwrap();
     let id = listed.split_whitespace().next().unwrap().to_owned();
     let (status, json, _) = command(&renewd, &["revocations", "--json"]);
     let json: Value = serde_json::from_str(&json).unwrap();

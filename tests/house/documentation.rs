@@ -245,6 +245,8 @@ fn every_flag_and_command_it_names_is_taken() {
         &["run"][..],
         &["check"],
         &["revoke"],
+        &["config", "show"],
+        &["health"],
         &["token", "mint"],
         &["token", "inspect"],
     ] {

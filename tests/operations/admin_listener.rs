@@ -12,10 +12,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use renewd::admin::{
-    self, ConfigProblem, ConfigStatus, DaemonView, Lifted, ListQuery, ReadinessReport,
-    ReloadResult, Reloaded, RevocationEntry, RevocationPage, RevocationsResult, RevokeError,
-    Revoked, SessionPage, SessionStatus, SessionsResult, SourceStatus, Status, UnknownCursor,
-    UpstreamStatus,
+    self, ConfigInForce, ConfigProblem, ConfigStatus, DaemonView, Lifted, ListQuery,
+    ReadinessReport, ReloadResult, Reloaded, RevocationEntry, RevocationPage, RevocationsResult,
+    RevokeError, Revoked, SessionPage, SessionStatus, SessionsResult, SourceStatus, Status,
+    UnknownCursor, UpstreamStatus,
 };
 use renewd::config::model::Listen;
 use renewd::config::secret::Secret;
@@ -113,6 +113,16 @@ impl DaemonView for Told {
             },
             revocations: 4,
             connections: 3,
+        }
+    }
+
+    fn config(&self) -> ConfigInForce {
+        ConfigInForce {
+            file: "/etc/renewd/config.toml".to_owned(),
+            hash: "0".to_owned(),
+            fallback: false,
+            restart_required: Vec::new(),
+            keys: json!([]),
         }
     }
 

@@ -5,6 +5,7 @@
 pub mod app;
 pub mod ask;
 pub mod case_files;
+pub mod commands;
 pub mod conversation;
 pub mod database;
 pub mod environment;

@@ -53,6 +53,11 @@ impl KnownKeys {
         }
     }
 
+    /// Whether the value under a dotted path is a list of tables.
+    pub(in crate::config) fn is_list(&self, path: &str) -> bool {
+        self.lists.iter().any(|list| list == path)
+    }
+
     /// Looks a dotted path up; list positions are left out of it.
     pub(in crate::config) fn look_up(&self, path: &str) -> Option<KnownKey<'_>> {
         if let Some(built) = self.built.iter().find(|key| key.path == path) {
