@@ -1,7 +1,7 @@
 //! Revocations: what an operator refuses tokens to, and until when.
 //!
-//! A question costs at most four lookups in a map of keyed hashes, and none while nothing of that kind is revoked,
-//! however many revocations are active.
+//! A question hashes its names, and looks at four counters; only where one isn't zero does it look into a map behind a
+//! lock. So it costs the same however many revocations are active.
 //!
 //! Keeps true: what is added is in force when [`Revocations::add`] returns; an expired revocation refuses nothing; at
 //! most [`MOST`] are active. A worker never waits for the ledger, only for one shard at a time.
@@ -9,6 +9,7 @@
 
 mod id;
 mod ledger;
+mod presence;
 mod record;
 mod target;
 #[cfg(test)]
@@ -16,7 +17,6 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -28,6 +28,7 @@ use crate::sessions::Shards;
 pub use id::RevocationId;
 use ledger::Ledger;
 pub(crate) use ledger::{ListedRevocations, RevocationFilter};
+use presence::Presence;
 pub use record::RevocationRecord;
 use target::RevokedKey;
 pub use target::{RevocationQuestion, RevocationTarget};
@@ -68,8 +69,10 @@ pub struct Revocations {
     hasher: RandomState,
     /// From what is refused to the revocations that refuse it.
     refused: Shards<Arc<Revocation>>,
-    /// How many entries of each kind of key `refused` has.
-    entries: [AtomicUsize; RevokedKey::KINDS],
+    /// The hashes of the keys of `refused`.
+    presence: Presence,
+    /// How many are active.
+    active: AtomicUsize,
     /// Every revocation by its name and by its end. Workers never lock it.
     ledger: Mutex<Ledger>,
     /// When every change of the other replicas was last known, in milliseconds on the clock's monotonic scale;
@@ -85,7 +88,8 @@ impl Default for Revocations {
         Self {
             hasher: RandomState::new(),
             refused: Shards::new(),
-            entries: Default::default(),
+            presence: Presence::default(),
+            active: AtomicUsize::new(0),
             ledger: Mutex::default(),
             heard: AtomicU64::new(UNSHARED),
         }
@@ -95,9 +99,14 @@ impl Default for Revocations {
 impl Revocations {
     /// The revocation that refuses a token now; `None` where none does.
     pub fn find(&self, question: RevocationQuestion<'_>, now: u64) -> Option<Arc<Revocation>> {
-        let used = |key: &RevokedKey<'_>| self.entries[key.kind()].load(Ordering::Acquire) > 0;
-        question.keys().filter(used).find_map(|key| {
-            let hash = self.hasher.hash_one(key);
+        if self.presence.is_unused() {
+            return None;
+        }
+        let mut keys = question.keys(&self.hasher);
+        keys.find_map(|(key, hash)| {
+            if !self.presence.may_have(hash) {
+                return None;
+            }
             let shard = self.refused.lock(hash);
             let mut of_hash = shard.of(hash);
             of_hash
@@ -108,13 +117,12 @@ impl Revocations {
 
     /// Whether nothing is revoked.
     pub fn is_empty(&self) -> bool {
-        let mut entries = self.entries.iter();
-        entries.all(|entries| entries.load(Ordering::Acquire) == 0)
+        self.active.load(Ordering::Acquire) == 0
     }
 
     /// How many are active: `renewd_revocations`.
     pub fn len(&self) -> usize {
-        self.ledger.lock().len()
+        self.active.load(Ordering::Acquire)
     }
 
     /// Puts a revocation in force. `false` where that changes nothing: its name is known, or it was lifted.
@@ -129,10 +137,11 @@ impl Revocations {
         let revocation = Arc::new(revocation);
         ledger.add(Arc::clone(&revocation));
         for key in revocation.keys() {
-            let hash = self.hasher.hash_one(key);
+            let hash = key.hash(&self.hasher);
+            self.presence.add(hash);
             self.refused.lock(hash).push(hash, Arc::clone(&revocation));
-            self.entries[key.kind()].fetch_add(1, Ordering::Release);
         }
+        self.active.store(ledger.len(), Ordering::Release);
         Ok(true)
     }
 
@@ -149,6 +158,7 @@ impl Revocations {
         ledger.mark_lifted(id, until);
         let lifted = ledger.remove(id)?;
         self.strike_out(&lifted);
+        self.active.store(ledger.len(), Ordering::Release);
         Some(lifted)
     }
 
@@ -172,6 +182,7 @@ impl Revocations {
         for revocation in &over {
             self.strike_out(revocation);
         }
+        self.active.store(ledger.len(), Ordering::Release);
         over.len()
     }
 
@@ -213,11 +224,11 @@ impl Revocations {
 
     fn strike_out(&self, gone: &Revocation) {
         for key in gone.keys() {
-            let hash = self.hasher.hash_one(key);
+            let hash = key.hash(&self.hasher);
             let mut shard = self.refused.lock(hash);
             shard.retain(|_, revocation| revocation.id != gone.id);
             drop(shard);
-            self.entries[key.kind()].fetch_sub(1, Ordering::Release);
+            self.presence.remove(hash);
         }
     }
 }

@@ -1,6 +1,9 @@
 //! The target of a revocation, and the question that the revocations are asked.
 //!
+//! Keeps true: a key has one hash, whether a revocation or a question leads to it.
 //! Must not know: where revocations are kept, how long one lasts.
+
+use std::hash::BuildHasher;
 
 use crate::terms::user::User;
 
@@ -39,7 +42,7 @@ pub struct RevocationQuestion<'a> {
 }
 
 /// One thing that can be refused; revocations are found by it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RevokedKey<'a> {
     Subject(&'a str),
     Channel(&'a str),
@@ -48,18 +51,41 @@ pub(super) enum RevokedKey<'a> {
 }
 
 impl RevokedKey<'_> {
-    /// How many kinds of keys there are.
-    pub(super) const KINDS: usize = 4;
-
-    /// The position of this key's kind.
-    pub(super) fn kind(self) -> usize {
+    pub(super) fn hash(self, hasher: &impl BuildHasher) -> u64 {
+        let of = |text: &str| hasher.hash_one(text);
         match self {
-            Self::Subject(_) => 0,
-            Self::Channel(_) => 1,
-            Self::SubjectInChannel(..) => 2,
-            Self::UserInChannel(..) => 3,
+            Self::Subject(subject) => of_subject(of(subject)),
+            Self::Channel(channel) => of_channel(of(channel)),
+            Self::SubjectInChannel(subject, channel) => of_both(of(subject), of(channel)),
+            Self::UserInChannel(channel, user) => of_user(of(channel), user, hasher),
         }
     }
+}
+
+fn of_subject(subject: u64) -> u64 {
+    mixed(1, subject)
+}
+
+fn of_channel(channel: u64) -> u64 {
+    mixed(2, channel)
+}
+
+fn of_both(subject: u64, channel: u64) -> u64 {
+    mixed(subject, channel)
+}
+
+fn of_user(channel: u64, user: User<&str>, hasher: &impl BuildHasher) -> u64 {
+    match user {
+        User::Uid(uid) => mixed(u64::from(uid) << 2, channel),
+        User::Account(account) => mixed(hasher.hash_one(account).rotate_left(1), channel),
+    }
+}
+
+/// One hash of two numbers. `keyed` is a keyed hash already, so that nobody can aim at what comes out.
+fn mixed(number: u64, keyed: u64) -> u64 {
+    // Knuth's multiplicative hashing; the upper bits are the good ones, and shards go by the lower ones.
+    let product = (number ^ keyed.rotate_left(23)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    product ^ (product >> 32)
 }
 
 impl RevocationTarget {
@@ -120,20 +146,26 @@ impl RevocationTarget {
 }
 
 impl<'a> RevocationQuestion<'a> {
-    /// Everything whose refusal is an answer to this question.
-    pub(super) fn keys(self) -> impl Iterator<Item = RevokedKey<'a>> {
-        let Self {
-            subject,
-            channel,
-            user,
-        } = self;
+    /// Everything whose refusal is an answer to this question, each with its hash. Each name is hashed once.
+    pub(super) fn keys(
+        self,
+        hasher: &impl BuildHasher,
+    ) -> impl Iterator<Item = (RevokedKey<'a>, u64)> {
+        let hashed = |name: &'a str| (name, hasher.hash_one(name));
+        let (subject, channel) = (self.subject.map(hashed), self.channel.map(hashed));
         let both = subject.zip(channel);
-        let user = channel.zip(user);
+        let user = channel.zip(self.user);
         let keys = [
-            subject.map(RevokedKey::Subject),
-            channel.map(RevokedKey::Channel),
-            both.map(|(subject, channel)| RevokedKey::SubjectInChannel(subject, channel)),
-            user.map(|(channel, user)| RevokedKey::UserInChannel(channel, user)),
+            subject.map(|(name, hash)| (RevokedKey::Subject(name), of_subject(hash))),
+            channel.map(|(name, hash)| (RevokedKey::Channel(name), of_channel(hash))),
+            both.map(|((subject, of), (channel, hash))| {
+                let key = RevokedKey::SubjectInChannel(subject, channel);
+                (key, of_both(of, hash))
+            }),
+            user.map(|((channel, hash), user)| {
+                let key = RevokedKey::UserInChannel(channel, user);
+                (key, of_user(hash, user, hasher))
+            }),
         ];
         keys.into_iter().flatten()
     }
