@@ -6,6 +6,7 @@
 //! Must not know: connections, backends.
 
 mod authorize_question;
+mod claims;
 mod credentials;
 pub mod explain;
 mod lifetime;
@@ -17,6 +18,8 @@ mod request_content;
 mod request_fields;
 mod revocation_request;
 mod wire_format;
+
+use std::time::Duration;
 
 use http::header::CONNECTION;
 use http::{HeaderValue, Request, Response};
@@ -88,7 +91,7 @@ pub async fn answer(
             outcome: None,
         };
     };
-    let (mut response, issued) = match conclude(shared, snapshot, &decision, now) {
+    let (mut response, issued) = match conclude(shared, snapshot, &decision, now).await {
         Ok((response, lifetimes)) => (response, Some(lifetimes)),
         Err(refusal) => {
             let response = wire_format::refusal(&refusal);
@@ -114,8 +117,8 @@ pub async fn answer(
     }
 }
 
-/// Mints and records what was granted.
-fn conclude(
+/// Mints, claims and records what was granted.
+async fn conclude(
     shared: &Shared,
     snapshot: &Snapshot,
     decision: &Decision,
@@ -163,13 +166,15 @@ fn conclude(
             role: grant.role,
         };
         // A holder of a backup token holds a token until the backup expires.
-        let expires = issued_at + u64::from(lifetimes.last());
+        let (lasts, expires) = (lifetimes.last(), issued_at + u64::from(lifetimes.last()));
+        let lasts = Duration::from_secs(lasts.into());
+        let rules = claims::claim(snapshot, decision, grant, claim, lasts, now).await?;
         let basis = Basis::Decided {
             login: snapshot.logins.session(claims),
         };
         snapshot
             .sessions
-            .grant(claim, basis, grant.rules, issued_at, expires)
+            .grant(claim, basis, rules, issued_at, expires)
             .map_err(DecisionRefusal::of_session)?;
     }
     Ok((response, lifetimes))

@@ -175,7 +175,9 @@ impl Sessions {
         // Locked for as long: another subject may be asking for the same user.
         let user = self.binding(claim, rules);
         let bound = user.map(|user| (user, self.bound.lock(user)));
-        if let Some((user, bound)) = &bound {
+        if let Some((user, bound)) = &bound
+            && !rules.claimed
+        {
             self.check_user(bound, *user, claim, key, now)?;
         }
         let recorded = self.change(channel, subject, |held| {
@@ -405,7 +407,7 @@ impl Sessions {
         rules: Rules,
         now: u32,
     ) -> Result<(), ClaimRefused> {
-        if rules.max_streams_per_publisher == 0 {
+        if rules.max_streams_per_publisher == 0 || rules.claimed {
             return Ok(());
         }
         let others = self.publishes_in(publishing, subject, claim, now).len();

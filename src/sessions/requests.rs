@@ -30,6 +30,8 @@ pub struct Rules {
     pub max_streams_per_publisher: u32,
     /// The longest session, from the subject's first token for the channel; zero is off.
     pub max_session: Duration,
+    /// The claims to the user and to the channels are made over all replicas: this table takes them as made.
+    pub claimed: bool,
 }
 
 /// A source whose last yes a renewal may rest on while that source gives no answer.

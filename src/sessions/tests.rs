@@ -13,6 +13,7 @@ const RULES: Rules = Rules {
     bind_uid: true,
     max_streams_per_publisher: 0,
     max_session: Duration::ZERO,
+    claimed: false,
 };
 const DECIDED: Basis = Basis::Decided { login: None };
 const SEVEN: SessionUser = SessionUser::Uid(7);

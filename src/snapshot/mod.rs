@@ -209,6 +209,7 @@ impl Snapshot {
             bind_uid: policy.bind_uid,
             max_streams_per_publisher: policy.max_streams_per_publisher,
             max_session: policy.max_session,
+            claimed: false,
         }
     }
 }

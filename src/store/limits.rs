@@ -5,21 +5,17 @@
 //! nothing; keys are bounded in length, and all have one hash tag. Address limits are never shared.
 //! Must not know: which limiter decides.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use redis::{Cmd, Value};
 use sha2::{Digest as _, Sha256};
 
-use super::{NoStore, Store};
+use super::{LONGEST_NAME, NoStore, Store, hexadecimal};
 use crate::limit::{Charge, LimitExceeded, Limiter, Rate};
 use crate::terms::outcome::Scope;
 
 /// The script.
 pub(super) const SCRIPT: &str = include_str!("limits.lua");
-
-/// Longer names are hashed.
-const LONGEST_NAME: usize = 64;
 
 /// The limit that a probe is charged under, on a key that only probes use: one request a microsecond, which is
 /// always free again.
@@ -121,12 +117,8 @@ fn key(prefix: &str, scope: Scope, subject: &str, channel: &str) -> String {
     if name.len() <= LONGEST_NAME {
         return format!("{prefix}{{shared}}:limits:{scope}:{name}");
     }
-    let mut key = format!("{prefix}{{shared}}:limits:{scope}-sha256:");
-    for byte in Sha256::digest(name.as_bytes()) {
-        // Writing to a string never fails.
-        let _ = write!(key, "{byte:02x}");
-    }
-    key
+    let hash = hexadecimal(&Sha256::digest(name));
+    format!("{prefix}{{shared}}:limits:{scope}-sha256:{hash}")
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use redis::{
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::timeout;
 
-use super::{limits, revocations, said};
+use super::{claims, limits, revocations, said};
 use crate::config::model::{Redis, UpstreamServer};
 use crate::io::connect::connect;
 use crate::io::tls::Trust;
@@ -36,6 +36,8 @@ pub(super) struct Link {
     silences: AtomicU32,
     /// The name under which the server knows the script of `limits`.
     pub(super) limits: String,
+    /// The same for the script of `claims`.
+    pub(super) claims: String,
     /// The same for the script of `revocations`.
     pub(super) revocations: String,
 }
@@ -111,23 +113,26 @@ impl Link {
             driver: driver.abort_handle(),
             silences: AtomicU32::new(0),
             limits: String::new(),
+            claims: String::new(),
             revocations: String::new(),
         };
-        link.limits = link
-            .load(limits::SCRIPT)
-            .await
-            .map_err(LinkError::Refused)?;
-        link.revocations = link
-            .load(revocations::SCRIPT)
-            .await
-            .map_err(LinkError::Refused)?;
+        link.load_all().await.map_err(LinkError::Refused)?;
         Ok((link, driver))
+    }
+
+    async fn load_all(&mut self) -> Result<(), RedisError> {
+        self.limits = self.load(limits::SCRIPT).await?;
+        self.claims = self.load(claims::SCRIPT).await?;
+        self.revocations = self.load(revocations::SCRIPT).await?;
+        Ok(())
     }
 
     /// Shows that the scripts run and may write.
     pub(super) async fn probe(&self, prefix: &str) -> Result<Value, RedisError> {
         let of_limits = limits::probe(&self.limits, prefix);
         self.run(&of_limits, limits::SCRIPT).await?;
+        let of_claims = claims::probe(&self.claims, prefix);
+        self.run(&of_claims, claims::SCRIPT).await?;
         let of_revocations = revocations::probe(&self.revocations, prefix);
         self.run(&of_revocations, revocations::SCRIPT).await
     }

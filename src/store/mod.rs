@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `link` | one connection to the server, with the scripts that it knows |
 //! | `limits` | the rate limits that are shared |
+//! | `claims` | users and publishers' channels, each held once over all replicas |
 //! | `revocations` | the revocations that are shared |
 //! | `supervise` | connects, and connects again |
 //!
@@ -16,11 +17,13 @@
 //! [`supervise()`] runs. What is said of a failure holds no secret.
 //! Must not know: what a decision makes of a missing answer.
 
+mod claims;
 mod limits;
 mod link;
 mod revocations;
 mod supervise;
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +31,7 @@ use redis::{ErrorKind, RedisError, Value};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+pub(crate) use self::claims::ClaimAnswer;
 use self::link::Link;
 pub(crate) use self::revocations::{MOST_AT_ONCE, SetChanges, SetVersion};
 pub(crate) use self::supervise::supervise;
@@ -39,6 +43,9 @@ use crate::terms::outcome::LookupOutcome;
 
 /// How many answers in a row may be late before nothing is asked until the server answers again.
 const MOST_SILENCES: u32 = 3;
+
+/// The longest name of a channel or a subject that stands in a key as it is; longer ones are hashed.
+const LONGEST_NAME: usize = 64;
 
 /// The longest text about a failure.
 const LONGEST_ERROR: usize = 200;
@@ -245,6 +252,15 @@ impl Store {
             "the shared store gives no answer; rate_limit.on_store_error decides"
         );
     }
+}
+
+/// Bytes as two lower-case digits each.
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a string never fails.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// The driver's or the server's words, on one line and not too many.

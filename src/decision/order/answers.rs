@@ -199,20 +199,38 @@ pub(in crate::decision) fn stream_role(
     (role, verdict)
 }
 
-/// Ends the publisher's sessions whose streams have ended: the limit counts streams that are live now. Tokens outlive
-/// streams by up to a lifetime, so that without this, a publisher who ended one stream could not begin the next. A
-/// source that gives no answer ends no session, and isn't waited for again.
-pub(super) async fn forget_ended_streams(snapshot: &Snapshot, claim: SeatRequest<'_>, now: Now) {
+/// Ends the publisher's sessions whose streams have ended, and gives their channels: the limit counts streams that are
+/// live now. Tokens outlive streams by up to a lifetime, so that without this, a publisher who ended one stream could
+/// not begin the next.
+pub(super) async fn forget_ended_streams(
+    snapshot: &Snapshot,
+    claim: SeatRequest<'_>,
+    now: Now,
+) -> Vec<Box<str>> {
     let held = snapshot
         .sessions
         .publishing_elsewhere(claim, now.unix_seconds());
+    streams_over(snapshot, claim.subject, held, now).await
+}
+
+/// The channels, of these that a publisher holds, whose streams are over: the sessions there end. A source that gives
+/// no answer ends no session, and isn't waited for again.
+pub(in crate::decision) async fn streams_over(
+    snapshot: &Snapshot,
+    subject: &str,
+    held: Vec<Box<str>>,
+    now: Now,
+) -> Vec<Box<str>> {
+    let mut ended = Vec::new();
     for channel in held {
         let looked = snapshot.streams.look(&channel, None, now.patience()).await;
         let over = |stream: Option<Arc<StreamState>>| stream.is_none_or(|stream| !stream.is_open());
         if looked.lookup.is_ok_and(over) {
-            snapshot.sessions.ended(claim.subject, &channel);
+            snapshot.sessions.ended(subject, &channel);
+            ended.push(channel);
         }
     }
+    ended
 }
 
 fn stream_not_live() -> DecisionRefusal {

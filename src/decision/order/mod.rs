@@ -115,6 +115,8 @@ pub(crate) struct Grant {
     pub bounds: Bounds,
     /// The session rules that it passed; it must pass them again when it is recorded.
     pub rules: Rules,
+    /// The other channels of the publisher whose streams were found to be over.
+    pub over: Vec<Box<str>>,
     /// The holder's id in RTM and chat; `None` where the token is for RTC alone.
     pub messaging_id: Option<Box<str>>,
 }
@@ -399,9 +401,11 @@ async fn grant(
         role,
     };
     let streams_answer = findings.streams.is_some_and(is_answer);
-    if snapshot.config.policy.max_streams_per_publisher > 0 && streams_answer {
-        answers::forget_ended_streams(snapshot, claim, now).await;
-    }
+    let over = if snapshot.config.policy.max_streams_per_publisher > 0 && streams_answer {
+        answers::forget_ended_streams(snapshot, claim, now).await
+    } else {
+        Vec::new()
+    };
     let plan = lifetime::plan(&snapshot.config, claims);
     let rules = Rules {
         max_session: plan.max_session,
@@ -433,12 +437,13 @@ async fn grant(
             at_most: [allowed.at_most, shortened].into_iter().flatten().min(),
         },
         rules,
+        over,
         messaging_id,
     })
 }
 
 /// Whether a source answered, rather than its last answer standing in.
-fn is_answer(outcome: LookupOutcome) -> bool {
+pub(super) fn is_answer(outcome: LookupOutcome) -> bool {
     matches!(outcome, LookupOutcome::Hit | LookupOutcome::Miss)
 }
 

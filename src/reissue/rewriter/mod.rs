@@ -446,6 +446,7 @@ mod tests {
                 bind_uid: true,
                 max_streams_per_publisher: 0,
                 max_session: Duration::ZERO,
+                claimed: false,
             },
             audit: Arc::new(
                 Audit::open(&AuditSink::Off, clock.clone(), DropCounter::default()).unwrap(),
