@@ -51,7 +51,7 @@ impl Store {
                 user_key(prefix, claim.channel, claim.user),
                 channels_key(prefix, claim.subject),
             ];
-            let mut command = command(&link.claims, keys, &name(claim.subject), lasts);
+            let mut command = command(&link.claims, &keys, &name(claim.subject), lasts);
             command
                 .arg(u8::from(publishes))
                 .arg(u8::from(binds))
@@ -69,10 +69,10 @@ impl Store {
     }
 }
 
-fn command(script: &str, keys: [String; 2], subject: &str, lasts: Duration) -> Cmd {
+fn command(script: &str, keys: &[String; 2], subject: &str, lasts: Duration) -> Cmd {
     let mut command = redis::cmd("EVALSHA");
     let milliseconds = u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX);
-    command.arg(script).arg(2).arg(&keys);
+    command.arg(script).arg(2).arg(keys);
     command.arg(subject).arg(milliseconds.max(1));
     command
 }
@@ -80,7 +80,7 @@ fn command(script: &str, keys: [String; 2], subject: &str, lasts: Duration) -> C
 /// A command that shows whether the script runs and may write: a publisher's claim, which always passes.
 pub(super) fn probe(script: &str, prefix: &str) -> Cmd {
     let keys = ["user", "channels"].map(|key| format!("{prefix}{{shared}}:claims:probe:{key}"));
-    let mut command = command(script, keys, "probe", Duration::from_secs(1));
+    let mut command = command(script, &keys, "probe", Duration::from_secs(1));
     command.arg(1).arg(1).arg(1).arg("probe");
     command
 }
