@@ -25,6 +25,7 @@ const RULES: Rules = Rules {
     bind_uid: true,
     max_streams_per_publisher: 1,
     max_session: Duration::from_hours(8),
+    claimed: false,
 };
 
 /// Resident memory in KiB (`VmRSS`).
