@@ -65,11 +65,22 @@ impl Machine {
     /// Boots it, with renewd installed, configured and not yet started. `None`, and a reason on stderr, where mounts or
     /// namespaces are refused.
     pub fn boot(debian: Debian) -> Option<Self> {
+        let machine = Self::boot_with(debian, env!("CARGO_BIN_EXE_renewd"))?;
+        machine.install();
+        Some(machine)
+    }
+
+    /// Boots it without renewd, for a package that brings it.
+    pub fn boot_bare(debian: Debian) -> Option<Self> {
+        Self::boot_with(debian, "")
+    }
+
+    fn boot_with(debian: Debian, binary: &str) -> Option<Self> {
         let root = debian.root()?;
         let files = tempfile::tempdir().expect("a temporary directory");
         let mut script = Command::new(script("boot"))
             .arg(root)
-            .arg(env!("CARGO_BIN_EXE_renewd"))
+            .arg(binary)
             .arg(files.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -98,7 +109,6 @@ impl Machine {
             machine.run(&["systemctl", "list-jobs"]).status.success()
         });
         machine.ok(&["systemctl", "is-system-running", "--wait"]);
-        machine.install();
         Some(machine)
     }
 
@@ -117,6 +127,11 @@ impl Machine {
              install -d -m 700 /etc/credstore
              install -d -m 755 /etc/renewd",
         );
+        self.configured();
+    }
+
+    /// The secrets and the shipped example, once the user and the directories are there.
+    pub fn configured(&self) {
         self.secret("agora_certificate", APP_CERTIFICATE);
         self.secret("jwt_secret", JWT_SECRET);
         self.secret("mongodb_uri", "mongodb://127.0.0.1:27017/live");
@@ -141,6 +156,13 @@ impl Machine {
     pub fn write(&self, path: &str, content: &str, mode: &str) {
         fs::write(self.files.path().join("content"), content).expect("a file");
         self.shell(&format!("install -m {mode} /srv/files/content {path}"));
+    }
+
+    /// The path that a file of this host gets in the machine.
+    pub fn bring(&self, file: &Path) -> String {
+        let name = file.file_name().expect("a file").to_str().expect("UTF-8");
+        fs::copy(file, self.files.path().join(name)).expect("a copy");
+        format!("/srv/files/{name}")
     }
 
     /// Runs a program in the machine, as root.

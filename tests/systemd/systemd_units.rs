@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -134,6 +135,48 @@ fn the_service_keeps_to_what_the_contract_promises() {
     );
     // Unknown to systemd 252, where it would leave every credential out.
     assert!(values("renewd.service", "ImportCredential").is_empty());
+}
+
+#[test]
+fn the_unit_of_a_second_project_differs_in_names_alone() {
+    let settings = |unit: &str| -> Vec<String> {
+        let text = std::fs::read_to_string(units().join(unit)).unwrap();
+        let (_, text) = text.split_once("[Unit]").unwrap();
+        let lines = text.lines().filter(|line| !line.starts_with('#'));
+        lines
+            .filter(|line| !line.is_empty())
+            .map(str::to_owned)
+            .collect()
+    };
+    let (one, another) = (settings("renewd.service"), settings("renewd@.service"));
+    assert_eq!(one.len(), another.len());
+    for (one, another) in one.iter().zip(&another) {
+        let named = another
+            .replace(" for %i", "")
+            .replace("/etc/renewd/%i.toml", "/etc/renewd/config.toml")
+            .replace("/etc/renewd/%i.environment", "/etc/renewd/environment")
+            .replace("/run/credentials/%n", "/run/credentials/renewd.service")
+            .replace("renewd.%i.", "renewd.")
+            .replace("renewd/%i", "renewd")
+            .replace("renewd-%i", "renewd");
+        assert_eq!(&named, one);
+    }
+}
+
+#[test]
+fn the_directories_that_the_operator_writes_into_are_made_for_root() {
+    let root = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(root.path().join("etc")).unwrap();
+    let output = run(Command::new("systemd-tmpfiles")
+        .arg(format!("--root={}", root.path().display()))
+        .arg("--create")
+        .arg(units().join("renewd.tmpfiles.conf")));
+    assert!(output.status.success(), "{}", said(&output));
+    let mode = |path: &str| {
+        let metadata = std::fs::metadata(root.path().join(path)).unwrap();
+        metadata.permissions().mode() & 0o777
+    };
+    assert_eq!((mode("etc/renewd"), mode("etc/credstore")), (0o755, 0o700));
 }
 
 #[test]
