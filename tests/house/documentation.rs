@@ -274,7 +274,13 @@ fn shown_commands() -> Vec<Vec<&'static str>> {
     let commands =
         lines.filter_map(|line| line.trim_start_matches("exec ").strip_prefix("renewd "));
     commands
-        .map(|line| line.split('#').next().unwrap().split_whitespace().collect())
+        .map(|line| {
+            line.split(['#', '&'])
+                .next()
+                .unwrap()
+                .split_whitespace()
+                .collect()
+        })
         .collect()
 }
 

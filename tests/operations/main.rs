@@ -6,6 +6,7 @@ mod admin_listener;
 mod admin_of_the_daemon;
 mod alerts;
 mod commands;
+mod container;
 mod demo;
 mod exposure;
 mod log_and_audit;

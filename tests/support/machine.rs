@@ -214,6 +214,31 @@ impl Machine {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
+    /// A thread of a process, both as this host numbers them; the process is given as the machine numbers it.
+    pub fn thread(&self, process: &str, name: &str) -> String {
+        let namespace = |process: &Path| fs::read_link(process.join("ns/pid")).ok();
+        let own = namespace(Path::new(&format!("/proc/{}", self.init)));
+        let entries = |directory: &Path| {
+            let entries = fs::read_dir(directory).expect("a directory of /proc");
+            entries.map(|entry| entry.expect("an entry").path())
+        };
+        let is_it = |path: &PathBuf| {
+            let status = fs::read_to_string(path.join("status")).unwrap_or_default();
+            let numbers = status.lines().find(|line| line.starts_with("NSpid:"));
+            let number = numbers.and_then(|line| line.split_whitespace().last());
+            number == Some(process) && namespace(path) == own
+        };
+        let process = entries(Path::new("/proc")).find(is_it).expect("a process");
+        let mut threads = entries(&process.join("task"));
+        let named = |thread: &PathBuf| {
+            let own = fs::read_to_string(thread.join("comm"));
+            own.is_ok_and(|own| own.trim_end() == name)
+        };
+        let thread = threads.find(named).expect("a thread of this name");
+        let number = thread.file_name().expect("its number");
+        number.to_string_lossy().into_owned()
+    }
+
     /// A program of this host in the machine's network.
     pub fn in_its_network(&self, program: &str) -> Command {
         let mut command = Command::new("nsenter");

@@ -332,7 +332,8 @@ pub fn under(mounts: &str, root: &Path) -> Option<String> {
     ))
 }
 
-fn collect(mut command: Command) -> (Child, Log) {
+/// Starts a command whose standard error is a pipe, and collects that.
+pub fn collect(mut command: Command) -> (Child, Log) {
     let mut child = command.spawn().expect("the binary");
     let output = BufReader::new(child.stderr.take().expect("a pipe"));
     let log = Log::default();

@@ -1,6 +1,8 @@
 //! The units in a booted systemd, 252 and 257: the behaviour that only a real systemd shows. Where namespaces are
 //! refused these tests print the reason and end.
 
+use std::process::{Command, Stdio};
+
 use serde_json::json;
 
 use crate::support::machine::{BACKEND, Debian, Machine, PUBLIC};
@@ -99,6 +101,72 @@ fn a_reload_on_systemd_257_checks_the_credentials_that_stay_until_a_restart() {
     machine.systemctl("reload renewd");
     machine.systemctl("restart renewd");
     assert!(takes(&machine, ANOTHER_SECRET) && !takes(&machine, JWT_SECRET));
+}
+
+/// Stops one thread until its process ends, as a debugger does: a signal stops all threads of a process.
+const STOPS_A_THREAD: &str = "
+import ctypes, os, sys
+thread = int(sys.argv[1])
+libc = ctypes.CDLL(None, use_errno=True)
+if libc.ptrace(16, thread, None, None) != 0:  # PTRACE_ATTACH
+    sys.exit(os.strerror(ctypes.get_errno()))
+while True:
+    _, status = os.waitpid(thread, 0x40000000)  # __WALL
+    if not os.WIFSTOPPED(status):
+        break
+    print('stopped', flush=True)
+";
+
+/// The main process as the machine numbers it.
+fn main_pid(machine: &Machine) -> String {
+    let shown = machine.systemctl("show --property=MainPID --value renewd");
+    shown.trim().to_owned()
+}
+
+/// Waits until systemd has started the service again.
+fn comes_back(machine: &Machine, after: &str) {
+    machine.eventually("a new process", |machine| {
+        let pid = main_pid(machine);
+        pid != "0" && pid != after && machine.succeeds("is-active renewd")
+    });
+}
+
+/// A service that dies, and one of which a single worker thread stands still.
+fn is_started_again(debian: Debian) {
+    let Some(machine) = Machine::boot(debian) else {
+        return;
+    };
+    machine.write("/etc/watchdog.conf", "[Service]\nWatchdogSec=2s\n", "644");
+    machine.shell(
+        "install -D /etc/watchdog.conf /etc/systemd/system/renewd.service.d/watchdog.conf
+         systemctl daemon-reload",
+    );
+    machine.systemctl("start renewd");
+    let killed = main_pid(&machine);
+    machine.systemctl("kill --signal=KILL renewd");
+    comes_back(&machine, &killed);
+
+    let running = main_pid(&machine);
+    let worker = machine.thread(&running, "worker-0");
+    let debugger = Command::new("python3")
+        .args(["-c", STOPS_A_THREAD, &worker])
+        .stdout(Stdio::piped())
+        .spawn();
+    let mut debugger = debugger.expect("python3, which tests/run installs");
+    comes_back(&machine, &running);
+    assert!(debugger.wait().unwrap().success());
+    let journal = machine.journal("cat");
+    assert!(journal.contains("Watchdog timeout"), "{journal}");
+}
+
+#[test]
+fn on_systemd_252_a_killed_service_and_one_with_a_stopped_worker_are_started_again() {
+    is_started_again(Debian::Bookworm);
+}
+
+#[test]
+fn on_systemd_257_a_killed_service_and_one_with_a_stopped_worker_are_started_again() {
+    is_started_again(Debian::Trixie);
 }
 
 /// Puts renewd behind its socket unit, or on a port of its own, as the head of renewd.socket says.
