@@ -26,6 +26,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::daemon::systemd::PassedSockets;
 use crate::terms::clock::{Clock, Entropy};
+use crate::terms::version::VERSION_AND_COMMIT;
 
 /// `EX_USAGE` of sysexits.h.
 const USAGE: u8 = 64;
@@ -36,7 +37,7 @@ Exit status: 0 for success, 64 for wrong arguments, 78 for an invalid configurat
 
 /// Answers Agora token requests for a live-streaming backend and forwards everything else.
 #[derive(Debug, Parser)]
-#[command(name = "renewd", version, max_term_width = 100, after_help = AFTER_HELP)]
+#[command(name = "renewd", version = VERSION_AND_COMMIT, max_term_width = 100, after_help = AFTER_HELP)]
 struct CliArguments {
     #[command(subcommand)]
     command: Command,

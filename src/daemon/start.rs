@@ -12,6 +12,7 @@ use super::{Options, RunError};
 use crate::config::model::{Config, DecisionConfig};
 use crate::config::{ConfigErrors, Diagnostic, Loaded};
 use crate::state::directory::{StateDirectory, StateError};
+use crate::terms::version::{COMMIT, VERSION};
 
 /// The configuration to start with.
 #[derive(Debug)]
@@ -122,7 +123,8 @@ pub(crate) fn announce_ready(notifier: &Notifier, decision: &DecisionConfig, fal
         "serving"
     });
     tracing::info!(
-        version = env!("CARGO_PKG_VERSION"),
+        version = VERSION,
+        commit = COMMIT,
         mode = decision.mode.as_str(),
         enforce_percent = decision.enforce_percent,
         "ready"

@@ -26,6 +26,7 @@ use crate::snapshot::{Shared, Snapshot};
 use crate::terms::clock::{Clock, is_plausible};
 use crate::terms::role::Role;
 use crate::terms::timestamp;
+use crate::terms::version::VERSION;
 
 /// The daemon, as its admin listener sees it.
 #[derive(Debug)]
@@ -62,7 +63,7 @@ impl crate::admin::DaemonView for AdminView {
         let clock = &self.shared.clock;
         let uptime = clock.elapsed().as_secs();
         Status {
-            version: env!("CARGO_PKG_VERSION"),
+            version: VERSION,
             as_of: timestamp::from_seconds(clock.unix_seconds()),
             conditions: self.conditions(),
             phase: self.shared.readiness.phase(),

@@ -19,6 +19,7 @@ use super::{claims, limits, revocations, said};
 use crate::config::model::{Redis, UpstreamServer};
 use crate::io::connect::connect;
 use crate::io::tls::Trust;
+use crate::terms::version::VERSION;
 
 /// How long connecting, TLS and the login may take together.
 const CONNECT: Duration = Duration::from_secs(1);
@@ -94,7 +95,7 @@ impl Link {
             .map_err(|error| LinkError::Other(format!("no connection: {error}")))?;
         let mut login = RedisConnectionInfo::default()
             .set_db(config.database)
-            .set_lib_name("renewd", env!("CARGO_PKG_VERSION"));
+            .set_lib_name("renewd", VERSION);
         if let Some(user) = &config.user {
             login = login.set_username(user);
         }

@@ -13,3 +13,4 @@ pub mod readiness;
 pub mod role;
 pub(crate) mod timestamp;
 pub mod user;
+pub mod version;

@@ -18,6 +18,7 @@ use crate::support::pages::{
 use crate::support::renewd::{
     ADMIN_TOKEN, APP_CERTIFICATE, JWT_SECRET, Renewd, Settings, login, private_file, write_files,
 };
+use crate::support::source::rust_files;
 use renewd::config;
 use renewd::config::keys::{UNBUILT, built};
 use renewd::telemetry::labels::Endpoint;
@@ -133,7 +134,7 @@ fn every_key_it_names_is_read() {
 
 #[test]
 fn every_word_with_an_underscore_is_a_key_a_code_or_a_metric() {
-    let keys = built().iter().filter_map(|key| key.path.rsplit('.').next());
+    let keys = built().iter().flat_map(|key| key.path.split('.'));
     let codes = Outcome::ALL.iter().map(|outcome| outcome.as_str());
     // The answers of the admin listener and the forwarder, as `src/` writes them.
     let others = [
@@ -614,4 +615,85 @@ fn its_requests_are_answered_as_it_shows() {
     );
     let answer = run(&daemon, "/-/reload", "");
     assert_eq!(shape(&answer), shape(&reloaded));
+}
+
+/// A page that renews as docs/clients.md says: its first attempt finds no network, and later somebody else has its uid.
+const PAGE: &str = r"
+const [origin, viewer, other] = process.argv.slice(2);
+let login = viewer;
+const post = () => fetch(`${origin}/api/live/refresh-token`, {
+  method: 'POST',
+  headers: { Authorization: `Bearer ${login}`, 'Content-Type': 'application/json' },
+  body: JSON.stringify({ channelName: 'live_show', uid: 77 }),
+});
+const handlers = {};
+let close;
+const client = {
+  on: (name, handler) => { handlers[name] = handler; },
+  off: (name) => delete handlers[name],
+  renewToken: async (token) => console.log(token.slice(0, 3)),
+};
+const refused = (code) => { console.log(code); close(); };
+let attempts = 0;
+const sometimes = () => (attempts++ === 0 ? Promise.reject(new Error('no network')) : post());
+(async () => {
+  const { data } = await (await post()).json();
+  close = keepFresh(client, data, sometimes, refused);
+  await handlers['token-privilege-will-expire']();
+  login = other;
+  await handlers['token-privilege-will-expire']();
+})();
+";
+
+#[test]
+fn a_page_that_renews_as_it_shows_gets_tokens_and_says_why_there_are_none() {
+    let daemon = Renewd::start(&Settings::default());
+    let shown = blocks_of(CLIENTS, "js").concat();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("page.js");
+    std::fs::write(&file, shown + PAGE).unwrap();
+    let output = Command::new("node")
+        .arg(&file)
+        .arg(format!("http://{}", daemon.public))
+        .args([login("viewer"), login("other")])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.stdout, b"007\nuid_taken\n", "{said}");
+}
+
+#[test]
+fn every_header_with_an_x_is_known_to_the_code() {
+    let code = rust_files("src").into_iter().map(|file| file.text);
+    let code: String = code.collect::<String>().to_lowercase();
+    let mut found = 0;
+    for name in names() {
+        let name = name.to_lowercase();
+        if name.starts_with("x-") && !name.contains('*') {
+            found += 1;
+            assert!(code.contains(&name), "{name}");
+        }
+    }
+    assert!(found >= 4, "{found}");
+}
+
+#[test]
+fn every_line_of_the_log_that_the_runbook_looks_for_is_written() {
+    let code = rust_files("src").into_iter().map(|file| file.text);
+    let code: String = code.collect();
+    let mut found = 0;
+    for block in blocks_of(RUNBOOK, "sh") {
+        let lines = block.lines().filter(|line| line.starts_with("journalctl "));
+        for pattern in lines.flat_map(|line| line.split("| grep ").skip(1)) {
+            let pattern = pattern.trim_start_matches(|c| c != '\'');
+            let pattern = pattern.split('\'').nth(1).unwrap();
+            found += 1;
+            // Fields of events are written apart: the name, and the value where it stands in the code.
+            let parts = pattern.split(['=', '[']).filter(|part| !part.contains(']'));
+            for part in parts {
+                assert!(code.contains(part), "{pattern}");
+            }
+        }
+    }
+    assert!(found > 8, "{found}");
 }

@@ -7,5 +7,6 @@ mod conventions;
 mod documentation;
 mod layering;
 mod links;
+mod reference;
 #[path = "../support/mod.rs"]
 mod support;

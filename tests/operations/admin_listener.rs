@@ -25,6 +25,7 @@ use renewd::telemetry::metrics::Metrics;
 use renewd::terms::clock::Clock;
 use renewd::terms::readiness::Phase;
 use renewd::terms::role::Role;
+use renewd::terms::version::{COMMIT, VERSION};
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
@@ -308,7 +309,8 @@ async fn metrics_and_health_need_no_token() {
     let metrics = ask(address, "GET /metrics", &[], "").await;
     assert_eq!(metrics.status, 200);
     assert!(metrics.has("content-type: text/plain; version=0.0.4; charset=utf-8"));
-    assert!(metrics.body.contains("\nrenewd_build_info{version=\""));
+    let build = format!("\nrenewd_build_info{{version=\"{VERSION}\",commit=\"{COMMIT}\"}} 1\n");
+    assert!(metrics.body.contains(&build));
     let health = ask(address, "GET /healthz", &[], "").await;
     assert_eq!((health.status, health.body.as_str()), (200, "ok\n"));
     let head = ask(address, "HEAD /metrics", &[], "").await;

@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use renewd::terms::version::{COMMIT, VERSION};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -166,7 +167,7 @@ fn help_says_what_each_command_is_for() {
     assert!(help(&["run", "--help"]).contains("--fallback"));
     assert_eq!(
         help(&["--version"]),
-        concat!("renewd ", env!("CARGO_PKG_VERSION"), "\n")
+        format!("renewd {VERSION} (commit {COMMIT})\n")
     );
 }
 

@@ -35,6 +35,7 @@ use crate::io::descriptors::{Budgets, Shares};
 use crate::terms::clock::Clock;
 use crate::terms::outcome::{LapseCause, Outcome, Scope, UnauthenticatedReason};
 use crate::terms::role::Role;
+use crate::terms::version::{COMMIT, VERSION};
 
 const OUTCOMES: usize = Outcome::ALL.len();
 const SCOPES: usize = Scope::ALL.len();
@@ -142,8 +143,8 @@ impl Metrics {
         let by_scope =
             |family| Scope::ALL.map(|scope| registrar.counter(family, &scope_label(scope)));
         let now = seconds(clock.unix_millis());
-        let version = [("version", env!("CARGO_PKG_VERSION"))];
-        registrar.gauge(&families::BUILD_INFO, &version).set(1.0);
+        let build = [("version", VERSION), ("commit", COMMIT)];
+        registrar.gauge(&families::BUILD_INFO, &build).set(1.0);
         let metrics = Self {
             process_start: now - clock.elapsed().as_secs_f64(),
             clock: clock.clone(),
