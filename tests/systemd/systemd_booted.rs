@@ -2,6 +2,8 @@
 //! refused these tests print the reason and end.
 
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use serde_json::json;
 
@@ -131,8 +133,8 @@ fn comes_back(machine: &Machine, after: &str) {
     });
 }
 
-/// A service that dies, and one of which a single worker thread stands still.
-fn is_started_again(debian: Debian) {
+/// A service that dies, one of which a single worker thread stands still, and what else befalls one.
+fn outlives(debian: Debian) {
     let Some(machine) = Machine::boot(debian) else {
         return;
     };
@@ -157,16 +159,80 @@ fn is_started_again(debian: Debian) {
     assert!(debugger.wait().unwrap().success());
     let journal = machine.journal("cat");
     assert!(journal.contains("Watchdog timeout"), "{journal}");
+    serves_without_a_place_for_its_state(&machine);
+    restarts_under_load_by_its_socket(&machine);
+}
+
+/// A state directory that can't be written, and a full disk: tokens are decided all the same, and the status says so.
+fn serves_without_a_place_for_its_state(machine: &Machine) {
+    let is_writable = |machine: &Machine| {
+        let metrics = "http://127.0.0.1:9464/metrics";
+        let mut curl = machine.in_its_network("curl");
+        let page = curl.args(["--silent", metrics]).output().unwrap();
+        let page = String::from_utf8(page.stdout).unwrap();
+        page.lines().any(|line| line == "renewd_state_writable 1")
+    };
+    machine.eventually("a state in order", is_writable);
+    machine.write(
+        "/etc/read-only.conf",
+        "[Service]\nReadOnlyPaths=/var/lib/renewd\n",
+        "644",
+    );
+    machine.shell(
+        "install /etc/read-only.conf /etc/systemd/system/renewd.service.d/read-only.conf
+         systemctl daemon-reload",
+    );
+    machine.systemctl("restart renewd");
+    machine.eventually("a read-only state", |machine| !is_writable(machine));
+    assert!(takes(machine, JWT_SECRET));
+    machine
+        .shell("rm /etc/systemd/system/renewd.service.d/read-only.conf && systemctl daemon-reload");
+
+    machine.systemctl("stop renewd");
+    machine.shell(
+        "mount -t tmpfs -o size=64k,uid=renewd,mode=700 full /var/lib/renewd
+         ! dd if=/dev/zero of=/var/lib/renewd/filling 2>/dev/null",
+    );
+    machine.systemctl("start renewd");
+    machine.eventually("a full disk", |machine| !is_writable(machine));
+    assert!(takes(machine, JWT_SECRET));
+    machine.shell("rm /var/lib/renewd/filling && renewd reload");
+    machine.eventually("room again", is_writable);
+}
+
+/// Restarts while clients connect to the port that systemd holds: each of them is answered.
+fn restarts_under_load_by_its_socket(machine: &Machine) {
+    let _backend = machine.backend(BACKEND);
+    listen(machine, "systemd:public");
+    machine.systemctl("enable renewd.socket");
+    machine.systemctl("restart renewd");
+    let done = AtomicBool::new(false);
+    thread::scope(|threads| {
+        let clients = [(); 2].map(|()| {
+            threads.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    assert_eq!(machine.forwarded_within("30"), Some(200));
+                }
+            })
+        });
+        for _ in 0..3 {
+            machine.systemctl("restart renewd");
+        }
+        done.store(true, Ordering::Relaxed);
+        for client in clients {
+            client.join().unwrap();
+        }
+    });
 }
 
 #[test]
-fn on_systemd_252_a_killed_service_and_one_with_a_stopped_worker_are_started_again() {
-    is_started_again(Debian::Bookworm);
+fn on_systemd_252_it_outlives_a_kill_a_stopped_worker_a_full_disk_and_restarts_under_load() {
+    outlives(Debian::Bookworm);
 }
 
 #[test]
-fn on_systemd_257_a_killed_service_and_one_with_a_stopped_worker_are_started_again() {
-    is_started_again(Debian::Trixie);
+fn on_systemd_257_it_outlives_a_kill_a_stopped_worker_a_full_disk_and_restarts_under_load() {
+    outlives(Debian::Trixie);
 }
 
 /// Puts renewd behind its socket unit, or on a port of its own, as the head of renewd.socket says.

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-const UNITS: [&str; 2] = ["renewd.service", "renewd.socket"];
+const UNITS: [&str; 3] = ["renewd.service", "renewd@.service", "renewd.socket"];
 
 fn units() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd")
