@@ -18,6 +18,7 @@
 //! | [`snapshot`] | everything that a reload can change, immutable and swapped as a whole |
 //! | [`sources`] | where accounts, streams and the authorize hook are asked, and what holds while a source gives no answer |
 //! | `store` | what replicas share |
+//! | [`ejection`] | the rules at Agora that remove revoked users from their channels |
 //! | [`revocation`] | what an operator refuses tokens to |
 //! | [`sessions`] | which subjects hold a token |
 //! | [`logins`] | the identity of a caller: JSON Web Tokens and the keys that verify them |
@@ -38,6 +39,7 @@ pub mod cli;
 pub mod config;
 pub mod daemon;
 pub mod decision;
+pub mod ejection;
 pub mod exchange;
 pub mod forward;
 pub mod http;

@@ -22,7 +22,7 @@ use std::pin::Pin;
 pub use list_query::ListQuery;
 pub use listen::{AdminListener, bind};
 pub use revocations::{
-    Lifted, OutstandingToken, OutstandingTokens, RevocationEntry, RevocationPage,
+    EjectionStatus, Lifted, OutstandingToken, OutstandingTokens, RevocationEntry, RevocationPage,
     RevocationsResult, RevokeError, Revoked,
 };
 pub use sessions::{SessionEntry, SessionPage, UnknownCursor};

@@ -87,7 +87,12 @@ function show(status) {
   facts("session-facts", [["publishers", sessions.publishers], ["subscribers", sessions.subscribers]]);
 }
 
-function revocation({ id, subject, channel, uid, account, until, reason }) {
+function removal({ error, ...states }) {
+  const counts = Object.entries(states).filter(([, count]) => count).map(([state, count]) => `${count} ${state.replace("_", " ")}`);
+  return [counts.join(", ") || "none", error].filter(Boolean).join("; ");
+}
+
+function revocation({ id, subject, channel, uid, account, until, reason, ejections }) {
   const item = document.createElement("li");
   const lift = document.createElement("button");
   const named = { subject, channel, uid, account };
@@ -101,7 +106,7 @@ function revocation({ id, subject, channel, uid, account, until, reason }) {
     await fetch(`/v1/revocations/${id}`, { method: "DELETE", headers: authorization(), signal: AbortSignal.timeout(REFRESH) }).catch(() => {});
     refresh();
   });
-  item.append(`${target} until ${time(until)}${reason ? ` (${reason})` : ""} `, lift);
+  item.append(`${target} until ${time(until)}${reason ? ` (${reason})` : ""}${ejections ? `; removal from channels: ${removal(ejections)}` : ""} `, lift);
   return item;
 }
 

@@ -50,6 +50,27 @@ pub struct RevocationEntry {
     /// The operator's note.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub reason: String,
+    /// How far the removal of its users from their channels is; `None` where this process removes none of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ejections: Option<EjectionStatus>,
+}
+
+/// How far the removal of users from their channels is: tokens of each state.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct EjectionStatus {
+    /// Their rules are to be made.
+    pub pending: u64,
+    /// Their rules are made.
+    pub done: u64,
+    /// Agora refused their rules, or took them in no time that would still have helped.
+    pub failed: u64,
+    /// Tokens for uid 0 or a string user account.
+    pub not_possible: u64,
+    /// Their rules were not needed any more.
+    pub dropped: u64,
+    /// The last error.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// A revocation that is in force.

@@ -15,7 +15,8 @@ use super::table::{Table, TableCell, text};
 const PATH: &str = "/v1/revocations";
 
 const REVOKE_HELP: &str = "A user who is revoked gets no new token and no renewal from the next request on. \
-Tokens that were issued before stay valid with Agora until they expire: the command lists them.\n\n\
+Tokens that were issued before stay valid with Agora until they expire: the command lists them. \
+With [agora.rest] their users are also removed from their channels.\n\n\
 Examples:\n  renewd revoke --subject 65f0a1b2c3d4e5f6a7b8c9d0 --for 24h --reason \"chargeback\"\n  \
 renewd revoke --channel live_show --uid 77 --for 1h\n  \
 renewd revoke --channel live_show --until 2027-01-01T00:00:00Z";
@@ -192,6 +193,9 @@ fn change(
 
 fn print_revoked(answer: &Value, stdout: &mut dyn Write) -> io::Result<()> {
     writeln!(stdout, "revoked {}", entry(answer))?;
+    if let Some(ejections) = answer.get("ejections") {
+        writeln!(stdout, "removal from channels: {}", counts(ejections))?;
+    }
     let outstanding = answer.get("outstanding");
     let of = |name: &str| outstanding.and_then(|outstanding| outstanding.get(name));
     let count = of("count").and_then(Value::as_u64).unwrap_or_default();
@@ -226,14 +230,18 @@ fn print_list(revocations: &[Value], stdout: &mut dyn Write) -> io::Result<()> {
         return writeln!(stdout, "Nothing is revoked.");
     }
     let mut table = Table::new([
-        "ID", "SUBJECT", "CHANNEL", "UID", "ACCOUNT", "UNTIL", "REASON",
+        "ID", "SUBJECT", "CHANNEL", "UID", "ACCOUNT", "UNTIL", "REMOVAL", "REASON",
     ]);
     let names = [
         "id", "subject", "channel", "uid", "account", "until", "reason",
     ];
     for revocation in revocations {
         let of = |name: &str| revocation.get(name).map(text).unwrap_or_default();
-        table.row(names.map(|name| TableCell::plain(&of(name))));
+        let [id, subject, channel, uid, account, until, reason] =
+            names.map(|name| TableCell::plain(&of(name)));
+        let removal =
+            TableCell::plain(&revocation.get("ejections").map(counts).unwrap_or_default());
+        table.row([id, subject, channel, uid, account, until, removal, reason]);
     }
     table.print(stdout)
 }
@@ -254,6 +262,23 @@ fn entry(revocation: &Value) -> String {
         let _ = write!(line, "  ({reason})");
     }
     line
+}
+
+/// How far the removal of users from their channels is: the numbers that aren't 0, and the last error.
+fn counts(ejections: &Value) -> String {
+    let names = ["pending", "done", "failed", "not_possible", "dropped"];
+    let numbers = names.into_iter().filter_map(|name| {
+        let number = ejections.get(name)?.as_u64()?;
+        (number > 0).then(|| format!("{number} {}", name.replace('_', " ")))
+    });
+    let mut shown = numbers.collect::<Vec<_>>().join(", ");
+    if shown.is_empty() {
+        "none".clone_into(&mut shown);
+    }
+    if let Some(error) = ejections.get("error") {
+        let _ = write!(shown, "; {}", text(error));
+    }
+    shown
 }
 
 /// The uid or account, with its name in front.

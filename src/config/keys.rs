@@ -12,7 +12,7 @@ use super::validate;
 
 /// Every key that is known and asks for a part that this build lacks: dotted paths; a table's path stands for everything
 /// in it.
-pub const UNBUILT: &[&str] = &["agora.rest", "reissue.socket"];
+pub const UNBUILT: &[&str] = &["reissue.socket"];
 
 static KNOWN: LazyLock<KnownKeys> =
     LazyLock::new(|| KnownKeys::asked_for(UNBUILT, validate::ask_for_everything));

@@ -7,6 +7,7 @@
 mod build;
 mod conditions;
 mod drain;
+mod ejecting;
 mod files;
 mod following;
 mod observer;
@@ -31,6 +32,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
 
 use self::conditions::History;
+use self::ejecting::Ejector;
 use self::following::Following;
 use self::reload::{ConfigStanding, Reloader};
 use self::revoking::Revoker;
@@ -39,7 +41,7 @@ use self::start::Start;
 use self::state::DaemonState;
 use self::status::AdminView;
 use self::systemd::{Heartbeats, Notifier, PassedSockets};
-use self::tasks::revocation_journal::RevocationJournal;
+use self::tasks::revocation_journal;
 use self::tasks::session_journal::{JournalTask, SessionJournal};
 use self::watch::{Timing, Watcher};
 use crate::admin::AdminListener;
@@ -270,7 +272,8 @@ impl Daemon {
         let shared = build::shared(config, &options.config, &metrics, clock, &dropped, &shares)?;
         metrics.certificate_expiry(shared.current.load().certificate_expires());
         let journal = SessionJournal::load(&state, &shared);
-        let log_of_revocations = RevocationJournal::load(&state, &shared).start();
+        let log_of_revocations = revocation_journal::start(&state, &shared);
+        let ejector = Ejector::start(&state, &shared);
         let sockets = build::bind(config, options.inherited)?;
         let (public, most) = (sockets.public, shares.clients);
         let heartbeats = Heartbeats::new(config.server.workers, clock.clone());
@@ -294,7 +297,7 @@ impl Daemon {
             )),
         });
         let history = Arc::default();
-        let revoker = Revoker::new(&shared, log_of_revocations);
+        let revoker = Revoker::new(&shared, log_of_revocations, ejector);
         let (stop_admin, admin) = spawn_admin(sockets.admin, revoker, &reloader, &history);
         spawn_watchdog(notifier.clone(), heartbeats, beat);
         let journal = journal.map(JournalTask::start);

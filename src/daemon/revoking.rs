@@ -8,7 +8,9 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use super::tasks::revocation_journal::{Durability, RevocationLog};
+use super::ejecting::{CoveredTokens, Ejector};
+use super::tasks::change_journal::Durability;
+use super::tasks::revocation_journal::RevocationLog;
 use super::tasks::revocation_sharing::RevocationShare;
 use crate::admin::{
     Lifted, ListQuery, OutstandingToken, OutstandingTokens, RevocationEntry, RevocationPage,
@@ -42,15 +44,18 @@ pub(crate) struct Revoker {
     log: RevocationLog,
     /// Where other replicas learn of them.
     share: RevocationShare,
+    /// The part that removes users from their channels.
+    ejector: Ejector,
 }
 
 impl Revoker {
-    /// Changes what is served from, and writes each change to this log.
-    pub(crate) fn new(shared: &Arc<Shared>, log: RevocationLog) -> Self {
+    /// Changes what is served from, writes each change to this log, and has users removed from their channels.
+    pub(crate) fn new(shared: &Arc<Shared>, log: RevocationLog, ejector: Ejector) -> Self {
         Self {
             shared: Arc::clone(shared),
-            share: RevocationShare::start(shared, log.clone()),
+            share: RevocationShare::start(shared, log.clone(), ejector.clone()),
             log,
+            ejector,
         }
     }
 
@@ -71,7 +76,11 @@ impl Revoker {
         let revocations = &self.shared.current.load().revocations;
         let page = revocations.page(filter, after, query.limit, now);
         Ok(RevocationPage {
-            revocations: page.revocations.iter().map(|each| entry(each)).collect(),
+            revocations: page
+                .revocations
+                .iter()
+                .map(|each| self.entry(each))
+                .collect(),
             cursor: page.next.map(|next| next.to_string()),
         })
     }
@@ -81,7 +90,7 @@ impl Revoker {
         let now = self.shared.clock.unix_seconds();
         let revocations = &self.shared.current.load().revocations;
         let revocation = revocations.get(RevocationId::parse(id)?)?;
-        (revocation.until > now).then(|| entry(&revocation))
+        (revocation.until > now).then(|| self.entry(&revocation))
     }
 
     /// Revokes what the body of a request asks for.
@@ -101,10 +110,11 @@ impl Revoker {
         // A filter may have to look at each of a million sessions.
         let looking = tokio::task::spawn_blocking(move || {
             let holders = holders(&sessions, &target, now);
-            let outstanding = outstanding(&sessions, &target, &holders, now);
-            (holders, outstanding)
+            let mut covered = CoveredTokens::default();
+            let outstanding = outstanding(&sessions, &target, &holders, now, &mut covered);
+            (holders, outstanding, covered)
         });
-        let (holders, outstanding) = looking
+        let (holders, outstanding, covered) = looking
             .await
             .map_err(|error| RevokeError::Failed(error.to_string()))?;
         let revocation = Revocation {
@@ -121,10 +131,12 @@ impl Revoker {
         let record = RevocationRecord::Made(revocation.clone());
         let written = self.log.write(record.clone()).await;
         self.share.give(record);
+        let planned = self.ejector.plan(&revocation, covered).await;
+        let written = written.and_then(|durability| planned.map(|_| durability));
         let durable = written == Ok(Durability::Synced);
         self.report(RevocationChange::Made, &revocation, durable);
         Ok(Revoked {
-            revocation: entry(&revocation),
+            revocation: self.entry(&revocation),
             durable,
             outstanding,
             not_written: written.err(),
@@ -144,13 +156,32 @@ impl Revoker {
         };
         let written = self.log.write(record.clone()).await;
         self.share.give(record);
+        let lifted = self.ejector.lift(revocation.id).await;
+        let written = written.and_then(|durability| lifted.map(|_| durability));
         let durable = written == Ok(Durability::Synced);
         self.report(RevocationChange::Lifted, &revocation, durable);
         Some(Lifted {
-            revocation: entry(&revocation),
+            revocation: self.entry(&revocation),
             durable,
             not_written: written.err(),
         })
+    }
+
+    fn entry(&self, revocation: &Revocation) -> RevocationEntry {
+        let target = &revocation.target;
+        let user = target.user();
+        RevocationEntry {
+            id: revocation.id.to_string(),
+            subject: target.subject().map(str::to_owned),
+            channel: target.channel().map(str::to_owned),
+            uid: user.as_ref().and_then(User::uid),
+            account: user.as_ref().and_then(User::account).map(str::to_owned),
+            holders: revocation.holders.iter().map(ToString::to_string).collect(),
+            created: timestamp::from_seconds(revocation.created),
+            until: timestamp::from_seconds(revocation.until),
+            reason: revocation.reason.to_string(),
+            ejections: self.ejector.status(revocation.id),
+        }
     }
 
     fn report(&self, change: RevocationChange, revocation: &Revocation, durable: bool) {
@@ -168,22 +199,6 @@ impl Revoker {
             reason: &revocation.reason,
             durable,
         });
-    }
-}
-
-fn entry(revocation: &Revocation) -> RevocationEntry {
-    let target = &revocation.target;
-    let user = target.user();
-    RevocationEntry {
-        id: revocation.id.to_string(),
-        subject: target.subject().map(str::to_owned),
-        channel: target.channel().map(str::to_owned),
-        uid: user.as_ref().and_then(User::uid),
-        account: user.as_ref().and_then(User::account).map(str::to_owned),
-        holders: revocation.holders.iter().map(ToString::to_string).collect(),
-        created: timestamp::from_seconds(revocation.created),
-        until: timestamp::from_seconds(revocation.until),
-        reason: revocation.reason.to_string(),
     }
 }
 
@@ -207,6 +222,7 @@ fn outstanding(
     target: &RevocationTarget,
     holders: &[Box<str>],
     now: u64,
+    tokens: &mut CoveredTokens,
 ) -> OutstandingTokens {
     let user = target.user();
     let (mut count, mut last) = (0_u64, None);
@@ -216,6 +232,7 @@ fn outstanding(
             held.user.borrowed() == user || holders.iter().any(|holder| **holder == *held.subject)
         });
         if covered {
+            tokens.add(&held);
             count += 1;
             last = last.max(Some(held.expires));
             if named.len() < NAMED {

@@ -40,16 +40,19 @@ pub(crate) enum StatePart {
     Sessions,
     /// The revocations.
     Revocations,
+    /// The ejections.
+    Ejections,
 }
 
 impl StatePart {
-    const COUNT: usize = 2;
+    const COUNT: usize = 3;
 
     /// The journal's file in the state directory, and what messages call it.
     const fn journal(self) -> (&'static str, &'static str) {
         match self {
             Self::Sessions => ("sessions.journal", "session journal"),
             Self::Revocations => ("revocations.journal", "revocation journal"),
+            Self::Ejections => ("ejections.journal", "ejection journal"),
         }
     }
 }

@@ -142,6 +142,17 @@ impl Fetcher {
         self.send(Method::POST, url, headers, body, limits).await
     }
 
+    /// Sends a `DELETE` with `body`, whose `Content-Type` is among `headers`.
+    pub(crate) async fn delete(
+        &self,
+        url: &Url,
+        headers: HeaderMap,
+        body: Bytes,
+        limits: FetchLimits,
+    ) -> Result<FetchedResponse, FetchError> {
+        self.send(Method::DELETE, url, headers, body, limits).await
+    }
+
     /// Runs a task of the caller's on the runtime of the requests.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.runtime.spawn(task);

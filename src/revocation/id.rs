@@ -13,6 +13,9 @@ const RANDOM_BITS: u32 = 80;
 pub struct RevocationId(u128);
 
 impl RevocationId {
+    /// The least name.
+    pub(crate) const FIRST: Self = Self(0);
+
     /// A new name at this time, in milliseconds since the Unix epoch.
     pub(crate) fn new(unix_millis: u64, entropy: Entropy) -> Result<Self, EntropyError> {
         let random = u128::from(entropy.u64()?) << 64 | u128::from(entropy.u64()?);

@@ -8,6 +8,7 @@
 //! makes a request wait. Locks are taken in the order publishing, bound, table, one shard of each at most.
 //! Must not know: how a token looks, why one was refused, where sessions are written down.
 
+mod holding;
 mod keeping;
 mod listing;
 mod lists;

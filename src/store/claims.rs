@@ -67,6 +67,20 @@ impl Store {
             _ => Err(NoStore),
         }
     }
+
+    /// Whether a subject other than this one has claimed a user of a channel.
+    pub(crate) async fn is_claimed_by_another(
+        &self,
+        channel: &str,
+        user: &SessionUser,
+        subject: &str,
+    ) -> Result<bool, NoStore> {
+        let mut command = redis::cmd("GET");
+        command.arg(user_key(&self.config.prefix, channel, user));
+        let asking = self.within_timeout(async |link| link.send(&command).await);
+        let answer = asking.await?;
+        Ok(matches!(answer, Value::BulkString(holder) if holder != name(subject).as_bytes()))
+    }
 }
 
 fn command(script: &str, keys: &[String; 2], subject: &str, lasts: Duration) -> Cmd {

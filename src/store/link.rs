@@ -154,13 +154,15 @@ impl Link {
         }
     }
 
-    async fn load(&self, script: &'static str) -> Result<String, RedisError> {
+    /// Gives the server a script; the name under which it knows it.
+    pub(super) async fn load(&self, script: &'static str) -> Result<String, RedisError> {
         let mut command = redis::cmd("SCRIPT");
         let answer = self.send(command.arg("LOAD").arg(script)).await?;
         redis::from_redis_value(answer).map_err(RedisError::from)
     }
 
-    async fn send(&self, command: &Cmd) -> Result<Value, RedisError> {
+    /// Sends one command.
+    pub(super) async fn send(&self, command: &Cmd) -> Result<Value, RedisError> {
         let mut connection = self.connection.clone();
         let answer = connection.req_packed_command(command).await?;
         answer.extract_error()

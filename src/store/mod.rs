@@ -5,6 +5,7 @@
 //! | `link` | one connection to the server, with the scripts that it knows |
 //! | `limits` | the rate limits that are shared |
 //! | `claims` | users and publishers' channels, each held once over all replicas |
+//! | `places` | the requests to Agora that may be under way at once |
 //! | `revocations` | the revocations that are shared |
 //! | `supervise` | connects, and connects again |
 //!
@@ -20,6 +21,7 @@
 mod claims;
 mod limits;
 mod link;
+mod places;
 mod revocations;
 mod supervise;
 
@@ -33,6 +35,7 @@ use tokio::time::timeout;
 
 pub(crate) use self::claims::ClaimAnswer;
 use self::link::Link;
+pub(crate) use self::places::Place;
 pub(crate) use self::revocations::{MOST_AT_ONCE, SetChanges, SetVersion};
 pub(crate) use self::supervise::supervise;
 use crate::config::model::Redis;

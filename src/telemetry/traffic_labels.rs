@@ -44,6 +44,24 @@ labels! {
         Error => "error",
     }
 
+    /// What became of a rule at Agora that removes a user from a channel, or of one attempt to make or delete it.
+    pub enum EjectionOutcome {
+        /// The rule was made.
+        Done => "done",
+        /// The rule was refused, or taken in no time that would still have helped.
+        Failed => "failed",
+        /// No rule can name the token's user.
+        NotPossible => "not_possible",
+        /// The rule was not needed any more.
+        Dropped => "dropped",
+        /// The rule was deleted, since its revocation was lifted.
+        Deleted => "deleted",
+        /// An attempt failed, and is repeated.
+        Retried => "retried",
+        /// An attempt was refused because of its credentials.
+        Unauthorized => "unauthorized",
+    }
+
     /// A request's method, bounded: those of RFC 9110 and PATCH (RFC 5789), or `other`.
     pub(crate) enum MethodLabel {
         /// `GET`

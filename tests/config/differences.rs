@@ -171,6 +171,10 @@ fn with_secret(path: &str, literal: &str) -> String {
              streams.headers = [{{ name = \"x\", {entries} }}]\n",
             base_without("")
         ),
+        "agora.rest" => format!(
+            "{}agora.rest.customer_id = \"id\"\n{path} = {value}\n",
+            base_without("")
+        ),
         "agora" if path.starts_with("agora.app_") => {
             format!(
                 "{}{path} = {value}\n",

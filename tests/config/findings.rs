@@ -8,8 +8,9 @@ use renewd::config::keys::built;
 use crate::config::{Check, base_and, base_with_streams, base_without, load};
 
 /// Tables that need more than one key: what the others lack is an error of its own.
-const WITH_OTHERS: [&str; 11] = [
+const WITH_OTHERS: [&str; 12] = [
     "accounts.deny_when.",
+    "agora.rest.",
     "auth.jwt.keys.",
     "rate_limit.address.",
     "rate_limit.channel.",

@@ -6,6 +6,8 @@ mod authorize_hook;
 mod decision_modes;
 mod decision_order;
 mod decision_rows;
+mod ejections;
+mod ejections_kept;
 mod explain;
 mod main_job;
 mod malformed_input;

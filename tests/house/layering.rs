@@ -7,7 +7,7 @@ use crate::support::source::{SourceFile, rust_files};
 
 /// The layers from the outside in. A module may name the modules on the lines below its own, and none beside it. A part
 /// that has a line of its own counts there, and not with its module.
-const LAYERS: [&[&str]; 22] = [
+const LAYERS: [&[&str]; 23] = [
     &["main"],
     &["cli"],
     &["daemon"],
@@ -17,6 +17,7 @@ const LAYERS: [&[&str]; 22] = [
     &["http1"],
     &["exchange", "snapshot"],
     &["forward::servers", "sources", "store"],
+    &["ejection"],
     &["revocation"],
     &["sessions"],
     &["limit", "logins"],

@@ -6,6 +6,7 @@ mod changed_limits;
 mod chaos;
 mod kinds_of_servers;
 mod shared_claims;
+mod shared_ejections;
 mod shared_limits;
 mod shared_revocations;
 mod store_faults;

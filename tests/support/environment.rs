@@ -47,6 +47,7 @@ impl Default for FixedEnvironment {
         let files = [
             ("/credentials/agora_certificate", format!("{CERTIFICATE}\n")),
             ("/credentials/jwt_secret", format!("{SECRET}\r\n")),
+            ("/credentials/agora_customer_secret", SECRET.to_owned()),
             ("/credentials/short", "hunter2".to_owned()),
             ("/credentials/mongodb_uri", MONGODB_URI.to_owned()),
             (

@@ -2,12 +2,14 @@
 #![allow(dead_code)] // each test file uses its own part
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test's way to fail
 
+pub mod agora_api;
 pub mod app;
 pub mod ask;
 pub mod case_files;
 pub mod commands;
 pub mod conversation;
 pub mod database;
+pub mod ejecting;
 pub mod environment;
 pub mod express;
 pub mod frames;

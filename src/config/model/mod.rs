@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+mod agora_rest;
 mod authorize_hook;
 mod channel_pattern;
 mod jwt;
@@ -26,6 +27,7 @@ pub use self::reissue::{PublisherForOthers, Reissue, ReissueMode, ReissueRule, W
 pub use self::token::{Agora, DefaultRole, Services, Tier, TokenConfig, ZeroUid};
 pub(crate) use self::upstream::MOST_SERVERS;
 pub use self::upstream::{Affinity, HealthCheck, Upstream, UpstreamScheme, UpstreamServer};
+pub use agora_rest::AgoraRest;
 pub use authorize_hook::{Authorize, OnError};
 pub(crate) use source_tables::{
     AccountsCollection, AccountsConfig, AccountsSource, DenyRule, HTTP_PATIENCE, Mongodb,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::AgoraRest;
 use crate::agora::TokenFormat;
 use crate::config::secret::Secret;
 
@@ -16,6 +17,8 @@ pub struct Agora {
     pub previous_certificate: Option<Secret>,
     /// The decoy that the backend mints with: verifies only.
     pub backend_certificate: Option<Secret>,
+    /// `[agora.rest]`: how revoked users are removed from channels; `None` where none is configured.
+    pub rest: Option<AgoraRest>,
 }
 
 /// `[token]`. Durations are whole seconds.

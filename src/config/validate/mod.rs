@@ -3,6 +3,7 @@
 //! Keeps true: a value in the model is in range; a value that asks for an unbuilt part is refused by name.
 //! Must not know: how errors are shown.
 
+mod agora_rest;
 mod authorize_hook;
 mod connection_options;
 mod connection_string;

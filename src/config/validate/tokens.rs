@@ -5,7 +5,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::{seconds, tiers};
+use super::{agora_rest, seconds, tiers};
 use crate::agora::TokenFormat;
 use crate::config::credentials::{SecretLookup, SecretReader};
 use crate::config::model::{Agora, DefaultRole, Services, TokenConfig, ZeroUid};
@@ -54,6 +54,7 @@ pub(super) fn agora(table: &RawTable<'_>, secrets: &SecretReader<'_>) -> Agora {
         Some(secret)
     };
     Agora {
+        rest: agora_rest::agora_rest(&table.table("rest"), secrets),
         previous_certificate: other("previous_certificate"),
         backend_certificate: other("backend_certificate"),
         app_id: table.text("app_id", ""),

@@ -50,7 +50,7 @@ struct AlertRule {
 }
 
 /// Every alert that depends on one daemon alone, as in `monitoring/alerts.yml`.
-const RULES: [AlertRule; 21] = [
+const RULES: [AlertRule; 22] = [
     rule("RenewdTokenRequestsFailing", requests_failing),
     rule("RenewdLoginsRefused", logins_refused),
     rule("RenewdMostRequestsUnauthenticated", most_unauthenticated),
@@ -67,6 +67,7 @@ const RULES: [AlertRule; 21] = [
     rule("RenewdRestartRequired", restart_required),
     rule("RenewdStateNotWritable", state_not_writable),
     rule("RenewdStateDamaged", state_damaged),
+    rule("RenewdEjectionsFailing", ejections_failing),
     rule("RenewdCertificateExpiring", certificate_expiring),
     rule("RenewdLogLinesDropped", log_lines_dropped),
     rule("RenewdConnectionsNearLimit", connections_near_limit),
@@ -331,6 +332,21 @@ fn state_damaged(facts: &Facts<'_>) -> Vec<(AlertSeverity, String)> {
                 .to_owned()
         },
     )
+}
+
+fn ejections_failing(facts: &Facts<'_>) -> Vec<(AlertSeverity, String)> {
+    let unauthorized = facts.increase.of(Count::EjectionsUnauthorized, QUARTER) > 0.0;
+    let failed = facts.increase.of(Count::EjectionsFailed, QUARTER);
+    one(unauthorized || failed > 0.0, AlertSeverity::Warning, || {
+        if unauthorized {
+            "Agora refuses customer_id or customer_secret of [agora.rest]: revoked users stay in their channels."
+                .to_owned()
+        } else {
+            format!(
+                "{failed:.0} revoked users could not be removed from their channels in the last 15 minutes."
+            )
+        }
+    })
 }
 
 fn certificate_expiring(facts: &Facts<'_>) -> Vec<(AlertSeverity, String)> {

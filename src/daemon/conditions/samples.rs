@@ -38,6 +38,10 @@ pub(crate) enum Count {
     LogLinesDropped,
     /// Requests of private peers whose forwarded headers were dropped.
     ForwardedHeadersDropped,
+    /// Requests that Agora refused because of their credentials.
+    EjectionsUnauthorized,
+    /// Users who could not be removed from a channel.
+    EjectionsFailed,
     /// Tokens for uid 0.
     WildcardTokens,
 }
@@ -129,6 +133,7 @@ impl<'p> Samples<'p> {
         let unverified = requests(&["outcome=\"unavailable\"", "class=\"client\""], &[]);
         let verified = requests(&["class=\"ok\""], &[]) + requests(&["class=\"denied\""], &[]);
         let publisher = "role=\"publisher\"";
+        let ejections = |outcome| self.sum("renewd_ejections_total", &[outcome], &[]);
         let lapses = |with: &[&str]| self.sum("renewd_token_lapses_total", with, &[]);
         let mut counts = [0.0; COUNTS];
         for (count, value) in [
@@ -162,6 +167,11 @@ impl<'p> Samples<'p> {
                 Count::ForwardedHeadersDropped,
                 self.sum("renewd_forwarded_headers_dropped_total", &[], &[]),
             ),
+            (
+                Count::EjectionsUnauthorized,
+                ejections("outcome=\"unauthorized\""),
+            ),
+            (Count::EjectionsFailed, ejections("outcome=\"failed\"")),
             (
                 Count::WildcardTokens,
                 self.sum("renewd_wildcard_tokens_issued_total", &[], &[]),

@@ -62,7 +62,7 @@ fn cases() -> Vec<(&'static str, String)> {
             (None, _) => panic!("{line}"),
         }
     }
-    assert_eq!(cases.len(), 25);
+    assert_eq!(cases.len(), 27);
     cases
 }
 
@@ -102,6 +102,7 @@ fn beside_its_threshold_no_condition_holds() {
         renewd_config_last_reload_successful 1\nrenewd_config_fallback 0\nrenewd_config_restart_required 0\n\
         renewd_decision_mode{mode=\"enforce\"} 1\nrenewd_decision_mode{mode=\"off\"} 0\nrenewd_enforce_percent 100\n\
         renewd_state_writable 1\nrenewd_state_damaged 0\nrenewd_certificate_expiry_timestamp_seconds NaN\n\
+        renewd_ejections_total{outcome=\"done\"} 9\nrenewd_ejections_total{outcome=\"retried\"} 9\n\
         renewd_log_dropped_total 0\nrenewd_connections{listener=\"a\"} 80\nrenewd_connections_max 100\n\
         renewd_store_mode{mode=\"shared\"} 1\nrenewd_store_mode{mode=\"local\"} 0\n\
         renewd_token_lapses_total{role=\"subscriber\",cause=\"silent\"} 5000\n";

@@ -3,6 +3,9 @@
 //! Keeps true: no task blocks a worker.
 //! Must not know: requests and connections.
 
+pub(crate) mod change_journal;
+pub(crate) mod ejecting;
+pub(crate) mod ejection_journal;
 pub(crate) mod exposure;
 pub(crate) mod health;
 pub mod lapses;

@@ -2,7 +2,8 @@
 //!
 //! Keeps true: a change made here is given to the store at once, and again until it has it; a change made elsewhere is
 //! in force here within [`POLL`] of its arrival there, and is written to this replica's own state directory; after a
-//! gap, however long, every change is caught up with; a store that has lost its set is given all that is known here.
+//! gap, however long, every change is caught up with; a store that has lost its set is given all that is known here;
+//! users whom this replica has had removed from channels come back when their revocation is lifted elsewhere.
 //! Must not know: how the store keeps a record.
 
 use std::collections::VecDeque;
@@ -13,6 +14,7 @@ use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
 use super::revocation_journal::RevocationLog;
+use crate::daemon::ejecting::Ejector;
 use crate::revocation;
 use crate::revocation::{RevocationRecord, Revocations};
 use crate::snapshot::Shared;
@@ -28,7 +30,7 @@ pub(crate) struct RevocationShare(Option<mpsc::UnboundedSender<RevocationRecord>
 
 impl RevocationShare {
     /// Starts sharing where there is a store, on the control plane.
-    pub(crate) fn start(shared: &Arc<Shared>, log: RevocationLog) -> Self {
+    pub(crate) fn start(shared: &Arc<Shared>, log: RevocationLog, ejector: Ejector) -> Self {
         let snapshot = shared.current.load();
         let Some(store) = snapshot.store.clone() else {
             return Self(None);
@@ -39,6 +41,7 @@ impl RevocationShare {
             revocations: Arc::clone(&snapshot.revocations),
             store,
             log,
+            ejector,
             read: SetVersion::default(),
             to_give: VecDeque::new(),
         };
@@ -61,6 +64,7 @@ struct Sharing {
     revocations: Arc<Revocations>,
     store: Arc<Store>,
     log: RevocationLog,
+    ejector: Ejector,
     read: SetVersion,
     to_give: VecDeque<RevocationRecord>,
 }
@@ -108,7 +112,7 @@ impl Sharing {
     /// Puts in force what came, and writes it down.
     async fn apply(&mut self, changes: SetChanges) {
         self.read = changes.version;
-        let mut news = Vec::new();
+        let (mut news, mut lifted) = (Vec::new(), Vec::new());
         for record in changes.records {
             let is_news = match &record {
                 RevocationRecord::Made(revocation) => {
@@ -121,6 +125,9 @@ impl Sharing {
                 RevocationRecord::Lifted { id, until } => {
                     let was_lifted = self.revocations.is_lifted(*id);
                     self.revocations.apply_lift(*id, *until);
+                    if !was_lifted {
+                        lifted.push(*id);
+                    }
                     !was_lifted
                 }
                 // A build that doesn't know what it refuses can't apply it, and the store keeps it.
@@ -134,6 +141,9 @@ impl Sharing {
             tracing::debug!(records = news.len(), "revocations came from other replicas");
             // What can't be written is in force, and is tried again by the journal.
             let _ = self.log.write_all(news).await;
+        }
+        for id in lifted {
+            let _ = self.ejector.lift(id).await;
         }
     }
 

@@ -136,6 +136,8 @@ families! {
         "Revocations in force.";
     REVOCATION_STORE_AGE = MetricKind::Gauge, "renewd_revocation_store_age_seconds",
         "How long ago this process last knew all revocations of the others that share [redis]; 0 without [redis].";
+    EJECTIONS = MetricKind::Counter, "renewd_ejections_total",
+        "Rules at Agora that remove a revoked user from a channel, by outcome: done (the rule was made), failed (Agora refused it, or took it in no time that would still have helped), not_possible (the token is for uid 0 or a string user account), dropped (not needed any more), deleted (the revocation was lifted), retried (an attempt failed and is repeated), unauthorized (an attempt was answered with 401 or 403, and is repeated once [agora.rest] has changed, or after 10 minutes). Only while [agora.rest] is configured.";
     STATE_WRITABLE = MetricKind::Gauge, "renewd_state_writable",
         "1 while the state directory can be written; 0 if it cannot, and what must survive a restart would be lost.";
     STATE_DAMAGED = MetricKind::Gauge, "renewd_state_damaged",

@@ -28,7 +28,9 @@ use self::registrar::Registrar;
 use super::labels::{Endpoint, Handler};
 use super::line_writer::DropCounter;
 use super::process::{self, number};
-use super::traffic_labels::{MethodLabel, ParseErrorKind, SourceLabel, StatusClass};
+use super::traffic_labels::{
+    EjectionOutcome, MethodLabel, ParseErrorKind, SourceLabel, StatusClass,
+};
 use crate::agora::TokenFormat;
 use crate::config::model::{DecisionConfig, DecisionMode};
 use crate::io::descriptors::{Budgets, Shares};
@@ -73,6 +75,8 @@ pub struct Metrics {
     config: ConfigMetrics,
     revocations: Gauge,
     revocation_store_age: Gauge,
+    /// Made when `[agora.rest]` is first configured.
+    ejections: OnceLock<[Counter; EjectionOutcome::ALL.len()]>,
     state_writable: Gauge,
     state_damaged: Gauge,
     certificate_expiry: Gauge,
@@ -183,6 +187,7 @@ impl Metrics {
             config: ConfigMetrics::new(&registrar, now),
             revocations: gauge(&families::REVOCATIONS, 0.0),
             revocation_store_age: gauge(&families::REVOCATION_STORE_AGE, 0.0),
+            ejections: OnceLock::new(),
             state_writable: gauge(&families::STATE_WRITABLE, 1.0),
             state_damaged: gauge(&families::STATE_DAMAGED, 0.0),
             certificate_expiry: gauge(&families::CERTIFICATE_EXPIRY, f64::NAN),
@@ -402,6 +407,17 @@ impl Metrics {
     /// How long ago every revocation of the other replicas was known.
     pub(crate) fn revocation_store_age(&self, age: Duration) {
         self.revocation_store_age.set(age.as_secs_f64());
+    }
+
+    /// So many rules at Agora have come to this; 0 makes the series.
+    pub(crate) fn ejections(&self, outcome: EjectionOutcome, count: u64) {
+        let counters = self.ejections.get_or_init(|| {
+            EjectionOutcome::ALL.map(|outcome| {
+                let labels = [("outcome", outcome.as_str())];
+                self.registrar.counter(&families::EJECTIONS, &labels)
+            })
+        });
+        counters[outcome as usize].increment(count);
     }
 
     /// Whether the state directory can be written.

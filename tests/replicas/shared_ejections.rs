@@ -1,0 +1,113 @@
+//! Users who are removed from their channels where several daemons share the revocations: each rule is asked for once,
+//! and is deleted wherever its revocation is lifted.
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::shared_limits::TIMEOUT;
+use crate::support::agora_api::AgoraApi;
+use crate::support::ejecting::{counts, hold, lift, revoke, start_with, state, until_state};
+use crate::support::redis::Redis;
+use crate::support::renewd::Renewd;
+
+fn start(redis: &Redis, agora: &AgoraApi) -> Renewd {
+    let url = redis.url();
+    start_with(
+        agora,
+        format!("[redis]\nurl = \"{url}\"\n{TIMEOUT}\n{}", agora.table()),
+    )
+}
+
+fn is_known(renewd: &Renewd, told: &Value) {
+    let id = told["id"].as_str().expect("an id");
+    renewd.eventually("the revocation is known", |renewd| {
+        let answer = renewd.ask_admin("GET", &format!("/v1/revocations/{id}"), "");
+        answer.status == 200
+    });
+}
+
+#[test]
+fn the_daemon_that_was_asked_makes_the_rules_and_deletes_them_wherever_the_revocation_is_lifted() {
+    let (redis, agora) = (Redis::start(), AgoraApi::start());
+    let [first, second] = [(); 2].map(|()| start(&redis, &agora));
+    for renewd in [&first, &second] {
+        hold(renewd, "ann", "live_show", 7);
+    }
+    let told = revoke(&first, &json!({"subject": "ann"}));
+    until_state(&first, &told, &counts(0, 1, 0, 0, 0));
+    is_known(&second, &told);
+    // Whatever the second one would send is sent before this.
+    hold(&second, "bob", "live_show", 8);
+    let other = revoke(&second, &json!({"subject": "bob"}));
+    until_state(&second, &other, &counts(0, 1, 0, 0, 0));
+    assert_eq!(agora.requests().len(), 2);
+    // It doesn't pretend to know.
+    assert_eq!(state(&second, &told), Value::Null);
+
+    lift(&second, &told);
+    lift(&first, &other);
+    first.eventually("both rules are deleted", |_| agora.rules().is_empty());
+    assert_eq!(agora.requests().len(), 4);
+}
+
+#[test]
+fn a_daemon_that_was_down_deletes_its_rules_when_it_is_back() {
+    let (redis, agora) = (Redis::start(), AgoraApi::start());
+    let [mut first, second] = [(); 2].map(|()| start(&redis, &agora));
+    hold(&first, "ann", "live_show", 7);
+    let told = revoke(&first, &json!({"subject": "ann"}));
+    until_state(&first, &told, &counts(0, 1, 0, 0, 0));
+    is_known(&second, &told);
+    first.signal(Signal::KILL);
+    first.wait();
+    lift(&second, &told);
+    assert_eq!(agora.rules().len(), 1);
+    let directory = std::mem::replace(&mut first.directory, tempfile::tempdir().unwrap());
+    let first = Renewd::start_in(directory, &[], |command| agora.is_trusted_by(command));
+    first.eventually("the rule is deleted", |_| agora.rules().is_empty());
+}
+
+#[test]
+fn all_daemons_together_send_no_more_than_one_would() {
+    let (redis, agora) = (Redis::start(), AgoraApi::start());
+    let replicas = [(); 2].map(|()| start(&redis, &agora));
+    let channels = ["live_show", "live_other"];
+    let told: Vec<_> = replicas
+        .iter()
+        .zip(channels)
+        .map(|(renewd, channel)| {
+            for uid in 100..130 {
+                hold(renewd, &format!("viewer-{uid}"), channel, uid);
+            }
+            revoke(renewd, &json!({"channel": channel}))
+        })
+        .collect();
+    for (renewd, told) in replicas.iter().zip(&told) {
+        until_state(renewd, told, &counts(0, 30, 0, 0, 0));
+    }
+    // The stand-in holds all requests to ten a second.
+    assert_eq!(agora.requests().len(), 60);
+}
+
+#[test]
+fn a_user_who_took_the_uid_over_on_another_daemon_is_not_removed() {
+    let (redis, agora) = (Redis::start(), AgoraApi::start());
+    let [first, second] = [(); 2].map(|()| start(&redis, &agora));
+    hold(&first, "viewer", "live_show", 7);
+    hold(&second, "owner", "live_show", 7);
+    let told = revoke(&first, &json!({"subject": "viewer"}));
+    until_state(&first, &told, &counts(0, 0, 0, 0, 1));
+    assert_eq!(agora.requests().len(), 0);
+}
+
+#[test]
+fn while_there_is_no_store_each_daemon_goes_on_by_itself() {
+    let (mut redis, agora) = (Redis::start(), AgoraApi::start());
+    let renewd = start(&redis, &agora);
+    hold(&renewd, "ann", "live_show", 7);
+    redis.kill();
+    let told = revoke(&renewd, &json!({"subject": "ann"}));
+    until_state(&renewd, &told, &counts(0, 1, 0, 0, 0));
+    lift(&renewd, &told);
+    renewd.eventually("the rule is deleted", |_| agora.rules().is_empty());
+}
