@@ -156,6 +156,7 @@ fn metrics_of_start(
     let metrics = Metrics::new(clock, dropped.clone());
     metrics.config_hash(hash);
     metrics.decision(&config.decision);
+    metrics.rate_limits(&config.rate_limit);
     metrics.config_fallback(fallback);
     metrics.config_reload(!fallback);
     metrics

@@ -201,6 +201,7 @@ impl Reloader {
         let streams = files::streams(&config);
         let log = config.log.clone();
         let decision = config.decision.clone();
+        let limits = config.rate_limit.clone();
         self.swap(config, streams, audit)?;
         self.log.apply(&log);
         self.watched
@@ -208,6 +209,7 @@ impl Reloader {
         self.state.keep(files::kept_text(&self.path, configuration));
         self.shared.metrics.config_hash(hash);
         self.shared.metrics.decision(&decision);
+        self.shared.metrics.rate_limits(&limits);
         let expires = self.shared.current.load().certificate_expires();
         self.shared.metrics.certificate_expiry(expires);
         self.shared.metrics.config_fallback(false);

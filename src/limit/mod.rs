@@ -78,12 +78,7 @@ impl Limiter {
     /// Applies a configuration; `previous` hands its stores over. `clock` must be the same through all reloads.
     pub(crate) fn new(config: &RateLimit, clock: Clock, previous: Option<&Self>) -> Self {
         let stores = previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.stores));
-        let quotas = Scope::ALL.map(|scope| match scope {
-            Scope::Subject => config.subject,
-            Scope::Address => config.address,
-            Scope::Channel => config.channel,
-            Scope::Global => config.global,
-        });
+        let quotas = Scope::ALL.map(|scope| config.quota(scope));
         let now = clock.elapsed();
         let rates = std::array::from_fn(|index| {
             quotas[index].map(|quota| Rate::new(quota, &stores.tariffs[index], now))

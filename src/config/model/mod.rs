@@ -38,6 +38,7 @@ use super::secret::Secret;
 use crate::http::method_override::MethodOverride;
 use crate::http::{block, cors};
 use crate::terms::labels::labels;
+use crate::terms::outcome::Scope;
 
 /// The whole configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -301,6 +302,18 @@ pub struct RateLimit {
     pub(crate) channel: Option<Quota>,
     /// All together.
     pub(crate) global: Option<Quota>,
+}
+
+impl RateLimit {
+    /// The limit of a scope; `None` where it is off.
+    pub(crate) fn quota(&self, scope: Scope) -> Option<Quota> {
+        match scope {
+            Scope::Subject => self.subject,
+            Scope::Address => self.address,
+            Scope::Channel => self.channel,
+            Scope::Global => self.global,
+        }
+    }
 }
 
 /// `{ requests, per, burst }`.

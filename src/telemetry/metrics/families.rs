@@ -74,6 +74,8 @@ families! {
         "Tokens that were not renewed within 90 seconds after their expiry although the stream goes on. cause is refused if the holder asked for a new token and was refused, silent if the holder did not ask. A viewer who leaves is silent too; a publisher who is silent has lost the stream.";
     RATE_LIMITED = MetricKind::Counter, "renewd_rate_limited_total",
         "Token requests answered with 429, by the limit that was exceeded. subject and address: one caller asks too often. channel and global: the limit is too low for the audience.";
+    RATE_LIMIT_PER_SECOND = MetricKind::Gauge, "renewd_rate_limit_per_second",
+        "Token requests per second that each rate limit allows one subject, one address, one channel, or all together (global), apart from its burst; 0 if the limit is off.";
     RATE_LIMIT_KEYS = MetricKind::Gauge, "renewd_rate_limit_keys",
         "Keys that each rate limit remembers, at most rate_limit.max_keys.";
     RATE_LIMIT_OVERFLOW = MetricKind::Counter, "renewd_rate_limit_overflow_total",

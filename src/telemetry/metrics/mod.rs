@@ -8,6 +8,7 @@
 mod descriptors;
 pub mod families;
 mod instances;
+mod limits;
 mod registrar;
 mod render;
 mod tables;
@@ -24,6 +25,7 @@ use self::instances::Instances;
 pub use self::instances::{
     ListenerMetrics, ReissueMetrics, SourceMetrics, StoreModeMetrics, UpstreamMetrics,
 };
+use self::limits::LimitMetrics;
 use self::registrar::Registrar;
 use super::labels::{Endpoint, Handler};
 use super::line_writer::DropCounter;
@@ -32,7 +34,7 @@ use super::traffic_labels::{
     EjectionOutcome, MethodLabel, ParseErrorKind, SourceLabel, StatusClass,
 };
 use crate::agora::TokenFormat;
-use crate::config::model::{DecisionConfig, DecisionMode};
+use crate::config::model::{DecisionConfig, DecisionMode, RateLimit};
 use crate::io::descriptors::{Budgets, Shares};
 use crate::terms::clock::Clock;
 use crate::terms::outcome::{LapseCause, Outcome, Scope, UnauthenticatedReason};
@@ -40,7 +42,6 @@ use crate::terms::role::Role;
 use crate::terms::version::{COMMIT, VERSION};
 
 const OUTCOMES: usize = Outcome::ALL.len();
-const SCOPES: usize = Scope::ALL.len();
 const HANDLERS: usize = Handler::ALL.len();
 const METHODS: usize = MethodLabel::ALL.len();
 const STATUSES: usize = StatusClass::ALL.len();
@@ -64,9 +65,7 @@ pub struct Metrics {
     wildcard_tokens_issued: tables::TokensIssued,
     sessions: [Gauge; Role::ALL.len()],
     token_lapses: [[Counter; LapseCause::ALL.len()]; Role::ALL.len()],
-    rate_limited: [Counter; SCOPES],
-    rate_limit_keys: [Gauge; SCOPES],
-    rate_limit_overflow: [Counter; SCOPES],
+    limits: LimitMetrics,
     http_requests: HttpTable<Counter>,
     http_request_duration: HttpTable<Histogram>,
     parse_errors: [Counter; PARSE_ERRORS],
@@ -133,10 +132,6 @@ impl ConfigMetrics {
     }
 }
 
-fn scope_label(scope: Scope) -> [(&'static str, &'static str); 1] {
-    [("scope", scope.as_str())]
-}
-
 impl Metrics {
     /// Registers every series that must exist from the start. `dropped_lines` is what the log and audit writers
     /// count their losses in. The configuration counts as loaded now, sources and state as working.
@@ -144,8 +139,6 @@ impl Metrics {
         let registrar = Registrar::new();
         let counter = |family, labels: &[(&'static str, &str)]| registrar.counter(family, labels);
         let gauge = |family, value: f64| registrar.gauge_at(family, &[], value);
-        let by_scope =
-            |family| Scope::ALL.map(|scope| registrar.counter(family, &scope_label(scope)));
         let now = seconds(clock.unix_millis());
         let build = [("version", VERSION), ("commit", COMMIT)];
         registrar.gauge(&families::BUILD_INFO, &build).set(1.0);
@@ -173,11 +166,7 @@ impl Metrics {
                 registrar.gauge_at(&families::SESSIONS, &[("role", role.as_str())], 0.0)
             }),
             token_lapses: tables::token_lapses(&registrar),
-            rate_limited: by_scope(&families::RATE_LIMITED),
-            rate_limit_keys: Scope::ALL.map(|scope| {
-                registrar.gauge_at(&families::RATE_LIMIT_KEYS, &scope_label(scope), 0.0)
-            }),
-            rate_limit_overflow: by_scope(&families::RATE_LIMIT_OVERFLOW),
+            limits: LimitMetrics::new(&registrar),
             http_requests: from_fn(|_| from_fn(|_| from_fn(|_| OnceLock::new()))),
             http_request_duration: from_fn(|_| from_fn(|_| from_fn(|_| OnceLock::new()))),
             parse_errors: ParseErrorKind::ALL
@@ -295,17 +284,22 @@ impl Metrics {
 
     /// One request answered 429.
     pub fn rate_limited(&self, scope: Scope) {
-        self.rate_limited[scope as usize].increment(1);
+        self.limits.limited(scope);
     }
 
     /// How many keys a limit remembers.
     pub fn rate_limit_keys(&self, scope: Scope, keys: usize) {
-        self.rate_limit_keys[scope as usize].set(number(keys));
+        self.limits.keys(scope, keys);
     }
 
     /// How many requests a limit has charged to its overflow bucket since start.
     pub fn rate_limit_overflow(&self, scope: Scope, total: u64) {
-        self.rate_limit_overflow[scope as usize].absolute(total);
+        self.limits.overflow(scope, total);
+    }
+
+    /// The limits in force.
+    pub(crate) fn rate_limits(&self, limits: &RateLimit) {
+        self.limits.configured(limits);
     }
 
     /// The metrics of a configured source. Its series are shown for as long as this is held.
