@@ -41,8 +41,14 @@ fn every_alert_fires_when_it_should_and_not_beside_it() {
 }
 
 #[test]
+fn every_alert_that_takes_hours_fires_when_it_should_and_not_beside_it() {
+    promtool(&["test", "rules"], "alerts_slow_test.yml");
+}
+
+#[test]
 fn every_alert_is_tested_and_says_what_to_do() {
-    let (rules, tests) = (read("alerts.yml"), read("alerts_test.yml"));
+    let rules = read("alerts.yml");
+    let tests = read("alerts_test.yml") + &read("alerts_slow_test.yml");
     let mut alerts = 0;
     for rule in rules.split("- alert: ").skip(1) {
         alerts += 1;
@@ -53,12 +59,25 @@ fn every_alert_is_tested_and_says_what_to_do() {
             )),
             "{name} never fires in a test"
         );
+        assert!(
+            stays_silent(&tests, name),
+            "{name} always fires in its tests"
+        );
         assert!(rule.contains("severity: "), "{name}");
         let annotated = rule.contains("annotations: *")
             || (rule.contains("summary: ") && rule.contains("description: "));
         assert!(annotated, "{name}");
     }
     assert!(alerts > 10, "{alerts}");
+}
+
+/// Whether a test expects that the alert doesn't fire.
+fn stays_silent(tests: &str, name: &str) -> bool {
+    let selected = format!("alertname=\"{name}\"}}");
+    let mentions = tests.split(&selected).skip(1);
+    mentions
+        .map(|rest| rest.split("- expr: ").next().unwrap_or_default())
+        .any(|rest| rest.contains("exp_samples: []"))
 }
 
 /// `name{label="value",other=~"a|b"}`, wherever a metric of renewd stands in the rules' text.

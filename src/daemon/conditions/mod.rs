@@ -127,23 +127,32 @@ pub(crate) async fn run(shared: Arc<Shared>, history: Arc<History>) {
     }
 }
 
+/// Publishers apart, because their failures hardly show among those of the viewers.
 fn requests_failing(facts: &Facts<'_>) -> Vec<(AlertSeverity, String)> {
-    let ratio = |window| {
-        let failed = facts.increase.of(Count::Failed, window);
-        share(failed, facts.increase.of(Count::WellFormed, window))
-    };
-    let enough = facts.increase.of(Count::WellFormed, HOUR) >= 50.0;
-    let lately = ratio(FIVE_MINUTES);
-    one(
-        enough && lately > FAST_BURN && ratio(HOUR) > FAST_BURN,
-        AlertSeverity::Critical,
-        || {
-            format!(
-                "{} of the token requests of the last 5 minutes could not be answered.",
-                percent(lately)
+    let all = facts.increase.of(Count::WellFormed, HOUR) >= 50.0;
+    let publishers = facts.increase.of(Count::PublishersFailed, HOUR) > 2.5;
+    let groups = [
+        (all, Count::Failed, Count::WellFormed, "token"),
+        (
+            publishers,
+            Count::PublishersFailed,
+            Count::Publishers,
+            "publishers'",
+        ),
+    ];
+    let failing = groups.into_iter().filter_map(|(enough, failed, asked, whose)| {
+        let increase = &facts.increase;
+        let ratio = |window| share(increase.of(failed, window), increase.of(asked, window));
+        let lately = ratio(FIVE_MINUTES);
+        (enough && lately > FAST_BURN && ratio(HOUR) > FAST_BURN).then(|| {
+            let lately = percent(lately);
+            (
+                AlertSeverity::Critical,
+                format!("{lately} of the {whose} requests of the last 5 minutes could not be answered."),
             )
-        },
-    )
+        })
+    });
+    failing.collect()
 }
 
 fn logins_refused(facts: &Facts<'_>) -> Vec<(AlertSeverity, String)> {

@@ -28,7 +28,9 @@ pub(crate) enum Count {
     LoginsVerified,
     /// Publishers' requests that were not wrong by themselves.
     Publishers,
-    /// Those of them that the rules refused.
+    /// Those of them that could not be answered.
+    PublishersFailed,
+    /// Publishers' requests that the rules refused.
     PublishersDenied,
     /// Publishers' tokens that were not renewed.
     PublishersLapsed,
@@ -133,6 +135,7 @@ impl<'p> Samples<'p> {
         let unverified = requests(&["outcome=\"unavailable\"", "class=\"client\""], &[]);
         let verified = requests(&["class=\"ok\""], &[]) + requests(&["class=\"denied\""], &[]);
         let publisher = "role=\"publisher\"";
+        let publishers = |class| requests(&[publisher, class], &[]);
         let ejections = |outcome| self.sum("renewd_ejections_total", &[outcome], &[]);
         let lapses = |with: &[&str]| self.sum("renewd_token_lapses_total", with, &[]);
         let mut counts = [0.0; COUNTS];
@@ -150,10 +153,8 @@ impl<'p> Samples<'p> {
                 Count::Publishers,
                 requests(&[publisher], &["class=\"client\""]),
             ),
-            (
-                Count::PublishersDenied,
-                requests(&[publisher, "class=\"denied\""], &[]),
-            ),
+            (Count::PublishersFailed, publishers("class=\"failed\"")),
+            (Count::PublishersDenied, publishers("class=\"denied\"")),
             (Count::PublishersLapsed, lapses(&[publisher])),
             (
                 Count::ViewersLapsedRefused,

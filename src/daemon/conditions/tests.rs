@@ -62,7 +62,7 @@ fn cases() -> Vec<(&'static str, String)> {
             (None, _) => panic!("{line}"),
         }
     }
-    assert_eq!(cases.len(), 27);
+    assert_eq!(cases.len(), 28);
     cases
 }
 
