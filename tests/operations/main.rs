@@ -7,6 +7,7 @@ mod admin_of_the_daemon;
 mod alerts;
 mod commands;
 mod container;
+mod dashboard;
 mod demo;
 mod exposure;
 mod log_and_audit;

@@ -38,7 +38,7 @@ fn hurried_rules() -> String {
 }
 
 /// A running Prometheus; killed when dropped.
-struct Prometheus {
+pub struct Prometheus {
     child: Child,
     address: SocketAddr,
     _directory: tempfile::TempDir,
@@ -47,6 +47,11 @@ struct Prometheus {
 impl Prometheus {
     /// Starts one that scrapes `target` as job `renewd` each second, with the shipped rules.
     fn start(target: SocketAddr) -> Self {
+        Self::start_for(&[target])
+    }
+
+    /// The same for several targets.
+    pub fn start_for(targets: &[SocketAddr]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let file = |name: &str| directory.path().join(name);
         std::fs::write(file("alerts.yml"), hurried_rules()).unwrap();
@@ -54,7 +59,12 @@ impl Prometheus {
             "global: {{ scrape_interval: 1s, evaluation_interval: 1s }}\n\
              rule_files: [alerts.yml]\n\
              scrape_configs:\n\
-             - job_name: renewd\n  static_configs: [{{ targets: ['{target}'] }}]\n"
+             - job_name: renewd\n  static_configs: [{{ targets: [{}] }}]\n",
+            targets
+                .iter()
+                .map(|target| format!("'{target}'"))
+                .collect::<Vec<_>>()
+                .join(", ")
         );
         std::fs::write(file("prometheus.yml"), settings).unwrap();
         let mut child = Command::new("prometheus")
@@ -90,7 +100,7 @@ impl Prometheus {
     }
 
     /// The answer of Prometheus's API; `None` while Prometheus starts.
-    fn ask(&self, path: &str) -> Option<Value> {
+    pub fn ask(&self, path: &str) -> Option<Value> {
         // HTTP/1.0: the answer comes in one piece.
         let request = format!("GET /api/v1/{path} HTTP/1.0\r\n\r\n");
         let answer = Client::new(self.address).send(request.as_bytes()).ok()?;
@@ -98,7 +108,7 @@ impl Prometheus {
     }
 
     /// Asks until `found` picks something from the answer.
-    fn wait<T>(&self, path: &str, what: &str, found: impl Fn(&Value) -> Option<T>) -> T {
+    pub fn wait<T>(&self, path: &str, what: &str, found: impl Fn(&Value) -> Option<T>) -> T {
         let pause = Duration::from_millis(100);
         let mut last = None;
         for _ in 0..DEADLINE.as_millis() / pause.as_millis() {
@@ -112,7 +122,7 @@ impl Prometheus {
     }
 
     /// Waits until the daemon was scraped at least `times` times from now.
-    fn scraped(&self, times: u64) {
+    pub fn scraped(&self, times: u64) {
         let count = |data: &Value| {
             let value = &data["result"][0]["value"][1];
             value.as_str().and_then(|count| count.parse::<u64>().ok())
@@ -348,7 +358,7 @@ fn a_start_on_what_was_left_over_is_alerted_and_shown_alike() {
 }
 
 /// Leaves sessions in the directory, as an earlier process would.
-fn leave(state: &Path, sessions: impl IntoIterator<Item = StoredSession>) {
+pub fn leave(state: &Path, sessions: impl IntoIterator<Item = StoredSession>) {
     let directory = Arc::new(StateDirectory::open(state).unwrap());
     let mut journal = Journal::new(directory, "sessions.journal");
     let records = Records::new(0);
@@ -362,7 +372,7 @@ fn leave(state: &Path, sessions: impl IntoIterator<Item = StoredSession>) {
 }
 
 /// A session whose token ended at `expired`.
-fn expired_session(expired: u32, role: Role, uid: u32, refused: bool) -> StoredSession {
+pub fn expired_session(expired: u32, role: Role, uid: u32, refused: bool) -> StoredSession {
     StoredSession {
         identity: SessionIdentity {
             channel: "live_show".to_owned(),
