@@ -12,8 +12,16 @@ use crate::support::commands::{configuration_of, said};
 use crate::support::npm;
 use crate::support::renewd::{Renewd, Settings, collect, write_files};
 
+const CONTAINERFILE: &str = include_str!("../../Containerfile");
+
 /// The user of the image.
 const USER: &str = "65532";
+
+/// The words of an instruction of the image.
+fn words(instruction: &str) -> Vec<String> {
+    let (_, rest) = CONTAINERFILE.split_once(instruction).unwrap();
+    serde_json::from_str(rest.lines().next().unwrap()).unwrap()
+}
 
 /// A container with a daemon in it.
 struct Container {
@@ -54,7 +62,12 @@ impl Container {
         command.arg(root.path()).arg(env!("CARGO_BIN_EXE_renewd"));
         command.arg(directory.path());
         command.arg(state.as_ref().map_or(Path::new(""), |state| state.path()));
-        command.arg("PORT=0").stdin(Stdio::null());
+        assert!(CONTAINERFILE.contains(&format!("\nUSER {USER}:{USER}\n")));
+        assert_eq!(words("ENTRYPOINT "), ["/usr/bin/renewd"]);
+        command
+            .args([&format!("{USER}:{USER}"), "0"])
+            .args(words("\nCMD "));
+        command.stdin(Stdio::null());
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let (mut child, log) = collect(command);
         let mut line = String::new();
@@ -88,12 +101,8 @@ impl Container {
         command.args([
             "--mount", "--pid", "--root", "--wd=/", "--setuid", USER, "--setgid", USER,
         ]);
-        command.args([
-            "/usr/bin/renewd",
-            "health",
-            "--config",
-            "/etc/renewd/commands.toml",
-        ]);
+        command.args(words("start-period=10s CMD "));
+        command.args(["--config", "/etc/renewd/commands.toml"]);
         said(&command.env_clear().output().unwrap())
     }
 

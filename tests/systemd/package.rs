@@ -66,6 +66,8 @@ fn is_complete(package: &Path) {
         "/usr/share/zsh/vendor-completions/_renewd",
         "/usr/share/fish/vendor_completions.d/renewd.fish",
         "/usr/share/doc/renewd/README.md",
+        "/usr/share/doc/renewd/changelog.gz",
+        "/usr/share/doc/renewd/SECURITY.md",
         "/usr/share/doc/renewd/docs/runbook.md",
         "/usr/share/doc/renewd/examples/config.example.toml",
         "/usr/share/doc/renewd/examples/monitoring/alerts.yml",
