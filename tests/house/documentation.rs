@@ -21,6 +21,7 @@ use crate::support::renewd::{
 use crate::support::source::rust_files;
 use renewd::config;
 use renewd::config::keys::{UNBUILT, built};
+use renewd::config::model::DecisionMode;
 use renewd::telemetry::labels::Endpoint;
 use renewd::telemetry::metrics::families;
 use renewd::terms::outcome::{Outcome, UnauthenticatedReason};
@@ -695,4 +696,48 @@ fn every_line_of_the_log_that_the_runbook_looks_for_is_written() {
         }
     }
     assert!(found > 8, "{found}");
+}
+
+#[test]
+fn every_query_it_shows_is_one_of_prometheus() {
+    let queries = blocks("promql");
+    assert!(queries.len() >= 6, "{queries:?}");
+    let mut rules = "groups:\n  - name: shown\n    rules:\n".to_owned();
+    for query in queries {
+        let query = query.replace('\n', " ");
+        let _ = writeln!(
+            rules,
+            "      - record: shown\n        expr: >-\n          {query}"
+        );
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("rules.yml");
+    std::fs::write(&file, rules).unwrap();
+    let checked = Command::new("promtool")
+        .args(["check", "rules", "--lint=none"])
+        .arg(&file)
+        .output()
+        .unwrap();
+    assert!(checked.status.success(), "{checked:?}");
+}
+
+#[test]
+fn the_runbooks_way_out_makes_renewd_a_plain_proxy_whatever_the_mode_was() {
+    let shown = blocks_of(RUNBOOK, "sh");
+    let block = shown
+        .iter()
+        .find(|block| block.starts_with("sed "))
+        .unwrap();
+    let line = block.lines().next().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("config.toml");
+    let observing = EXAMPLE.replacen("# mode = \"enforce\"", "mode = \"observe\"", 1);
+    for text in [EXAMPLE, &observing] {
+        std::fs::write(&file, text).unwrap();
+        let line = line.replace("/etc/renewd/config.toml", &file.display().to_string());
+        let edited = Command::new("bash").args(["-c", &line]).status().unwrap();
+        assert!(edited.success());
+        let config = load(&std::fs::read_to_string(&file).unwrap());
+        assert_eq!(config.decision.mode, DecisionMode::Off);
+    }
 }
