@@ -86,9 +86,12 @@ fn print_conditions(status: &Value, stdout: &mut impl Write) -> io::Result<()> {
 
 fn print_facts(status: &Value, stdout: &mut impl Write) -> io::Result<()> {
     let of = |path: &str| text(at(status, path));
-    let mode = match of("/enforce_percent").as_str() {
-        "100" => of("/mode"),
-        percent => format!("{}, for {percent} % of the users", of("/mode")),
+    // Where the backend answers all token requests, the share says nothing.
+    let (mode, percent) = (of("/mode"), of("/enforce_percent"));
+    let mode = if mode == "enforce" && percent != "100" {
+        format!("{mode}, for {percent} % of the users")
+    } else {
+        mode
     };
     let file = format!("{}, loaded {}", of("/config/path"), of("/config/loaded_at"));
     let sessions = format!(
