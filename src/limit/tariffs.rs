@@ -68,9 +68,18 @@ impl Tariffs {
 
 impl KnownTariffs {
     /// When a debt is paid under the limit of `epoch`, which is later than the debt's own; or earlier, for a request
-    /// that began before a reload.
+    /// that began before a reload. No debt is above the whole capacity.
     pub(super) fn arrival(&self, stored: Stored, epoch: u32) -> u64 {
         let (from, to) = (self.position(stored.epoch), self.position(epoch));
+        let arrival = self.whole_arrival(stored.arrival, from, to);
+        match self.0.get(to) {
+            Some(tariff) if from < to => arrival.min(tariff.since.saturating_add(tariff.capacity)),
+            _ => arrival,
+        }
+    }
+
+    /// When all of a debt is paid, also what of it is above the capacity.
+    fn whole_arrival(&self, arrival: u64, from: usize, to: usize) -> u64 {
         let changes = |first: usize, last: usize| {
             let between = self.0.get(first..=last).unwrap_or_default();
             between.array_windows::<2>()
@@ -78,23 +87,23 @@ impl KnownTariffs {
         if from > to {
             return changes(to, from)
                 .rev()
-                .fold(stored.arrival, |arrival, [earlier, later]| {
+                .fold(arrival, |arrival, [earlier, later]| {
                     repriced(arrival, later.since, later.interval, earlier.interval)
                 });
         }
-        let arrival = changes(from, to).fold(stored.arrival, |arrival, [earlier, later]| {
+        changes(from, to).fold(arrival, |arrival, [earlier, later]| {
             repriced(arrival, later.since, earlier.interval, later.interval)
-        });
-        match self.0.get(to) {
-            Some(tariff) if from < to => arrival.min(tariff.since.saturating_add(tariff.capacity)),
-            _ => arrival,
-        }
+        })
     }
 
-    /// Whether a debt is paid at `now` under the newest limit.
+    /// Whether all of a debt is paid at `now` under the newest limit. What is above its capacity counts, for a wider
+    /// limit may follow.
     pub(super) fn is_paid(&self, stored: Stored, now: Duration) -> bool {
         let arrival = match self.0.last() {
-            Some(newest) if newest.epoch != stored.epoch => self.arrival(stored, newest.epoch),
+            Some(newest) if newest.epoch != stored.epoch => {
+                let (from, to) = (self.position(stored.epoch), self.position(newest.epoch));
+                self.whole_arrival(stored.arrival, from, to)
+            }
             _ => stored.arrival,
         };
         arrival <= nanoseconds(now)

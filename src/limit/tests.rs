@@ -555,6 +555,20 @@ fn fewer_keys_after_a_reload_forget_no_debt_and_more_take_newcomers_again() {
     assert_eq!(more.keys(Scope::Subject), 11);
 }
 
+#[test]
+fn a_sweep_forgets_no_debt_that_a_narrow_limit_cannot_count() {
+    let clock = clock();
+    let wide = Limiter::new(&by_subject(quota(60, 5)), clock.clone(), None);
+    assert_eq!(passing(&wide, "a"), 5);
+    let narrow = Limiter::new(&by_subject(quota(60, 1)), clock.clone(), Some(&wide));
+    clock.advance(SECOND);
+    for _ in 0..256 {
+        narrow.sweep_slice();
+    }
+    let wide = Limiter::new(&by_subject(quota(60, 5)), clock.clone(), Some(&narrow));
+    assert_eq!(passing(&wide, "a"), 1);
+}
+
 proptest! {
     /// Compares the debts with ones that are counted in exact fractions of a request, while limits come and go and
     /// paid debts are swept.
