@@ -7,7 +7,7 @@ use std::process::Command;
 
 use renewd::telemetry::line_writer::DropCounter;
 use renewd::telemetry::metrics::Metrics;
-use renewd::telemetry::traffic_labels::SourceLabel;
+use renewd::telemetry::traffic_labels::{EjectionOutcome, SourceLabel};
 use renewd::terms::clock::Clock;
 
 fn monitoring(file: &str) -> PathBuf {
@@ -139,6 +139,8 @@ fn every_series_in_the_rules_exists_from_the_start() {
         metrics.source(SourceLabel::Redis),
         metrics.store_mode(),
     );
+    // With [agora.rest].
+    metrics.ejections(EjectionOutcome::Done, 0);
     let page = metrics.render();
     drop(parts);
     let selectors = selectors(&read("alerts.yml"));

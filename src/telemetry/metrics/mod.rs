@@ -404,7 +404,7 @@ impl Metrics {
     }
 
     /// So many rules at Agora have come to this; 0 makes the series.
-    pub(crate) fn ejections(&self, outcome: EjectionOutcome, count: u64) {
+    pub fn ejections(&self, outcome: EjectionOutcome, count: u64) {
         let counters = self.ejections.get_or_init(|| {
             EjectionOutcome::ALL.map(|outcome| {
                 let labels = [("outcome", outcome.as_str())];
