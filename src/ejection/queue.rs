@@ -18,8 +18,8 @@ use super::{
 };
 use crate::revocation::RevocationId;
 
-/// Ejections that are looked at under one lock.
-const LOOKED_AT: usize = 5000;
+/// Ejections whose users are looked up at once.
+const LOOKED_AT: usize = 1000;
 
 /// All ejections that are not over.
 #[derive(Debug, Default)]
@@ -192,33 +192,26 @@ impl Ejections {
         }
     }
 
-    /// Has the rules deleted that a question says yes to, among the next few thousand that were made: those after
-    /// `after`. Gives the records of the changes, and where to go on; `None` at the end.
-    pub(crate) fn take_back(
-        &self,
-        after: Option<EjectionId>,
-        is_wrong: impl Fn(&Ejection) -> bool,
-    ) -> (Vec<EjectionRecord>, Option<EjectionId>) {
-        let mut table = self.0.lock();
+    /// Some of the ejections whose rules are made, from the one after this on.
+    pub(crate) fn made_after(&self, after: Option<EjectionId>) -> Vec<Ejection> {
+        let table = self.0.lock();
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let some = table
-            .entries
-            .range((from, Bound::Unbounded))
-            .take(LOOKED_AT);
-        let (mut looked_at, mut last, mut wrong) = (0, None, Vec::new());
-        for (id, entry) in some {
-            looked_at += 1;
-            last = Some(*id);
-            if let EjectionStage::Made { rule } = entry.ejection.stage
-                && is_wrong(&entry.ejection)
-            {
-                wrong.push((*id, rule));
-            }
-        }
-        let records = wrong
-            .into_iter()
-            .filter_map(|(id, rule)| table.advance(id, EjectionStage::Lifting { rule }));
-        (records.collect(), last.filter(|_| looked_at == LOOKED_AT))
+        let entries = table.entries.range((from, Bound::Unbounded));
+        let ejections = entries.map(|(_, entry)| &entry.ejection);
+        let made = ejections.filter(|one| matches!(one.stage, EjectionStage::Made { .. }));
+        made.take(LOOKED_AT).cloned().collect()
+    }
+
+    /// Has the rules of these deleted, as far as they are made. Gives the records of the changes.
+    pub(crate) fn take_back(&self, ids: &[EjectionId]) -> Vec<EjectionRecord> {
+        let mut table = self.0.lock();
+        let taken_back = ids.iter().filter_map(|id| {
+            let EjectionStage::Made { rule } = table.entries.get(id)?.ejection.stage else {
+                return None;
+            };
+            table.advance(*id, EjectionStage::Lifting { rule })
+        });
+        taken_back.collect()
     }
 
     /// Records what has become of an ejection that was taken; gives the record of a change that must survive a

@@ -199,8 +199,8 @@ fn a_rule_that_would_keep_out_another_is_deleted_and_counts_as_dropped() {
     for (id, rule) in ids.into_iter().zip(5..) {
         table.finish(id, EjectionResult::Made(rule));
     }
-    let (records, next) = table.take_back(None, |made| made.uid == 2);
-    assert_eq!((records.len(), next), (1, None));
+    assert_eq!(table.take_back(&ids[1..2]).len(), 1);
+    assert_eq!(table.take_back(&ids[1..2]), []);
     let taken = take(&table);
     assert_eq!(taken.stage, EjectionStage::Lifting { rule: 6 });
     assert_eq!(counts(&table, 1), [0, 2, 0, 0, 0]);
@@ -211,15 +211,19 @@ fn a_rule_that_would_keep_out_another_is_deleted_and_counts_as_dropped() {
 }
 
 #[test]
-fn rules_are_looked_at_in_parts() {
+fn rules_that_are_made_are_looked_at_in_parts() {
     let table = Ejections::default();
-    add(&table, 1, viewers(1..8001));
+    add(&table, 1, viewers(1..1502));
+    let dropped = take(&table).id;
+    table.finish(dropped, EjectionResult::Needless);
     while let Some(taken) = table.take(START) {
         table.finish(taken.ejection.id, EjectionResult::Made(5));
     }
-    let (first, next) = table.take_back(None, |_| true);
-    let (second, end) = table.take_back(next, |_| true);
-    assert_eq!((first.len(), second.len(), end), (5000, 3000, None));
+    let first = table.made_after(None);
+    let second = table.made_after(first.last().map(|made| made.id));
+    assert_eq!((first.len(), second.len()), (1000, 500));
+    assert_eq!((first[0].uid, second[499].uid), (2, 1501));
+    assert_eq!(table.made_after(second.last().map(|made| made.id)), []);
 }
 
 #[test]

@@ -28,6 +28,14 @@ pub(crate) enum ClaimAnswer {
     TooManyChannels(Vec<Box<str>>),
 }
 
+/// A user of a channel, and the subject that may still hold it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SeatHeld<'a> {
+    pub channel: &'a str,
+    pub user: &'a SessionUser,
+    pub subject: &'a str,
+}
+
 impl Store {
     /// Makes the claims of a grant that lasts this long. `over` are channels of the subject whose streams are over.
     /// Asks nothing where no other replica's claim could matter.
@@ -68,18 +76,26 @@ impl Store {
         }
     }
 
-    /// Whether a subject other than this one has claimed a user of a channel.
-    pub(crate) async fn is_claimed_by_another(
+    /// For each user of a channel: whether a subject other than this one has claimed it.
+    pub(crate) async fn claimed_by_others<'c>(
         &self,
-        channel: &str,
-        user: &SessionUser,
-        subject: &str,
-    ) -> Result<bool, NoStore> {
-        let mut command = redis::cmd("GET");
-        command.arg(user_key(&self.config.prefix, channel, user));
+        users: impl Iterator<Item = SeatHeld<'c>>,
+    ) -> Result<Vec<bool>, NoStore> {
+        let mut command = redis::cmd("MGET");
+        let mut own = Vec::new();
+        for held in users {
+            command.arg(user_key(&self.config.prefix, held.channel, held.user));
+            own.push(name(held.subject).into_bytes());
+        }
+        if own.is_empty() {
+            return Ok(Vec::new());
+        }
         let asking = self.within_timeout(async |link| link.send(&command).await);
-        let answer = asking.await?;
-        Ok(matches!(answer, Value::BulkString(holder) if holder != name(subject).as_bytes()))
+        let Value::Array(holders) = asking.await? else {
+            return Err(NoStore);
+        };
+        let is_another = |(holder, own): (Value, Vec<u8>)| matches!(holder, Value::BulkString(name) if name != own);
+        Ok(holders.into_iter().zip(own).map(is_another).collect())
     }
 }
 

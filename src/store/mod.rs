@@ -33,7 +33,7 @@ use redis::{ErrorKind, RedisError, Value};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-pub(crate) use self::claims::ClaimAnswer;
+pub(crate) use self::claims::{ClaimAnswer, SeatHeld};
 use self::link::Link;
 pub(crate) use self::places::Place;
 pub(crate) use self::revocations::{MOST_AT_ONCE, SetChanges, SetVersion};

@@ -98,6 +98,13 @@ fn a_user_who_took_the_uid_over_on_another_daemon_is_not_removed() {
     let told = revoke(&first, &json!({"subject": "viewer"}));
     until_state(&first, &told, &counts(0, 0, 0, 0, 1));
     assert_eq!(agora.requests().len(), 0);
+    // Nor by a rule that is made already.
+    hold(&first, "other", "live_show", 8);
+    let told = revoke(&first, &json!({"subject": "other"}));
+    until_state(&first, &told, &counts(0, 1, 0, 0, 0));
+    hold(&second, "owner", "live_show", 8);
+    until_state(&first, &told, &counts(0, 0, 0, 0, 1));
+    assert_eq!(agora.rules().len(), 0);
 }
 
 #[test]

@@ -22,7 +22,7 @@ use crate::ejection::{
 };
 use crate::revocation::RevocationQuestion;
 use crate::snapshot::{Shared, Snapshot};
-use crate::store::{NoStore, Place};
+use crate::store::{NoStore, Place, SeatHeld};
 use crate::telemetry::traffic_labels::EjectionOutcome;
 use crate::terms::user::User;
 
@@ -58,6 +58,14 @@ struct Sendable {
     place: Option<Place>,
 }
 
+/// How far the rules that are made have been looked at.
+#[derive(Default)]
+struct RuleWatch {
+    last: Option<EjectionId>,
+    /// When the next ones are, on the clock's monotonic scale.
+    due: Duration,
+}
+
 /// Runs until the runtime ends.
 pub(crate) async fn run(sender: EjectionSender) {
     let sender = Arc::new(sender);
@@ -65,13 +73,13 @@ pub(crate) async fn run(sender: EjectionSender) {
     // The last process may have sent requests in the last second.
     sleep(WINDOW).await;
     let slots = Arc::new(Semaphore::new(SLOTS));
-    let mut looked_at = None;
+    let mut watch = RuleWatch::default();
     loop {
         // A slot comes first, so that the most urgent request of the moment gets it.
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
             return;
         };
-        let sendable = sender.next(&mut looked_at).await;
+        let sendable = sender.next(&mut watch).await;
         let sender = Arc::clone(&sender);
         tokio::spawn(async move {
             sender.act(sendable.taken, &sendable.rest).await;
@@ -95,10 +103,10 @@ impl EjectionSender {
     }
 
     /// Waits for something that may be sent now.
-    async fn next(&self, looked_at: &mut Option<EjectionId>) -> Sendable {
+    async fn next(&self, watch: &mut RuleWatch) -> Sendable {
         loop {
             self.sweep();
-            *looked_at = self.take_back(*looked_at).await;
+            self.take_back(watch).await;
             let pause = match self.sendable().await {
                 Ok(sendable) => return sendable,
                 Err(pause) => pause.min(TURN),
@@ -185,17 +193,11 @@ impl EjectionSender {
             return false;
         }
         let snapshot = self.shared.current.load_full();
-        let (channel, user) = (ejection.channel.clone(), User::Uid(ejection.uid));
         if snapshot.config.policy.bind_uid {
-            if hits_another(&snapshot, ejection, now) {
-                return false;
-            }
-            let Some(store) = &snapshot.store else {
-                return true;
-            };
-            let claimed = store.is_claimed_by_another(&channel, &user, &ejection.subject);
-            return !claimed.await.unwrap_or(false);
+            let hits = hit_others(&snapshot, std::slice::from_ref(ejection), now);
+            return hits.await.is_empty();
         }
+        let (channel, user) = (ejection.channel.clone(), User::Uid(ejection.uid));
         let looking = spawn_blocking(move || {
             let holders = snapshot.sessions.holders(&channel, &user, now);
             let mut holders = holders.iter();
@@ -204,20 +206,21 @@ impl EjectionSender {
         looking.await.unwrap_or(false)
     }
 
-    /// Has the rules deleted that keep out a user who got the uid after the rule was made. Gives where to go on.
-    async fn take_back(&self, after: Option<EjectionId>) -> Option<EjectionId> {
+    /// Has the rules deleted that keep out a user who got the uid after the rule was made, once a turn.
+    async fn take_back(&self, watch: &mut RuleWatch) {
+        let elapsed = self.shared.clock.elapsed();
         let snapshot = self.shared.current.load_full();
-        if !snapshot.config.policy.bind_uid {
-            return None;
+        if elapsed < watch.due || !snapshot.config.policy.bind_uid {
+            return;
         }
+        watch.due = elapsed + TURN;
+        let made = self.ejections.made_after(watch.last);
+        watch.last = made.last().map(|last| last.id);
         let now = self.shared.clock.unix_seconds();
-        let (records, next) = self
-            .ejections
-            .take_back(after, |made| hits_another(&snapshot, made, now));
-        for record in records {
+        let wrong = hit_others(&snapshot, &made, now).await;
+        for record in self.ejections.take_back(&wrong) {
             self.write(record).await;
         }
-        next
     }
 
     /// Sends one request and records what has become of it.
@@ -294,13 +297,33 @@ impl EjectionSender {
     }
 }
 
-/// Whether the uid is bound to another user than the one to be removed, and that one isn't revoked.
-fn hits_another(snapshot: &Snapshot, ejection: &Ejection, now: u64) -> bool {
-    let (channel, user) = (&*ejection.channel, User::Uid(ejection.uid));
-    let holder = snapshot.sessions.bound_holder(channel, &user, now);
-    holder.is_some_and(|holder| {
-        *holder != *ejection.subject && !is_revoked(snapshot, &holder, channel, &user, now)
-    })
+/// Those of the ejections whose uid has gone to another user, here or on another replica, who isn't revoked.
+async fn hit_others(snapshot: &Snapshot, ejections: &[Ejection], now: u64) -> Vec<EjectionId> {
+    let user = |ejection: &Ejection| User::Uid(ejection.uid);
+    let users: Vec<_> = ejections.iter().map(user).collect();
+    let both = || ejections.iter().zip(&users);
+    let claimed = match &snapshot.store {
+        Some(store) => {
+            let held = both().map(|(ejection, user)| SeatHeld {
+                channel: &ejection.channel,
+                user,
+                subject: &ejection.subject,
+            });
+            store.claimed_by_others(held).await.unwrap_or_default()
+        }
+        None => Vec::new(),
+    };
+    let claimed = claimed.into_iter().chain(std::iter::repeat(false));
+    let hits = both().zip(claimed).filter(|((ejection, user), claimed)| {
+        let (channel, subject) = (&*ejection.channel, &*ejection.subject);
+        match snapshot.sessions.bound_holder(channel, user, now) {
+            Some(holder) if *holder != *subject => {
+                !is_revoked(snapshot, &holder, channel, user, now)
+            }
+            _ => *claimed,
+        }
+    });
+    hits.map(|((ejection, _), _)| ejection.id).collect()
 }
 
 fn is_revoked(snapshot: &Snapshot, subject: &str, channel: &str, user: &User, now: u64) -> bool {
