@@ -4,7 +4,9 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::support::agora_api::{AgoraApi, Reaction};
-use crate::support::ejecting::{counts, hold, lift, revoke, start, state, until_state};
+use crate::support::ejecting::{
+    counts, hold, lift, revoke, start, state, until_state, until_written,
+};
 use crate::support::renewd::Renewd;
 
 /// Kills the daemon and starts another on its directory.
@@ -31,6 +33,7 @@ fn what_a_killed_daemon_had_pending_is_sent_by_the_next() {
     agora.next([Reaction::Serve, Reaction::Fail(400, "")]);
     let first = revoke(&renewd, &json!({"subject": "ann"}));
     until_state(&renewd, &first, &counts(0, 1, 0, 0, 0));
+    until_written(&renewd, 1);
     let second = revoke(&renewd, &json!({"subject": "bob"}));
     renewd.eventually("one has failed", |renewd| {
         state(renewd, &second)["failed"] == 1
@@ -56,6 +59,7 @@ fn a_rule_is_deleted_by_its_id_after_a_kill_and_a_deletion_after_another() {
     hold(&renewd, "ann", "live_show", 7);
     let told = revoke(&renewd, &json!({"subject": "ann"}));
     until_state(&renewd, &told, &counts(0, 1, 0, 0, 0));
+    until_written(&renewd, 1);
     let rule = *agora.rules().keys().next().unwrap();
     let renewd = killed(renewd, &agora);
     agora.usually(Reaction::Fail(500, ""));
@@ -83,6 +87,7 @@ fn a_damaged_journal_gives_back_every_intact_record() {
         until_state(&renewd, &told, &counts(0, 1, 0, 0, 0));
         told
     });
+    until_written(&renewd, 2);
     renewd.signal(Signal::KILL);
     renewd.wait();
     let path = renewd.file("state/ejections.journal");

@@ -6,7 +6,9 @@ use serde_json::{Value, json};
 
 use crate::shared_limits::TIMEOUT;
 use crate::support::agora_api::AgoraApi;
-use crate::support::ejecting::{counts, hold, lift, revoke, start_with, state, until_state};
+use crate::support::ejecting::{
+    counts, hold, lift, revoke, start_with, state, until_state, until_written,
+};
 use crate::support::redis::Redis;
 use crate::support::renewd::Renewd;
 
@@ -57,6 +59,7 @@ fn a_daemon_that_was_down_deletes_its_rules_when_it_is_back() {
     hold(&first, "ann", "live_show", 7);
     let told = revoke(&first, &json!({"subject": "ann"}));
     until_state(&first, &told, &counts(0, 1, 0, 0, 0));
+    until_written(&first, 1);
     is_known(&second, &told);
     first.signal(Signal::KILL);
     first.wait();

@@ -94,3 +94,13 @@ pub fn until_state(renewd: &Renewd, told: &Value, expected: &Value) {
     }
     panic!("never {expected}: {last}");
 }
+
+/// Waits until so many rules that were made are written down: a crash before that forgets their ids.
+pub fn until_written(renewd: &Renewd, count: usize) {
+    renewd.eventually("the rules are written down", |renewd| {
+        let journal = std::fs::read(renewd.file("state/ejections.journal")).unwrap_or_default();
+        let made = br#""stage":"made""#;
+        let written = journal.windows(made.len()).filter(|window| window == made);
+        written.count() >= count
+    });
+}
