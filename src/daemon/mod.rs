@@ -219,6 +219,7 @@ fn spawn_tasks(
     tokio::spawn(tasks::upkeep::run(Arc::clone(shared)));
     if let Some(store) = shared.current.load().store.clone() {
         tokio::spawn(store::supervise(store));
+        tasks::session_sharing::start(shared);
     }
     tokio::spawn(tasks::health::run(Arc::clone(shared)));
     tokio::spawn(tasks::exposure::run(

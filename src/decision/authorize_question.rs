@@ -74,7 +74,10 @@ pub(super) async fn ask(
         Err(_) => (
             LookupOutcome::Error,
             match hook.on_error {
-                OnError::Allow if !holder.is_refused(Ground::Hook, role) => Ok(None),
+                OnError::Allow if !holder.is_refused(Ground::Hook, role) => {
+                    holder.rested.set(true);
+                    Ok(None)
+                }
                 OnError::Allow | OnError::Unavailable => Err(unavailable()),
             },
         ),

@@ -169,8 +169,11 @@ async fn conclude(
         let (lasts, expires) = (lifetimes.last(), issued_at + u64::from(lifetimes.last()));
         let lasts = Duration::from_secs(lasts.into());
         let rules = claims::claim(snapshot, decision, grant, claim, lasts, now).await?;
-        let basis = Basis::Decided {
-            login: snapshot.logins.session(claims),
+        let login = snapshot.logins.session(claims);
+        let basis = if grant.rests {
+            Basis::Rested { login }
+        } else {
+            Basis::Decided { login }
         };
         snapshot
             .sessions
@@ -193,7 +196,7 @@ fn remember(snapshot: &Snapshot, decision: &Decision, now: Now) {
         if decision.findings.refused_by == Some(Ground::Account) {
             logins.refuse(claims, snapshot.accounts.denies(outcome), unix_now);
         } else {
-            logins.accept(claims);
+            logins.accept(claims, unix_now);
         }
     }
     let (Some(request), Err(_)) = (&decision.request, &decision.verdict) else {

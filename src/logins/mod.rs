@@ -4,4 +4,5 @@
 //! Must not know: what a caller may do.
 
 pub mod jwt;
+mod login_key;
 pub mod remembered;

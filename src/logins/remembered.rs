@@ -2,21 +2,21 @@
 //!
 //! Keeps true: a refusal stands until the source says otherwise, whatever is granted meanwhile; without the key, a
 //! hash says nothing of a login; every spelling of one login has the same hash; memory is bounded by `SHARDS` times
-//! `MOST_IN_SHARD`.
+//! `MOST_IN_SHARD`. A login goes by the hash of the former key too, so that a refusal outlasts the agreement of
+//! replicas on one key.
 //! Must not know: sources, channels, where key and refusals are written down.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher as _, RandomState};
 use std::num::NonZeroU64;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
-use hmac::{Hmac, KeyInit as _, Mac as _};
 use parking_lot::{Mutex, MutexGuard};
-use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use super::jwt::JwtClaims;
+use super::login_key::LoginKey;
 
 /// The most refusals at once are `SHARDS` times `MOST_IN_SHARD`, in some 6 MiB: a site whose users change devices ten
 /// thousand times a day fills that in a month. Beyond it, the refusals that end first are forgotten.
@@ -40,7 +40,7 @@ const MOST_CHANGES: usize = 65_536;
 pub(crate) const KEY: usize = 32;
 
 /// A login or a subject, as its hash.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Login(pub NonZeroU64);
 
 /// The login or the subject that a refusal is about.
@@ -59,21 +59,55 @@ pub struct RefusedLogin {
     pub login: Login,
     /// Until when the refusal is remembered, in Unix seconds; 0 where the source has accepted the login since.
     pub until: u32,
+    /// When the source said so, in Unix seconds; 0 where a former version wrote it down.
+    pub at: u32,
+}
+
+impl RefusedLogin {
+    /// Until when the others must know of this: a refusal that they may have is over by then.
+    pub(crate) fn matters_until(&self) -> u32 {
+        if self.until == 0 {
+            self.at.saturating_add(REMEMBERED + DAY)
+        } else {
+            self.until
+        }
+    }
+}
+
+/// A refusal as it is remembered.
+#[derive(Clone, Copy, Debug)]
+struct Refusal {
+    until: u32,
+    at: u32,
+}
+
+/// Those who are told of changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ToldOf {
+    /// The journal.
+    Journal,
+    /// The other replicas.
+    Replicas,
 }
 
 /// The remembered refusals, and the key of the hashes.
 #[derive(Debug)]
 pub struct Logins {
-    key: ArcSwap<LoginKey>,
-    shards: [Mutex<HashMap<Login, u32>>; SHARDS],
+    keys: ArcSwap<LoginKeys>,
+    shards: [Mutex<HashMap<Login, Refusal>>; SHARDS],
     /// How many refusals there are: most of the time there is none to look for.
     count: AtomicUsize,
-    changes: Mutex<LoginChanges>,
+    /// By [`ToldOf`].
+    changes: [Mutex<LoginChanges>; 2],
 }
 
-struct LoginKey {
-    bytes: Zeroizing<[u8; KEY]>,
-    keyed: Hmac<Sha256>,
+#[derive(Debug)]
+struct LoginKeys {
+    key: LoginKey,
+    /// The key before the replicas agreed on this one.
+    former: Option<LoginKey>,
+    /// Whether this process has drawn the key, and nobody else knows it yet.
+    drawn: bool,
 }
 
 /// The changes to write down.
@@ -85,50 +119,10 @@ struct LoginChanges {
     overflowed: bool,
 }
 
-// === impl LoginKey ===
-
-impl LoginKey {
-    fn new(bytes: [u8; KEY]) -> Self {
-        // HMAC fills a shorter key up with zeros to its block (RFC 2104).
-        let mut block = Zeroizing::new([0; 64]);
-        block[..KEY].copy_from_slice(&bytes);
-        let keyed = Hmac::new((&*block).into());
-        Self {
-            bytes: Zeroizing::new(bytes),
-            keyed,
-        }
-    }
-
-    /// A random key of 128 bits from the system, as the hash tables of this process have.
-    fn drawn() -> Self {
-        let mut bytes = [0; KEY];
-        let hasher = RandomState::new();
-        for (number, part) in bytes.chunks_exact_mut(8).enumerate() {
-            part.copy_from_slice(&hasher.hash_one(number).to_le_bytes());
-        }
-        Self::new(bytes)
-    }
-
-    fn hash(&self, kind: u8, parts: [&str; 2]) -> Login {
-        let mut mac = self.keyed.clone();
-        mac.update(&[kind]);
-        for part in parts {
-            let length = u64::try_from(part.len()).unwrap_or(u64::MAX);
-            mac.update(&length.to_le_bytes());
-            mac.update(part.as_bytes());
-        }
-        let hash = mac.finalize().into_bytes();
-        let first = hash
-            .first_chunk()
-            .map_or(0, |bytes| u64::from_le_bytes(*bytes));
-        Login(NonZeroU64::new(first).unwrap_or(NonZeroU64::MAX))
-    }
-}
-
-impl std::fmt::Debug for LoginKey {
-    /// Leaves the key out.
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("LoginKey").finish_non_exhaustive()
+impl LoginKeys {
+    /// The key, and the former one where there is one.
+    fn iter(&self) -> impl Iterator<Item = &LoginKey> {
+        std::iter::once(&self.key).chain(&self.former)
     }
 }
 
@@ -138,10 +132,14 @@ impl Default for Logins {
     /// No refusals, and a key of this process.
     fn default() -> Self {
         Self {
-            key: ArcSwap::from_pointee(LoginKey::drawn()),
+            keys: ArcSwap::from_pointee(LoginKeys {
+                key: LoginKey::drawn(),
+                former: None,
+                drawn: true,
+            }),
             shards: Default::default(),
             count: AtomicUsize::new(0),
-            changes: Mutex::default(),
+            changes: Default::default(),
         }
     }
 }
@@ -149,62 +147,125 @@ impl Default for Logins {
 impl Logins {
     /// The session that a login names; `None` where it names none.
     pub(crate) fn session(&self, claims: &JwtClaims) -> Option<Login> {
-        let session = claims.session.as_deref()?;
-        Some(self.key.load().hash(b's', [&claims.subject, session]))
+        session_hash(&self.keys.load().key, claims)
+    }
+
+    /// The same under the former key; `None` where there is none.
+    pub(crate) fn former_session(&self, claims: &JwtClaims) -> Option<Login> {
+        session_hash(self.keys.load().former.as_ref()?, claims)
     }
 
     /// Whether the accounts source refused this login, or its subject, and has not accepted it since.
     pub(crate) fn refuses(&self, claims: &JwtClaims, now: u64) -> bool {
-        !self.is_empty()
-            && Whom::ALL
-                .into_iter()
-                .any(|whom| self.is_refused(self.name(claims, whom), now))
+        if self.is_empty() {
+            return false;
+        }
+        let keys = self.keys.load();
+        let mut names = keys
+            .iter()
+            .flat_map(|key| Whom::ALL.map(|whom| name(key, claims, whom)));
+        names.any(|name| self.is_refused(name, now))
     }
 
     /// Whether the accounts source refused this subject, and has not accepted it since.
     pub(crate) fn refuses_subject(&self, subject: &str, now: u64) -> bool {
-        !self.is_empty() && self.is_refused(self.subject(subject), now)
+        if self.is_empty() {
+            return false;
+        }
+        let keys = self.keys.load();
+        let mut keys = keys.iter();
+        keys.any(|key| self.is_refused(key.subject(subject), now))
     }
 
     /// Remembers that the accounts source refused a login, or its subject.
     pub(crate) fn refuse(&self, claims: &JwtClaims, whom: Whom, now: u64) {
         let refused = RefusedLogin {
-            login: self.name(claims, whom),
+            login: name(&self.keys.load().key, claims, whom),
             until: until(claims, whom, now),
+            at: seconds(now),
         };
         if self.put_back(refused, now) {
-            self.changed(refused);
+            self.changed(refused, ToldOf::ALL);
         }
     }
 
     /// Forgets the refusals of a login and of its subject: the accounts source accepted them.
-    pub(crate) fn accept(&self, claims: &JwtClaims) {
+    pub(crate) fn accept(&self, claims: &JwtClaims, now: u64) {
         if self.is_empty() {
             return;
         }
-        for whom in Whom::ALL {
-            let login = self.name(claims, whom);
-            if self.shard(login).remove(&login).is_some() {
-                self.count.fetch_sub(1, Ordering::Relaxed);
-                self.changed(RefusedLogin { login, until: 0 });
+        for key in self.keys.load().iter() {
+            for whom in Whom::ALL {
+                let login = name(key, claims, whom);
+                if self.remove(login) {
+                    let (until, at) = (0, seconds(now));
+                    self.changed(RefusedLogin { login, until, at }, ToldOf::ALL);
+                }
             }
         }
     }
 
+    /// Takes what another replica has said of a login. Gives this process' own word where that counts more: the later
+    /// one, and of two at once the refusal.
+    pub(crate) fn merge(&self, told: RefusedLogin, now: u64) -> Option<RefusedLogin> {
+        let known = self.shard(told.login).get(&told.login).copied();
+        let known = known.map(|Refusal { until, at }| RefusedLogin { until, at, ..told });
+        if let Some(known) = known {
+            let is_older = if told.until == 0 {
+                known.at >= told.at
+            } else {
+                // A difference of less than a day isn't worth telling.
+                told.until.saturating_add(DAY) < known.until
+            };
+            if is_older {
+                return Some(known);
+            }
+        }
+        let is_news = if told.until == 0 {
+            self.remove(told.login)
+        } else {
+            self.put_back(told, now)
+        };
+        if is_news {
+            self.changed(told, &[ToldOf::Journal]);
+        }
+        None
+    }
+
     /// The key, to be written down.
     pub(crate) fn key(&self) -> Zeroizing<[u8; KEY]> {
-        self.key.load().bytes.clone()
+        self.keys.load().key.bytes.clone()
+    }
+
+    /// The key before the replicas agreed on this one, to be written down.
+    pub(crate) fn former_key(&self) -> Option<Zeroizing<[u8; KEY]>> {
+        let keys = self.keys.load();
+        keys.former.as_ref().map(|former| former.bytes.clone())
+    }
+
+    /// Whether this process has drawn the key, and nobody else knows it yet.
+    pub(crate) fn has_own_key(&self) -> bool {
+        self.keys.load().drawn
     }
 
     /// A name of the key, which tells its hashes from another key's; nothing of the key can be learnt from it.
     pub fn key_name(&self) -> u32 {
-        let Login(hash) = self.key.load().hash(b'k', ["", ""]);
+        let Login(hash) = self.keys.load().key.hash(b'k', ["", ""]);
         u32::try_from(hash.get() >> 32).unwrap_or(0)
     }
 
     /// Uses a key that was written down. The hashes until now mean nothing any more, so all refusals are forgotten.
     pub fn adopt(&self, key: [u8; KEY]) {
-        self.key.store(LoginKey::new(key).into());
+        self.adopt_with(key, None);
+    }
+
+    /// The same, with the key before it.
+    pub(crate) fn adopt_with(&self, key: [u8; KEY], former: Option<[u8; KEY]>) {
+        self.keys.store(Arc::new(LoginKeys {
+            key: LoginKey::new(key),
+            former: former.map(LoginKey::new),
+            drawn: false,
+        }));
         for shard in &self.shards {
             let mut shard = shard.lock();
             self.count.fetch_sub(shard.len(), Ordering::Relaxed);
@@ -212,14 +273,33 @@ impl Logins {
         }
     }
 
-    /// Remembers changes from now on, until [`Self::take_changes`].
-    pub(crate) fn keep(&self) {
-        self.changes.lock().kept = true;
+    /// Uses the key that replicas have agreed on. Hashes until now are those of the former key, by which logins still
+    /// go too. Whether the key is another one.
+    pub(crate) fn agree(&self, key: [u8; KEY]) -> bool {
+        let before = self.keys.load_full();
+        let is_other = *before.key.bytes != key;
+        if is_other || before.drawn {
+            self.keys.store(Arc::new(LoginKeys {
+                key: LoginKey::new(key),
+                former: if is_other {
+                    Some(before.key.clone())
+                } else {
+                    before.former.clone()
+                },
+                drawn: false,
+            }));
+        }
+        is_other
     }
 
-    /// The changes since the last call; `None` where there were too many: all refusals have to be written anew.
-    pub(crate) fn take_changes(&self) -> Option<Vec<RefusedLogin>> {
-        let mut changes = self.changes.lock();
+    /// Remembers changes from now on, until [`Self::take_changes`].
+    pub(crate) fn keep(&self, reader: ToldOf) {
+        self.changes[reader as usize].lock().kept = true;
+    }
+
+    /// The changes since the last call; `None` where there were too many: all refusals have to be told anew.
+    pub(crate) fn take_changes(&self, reader: ToldOf) -> Option<Vec<RefusedLogin>> {
+        let mut changes = self.changes[reader as usize].lock();
         let overflowed = std::mem::take(&mut changes.overflowed);
         let waiting = std::mem::take(&mut changes.waiting);
         (!overflowed).then_some(waiting)
@@ -230,10 +310,13 @@ impl Logins {
         let mut all = Vec::new();
         for shard in &self.shards {
             let shard = shard.lock();
-            let refused = shard.iter().filter(|(_, until)| **until > seconds(now));
-            all.extend(refused.map(|(login, until)| RefusedLogin {
+            let refused = shard
+                .iter()
+                .filter(|(_, refusal)| refusal.until > seconds(now));
+            all.extend(refused.map(|(login, refusal)| RefusedLogin {
                 login: *login,
-                until: *until,
+                until: refusal.until,
+                at: refusal.at,
             }));
         }
         all
@@ -241,20 +324,23 @@ impl Logins {
 
     /// Restores a refusal that was written down. Whether that is news.
     pub(crate) fn put_back(&self, refused: RefusedLogin, now: u64) -> bool {
-        let RefusedLogin { login, until } = refused;
+        let RefusedLogin { login, until, at } = refused;
         let mut shard = self.shard(login);
         let before = shard.len();
         let known = shard.get(&login).copied();
+        if let Some(known) = shard.get_mut(&login) {
+            known.at = known.at.max(at);
+        }
         // A difference of less than a day in a month isn't worth a write.
         if until <= seconds(now) && known.is_some() {
             shard.remove(&login);
         } else if until > seconds(now)
-            && known.is_none_or(|known| known.saturating_add(DAY) < until)
+            && known.is_none_or(|known| known.until.saturating_add(DAY) < until)
         {
             if known.is_none() && shard.len() >= MOST_IN_SHARD {
                 make_room(&mut shard, seconds(now));
             }
-            shard.insert(login, until);
+            shard.insert(login, Refusal { until, at });
         } else {
             return false;
         }
@@ -269,46 +355,61 @@ impl Logins {
     }
 
     fn is_refused(&self, login: Login, now: u64) -> bool {
-        let until = self.shard(login).get(&login).copied();
-        until.is_some_and(|until| until > seconds(now))
+        let refusal = self.shard(login).get(&login).copied();
+        refusal.is_some_and(|refusal| refusal.until > seconds(now))
     }
 
-    /// The hash of a login or of its subject. A login without a session is hashed with all its claims, which the
-    /// signature protects: the token's own text has other spellings.
-    fn name(&self, claims: &JwtClaims, whom: Whom) -> Login {
-        match whom {
-            Whom::Subject => self.subject(&claims.subject),
-            Whom::Login => self
-                .session(claims)
-                .unwrap_or_else(|| self.key.load().hash(b'l', [&claims.subject, &claims.all])),
+    /// Forgets a refusal; whether there was one.
+    fn remove(&self, login: Login) -> bool {
+        let was_there = self.shard(login).remove(&login).is_some();
+        if was_there {
+            self.count.fetch_sub(1, Ordering::Relaxed);
         }
+        was_there
     }
 
-    fn subject(&self, subject: &str) -> Login {
-        self.key.load().hash(b'p', [subject, ""])
-    }
-
-    fn shard(&self, Login(hash): Login) -> MutexGuard<'_, HashMap<Login, u32>> {
+    fn shard(&self, Login(hash): Login) -> MutexGuard<'_, HashMap<Login, Refusal>> {
         let index = usize::try_from(hash.get() % SHARDS as u64).unwrap_or(0);
         self.shards[index].lock()
     }
 
-    fn changed(&self, refused: RefusedLogin) {
-        let mut changes = self.changes.lock();
-        if !changes.kept || changes.overflowed {
-            return;
-        }
-        if changes.waiting.len() >= MOST_CHANGES {
-            changes.waiting = Vec::new();
-            changes.overflowed = true;
-        } else {
-            changes.waiting.push(refused);
+    fn changed(&self, refused: RefusedLogin, readers: &[ToldOf]) {
+        for reader in readers {
+            let mut changes = self.changes[*reader as usize].lock();
+            if !changes.kept || changes.overflowed {
+                continue;
+            }
+            if changes.waiting.len() >= MOST_CHANGES {
+                changes.waiting = Vec::new();
+                changes.overflowed = true;
+            } else {
+                changes.waiting.push(refused);
+            }
         }
     }
 }
 
+impl ToldOf {
+    const ALL: &'static [Self] = &[Self::Journal, Self::Replicas];
+}
+
 impl Whom {
     const ALL: [Self; 2] = [Self::Subject, Self::Login];
+}
+
+fn session_hash(key: &LoginKey, claims: &JwtClaims) -> Option<Login> {
+    let session = claims.session.as_deref()?;
+    Some(key.hash(b's', [&claims.subject, session]))
+}
+
+/// The hash of a login or of its subject. A login without a session is hashed with all its claims, which the
+/// signature protects: the token's own text has other spellings.
+fn name(key: &LoginKey, claims: &JwtClaims, whom: Whom) -> Login {
+    match whom {
+        Whom::Subject => key.subject(&claims.subject),
+        Whom::Login => session_hash(key, claims)
+            .unwrap_or_else(|| key.hash(b'l', [&claims.subject, &claims.all])),
+    }
 }
 
 /// Until when a refusal is remembered.
@@ -324,12 +425,12 @@ fn until(claims: &JwtClaims, whom: Whom, now: u64) -> u32 {
 }
 
 /// Forgets what has ended; where that isn't enough, what ends first.
-fn make_room(shard: &mut HashMap<Login, u32>, now: u32) {
-    shard.retain(|_, until| *until > now);
+fn make_room(shard: &mut HashMap<Login, Refusal>, now: u32) {
+    shard.retain(|_, refusal| refusal.until > now);
     if shard.len() < MOST_IN_SHARD {
         return;
     }
-    let first = shard.iter().min_by_key(|(_, until)| **until);
+    let first = shard.iter().min_by_key(|(_, refusal)| refusal.until);
     if let Some(login) = first.map(|(login, _)| *login) {
         shard.remove(&login);
     }
@@ -371,9 +472,9 @@ mod tests {
             assert!(!logins.refuses(other, NOW), "{other:?}");
         }
         assert!(!logins.refuses_subject("ann", NOW));
-        logins.accept(&new);
+        logins.accept(&new, NOW);
         assert!(logins.refuses(&old, NOW), "that was said of another login");
-        logins.accept(&old);
+        logins.accept(&old, NOW);
         assert!(!logins.refuses(&old, NOW));
     }
 
@@ -393,7 +494,7 @@ mod tests {
         logins.refuse(&one, Whom::Subject, NOW);
         assert!(logins.refuses(&one, NOW) && logins.refuses(&other, NOW));
         assert!(logins.refuses_subject("ann", NOW) && !logins.refuses_subject("bob", NOW));
-        logins.accept(&other);
+        logins.accept(&other, NOW);
         assert!(!logins.refuses(&one, NOW) && !logins.refuses_subject("ann", NOW));
     }
 
@@ -422,15 +523,15 @@ mod tests {
     #[test]
     fn what_was_written_down_is_taken_up_under_the_same_key_and_means_nothing_under_another() {
         let (before, after, stranger) = (Logins::default(), Logins::default(), Logins::default());
-        before.keep();
+        before.keep(ToldOf::Journal);
         let (one, other) = (claims("ann", Some("1"), "a"), claims("bob", None, "b"));
         before.refuse(&one, Whom::Login, NOW);
         before.refuse(&other, Whom::Subject, NOW);
         // A refusal that comes again and again is written down once.
         before.refuse(&other, Whom::Subject, NOW + 60);
-        let written = before.take_changes().unwrap();
+        let written = before.take_changes(ToldOf::Journal).unwrap();
         assert_eq!(written.len(), 2);
-        assert_eq!(before.take_changes(), Some(Vec::new()));
+        assert_eq!(before.take_changes(ToldOf::Journal), Some(Vec::new()));
         assert_eq!(before.all(NOW).len(), 2);
         after.adopt(*before.key());
         assert_eq!(after.key_name(), before.key_name());
@@ -444,8 +545,8 @@ mod tests {
             assert!(after.refuses(login, NOW));
             assert!(!stranger.refuses(login, NOW));
         }
-        before.accept(&one);
-        for refused in before.take_changes().unwrap() {
+        before.accept(&one, NOW);
+        for refused in before.take_changes(ToldOf::Journal).unwrap() {
             assert_eq!(refused.until, 0);
             after.put_back(refused, NOW);
         }
@@ -466,6 +567,7 @@ mod tests {
                 RefusedLogin {
                     login: hash(number),
                     until,
+                    at: 0,
                 },
                 NOW,
             );
@@ -473,5 +575,54 @@ mod tests {
         assert_eq!(logins.all(NOW).len(), MOST_REFUSALS);
         assert_eq!(logins.count.load(Ordering::Relaxed), MOST_REFUSALS);
         assert!(!logins.is_refused(hash(1), NOW) && logins.is_refused(hash(most + 1000), NOW));
+    }
+
+    #[test]
+    fn replicas_agree_on_a_key_and_remember_what_was_refused_before() {
+        let (first, second) = (Logins::default(), Logins::default());
+        let (old, new) = (claims("ann", Some("1"), "a"), claims("ann", Some("2"), "b"));
+        second.refuse(&old, Whom::Login, NOW);
+        let before = second.session(&old);
+        assert!(first.has_own_key() && second.has_own_key());
+        assert!(!first.agree(*first.key()) && second.agree(*first.key()));
+        assert!(!first.has_own_key() && !second.agree(*first.key()));
+        assert_eq!(second.session(&old), first.session(&old));
+        assert_eq!(second.former_session(&old), before);
+        assert_eq!(first.former_session(&old), None);
+        assert!(second.refuses(&old, NOW) && !second.refuses(&new, NOW));
+        // Also after a restart.
+        let third = Logins::default();
+        third.adopt_with(*second.key(), second.former_key().map(|key| *key));
+        for refused in second.all(NOW) {
+            third.put_back(refused, NOW);
+        }
+        assert!(third.refuses(&old, NOW));
+        third.accept(&old, NOW);
+        assert!(!third.refuses(&old, NOW));
+    }
+
+    #[test]
+    fn the_later_word_counts_and_of_two_at_once_the_refusal() {
+        let (here, there) = (Logins::default(), Logins::default());
+        here.keep(ToldOf::Replicas);
+        there.adopt(*here.key());
+        let ann = claims("ann", Some("1"), "a");
+        let told = || here.take_changes(ToldOf::Replicas).unwrap();
+        here.refuse(&ann, Whom::Login, NOW);
+        for refused in told() {
+            assert_eq!(there.merge(refused, NOW), None);
+        }
+        assert!(there.refuses(&ann, NOW));
+        here.accept(&ann, NOW + 10);
+        let accepted = told()[0];
+        // Refused again meanwhile, which is no news.
+        there.refuse(&ann, Whom::Login, NOW + 10);
+        let stands = there.merge(accepted, NOW + 10).unwrap();
+        assert!(stands.until > 0 && there.refuses(&ann, NOW + 10));
+        assert_eq!(here.merge(stands, NOW + 10), None);
+        assert!(here.refuses(&ann, NOW + 10));
+        here.accept(&ann, NOW + 11);
+        assert_eq!(there.merge(told()[0], NOW + 11), None);
+        assert!(!there.refuses(&ann, NOW + 11));
     }
 }

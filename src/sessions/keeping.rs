@@ -4,9 +4,11 @@
 //! names of sessions that were taken away wait here, and their number is bounded.
 //! Must not know: files, bytes.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::session::Session;
+use parking_lot::Mutex;
+
+use super::session::{Marks, Session};
 use super::subject::SubjectSessions;
 use super::{GRACE, Grounds, SHARDS, SessionUser, Sessions, seconds};
 use crate::logins::remembered::Login;
@@ -48,14 +50,80 @@ pub struct StoredSession {
     pub lacks: Grounds,
     /// The session of the login that the subject's latest grant in the channel was for.
     pub login: Option<Login>,
+    /// When a source last decided about the session, yes or no; 0 where a former version wrote it down.
+    pub settled: u32,
     /// The accounts source refuses the subject. The previous version of renewd looks for that here; the table itself
     /// doesn't know, so the writer fills it in.
     pub account_refused: bool,
 }
 
-/// Sessions that were taken away before they expired, to be struck out where they are written down; `None` where
-/// there were more than [`FORGOTTEN_LIMIT`].
-pub(super) type Forgotten = Option<Vec<SessionIdentity>>;
+/// A session that was taken away before it expired.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct StruckSession {
+    /// Which session it was.
+    pub identity: SessionIdentity,
+    /// When it would have expired, in Unix seconds.
+    pub until: u32,
+}
+
+/// Sessions that were taken away before they expired, to be struck out where they are written down and shared.
+#[derive(Debug, Default)]
+pub(super) struct Forgotten {
+    kept: ForgottenNames,
+    shared: ForgottenNames,
+}
+
+#[derive(Debug, Default)]
+struct ForgottenNames {
+    /// Whether anyone reads them.
+    read: AtomicBool,
+    names: Mutex<Vec<StruckSession>>,
+    /// There were more than [`FORGOTTEN_LIMIT`].
+    overflowed: AtomicBool,
+}
+
+impl ForgottenNames {
+    fn is_read(&self) -> bool {
+        self.read.load(Ordering::Relaxed)
+    }
+
+    fn push(&self, struck: StruckSession) {
+        let mut names = self.names.lock();
+        if names.len() < FORGOTTEN_LIMIT {
+            names.push(struck);
+        } else {
+            self.overflowed.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Forgotten {
+    /// Remembers a session that would have expired at `until`, for those who read.
+    pub(super) fn add(&self, until: u32, identity: impl FnOnce() -> SessionIdentity) {
+        let (kept, shared) = (self.kept.is_read(), self.shared.is_read());
+        if !kept && !shared {
+            return;
+        }
+        let identity = identity();
+        let struck = StruckSession { identity, until };
+        if kept && shared {
+            self.kept.push(struck.clone());
+        }
+        if shared {
+            self.shared.push(struck);
+        } else {
+            self.kept.push(struck);
+        }
+    }
+
+    /// Remembers a session that another replica took away.
+    fn add_kept(&self, until: u32, identity: &SessionIdentity) {
+        if self.kept.is_read() {
+            let identity = identity.clone();
+            self.kept.push(StruckSession { identity, until });
+        }
+    }
+}
 
 impl SessionIdentity {
     pub(super) fn new(channel: &str, subject: &str, user: &SessionUser) -> Self {
@@ -68,7 +136,7 @@ impl SessionIdentity {
 }
 
 impl StoredSession {
-    fn of(held: &SubjectSessions, session: &Session) -> Self {
+    pub(super) fn of(held: &SubjectSessions, session: &Session) -> Self {
         Self {
             identity: SessionIdentity {
                 channel: held.channel.text(),
@@ -83,6 +151,7 @@ impl StoredSession {
             ended: session.ended,
             lacks: session.lacks,
             login: session.login,
+            settled: session.settled,
             account_refused: false,
         }
     }
@@ -94,8 +163,32 @@ impl StoredSession {
 
     /// Whether the session may still be renewed, or become a lapse.
     pub(crate) fn matters(&self, now: u64) -> bool {
-        let last = self.expires[0].max(self.expires[1]);
-        last.saturating_add(GRACE) > seconds(now)
+        self.last_expiry().saturating_add(GRACE) > seconds(now)
+    }
+
+    /// When the session's last token expires.
+    pub(crate) fn last_expiry(&self) -> u32 {
+        self.expires[0].max(self.expires[1])
+    }
+
+    /// The session as the table has it.
+    pub(super) fn session(&self, now: u32) -> Session {
+        let mut session = Session {
+            user: self.identity.user.clone(),
+            login: self.login,
+            first_issued: self.first_issued,
+            expires: self.expires,
+            refreshes: self.refreshes,
+            role: self.role,
+            refused: self.refused,
+            ended: self.ended,
+            lacks: self.lacks,
+            counted: false,
+            settled: self.settled,
+            marks: Marks::default(),
+        };
+        session.counted = session.is_live(now);
+        session
     }
 }
 
@@ -105,23 +198,44 @@ impl Sessions {
 
     /// From now on sessions that are taken away are remembered until [`Self::take_forgotten`].
     pub(crate) fn keep(&self) {
-        self.kept.store(true, Ordering::Relaxed);
+        self.forgotten.kept.read.store(true, Ordering::Relaxed);
+    }
+
+    /// From now on sessions that are taken away are remembered until [`Self::take_struck`].
+    pub(crate) fn share(&self) {
+        self.forgotten.shared.read.store(true, Ordering::Relaxed);
+    }
+
+    /// The sessions taken away since the last time, for the other replicas. Where there were too many, the rest is
+    /// left out: there it lasts until it expires.
+    pub(crate) fn take_struck(&self) -> Vec<StruckSession> {
+        std::mem::take(&mut *self.forgotten.shared.names.lock())
+    }
+
+    /// Remembers that another replica took a session away.
+    pub(super) fn struck_elsewhere(&self, until: u32, identity: &SessionIdentity) {
+        self.forgotten.add_kept(until, identity);
     }
 
     /// The sessions taken away since the last time, to be struck out before what [`Self::write_down`] gives is
     /// written. `None` where there were too many to remember: the whole table has to be written anew.
     pub(crate) fn take_forgotten(&self) -> Option<Vec<SessionIdentity>> {
-        self.forgotten.lock().replace(Vec::new())
+        let kept = &self.forgotten.kept;
+        let names = std::mem::take(&mut *kept.names.lock());
+        let all = !kept.overflowed.swap(false, Ordering::Relaxed);
+        all.then(|| names.into_iter().map(|struck| struck.identity).collect())
     }
 
     /// The sessions of a part that have changed since they were last given, or all of them.
     pub(crate) fn write_down(&self, part: usize, whole: bool) -> Vec<StoredSession> {
         let mut written = Vec::new();
         let mut shard = self.table.lock_at(part);
-        if self.changed[part].swap(false, Ordering::Relaxed) || whole {
+        let unwritten = Marks::UNWRITTEN;
+        let before = self.changed[part].fetch_and(!unwritten.0, Ordering::Relaxed);
+        if before & unwritten.0 != 0 || whole {
             for held in shard.values_mut() {
                 for index in 0..held.sessions.len() {
-                    let changed = std::mem::take(&mut held.sessions[index].changed);
+                    let changed = held.sessions[index].marks.take(unwritten);
                     if changed || whole {
                         written.push(StoredSession::of(held, &held.sessions[index]));
                     }
@@ -139,20 +253,7 @@ impl Sessions {
             subject,
             user,
         } = &kept.identity;
-        let mut session = Session {
-            user: user.clone(),
-            login: kept.login,
-            first_issued: kept.first_issued,
-            expires: kept.expires,
-            refreshes: kept.refreshes,
-            role: kept.role,
-            refused: kept.refused,
-            ended: kept.ended,
-            lacks: kept.lacks,
-            counted: false,
-            changed: false,
-        };
-        session.counted = session.is_live(seconds(now));
+        let session = kept.session(seconds(now));
         // Under one lock: a grant may come in between, and a user has one session.
         self.change(channel, subject, |held| {
             let has_room = held.remove(user).is_some() || !self.is_full();
@@ -208,21 +309,6 @@ impl Sessions {
                         self.publishing.lock(publisher).add(publisher, key);
                     }
                 }
-            }
-        }
-    }
-
-    /// Remembers that a session was taken away, if the table is written down.
-    pub(super) fn forgot(&self, identity: impl FnOnce() -> SessionIdentity) {
-        if !self.kept.load(Ordering::Relaxed) {
-            return;
-        }
-        let mut forgotten = self.forgotten.lock();
-        if let Some(names) = &mut *forgotten {
-            if names.len() < FORGOTTEN_LIMIT {
-                names.push(identity());
-            } else {
-                *forgotten = None;
             }
         }
     }

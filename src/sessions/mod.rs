@@ -18,15 +18,17 @@ mod requests;
 mod resting;
 mod session;
 mod shards;
+mod shared_entry;
+mod sharing;
 mod subject;
 #[cfg(test)]
 mod tests;
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::MutexGuard;
 
 use crate::terms::role::Role;
 use keeping::Forgotten;
@@ -37,9 +39,11 @@ pub use lists::{Handed, Listed};
 pub use record::{Records, SessionRecord};
 pub(crate) use requests::{Allowed, Ground, Resting};
 pub use requests::{Basis, ClaimRefused, Grounds, LapsedSession, Rules, SeatRequest, SessionUser};
-use session::Session;
+use session::{Marks, Session};
 pub(crate) use shards::Shards;
 use shards::{SHARDS, Shard, shard_of};
+pub(crate) use shared_entry::SharedEntry;
+pub(crate) use sharing::MergedState;
 use subject::{Displaced, SubjectSessions, length_left};
 
 /// Sweeps that go once round the table.
@@ -55,8 +59,8 @@ const GRACE: u32 = 90;
 pub struct Sessions {
     /// By (channel, subject).
     table: Shards<Box<SubjectSessions>>,
-    /// By the position of a shard: whether a session in it has changed since it was last written down.
-    changed: Box<[AtomicBool]>,
+    /// By the position of a shard: the marks of change that sessions in it may have.
+    changed: Box<[AtomicU8]>,
     /// From (channel, user) to the key in the table of the subject that holds it. The session there may be over.
     bound: Shards<u64>,
     /// From a subject to the keys in the table where it has a publisher's token. The sessions there may be over.
@@ -66,9 +70,7 @@ pub struct Sessions {
     hasher: RandomState,
     counts: SessionCounts,
     max: AtomicUsize,
-    /// Whether the table is written down.
-    kept: AtomicBool,
-    forgotten: Mutex<Forgotten>,
+    forgotten: Forgotten,
 }
 
 /// How many sessions there are.
@@ -100,15 +102,14 @@ impl Sessions {
     pub fn new(max: usize) -> Self {
         Self {
             table: Shards::new(),
-            changed: (0..SHARDS).map(|_| AtomicBool::new(false)).collect(),
+            changed: (0..SHARDS).map(|_| AtomicU8::new(0)).collect(),
             bound: Shards::new(),
             publishing: Shards::new(),
             lists: Lists::new(),
             hasher: RandomState::new(),
             counts: SessionCounts::default(),
             max: AtomicUsize::new(max),
-            kept: AtomicBool::new(false),
-            forgotten: Mutex::new(Some(Vec::new())),
+            forgotten: Forgotten::default(),
         }
     }
 
@@ -165,7 +166,8 @@ impl Sessions {
             channel, subject, ..
         } = claim;
         let key = self.key(channel, subject);
-        if let Basis::Decided { login: Some(login) } = basis {
+        if let Basis::Decided { login: Some(login) } | Basis::Rested { login: Some(login) } = basis
+        {
             self.lists.settle(subject, login);
         }
         // Locked until all is recorded: the same publisher may be asking for another channel on another worker.
@@ -197,13 +199,15 @@ impl Sessions {
         if let Some((publisher, mut publishing)) = publishing {
             publishing.add(publisher, key);
         }
-        if renamed {
-            self.forgot(|| SessionIdentity::new(channel, subject, &SessionUser::Uid(0)));
+        if let Some(until) = renamed {
+            let identity = || SessionIdentity::new(channel, subject, &SessionUser::Uid(0));
+            self.forgotten.add(until, identity);
         }
         let dropped = dropped.map(|session| (subject.to_owned(), session));
         for (subject, gone) in taken.into_iter().chain(dropped) {
             self.unlink(channel, &subject, &gone.user, gone.published());
-            self.forgot(|| SessionIdentity::new(channel, &subject, &gone.user));
+            let identity = || SessionIdentity::new(channel, &subject, &gone.user);
+            self.forgotten.add(gone.last_expiry(), identity);
         }
         Ok(())
     }
@@ -310,10 +314,18 @@ impl Sessions {
         let before = held.tally();
         let result = change(held);
         self.counts.update(before, held.tally());
-        if held.sessions.iter().any(|session| session.changed) {
-            self.changed[shard_of(key)].store(true, Ordering::Relaxed);
-        }
+        let marks = held
+            .sessions
+            .iter()
+            .fold(0, |marks, session| marks | session.marks.0);
+        self.note_marks(shard_of(key), marks & Marks::CHANGED.0);
         result
+    }
+
+    fn note_marks(&self, shard: usize, marks: u8) {
+        if marks != 0 {
+            self.changed[shard].fetch_or(marks, Ordering::Relaxed);
+        }
     }
 
     /// The key of a user in `bound`; `None` for one that is never bound.

@@ -47,6 +47,8 @@ const SESSION: u8 = 1;
 const FORGOTTEN: u8 = 2;
 const UID: u8 = 0;
 const ACCOUNT: u8 = 1;
+/// The first mark that no build knows yet.
+const UNKNOWN_MARKS: u8 = 8;
 const REFUSED: u8 = 1;
 const ENDED: u8 = 2;
 /// A source has said no since the last grant; the addition says which one.
@@ -71,16 +73,21 @@ impl Records {
     /// A record's bytes, in as many pieces as are to be written after one another: numbers are little-endian, texts
     /// come after their lengths. There are no pieces for a text above 65 535 bytes, and for an unknown record.
     pub fn encode(&self, record: &SessionRecord) -> Vec<Vec<u8>> {
+        self.encode_over(record, &LaterFields::default())
+    }
+
+    /// The same, with what a later version has written of the same session.
+    pub(super) fn encode_over(&self, record: &SessionRecord, later: &LaterFields) -> Vec<Vec<u8>> {
         let pieces = match record {
-            SessionRecord::Session(kept) => session(kept).map(|bytes| {
+            SessionRecord::Session(kept) => session(kept, later).map(|bytes| {
                 let plain = !kept.is_denied() && kept.login.is_none();
                 let addition = (!plain).then(|| self.addition(kept, &bytes));
                 addition.into_iter().flatten().chain([bytes]).collect()
             }),
             SessionRecord::Forgotten(identity) => forgotten(identity).map(|bytes| vec![bytes]),
-            SessionRecord::Refused(RefusedLogin { login, until }) => {
+            SessionRecord::Refused(RefusedLogin { login, until, at }) => {
                 let Login(login) = login;
-                let digits = format!("{:08x}{login:016x}{until:08x}", self.key);
+                let digits = format!("{:08x}{login:016x}{until:08x}{at:08x}", self.key);
                 rider(REFUSAL, &digits).map(|bytes| vec![bytes])
             }
             SessionRecord::Unknown => None,
@@ -110,6 +117,7 @@ impl Records {
                 let expires = [rest.number()?, rest.number()?];
                 let refreshes = u16::from_le_bytes(rest.take()?);
                 let identity = rest.identity()?;
+                let settled = rest.number().unwrap_or(0);
                 let addition = addition.filter(|addition| addition.of == crc32fast::hash(bytes));
                 let lacks = match addition {
                     Some(addition) => addition.lacks,
@@ -126,6 +134,7 @@ impl Records {
                     ended: marks & ENDED != 0,
                     lacks,
                     login: addition.and_then(|addition| addition.login),
+                    settled,
                     account_refused: false,
                     identity,
                 }))
@@ -166,8 +175,9 @@ impl Records {
                 let same_key = digits.number(8)? == u64::from(self.key);
                 let login = Login(NonZeroU64::new(digits.number(16)?)?);
                 let until = u32::try_from(digits.number(8)?).ok()?;
+                let at = u32::try_from(digits.number(8).unwrap_or(0)).ok()?;
                 Some(if same_key {
-                    SessionRecord::Refused(RefusedLogin { login, until })
+                    SessionRecord::Refused(RefusedLogin { login, until, at })
                 } else {
                     SessionRecord::Unknown
                 })
@@ -177,19 +187,50 @@ impl Records {
     }
 }
 
-fn session(kept: &StoredSession) -> Option<Vec<u8>> {
+/// The fields of a session's record that only a later version knows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LaterFields {
+    pub(super) marks: u8,
+    pub(super) trailing: Vec<u8>,
+}
+
+impl LaterFields {
+    /// Those of the bytes of a session's record; none of any other's.
+    pub(super) fn of(bytes: &[u8]) -> Self {
+        let (marks, trailing) = Self::found(Rest(bytes)).unwrap_or_default();
+        Self {
+            marks: marks & !(UNKNOWN_MARKS - 1),
+            trailing,
+        }
+    }
+
+    fn found(mut rest: Rest<'_>) -> Option<(u8, Vec<u8>)> {
+        let [SESSION, _role, marks] = rest.take()? else {
+            return None;
+        };
+        // The times and the number of refreshes.
+        rest.take::<14>()?;
+        rest.identity()?;
+        rest.number()?;
+        Some((marks, rest.0.to_vec()))
+    }
+}
+
+fn session(kept: &StoredSession, later: &LaterFields) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(128);
     bytes.push(SESSION);
     bytes.push(u8::try_from(kept.role.index()).ok()?);
     let refused = if kept.refused { REFUSED } else { 0 };
     let ended = if kept.ended { ENDED } else { 0 };
     let denied = if kept.is_denied() { DENIED } else { 0 };
-    bytes.push(refused | ended | denied);
+    bytes.push(refused | ended | denied | later.marks);
     for time in [kept.first_issued, kept.expires[0], kept.expires[1]] {
         bytes.extend_from_slice(&time.to_le_bytes());
     }
     bytes.extend_from_slice(&kept.refreshes.to_le_bytes());
     identity(&kept.identity, &mut bytes)?;
+    bytes.extend_from_slice(&kept.settled.to_le_bytes());
+    bytes.extend_from_slice(&later.trailing);
     Some(bytes)
 }
 
@@ -207,7 +248,7 @@ fn rider(kind: char, digits: &str) -> Option<Vec<u8>> {
     })
 }
 
-fn identity(identity: &SessionIdentity, bytes: &mut Vec<u8>) -> Option<()> {
+pub(super) fn identity(identity: &SessionIdentity, bytes: &mut Vec<u8>) -> Option<()> {
     text(&identity.channel, bytes)?;
     text(&identity.subject, bytes)?;
     match &identity.user {
@@ -305,30 +346,34 @@ mod tests {
 
     fn records() -> impl Strategy<Value = SessionRecord> {
         let numbers = any::<(bool, [bool; 2], u32, [u32; 2], u16)>();
-        let resting = (0..8_u8, prop::option::of(logins()));
+        let resting = (0..8_u8, prop::option::of(logins()), any::<u32>());
         prop_oneof![
             identities().prop_map(SessionRecord::Forgotten),
-            (logins(), any::<u32>())
-                .prop_map(|(login, until)| SessionRecord::Refused(RefusedLogin { login, until })),
-            (identities(), numbers, resting).prop_map(|(identity, numbers, (lacks, login))| {
-                let (publisher, [refused, ended], first_issued, expires, refreshes) = numbers;
-                SessionRecord::Session(StoredSession {
-                    identity,
-                    role: if publisher {
-                        Role::Publisher
-                    } else {
-                        Role::Subscriber
-                    },
-                    first_issued,
-                    expires,
-                    refreshes,
-                    refused,
-                    ended,
-                    lacks: Grounds::from_bits(lacks),
-                    login,
-                    account_refused: false,
-                })
+            (logins(), any::<u32>(), any::<u32>()).prop_map(|(login, until, at)| {
+                SessionRecord::Refused(RefusedLogin { login, until, at })
             }),
+            (identities(), numbers, resting).prop_map(
+                |(identity, numbers, (lacks, login, settled))| {
+                    let (publisher, [refused, ended], first_issued, expires, refreshes) = numbers;
+                    SessionRecord::Session(StoredSession {
+                        identity,
+                        role: if publisher {
+                            Role::Publisher
+                        } else {
+                            Role::Subscriber
+                        },
+                        first_issued,
+                        expires,
+                        refreshes,
+                        refused,
+                        ended,
+                        lacks: Grounds::from_bits(lacks),
+                        login,
+                        settled,
+                        account_refused: false,
+                    })
+                }
+            ),
         ]
     }
 
@@ -344,10 +389,12 @@ mod tests {
         fn what_is_written_is_read_as_it_was_and_nothing_shorter_is(record in records()) {
             let pieces = Records::new(KEY).encode(&record);
             let read = decoded(&pieces, KEY);
-            prop_assert_eq!(read.last(), Some(&Some(record)));
+            prop_assert_eq!(read.last(), Some(&Some(record.clone())));
             let last = pieces.last().unwrap();
+            // A former version wrote a session without its last field.
+            let shortest = last.len() - if matches!(record, SessionRecord::Session(_)) { 4 } else { 0 };
             // A record with fewer digits may be one that a later version wrote.
-            for length in 0..last.len() {
+            for length in 0..shortest {
                 let read = Records::new(KEY).decode(&last[..length]);
                 prop_assert!(matches!(read, None | Some(SessionRecord::Unknown)), "{:?}", read);
             }
@@ -409,6 +456,7 @@ mod tests {
             ended: false,
             lacks: Grounds::NONE,
             login,
+            settled: 150,
             account_refused: false,
         };
         let login = NonZeroU64::new(77).map(Login);

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::session::Session;
+use sha2::{Digest as _, Sha256};
+
+use super::session::{Marks, Session};
 use crate::logins::remembered::Login;
 use crate::terms::outcome::LapseCause;
 use crate::terms::role::Role;
@@ -57,6 +59,12 @@ pub enum Basis {
         /// The session of the login that the decision was made for, where the login has one.
         login: Option<Login>,
     },
+    /// A decision for which at least one source gave no answer, so that it rests on an earlier grant. A no that
+    /// another replica has heard since that grant stands.
+    Rested {
+        /// As of a decision.
+        login: Option<Login>,
+    },
     /// A token that the backend gave out was handed on. Not all sources were asked: what a source has said against
     /// the holder stands.
     HandedOn {
@@ -78,6 +86,8 @@ pub(crate) enum Resting {
     Anyone,
     /// A login that no source vouches for now: it must be of the session that the last grant was for.
     Session(Option<Login>),
+    /// The same, while sessions may still be known by the hash of a former key: the login's hashes under both.
+    Rehashed([Option<Login>; 2]),
 }
 
 /// Why a claim was refused.
@@ -97,6 +107,7 @@ impl Resting {
         match self {
             Self::Anyone => true,
             Self::Session(session) => latest.is_none() || session == latest,
+            Self::Rehashed(sessions) => latest.is_none() || sessions.contains(&latest),
         }
     }
 }
@@ -156,9 +167,29 @@ pub struct LapsedSession {
     pub cause: LapseCause,
     /// When the session expired, in Unix seconds.
     pub expired: u64,
+    /// Whether its last token was granted by this process, and not by another replica.
+    pub granted_here: bool,
 }
 
 impl LapsedSession {
+    /// A name that is the same on all replicas.
+    pub(crate) fn name(&self) -> [u8; 16] {
+        let mut hash = Sha256::new();
+        let account = match &self.user {
+            SessionUser::Uid(uid) => {
+                hash.update(uid.to_le_bytes());
+                ""
+            }
+            SessionUser::Account(account) => &**account,
+        };
+        for text in [self.channel.as_str(), &self.subject, account] {
+            hash.update(u64::try_from(text.len()).unwrap_or(0).to_le_bytes());
+            hash.update(text);
+        }
+        hash.update(self.expired.to_le_bytes());
+        hash.finalize().first_chunk().copied().unwrap_or_default()
+    }
+
     pub(super) fn of(channel: String, subject: String, session: Session) -> Self {
         Self {
             channel,
@@ -170,6 +201,7 @@ impl LapsedSession {
                 LapseCause::Silent
             },
             expired: session.last_expiry().into(),
+            granted_here: !session.marks.has(Marks::ELSEWHERE),
             user: session.user,
         }
     }

@@ -1,6 +1,6 @@
 //! One session: what it holds, what may rest on it, what became of it.
 //!
-//! Keeps true: a change of what the journal has of a session sets `changed`.
+//! Keeps true: a change of what is written down or shared of a session marks it as changed.
 //! Must not know: where a session is kept, how it is found.
 
 use super::{GRACE, Ground, Grounds, Resting, SeatRequest, SessionUser};
@@ -9,7 +9,6 @@ use crate::terms::role::Role;
 
 /// One subject's tokens for one channel under one user, in 48 bytes. Times are Unix seconds, until 2106.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Session {
     pub(super) user: SessionUser,
     /// The session of the login that the subject's latest grant in the channel was for; `None` where the login had
@@ -31,8 +30,44 @@ pub(super) struct Session {
     pub(super) lacks: Grounds,
     /// The session counts as live. One that has expired doesn't; it is kept to see whether it lapses.
     pub(super) counted: bool,
+    /// When a source last decided about the session: the latest decided grant, or the latest no.
+    pub(super) settled: u32,
+    /// Who has not been told of the session as it is.
+    pub(super) marks: Marks,
+}
+
+/// Who has not been told of a session as it is, and where its last token was granted: a bit for each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Marks(pub(super) u8);
+
+impl Marks {
     /// The session has changed since it was last written down.
-    pub(super) changed: bool,
+    pub(super) const UNWRITTEN: Self = Self(1);
+    /// The session has changed since it was last given to the other replicas.
+    pub(super) const UNSHARED: Self = Self(2);
+    /// Both of these.
+    pub(super) const CHANGED: Self = Self(3);
+    /// The last token was granted by another replica.
+    pub(super) const ELSEWHERE: Self = Self(4);
+
+    pub(super) fn has(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    pub(super) fn set(&mut self, other: Self, to: bool) {
+        self.0 = if to {
+            self.0 | other.0
+        } else {
+            self.0 & !other.0
+        };
+    }
+
+    /// Clears a mark; whether it was set.
+    pub(super) fn take(&mut self, other: Self) -> bool {
+        let had = self.has(other);
+        self.set(other, false);
+        had
+    }
 }
 
 impl Session {
@@ -62,6 +97,13 @@ impl Session {
         self.expires[Role::Publisher.index()] > now && !self.ended
     }
 
+    /// Marks the session as changed, if it is.
+    pub(super) fn note(&mut self, changed: bool) {
+        if changed {
+            self.marks.set(Marks::CHANGED, true);
+        }
+    }
+
     /// Whether the session ever held a publisher's token.
     pub(super) fn published(&self) -> bool {
         self.expires[Role::Publisher.index()] != 0
@@ -88,7 +130,7 @@ impl Session {
         self.refused = false;
         self.ended = false;
         self.counted = true;
-        self.changed = true;
+        self.marks = Marks::CHANGED;
         let until = &mut self.expires[claim.role.index()];
         *until = (*until).max(expires);
     }

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::packed::Packed;
-use super::session::Session;
+use super::session::{Marks, Session};
 use super::{Allowed, Basis, ClaimRefused, Ground, Grounds, SeatRequest, SessionUser};
 use crate::logins::remembered::Login;
 use crate::terms::role::Role;
@@ -29,8 +29,8 @@ pub(super) struct SubjectSessions {
 /// The sessions that recording a grant renamed or ended.
 #[derive(Debug, Default)]
 pub(super) struct Displaced {
-    /// A uid-0 session goes by its real uid from now on.
-    pub(super) renamed: bool,
+    /// A uid-0 session, which expires then, goes by its real uid from now on.
+    pub(super) renamed: Option<u32>,
     /// The session that had to go because its subject has too many.
     pub(super) dropped: Option<Session>,
 }
@@ -76,7 +76,7 @@ impl SubjectSessions {
         (self.sessions.len(), live)
     }
 
-    fn position(&self, user: &SessionUser) -> Option<usize> {
+    pub(super) fn position(&self, user: &SessionUser) -> Option<usize> {
         self.sessions
             .iter()
             .position(|session| session.user == *user)
@@ -114,14 +114,17 @@ impl SubjectSessions {
         expires: u32,
     ) -> Displaced {
         let first_issued = self.first_issued(now).unwrap_or(now);
-        let login = self.settle(basis);
+        let login = self.settle(basis, now);
         if let Some(known) = self.renewed(claim.user) {
             let session = &mut self.sessions[known];
-            let renamed = session.user != *claim.user;
+            let renamed = (session.user != *claim.user).then(|| session.last_expiry());
             session.renew(claim, first_issued, now, expires);
-            if let Basis::Decided { .. } = basis {
+            if let Basis::Decided { .. } | Basis::Rested { .. } = basis {
                 session.lacks = Grounds::NONE;
                 session.login = login;
+            }
+            if let Basis::Decided { .. } = basis {
+                session.settled = now;
             }
             return Displaced {
                 renamed,
@@ -129,7 +132,7 @@ impl SubjectSessions {
             };
         }
         let lacks = match basis {
-            Basis::Decided { .. } => Grounds::NONE,
+            Basis::Decided { .. } | Basis::Rested { .. } => Grounds::NONE,
             Basis::HandedOn { lacks, .. } => {
                 let others = self.sessions.iter().map(|session| session.lacks);
                 others.fold(lacks, Grounds::and)
@@ -147,12 +150,13 @@ impl SubjectSessions {
             ended: false,
             lacks,
             counted: true,
-            changed: true,
+            settled: now,
+            marks: Marks::CHANGED,
         };
         session.expires[claim.role.index()] = expires;
         self.push(session);
         Displaced {
-            renamed: false,
+            renamed: None,
             dropped,
         }
     }
@@ -160,10 +164,11 @@ impl SubjectSessions {
     /// Makes the login of a grant the latest of all the sessions here: another login of the subject may be that of a
     /// device that was stolen. A login that no source vouched for may be one too, so it becomes the latest only where
     /// the subject held nothing. Gives the login that the granted session is of.
-    fn settle(&mut self, basis: Basis) -> Option<Login> {
-        let (Basis::Decided { login } | Basis::HandedOn { login, .. }) = basis;
+    fn settle(&mut self, basis: Basis, now: u32) -> Option<Login> {
+        let (Basis::Decided { login } | Basis::Rested { login } | Basis::HandedOn { login, .. }) =
+            basis;
         let stays = match basis {
-            Basis::Decided { .. } => false,
+            Basis::Decided { .. } | Basis::Rested { .. } => false,
             Basis::HandedOn { vouched, .. } => {
                 login.is_none() || (!vouched && !self.sessions.is_empty())
             }
@@ -172,15 +177,21 @@ impl SubjectSessions {
             return self.sessions.iter().find_map(|session| session.login);
         }
         let login = login?;
+        let rests = matches!(basis, Basis::Rested { .. });
         for session in &mut self.sessions {
-            session.changed |= session.login != Some(login);
-            session.login = Some(login);
+            if session.login != Some(login) {
+                session.login = Some(login);
+                session.note(true);
+                if !rests {
+                    session.settled = now;
+                }
+            }
         }
         Some(login)
     }
 
     /// Takes the session out that ends soonest, if there are as many as there may be.
-    fn make_room(&mut self) -> Option<Session> {
+    pub(super) fn make_room(&mut self) -> Option<Session> {
         if self.sessions.len() < USERS_PER_SUBJECT {
             return None;
         }
@@ -208,7 +219,7 @@ impl SubjectSessions {
             None => &mut self.sessions,
         };
         for session in refused {
-            session.changed |= !session.refused;
+            session.note(!session.refused);
             session.refused = true;
         }
     }
@@ -217,8 +228,9 @@ impl SubjectSessions {
     pub(super) fn deny(&mut self, ground: Ground, role: Option<Role>, now: u32) {
         for session in &mut self.sessions {
             if role.is_none_or(|role| session.expires[role.index()] > now) {
-                session.changed |= !session.lacks.contains(ground);
+                session.note(!session.lacks.contains(ground));
                 session.lacks = session.lacks.and(Grounds::of(ground));
+                session.settled = now;
             }
         }
     }
@@ -226,7 +238,7 @@ impl SubjectSessions {
     /// The subject's stream in the channel is over.
     pub(super) fn end(&mut self) {
         for session in &mut self.sessions {
-            session.changed |= !session.ended;
+            session.note(!session.ended);
             session.ended = true;
         }
     }

@@ -82,6 +82,7 @@ fn lapse(subject: &str, user: SessionUser, role: Role, cause: LapseCause) -> Lap
         role,
         cause,
         expired: 200,
+        granted_here: true,
     }
 }
 

@@ -1,14 +1,21 @@
 -- The claims of one grant, made together or not at all: a user of a channel, and a channel among those of a publisher.
 -- KEYS: the user's holder, and the sorted set of the subject's channels by when their claims end.
--- ARGV: the subject; how long the claims last, in milliseconds; "1" for a publisher or "0"; "1" where the user is
--- claimed or "0"; the most channels of a publisher, 0 where they aren't limited; the channel; then those of the
--- subject's channels whose streams are over.
+-- ARGV: the subject; how long the claims last, in milliseconds, or 0, alone, to give the user up; "1" for a publisher
+-- or "0"; "1" where the user is claimed or "0"; the most channels of a publisher, 0 where they aren't limited; the
+-- channel; then those of the subject's channels whose streams are over.
 -- Returns 0; 1 where another subject holds the user; or 2 and the subject's other channels where there are too many.
 local holder, channels = KEYS[1], KEYS[2]
 local subject, lasts, publishes, binds = ARGV[1], tonumber(ARGV[2]), ARGV[3] == '1', ARGV[4] == '1'
 local most, channel = tonumber(ARGV[5]), ARGV[6]
 -- No token lives longer. A claim that lasts longer is from before the clock was set back, and counts no more.
 local LONGEST = 172800000
+
+if lasts == 0 then
+  if redis.pcall('GET', holder) == subject then
+    redis.call('DEL', holder)
+  end
+  return 0
+end
 
 local function whole(number)
   -- Lua's own way to write a number cuts milliseconds.

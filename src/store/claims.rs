@@ -10,12 +10,10 @@ use std::time::Duration;
 use redis::{Cmd, Value};
 use sha2::{Digest as _, Sha256};
 
+use super::link::{Link, Script};
 use super::{LONGEST_NAME, NoStore, Store, hexadecimal};
-use crate::sessions::{Rules, SeatRequest, SessionUser};
+use crate::sessions::{Rules, SeatRequest, SessionIdentity, SessionUser};
 use crate::terms::role::Role;
-
-/// The script.
-pub(super) const SCRIPT: &str = include_str!("claims.lua");
 
 /// The store's answer to a claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,14 +57,14 @@ impl Store {
                 user_key(prefix, claim.channel, claim.user),
                 channels_key(prefix, claim.subject),
             ];
-            let mut command = command(&link.claims, &keys, &name(claim.subject), lasts);
+            let mut command = command(link, &keys, &name(claim.subject), lasts);
             command
                 .arg(u8::from(publishes))
                 .arg(u8::from(binds))
                 .arg(most)
                 .arg(claim.channel)
                 .arg(over.iter().map(|channel| &**channel).collect::<Vec<_>>());
-            link.run(&command, SCRIPT).await
+            link.run(&command, Script::Claims).await
         });
         match asking.await? {
             Value::Int(0) => Ok(ClaimAnswer::Made),
@@ -99,18 +97,37 @@ impl Store {
     }
 }
 
-fn command(script: &str, keys: &[String; 2], subject: &str, lasts: Duration) -> Cmd {
-    let mut command = redis::cmd("EVALSHA");
+impl Store {
+    /// Gives up a session's claim to its user, if its subject holds it.
+    pub(crate) async fn release(&self, session: &SessionIdentity) -> Result<(), NoStore> {
+        if session.user == SessionUser::Uid(0) {
+            return Ok(());
+        }
+        let prefix = self.config.prefix.as_str();
+        let asking = self.within_timeout(async |link| {
+            let keys = [
+                user_key(prefix, &session.channel, &session.user),
+                channels_key(prefix, &session.subject),
+            ];
+            let subject = name(&session.subject);
+            let command = command(link, &keys, &subject, Duration::ZERO);
+            link.run(&command, Script::Claims).await
+        });
+        asking.await.map(|_answer| ())
+    }
+}
+
+fn command(link: &Link, keys: &[String; 2], subject: &str, lasts: Duration) -> Cmd {
+    let mut command = link.command(Script::Claims, keys.len());
     let milliseconds = u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX);
-    command.arg(script).arg(2).arg(keys);
-    command.arg(subject).arg(milliseconds.max(1));
+    command.arg(keys).arg(subject).arg(milliseconds);
     command
 }
 
 /// A command that shows whether the script runs and may write: a publisher's claim, which always passes.
-pub(super) fn probe(script: &str, prefix: &str) -> Cmd {
+pub(super) fn probe(link: &Link, prefix: &str) -> Cmd {
     let keys = ["user", "channels"].map(|key| format!("{prefix}{{shared}}:claims:probe:{key}"));
-    let mut command = command(script, &keys, "probe", Duration::from_secs(1));
+    let mut command = command(link, &keys, "probe", Duration::from_secs(1));
     command.arg(1).arg(1).arg(1).arg("probe");
     command
 }

@@ -10,12 +10,10 @@ use std::time::Duration;
 use redis::{Cmd, Value};
 use sha2::{Digest as _, Sha256};
 
+use super::link::{Link, Script};
 use super::{LONGEST_NAME, NoStore, Store, hexadecimal};
 use crate::limit::{Charge, LimitExceeded, Limiter, Rate};
 use crate::terms::outcome::Scope;
-
-/// The script.
-pub(super) const SCRIPT: &str = include_str!("limits.lua");
 
 /// The limit that a probe is charged under, on a key that only probes use: one request a microsecond, which is
 /// always free again.
@@ -43,8 +41,8 @@ impl Store {
                 [debt, tariffs_key(prefix, scope.as_str())]
             });
             let rates = limits.iter().map(|(_, rate)| rate.in_microseconds(now));
-            let command = command(&link.limits, keys, charge, rates);
-            link.run(&command, SCRIPT).await
+            let command = command(link, keys, charge, rates);
+            link.run(&command, Script::Limits).await
         });
         let verdict = match asking.await? {
             Value::Array(refused) => refusal(&limits, &refused),
@@ -55,13 +53,12 @@ impl Store {
 }
 
 fn command(
-    script: &str,
+    link: &Link,
     keys: impl ExactSizeIterator<Item = [String; 2]>,
     charge: Charge,
     rates: impl Iterator<Item = [String; 3]>,
 ) -> Cmd {
-    let mut command = redis::cmd("EVALSHA");
-    command.arg(script).arg(keys.len() * 2);
+    let mut command = link.command(Script::Limits, keys.len() * 2);
     for pair in keys {
         command.arg(&pair);
     }
@@ -76,14 +73,14 @@ fn command(
 }
 
 /// A command that shows whether the script runs and may write.
-pub(super) fn probe(script: &str, prefix: &str) -> Cmd {
+pub(super) fn probe(link: &Link, prefix: &str) -> Cmd {
     let keys = [
         format!("{prefix}{{shared}}:limits:probe"),
         tariffs_key(prefix, "probe"),
     ];
     let rate = PROBE.map(str::to_owned);
     command(
-        script,
+        link,
         std::iter::once(keys),
         Charge::Take,
         std::iter::once(rate),

@@ -35,12 +35,44 @@ pub(super) struct Link {
     connection: MultiplexedConnection,
     driver: AbortHandle,
     silences: AtomicU32,
-    /// The name under which the server knows the script of `limits`.
-    pub(super) limits: String,
-    /// The same for the script of `claims`.
-    pub(super) claims: String,
-    /// The same for the script of `revocations`.
-    pub(super) revocations: String,
+    /// By [`Script`]: the names under which the server knows the scripts.
+    names: [String; Script::ALL.len()],
+}
+
+/// The scripts, a file each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Script {
+    Limits,
+    Claims,
+    Revocations,
+    Sessions,
+    LoginKey,
+    Lapses,
+    Places,
+}
+
+impl Script {
+    const ALL: [Self; 7] = [
+        Self::Limits,
+        Self::Claims,
+        Self::Revocations,
+        Self::Sessions,
+        Self::LoginKey,
+        Self::Lapses,
+        Self::Places,
+    ];
+
+    const fn text(self) -> &'static str {
+        match self {
+            Self::Limits => include_str!("limits.lua"),
+            Self::Claims => include_str!("claims.lua"),
+            Self::Revocations => include_str!("revocations.lua"),
+            Self::Sessions => include_str!("sessions.lua"),
+            Self::LoginKey => include_str!("login_key.lua"),
+            Self::Lapses => include_str!("lapses.lua"),
+            Self::Places => include_str!("places.lua"),
+        }
+    }
 }
 
 /// Why there is no connection.
@@ -113,37 +145,39 @@ impl Link {
             connection,
             driver: driver.abort_handle(),
             silences: AtomicU32::new(0),
-            limits: String::new(),
-            claims: String::new(),
-            revocations: String::new(),
+            names: Default::default(),
         };
-        link.load_all().await.map_err(LinkError::Refused)?;
+        link.names = link.load_all().await.map_err(LinkError::Refused)?;
         Ok((link, driver))
     }
 
-    async fn load_all(&mut self) -> Result<(), RedisError> {
-        self.limits = self.load(limits::SCRIPT).await?;
-        self.claims = self.load(claims::SCRIPT).await?;
-        self.revocations = self.load(revocations::SCRIPT).await?;
-        Ok(())
+    /// Loads all scripts at once: each would wait for the server once more.
+    async fn load_all(&self) -> Result<[String; Script::ALL.len()], RedisError> {
+        let loading = Script::ALL.map(|script| self.load(script));
+        let [limits, claims, revocations, sessions, key, lapses, places] = loading;
+        let loaded = tokio::try_join!(limits, claims, revocations, sessions, key, lapses, places);
+        loaded.map(Into::into)
     }
 
     /// Shows that the scripts run and may write.
     pub(super) async fn probe(&self, prefix: &str) -> Result<Value, RedisError> {
-        let of_limits = limits::probe(&self.limits, prefix);
-        self.run(&of_limits, limits::SCRIPT).await?;
-        let of_claims = claims::probe(&self.claims, prefix);
-        self.run(&of_claims, claims::SCRIPT).await?;
-        let of_revocations = revocations::probe(&self.revocations, prefix);
-        self.run(&of_revocations, revocations::SCRIPT).await
+        let of_limits = limits::probe(self, prefix);
+        self.run(&of_limits, Script::Limits).await?;
+        let of_claims = claims::probe(self, prefix);
+        self.run(&of_claims, Script::Claims).await?;
+        let of_revocations = revocations::probe(self, prefix);
+        self.run(&of_revocations, Script::Revocations).await
+    }
+
+    /// A command that runs a script with so many keys, which are to be added.
+    pub(super) fn command(&self, script: Script, keys: usize) -> Cmd {
+        let mut command = redis::cmd("EVALSHA");
+        command.arg(&self.names[script as usize]).arg(keys);
+        command
     }
 
     /// Runs a script by its name; a server that has forgotten it is told again.
-    pub(super) async fn run(
-        &self,
-        command: &Cmd,
-        script: &'static str,
-    ) -> Result<Value, RedisError> {
+    pub(super) async fn run(&self, command: &Cmd, script: Script) -> Result<Value, RedisError> {
         const FORGOTTEN: ErrorKind = ErrorKind::Server(ServerErrorKind::NoScript);
         match self.send(command).await {
             Err(error) if error.kind() == FORGOTTEN => {
@@ -154,10 +188,9 @@ impl Link {
         }
     }
 
-    /// Gives the server a script; the name under which it knows it.
-    pub(super) async fn load(&self, script: &'static str) -> Result<String, RedisError> {
+    async fn load(&self, script: Script) -> Result<String, RedisError> {
         let mut command = redis::cmd("SCRIPT");
-        let answer = self.send(command.arg("LOAD").arg(script)).await?;
+        let answer = self.send(command.arg("LOAD").arg(script.text())).await?;
         redis::from_redis_value(answer).map_err(RedisError::from)
     }
 

@@ -7,6 +7,7 @@
 //! | `claims` | users and publishers' channels, each held once over all replicas |
 //! | `places` | the requests to Agora that may be under way at once |
 //! | `revocations` | the revocations that are shared |
+//! | `sessions` | the records of sessions and refused logins that are shared |
 //! | `supervise` | connects, and connects again |
 //!
 //! Callers ask for what is kept there in the store's own words, a file for each, never by a command: `limits` is the
@@ -23,6 +24,7 @@ mod limits;
 mod link;
 mod places;
 mod revocations;
+mod sessions;
 mod supervise;
 
 use std::fmt::Write as _;
@@ -37,6 +39,9 @@ pub(crate) use self::claims::{ClaimAnswer, SeatHeld};
 use self::link::Link;
 pub(crate) use self::places::Place;
 pub(crate) use self::revocations::{MOST_AT_ONCE, SetChanges, SetVersion};
+pub(crate) use self::sessions::{
+    EntriesAnswer, EntryChanges, MOST_ENTRIES, OtherEntry, PushedEntry,
+};
 pub(crate) use self::supervise::supervise;
 use crate::config::model::Redis;
 use crate::telemetry::metrics::{Metrics, SourceMetrics, StoreModeMetrics};

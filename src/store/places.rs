@@ -8,9 +8,8 @@ use std::time::Duration;
 
 use redis::Value;
 
+use super::link::Script;
 use super::{NoStore, Store};
-
-const SCRIPT: &str = include_str!("places.lua");
 
 /// A place that was taken. Give it back by [`Store::leave_place`].
 #[derive(Debug)]
@@ -24,13 +23,12 @@ impl Store {
         lease: Duration,
     ) -> Result<Option<Place>, NoStore> {
         let answer = self.within_timeout(async |link| {
-            let mut command = redis::cmd("EVALSHA");
-            // Loaded each time: at ten a second that costs less than to remember it.
-            command.arg(link.load(SCRIPT).await?).arg(places);
+            let mut command = link.command(Script::Places, places);
             for position in 1..=places {
                 command.arg(self.place_key(position));
             }
-            link.send(command.arg(milliseconds(lease))).await
+            link.run(command.arg(milliseconds(lease)), Script::Places)
+                .await
         });
         let Value::Int(position) = answer.await? else {
             return Err(NoStore);

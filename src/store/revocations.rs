@@ -7,11 +7,9 @@
 
 use redis::{Cmd, Value};
 
+use super::link::{Link, Script};
 use super::{NoStore, Store};
 use crate::revocation::RevocationRecord;
-
-/// The script.
-pub(super) const SCRIPT: &str = include_str!("revocations.lua");
 
 /// The most records that one round trip gives or takes: a few hundred kilobytes.
 pub(crate) const MOST_AT_ONCE: usize = 200;
@@ -45,7 +43,7 @@ impl Store {
     ) -> Result<SetChanges, NoStore> {
         let prefix = self.config.prefix.as_str();
         let answer = self.within_timeout(async |link| {
-            let mut command = command(&link.revocations, prefix, read, MOST_AT_ONCE);
+            let mut command = command(link, prefix, read, MOST_AT_ONCE);
             for record in given {
                 // A record of a later build stays where that build has put it.
                 let Some((id, until, lifted)) = record.place() else {
@@ -57,15 +55,14 @@ impl Store {
                     .arg(u8::from(lifted))
                     .arg(record.encode());
             }
-            link.run(&command, SCRIPT).await
+            link.run(&command, Script::Revocations).await
         });
         changes(answer.await?).ok_or(NoStore)
     }
 }
 
-fn command(script: &str, prefix: &str, read: &SetVersion, most: usize) -> Cmd {
-    let mut command = redis::cmd("EVALSHA");
-    command.arg(script).arg(4);
+fn command(link: &Link, prefix: &str, read: &SetVersion, most: usize) -> Cmd {
+    let mut command = link.command(Script::Revocations, 4);
     for key in ["records", "versions", "ends", "about"] {
         command.arg(format!("{prefix}{{shared}}:revocations:{key}"));
     }
@@ -74,8 +71,8 @@ fn command(script: &str, prefix: &str, read: &SetVersion, most: usize) -> Cmd {
 }
 
 /// A command that shows whether the script runs and may write.
-pub(super) fn probe(script: &str, prefix: &str) -> Cmd {
-    command(script, prefix, &SetVersion::default(), 0)
+pub(super) fn probe(link: &Link, prefix: &str) -> Cmd {
+    command(link, prefix, &SetVersion::default(), 0)
 }
 
 /// The changes in the script's answer; `None` where it is malformed.

@@ -387,6 +387,7 @@ pub fn expired_session(expired: u32, role: Role, uid: u32, refused: bool) -> Sto
         ended: false,
         lacks: Grounds::NONE,
         login: None,
+        settled: expired - 60,
         account_refused: false,
     }
 }

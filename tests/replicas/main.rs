@@ -9,6 +9,7 @@ mod shared_claims;
 mod shared_ejections;
 mod shared_limits;
 mod shared_revocations;
+mod shared_sessions;
 mod store_faults;
 #[path = "../support/mod.rs"]
 mod support;

@@ -137,7 +137,7 @@ fn names_of_any_length_make_short_keys() {
     let redis = Redis::start();
     let renewd = Renewd::start(&over(
         &redis.url(),
-        "prefix = \"site-1:\"",
+        &format!("prefix = \"site-1:\"\n{TIMEOUT}"),
         &burst("subject", 2),
     ));
     let long = "x".repeat(200);

@@ -154,12 +154,14 @@ impl Redis {
 
     /// How many scripts it has run on a key with this in its name, if it was started with [`LOG_ALL`].
     pub fn scripts_on(&self, key: &str) -> usize {
-        type Logged = (u64, u64, u64, Vec<String>, String, String);
+        // Some words are no text.
+        type Logged = (u64, u64, u64, Vec<Vec<u8>>, String, String);
         let logged = self.run("SLOWLOG GET 10000");
         let logged: Vec<Logged> = redis::from_redis_value(logged).unwrap();
         let commands = logged.iter().map(|(_, _, _, command, ..)| command);
         let on_key = commands.filter(|words| {
-            words[0] == "EVALSHA" && words[1..].iter().any(|word| word.contains(key))
+            let has = |word: &Vec<u8>| String::from_utf8_lossy(word).contains(key);
+            words[0] == b"EVALSHA" && words[1..].iter().any(has)
         });
         on_key.count()
     }

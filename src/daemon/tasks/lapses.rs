@@ -136,8 +136,11 @@ impl Waiting {
             let Some(suspected) = self.channels.remove(&channel) else {
                 continue;
             };
-            for lapse in suspected.lapses.iter().filter(|_| live) {
-                count(shared, &snapshot, lapse);
+            if !live {
+                continue;
+            }
+            for lapse in counted_here(&snapshot, suspected.lapses).await {
+                count(shared, &snapshot, &lapse);
             }
         }
         let waiting = self.channels.values();
@@ -159,6 +162,20 @@ impl Waiting {
 async fn is_live(snapshot: &Snapshot, channel: &str) -> Option<bool> {
     let stream = snapshot.streams.lookup(channel).await.ok()?;
     Some(stream.is_some_and(|stream| stream.is_open()))
+}
+
+/// The lapses that this replica counts: those that no other one has. While nobody can be asked, it counts those of its
+/// own tokens.
+async fn counted_here(snapshot: &Snapshot, lapses: Vec<LapsedSession>) -> Vec<LapsedSession> {
+    let Some(store) = &snapshot.store else {
+        return lapses;
+    };
+    let names: Vec<_> = lapses.iter().map(LapsedSession::name).collect();
+    let first = store.first_to_count(&names).await;
+    let first = first.unwrap_or_else(|_| lapses.iter().map(|lapse| lapse.granted_here).collect());
+    let both = lapses.into_iter().zip(first);
+    both.filter_map(|(lapse, first)| first.then_some(lapse))
+        .collect()
 }
 
 fn count(shared: &Shared, snapshot: &Snapshot, lapse: &LapsedSession) {
@@ -205,6 +222,7 @@ mod tests {
             role,
             cause: LapseCause::Silent,
             expired: 100,
+            granted_here: true,
         };
         vec![lapse; count]
     }

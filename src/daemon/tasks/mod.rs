@@ -12,6 +12,7 @@ pub mod lapses;
 pub(crate) mod revocation_journal;
 pub(crate) mod revocation_sharing;
 pub(crate) mod session_journal;
+pub(crate) mod session_sharing;
 pub(crate) mod upkeep;
 
 use std::time::Duration;

@@ -16,7 +16,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::doubled;
 use crate::daemon::state::{DaemonState, StatePart};
-use crate::logins::remembered::{KEY, Logins};
+use crate::logins::remembered::{KEY, Logins, ToldOf};
 use crate::sessions::{Records, SessionIdentity, SessionRecord, Sessions};
 use crate::snapshot::Shared;
 use crate::state::directory::StateDirectory;
@@ -24,6 +24,9 @@ use crate::state::journal::{Batch, Journal};
 
 /// The key's file in the state directory.
 const KEY_FILE: &str = "logins.key";
+
+/// The file of the key before the replicas agreed on this one.
+const FORMER_KEY_FILE: &str = "logins.key.former";
 
 /// The file of proofs: a line for each part of a source's configuration that an answer has shown to be right.
 const PROVEN: &str = "proven-sources";
@@ -41,8 +44,8 @@ pub(crate) struct SessionJournal {
     shared: Arc<Shared>,
     sessions: Arc<Sessions>,
     logins: Arc<Logins>,
-    /// Whether the key in use is the one in the state directory.
-    key_kept: bool,
+    /// The name of the key that is in the state directory.
+    key_kept: Option<u32>,
     journal: Option<Journal>,
     /// Batches in a row that couldn't be written.
     failures: u32,
@@ -69,13 +72,13 @@ impl SessionJournal {
         let snapshot = shared.current.load();
         let (sessions, logins) = (Arc::clone(&snapshot.sessions), Arc::clone(&snapshot.logins));
         sessions.keep();
-        logins.keep();
+        logins.keep(ToldOf::Journal);
         let mut journal = Self {
             state: Arc::clone(state),
             shared: Arc::clone(shared),
             sessions,
             logins,
-            key_kept: false,
+            key_kept: None,
             journal: None,
             failures: 0,
             due: Duration::ZERO,
@@ -140,10 +143,12 @@ impl SessionJournal {
             Ok(Some(bytes)) => match <[u8; KEY]>::try_from(bytes) {
                 Ok(key) => {
                     if key != *self.logins.key() {
-                        self.logins.adopt(key);
+                        let former = directory.read(FORMER_KEY_FILE).ok().flatten();
+                        let former = former.and_then(|former| former.try_into().ok());
+                        self.logins.adopt_with(key, former);
                         self.sessions.forget_logins();
                     }
-                    self.key_kept = true;
+                    self.key_kept = Some(self.logins.key_name());
                 }
                 Err(bytes) => tracing::error!(
                     file = KEY_FILE,
@@ -216,13 +221,22 @@ impl SessionJournal {
         written.inspect_err(|_| snapshot.proven.not_kept())
     }
 
-    fn batch(&mut self) -> io::Result<()> {
-        if let Some(directory) = self.state.directory()
-            && !self.key_kept
-        {
-            directory.write_atomically(KEY_FILE, &*self.logins.key())?;
-            self.key_kept = true;
+    /// Writes the key down, if it isn't. Whether it was: records that name another key have to be written anew.
+    fn keep_key(&mut self) -> io::Result<bool> {
+        let name = Some(self.logins.key_name());
+        let Some(directory) = self.state.directory().filter(|_| self.key_kept != name) else {
+            return Ok(false);
+        };
+        if let Some(former) = self.logins.former_key() {
+            directory.write_atomically(FORMER_KEY_FILE, &*former)?;
         }
+        directory.write_atomically(KEY_FILE, &*self.logins.key())?;
+        self.key_kept = name;
+        Ok(true)
+    }
+
+    fn batch(&mut self) -> io::Result<()> {
+        let is_new_key = self.keep_key()?;
         let Some(journal) = &mut self.journal else {
             return Err(io::ErrorKind::NotFound.into());
         };
@@ -230,8 +244,9 @@ impl SessionJournal {
         // These are taken before the sessions are read: a session that was removed and granted again must be written
         // after the record of its removal.
         let forgotten = self.sessions.take_forgotten();
-        let refused = self.logins.take_changes();
-        let whole = forgotten.is_none() || refused.is_none() || journal.must_be_whole();
+        let refused = self.logins.take_changes(ToldOf::Journal);
+        let whole =
+            is_new_key || forgotten.is_none() || refused.is_none() || journal.must_be_whole();
         let refused = if whole { None } else { refused };
         let mut writing = Writing {
             records: Records::new(self.logins.key_name()),

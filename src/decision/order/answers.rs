@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{DecisionRefusal, Now, RowFindings, TokenCaller, asked_role};
+use super::{DecisionRefusal, Now, RowFindings, TokenCaller, asked_role, is_answer};
 use crate::decision::request::TokenRequest;
 use crate::sessions::SeatRequest;
 use crate::snapshot::Snapshot;
@@ -205,8 +205,12 @@ pub(in crate::decision) fn stream_role(
 pub(super) async fn forget_ended_streams(
     snapshot: &Snapshot,
     claim: SeatRequest<'_>,
+    streams: Option<LookupOutcome>,
     now: Now,
 ) -> Vec<Box<str>> {
+    if snapshot.config.policy.max_streams_per_publisher == 0 || !streams.is_some_and(is_answer) {
+        return Vec::new();
+    }
     let held = snapshot
         .sessions
         .publishing_elsewhere(claim, now.unix_seconds());

@@ -22,6 +22,8 @@ pub(in crate::decision) struct Holder<'a> {
     pub(super) now: Now,
     /// Whether the accounts source accepted this very login during this request.
     pub(super) vouched: Cell<bool>,
+    /// Whether something was found to rest on in place of a source's answer.
+    pub(in crate::decision) rested: Cell<bool>,
 }
 
 impl Holder<'_> {
@@ -45,13 +47,17 @@ impl Holder<'_> {
         let who = if self.vouched.get() {
             Resting::Anyone
         } else {
-            Resting::Session(logins.session(self.claims))
+            let session = logins.session(self.claims);
+            match logins.former_session(self.claims) {
+                None => Resting::Session(session),
+                former => Resting::Rehashed([session, former]),
+            }
         };
         let (subject, now) = (&self.claims.subject, self.now.unix_seconds());
         let sessions = &self.snapshot.sessions;
         let (channel, grounds) = (self.channel, (ground, who));
         let stands = sessions.stands(channel, subject, role, grounds, now);
-        stands.or_else(|| {
+        let rests = stands.or_else(|| {
             // What a decision has given the caller since counts more than a list.
             let handed = may_watch(role)
                 && sessions
@@ -59,7 +65,9 @@ impl Holder<'_> {
                     .is_none()
                 && sessions.handed_stands(channel, subject, grounds, now);
             handed.then_some(Role::Subscriber)
-        })
+        });
+        self.rested.set(self.rested.get() || rests.is_some());
+        rests
     }
 
     /// Whether this source has refused what the caller holds in this role, and has not accepted it since.

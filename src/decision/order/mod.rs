@@ -117,6 +117,8 @@ pub(crate) struct Grant {
     pub rules: Rules,
     /// The other channels of the publisher whose streams were found to be over.
     pub over: Vec<Box<str>>,
+    /// Whether the grant rests on an earlier one for a source that gives no answer.
+    pub rests: bool,
     /// The holder's id in RTM and chat; `None` where the token is for RTC alone.
     pub messaging_id: Option<Box<str>>,
 }
@@ -303,6 +305,7 @@ async fn judge(
         channel,
         now,
         vouched: Cell::new(false),
+        rested: Cell::new(false),
     };
     let held = holder.held(asked_role);
     if held.is_some() {
@@ -400,12 +403,7 @@ async fn grant(
         user: &request.user,
         role,
     };
-    let streams_answer = findings.streams.is_some_and(is_answer);
-    let over = if snapshot.config.policy.max_streams_per_publisher > 0 && streams_answer {
-        answers::forget_ended_streams(snapshot, claim, now).await
-    } else {
-        Vec::new()
-    };
+    let over = answers::forget_ended_streams(snapshot, claim, findings.streams, now).await;
     let plan = lifetime::plan(&snapshot.config, claims);
     let rules = Rules {
         max_session: plan.max_session,
@@ -438,6 +436,7 @@ async fn grant(
         },
         rules,
         over,
+        rests: holder.rested.get(),
         messaging_id,
     })
 }
