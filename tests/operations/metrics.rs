@@ -15,7 +15,7 @@ use renewd::telemetry::labels::{Endpoint, Handler};
 use renewd::telemetry::line_writer::DropCounter;
 use renewd::telemetry::metrics::{Metrics, families};
 use renewd::telemetry::traffic_labels::{
-    ParseErrorKind, ReissueOutcome, SourceLabel, UpstreamOutcome,
+    EjectionOutcome, ParseErrorKind, ReissueOutcome, SourceLabel, UpstreamOutcome,
 };
 use renewd::terms::clock::Clock;
 use renewd::terms::outcome::{LapseCause, LookupOutcome, Outcome, Scope};
@@ -227,6 +227,7 @@ fn recorded_everything() -> String {
     metrics.state_damaged(true);
     metrics.token_lapse(Role::Publisher, LapseCause::Refused);
     let _store = metrics.store_mode();
+    metrics.ejections(EjectionOutcome::Done, 1);
     let route = metrics.reissue("/api/live/active");
     route.token(ReissueOutcome::Replaced);
     let upstream = metrics.upstream("http://127.0.0.1:3001");
