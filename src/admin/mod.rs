@@ -28,7 +28,8 @@ pub use revocations::{
 pub use sessions::{SessionEntry, SessionPage, UnknownCursor};
 pub use status::{
     AlertSeverity, ConditionStatus, ConfigInForce, ConfigProblem, ConfigStatus, ReadinessReport,
-    Reloaded, SessionStatus, SourceStatus, Status, UpstreamStatus,
+    RefusalEntry, Reloaded, SessionStatus, SourceStatus, Status, TrafficPoints, TrafficReport,
+    UpstreamStatus,
 };
 
 use crate::config::secret::Secret;
@@ -53,6 +54,9 @@ pub trait DaemonView: Send + Sync + 'static {
 
     /// For `/v1/config`.
     fn config(&self) -> ConfigInForce;
+
+    /// For `/v1/traffic`.
+    fn traffic(&self) -> TrafficReport;
 
     /// For `/v1/sessions`.
     fn sessions(&self, query: ListQuery) -> ViewFuture<'_, SessionsResult>;

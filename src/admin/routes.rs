@@ -30,6 +30,7 @@ enum AdminRoute<'a> {
     Health,
     Readiness,
     Status,
+    Traffic,
     Config,
     Sessions,
     Revocations,
@@ -49,6 +50,7 @@ impl<'a> AdminRoute<'a> {
             "/healthz" => Self::Health,
             "/readyz" => Self::Readiness,
             "/v1/status" => Self::Status,
+            "/v1/traffic" => Self::Traffic,
             "/v1/config" => Self::Config,
             "/v1/sessions" => Self::Sessions,
             "/v1/revocations" => Self::Revocations,
@@ -124,6 +126,7 @@ where
         AdminRoute::Health => answer(StatusCode::OK, "text/plain; charset=utf-8", "ok\n"),
         AdminRoute::Readiness => readiness(&daemon.readiness(), asks_for_tokens(head.uri.query())),
         AdminRoute::Status => json(StatusCode::OK, &daemon.status()),
+        AdminRoute::Traffic => json(StatusCode::OK, &daemon.traffic()),
         AdminRoute::Config => json(StatusCode::OK, &daemon.config()),
         AdminRoute::Sessions => sessions::answer(&*daemon, head.uri.query()).await,
         AdminRoute::Revocations => {
@@ -152,7 +155,7 @@ fn not_found() -> AdminResponse {
     error(
         StatusCode::NOT_FOUND,
         "not_found",
-        "there are /, /metrics, /healthz, /readyz, /-/reload, /v1/config, /v1/explain, /v1/revocations, /v1/sessions and /v1/status",
+        "there are /, /metrics, /healthz, /readyz, /-/reload, /v1/config, /v1/explain, /v1/revocations, /v1/sessions, /v1/status and /v1/traffic",
     )
 }
 

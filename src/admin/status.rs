@@ -90,6 +90,9 @@ pub struct ConditionStatus {
     pub severity: AlertSeverity,
     /// The event in English; holds no secret.
     pub message: String,
+    /// What puts it right: a line of the configuration, or a command. Left out where that depends on the cause.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<String>,
 }
 
 /// The configuration and its last reload.
@@ -107,6 +110,8 @@ pub struct ConfigStatus {
     pub last_reload_at: String,
     /// The problems of the last attempt.
     pub problems: Vec<ConfigProblem>,
+    /// The warnings of `renewd check` about the configuration in force.
+    pub warnings: Vec<ConfigProblem>,
     /// Keys whose change waits for a restart.
     pub restart_required: Vec<&'static str>,
     /// Running on the last valid configuration because the file was invalid at start.
@@ -135,6 +140,12 @@ pub struct UpstreamStatus {
     pub server: String,
     /// Whether it takes connections, and passes its health checks.
     pub up: bool,
+    /// Why it is not up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'static str>,
+    /// How long its answers took on average in the last five minutes; left out where it was not asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latency_ms: Option<f64>,
 }
 
 /// One source.
@@ -150,6 +161,9 @@ pub struct SourceStatus {
     /// doubt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub doubt: Option<String>,
+    /// How long its lookups took on average in the last five minutes; left out where it was not asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latency_ms: Option<f64>,
     /// When the first lookup failed since the source last answered, RFC 3339.
     pub down_since: Option<String>,
     /// Until when holders of a token can renew it without its answer, RFC 3339.
@@ -163,6 +177,51 @@ pub struct SessionStatus {
     pub publishers: u64,
     /// As subscriber.
     pub subscribers: u64,
+}
+
+/// The token requests of the last hour.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct TrafficReport {
+    /// When it was read, RFC 3339.
+    pub as_of: String,
+    /// The length of a step.
+    pub step_seconds: u64,
+    /// The requests of each step.
+    pub points: TrafficPoints,
+    /// The share of well-formed requests that were answered; `None` if there were none.
+    pub answered: Option<f64>,
+    /// The same of publishers' requests.
+    pub publishers_answered: Option<f64>,
+    /// What was refused, the most frequent first.
+    pub refusals: Vec<RefusalEntry>,
+}
+
+/// How many requests came in each step, the oldest first. Each request is in one of the lists.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct TrafficPoints {
+    /// Tokens renewed.
+    pub refreshes: Vec<u64>,
+    /// Other tokens issued.
+    pub others: Vec<u64>,
+    /// Refused by a rule, or because the request was wrong.
+    pub refused: Vec<u64>,
+    /// Not answered by a fault of the service.
+    pub failed: Vec<u64>,
+}
+
+/// How often something was refused.
+#[derive(Clone, Debug, Serialize)]
+pub struct RefusalEntry {
+    /// The `code` of the answer.
+    pub code: &'static str,
+    /// Who has to act: as `class` of `renewd_token_requests_total`.
+    pub class: &'static str,
+    /// How many requests.
+    pub count: u64,
+    /// How many of them asked to publish.
+    pub publishers: u64,
+    /// What it means, in a sentence.
+    pub meaning: &'static str,
 }
 
 /// A reload that took effect.

@@ -20,6 +20,7 @@ mod state;
 mod status;
 pub mod systemd;
 pub mod tasks;
+mod traffic;
 pub mod watch;
 
 use std::net::SocketAddr;
@@ -43,6 +44,7 @@ use self::status::AdminView;
 use self::systemd::{Heartbeats, Notifier, PassedSockets};
 use self::tasks::revocation_journal;
 use self::tasks::session_journal::{JournalTask, SessionJournal};
+use self::traffic::RecentTraffic;
 use self::watch::{Timing, Watcher};
 use crate::admin::AdminListener;
 use crate::config::ConfigErrors;
@@ -168,9 +170,11 @@ fn spawn_admin(
     revoker: Revoker,
     reloader: &Arc<Reloader>,
     history: &Arc<History>,
+    traffic: &Arc<RecentTraffic>,
 ) -> (oneshot::Sender<()>, tokio::task::JoinHandle<()>) {
     let view = AdminView {
         history: Arc::clone(history),
+        traffic: Arc::clone(traffic),
         shared: Arc::clone(&revoker.shared),
         revoker,
         reloader: Arc::clone(reloader),
@@ -214,8 +218,13 @@ fn spawn_tasks(
     bound: &BoundAddresses,
     reloader: &Reloader,
     history: &Arc<History>,
+    traffic: &Arc<RecentTraffic>,
 ) {
-    tokio::spawn(conditions::run(Arc::clone(shared), Arc::clone(history)));
+    tokio::spawn(conditions::run(
+        Arc::clone(shared),
+        Arc::clone(history),
+        Arc::clone(traffic),
+    ));
     tokio::spawn(tasks::upkeep::run(Arc::clone(shared)));
     if let Some(store) = shared.current.load().store.clone() {
         tokio::spawn(store::supervise(store));
@@ -292,18 +301,18 @@ impl Daemon {
             dropped,
             watched: watched_files,
             standing: Mutex::new(ConfigStanding::of_start(
-                hash,
-                start.loaded.shown.clone(),
+                &start.loaded,
                 clock.unix_seconds(),
                 start.errors,
             )),
         });
-        let history = Arc::default();
+        let (history, traffic) = (Arc::default(), Arc::default());
         let revoker = Revoker::new(&shared, log_of_revocations, ejector);
-        let (stop_admin, admin) = spawn_admin(sockets.admin, revoker, &reloader, &history);
+        let (stop_admin, admin) =
+            spawn_admin(sockets.admin, revoker, &reloader, &history, &traffic);
         spawn_watchdog(notifier.clone(), heartbeats, beat);
         let journal = journal.map(JournalTask::start);
-        spawn_tasks(&shared, &sockets.bound, &reloader, &history);
+        spawn_tasks(&shared, &sockets.bound, &reloader, &history, &traffic);
 
         shared.readiness.advance(Phase::Ready);
         start::announce_ready(&notifier, &config.decision, fallback);

@@ -16,7 +16,7 @@ use crate::admin::Reloaded;
 use crate::config::diff;
 use crate::config::model::DecisionConfig;
 use crate::config::shown::ConfigShown;
-use crate::config::{ConfigErrors, Loaded};
+use crate::config::{ConfigErrors, Diagnostic, Loaded};
 use crate::snapshot::{Shared, Snapshot, StreamsRead};
 use crate::sources::streams::StreamSource;
 use crate::telemetry::audit::{Audit, Reload};
@@ -34,6 +34,8 @@ pub(crate) struct ConfigStanding {
     pub attempted_at: u64,
     /// The errors of the last attempt.
     pub errors: Option<ConfigErrors>,
+    /// The warnings about the configuration in force.
+    pub warnings: Vec<Diagnostic>,
     /// Key paths whose new value waits for a restart.
     pub restart_required: Vec<&'static str>,
     /// Whether the last valid configuration is in force instead of the file.
@@ -44,19 +46,15 @@ pub(crate) struct ConfigStanding {
 
 impl ConfigStanding {
     /// The state after a start at `now`. With `errors` the last valid configuration is in force.
-    pub(crate) fn of_start(
-        hash: u64,
-        shown: ConfigShown,
-        now: u64,
-        errors: Option<ConfigErrors>,
-    ) -> Self {
+    pub(crate) fn of_start(loaded: &Loaded, now: u64, errors: Option<ConfigErrors>) -> Self {
         Self {
-            hash,
-            shown: Arc::new(shown),
+            hash: loaded.hash,
+            shown: Arc::new(loaded.shown.clone()),
             loaded_at: now,
             attempted_at: now,
             fallback: errors.is_some(),
             errors,
+            warnings: loaded.warnings.clone(),
             restart_required: Vec::new(),
         }
     }
@@ -220,6 +218,7 @@ impl Reloader {
         standing.shown = Arc::new(shown.in_force(&standing.shown, &changes.restart_required));
         standing.loaded_at = self.shared.clock.unix_seconds();
         standing.fallback = false;
+        standing.warnings.clone_from(&warnings);
         standing
             .restart_required
             .clone_from(&changes.restart_required);

@@ -6,15 +6,16 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::conditions::{History, conditions};
+use super::conditions::{History, Samples, conditions, remedy};
 use super::reload::Reloader;
 use super::revoking::Revoker;
 use super::source_states::{SourceState, source_states};
+use super::traffic::RecentTraffic;
 use crate::admin::{
     AlertSeverity, ConditionStatus, ConfigInForce, ConfigProblem, ConfigStatus, Lifted, ListQuery,
     ReadinessReport, ReloadResult, RevocationEntry, RevocationsResult, RevokeError, Revoked,
-    SessionEntry, SessionPage, SessionStatus, SessionsResult, SourceStatus, Status, UnknownCursor,
-    UpstreamStatus, ViewFuture,
+    SessionEntry, SessionPage, SessionStatus, SessionsResult, SourceStatus, Status, TrafficReport,
+    UnknownCursor, UpstreamStatus, ViewFuture,
 };
 use crate::config::secret::Secret;
 use crate::config::{ConfigErrors, Diagnostic};
@@ -39,6 +40,8 @@ pub(crate) struct AdminView {
     pub revoker: Revoker,
     /// The counters of the last hour.
     pub history: Arc<History>,
+    /// The token requests of the last hour.
+    pub traffic: Arc<RecentTraffic>,
 }
 
 impl crate::admin::DaemonView for AdminView {
@@ -62,10 +65,17 @@ impl crate::admin::DaemonView for AdminView {
         let snapshot = self.shared.current.load();
         let clock = &self.shared.clock;
         let uptime = clock.elapsed().as_secs();
+        let page = self.shared.metrics.render();
+        let samples = Samples::parse(&page);
+        let latency = |name: &str| self.traffic.latency_ms(&samples, name);
+        let mut sources = sources(&snapshot, clock);
+        for source in &mut sources {
+            source.latency_ms = latency(source.source);
+        }
         Status {
             version: VERSION,
             as_of: timestamp::from_seconds(clock.unix_seconds()),
-            conditions: self.conditions(),
+            conditions: self.conditions(&page),
             phase: self.shared.readiness.phase(),
             started_at: timestamp::from_seconds(clock.unix_seconds().saturating_sub(uptime)),
             uptime_seconds: uptime,
@@ -73,8 +83,8 @@ impl crate::admin::DaemonView for AdminView {
             enforce_percent: snapshot.config.decision.enforce_percent,
             draining_publishers: self.draining(&snapshot),
             config: self.config_status(),
-            upstreams: upstreams(&snapshot),
-            sources: sources(&snapshot, clock),
+            upstreams: upstreams(&snapshot, latency),
+            sources,
             sessions: SessionStatus {
                 publishers: count(snapshot.sessions.count(Role::Publisher)),
                 subscribers: count(snapshot.sessions.count(Role::Subscriber)),
@@ -93,6 +103,12 @@ impl crate::admin::DaemonView for AdminView {
             restart_required: standing.restart_required,
             keys: serde_json::to_value(&standing.shown.keys).unwrap_or_default(),
         }
+    }
+
+    fn traffic(&self) -> TrafficReport {
+        let now = timestamp::from_seconds(self.shared.clock.unix_seconds());
+        let page = self.shared.metrics.render();
+        self.traffic.report(&Samples::parse(&page), now)
     }
 
     fn sessions(&self, query: ListQuery) -> ViewFuture<'_, SessionsResult> {
@@ -162,7 +178,7 @@ impl crate::admin::DaemonView for AdminView {
 
 impl AdminView {
     /// The conditions that an operator has to know now, the worst first.
-    fn conditions(&self) -> Vec<ConditionStatus> {
+    fn conditions(&self, page: &str) -> Vec<ConditionStatus> {
         let clock = &self.shared.clock;
         let now = clock.unix_seconds();
         // Without a plausible time every token request fails, even before the first one is counted.
@@ -170,9 +186,13 @@ impl AdminView {
             alert: "RenewdTokenRequestsFailing",
             severity: AlertSeverity::Critical,
             message,
+            remedy: None,
         });
-        let page = self.shared.metrics.render();
-        let found = conditions(&page, &self.history, clock.elapsed(), now);
+        let mut found = conditions(page, &self.history, clock.elapsed(), now);
+        let proxy = self.shared.untrusted_proxy_seen.get().copied();
+        for condition in &mut found {
+            condition.remedy = remedy(condition.alert, &self.reloader.path, proxy);
+        }
         unset.into_iter().chain(found).collect()
     }
 
@@ -190,6 +210,7 @@ impl AdminView {
             last_reload_successful: standing.errors.is_none(),
             last_reload_at: timestamp::from_seconds(standing.attempted_at),
             problems: standing.errors.as_ref().map(problems).unwrap_or_default(),
+            warnings: standing.warnings.iter().map(problem).collect(),
             restart_required: standing.restart_required,
             fallback: standing.fallback,
         }
@@ -225,12 +246,23 @@ fn entry(held: Held) -> SessionEntry {
     }
 }
 
-fn upstreams(snapshot: &Snapshot) -> Vec<UpstreamStatus> {
+fn upstreams(snapshot: &Snapshot, latency: impl Fn(&str) -> Option<f64>) -> Vec<UpstreamStatus> {
     let backends = snapshot.backends.all().iter();
     backends
-        .map(|backend| UpstreamStatus {
-            server: backend.server.name.clone(),
-            up: backend.standing() == ServerStanding::Up,
+        .map(|backend| {
+            let reason = match backend.standing() {
+                ServerStanding::Up => None,
+                ServerStanding::Unhealthy => {
+                    Some("it takes connections, and fails its health checks")
+                }
+                ServerStanding::Unreachable => Some("it took no connection when last tried"),
+            };
+            UpstreamStatus {
+                server: backend.server.name.clone(),
+                up: reason.is_none(),
+                reason,
+                latency_ms: latency(&backend.server.name),
+            }
         })
         .collect()
 }
@@ -250,6 +282,7 @@ fn status(state: SourceState) -> SourceStatus {
         up: state.error.is_none(),
         error: state.error,
         doubt: state.doubt,
+        latency_ms: None,
         down_since: state
             .outage
             .map(|outage| timestamp::from_seconds(outage.down_since)),
@@ -267,6 +300,7 @@ fn clock_status(now: u64) -> Option<SourceStatus> {
         up: false,
         error: Some(error),
         doubt: None,
+        latency_ms: None,
         down_since: None,
         rest_until: None,
     })

@@ -9,6 +9,7 @@
 
 mod source_builders;
 
+use std::net::IpAddr;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -304,7 +305,7 @@ pub struct Shared {
     /// Open client connections.
     pub connections: AtomicUsize,
     /// Set with the first warning about `X-Forwarded` headers of a private peer that isn't trusted.
-    pub untrusted_proxy_seen: OnceLock<()>,
+    pub untrusted_proxy_seen: OnceLock<IpAddr>,
 }
 
 impl Shared {

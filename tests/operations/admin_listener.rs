@@ -15,7 +15,7 @@ use renewd::admin::{
     self, ConfigInForce, ConfigProblem, ConfigStatus, DaemonView, Lifted, ListQuery,
     ReadinessReport, ReloadResult, Reloaded, RevocationEntry, RevocationPage, RevocationsResult,
     RevokeError, Revoked, SessionPage, SessionStatus, SessionsResult, SourceStatus, Status,
-    UnknownCursor, UpstreamStatus,
+    TrafficReport, UnknownCursor, UpstreamStatus,
 };
 use renewd::config::model::Listen;
 use renewd::config::secret::Secret;
@@ -93,18 +93,22 @@ impl DaemonView for Told {
                 last_reload_successful: true,
                 last_reload_at: "2027-01-15T08:00:00Z".to_owned(),
                 problems: Vec::new(),
+                warnings: Vec::new(),
                 restart_required: Vec::new(),
                 fallback: false,
             },
             upstreams: vec![UpstreamStatus {
                 server: "http://127.0.0.1:3001".to_owned(),
                 up: true,
+                reason: None,
+                latency_ms: Some(12.5),
             }],
             sources: vec![SourceStatus {
                 source: "streams",
                 up: true,
                 error: None,
                 doubt: None,
+                latency_ms: None,
                 down_since: None,
                 rest_until: None,
             }],
@@ -125,6 +129,10 @@ impl DaemonView for Told {
             restart_required: Vec::new(),
             keys: json!([]),
         }
+    }
+
+    fn traffic(&self) -> TrafficReport {
+        TrafficReport::default()
     }
 
     fn sessions(
@@ -567,7 +575,11 @@ async fn the_page_holds_no_data_and_runs_only_its_own_script() {
         policy.contains(&format!("script-src 'sha256-{hash}'")),
         "{policy}"
     );
+    // The token is nowhere but in memory.
     for data in [
+        "Storage",
+        "cookie",
+        "indexedDB",
         "config.toml",
         "127.0.0.1:3001",
         "src=\"",

@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::TcpListener;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::express::{Express, Version};
 use crate::support::lifecycle::replace_file;
@@ -84,9 +84,20 @@ fn status_is_in_order(renewd: &Renewd, server: &str) {
         (&status["phase"], &status["mode"]),
         (&json!("running"), &json!("enforce"))
     );
-    assert_eq!(status["upstreams"], json!([{"server": server, "up": true}]));
+    let took = |value: &Value| value["latency_ms"].as_f64().unwrap();
+    // It may take long on a busy machine, but not more than a request may.
+    assert!((0.0..60_000.0).contains(&took(&status["upstreams"][0])));
+    let without_times = |list: &str| {
+        let mut list = status[list].clone();
+        for entry in list.as_array_mut().unwrap() {
+            entry.as_object_mut().unwrap().remove("latency_ms");
+        }
+        list
+    };
+    let upstreams = without_times("upstreams");
+    assert_eq!(upstreams, json!([{"server": server, "up": true}]));
     assert_eq!(
-        status["sources"],
+        without_times("sources"),
         json!([{
             "source": "streams",
             "up": true,
@@ -107,6 +118,99 @@ fn status_is_in_order(renewd: &Renewd, server: &str) {
 }
 
 #[test]
+fn the_page_gets_the_traffic_of_the_last_hour_with_what_each_refusal_means() {
+    let renewd = Renewd::start(&Settings::default());
+    for (subject, body, status) in [
+        ("viewer", r#"{"channelName":"live_show","uid":1}"#, 200),
+        (
+            "owner",
+            r#"{"channelName":"live_show","uid":2,"role":"publisher"}"#,
+            200,
+        ),
+        (
+            "stranger",
+            r#"{"channelName":"live_show","uid":3,"role":"publisher"}"#,
+            403,
+        ),
+        ("viewer", "{", 400),
+    ] {
+        let answer = renewd.post("/api/live/token", &login(subject), body);
+        assert_eq!(answer.status, status);
+    }
+    let read = || renewd.ask_admin("GET", "/v1/traffic", "").json();
+    let report = read();
+    assert_eq!(report["answered"], 1.0);
+    assert_eq!(report["publishers_answered"], 1.0);
+    let refusals: Vec<(&str, u64, u64)> = report["refusals"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|refusal| {
+            assert!(refusal["meaning"].as_str().unwrap().ends_with('.'));
+            let count = |name| refusal[name].as_u64().unwrap();
+            let code = refusal["code"].as_str().unwrap();
+            (code, count("count"), count("publishers"))
+        })
+        .collect();
+    assert_eq!(refusals, [("invalid_request", 1, 0), ("not_owner", 1, 1)]);
+    // The step that these requests came in ends within a quarter of a minute.
+    renewd.eventually("a step with the requests", |_| {
+        let points = &read()["points"];
+        let sum = |name| {
+            let counts = points[name].as_array().unwrap().iter();
+            counts.filter_map(Value::as_u64).sum::<u64>()
+        };
+        (
+            sum("refreshes"),
+            sum("others"),
+            sum("refused"),
+            sum("failed"),
+        ) == (0, 2, 2, 0)
+    });
+}
+
+#[test]
+fn the_status_says_why_a_server_is_down_and_which_line_puts_a_condition_right() {
+    // The usual test configuration has a backend that refuses every connection.
+    let renewd = Renewd::start(&Settings {
+        token: "lifetime = \"3h\"".to_owned(),
+        ..Settings::default()
+    });
+    let proxied = b"GET / HTTP/1.1\r\nHost: example.com\r\nX-Forwarded-For: 192.0.2.7\r\n\r\n";
+    // A condition is about what was counted since it was first looked at.
+    let dropped = "RenewdForwardedHeadersDropped";
+    renewd.eventually(dropped, |renewd| {
+        assert_eq!(renewd.client().send(proxied).unwrap().status, 502);
+        renewd.status()["conditions"].to_string().contains(dropped)
+    });
+    replace_file(&renewd.file("config.toml"), "[server\n");
+    assert_eq!(renewd.reload().status, 422);
+    let status = renewd.status();
+    let server = &status["upstreams"][0];
+    assert_eq!(server["reason"], "it took no connection when last tried");
+    let remedy = |alert: &str| {
+        let conditions = status["conditions"].as_array().unwrap().iter();
+        let found = conditions
+            .clone()
+            .find(|condition| condition["alert"] == alert);
+        found.unwrap_or_else(|| panic!("no {alert}"))["remedy"].clone()
+    };
+    assert_eq!(
+        remedy("RenewdForwardedHeadersDropped"),
+        "[server] trusted_proxies = [\"127.0.0.1\"]"
+    );
+    let check = format!(
+        "renewd check --config {}",
+        renewd.file("config.toml").display()
+    );
+    assert_eq!(remedy("RenewdReloadFailed"), check);
+    assert_eq!(remedy("RenewdUpstreamDown"), Value::Null);
+    let warnings = status["config"]["warnings"].as_array().unwrap();
+    let named = |warning: &Value| warning["key"] == "token.lifetime" && warning["hint"].is_string();
+    assert!(warnings.iter().any(named), "{warnings:#?}");
+}
+
+#[test]
 fn the_status_needs_the_token_and_probes_need_none() {
     let renewd = Renewd::start(&Settings::default());
     for (target, status) in [
@@ -114,6 +218,7 @@ fn the_status_needs_the_token_and_probes_need_none() {
         ("/readyz", 200),
         ("/metrics", 200),
         ("/v1/status", 401),
+        ("/v1/traffic", 401),
         ("/v1/anything", 401),
     ] {
         assert_eq!(

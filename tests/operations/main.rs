@@ -18,6 +18,7 @@ mod reload_connections;
 mod restart_under_load;
 mod secrets_stay_secret;
 mod start;
+mod status_page;
 mod stopping_the_daemon;
 #[path = "../support/mod.rs"]
 mod support;

@@ -261,6 +261,7 @@ fn a_running_daemon_shows_no_secret_anywhere() {
     for path in [
         "/metrics",
         "/v1/status",
+        "/v1/traffic",
         "/readyz",
         "/healthz",
         "/",

@@ -5,6 +5,7 @@
 //! alert waits for its `for`, a condition doesn't. Pure but for the lock around the samples.
 //! Must not know: how a condition is shown.
 
+mod remedies;
 mod samples;
 
 use std::sync::Arc;
@@ -12,14 +13,16 @@ use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
 
-pub(crate) use self::samples::History;
-use self::samples::{Count, Increase, Samples};
+pub(crate) use self::remedies::remedy;
+use self::samples::{Count, Increase};
+pub(crate) use self::samples::{History, Samples};
+use super::traffic::RecentTraffic;
 use crate::admin::{AlertSeverity, ConditionStatus};
 use crate::snapshot::Shared;
 use crate::terms::timestamp;
 
 /// How often the counters are remembered: the resolution of "in the last minute".
-const SAMPLE: Duration = Duration::from_secs(15);
+pub(crate) const SAMPLE: Duration = Duration::from_secs(15);
 
 const MINUTE: Duration = Duration::from_mins(1);
 const FIVE_MINUTES: Duration = Duration::from_mins(5);
@@ -109,6 +112,7 @@ pub(crate) fn conditions(
                 alert: rule.alert,
                 severity,
                 message,
+                remedy: None,
             })
         })
         .collect();
@@ -117,13 +121,15 @@ pub(crate) fn conditions(
 }
 
 /// Records the counters until the runtime ends.
-pub(crate) async fn run(shared: Arc<Shared>, history: Arc<History>) {
+pub(crate) async fn run(shared: Arc<Shared>, history: Arc<History>, traffic: Arc<RecentTraffic>) {
     let mut turns = interval(SAMPLE);
     turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         turns.tick().await;
         let page = shared.metrics.render();
-        history.add(shared.clock.elapsed(), Samples::parse(&page).counts());
+        let samples = Samples::parse(&page);
+        history.add(shared.clock.elapsed(), samples.counts());
+        traffic.add(&samples);
     }
 }
 

@@ -74,7 +74,7 @@ impl<'p> Labels<'p> {
 }
 
 impl<'p> Samples<'p> {
-    /// Reads a page. Histograms are left out.
+    /// Reads a page. Of histograms, the sums and counts alone.
     pub(crate) fn parse(page: &'p str) -> Self {
         let samples = page.lines().filter(|line| !line.starts_with('#'));
         Self(
@@ -108,6 +108,12 @@ impl<'p> Samples<'p> {
     pub(crate) fn value(&self, name: &str) -> Option<f64> {
         let mut values = self.0.iter().filter(|(own, ..)| *own == name);
         values.next().map(|(_, _, value)| *value)
+    }
+
+    /// The series of a name, in the page's order.
+    pub(crate) fn named(&self, name: &str) -> Vec<(Labels<'p>, f64)> {
+        let named = self.0.iter().filter(|(own, ..)| *own == name);
+        named.map(|(_, labels, value)| (*labels, *value)).collect()
     }
 
     /// The labels of the series of a name whose value `wanted` accepts.

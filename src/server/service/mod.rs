@@ -355,13 +355,12 @@ impl WorkerService {
         if let Some(listener) = self.listeners.get(connection.listener) {
             listener.forwarded_headers_dropped();
         }
-        if self.shared.untrusted_proxy_seen.set(()).is_ok() {
-            // A unix socket's peer has no address that could be listed. Any entry in `trusted_proxies` makes it
-            // trusted.
-            let loopback = IpAddr::from(Ipv4Addr::LOCALHOST);
-            let peer = connection
-                .peer
-                .map_or(loopback, |peer| peer.ip().to_canonical());
+        // A unix socket's peer has no address that could be listed. Any entry in `trusted_proxies` makes it trusted.
+        let loopback = IpAddr::from(Ipv4Addr::LOCALHOST);
+        let peer = connection
+            .peer
+            .map_or(loopback, |peer| peer.ip().to_canonical());
+        if self.shared.untrusted_proxy_seen.set(peer).is_ok() {
             tracing::warn!(
                 %peer,
                 "a private address sends X-Forwarded-* headers, which renewd drops. If it is your load balancer, add \
