@@ -79,6 +79,7 @@ fn headers(criterion: &mut Criterion) {
     let (request, response) = (fields(&BROWSER), fields(&EXPRESS));
     let peer = Peer {
         address: Some(IpAddr::from([203, 0, 113, 77])),
+        nameless: false,
         tls: false,
     };
     let host = sanity::effective_host(&target, &request);

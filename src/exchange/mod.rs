@@ -14,7 +14,7 @@ pub mod tunnel;
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Waker};
@@ -31,12 +31,25 @@ use response_body::{RequestBody, ResponseBody};
 pub struct Connection {
     /// Unique within this process.
     pub number: u64,
-    /// The peer's address; `None` on a unix socket.
+    /// The peer's address, or the one that a PROXY header names in its place; `None` on a unix socket.
     pub peer: Option<SocketAddr>,
+    /// There is a PROXY header that names no client: the peer's address may not be the client's.
+    pub nameless: bool,
     /// Position of the listener in `server.listen`.
     pub listener: usize,
     /// Whether it uses TLS.
     pub tls: bool,
+}
+
+/// What a connection has to begin with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyProtocol {
+    /// With the client's own bytes.
+    Off,
+    /// With a PROXY header.
+    Expected,
+    /// With a PROXY header, which isn't believed from this peer: the connection is refused.
+    Untrusted,
 }
 
 /// The service as a connection sees it: the settings in force, and a response to each request.
@@ -52,6 +65,12 @@ pub trait PublicService: 'static {
 
     /// Whether clients may speak HTTP/2 without TLS; read for each new connection.
     fn h2c(&self) -> bool;
+
+    /// Whether a connection from this peer begins with a PROXY header; asked for each new connection.
+    fn proxy_protocol(&self, peer: Option<IpAddr>) -> ProxyProtocol;
+
+    /// A connection from this peer is refused because of what [`PublicService::proxy_protocol`] asks of it.
+    fn proxy_header_refused(&self, peer: Option<IpAddr>, asked: ProxyProtocol);
 
     /// The response to bytes that were refused with this status before they became a request.
     fn refuse(&self, status: StatusCode) -> Response<ResponseBody>;

@@ -70,6 +70,8 @@ pub enum ForwardingClaims {
 pub struct Peer {
     /// `None` on a unix socket.
     pub address: Option<IpAddr>,
+    /// There is a PROXY header that names no client: whoever speaks is not believed.
+    pub nameless: bool,
     /// Whether the connection is TLS.
     pub tls: bool,
 }
@@ -79,6 +81,7 @@ impl Peer {
     /// list: it is a local proxy, and believed as soon as any proxy is.
     pub(crate) fn is_trusted(&self, trusted: &[IpNet]) -> bool {
         match self.address {
+            _ if self.nameless => false,
             Some(address) => is_listed(trusted, address.to_canonical()),
             None => !trusted.is_empty(),
         }
@@ -111,7 +114,7 @@ pub fn resolve(
         return own;
     }
     if !peer.is_trusted(trusted) {
-        let private_peer = address.is_none_or(is_private);
+        let private_peer = !peer.nameless && address.is_none_or(is_private);
         return Origin {
             claims: ForwardingClaims::Dropped { private_peer },
             ..own
@@ -239,6 +242,7 @@ mod tests {
     fn peer(address: &str) -> Peer {
         Peer {
             address: Some(address.parse().unwrap()),
+            nameless: false,
             tls: false,
         }
     }
@@ -393,6 +397,7 @@ mod tests {
     fn a_unix_socket_is_believed_once_any_proxy_is() {
         let unix = Peer {
             address: None,
+            nameless: false,
             tls: false,
         };
         let claims = headers(&[("x-forwarded-for", "203.0.113.1")]);

@@ -5,6 +5,7 @@
 //! | [`listen`] | binding listeners, and accepting from them |
 //! | [`worker`] | one thread per core with its own runtime, listeners and connections |
 //! | `open` | from a socket to a protocol: TLS handshake, ALPN, HTTP/2's preface |
+//! | `proxy_header` | before that: the PROXY header of a load balancer that names the client |
 //! | `h1` | HTTP/1.1: one connection, its requests one after the other, its sleep |
 //! | `h2` | HTTP/2: one connection and its streams |
 //! | [`permits`], `seats` | how many connections are open; which connection makes room for another |
@@ -20,6 +21,7 @@ mod linger;
 pub mod listen;
 mod open;
 pub(crate) mod permits;
+mod proxy_header;
 mod response;
 mod seats;
 pub(crate) mod service;

@@ -160,7 +160,7 @@ pub(super) async fn peek(
 }
 
 /// Ready when `limit` has passed, or the part of it that a stop leaves.
-fn poll_patience(
+pub(super) fn poll_patience(
     deadline: &mut Deadline,
     since: Instant,
     limit: Duration,

@@ -141,6 +141,11 @@ impl Permit {
         .await;
     }
 
+    /// Notes whose connection this is: a PROXY header names another address than the peer's.
+    pub(super) fn is_of(&self, client: IpAddr) {
+        self.place.is_of(client);
+    }
+
     /// Notes that bytes have come, and no request yet.
     pub(super) fn spoke(&self) {
         self.permits.seats.spoke(&self.place);

@@ -63,8 +63,8 @@ struct House {
 /// One connection, as others see it.
 #[derive(Debug)]
 struct Seat {
-    /// The peer's address; `None` on a unix socket.
-    address: Option<IpAddr>,
+    /// The client's address; `None` on a unix socket. It changes once at most, with a PROXY header.
+    address: Mutex<Option<IpAddr>>,
     state: AtomicU64,
     /// Wakes its task.
     task: OnceLock<Waker>,
@@ -99,7 +99,7 @@ impl Seats {
     /// A place for a new connection, which hasn't sent a byte yet.
     pub(super) fn take(&self, address: Option<IpAddr>) -> Seated {
         let seat = Arc::new(Seat {
-            address: address.map(|address| address.to_canonical()),
+            address: Mutex::new(address.map(|address| address.to_canonical())),
             state: AtomicU64::new(self.at(SILENT, timer_now())),
             task: OnceLock::new(),
         });
@@ -233,6 +233,11 @@ impl Seated {
         self.seat.task.get_or_init(|| task.clone());
     }
 
+    /// Sets the client's address, where it isn't the peer's.
+    pub(super) fn is_of(&self, client: IpAddr) {
+        *self.seat.address.lock() = Some(client.to_canonical());
+    }
+
     /// Whether the connection was asked to leave, and has sent no request since.
     pub(super) fn must_leave(&self) -> bool {
         self.seat.state.load(SeqCst) & KIND == LEAVING
@@ -282,9 +287,10 @@ fn of_most<'s>(
     let mut all: HashMap<Option<IpAddr>, usize> = HashMap::new();
     let mut quiet: HashMap<Option<IpAddr>, Vec<(u64, &Arc<Seat>)>> = HashMap::new();
     for (state, seat) in states {
-        *all.entry(seat.address).or_default() += 1;
+        let address = *seat.address.lock();
+        *all.entry(address).or_default() += 1;
         if takes(state) {
-            quiet.entry(seat.address).or_default().push((state, seat));
+            quiet.entry(address).or_default().push((state, seat));
         }
     }
     for quiet in quiet.values_mut() {

@@ -245,6 +245,7 @@ impl<S: PublicService> Worker<S> {
         let connection = Connection {
             number: self.common.numbers.fetch_add(1, Ordering::Relaxed),
             peer,
+            nameless: false,
             listener,
             tls: false,
         };

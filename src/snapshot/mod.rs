@@ -306,6 +306,10 @@ pub struct Shared {
     pub connections: AtomicUsize,
     /// Set with the first warning about `X-Forwarded` headers of a private peer that isn't trusted.
     pub untrusted_proxy_seen: OnceLock<IpAddr>,
+    /// Set with the first warning about a connection that `server.proxy_protocol` refused because of its address.
+    pub proxy_refused: OnceLock<()>,
+    /// Set with the first warning about a connection without a PROXY header from a trusted proxy.
+    pub proxy_header_missed: OnceLock<()>,
 }
 
 impl Shared {
@@ -327,6 +331,8 @@ impl Shared {
             sockets: Budgets::new(shares),
             connections: AtomicUsize::new(0),
             untrusted_proxy_seen: OnceLock::new(),
+            proxy_refused: OnceLock::new(),
+            proxy_header_missed: OnceLock::new(),
         }
     }
 

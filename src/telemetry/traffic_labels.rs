@@ -124,6 +124,10 @@ labels! {
         TlsHandshake => "tls_handshake",
         /// A TLS handshake took too long.
         TlsHandshakeTimeout => "tls_handshake_timeout",
+        /// A connection that had to begin with a PROXY header and didn't (`server.proxy_protocol`).
+        ProxyHeader => "proxy_header",
+        /// A connection from an address that isn't in `server.trusted_proxies` while `server.proxy_protocol` is on.
+        ProxyUntrusted => "proxy_untrusted",
         /// renewd ended an HTTP/2 connection because of a flood of resets or of useless frames.
         Http2Abuse => "http2_abuse",
     }

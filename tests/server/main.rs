@@ -16,6 +16,7 @@ mod http2_hostile;
 mod hyper_traps;
 mod listeners;
 mod overload;
+mod proxy_protocol;
 mod stopping;
 #[path = "../support/mod.rs"]
 mod support;

@@ -5,7 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)] // what fails here fails a test
 
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -16,7 +16,7 @@ use renewd::config::model::{
     Affinity, Listen, ServerLimits, Timeouts, Upstream, UpstreamScheme, UpstreamServer,
 };
 use renewd::exchange::response_body::{Finished, RequestBody, ResponseBody};
-use renewd::exchange::{Connection, PublicService};
+use renewd::exchange::{Connection, ProxyProtocol, PublicService};
 use renewd::forward::Forwarder;
 use renewd::forward::servers::Backends;
 use renewd::http::forwarded::{ClientScheme as HttpScheme, ForwardingClaims, Origin};
@@ -59,6 +59,7 @@ pub struct Setup {
     pub listen: Listen,
     pub tls: Option<ServerIdentity>,
     pub h2c: bool,
+    pub proxy_protocol: ProxyProtocol,
     pub shares: Shares,
 }
 
@@ -86,6 +87,7 @@ impl Default for Setup {
             listen: Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], 0))),
             tls: None,
             h2c: false,
+            proxy_protocol: ProxyProtocol::Off,
             shares: Shares::of(65_536, 1000),
         }
     }
@@ -245,6 +247,12 @@ impl PublicService for Service {
     fn h2c(&self) -> bool {
         self.setup.h2c
     }
+
+    fn proxy_protocol(&self, _peer: Option<IpAddr>) -> ProxyProtocol {
+        self.setup.proxy_protocol
+    }
+
+    fn proxy_header_refused(&self, _peer: Option<IpAddr>, _asked: ProxyProtocol) {}
 
     fn refuse(&self, status: StatusCode) -> Response<ResponseBody> {
         let mut response = Response::new(ResponseBody::full("refused"));

@@ -112,6 +112,8 @@ pub struct Server {
     pub health_path: Option<String>,
     /// HTTP/2 by prior knowledge on listeners that aren't TLS (RFC 9113 §3.3).
     pub h2c: bool,
+    /// Connections come from `trusted_proxies` alone, and begin with a PROXY header.
+    pub proxy_protocol: bool,
     /// `[server.tls]`; `None` is no TLS.
     pub tls: Option<ServerTls>,
     /// `[server.timeouts]`.

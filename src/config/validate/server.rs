@@ -26,6 +26,8 @@ pub(super) fn server(table: &RawTable<'_>, secrets: &SecretReader<'_>) -> Server
     let limits = table.table("limits");
     let workers: usize = table.number("workers", 0..=1024, 0);
     let (plain, listen) = listen(table, secrets).into_iter().unzip();
+    let trusted_proxies = networks(table, "trusted_proxies");
+    let proxy_protocol = proxy_protocol(table, &trusted_proxies);
     Server {
         listen,
         plain,
@@ -34,13 +36,14 @@ pub(super) fn server(table: &RawTable<'_>, secrets: &SecretReader<'_>) -> Server
         } else {
             workers
         },
-        trusted_proxies: networks(table, "trusted_proxies"),
+        trusted_proxies,
         max_connections: table.number("max_connections", 1..=10_000_000, 20_000),
         drain_timeout: table.duration("drain_timeout", ANY_DURATION, seconds(30)),
         shutdown_delay: table.duration("shutdown_delay", ANY_DURATION, seconds(0)),
         tunnel_drain_timeout: table.duration("tunnel_drain_timeout", ANY_DURATION, seconds(2)),
         health_path: health_path(table),
         h2c: table.boolean("h2c", false),
+        proxy_protocol,
         tls: super::tls::tls(&table.table("tls"), secrets),
         timeouts: Timeouts {
             header: timeout("header", 10),
@@ -58,6 +61,22 @@ pub(super) fn server(table: &RawTable<'_>, secrets: &SecretReader<'_>) -> Server
             target_bytes: limits.size("target_bytes", 64..=65_534, 8 << 10),
         },
     }
+}
+
+/// Nobody could connect if no proxy were trusted.
+fn proxy_protocol(table: &RawTable<'_>, trusted: &[IpNet]) -> bool {
+    let Some(item) = table.item("proxy_protocol") else {
+        return false;
+    };
+    let asked = item.boolean().unwrap_or(false);
+    // A list whose entries were all refused has been reported already.
+    if asked && trusted.is_empty() && table.list("trusted_proxies").is_empty() {
+        item.error(
+            "every connection would be refused: server.trusted_proxies is empty",
+            "write the addresses of the load balancers that send the PROXY header into trusted_proxies",
+        );
+    }
+    asked
 }
 
 /// Each listener, and whether it is `plain:`.

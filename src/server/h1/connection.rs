@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use super::refusal;
 use super::requests::{Awake, AwakeEnd, BackendTunnel};
 use crate::config::model::Timeouts;
-use crate::exchange::{Connection, PublicService, tunnel};
+use crate::exchange::{Connection, ProxyProtocol, PublicService, tunnel};
 use crate::io::deadline::Deadline;
 use crate::io::transport::{Transport, Upgraded};
 use crate::server::h2::connection as http2;
@@ -27,9 +27,11 @@ use crate::server::linger::{close, linger_then_close};
 use crate::server::open;
 use crate::server::open::{NEW_CONNECTION_DRAIN_GRACE, Opened};
 use crate::server::permits::Permit;
+use crate::server::proxy_header;
 use crate::server::stall::QUIET;
 use crate::server::stop::{Stage, Stop};
 use crate::server::{Event, ServerObserver};
+use crate::telemetry::traffic_labels::ParseErrorKind;
 use crate::terms::clock::timer_now;
 
 /// Serves one connection to its end, then drops `open`. The future must be a task of its own.
@@ -117,6 +119,56 @@ enum Opening<'a> {
 }
 
 fn opening<'a, S: PublicService>(
+    transport: Transport,
+    connection: &'a mut Connection,
+    service: &'a S,
+    stop: &'a Stop,
+    permit: &'a Permit,
+) -> Opening<'a> {
+    match service.proxy_protocol(connection.peer.map(|peer| peer.ip())) {
+        ProxyProtocol::Off => protocol(transport, connection, service, stop, permit),
+        asked => Opening::Reads(Box::pin(behind_proxy(
+            transport, asked, connection, service, stop, permit,
+        ))),
+    }
+}
+
+/// Reads the PROXY header, then what follows.
+async fn behind_proxy<S: PublicService>(
+    mut transport: Transport,
+    asked: ProxyProtocol,
+    connection: &mut Connection,
+    service: &S,
+    stop: &Stop,
+    permit: &Permit,
+) -> Result<Opened, Option<Event>> {
+    let limit = service.timeouts().header;
+    let client = if asked == ProxyProtocol::Untrusted {
+        Err(Some(Event::ParseFailed(ParseErrorKind::ProxyUntrusted)))
+    } else {
+        proxy_header::read(&mut transport, limit, stop, permit).await
+    };
+    let peer = connection.peer.map(|peer| peer.ip());
+    match client {
+        Ok(None) => connection.nameless = true,
+        Ok(Some(client)) => {
+            connection.peer = Some(client);
+            permit.is_of(client.ip());
+        }
+        Err(event) => {
+            if let Some(Event::ParseFailed(_)) = event {
+                service.proxy_header_refused(peer, asked);
+            }
+            return Err(event);
+        }
+    }
+    match protocol(transport, connection, service, stop, permit) {
+        Opening::Reads(reading) => reading.await,
+        Opening::Done(opened) => Ok(opened),
+    }
+}
+
+fn protocol<'a, S: PublicService>(
     transport: Transport,
     connection: &mut Connection,
     service: &S,

@@ -25,7 +25,7 @@ use crate::config::model::{BelowOwned, DecisionMode, ServerLimits, Timeouts};
 use crate::decision;
 use crate::exchange::respond;
 use crate::exchange::response_body::{RequestBody, ResponseBody};
-use crate::exchange::{Connection, PublicService};
+use crate::exchange::{Connection, ProxyProtocol, PublicService};
 use crate::forward::Forwarder;
 use crate::http::forwarded::{self, ForwardingClaims, Origin, Peer};
 use crate::http::hop::X_REQUEST_ID;
@@ -93,6 +93,45 @@ impl PublicService for WorkerService {
         self.shared.current.load().config.server.h2c
     }
 
+    fn proxy_protocol(&self, peer: Option<IpAddr>) -> ProxyProtocol {
+        let snapshot = self.shared.current.load();
+        let server = &snapshot.config.server;
+        if !server.proxy_protocol {
+            return ProxyProtocol::Off;
+        }
+        let peer = Peer {
+            address: peer,
+            nameless: false,
+            tls: false,
+        };
+        if peer.is_trusted(&server.trusted_proxies) {
+            ProxyProtocol::Expected
+        } else {
+            ProxyProtocol::Untrusted
+        }
+    }
+
+    fn proxy_header_refused(&self, peer: Option<IpAddr>, asked: ProxyProtocol) {
+        // Once each: whoever connects can cause the first one, and a health check the other again and again.
+        let peer = peer.map_or("a unix socket".to_owned(), |peer| {
+            peer.to_canonical().to_string()
+        });
+        if asked == ProxyProtocol::Untrusted {
+            if self.shared.proxy_refused.set(()).is_ok() {
+                tracing::warn!(
+                    "a connection from {peer} was refused, as are all from addresses that server.trusted_proxies \
+                     lacks while server.proxy_protocol is on. If it is your load balancer, add it there"
+                );
+            }
+        } else if self.shared.proxy_header_missed.set(()).is_ok() {
+            tracing::warn!(
+                "a connection from {peer} was refused, since it doesn't begin with a PROXY header. Have the load \
+                 balancer send one (send-proxy-v2 in haproxy, proxy_protocol on in nginx's stream module), for its \
+                 health checks too, or set server.proxy_protocol = false"
+            );
+        }
+    }
+
     fn refuse(&self, status: StatusCode) -> Response<ResponseBody> {
         let id = self.next_id();
         tracing::debug!(request_id = id.as_str(), %status, "a client sent bytes that are no request");
@@ -108,6 +147,7 @@ impl PublicService for WorkerService {
         let host = sanity::effective_host(request.uri(), request.headers());
         let peer = Peer {
             address: connection.peer.map(|peer| peer.ip()),
+            nameless: connection.nameless,
             tls: connection.tls,
         };
         let trusted = &snapshot.config.server.trusted_proxies;
