@@ -26,6 +26,13 @@ use crate::config::model::{ServerLimits, Timeouts};
 use pace::Paces;
 use response_body::{RequestBody, ResponseBody};
 
+/// The most interim responses of one request that reach the client. A backend that works for hours and says so every
+/// minute stays below.
+const MOST_INTERIM: u32 = 1000;
+
+/// The most bytes of interim responses that wait for a client that takes none.
+const INTERIM_BYTES: usize = 32 * 1024;
+
 /// The facts of a client connection that are known before its first byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Connection {
@@ -97,6 +104,8 @@ pub struct Exchange {
     client_closed: Cell<bool>,
     unanswered: Cell<bool>,
     client_waker: RefCell<Option<Waker>>,
+    interim: RefCell<Vec<u8>>,
+    interims: Cell<u32>,
     paces: Rc<Paces>,
 }
 
@@ -184,6 +193,32 @@ impl Exchange {
         if let Some(waker) = waker {
             waker.wake();
         }
+    }
+
+    /// Queues an interim response for the client, which `write` appends. One that is beyond the bounds is dropped.
+    pub(crate) fn pass_interim(&self, write: impl FnOnce(&mut Vec<u8>)) {
+        if self.interims.get() == MOST_INTERIM {
+            return;
+        }
+        let mut waiting = self.interim.borrow_mut();
+        let before = waiting.len();
+        write(&mut waiting);
+        if waiting.len() > INTERIM_BYTES {
+            waiting.truncate(before);
+            return;
+        }
+        self.interims.set(self.interims.get() + 1);
+    }
+
+    /// How many interim responses have come for the client, a sign of progress.
+    pub(crate) fn interims(&self) -> u32 {
+        self.interims.get()
+    }
+
+    /// The interim responses that wait, if any do.
+    pub(crate) fn take_interim(&self) -> Option<Vec<u8>> {
+        let mut waiting = self.interim.borrow_mut();
+        (!waiting.is_empty()).then(|| std::mem::take(&mut *waiting))
     }
 
     pub(crate) fn mark_request_awaited(&self, awaited: bool) {

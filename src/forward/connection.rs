@@ -25,6 +25,7 @@ use crate::http1::input::Input;
 use crate::http1::output::Output;
 use crate::http1::parse_response::{RequestFacts, ResponseHead, take_head};
 use crate::http1::write_request::write_head;
+use crate::http1::write_response::write_interim;
 use crate::io::descriptors::SocketSlot;
 use crate::io::transport::{Transport, Upgraded};
 
@@ -101,6 +102,7 @@ impl BackendConnection {
             asked: RequestFacts {
                 by_head: false,
                 for_http1: false,
+                takes_interim: false,
             },
             receiving: Decoder::Over,
             keep_alive: true,
@@ -125,6 +127,7 @@ impl BackendConnection {
         self.asked = RequestFacts {
             by_head: request.method() == http::Method::HEAD,
             for_http1: request.version() <= http::Version::HTTP_11,
+            takes_interim: request.version() == http::Version::HTTP_11,
         };
         self.keep_alive = false;
         self.exchange = Some(request.body().exchange().clone());
@@ -238,6 +241,13 @@ impl BackendConnection {
                 let (input, known) = (self.input.bytes(), self.known);
                 let head = take_head(input, known, self.asked, &mut fields)?;
                 if let Some(head) = head {
+                    if head.is_interim() {
+                        if let Some(exchange) = &self.exchange {
+                            exchange.pass_interim(|out| write_interim(&head, out));
+                        }
+                        self.known = 0;
+                        continue;
+                    }
                     self.keep_alive = head.keep_alive;
                     self.receiving = head.decoder.clone();
                     self.receiving.begin(self.input.bytes())?;

@@ -309,7 +309,11 @@ impl PooledConnection {
             if let Poll::Ready(outcome) = poll_exchange(&mut backend.borrow_mut(), context) {
                 return Poll::Ready(Some(outcome));
             }
-            let progress = (exchange.request_frames(), exchange.request_done());
+            let progress = (
+                exchange.request_frames(),
+                exchange.request_done(),
+                exchange.interims(),
+            );
             if seen != Some(progress) {
                 if seen.is_some() {
                     since = timer_now();

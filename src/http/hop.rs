@@ -196,6 +196,16 @@ pub fn response_headers(
     outgoing
 }
 
+/// Writes the fields of an interim response on its way to the client, a line each.
+pub(crate) fn write_interim_fields(incoming: &HeaderMap, out: &mut Vec<u8>) {
+    let nominated = Nominated::by(incoming);
+    for (name, value) in incoming {
+        if travels_back(name) && *name != CONTENT_LENGTH && !nominated.contains(name) {
+            write_field(name, value.as_bytes(), out);
+        }
+    }
+}
+
 /// Whether a backend's field is for the client, as far as its name says.
 fn travels_back(name: &HeaderName) -> bool {
     !(is_hop_by_hop(name) || *name == X_REQUEST_ID)

@@ -1,7 +1,7 @@
 //! The head of a response (RFC 9112 §4, §6.3, §9.3).
 //!
 //! Keeps true: a head that contradicts itself or can't be framed again without guessing is refused; interim responses
-//! are skipped, except for 101.
+//! other than 101 are skipped where the client can't have them, and 100 always.
 //! Must not know: which responses may be sent to a client.
 
 use std::mem::MaybeUninit;
@@ -48,6 +48,11 @@ pub(crate) struct ResponseHead {
 }
 
 impl ResponseHead {
+    /// Whether another head follows: this one is a 1xx, and not 101.
+    pub(crate) fn is_interim(&self) -> bool {
+        self.parts.status.is_informational() && self.parts.status != StatusCode::SWITCHING_PROTOCOLS
+    }
+
     /// Whether the body is `text/event-stream`, which has no end.
     pub(crate) fn is_event_stream(&self) -> bool {
         if let Some(fields) = &self.raw_fields {
@@ -65,6 +70,9 @@ pub(crate) struct RequestFacts {
     pub(crate) by_head: bool,
     /// The client speaks HTTP/1, so that the fields are kept raw where none of them has to be read.
     pub(crate) for_http1: bool,
+    /// The client takes interim responses. Those of HTTP/1.0 don't know them (RFC 9110 §15.2), and hyper can't send one
+    /// over HTTP/2.
+    pub(crate) takes_interim: bool,
 }
 
 /// Takes a head from the front of `input`. `None` where the head isn't complete; `known` bytes of it were parsed in
@@ -88,8 +96,9 @@ pub(crate) fn take_head(
         let Some(head) = take_any(input, asked, spare)? else {
             return incomplete(input);
         };
-        let status = head.parts.status;
-        if !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS {
+        // 100 answers an `Expect` that renewd has answered itself.
+        let passes = asked.takes_interim && head.parts.status != StatusCode::CONTINUE;
+        if !head.is_interim() || passes {
             return Ok(Some(head));
         }
         known = 0;
@@ -407,11 +416,13 @@ mod tests {
     const MAPPED: RequestFacts = RequestFacts {
         by_head: false,
         for_http1: false,
+        takes_interim: false,
     };
 
     const HEAD: RequestFacts = RequestFacts {
         by_head: true,
         for_http1: false,
+        takes_interim: false,
     };
 
     fn head(text: &str) -> Result<Option<ResponseHead>, Malformed> {
@@ -434,6 +445,27 @@ mod tests {
         let cookies: Vec<_> = head.parts.headers.get_all("set-cookie").iter().collect();
         assert_eq!(cookies, ["a", "b"]);
         assert_eq!(head.parts.headers["x-a"], "");
+    }
+
+    #[test]
+    fn interim_responses_are_handed_out_where_the_client_takes_them() {
+        let asked = RequestFacts {
+            takes_interim: true,
+            ..MAPPED
+        };
+        let heads = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n\
+                     HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n\r\n";
+        let mut input = BytesMut::from(heads);
+        let mut next = || {
+            let head = take_head(&mut input, 0, asked, &mut HeaderMap::new());
+            let head = head.unwrap().unwrap();
+            (head.parts.status.as_u16(), head.is_interim())
+        };
+        assert_eq!(
+            [next(), next(), next()],
+            [(103, true), (102, true), (200, false)]
+        );
+        assert_eq!(input, "");
     }
 
     #[test]

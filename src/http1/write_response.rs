@@ -12,8 +12,9 @@ use hyper::ext::ReasonPhrase;
 
 use super::encode::Encoder;
 use super::field_lines::{length, lists};
+use super::parse_response::ResponseHead;
 use crate::exchange::raw_fields::RawFieldLines;
-use crate::http::hop::write_field;
+use crate::http::hop::{write_field, write_interim_fields};
 
 /// The facts besides the response that its head depends on.
 #[derive(Clone, Copy, Debug)]
@@ -103,6 +104,16 @@ pub(crate) fn write_head(
         encoder,
         keep_alive,
     }
+}
+
+/// Appends an interim response (RFC 9110 §15.2), which has no body and says nothing about the connection.
+pub(crate) fn write_interim(head: &ResponseHead, out: &mut Vec<u8>) {
+    write_status_line(&head.parts, false, out);
+    match &head.raw_fields {
+        Some(fields) => out.extend_from_slice(fields.as_bytes()),
+        None => write_interim_fields(&head.parts.headers, out),
+    }
+    out.extend_from_slice(b"\r\n");
 }
 
 /// Whether a response with this status has no body, whatever the request was (RFC 9110 §6.4.1).

@@ -63,6 +63,14 @@ function wire(express) {
       request.on('end', () => response.json({ length, sha256: hash.digest('hex') }));
     });
   });
+  // 102 and 103, then the answer when somebody asks for /released, or with ?at=once at once.
+  router.get('/hints', (request, response) => {
+    response.writeProcessing();
+    response.writeEarlyHints({ link: '</style.css>; rel=preload; as=style' });
+    const finish = () => response.end('hinted');
+    if (request.query.at === 'once') finish();
+    else held.push(finish);
+  });
   router.get('/released', (request, response) => {
     for (const release of held.splice(0)) release();
     response.end();

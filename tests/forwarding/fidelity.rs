@@ -349,7 +349,7 @@ async fn bodies_arrive_whole_whatever_the_method() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_expectation_is_met_here_and_interim_answers_stop_here() {
+async fn an_expectation_is_met_here_and_interim_answers_are_not_the_final_one() {
     let hints = "HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n";
     everywhere(async |case: &mut Case| {
         let mut client = case.client().await;

@@ -162,15 +162,6 @@ async fn expect_continue_is_answered_here_when_the_body_is_wanted() {
 }
 
 #[tokio::test]
-async fn informational_answers_are_dropped() {
-    let mut raw = RawExchange::begin(get("/")).await;
-    let hints = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n";
-    raw.server.send(hints).await;
-    let head = raw.answered(ok("a")).await;
-    assert!(head.starts_with("HTTP/1.1 200 OK\r\n"));
-}
-
-#[tokio::test]
 async fn an_event_stream_arrives_event_by_event_and_its_head_before_them() {
     let mut raw = RawExchange::begin(get("/events")).await;
     raw.answered(

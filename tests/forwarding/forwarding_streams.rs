@@ -384,10 +384,6 @@ fn an_answer_that_is_not_http_is_502() {
         ("a letter", "H"),
         ("an empty line", "\r\n"),
         ("half a head", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-"),
-        (
-            "an interim answer alone",
-            "HTTP/1.1 103 Early Hints\r\n\r\n",
-        ),
         ("a status that isn't one", "HTTP/1.1 2000 OK\r\n\r\n"),
         ("another version", "HTTP/2.0 200 OK\r\n\r\n"),
         ("a bare CR in front", "\rHTTP/1.1 200 OK\r\n\r\n"),
@@ -448,9 +444,6 @@ fn an_answer_that_can_be_framed_is_framed_once() {
         assert_eq!(answer.body, b"hello");
         assert_eq!(answer.values("x-a"), ["1"]);
     }
-    // Interim answers other than 100 can't be passed on; the final one is.
-    let hinted = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
-    assert_eq!(answer_to(&renewd, hinted).body, b"ok");
     // A body that ends with the connection.
     let endless = "HTTP/1.0 200 OK\r\nX-A: 1\r\n\r\nuntil the end";
     assert_eq!(answer_to(&renewd, endless).body, b"until the end");

@@ -15,6 +15,7 @@ mod forwarding;
 mod forwarding_differential;
 mod forwarding_failures;
 mod forwarding_streams;
+mod interim_answers;
 mod node_backend;
 mod spellings;
 mod spellings_through_renewd;

@@ -102,6 +102,7 @@ impl Awake {
         if let Poll::Ready(end) = poll {
             return Poll::Ready(end);
         }
+        self.client.send_interim(context);
         self.client.look_ahead(context);
         if self.client.failed() {
             return Poll::Ready(AwakeEnd::Broken);

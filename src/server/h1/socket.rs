@@ -200,6 +200,7 @@ impl ClientSocket {
         let mut io = self.io.borrow_mut();
         io.responding = true;
         io.unflushed = true;
+        io.take_interim(&self.exchange);
         write_head(head, raw_fields, terms, io.output.gathered())
     }
 
@@ -243,6 +244,18 @@ impl ClientSocket {
         ready!(Pin::new(transport).poll_flush(context))?;
         io.unflushed = false;
         Poll::Ready(Ok(()))
+    }
+
+    /// Sends the interim responses that wait, as far as the client takes them.
+    pub(crate) fn send_interim(&self, context: &mut Context<'_>) {
+        let mut io = self.io.borrow_mut();
+        while !io.responding && (io.unflushed || io.take_interim(&self.exchange)) {
+            match self.poll_write(&mut io, context) {
+                Poll::Pending => return,
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => return self.failed.set(true),
+            }
+        }
     }
 
     /// Finds out whether the client is still there while a complete request is being answered. Only a pipelined
@@ -391,6 +404,20 @@ impl Inlet for ClientSocket {
 }
 
 impl Io {
+    /// Queues the interim responses that wait; whether there were any.
+    fn take_interim(&mut self, exchange: &RefCell<Option<Rc<Exchange>>>) -> bool {
+        let exchange = exchange.borrow();
+        let Some(waiting) = exchange
+            .as_ref()
+            .and_then(|exchange| exchange.take_interim())
+        else {
+            return false;
+        };
+        self.output.gathered().extend_from_slice(&waiting);
+        self.unflushed = true;
+        true
+    }
+
     /// Finds out whether a client that has closed its sending side has left altogether, so that its pipelined
     /// requests need no response. Only reading shows that it didn't take the last response.
     fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Lost>> {

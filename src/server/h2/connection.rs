@@ -4,6 +4,8 @@
 //! frames that carry nothing; an idle connection is closed in order, and earlier if it never had a request; at a
 //! stop, or to make room for another connection, GOAWAY is sent and requests finish. A connection that never had a
 //! request ends right after GOAWAY when it has to make room.
+//! Interim responses don't reach the client: h2 0.4.20 has `SendResponse::send_informational`, but hyper 1.12 keeps that
+//! handle to itself (`H2Stream` in `proto/h2/server.rs`; <https://github.com/hyperium/hyper/pull/4114> is open).
 //! Must not know: what a request means, how one stream waits.
 
 use std::cell::RefCell;
