@@ -50,7 +50,7 @@ pub struct StoredSession {
     pub lacks: Grounds,
     /// The session of the login that the subject's latest grant in the channel was for.
     pub login: Option<Login>,
-    /// When a source last decided about the session, yes or no; 0 where a former version wrote it down.
+    /// When a source last decided about the session, yes or no; where a former version wrote it down, when it began.
     pub settled: u32,
     /// The accounts source refuses the subject. The previous version of renewd looks for that here; the table itself
     /// doesn't know, so the writer fills it in.

@@ -41,6 +41,8 @@ struct Addition {
     of: u32,
     lacks: Grounds,
     login: Option<Login>,
+    /// `None` where a former version wrote it.
+    settled: Option<u32>,
 }
 
 const SESSION: u8 = 1;
@@ -80,7 +82,8 @@ impl Records {
     pub(super) fn encode_over(&self, record: &SessionRecord, later: &LaterFields) -> Vec<Vec<u8>> {
         let pieces = match record {
             SessionRecord::Session(kept) => session(kept, later).map(|bytes| {
-                let plain = !kept.is_denied() && kept.login.is_none();
+                let plain =
+                    !kept.is_denied() && kept.login.is_none() && kept.settled == kept.first_issued;
                 let addition = (!plain).then(|| self.addition(kept, &bytes));
                 addition.into_iter().flatten().chain([bytes]).collect()
             }),
@@ -99,10 +102,19 @@ impl Records {
         let of = crc32fast::hash(session);
         let login = kept.login.map_or(0, |Login(login)| login.get());
         let lacks = kept.lacks.bits();
+        let settled = kept.settled;
         rider(
             ADDITION,
-            &format!("{of:08x}{:08x}{login:016x}{lacks:02x}", self.key),
+            &format!(
+                "{of:08x}{:08x}{login:016x}{lacks:02x}{settled:08x}",
+                self.key
+            ),
         )
+    }
+
+    /// Whether the bytes read last are an addition to the next record.
+    pub(super) fn has_addition(&self) -> bool {
+        self.addition.is_some()
     }
 
     /// The record that these bytes are; `None` where they are damaged.
@@ -117,7 +129,6 @@ impl Records {
                 let expires = [rest.number()?, rest.number()?];
                 let refreshes = u16::from_le_bytes(rest.take()?);
                 let identity = rest.identity()?;
-                let settled = rest.number().unwrap_or(0);
                 let addition = addition.filter(|addition| addition.of == crc32fast::hash(bytes));
                 let lacks = match addition {
                     Some(addition) => addition.lacks,
@@ -134,7 +145,9 @@ impl Records {
                     ended: marks & ENDED != 0,
                     lacks,
                     login: addition.and_then(|addition| addition.login),
-                    settled,
+                    settled: addition
+                        .and_then(|addition| addition.settled)
+                        .unwrap_or(first_issued),
                     account_refused: false,
                     identity,
                 }))
@@ -164,10 +177,12 @@ impl Records {
                 let same_key = digits.number(8)? == u64::from(self.key);
                 let login = NonZeroU64::new(digits.number(16)?).map(Login);
                 let lacks = u8::try_from(digits.number(2)?).ok()?;
+                let settled = digits.number(8);
                 self.addition = Some(Addition {
                     of: u32::try_from(of).ok()?,
                     lacks: Grounds::from_bits(lacks),
                     login: login.filter(|_| same_key),
+                    settled: settled.and_then(|settled| u32::try_from(settled).ok()),
                 });
                 Some(SessionRecord::Unknown)
             }
@@ -192,6 +207,8 @@ impl Records {
 pub(crate) struct LaterFields {
     pub(super) marks: u8,
     pub(super) trailing: Vec<u8>,
+    /// Records of their own, each for the session behind it.
+    pub(super) riders: Vec<Vec<u8>>,
 }
 
 impl LaterFields {
@@ -201,6 +218,7 @@ impl LaterFields {
         Self {
             marks: marks & !(UNKNOWN_MARKS - 1),
             trailing,
+            riders: Vec::new(),
         }
     }
 
@@ -211,7 +229,6 @@ impl LaterFields {
         // The times and the number of refreshes.
         rest.take::<14>()?;
         rest.identity()?;
-        rest.number()?;
         Some((marks, rest.0.to_vec()))
     }
 }
@@ -229,7 +246,6 @@ fn session(kept: &StoredSession, later: &LaterFields) -> Option<Vec<u8>> {
     }
     bytes.extend_from_slice(&kept.refreshes.to_le_bytes());
     identity(&kept.identity, &mut bytes)?;
-    bytes.extend_from_slice(&kept.settled.to_le_bytes());
     bytes.extend_from_slice(&later.trailing);
     Some(bytes)
 }
@@ -391,10 +407,8 @@ mod tests {
             let read = decoded(&pieces, KEY);
             prop_assert_eq!(read.last(), Some(&Some(record.clone())));
             let last = pieces.last().unwrap();
-            // A former version wrote a session without its last field.
-            let shortest = last.len() - if matches!(record, SessionRecord::Session(_)) { 4 } else { 0 };
             // A record with fewer digits may be one that a later version wrote.
-            for length in 0..shortest {
+            for length in 0..last.len() {
                 let read = Records::new(KEY).decode(&last[..length]);
                 prop_assert!(matches!(read, None | Some(SessionRecord::Unknown)), "{:?}", read);
             }
@@ -456,7 +470,7 @@ mod tests {
             ended: false,
             lacks: Grounds::NONE,
             login,
-            settled: 150,
+            settled: 100,
             account_refused: false,
         };
         let login = NonZeroU64::new(77).map(Login);

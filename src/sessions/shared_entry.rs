@@ -63,9 +63,9 @@ impl SharedEntry {
         }
         let mut bytes = vec![FORM];
         bytes.extend_from_slice(&self.until.to_le_bytes());
-        for piece in pieces {
+        for piece in self.later.riders.iter().chain(&pieces) {
             bytes.extend_from_slice(&u16::try_from(piece.len()).ok()?.to_le_bytes());
-            bytes.extend_from_slice(&piece);
+            bytes.extend_from_slice(piece);
         }
         Some(bytes)
     }
@@ -81,18 +81,22 @@ impl SharedEntry {
         };
         let (until, mut rest) = rest.split_first_chunk()?;
         let mut records = Records::new(key);
-        let mut entry = None;
+        let (mut entry, mut riders) = (None, Vec::new());
         while let Some((length, after)) = rest.split_first_chunk() {
             let length = usize::from(u16::from_le_bytes(*length));
             let (piece, after) = after.split_at_checked(length)?;
             rest = after;
             match records.decode(piece)? {
-                SessionRecord::Unknown => {}
+                SessionRecord::Unknown if records.has_addition() => {}
+                SessionRecord::Unknown => riders.push(piece.to_vec()),
                 record => {
                     entry = Some(Self {
                         record,
                         until: u32::from_le_bytes(*until),
-                        later: LaterFields::of(piece),
+                        later: LaterFields {
+                            riders: std::mem::take(&mut riders),
+                            ..LaterFields::of(piece)
+                        },
                     });
                 }
             }
@@ -177,6 +181,7 @@ mod tests {
         entry.later = LaterFields {
             marks: 0x50,
             trailing: vec![1, 2, 3],
+            riders: vec![vec![9, 9, 9]],
         };
         let read = SharedEntry::decode(&entry.encode(KEY).unwrap(), KEY);
         assert_eq!(read, entry);
