@@ -7,8 +7,11 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-/// One entry of ten leads a question astray when there are 100,000.
+/// With 100,000 entries, one question in 30 that nothing answers is led astray.
 const PLACES: usize = 1 << 20;
+
+/// Places that lie beside each other in memory, so that one access brings all of them.
+const LINE: usize = 64;
 
 #[derive(Debug, Default)]
 pub(super) struct Presence(OnceLock<Box<[AtomicU8]>>);
@@ -16,8 +19,10 @@ pub(super) struct Presence(OnceLock<Box<[AtomicU8]>>);
 impl Presence {
     /// Whether there may be an entry of this hash.
     pub(super) fn may_have(&self, hash: u64) -> bool {
-        let places = self.0.get();
-        places.is_some_and(|places| place(places, hash).load(Ordering::Acquire) > 0)
+        let counts = |place: &AtomicU8| place.load(Ordering::Acquire) > 0;
+        self.0
+            .get()
+            .is_some_and(|places| chosen(places, hash).into_iter().all(counts))
     }
 
     /// Whether there has never been an entry.
@@ -30,28 +35,30 @@ impl Presence {
         let places = self
             .0
             .get_or_init(|| (0..PLACES).map(|_| AtomicU8::new(0)).collect());
-        let place = place(places, hash);
-        let count = place.load(Ordering::Relaxed);
-        place.store(count.saturating_add(1), Ordering::Release);
+        for place in chosen(places, hash) {
+            let count = place.load(Ordering::Relaxed);
+            place.store(count.saturating_add(1), Ordering::Release);
+        }
     }
 
     /// Counts an entry that can't be found any more. Callers take turns.
     pub(super) fn remove(&self, hash: u64) {
-        let Some(places) = self.0.get() else {
-            return;
-        };
-        let place = place(places, hash);
-        let count = place.load(Ordering::Relaxed);
-        if count < u8::MAX {
-            place.store(count.saturating_sub(1), Ordering::Release);
+        let places = self.0.get().into_iter();
+        for place in places.flat_map(|places| chosen(places, hash)) {
+            let count = place.load(Ordering::Relaxed);
+            if count < u8::MAX {
+                place.store(count.saturating_sub(1), Ordering::Release);
+            }
         }
     }
 }
 
-/// The upper half chooses, because shards go by the lower bits.
-fn place(places: &[AtomicU8], hash: u64) -> &AtomicU8 {
-    let chosen = usize::try_from(hash >> 32).unwrap_or(0) % PLACES;
-    &places[chosen]
+/// The two places of a hash, on one line.
+fn chosen(places: &[AtomicU8], hash: u64) -> [&AtomicU8; 2] {
+    let [line, first, second] =
+        [hash >> 32, hash >> 6, hash].map(|part| usize::try_from(part).unwrap_or(0));
+    let line = line % (PLACES / LINE) * LINE;
+    [first, second].map(|place| &places[line + place % LINE])
 }
 
 #[cfg(test)]
