@@ -155,9 +155,10 @@ impl EjectionSender {
             if self.is_needed(&taken.ejection).await {
                 return Some(taken);
             }
+            // The metric comes first, as everywhere: who sees the state may ask for the number.
+            self.count(EjectionOutcome::Dropped, 1);
             let needless = EjectionResult::Needless;
             let record = self.ejections.finish(taken.ejection.id, needless);
-            self.count(EjectionOutcome::Dropped, 1);
             if let Some(record) = record {
                 self.write(record).await;
             }
