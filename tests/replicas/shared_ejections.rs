@@ -47,6 +47,7 @@ fn the_daemon_that_was_asked_makes_the_rules_and_deletes_them_wherever_the_revoc
     assert_eq!(state(&second, &told), Value::Null);
 
     lift(&second, &told);
+    is_known(&first, &other);
     lift(&first, &other);
     first.eventually("both rules are deleted", |_| agora.rules().is_empty());
     assert_eq!(agora.requests().len(), 4);
