@@ -172,8 +172,9 @@ impl EjectionSender {
         };
         match store.take_place(SLOTS, LEASE).await {
             Ok(Some(place)) => Ok(Some(place)),
-            Ok(None) => Err(ALL_TAKEN),
-            Err(NoStore) => Ok(None),
+            Err(NoStore) if store.outage().is_some() => Ok(None),
+            // A late answer may have given a place, which the lease frees.
+            Ok(None) | Err(NoStore) => Err(ALL_TAKEN),
         }
     }
 
