@@ -21,7 +21,7 @@
 //! | a chunked GET loses its body | forwarding: a_get_with_a_chunked_body_keeps_its_body |
 //! | length and chunked together in an answer | forwarding: length_and_chunked_together_are_never_passed_on_either_way |
 //! | an unrequested 101 passes, other 1xx can't be sent, `Expect` travels | forwarding: answers_that_cannot_be_framed_again_are_refused |
-//! | | forwarding: informational_answers_are_dropped |
+//! | | interim_answers: interim_answers_pass_before_the_final_one_is_there |
 //! | | conformance_h1: expectations_are_met_here_and_never_travel |
 //! | an early answer doesn't announce the close; its backend connection is neither kept nor closed | forwarding_failures: an_early_answer_is_passed_on_and_both_connections_close |
 //! | | fidelity_streams: an_answer_to_an_unfinished_upload_arrives_whole_and_ends_it |
