@@ -344,11 +344,19 @@ async function lift(id, text) {
   refresh();
 }
 
+// How far the removal of a revocation's users from their channels is.
+function removal({ error, ...states }) {
+  const counts = Object.entries(states).filter(([, count]) => count).map(([state, count]) => `${count} ${state.replace("_", " ")}`);
+  return [counts.join(", ") || "none", error].filter(Boolean).join("; ");
+}
+
 function revocation(entry) {
   const item = element("li");
   const of = target(entry);
   const act = () => confirm(`Give tokens to ${of} again?`) && lift(entry.id, of);
-  item.append(element("span", `${of} until ${time(entry.until)}${entry.reason ? ` (${entry.reason})` : ""}`), button("Lift", `Lift the revocation of ${of}`, act));
+  const reason = entry.reason ? ` (${entry.reason})` : "";
+  const removed = entry.ejections ? `; removal from channels: ${removal(entry.ejections)}` : "";
+  item.append(element("span", `${of} until ${time(entry.until)}${reason}${removed}`), button("Lift", `Lift the revocation of ${of}`, act));
   return item;
 }
 

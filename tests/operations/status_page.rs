@@ -2,14 +2,16 @@
 
 use std::process::Command;
 
-use crate::support::npm;
-use crate::support::renewd::{ADMIN_TOKEN, Renewd, Settings, login};
+use crate::support::agora_api::AgoraApi;
+use crate::support::renewd::{ADMIN_TOKEN, login};
+use crate::support::{ejecting, npm};
 
 #[test]
 fn an_operator_finds_explains_revokes_and_gives_back_on_the_page() {
     let package = npm::package("page");
     npm::ensure(&package);
-    let renewd = Renewd::start(&Settings::default());
+    let agora = AgoraApi::start();
+    let renewd = ejecting::start(&agora);
     let hostile = "<b>nobody</b>";
     for (subject, body, status) in [
         (

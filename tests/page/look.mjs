@@ -76,6 +76,7 @@ async function look(view) {
   await page.keyboard.press("Enter");
   await says("done", "Revoked: owner, everywhere.");
   await says("revocation-list", "a test");
+  await says("revocation-list", "removal from channels: 1 done");
   await accessible("after a revocation");
   await press(/^Undo/);
   await says("done", "tokens are issued again");
