@@ -66,8 +66,18 @@ impl Script {
         match self {
             Self::Limits => include_str!("limits.lua"),
             Self::Claims => include_str!("claims.lua"),
-            Self::Revocations => include_str!("revocations.lua"),
-            Self::Sessions => include_str!("sessions.lua"),
+            Self::Revocations => {
+                concat!(
+                    include_str!("versioned_set.lua"),
+                    include_str!("revocations.lua")
+                )
+            }
+            Self::Sessions => {
+                concat!(
+                    include_str!("versioned_set.lua"),
+                    include_str!("sessions.lua")
+                )
+            }
             Self::LoginKey => include_str!("login_key.lua"),
             Self::Lapses => include_str!("lapses.lua"),
             Self::Places => include_str!("places.lua"),
