@@ -51,6 +51,8 @@ impl Session {
         let mut wire = messages::Wire::open(renewd.public);
         wire.write(request.as_bytes());
         let answer = wire.read(false).unwrap();
+        let cookies = answer.values("set-cookie");
+        assert!(cookies.is_empty(), "a cookie of renewd's: {cookies:?}");
         (answer.status(), String::from_utf8(answer.body).unwrap())
     }
 

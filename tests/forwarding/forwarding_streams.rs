@@ -411,6 +411,13 @@ fn an_answer_that_is_not_http_is_502() {
         };
         assert_502(&renewd, bytes, what, code);
     }
+    // Each but the one without a byte.
+    let page = renewd.metrics();
+    let mut outcomes = page
+        .lines()
+        .filter(|line| line.starts_with("renewd_upstream_requests_total{"));
+    let bad = outcomes.find(|line| line.contains("outcome=\"bad_response\""));
+    assert!(bad.is_some_and(|line| line.ends_with(" 11")), "{bad:?}");
 }
 
 #[test]

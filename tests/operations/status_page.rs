@@ -36,6 +36,7 @@ fn an_operator_finds_explains_revokes_and_gives_back_on_the_page() {
         .arg(package.join("look.mjs"))
         .arg(format!("http://{}/", renewd.admin))
         .args([ADMIN_TOKEN, "live_show", hostile])
+        .arg(renewd.pid().to_string())
         .output()
         .expect("node: `tests/run --install` installs it");
     let said = String::from_utf8_lossy(&output.stderr);

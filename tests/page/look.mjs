@@ -1,11 +1,12 @@
-// node look.mjs ADDRESS TOKEN CHANNEL SUBJECT: uses the status page in Chromium as an operator does, by the keyboard, in
-// daylight on a desk and at night on a phone. Exits with 1 and says what is wrong.
+// node look.mjs ADDRESS TOKEN CHANNEL SUBJECT PID: uses the status page in Chromium as an operator does, by the keyboard,
+// in daylight on a desk and at night on a phone, and then kills the daemon, whose process is PID. Exits with 1 and says
+// what is wrong.
 
 import assert from "node:assert/strict";
 import { createRequire } from "node:module";
 import { chromium } from "playwright-core";
 
-const [address, token, channel, subject] = process.argv.slice(2);
+const [address, token, channel, subject, pid] = process.argv.slice(2);
 const axe = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
 const views = [
   { colorScheme: "light", viewport: { width: 1200, height: 900 } },
@@ -87,5 +88,11 @@ async function look(view) {
   const kept = await page.evaluate(() => sessionStorage.length + localStorage.length + document.cookie.length);
   assert.equal(kept, 0, "the token is in memory alone");
   assert.deepEqual(problems, []);
+  if (view === views.at(-1)) {
+    process.kill(Number(pid), "SIGKILL");
+    await page.locator("body.stale").waitFor();
+    assert.equal(await page.locator("main").evaluate((main) => getComputedStyle(main).filter), "grayscale(1)");
+    await says("as-of", "as of ");
+  }
   await context.close();
 }

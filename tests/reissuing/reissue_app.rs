@@ -185,6 +185,9 @@ fn answers_without_tokens_and_of_other_routes_are_the_apps_own() {
     assert_eq!(head.status, 200);
     assert_eq!(head.header("etag"), None);
     assert_ne!(head.header("content-length"), Some("0"));
+    // The example's rule for one stream leaves this list out.
+    let list = ask(&renewd, "GET", "/api/live/streams", "", "");
+    assert!(list.header("etag").is_some() && list.header("cache-control").is_none());
     let health = ask(&renewd, "GET", "/health", "", "");
     assert!(health.header("etag").is_some());
     assert_eq!(health.header("content-length"), Some("15"));

@@ -241,6 +241,8 @@ fn requests_that_hang_over_http1_leave_sockets_for_everybody_else() {
     };
     attack(400);
     others_are_served_meanwhile(&renewd, || attack(5));
+    let refused = attackers.last_mut().unwrap().until("overloaded");
+    assert!(refused.starts_with("HTTP/1.1 503 "), "{refused}");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use crate::support::environment::FixedEnvironment;
 use crate::support::mongo::Mongo;
 use crate::support::renewd::{APP_CERTIFICATE, APP_ID, JWT_SECRET};
 use crate::support::timed::snapshot;
-use renewd::config::model::AuditSink;
+use renewd::config::model::{AuditSink, ServerTls};
 use renewd::config::secret::Secret;
 use renewd::config::{self, model::Config};
 use renewd::snapshot::{Control, Snapshot, StreamsRead};
@@ -117,8 +117,14 @@ fn a_configuration_that_cannot_be_taken_up_changes_nothing_of_the_one_that_runs(
     bad_id.agora.app_id = "short".to_owned();
     let mut bad_certificate = different.clone();
     bad_certificate.agora.app_certificate = Secret::new(b"short".to_vec());
+    let mut bad_identity = different.clone();
+    bad_identity.server.tls = Some(ServerTls {
+        certificate: Secret::new(b"short".to_vec()),
+        private_key: Secret::new(b"short".to_vec()),
+        client_ca: None,
+    });
     // Every step of building that can fail, one at a time.
-    for bad in [bad_id, bad_certificate] {
+    for bad in [bad_id, bad_certificate, bad_identity] {
         let standing = || (holders(&running), running.sessions.max());
         let before = (series(&metrics), standing());
         let audit = Audit::open(&AuditSink::Off, clock.clone(), DropCounter::default()).unwrap();
