@@ -21,7 +21,7 @@ fn main() {
 fn asked() -> Option<String> {
     // An archive that is unpacked inside somebody else's repository has nothing to do with its commits.
     git(&["ls-files", "--error-unmatch", "build.rs"])?;
-    // Its last line changes with every commit and every checkout.
+    // The last line of this log changes with every commit and every checkout.
     let log = git(&["rev-parse", "--git-path", "logs/HEAD"])?;
     for path in [&log, "src", "Cargo.toml", "Cargo.lock", "build.rs"] {
         println!("cargo::rerun-if-changed={path}");

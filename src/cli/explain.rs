@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use super::admin;
-use super::table::{Table, TableCell, Tone, text};
+use super::table::{TableCell, TextTable, Tone, text};
 
 const AFTER_HELP: &str = "The command asks the running daemon, which answers from its own caches and sessions. \
 No token is issued, nothing is counted, and no rate limit is charged. Checks that need the user's login token are \
@@ -76,7 +76,7 @@ fn print_for_people(answer: &[u8], stdout: &mut impl Write) -> io::Result<()> {
     let answer: Value = serde_json::from_slice(answer)?;
     let of = |value: &Value, name: &str| value.get(name).map(text).unwrap_or_default();
     let steps = answer.get("steps").and_then(Value::as_array);
-    let mut table = Table::new(["STEP", "PASSES", "WHY"]);
+    let mut table = TextTable::new(["STEP", "PASSES", "WHY"]);
     for step in steps.into_iter().flatten() {
         let (verdict, tone) = match of(step, "verdict").as_str() {
             "passes" => ("yes", Tone::Good),

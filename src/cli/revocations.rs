@@ -10,7 +10,7 @@ use http::{Method, StatusCode};
 use serde_json::{Map, Value, json};
 
 use super::admin::{self, AskError, DaemonAnswer, DaemonArguments, ask_daemon, report};
-use super::table::{Table, TableCell, text};
+use super::table::{TableCell, TextTable, text};
 
 const PATH: &str = "/v1/revocations";
 
@@ -209,7 +209,7 @@ fn print_revoked(answer: &Value, stdout: &mut dyn Write) -> io::Result<()> {
         text(of("last_expires").unwrap_or(&Value::Null))
     )?;
     let named = of("tokens").and_then(Value::as_array);
-    let mut table = Table::new(["EXPIRES", "ROLE", "SUBJECT", "CHANNEL", "UID", "ACCOUNT"]);
+    let mut table = TextTable::new(["EXPIRES", "ROLE", "SUBJECT", "CHANNEL", "UID", "ACCOUNT"]);
     let names = ["expires", "role", "subject", "channel", "uid", "account"];
     for token in named.into_iter().flatten() {
         let of = |name: &str| token.get(name).map(text).unwrap_or_default();
@@ -229,7 +229,7 @@ fn print_list(revocations: &[Value], stdout: &mut dyn Write) -> io::Result<()> {
     if revocations.is_empty() {
         return writeln!(stdout, "Nothing is revoked.");
     }
-    let mut table = Table::new([
+    let mut table = TextTable::new([
         "ID", "SUBJECT", "CHANNEL", "UID", "ACCOUNT", "UNTIL", "REMOVAL", "REASON",
     ]);
     let names = [

@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use serde_json::Value;
 
 use super::admin::{self, DaemonArguments};
-use super::table::{Table, TableCell, Tone, text};
+use super::table::{TableCell, TextTable, Tone, text};
 
 /// Asks and prints. 0: the daemon answered, whatever its state; 78: the file is invalid; 1: there was no answer.
 pub(crate) fn run(
@@ -63,7 +63,7 @@ fn print_for_people(status: &Value, stdout: &mut impl Write) -> io::Result<()> {
 }
 
 fn print_conditions(status: &Value, stdout: &mut impl Write) -> io::Result<()> {
-    let mut table = Table::new(["SEVERITY", "ALERT", "WHAT IS WRONG"]);
+    let mut table = TextTable::new(["SEVERITY", "ALERT", "WHAT IS WRONG"]);
     for condition in entries(status, "conditions") {
         let of = |path: &str| text(at(condition, path));
         let tone = match of("/severity").as_str() {
@@ -155,7 +155,7 @@ fn standing(of: &Value) -> TableCell {
 }
 
 fn print_upstreams(status: &Value, stdout: &mut impl Write) -> io::Result<()> {
-    let mut table = Table::new(["BACKEND", "STATE"]);
+    let mut table = TextTable::new(["BACKEND", "STATE"]);
     for server in entries(status, "upstreams") {
         table.row([
             TableCell::plain(&text(at(server, "/server"))),
@@ -167,7 +167,7 @@ fn print_upstreams(status: &Value, stdout: &mut impl Write) -> io::Result<()> {
 }
 
 fn print_sources(status: &Value, stdout: &mut impl Write) -> io::Result<()> {
-    let mut table = Table::new(["SOURCE", "STATE", "SINCE", "REFRESHES REST UNTIL", "WHY"]);
+    let mut table = TextTable::new(["SOURCE", "STATE", "SINCE", "REFRESHES REST UNTIL", "WHY"]);
     for source in entries(status, "sources") {
         let of = |path: &str| text(at(source, path));
         let (error, doubt) = (of("/error"), of("/doubt"));

@@ -85,11 +85,11 @@ impl TableCell {
 
 /// Rows below the names of their columns.
 #[derive(Clone, Debug)]
-pub(crate) struct Table<const COLUMNS: usize> {
+pub(crate) struct TextTable<const COLUMNS: usize> {
     rows: Vec<[TableCell; COLUMNS]>,
 }
 
-impl<const COLUMNS: usize> Table<COLUMNS> {
+impl<const COLUMNS: usize> TextTable<COLUMNS> {
     /// No row yet.
     pub(crate) fn new(names: [&str; COLUMNS]) -> Self {
         Self {
@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn columns_are_aligned_and_empty_ones_left_out() {
-        let mut table = Table::new(["NAME", "NOTE", "STATE"]);
+        let mut table = TextTable::new(["NAME", "NOTE", "STATE"]);
         assert!(table.is_empty());
         table.row([
             TableCell::plain("a"),

@@ -10,10 +10,10 @@ use tokio::sync::Notify;
 
 use super::state::DaemonState;
 use super::tasks::change_journal::Durability;
-use super::tasks::ejecting::{self, EjectionSender};
 use super::tasks::ejection_journal::{self, EjectionLog};
+use super::tasks::ejection_requests::{self, EjectionSender};
 use crate::admin::EjectionStatus;
-use crate::ejection::pace::Pace;
+use crate::ejection::backoff::Backoff;
 use crate::ejection::{EjectionTarget, Ejections, MOST};
 use crate::revocation::{Revocation, RevocationId};
 use crate::sessions::Held;
@@ -74,12 +74,12 @@ impl Ejector {
             ejections,
             wake: Arc::default(),
         };
-        tokio::spawn(ejecting::run(EjectionSender {
+        tokio::spawn(ejection_requests::run(EjectionSender {
             shared: Arc::clone(shared),
             ejections: Arc::clone(&ejector.ejections),
             log: ejector.log.clone(),
             wake: Arc::clone(&ejector.wake),
-            pace: Mutex::new(Pace::default()),
+            backoff: Mutex::new(Backoff::default()),
         }));
         ejector
     }

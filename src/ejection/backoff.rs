@@ -19,14 +19,14 @@ const LONGEST_RETRY_AFTER: Duration = Duration::from_hours(1);
 pub(crate) const SELDOM: Duration = Duration::from_mins(10);
 
 /// The pause before the repetition of a request that has failed so many times before.
-pub(crate) fn backoff(failures: u32) -> Duration {
+pub(crate) fn pause_after(failures: u32) -> Duration {
     let factor = 1_u32.checked_shl(failures).unwrap_or(u32::MAX);
     FIRST_PAUSE.saturating_mul(factor).min(LONGEST_PAUSE)
 }
 
 /// The state of the way to Agora. Times are on the clock's monotonic scale.
 #[derive(Debug, Default)]
-pub(crate) struct Pace {
+pub(crate) struct Backoff {
     /// Failures since the last answer, of which those in one pause count once.
     failures: u32,
     paused_until: Duration,
@@ -40,7 +40,7 @@ struct Refused {
     until: Duration,
 }
 
-impl Pace {
+impl Backoff {
     /// Whether a request may be sent now; if not, how long to wait.
     pub(crate) fn may_send(&self, rest: &AgoraRest, now: Duration) -> Result<(), Duration> {
         let refused = self.refused.as_ref();
@@ -69,7 +69,7 @@ impl Pace {
 
     /// A request that was sent at `sent` has failed, and Agora may have asked for a pause.
     pub(crate) fn failed(&mut self, sent: Duration, now: Duration, retry_after: Option<Duration>) {
-        let pause = backoff(self.failures);
+        let pause = pause_after(self.failures);
         // A request that was under way when the pause began tells nothing new.
         if sent >= self.paused_until {
             self.failures = self.failures.saturating_add(1);
@@ -115,43 +115,43 @@ mod tests {
 
     #[test]
     fn pauses_double_with_each_failure_that_follows_one_and_end_with_an_answer() {
-        let (mut pace, rest) = (Pace::default(), rest("a"));
+        let (mut backoff, rest) = (Backoff::default(), rest("a"));
         let mut now = at(100);
         for pause in [1, 2, 4, 8, 16, 32, 60, 60] {
-            assert_eq!(pace.may_send(&rest, now), Ok(()));
-            pace.failed(now, now, None);
+            assert_eq!(backoff.may_send(&rest, now), Ok(()));
+            backoff.failed(now, now, None);
             // Others that were under way.
-            pace.failed(now, now, None);
-            assert_eq!(pace.may_send(&rest, now), Err(at(pause)));
+            backoff.failed(now, now, None);
+            assert_eq!(backoff.may_send(&rest, now), Err(at(pause)));
             now += at(pause);
         }
-        pace.answered();
-        pace.failed(now, now, None);
-        assert_eq!(pace.may_send(&rest, now), Err(at(1)));
+        backoff.answered();
+        backoff.failed(now, now, None);
+        assert_eq!(backoff.may_send(&rest, now), Err(at(1)));
     }
 
     #[test]
     fn the_pause_that_agora_asks_for_is_kept_up_to_an_hour() {
-        let (mut pace, rest) = (Pace::default(), rest("a"));
-        pace.failed(at(0), at(0), Some(at(7)));
-        assert_eq!(pace.may_send(&rest, at(0)), Err(at(7)));
-        pace.failed(at(0), at(1), Some(at(100_000)));
-        assert_eq!(pace.may_send(&rest, at(1)), Err(at(3600)));
+        let (mut backoff, rest) = (Backoff::default(), rest("a"));
+        backoff.failed(at(0), at(0), Some(at(7)));
+        assert_eq!(backoff.may_send(&rest, at(0)), Err(at(7)));
+        backoff.failed(at(0), at(1), Some(at(100_000)));
+        assert_eq!(backoff.may_send(&rest, at(1)), Err(at(3600)));
     }
 
     #[test]
     fn refused_credentials_are_tried_again_when_changed_and_every_ten_minutes() {
-        let (mut pace, first, second) = (Pace::default(), rest("a"), rest("b"));
-        assert!(pace.unauthorized(&first, at(0)));
-        assert!(!pace.unauthorized(&first, at(1)));
-        assert_eq!(pace.may_send(&first, at(1)), Err(at(599)));
-        assert_eq!(pace.may_send(&first, at(600)), Ok(()));
-        pace.begins(&first, at(600));
-        assert_eq!(pace.may_send(&first, at(600)), Err(at(600)));
-        assert_eq!(pace.may_send(&second, at(601)), Ok(()));
-        pace.begins(&second, at(601));
-        assert!(pace.unauthorized(&second, at(601)));
-        pace.answered();
-        assert_eq!(pace.may_send(&second, at(602)), Ok(()));
+        let (mut backoff, first, second) = (Backoff::default(), rest("a"), rest("b"));
+        assert!(backoff.unauthorized(&first, at(0)));
+        assert!(!backoff.unauthorized(&first, at(1)));
+        assert_eq!(backoff.may_send(&first, at(1)), Err(at(599)));
+        assert_eq!(backoff.may_send(&first, at(600)), Ok(()));
+        backoff.begins(&first, at(600));
+        assert_eq!(backoff.may_send(&first, at(600)), Err(at(600)));
+        assert_eq!(backoff.may_send(&second, at(601)), Ok(()));
+        backoff.begins(&second, at(601));
+        assert!(backoff.unauthorized(&second, at(601)));
+        backoff.answered();
+        assert_eq!(backoff.may_send(&second, at(602)), Ok(()));
     }
 }

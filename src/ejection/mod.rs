@@ -6,13 +6,13 @@
 //! | `queue` | all ejections: taken in, handed out, finished, lifted, ended |
 //! | `table` | the queue's entries in each order that is needed, and what is counted of each revocation |
 //! | `record` | an ejection as it is written down |
-//! | `pace` | when the next request may be sent |
+//! | `backoff` | when the next request may be sent |
 //! | `kicking_rule` | the requests, and the meaning of their answers |
 //!
 //! Must not know: where records are kept, when a request is sent.
 
+pub(crate) mod backoff;
 pub(crate) mod kicking_rule;
-pub(crate) mod pace;
 mod queue;
 mod record;
 mod table;
@@ -52,7 +52,7 @@ impl EjectionId {
 /// One ejection.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ejection {
-    /// Its name.
+    /// The ejection's name.
     pub id: EjectionId,
     /// The project that the token is of.
     pub app_id: Box<str>,

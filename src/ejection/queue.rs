@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::table::{Entry, Table};
+use super::table::{EjectionTable, Entry};
 use super::{
     Ejection, EjectionId, EjectionRecord, EjectionResult, EjectionStage, EjectionTally,
     EjectionTarget, EndedEjections, MOST, TakenEjection,
@@ -23,7 +23,7 @@ const LOOKED_AT: usize = 1000;
 
 /// All ejections that are not over.
 #[derive(Debug, Default)]
-pub(crate) struct Ejections(Mutex<Table>);
+pub(crate) struct Ejections(Mutex<EjectionTable>);
 
 impl Ejections {
     /// Takes in the ejections of a new revocation, the publishers first as far as there is room, and gives their

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Ejection, EjectionId, EjectionStage, EjectionTally};
-use crate::revocation::RevocationId;
+use crate::revocation::{RevocationId, record_version};
 use crate::terms::role::Role;
 
 /// The version that this build writes. A version only goes up when older builds must not act on the record.
@@ -39,7 +39,7 @@ pub enum EjectionRecord {
 
 /// The members of a record. Times are Unix seconds.
 #[derive(Debug, Default, Serialize, Deserialize)]
-struct Members {
+struct EjectionMembers {
     v: u64,
     #[serde(default)]
     revocation: String,
@@ -81,13 +81,13 @@ impl EjectionRecord {
     /// The record's bytes.
     pub fn encode(&self) -> Vec<u8> {
         let members = match self {
-            Self::Ejection(ejection) => Members::of(ejection),
+            Self::Ejection(ejection) => EjectionMembers::of(ejection),
             Self::Tally {
                 revocation,
                 until,
                 tally,
                 others,
-            } => Members {
+            } => EjectionMembers {
                 v: VERSION,
                 revocation: revocation.to_string(),
                 until: *until,
@@ -97,7 +97,7 @@ impl EjectionRecord {
                 dropped: Some(tally.dropped),
                 error: tally.error.clone(),
                 others: others.clone(),
-                ..Members::default()
+                ..EjectionMembers::default()
             },
             Self::Later(bytes) => return bytes.to_vec(),
         };
@@ -107,15 +107,10 @@ impl EjectionRecord {
 
     /// Reads a record; `None` where the bytes are none.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
-        #[derive(Deserialize)]
-        struct Version {
-            v: u64,
-        }
-        let Version { v } = serde_json::from_slice(bytes).ok()?;
-        if v > VERSION {
+        if record_version(bytes)? > VERSION {
             return Some(Self::Later(bytes.into()));
         }
-        let members: Members = serde_json::from_slice(bytes).ok()?;
+        let members: EjectionMembers = serde_json::from_slice(bytes).ok()?;
         let revocation = RevocationId::parse(&members.revocation)?;
         if let Some(number) = members.number {
             let id = EjectionId { revocation, number };
@@ -137,7 +132,7 @@ impl EjectionRecord {
     }
 }
 
-impl Members {
+impl EjectionMembers {
     fn of(ejection: &Ejection) -> Self {
         let (stage, rule, error) = match &ejection.stage {
             EjectionStage::Waiting => ("waiting", None, None),

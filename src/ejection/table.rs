@@ -16,7 +16,7 @@ use crate::revocation::RevocationId;
 use crate::terms::role::Role;
 
 #[derive(Debug, Default)]
-pub(super) struct Table {
+pub(super) struct EjectionTable {
     pub(super) entries: BTreeMap<EjectionId, Entry>,
     /// What may be taken now, the most urgent first.
     pub(super) ready: BTreeSet<(Urgency, EjectionId)>,
@@ -53,7 +53,7 @@ pub(super) enum Urgency {
     Subscriber,
 }
 
-impl Table {
+impl EjectionTable {
     pub(super) fn open_account(
         &mut self,
         revocation: RevocationId,

@@ -14,9 +14,9 @@ const PLACES: usize = 1 << 20;
 const LINE: usize = 64;
 
 #[derive(Debug, Default)]
-pub(super) struct Presence(OnceLock<Box<[AtomicU8]>>);
+pub(super) struct CountingFilter(OnceLock<Box<[AtomicU8]>>);
 
-impl Presence {
+impl CountingFilter {
     /// Whether there may be an entry of this hash.
     pub(super) fn may_have(&self, hash: u64) -> bool {
         let counts = |place: &AtomicU8| place.load(Ordering::Acquire) > 0;
@@ -67,21 +67,21 @@ mod tests {
 
     #[test]
     fn an_entry_is_present_from_its_addition_to_its_removal() {
-        let presence = Presence::default();
-        assert!(presence.is_unused() && !presence.may_have(7 << 32));
-        presence.add(7 << 32);
-        presence.add(7 << 32);
-        presence.remove(7 << 32);
-        assert!(presence.may_have(7 << 32) && !presence.may_have(8 << 32));
-        presence.remove(7 << 32);
-        assert!(!presence.may_have(7 << 32) && !presence.is_unused());
+        let filter = CountingFilter::default();
+        assert!(filter.is_unused() && !filter.may_have(7 << 32));
+        filter.add(7 << 32);
+        filter.add(7 << 32);
+        filter.remove(7 << 32);
+        assert!(filter.may_have(7 << 32) && !filter.may_have(8 << 32));
+        filter.remove(7 << 32);
+        assert!(!filter.may_have(7 << 32) && !filter.is_unused());
     }
 
     #[test]
     fn a_place_that_has_lost_count_stays_present() {
-        let presence = Presence::default();
-        (0..300).for_each(|_| presence.add(1));
-        (0..300).for_each(|_| presence.remove(1));
-        assert!(presence.may_have(1));
+        let filter = CountingFilter::default();
+        (0..300).for_each(|_| filter.add(1));
+        (0..300).for_each(|_| filter.remove(1));
+        assert!(filter.may_have(1));
     }
 }

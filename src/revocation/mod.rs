@@ -7,9 +7,9 @@
 //! most [`MOST`] are active. A worker never waits for the ledger, only for one shard at a time.
 //! Must not know: where revocations are written down, who asks for one, how a refusal looks.
 
+mod counting_filter;
 mod id;
 mod ledger;
-mod presence;
 mod record;
 mod target;
 #[cfg(test)]
@@ -25,11 +25,12 @@ use parking_lot::Mutex;
 use serde_json::Value;
 
 use crate::sessions::Shards;
+use counting_filter::CountingFilter;
 pub use id::RevocationId;
 use ledger::Ledger;
 pub(crate) use ledger::{ListedRevocations, RevocationFilter};
-use presence::Presence;
 pub use record::RevocationRecord;
+pub(crate) use record::record_version;
 use target::RevokedKey;
 pub use target::{RevocationQuestion, RevocationTarget};
 
@@ -70,7 +71,7 @@ pub struct Revocations {
     /// From what is refused to the revocations that refuse it.
     refused: Shards<Arc<Revocation>>,
     /// The hashes of the keys of `refused`.
-    presence: Presence,
+    filter: CountingFilter,
     /// How many are active.
     active: AtomicUsize,
     /// Every revocation by its name and by its end. Workers never lock it.
@@ -88,7 +89,7 @@ impl Default for Revocations {
         Self {
             hasher: RandomState::new(),
             refused: Shards::new(),
-            presence: Presence::default(),
+            filter: CountingFilter::default(),
             active: AtomicUsize::new(0),
             ledger: Mutex::default(),
             heard: AtomicU64::new(UNSHARED),
@@ -99,12 +100,12 @@ impl Default for Revocations {
 impl Revocations {
     /// The revocation that refuses a token now; `None` where none does.
     pub fn find(&self, question: RevocationQuestion<'_>, now: u64) -> Option<Arc<Revocation>> {
-        if self.presence.is_unused() {
+        if self.filter.is_unused() {
             return None;
         }
         let mut keys = question.keys(&self.hasher);
         keys.find_map(|(key, hash)| {
-            if !self.presence.may_have(hash) {
+            if !self.filter.may_have(hash) {
                 return None;
             }
             let shard = self.refused.lock(hash);
@@ -138,7 +139,7 @@ impl Revocations {
         ledger.add(Arc::clone(&revocation));
         for key in revocation.keys() {
             let hash = key.hash(&self.hasher);
-            self.presence.add(hash);
+            self.filter.add(hash);
             self.refused.lock(hash).push(hash, Arc::clone(&revocation));
         }
         self.active.store(ledger.len(), Ordering::Release);
@@ -228,7 +229,7 @@ impl Revocations {
             let mut shard = self.refused.lock(hash);
             shard.retain(|_, revocation| revocation.id != gone.id);
             drop(shard);
-            self.presence.remove(hash);
+            self.filter.remove(hash);
         }
     }
 }

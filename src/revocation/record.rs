@@ -34,7 +34,7 @@ pub enum RevocationRecord {
 
 /// The members of a record. Times are Unix seconds.
 #[derive(Debug, Default, Serialize, Deserialize)]
-struct Members {
+struct RevocationMembers {
     v: u64,
     #[serde(default)]
     id: String,
@@ -66,17 +66,27 @@ fn is_false(value: &bool) -> bool {
     !*value
 }
 
+/// The version of a record, whatever else is in it; `None` where the bytes are no record.
+pub(crate) fn record_version(bytes: &[u8]) -> Option<u64> {
+    #[derive(Deserialize)]
+    struct Versioned {
+        v: u64,
+    }
+    let Versioned { v } = serde_json::from_slice(bytes).ok()?;
+    Some(v)
+}
+
 impl RevocationRecord {
     /// The record's bytes.
     pub fn encode(&self) -> Vec<u8> {
         let members = match self {
-            Self::Made(revocation) => Members::of(revocation),
-            Self::Lifted { id, until } => Members {
+            Self::Made(revocation) => RevocationMembers::of(revocation),
+            Self::Lifted { id, until } => RevocationMembers {
                 v: VERSION,
                 id: id.to_string(),
                 until: *until,
                 lifted: true,
-                ..Members::default()
+                ..RevocationMembers::default()
             },
             Self::Later(bytes) => return bytes.to_vec(),
         };
@@ -96,15 +106,10 @@ impl RevocationRecord {
 
     /// Reads a record; `None` where the bytes are none.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
-        #[derive(Deserialize)]
-        struct Version {
-            v: u64,
-        }
-        let Version { v } = serde_json::from_slice(bytes).ok()?;
-        if v > VERSION {
+        if record_version(bytes)? > VERSION {
             return Some(Self::Later(bytes.into()));
         }
-        let members: Members = serde_json::from_slice(bytes).ok()?;
+        let members: RevocationMembers = serde_json::from_slice(bytes).ok()?;
         let id = RevocationId::parse(&members.id)?;
         if members.lifted {
             let until = members.until;
@@ -123,7 +128,7 @@ impl RevocationRecord {
     }
 }
 
-impl Members {
+impl RevocationMembers {
     fn of(revocation: &Revocation) -> Self {
         let target = &revocation.target;
         let user = target.user();

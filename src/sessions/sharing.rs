@@ -17,9 +17,9 @@ use super::{
 /// The state of a session here, after another replica's was merged into it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MergedState {
-    /// It is the other replica's.
+    /// The session is as the other replica told it.
     AsTold,
-    /// It says more: the others are to be told.
+    /// The session has more in it than the other replica told: the others are to be told.
     News,
     /// `sessions.max`, or the number of users that a subject may hold, leaves no room.
     NoRoom,
@@ -441,7 +441,7 @@ mod tests {
             there.check(second, RULES, 150),
             Err(ClaimRefused::TooManyStreams)
         );
-        // Its end is told too.
+        // The end of a stream is told too.
         here.ended("ann", "show");
         tell(&here, &there, 150);
         assert!(there.check(second, RULES, 150).is_ok());

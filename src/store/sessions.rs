@@ -22,13 +22,13 @@ const LAPSE_KEPT: u64 = 900;
 /// An entry that is pushed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PushedEntry {
-    /// Its name.
+    /// The entry's name.
     pub name: [u8; 16],
-    /// When what it says is over, in Unix seconds.
+    /// When what the entry says is over, in Unix seconds.
     pub until: u32,
-    /// The version that the caller has seen of it; 0 for none.
+    /// The version that the caller has seen of the entry; 0 for none.
     pub seen: u64,
-    /// Its bytes.
+    /// The entry's bytes.
     pub bytes: Vec<u8>,
 }
 
@@ -37,7 +37,7 @@ pub(crate) struct PushedEntry {
 pub(crate) enum EntriesAnswer {
     /// The replicas must agree on a key of the logins' hashes first.
     NoLoginKey,
-    /// What has changed.
+    /// The changes since the caller's version.
     Changes(EntryChanges),
 }
 
@@ -50,7 +50,7 @@ pub(crate) struct EntryChanges {
     pub more: bool,
     /// The bytes of the entries that have changed, without those that were pushed in this round trip.
     pub entries: Vec<Vec<u8>>,
-    /// What is there in the place of entries that were pushed and not taken.
+    /// The entries that are there in the place of pushed ones that were not taken.
     pub others: Vec<OtherEntry>,
 }
 
@@ -59,9 +59,9 @@ pub(crate) struct EntryChanges {
 pub(crate) struct OtherEntry {
     /// The position of the pushed one.
     pub position: usize,
-    /// Its version.
+    /// The version of the entry that is there.
     pub version: u64,
-    /// Its bytes.
+    /// The bytes of the entry that is there.
     pub bytes: Vec<u8>,
 }
 

@@ -75,6 +75,12 @@ impl Clock {
         is_plausible(self.unix_seconds())
     }
 
+    /// Seconds since the Unix epoch; 0 where the time of day can't be the true one, so that nothing counts as over.
+    pub(crate) fn plausible_seconds(&self) -> u64 {
+        let now = self.unix_seconds();
+        if is_plausible(now) { now } else { 0 }
+    }
+
     /// Milliseconds since the Unix epoch. A clock set before 1970 reads 0.
     #[allow(clippy::disallowed_methods)] // this file is the one place
     pub(crate) fn unix_millis(&self) -> u64 {

@@ -107,7 +107,7 @@ fn of_fifty_tokens_the_publishers_is_first_and_no_more_than_ten_a_second_are_sen
     assert_eq!(told["outstanding"]["count"], 51);
     until_state(&renewd, &told, &counts(0, 51, 0, 0, 0));
     let requests = agora.requests();
-    // Of those that are sent together the network decides which comes first.
+    // The network decides which of the requests that are sent together comes first.
     let place = requests.iter().position(|request| request.body["uid"] == 1);
     assert!(place.is_some_and(|place| place < 10), "{place:?}");
     let time = requests[50].at.saturating_sub(requests[0].at);

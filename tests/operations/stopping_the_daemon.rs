@@ -310,7 +310,7 @@ fn a_stop_during_reloads_is_a_stop() {
 /// Takes a lease on a file, so that others wait when they open it, as on a file system that hangs: for
 /// `/proc/sys/fs/lease-break-time`, which is 45 seconds.
 const TAKE_LEASE: &str = "
-import fcntl, os, signal, sys, time
+import fcntl, os, signal, sys
 signal.signal(signal.SIGIO, signal.SIG_IGN)
 file = os.open(sys.argv[1], os.O_RDWR)
 while True:
@@ -318,7 +318,7 @@ while True:
         fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
         break
     except BlockingIOError:
-        time.sleep(0.01)
+        os.sched_yield()
 sys.stdin.read()
 ";
 

@@ -9,7 +9,6 @@ use super::change_journal::{ChangeJournal, ChangeLog, Kept};
 use crate::daemon::state::{DaemonState, StatePart};
 use crate::ejection::{EjectionRecord, Ejections};
 use crate::snapshot::Shared;
-use crate::terms::clock::is_plausible;
 
 /// Writes changes of the ejections.
 pub(crate) type EjectionLog = ChangeLog<EjectionRecord>;
@@ -57,8 +56,7 @@ impl Kept for KeptEjections {
     }
 
     fn put_back(&mut self, records: Vec<EjectionRecord>) {
-        let now = self.shared.clock.unix_seconds();
-        let now = if is_plausible(now) { now } else { 0 };
+        let now = self.shared.clock.plausible_seconds();
         let revocations = &self.shared.current.load().revocations;
         // A crash may have come between the lifting of a revocation and that of its ejections.
         let is_in_force = |id| !self.knows_revocations || revocations.get(id).is_some();

@@ -15,8 +15,8 @@ use tokio::time::{sleep, timeout};
 
 use super::ejection_journal::EjectionLog;
 use crate::config::model::AgoraRest;
+use crate::ejection::backoff::{Backoff, pause_after};
 use crate::ejection::kicking_rule::{self, RuleAnswer, SHORTEST_RULE};
-use crate::ejection::pace::{Pace, backoff};
 use crate::ejection::{
     Ejection, EjectionId, EjectionRecord, EjectionResult, EjectionStage, Ejections, TakenEjection,
 };
@@ -47,7 +47,7 @@ pub(crate) struct EjectionSender {
     pub log: EjectionLog,
     /// Told when there is something new to send.
     pub wake: Arc<Notify>,
-    pub pace: Mutex<Pace>,
+    pub backoff: Mutex<Backoff>,
 }
 
 /// A request that may be sent.
@@ -138,13 +138,13 @@ impl EjectionSender {
         if !due.is_zero() {
             return Err(due);
         }
-        self.pace.lock().may_send(&rest, clock.elapsed())?;
+        self.backoff.lock().may_send(&rest, clock.elapsed())?;
         let place = self.place().await?;
         let Some(taken) = self.take().await else {
             self.leave(place, Duration::ZERO).await;
             return Err(TURN);
         };
-        self.pace.lock().begins(&rest, clock.elapsed());
+        self.backoff.lock().begins(&rest, clock.elapsed());
         Ok(Sendable { taken, rest, place })
     }
 
@@ -262,20 +262,20 @@ impl EjectionSender {
         sent: Duration,
     ) -> (EjectionOutcome, EjectionResult) {
         let now = self.shared.clock.elapsed();
-        let mut pace = self.pace.lock();
+        let mut backoff = self.backoff.lock();
         let (outcome, result) = match answer {
             RuleAnswer::TryAgain(error, retry_after) => {
                 tracing::warn!(error, "a request to Agora is sent again later");
-                pace.failed(sent, now, retry_after);
+                backoff.failed(sent, now, retry_after);
                 let result = EjectionResult::Later {
                     error,
-                    due: now + backoff(failures),
+                    due: now + pause_after(failures),
                     counts: true,
                 };
                 return (EjectionOutcome::Retried, result);
             }
             RuleAnswer::Unauthorized(error) => {
-                if pace.unauthorized(rest, now) {
+                if backoff.unauthorized(rest, now) {
                     tracing::error!(error, "no user can be removed from a channel");
                 }
                 let result = EjectionResult::Later {
@@ -289,7 +289,7 @@ impl EjectionSender {
             RuleAnswer::Refused(error) => (EjectionOutcome::Failed, EjectionResult::Refused(error)),
             RuleAnswer::Deleted => (EjectionOutcome::Deleted, EjectionResult::Deleted),
         };
-        pace.answered();
+        backoff.answered();
         (outcome, result)
     }
 

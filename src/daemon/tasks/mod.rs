@@ -4,8 +4,8 @@
 //! Must not know: requests and connections.
 
 pub(crate) mod change_journal;
-pub(crate) mod ejecting;
 pub(crate) mod ejection_journal;
+pub(crate) mod ejection_requests;
 pub(crate) mod exposure;
 pub(crate) mod health;
 pub mod lapses;

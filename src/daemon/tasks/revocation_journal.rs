@@ -9,7 +9,7 @@ use super::change_journal::{ChangeJournal, ChangeLog, Kept};
 use crate::daemon::state::{DaemonState, StatePart};
 use crate::revocation::{RevocationRecord, Revocations};
 use crate::snapshot::Shared;
-use crate::terms::clock::{Clock, is_plausible};
+use crate::terms::clock::Clock;
 
 /// Writes changes of the revocations.
 pub(crate) type RevocationLog = ChangeLog<RevocationRecord>;
@@ -32,14 +32,6 @@ pub(crate) fn start(state: &Arc<DaemonState>, shared: &Shared) -> RevocationLog 
     let journal = ChangeJournal::load(state, kept);
     shared.metrics.revocations(revocations.len());
     journal.start()
-}
-
-impl KeptRevocations {
-    /// The time of day in Unix seconds; an implausible one counts as the first, by which nothing is over.
-    fn now(&self) -> u64 {
-        let now = self.clock.unix_seconds();
-        if is_plausible(now) { now } else { 0 }
-    }
 }
 
 impl Kept for KeptRevocations {
@@ -70,7 +62,7 @@ impl Kept for KeptRevocations {
                 RevocationRecord::Later(_) => {}
             }
         }
-        let now = self.now();
+        let now = self.clock.plausible_seconds();
         let mut without_room = 0_u64;
         for revocation in made.into_iter().filter(|made| made.until > now) {
             without_room += u64::from(self.revocations.add(revocation).is_err());
@@ -81,6 +73,6 @@ impl Kept for KeptRevocations {
     }
 
     fn everything(&self) -> Vec<RevocationRecord> {
-        self.revocations.records(self.now())
+        self.revocations.records(self.clock.plausible_seconds())
     }
 }

@@ -19,7 +19,6 @@ use crate::revocation;
 use crate::revocation::{RevocationRecord, Revocations};
 use crate::snapshot::Shared;
 use crate::store::{MOST_AT_ONCE, SetChanges, SetVersion, Store};
-use crate::terms::clock::is_plausible;
 
 /// How often the store is asked for changes.
 const POLL: Duration = Duration::from_millis(250);
@@ -36,7 +35,7 @@ impl RevocationShare {
             return Self(None);
         };
         let (sender, changes) = mpsc::unbounded_channel();
-        let sharing = Sharing {
+        let sharing = RevocationSharing {
             shared: Arc::clone(shared),
             revocations: Arc::clone(&snapshot.revocations),
             store,
@@ -59,7 +58,7 @@ impl RevocationShare {
     }
 }
 
-struct Sharing {
+struct RevocationSharing {
     shared: Arc<Shared>,
     revocations: Arc<Revocations>,
     store: Arc<Store>,
@@ -69,7 +68,10 @@ struct Sharing {
     to_give: VecDeque<RevocationRecord>,
 }
 
-async fn run(mut sharing: Sharing, mut changes: mpsc::UnboundedReceiver<RevocationRecord>) {
+async fn run(
+    mut sharing: RevocationSharing,
+    mut changes: mpsc::UnboundedReceiver<RevocationRecord>,
+) {
     loop {
         let is_behind = sharing.turn().await;
         if !is_behind && let Ok(change) = timeout(POLL, changes.recv()).await {
@@ -88,7 +90,7 @@ async fn run(mut sharing: Sharing, mut changes: mpsc::UnboundedReceiver<Revocati
     }
 }
 
-impl Sharing {
+impl RevocationSharing {
     /// One exchange with the store; whether another one is due at once.
     async fn turn(&mut self) -> bool {
         let given: Vec<_> = self.to_give.iter().take(MOST_AT_ONCE).cloned().collect();
@@ -148,8 +150,7 @@ impl Sharing {
     }
 
     fn give_everything(&mut self) {
-        let now = self.shared.clock.unix_seconds();
-        let now = if is_plausible(now) { now } else { 0 };
+        let now = self.shared.clock.plausible_seconds();
         self.to_give = self.revocations.records(now).into();
     }
 }

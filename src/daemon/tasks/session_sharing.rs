@@ -36,7 +36,7 @@ pub(crate) fn start(shared: &Arc<Shared>) {
     let (sessions, logins) = (Arc::clone(&snapshot.sessions), Arc::clone(&snapshot.logins));
     sessions.share();
     logins.keep(ToldOf::Replicas);
-    let sharing = Sharing {
+    let sharing = SessionSharing {
         shared: Arc::clone(shared),
         sessions,
         logins,
@@ -52,7 +52,7 @@ pub(crate) fn start(shared: &Arc<Shared>) {
     tokio::spawn(run(sharing));
 }
 
-struct Sharing {
+struct SessionSharing {
     shared: Arc<Shared>,
     sessions: Arc<Sessions>,
     logins: Arc<Logins>,
@@ -90,7 +90,7 @@ impl Given {
     }
 }
 
-async fn run(mut sharing: Sharing) {
+async fn run(mut sharing: SessionSharing) {
     loop {
         // By an implausible time of day every session would count as expired.
         let now = sharing.shared.clock.unix_seconds();
@@ -101,7 +101,7 @@ async fn run(mut sharing: Sharing) {
     }
 }
 
-impl Sharing {
+impl SessionSharing {
     /// One exchange with the store; whether another one is due at once.
     async fn turn(&mut self, now: u64) -> bool {
         if !self.key_agreed && !self.agree_on_key().await {
@@ -140,7 +140,7 @@ impl Sharing {
                 self.give_again(given);
                 true
             }
-            // It may have arrived all the same: the store knows an entry that it has.
+            // The push may have arrived all the same: the store knows an entry that it has.
             Err(_) => {
                 self.give_again(given);
                 false

@@ -112,7 +112,7 @@ impl PublicService for WorkerService {
     }
 
     fn proxy_header_refused(&self, peer: Option<IpAddr>, asked: ProxyProtocol) {
-        // Once each: whoever connects can cause the first one, and a health check the other again and again.
+        // Each line is logged once: any client can cause the first one, and a health check the other again and again.
         let peer = peer.map_or("a unix socket".to_owned(), |peer| {
             peer.to_canonical().to_string()
         });
