@@ -90,7 +90,7 @@ pub struct ConditionStatus {
     pub severity: AlertSeverity,
     /// The event in English; holds no secret.
     pub message: String,
-    /// What puts it right: a line of the configuration, or a command. Left out where that depends on the cause.
+    /// The line of the configuration, or the command, that puts the condition right. Left out where that depends on the cause.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
 }
@@ -192,7 +192,7 @@ pub struct TrafficReport {
     pub answered: Option<f64>,
     /// The same of publishers' requests.
     pub publishers_answered: Option<f64>,
-    /// What was refused, the most frequent first.
+    /// The refusals, the most frequent first.
     pub refusals: Vec<RefusalEntry>,
 }
 
@@ -220,7 +220,7 @@ pub struct RefusalEntry {
     pub count: u64,
     /// How many of them asked to publish.
     pub publishers: u64,
-    /// What it means, in a sentence.
+    /// The meaning of the code, in a sentence.
     pub meaning: &'static str,
 }
 

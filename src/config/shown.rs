@@ -23,7 +23,7 @@ const EXAMPLE: &str = include_str!("../../config.example.toml");
 /// Stands where a secret stands.
 const REDACTED: &str = "[redacted]";
 
-/// What `config.example.toml` gives as defaults.
+/// The defaults that `config.example.toml` gives.
 static DEFAULTS: LazyLock<Vec<ShownKey>> = LazyLock::new(defaults);
 
 /// The configuration, key by key.
@@ -45,7 +45,7 @@ pub struct ShownKey {
 }
 
 impl ConfigShown {
-    /// What a file with this text says; the text has been validated, with this result.
+    /// The configuration of a file with this text; the text has been validated, with this result.
     pub(super) fn of(text: &str, config: &Config) -> Self {
         let written: Map<String, Value> = toml::from_str(text).unwrap_or_default();
         let written = Value::Object(written);

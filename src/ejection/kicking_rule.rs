@@ -35,7 +35,7 @@ const LONGEST_RULE: u64 = 86_430;
 /// Characters of Agora's own words that are shown.
 const SHOWN: usize = 200;
 
-/// What has become of a request.
+/// The outcome of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum RuleAnswer {
     /// There is a rule of this id.

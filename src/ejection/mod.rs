@@ -126,7 +126,7 @@ pub(crate) struct EjectionTarget {
     pub expires: u64,
 }
 
-/// What has become of an ejection that was taken.
+/// The outcome of an ejection that was taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum EjectionResult {
     /// The rule is made.

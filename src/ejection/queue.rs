@@ -119,7 +119,7 @@ impl Ejections {
             .iter()
             .map(|(revocation, account)| (*revocation, account.tally.clone()))
             .collect();
-        // What has a record of its own is not counted in that of the tally.
+        // The tally's record doesn't count an ejection that has a record of its own.
         for entry in table.entries.values() {
             if let Some(tally) = tallies.get_mut(&entry.ejection.id.revocation)
                 && let Some(count) = tally.of(&entry.ejection.stage)

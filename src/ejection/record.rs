@@ -17,12 +17,12 @@ use crate::terms::role::Role;
 /// The version that this build writes. A version only goes up when older builds must not act on the record.
 const VERSION: u64 = 1;
 
-/// What a record says.
+/// The content of a record.
 #[derive(Clone, Debug, PartialEq)]
 pub enum EjectionRecord {
     /// An ejection, at the stage that it has reached.
     Ejection(Ejection),
-    /// What is counted of a revocation beside the ejections that have records of their own.
+    /// The numbers of a revocation beside the ejections that have records of their own.
     Tally {
         /// Whose ejections are counted.
         revocation: RevocationId,

@@ -18,9 +18,9 @@ use crate::terms::role::Role;
 #[derive(Debug, Default)]
 pub(super) struct EjectionTable {
     pub(super) entries: BTreeMap<EjectionId, Entry>,
-    /// What may be taken now, the most urgent first.
+    /// The entries that may be taken now, the most urgent first.
     pub(super) ready: BTreeSet<(Urgency, EjectionId)>,
-    /// What may be taken later, on the clock's monotonic scale.
+    /// The entries that may be taken later, and when, on the clock's monotonic scale.
     pub(super) waiting: BTreeSet<(Duration, EjectionId)>,
     /// The rules that are made, each with the ejections that it was made for.
     rules: BTreeSet<(u64, EjectionId)>,
@@ -38,7 +38,7 @@ pub(super) struct Entry {
     pub(super) lifted: bool,
 }
 
-/// What is counted of a revocation that is in force.
+/// The numbers of a revocation that is in force.
 #[derive(Debug, Default)]
 pub(super) struct Account {
     pub(super) until: u64,

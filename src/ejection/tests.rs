@@ -241,7 +241,7 @@ fn a_rule_of_two_ejections_is_deleted_with_the_second_that_is_lifted() {
     assert_eq!(table.take(START), None);
 }
 
-/// What is done to a table, and the records that are appended to its journal meanwhile.
+/// A table, the steps that are done to it, and the records that are appended to its journal meanwhile.
 fn history() -> (Ejections, Vec<EjectionRecord>) {
     let table = Ejections::default();
     let targets = viewers(1..6);

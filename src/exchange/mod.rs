@@ -48,7 +48,7 @@ pub struct Connection {
     pub tls: bool,
 }
 
-/// What a connection has to begin with.
+/// The beginning that a connection must have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProxyProtocol {
     /// With the client's own bytes.

@@ -144,7 +144,7 @@ fn version_1(bytes: &[u8]) -> Result<Progress, NoHeader> {
     let line = std::str::from_utf8(line).map_err(|_| NoHeader)?;
     let fields: Vec<&str> = line.split(' ').collect();
     match fields.as_slice() {
-        // What follows is to be ignored.
+        // The rest of the line is to be ignored.
         ["PROXY", "UNKNOWN", ..] => Ok(Progress::Complete(None)),
         [
             "PROXY",

@@ -26,7 +26,7 @@ pub(crate) struct SharedEntry {
     pub record: SessionRecord,
     /// When what it says is over, in Unix seconds.
     pub until: u32,
-    /// What a later version has written of it.
+    /// The fields that a later version has written of it.
     pub later: LaterFields,
 }
 

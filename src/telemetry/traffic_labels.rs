@@ -44,7 +44,7 @@ labels! {
         Error => "error",
     }
 
-    /// What became of a rule at Agora that removes a user from a channel, or of one attempt to make or delete it.
+    /// The outcome of a rule at Agora that removes a user from a channel, or of one attempt to make or delete it.
     pub enum EjectionOutcome {
         /// The rule was made.
         Done => "done",

@@ -16,7 +16,7 @@ const HEADING: &str = "\n## Every key\n";
 /// Columns of a line.
 const WIDTH: usize = 120;
 
-/// What stands together in the example: a comment, the keys below it, and an example of more.
+/// A block of the example: a comment, the keys below it, and an example of more.
 #[derive(Default)]
 struct Group<'e> {
     comment: Vec<&'e str>,

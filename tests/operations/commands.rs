@@ -137,7 +137,7 @@ fn the_status_is_a_page_for_people_and_the_daemons_own_for_programs() {
     assert_eq!(status, 1, "{said}");
 }
 
-/// What the command prints on a terminal, which `script` is.
+/// The command's output on a terminal, which `script` is.
 fn on_a_terminal(renewd: &Renewd, no_color: Option<&str>) -> String {
     let file = configuration_of(renewd);
     let line = format!(

@@ -877,7 +877,7 @@ fn plain(token: &str) -> String {
     token.to_owned()
 }
 
-/// What stands around a token that more base64 follows, and how the token is written there.
+/// The text around a token that more base64 follows, and how the token is written there.
 const FOLLOWED: [(&str, &str, Spell); 5] = [
     ("{\"url\":\"https://a.example/join/", "/live_a\"}", plain),
     (

@@ -73,7 +73,7 @@ fn a_uid_is_held_once_whichever_daemon_is_asked() {
         (taken.status, &taken.json()["code"]),
         (409, &json!("uid_taken"))
     );
-    // What was refused has taken nothing from ann, who may change her daemon as freely as her device.
+    // The refused claim has taken nothing from ann, who may change her daemon as freely as her device.
     assert_eq!(Ask::viewer("ann", 7).send(second).status, 200);
     assert_eq!(Ask::viewer("bob", 8).send(third).status, 200);
     assert_eq!(Ask::viewer("ann", 8).send(first).status, 409);

@@ -210,7 +210,7 @@ fn a_login_that_was_refused_on_one_daemon_stays_refused_on_all() {
     agree(&[&first, &second, &third]);
     assert_eq!(key(&third), before);
     during_the_outage(&third);
-    // What is accepted on one is accepted on all.
+    // A login that one daemon accepts is accepted by all.
     accounts.answer(200, "{}");
     third.eventually("bob is accepted", |renewd| phone(renewd, "bob", "b") == 200);
     accounts.close();

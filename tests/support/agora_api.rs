@@ -61,7 +61,7 @@ struct State {
     script: VecDeque<Reaction>,
     usual: Option<Reaction>,
     requests: Vec<RuleRequest>,
-    /// What Agora's documents don't allow.
+    /// The faults of a request by Agora's documents.
     faults: Vec<String>,
     rules: BTreeMap<u64, Value>,
     made: u64,
@@ -332,7 +332,7 @@ impl Shared {
     }
 }
 
-/// What of a request Agora doesn't document.
+/// The parts of a request that Agora doesn't document.
 fn fault(received: &Received) -> Option<String> {
     let wrong = |what: &str| Some(format!("{what}: {}", received.line));
     if received.fields.get("content-type").map(String::as_str) != Some("application/json") {

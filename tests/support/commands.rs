@@ -27,7 +27,7 @@ pub fn run(arguments: &[&str]) -> (i32, String, String) {
     said(&command.args(arguments).output().unwrap())
 }
 
-/// What a command said.
+/// The output of a command.
 pub fn said(output: &Output) -> (i32, String, String) {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
     let status = output.status.code().expect("an exit status");

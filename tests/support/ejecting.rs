@@ -1,4 +1,4 @@
-//! What tests of ejections share: a daemon that has `[agora.rest]`, tokens, revocations, and how far their ejections
+//! The stage of tests of ejections: a daemon that has `[agora.rest]`, tokens, revocations, and how far their ejections
 //! are.
 
 #![allow(dead_code)] // each test file uses its own part

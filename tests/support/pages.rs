@@ -1,4 +1,4 @@
-//! What operators read: README.md and the pages below docs/.
+//! The pages that operators read: README.md and the pages below docs/.
 
 /// README.md.
 pub const README: &str = include_str!("../../README.md");
@@ -68,7 +68,7 @@ pub fn prose(page: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// What stands below a heading, up to the next one of its level or above.
+/// The text below a heading, up to the next one of its level or above.
 pub fn section<'p>(page: &'p str, heading: &str) -> &'p str {
     let (_, rest) = page.split_once(&format!("\n{heading}\n")).expect(heading);
     let level = heading.split(' ').next().unwrap().len();

@@ -32,7 +32,7 @@ pub(crate) trait Kept: Debug + Send + 'static {
     type Record: Debug + Send + Sync + 'static;
     /// The part.
     const PART: StatePart;
-    /// What messages call the records.
+    /// The word for the records in messages.
     const NAME: &'static str;
 
     /// A record's bytes.

@@ -39,7 +39,7 @@ const ALL_TAKEN: Duration = Duration::from_millis(100);
 /// How often the configuration and the ends of ejections are looked at.
 const TURN: Duration = Duration::from_secs(1);
 
-/// What sends.
+/// The sender of requests to Agora.
 #[derive(Debug)]
 pub(crate) struct EjectionSender {
     pub shared: Arc<Shared>,
@@ -253,7 +253,7 @@ impl EjectionSender {
         self.wake.notify_one();
     }
 
-    /// What an answer means for its ejection, and for the requests that follow.
+    /// The meaning of an answer for its ejection, and for the requests that follow.
     fn judge(
         &self,
         answer: RuleAnswer,

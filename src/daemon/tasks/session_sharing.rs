@@ -264,7 +264,7 @@ impl SessionSharing {
                     self.to_give.push_back(Given::refused(own));
                 }
             }
-            // What a later version has written stays where that version has put it.
+            // A later version's entry stays where that version has put it.
             SessionRecord::Session(_) | SessionRecord::Unknown => {}
         }
     }
