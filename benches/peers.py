@@ -3,6 +3,7 @@ its client, sleeping connections. As a program: `peers.py echo PORT` and `peers.
 """
 
 import contextlib
+import re
 import resource
 import select
 import socket
@@ -182,6 +183,17 @@ def sleepers(port, count, tls):
     finally:
         for connection in open_connections:
             connection.close()
+
+
+def read_wrk(output):
+    """(requests, median, 99th percentile) as wrk printed them, times in seconds."""
+    refused = re.search(r"Non-2xx or 3xx responses: (\d+)|Socket errors: (.*)", output)
+    if refused and "connect 0, read 0, write 0, timeout 0" not in refused[0]:
+        print(f"    (the load saw: {refused[0]})")
+    requests = int(re.search(r"(\d+) requests in", output)[1])
+    units = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
+    at = {share: float(value) * units[unit] for share, value, unit in re.findall(r"(\d+)%\s+([\d.]+)(us|ms|s)\b", output)}
+    return requests, at.get("50"), at.get("99")
 
 
 # === WebSocket ===

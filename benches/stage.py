@@ -127,12 +127,13 @@ def end(child):
 class Renewd:
     """The daemon on free ports, started by `prefix` (taskset, valgrind, …)."""
 
-    def __init__(self, binary, upstream_port, prefix=(), workers=1, tls=None, h2c=False):
+    def __init__(self, binary, upstream_port, prefix=(), workers=1, tls=None, h2c=False, extra=""):
         self.directory = tempfile.TemporaryDirectory(prefix="renewd-bench-")
         home = pathlib.Path(self.directory.name)
         text = CONFIGURATION.format(
             workers=workers, upstream=upstream_port, secret=JWT_SECRET, h2c=str(h2c).lower()
         )
+        text += extra
         if tls:
             text += f'\n[server.tls]\ncertificate_file = "{tls[0]}"\nprivate_key_file = "{tls[1]}"\n'
         for name, content in [("config.toml", text), ("streams.toml", STREAMS)]:
