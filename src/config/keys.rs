@@ -1,7 +1,7 @@
-//! Every key of the configuration, and whether this build has what it asks for.
+//! Every key of the configuration.
 //!
-//! Keeps true: a key is read, or refused by name; none is accepted and ignored. The keys that are built are those that
-//! validation asks for; building a part removes its rows from [`UNBUILT`].
+//! Keeps true: a key is read, or refused by name; none is accepted and ignored. The known keys are those that validation
+//! asks for.
 //! Must not know: what a key means.
 
 use std::sync::LazyLock;
@@ -10,12 +10,8 @@ pub use super::raw::BuiltKey;
 use super::raw::KnownKeys;
 use super::validate;
 
-/// Every key that is known and asks for a part that this build lacks: dotted paths; a table's path stands for everything
-/// in it.
-pub const UNBUILT: &[&str] = &["reissue.socket"];
-
 static KNOWN: LazyLock<KnownKeys> =
-    LazyLock::new(|| KnownKeys::asked_for(UNBUILT, validate::ask_for_everything));
+    LazyLock::new(|| KnownKeys::asked_for(validate::ask_for_everything));
 
 /// Every key that this build reads.
 pub fn built() -> &'static [BuiltKey] {
@@ -33,13 +29,6 @@ mod tests {
 
     fn suggestion(table: &str, name: &str) -> String {
         known().suggestion(table, name).unwrap()
-    }
-
-    #[test]
-    fn no_key_is_both_built_and_not() {
-        for key in UNBUILT {
-            assert!(matches!(known().look_up(key), Some(KnownKey::Unbuilt)));
-        }
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub struct StreamEntry {
 
 /// Reads the file's text, in its order; every error at once. `origin` names the file in them.
 pub fn parse(text: &str, origin: &Path) -> Result<Vec<StreamEntry>, ConfigErrors> {
-    let known = KnownKeys::asked_for(&[], |root| drop(streams(root)));
+    let known = KnownKeys::asked_for(|root| drop(streams(root)));
     let tree = raw::parse(text, origin, EMPTY_HINT, &known)?;
     let reader = ConfigReader::new(text, origin, &tree);
     reader.survey(&known);

@@ -16,6 +16,7 @@ use super::Exchange;
 use super::raw_fields::RawFieldLines;
 pub use super::request_body::{Inlet, RequestBody};
 use super::rewrite::{Rewrite, Rewritten};
+use super::tunnel::Inspection;
 use crate::http::hop;
 use crate::io::transport::Upgraded;
 
@@ -75,6 +76,16 @@ pub struct ResponseBody {
     finish: Option<Finish>,
     exchange: Option<Rc<Exchange>>,
     raw_fields: Option<RawFieldLines>,
+    inspection: Option<Box<dyn Inspection>>,
+}
+
+/// The backend's half of a tunnel.
+pub(crate) struct BackendTunnel {
+    pub(crate) upstream: Box<Upgraded>,
+    /// Looks at what passes.
+    pub(crate) inspection: Option<Box<dyn Inspection>>,
+    /// The hook for the tunnel's end.
+    pub(crate) finish: Option<Finish>,
 }
 
 #[derive(Debug)]
@@ -127,6 +138,7 @@ impl ResponseBody {
             finish: None,
             exchange: None,
             raw_fields: None,
+            inspection: None,
         }
     }
 
@@ -152,12 +164,19 @@ impl ResponseBody {
         self.exchange = Some(exchange);
     }
 
-    /// The tunnel that a 101 leads to, and the hook that its end must call; `None` for every other body.
-    pub(crate) fn take_upgrade(&mut self) -> Option<(Box<Upgraded>, Option<Finish>)> {
+    /// Has what passes through the tunnel inspected.
+    pub(crate) fn on_tunnel(&mut self, inspection: Box<dyn Inspection>) {
+        self.inspection = Some(inspection);
+    }
+
+    /// The tunnel that a 101 leads to; `None` for every other body.
+    pub(crate) fn take_upgrade(&mut self) -> Option<BackendTunnel> {
         match &mut self.content {
-            BodyContent::Upgrade(upstream) => upstream
-                .take()
-                .map(|upstream| (upstream, self.finish.take())),
+            BodyContent::Upgrade(upstream) => upstream.take().map(|upstream| BackendTunnel {
+                upstream,
+                inspection: self.inspection.take(),
+                finish: self.finish.take(),
+            }),
             _ => None,
         }
     }

@@ -1,7 +1,7 @@
 //! A tunnel after an upgrade: it copies bytes both ways until both sides have closed, or nothing has moved for long.
 //!
-//! Keeps true: bytes that one side sent before it closed reach the other; an idle tunnel holds no buffer; when one
-//! side has closed and the other doesn't follow, the tunnel ends all the same.
+//! Keeps true: bytes that one side sent before it closed reach the other, unless an inspection keeps them; an idle tunnel
+//! holds no buffer; when one side has closed and the other doesn't follow, the tunnel ends all the same.
 //! Must not know: WebSocket frames, why the tunnel exists.
 
 use std::cell::RefCell;
@@ -28,6 +28,25 @@ const HALF_CLOSED_IDLE: Duration = Duration::from_secs(30);
 
 thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; CHUNK].into_boxed_slice());
+}
+
+/// Looks at what passes through a tunnel, and changes what goes to the client.
+pub trait Inspection {
+    /// Bytes of the client, which pass as they are.
+    fn sent(&mut self, bytes: &[u8]);
+
+    /// The next bytes of the backend: how many of them, from the first, pass as they are. The others are kept. Called
+    /// only after [`Inspection::poll_data`] asked for more.
+    fn take(&mut self, bytes: &[u8]) -> usize;
+
+    /// Notes that the backend sends no more bytes.
+    fn end(&mut self);
+
+    /// The next bytes for the client in place of those that were kept; `None` asks for more.
+    fn poll_data(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>>;
+
+    /// The last bytes for the backend, where the tunnel must end because the backend broke its protocol.
+    fn farewell(&self) -> Option<&'static [u8]>;
 }
 
 /// The bytes that went through a tunnel. The finish hook is called on drop, however the tunnel ended.
@@ -65,16 +84,19 @@ impl Drop for Traffic {
 pub async fn run(
     client: Upgraded,
     upstream: Upgraded,
+    inspection: Option<Box<dyn Inspection>>,
     idle: impl Fn() -> Duration,
     ended: impl Fn() -> bool,
     traffic: &mut Traffic,
 ) {
     let mut tunnel = TunnelCopy {
-        down: Direction::new(upstream.read_ahead),
-        up: Direction::new(client.read_ahead),
+        down: Direction::default(),
+        up: Direction::default(),
+        inspection,
         client: client.transport,
         upstream: upstream.transport,
     };
+    tunnel.begin(&client.read_ahead, &upstream.read_ahead);
     let mut deadline = Deadline::default();
     let mut moved = timer_now();
     traffic.ending = poll_fn(|context| {
@@ -109,16 +131,42 @@ struct TunnelCopy {
     upstream: Transport,
     up: Direction,
     down: Direction,
+    inspection: Option<Box<dyn Inspection>>,
 }
 
 impl TunnelCopy {
+    /// Takes what both sides sent together with their part of the upgrade.
+    fn begin(&mut self, client: &[u8], upstream: &[u8]) {
+        let passes = match &mut self.inspection {
+            Some(inspection) => {
+                inspection.sent(client);
+                inspection.take(upstream)
+            }
+            None => upstream.len(),
+        };
+        self.up.pending.extend_from_slice(client);
+        self.down
+            .pending
+            .extend_from_slice(upstream.get(..passes).unwrap_or(upstream));
+    }
+
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let sent = self.inspection.as_deref_mut().map(Passing::Sent);
         let up = self
             .up
-            .poll(&mut self.client, &mut self.upstream, context)?;
+            .poll(&mut self.client, &mut self.upstream, sent, context)?;
+        let inspected = self.inspection.as_deref_mut().map(Passing::Inspected);
         let down = self
             .down
-            .poll(&mut self.upstream, &mut self.client, context)?;
+            .poll(&mut self.upstream, &mut self.client, inspected, context)?;
+        if let Poll::Ready(()) = down
+            && let Some(farewell) = self.inspection.as_ref().and_then(|it| it.farewell())
+        {
+            // The backend gets it if its socket has room, and the connection's end in any case.
+            let _ = Pin::new(&mut self.upstream).poll_write(context, farewell);
+            let _ = self.upstream.poll_close_write(context);
+            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+        }
         ready!(up);
         ready!(down);
         Poll::Ready(Ok(()))
@@ -133,7 +181,16 @@ impl TunnelCopy {
     }
 }
 
+/// How an inspection takes part in a direction.
+enum Passing<'i> {
+    /// The client's bytes are shown to it.
+    Sent(&'i mut (dyn Inspection + 'static)),
+    /// The backend's bytes go through it.
+    Inspected(&'i mut (dyn Inspection + 'static)),
+}
+
 /// One direction of the tunnel.
+#[derive(Default)]
 struct Direction {
     /// Read and not yet written; empty, without memory, most of the time.
     pending: BytesMut,
@@ -143,25 +200,28 @@ struct Direction {
 }
 
 impl Direction {
-    fn new(pending: Bytes) -> Self {
-        Self {
-            pending: BytesMut::from(pending),
-            copied: 0,
-            read_all: false,
-            closed: false,
-        }
-    }
-
-    /// Ready when the sender has closed and the receiver's side is closed too.
+    /// Ready when the sender has closed, or must not go on, and the receiver's side is closed too.
     fn poll(
         &mut self,
         from: &mut Transport,
         to: &mut Transport,
+        mut passing: Option<Passing<'_>>,
         context: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
         SCRATCH.with_borrow_mut(|scratch| {
             while !self.closed {
                 ready!(self.poll_drain(to, context))?;
+                if let Some(Passing::Inspected(inspection)) = &mut passing {
+                    let data = inspection.poll_data(context);
+                    if data.is_pending() {
+                        let _ = Pin::new(&mut *to).poll_flush(context)?;
+                    }
+                    if let Some(data) = ready!(data) {
+                        self.pending = BytesMut::from(data);
+                        continue;
+                    }
+                    self.read_all |= inspection.farewell().is_some();
+                }
                 if self.read_all {
                     ready!(to.poll_close_write(context))?;
                     self.closed = true;
@@ -174,14 +234,31 @@ impl Direction {
                 let read = buffer.filled();
                 if read.is_empty() {
                     self.read_all = true;
+                    if let Some(Passing::Inspected(inspection)) = &mut passing {
+                        inspection.end();
+                    }
                     continue;
                 }
-                let written = match Pin::new(&mut *to).poll_write(context, read) {
+                let passes = match &mut passing {
+                    None => read,
+                    Some(Passing::Sent(inspection)) => {
+                        inspection.sent(read);
+                        read
+                    }
+                    Some(Passing::Inspected(inspection)) => {
+                        let passes = inspection.take(read);
+                        read.get(..passes).unwrap_or(read)
+                    }
+                };
+                if passes.is_empty() {
+                    continue;
+                }
+                let written = match Pin::new(&mut *to).poll_write(context, passes) {
                     Poll::Ready(written) => written?,
                     Poll::Pending => 0,
                 };
                 self.copied += length(written);
-                if let Some(rest) = read.get(written..) {
+                if let Some(rest) = passes.get(written..) {
                     self.pending.extend_from_slice(rest);
                 }
             }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use http::{Method, Request};
 
-use crate::config::model::{PublisherForOthers, ReissueRule, Withheld};
+use crate::config::model::{PublisherForOthers, ReissueRule, UnknownChannel, Withheld};
 use crate::http::readings::Readings;
 
 /// The terms on which one answer's tokens are issued anew.
@@ -27,6 +27,9 @@ pub(crate) struct ReissueTerms {
     pub publisher_for_others: PublisherForOthers,
     /// The replacement of a withheld token: the first of the rules says it.
     pub withheld: Withheld,
+    /// What becomes of tokens for channels that are no stream, on a socket: withheld, if any rule says so. `None` for an
+    /// answer to a request, whose own route decides about calls.
+    pub unknown_channel: Option<UnknownChannel>,
 }
 
 /// The terms of the rules for a request whose target isn't plainly spelled, kept with the request: finding the readings
@@ -74,6 +77,7 @@ impl ReissueTerms {
                 trust_publisher: rule.trust_publisher,
                 publisher_for_others: rule.publisher_for_others,
                 withheld: rule.withheld,
+                unknown_channel: None,
             };
             terms = Some(terms.map_or(these, |terms| terms.and(these)));
         }
@@ -81,7 +85,7 @@ impl ReissueTerms {
     }
 
     /// The stricter of each of the terms.
-    fn and(self, other: Self) -> Self {
+    pub(super) fn and(self, other: Self) -> Self {
         let (first, second) = if self.position <= other.position {
             (self, other)
         } else {
@@ -97,6 +101,10 @@ impl ReissueTerms {
                 PublisherForOthers::Subscriber => second.publisher_for_others,
             },
             withheld: first.withheld,
+            unknown_channel: match first.unknown_channel {
+                Some(UnknownChannel::Withhold) => first.unknown_channel,
+                _ => second.unknown_channel,
+            },
         }
     }
 }
@@ -146,6 +154,7 @@ mod tests {
         trust_publisher: true,
         publisher_for_others: PublisherForOthers::Subscriber,
         withheld: Withheld::Empty,
+        unknown_channel: None,
     };
 
     const STRICTER: ReissueTerms = ReissueTerms {
@@ -155,6 +164,7 @@ mod tests {
         trust_publisher: false,
         publisher_for_others: PublisherForOthers::Withhold,
         withheld: Withheld::Null,
+        unknown_channel: None,
     };
 
     #[test]

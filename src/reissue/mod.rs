@@ -13,6 +13,7 @@
 //! | `ledger` | tokens counted, audited, remembered |
 //! | `tally` | one answer's tokens, for its one audit event |
 //! | `body_fields` | header fields of the request and its answer |
+//! | [`socket`] | the same for `WebSocket` messages |
 //!
 //! Keeps true: an answer that can't be searched is never passed on as if it had been; where token requests are only
 //! observed, answers are too, since a short token is of no use without the endpoint that renews it.
@@ -26,6 +27,7 @@ mod names;
 mod rewriter;
 mod run;
 pub(crate) mod scan;
+pub(crate) mod socket;
 mod tally;
 mod unseen;
 
@@ -79,10 +81,14 @@ pub(crate) fn noted<B>(
 
 /// Whether any answer is searched.
 fn looks(snapshot: &Snapshot) -> bool {
+    let reissue = &snapshot.config.reissue;
+    !reissue.rules.is_empty() && is_on(snapshot)
+}
+
+/// Whether tokens are looked for at all.
+fn is_on(snapshot: &Snapshot) -> bool {
     let (reissue, decision) = (&snapshot.config.reissue, &snapshot.config.decision);
-    !reissue.rules.is_empty()
-        && reissue.mode != ReissueMode::Off
-        && decision.mode != DecisionMode::Off
+    reissue.mode != ReissueMode::Off && decision.mode != DecisionMode::Off
 }
 
 fn terms<B>(
@@ -110,15 +116,65 @@ pub(crate) fn plan<B>(
     snapshot: &Snapshot,
     context: &RequestContext,
     request: &mut Request<B>,
-    is_enforced: impl FnOnce(Option<&str>) -> bool,
+    is_enforced: impl Fn(Option<&str>) -> bool,
 ) -> Option<Box<ReissuePlan>> {
     if !looks(snapshot) {
         return None;
     }
     let terms = Noted::of(request, |readings| terms(snapshot, request, readings))?;
-    let config = &snapshot.config;
     let route = snapshot.reissue_metrics.get(terms.position)?;
-    let caller = caller(shared, snapshot, request.headers());
+    let caller = credentials(snapshot, request.headers())
+        .and_then(|credentials| caller(shared, snapshot, credentials));
+    let parts = parts(PartsSetting {
+        shared,
+        snapshot,
+        context,
+        terms,
+        route,
+        caller,
+        is_enforced: &is_enforced,
+        target: request
+            .uri()
+            .path_and_query()
+            .map_or("", |target| target.as_str()),
+    });
+    let observing = parts.ledger.observing;
+    if !observing {
+        let headers = std::mem::take(request.headers_mut());
+        *request.headers_mut() = body_fields::request(headers);
+    }
+    Some(Box::new(ReissuePlan {
+        parts,
+        is_head: *request.method() == Method::HEAD,
+    }))
+}
+
+/// The circumstances of one answer, or of one message.
+struct PartsSetting<'a> {
+    shared: &'a Shared,
+    snapshot: &'a Snapshot,
+    context: &'a RequestContext,
+    terms: ReissueTerms,
+    route: &'a Arc<ReissueMetrics>,
+    caller: Option<NamedCaller>,
+    is_enforced: &'a dyn Fn(Option<&str>) -> bool,
+    /// The request's target, which may name the channel.
+    target: &'a str,
+}
+
+/// The parts for the rewriting of one answer, or of one message.
+fn parts(setting: PartsSetting<'_>) -> Parts {
+    let PartsSetting {
+        shared,
+        snapshot,
+        context,
+        terms,
+        route,
+        caller,
+        is_enforced,
+        target,
+    } = setting;
+    let config = &snapshot.config;
     let subject = caller.as_ref().map(|caller| caller.claims.subject.clone());
     let observing = config.reissue.mode == ReissueMode::Observe || !is_enforced(subject.as_deref());
     let login = caller
@@ -141,27 +197,15 @@ pub(crate) fn plan<B>(
     };
     let ledger = ledger(shared, snapshot, context, route, subject, login, observing);
     let seconds = |duration: Duration| u32::try_from(duration.as_secs()).unwrap_or(u32::MAX);
-    let parts = Parts {
+    Parts {
         project: Arc::clone(&snapshot.project),
         lifetime: seconds(terms.lifetime),
         nulls: terms.withheld == Withheld::Null,
         jitter: seconds(config.token.jitter.min(terms.lifetime / 2)),
         judge: Arc::new(judge),
         ledger: Arc::new(ledger),
-        target: request
-            .uri()
-            .path_and_query()
-            .map_or("", |target| target.as_str())
-            .into(),
-    };
-    if !observing {
-        let headers = std::mem::take(request.headers_mut());
-        *request.headers_mut() = body_fields::request(headers);
+        target: target.into(),
     }
-    Some(Box::new(ReissuePlan {
-        parts,
-        is_head: *request.method() == Method::HEAD,
-    }))
 }
 
 /// The ledger of an answer to this caller.
@@ -192,14 +236,18 @@ fn ledger(
     }
 }
 
-/// The caller, if the request carries a JWT that a key at hand verifies. A cookie counts whichever page caused the
-/// request: the caller's name can only take tokens away, and the browser decides whether that page sees the answer.
-fn caller(shared: &Shared, snapshot: &Snapshot, headers: &HeaderMap) -> Option<NamedCaller> {
+/// The login that a request carries. A cookie counts whichever page caused the request: the caller's name can only take
+/// tokens away, and the browser decides whether that page sees the answer.
+fn credentials<'h>(snapshot: &Snapshot, headers: &'h HeaderMap) -> Option<&'h str> {
     let credentials = match snapshot.config.cookie.as_deref() {
         Some(name) if !headers.contains_key(AUTHORIZATION) => jwt::cookie(headers, name),
         _ => jwt::authorization(headers),
     };
-    let credentials = credentials.ok()?;
+    credentials.ok()
+}
+
+/// The caller, if a key at hand verifies this login.
+fn caller(shared: &Shared, snapshot: &Snapshot, credentials: &str) -> Option<NamedCaller> {
     let claims = snapshot.verifier.verify(credentials, &shared.clock).ok()?;
     Some(NamedCaller {
         claims,

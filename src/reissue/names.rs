@@ -40,6 +40,11 @@ impl Before {
         self.0.extend_from_slice(tail);
     }
 
+    /// The last byte.
+    pub(crate) fn last(&self) -> Option<u8> {
+        self.0.last().copied()
+    }
+
     fn nearby(&self) -> &[u8] {
         let from = self.0.len().saturating_sub(NEARBY);
         self.0.get(from..).unwrap_or_default()

@@ -76,9 +76,32 @@ pub(crate) struct Scanner {
     after_backslash: bool,
 }
 
+/// Whether a token may stand in this text, or begin at its end; `after_backslash` says whether one precedes it. Costs one
+/// search.
+pub(crate) fn may_hold_token(text: &[u8], after_backslash: bool) -> bool {
+    let openings = Openings {
+        chunk: text,
+        after_backslash,
+    };
+    openings.next(0).is_some()
+}
+
 // === impl Scanner ===
 
 impl Scanner {
+    /// A scan that goes on behind earlier text; `after_backslash` says whether that ended in a backslash.
+    pub(crate) fn after(after_backslash: bool) -> Self {
+        Self {
+            begun: None,
+            after_backslash,
+        }
+    }
+
+    /// Whether the end of what was read may be a token's beginning.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.begun.is_some()
+    }
+
     /// Takes the next chunk, and appends the pieces that are certain now.
     pub(crate) fn feed(&mut self, chunk: &Bytes, pieces: &mut VecDeque<ScannedPiece>) {
         let Some((mut written, mut reading)) = self.begun.take() else {

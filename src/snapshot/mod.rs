@@ -78,7 +78,7 @@ pub struct Snapshot {
     pub signer: Arc<Signer>,
     /// `[agora]`, for tokens that the backend minted.
     pub project: Arc<Project>,
-    /// The series of `reissue.rule`, in its order.
+    /// The series of `reissue.rule`, in its order, and then those of `reissue.socket`.
     pub reissue_metrics: Vec<Arc<ReissueMetrics>>,
     /// `log.audit`, open.
     pub audit: Arc<Audit>,
@@ -150,7 +150,7 @@ impl Snapshot {
         let revocations = carried(previous, |previous| &previous.revocations);
         let before = previous.and_then(|previous| previous.store.as_ref());
         let store = Store::of(config.redis.as_ref(), before, clock, metrics);
-        let rules = config.reissue.rules.iter();
+        let routes = config.reissue.routes();
         Ok(Self {
             tls,
             owned: OwnedPaths::new(&config.routes.token, &config.routes.refresh),
@@ -171,7 +171,7 @@ impl Snapshot {
             revocations,
             audit,
             project: Arc::new(project(&config, &signer)),
-            reissue_metrics: rules.map(|rule| metrics.reissue(&rule.route)).collect(),
+            reissue_metrics: routes.map(|route| metrics.reissue(route)).collect(),
             signer,
             backends: Backends::new(
                 &config.upstream,

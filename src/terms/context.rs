@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 /// One request's identity.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct RequestContext {
     /// `x-request-id`: drawn by renewd, or sent by a trusted peer.
     pub id: RequestId,

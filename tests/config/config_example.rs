@@ -198,7 +198,12 @@ fn every_key_that_is_read_is_in_the_example() {
         let text = loop {
             section = section.rsplit_once('.').expect("a section").0;
             if let Some((_, rest)) = EXAMPLE.split_once(&format!("\n[{section}]\n")) {
-                break rest.split("\n[").next().unwrap();
+                let mut parts = rest.split("\n[");
+                let own = parts.next().unwrap();
+                // The lists of tables in it follow.
+                let list = format!("[{section}.");
+                let lists = parts.take_while(|part| part.starts_with(&list));
+                break lists.fold(own.to_owned(), |text, part| text + part);
             }
         };
         let name = key.path.rsplit('.').next().unwrap();

@@ -12,15 +12,14 @@ use std::process::Command;
 use crate::support;
 use crate::support::environment::{self, FixedEnvironment};
 use crate::support::pages::{
-    CLIENTS, CONFIGURATION, INSTALL, OPERATIONS, PAGES, README, RUNBOOK, blocks, blocks_of, prose,
-    section,
+    CLIENTS, INSTALL, OPERATIONS, PAGES, README, RUNBOOK, blocks, blocks_of, prose, section,
 };
 use crate::support::renewd::{
     ADMIN_TOKEN, APP_CERTIFICATE, JWT_SECRET, Renewd, Settings, login, private_file, write_files,
 };
 use crate::support::source::rust_files;
 use renewd::config;
-use renewd::config::keys::{UNBUILT, built};
+use renewd::config::keys::built;
 use renewd::config::model::DecisionMode;
 use renewd::telemetry::labels::Endpoint;
 use renewd::telemetry::metrics::families;
@@ -127,8 +126,7 @@ fn every_key_it_names_is_read() {
         let known = built()
             .iter()
             .any(|built| built.path == key || built.path.starts_with(&inside));
-        let refused = UNBUILT.contains(&key);
-        assert!(known || refused, "{name}");
+        assert!(known, "{name}");
     }
     assert!(found > 25, "{found}");
 }
@@ -311,30 +309,6 @@ fn every_command_it_shows_is_understood() {
 
 fn in_backticks(text: &str) -> BTreeSet<&str> {
     text.split('`').skip(1).step_by(2).collect()
-}
-
-#[test]
-fn what_it_says_is_not_in_this_build_is_what_the_code_refuses() {
-    let said = in_backticks(section(CONFIGURATION, "## Not in this build"));
-    let refused = UNBUILT.iter().copied();
-    assert_eq!(said, refused.collect::<BTreeSet<_>>());
-    let environment = FixedEnvironment::default();
-    let (table, name) = ("[[reissue.socket]]", "reissue.socket");
-    let text = format!("{table}\nx = 1\n");
-    let errors = config::load(&text, Path::new("config.toml"), &environment).unwrap_err();
-    let refused = errors.errors.iter().any(|error| {
-        error.key.starts_with(name) && error.to_string().contains("not available in this build")
-    });
-    assert!(refused, "{table}: {errors}");
-    // The shipped unit doesn't speak of any of this either.
-    for file in ["systemd/renewd.service", "systemd/renewd.socket"] {
-        let text = std::fs::read_to_string(root().join(file)).unwrap();
-        let text = text.to_lowercase();
-        assert!(
-            !text.contains("redis") && !text.contains("revocation"),
-            "{file}"
-        );
-    }
 }
 
 #[test]

@@ -400,10 +400,12 @@ async fn first_end(connections: &mut [Wire]) -> String {
         .map(|connection| Box::pin(connection.rest()))
         .collect();
     std::future::poll_fn(|context| {
-        let end = ends.iter_mut().find_map(|end| match end.as_mut().poll(context) {
-            Poll::Ready(rest) => Some(rest),
-            Poll::Pending => None,
-        });
+        let end = ends
+            .iter_mut()
+            .find_map(|end| match end.as_mut().poll(context) {
+                Poll::Ready(rest) => Some(rest),
+                Poll::Pending => None,
+            });
         end.map_or(Poll::Pending, Poll::Ready)
     })
     .await

@@ -23,7 +23,10 @@ mod upstream;
 pub use self::channel_pattern::ChannelPattern;
 pub use self::jwt::{Jwt, JwtAlgorithm, JwtKey, KeyMaterial};
 pub use self::redis::{OnStoreError, Redis};
-pub use self::reissue::{PublisherForOthers, Reissue, ReissueMode, ReissueRule, Withheld};
+pub use self::reissue::{
+    PublisherForOthers, Reissue, ReissueMode, ReissueRule, SocketLoginPlace, SocketRule,
+    UnknownChannel, Withheld,
+};
 pub use self::token::{Agora, DefaultRole, Services, Tier, TokenConfig, ZeroUid};
 pub(crate) use self::upstream::MOST_SERVERS;
 pub use self::upstream::{Affinity, HealthCheck, Upstream, UpstreamScheme, UpstreamServer};

@@ -11,6 +11,16 @@ pub struct Reissue {
     pub mode: ReissueMode,
     /// In the file's order: the first rule that matches a reading of a request applies.
     pub rules: Vec<ReissueRule>,
+    /// In the file's order, as `rules`.
+    pub sockets: Vec<SocketRule>,
+}
+
+impl Reissue {
+    /// The metrics' `route` labels of all rules, and then of all sockets.
+    pub(crate) fn routes(&self) -> impl Iterator<Item = &str> {
+        let rules = self.rules.iter().map(|rule| &*rule.route);
+        rules.chain(self.sockets.iter().map(|rule| &*rule.route))
+    }
 }
 
 /// `reissue.mode`.
@@ -61,6 +71,45 @@ pub enum Withheld {
     Null,
     /// An empty string.
     Empty,
+}
+
+/// One of `[[reissue.socket]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SocketRule {
+    /// `socket` and `path` as written: the metrics' `route` label.
+    pub route: String,
+    /// The handshakes that the rule is about, and the requests of transports without a WebSocket.
+    pub(crate) target: Target,
+    /// Tokens are withheld from sockets without a valid JWT.
+    pub require_auth: bool,
+    /// Where the login of a socket is looked for.
+    pub login: Vec<SocketLoginPlace>,
+    /// What becomes of tokens for channels that are no stream, such as calls.
+    pub unknown_channel: UnknownChannel,
+    /// The replacement of a publisher's token for users other than the stream's owner and co-hosts.
+    pub publisher_for_others: PublisherForOthers,
+    /// Whether binary messages are searched too.
+    pub binary: bool,
+}
+
+/// An element of `reissue.socket.login`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SocketLoginPlace {
+    /// `Authorization` of the handshake, or the cookie of `[auth.jwt]`.
+    Handshake,
+    /// A parameter of the handshake's query.
+    Query(String),
+    /// `auth.token` of socket.io's `CONNECT`.
+    SocketIo,
+}
+
+/// `reissue.socket.unknown_channel`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnknownChannel {
+    /// The token's lifetime is cut.
+    Shorten,
+    /// The token is withheld.
+    Withhold,
 }
 
 impl ReissueRule {

@@ -18,8 +18,6 @@ pub struct BuiltKey {
 pub(in crate::config) enum KnownKey<'k> {
     /// Read by this build.
     Built(&'k BuiltKey),
-    /// Known, not built.
-    Unbuilt,
     /// A table with known keys in it, or a list of such tables.
     Section,
 }
@@ -31,19 +29,12 @@ pub(in crate::config) struct KnownKeys {
     pub(in crate::config) built: Vec<BuiltKey>,
     /// Paths whose value is a list of tables.
     pub(super) lists: Vec<String>,
-    unbuilt: &'static [&'static str],
 }
 
 impl KnownKeys {
-    /// The keys that `read` asks for when nothing is there, and those that aren't built.
-    pub(in crate::config) fn asked_for(
-        unbuilt: &'static [&'static str],
-        read: impl FnOnce(&RawTable<'_>),
-    ) -> Self {
-        Self {
-            unbuilt,
-            ..super::ConfigReader::record(read)
-        }
+    /// The keys that `read` asks for when nothing is there.
+    pub(in crate::config) fn asked_for(read: impl FnOnce(&RawTable<'_>)) -> Self {
+        super::ConfigReader::record(read)
     }
 
     pub(super) fn add(&mut self, path: String, secret: bool) {
@@ -62,9 +53,6 @@ impl KnownKeys {
     pub(in crate::config) fn look_up(&self, path: &str) -> Option<KnownKey<'_>> {
         if let Some(built) = self.built.iter().find(|key| key.path == path) {
             return Some(KnownKey::Built(built));
-        }
-        if self.unbuilt.contains(&path) {
-            return Some(KnownKey::Unbuilt);
         }
         let mut inside = self.below(path);
         inside.next().map(|_| KnownKey::Section)
@@ -96,8 +84,7 @@ impl KnownKeys {
     }
 
     fn paths(&self) -> impl Iterator<Item = &str> {
-        let built = self.built.iter().map(|key| key.path.as_str());
-        built.chain(self.unbuilt.iter().copied())
+        self.built.iter().map(|key| key.path.as_str())
     }
 
     /// The paths in a table, without the table's own.

@@ -116,7 +116,7 @@ impl<'r> ConfigReader<'r> {
         }
     }
 
-    /// Refuses unknown and unbuilt keys wherever they stand, and hides what must not be shown.
+    /// Refuses unknown keys wherever they stand, and hides what must not be shown.
     pub(super) fn survey(&self, known: &KnownKeys) {
         if let Some(root) = self.root {
             self.survey_table("", root, known);
@@ -133,11 +133,6 @@ impl<'r> ConfigReader<'r> {
                     self.hide(value.get_ref(), &value.span());
                     let hint = known.suggestion(&plain(table), name);
                     self.report(FindingSeverity::Error, place, &path, "unknown key", hint);
-                }
-                Some(KnownKey::Unbuilt) => {
-                    self.hide(value.get_ref(), &value.span());
-                    let (message, hint) = ("not available in this build", "remove it".to_owned());
-                    self.report(FindingSeverity::Error, place, &path, message, Some(hint));
                 }
                 Some(KnownKey::Built(key)) => {
                     if key.secret {

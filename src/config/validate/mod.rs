@@ -1,6 +1,6 @@
 //! From TOML with places to the model: every key read, every value checked, every error collected.
 //!
-//! Keeps true: a value in the model is in range; a value that asks for an unbuilt part is refused by name.
+//! Keeps true: a value in the model is in range.
 //! Must not know: how errors are shown.
 
 mod agora_rest;

@@ -8,7 +8,8 @@ use super::routes::{method, pattern, route_key};
 use super::tokens;
 use crate::config::diagnostic::quoted;
 use crate::config::model::{
-    PublisherForOthers, Reissue, ReissueMode, ReissueRule, Routes, Withheld,
+    PublisherForOthers, Reissue, ReissueMode, ReissueRule, Routes, SocketLoginPlace, SocketRule,
+    UnknownChannel, Withheld,
 };
 use crate::config::raw::{RawItem, RawTable};
 use crate::http::pattern::{Breadth, Pattern, Target};
@@ -20,12 +21,69 @@ pub(super) fn reissue(table: &RawTable<'_>, routes: &Routes) -> Reissue {
         ("off", ReissueMode::Off),
     ];
     let rules = table.tables("rule");
+    let sockets = table.tables("socket");
     Reissue {
         mode: table.choice("mode", &modes, ReissueMode::Replace),
         rules: rules
             .iter()
             .filter_map(|table| rule(table, routes))
             .collect(),
+        sockets: sockets.iter().filter_map(socket).collect(),
+    }
+}
+
+fn publisher_for_others(table: &RawTable<'_>) -> PublisherForOthers {
+    let others = [
+        ("withhold", PublisherForOthers::Withhold),
+        ("subscriber", PublisherForOthers::Subscriber),
+    ];
+    table.choice(
+        "publisher_for_others",
+        &others,
+        PublisherForOthers::Withhold,
+    )
+}
+
+fn socket(table: &RawTable<'_>) -> Option<SocketRule> {
+    let path = table.required("path", "path = \"/socket.io/*\"");
+    let require_auth = table.boolean("require_auth", false);
+    let login = match table.item("login").and_then(|item| item.list()) {
+        None => vec![SocketLoginPlace::Handshake, SocketLoginPlace::SocketIo],
+        Some(places) => places.iter().filter_map(login_place).collect(),
+    };
+    let unknown = [
+        ("shorten", UnknownChannel::Shorten),
+        ("withhold", UnknownChannel::Withhold),
+    ];
+    let unknown_channel = table.choice("unknown_channel", &unknown, UnknownChannel::Shorten);
+    let publisher_for_others = publisher_for_others(table);
+    let binary = table.boolean("binary", false);
+    let route = template(&path?)?.to_owned();
+    Some(SocketRule {
+        target: Target::new(&route, Vec::new()),
+        route: format!("socket {route}"),
+        require_auth,
+        login,
+        unknown_channel,
+        publisher_for_others,
+        binary,
+    })
+}
+
+fn login_place(item: &RawItem<'_>) -> Option<SocketLoginPlace> {
+    let text = item.text()?;
+    match (text, text.strip_prefix("query:")) {
+        ("handshake", _) => Some(SocketLoginPlace::Handshake),
+        ("socket.io", _) => Some(SocketLoginPlace::SocketIo),
+        (_, Some(name)) if !name.is_empty() => Some(SocketLoginPlace::Query(name.to_owned())),
+        _ => {
+            item.error(
+                format!("{} is no place where a socket's login is found", quoted(text)),
+                "write \"handshake\" (its Authorization header or cookie), \"socket.io\" (auth.token of a CONNECT) or \
+                 \"query:NAME\" (a parameter of the handshake's URL)",
+            );
+            None
+        }
     }
 }
 
@@ -35,15 +93,7 @@ fn rule(table: &RawTable<'_>, routes: &Routes) -> Option<ReissueRule> {
     let methods = methods.iter().filter_map(method).collect();
     let require_auth = table.boolean("require_auth", false);
     let trust_publisher = table.boolean("trust_publisher", false);
-    let others = [
-        ("withhold", PublisherForOthers::Withhold),
-        ("subscriber", PublisherForOthers::Subscriber),
-    ];
-    let publisher_for_others = table.choice(
-        "publisher_for_others",
-        &others,
-        PublisherForOthers::Withhold,
-    );
+    let publisher_for_others = publisher_for_others(table);
     let withheld = [("null", Withheld::Null), ("empty", Withheld::Empty)];
     let withheld = table.choice("withheld", &withheld, Withheld::Null);
     let except = table.list("except");

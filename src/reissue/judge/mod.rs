@@ -7,6 +7,7 @@
 
 mod grounds;
 mod join;
+mod looking;
 mod revoked;
 
 use std::collections::HashMap;
@@ -16,14 +17,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::agora::reissue::VerifiedToken;
-use crate::config::model::{ChannelPattern, PublisherForOthers};
+use crate::config::model::{ChannelPattern, PublisherForOthers, UnknownChannel};
 use crate::logins::jwt::JwtClaims;
 use crate::logins::remembered::Logins;
 use crate::reissue::applying_rule::ReissueTerms;
 use crate::revocation::Revocations;
 use crate::sessions::{Ground, Sessions};
 use crate::sources::accounts::{Account, ConfiguredAccounts};
-use crate::sources::streams::{ConfiguredStreams, StreamLookup, StreamState};
+use crate::sources::streams::ConfiguredStreams;
 use crate::terms::clock::Clock;
 use crate::terms::outcome::{LookupOutcome, Outcome};
 use crate::terms::role::Role;
@@ -119,6 +120,8 @@ pub(crate) struct ChannelQuestion {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Seen {
     Answer {
+        /// Whether the source knows a stream of that name, or the name is that of one.
+        exists: bool,
         bans_caller: bool,
         /// Whether it is live.
         open: bool,
@@ -174,6 +177,9 @@ impl Judge {
             return Some(TokenVerdict::Refused(Outcome::ViewerBanned));
         }
         let silent = account == AccountStanding::NoAnswer || stream == Some(Seen::NoAnswer);
+        if let Some(verdict) = self.elsewhere(token, stream.as_ref(), silent) {
+            return Some(verdict);
+        }
         Some(match token.role() {
             Role::Subscriber => self.watching(token, silent, false),
             Role::Publisher => {
@@ -205,6 +211,40 @@ impl Judge {
         TokenVerdict::Granted {
             holder: self.subject().map(Into::into),
             demoted,
+        }
+    }
+
+    /// Whether the token came over a socket.
+    fn is_for_socket(&self) -> bool {
+        self.terms.unknown_channel.is_some()
+    }
+
+    /// The verdict on a token of a socket for a channel that is no stream, such as a call: `unknown_channel` decides.
+    /// While the source is silent, a channel without a stream's name is one of these.
+    fn elsewhere(
+        &self,
+        token: &VerifiedToken,
+        stream: Option<&Seen>,
+        silent: bool,
+    ) -> Option<TokenVerdict> {
+        let unknown_channel = self.terms.unknown_channel?;
+        let is_stream = match stream? {
+            Seen::Answer { exists, .. } => *exists,
+            Seen::NoAnswer => self.is_named_like_one(token),
+        };
+        match unknown_channel {
+            _ if is_stream => None,
+            UnknownChannel::Withhold => Some(TokenVerdict::Refused(Outcome::PolicyDenied)),
+            UnknownChannel::Shorten
+                if silent
+                    && (self.terms.require_auth || self.stands_refused(token, &Role::ALL)) =>
+            {
+                Some(TokenVerdict::Unanswered)
+            }
+            UnknownChannel::Shorten => Some(TokenVerdict::Granted {
+                holder: self.subject().map(Into::into),
+                demoted: false,
+            }),
         }
     }
 
@@ -273,7 +313,9 @@ impl Judge {
     /// where the token publishes.
     pub(crate) fn channel_to_look_up(&self, token: &VerifiedToken) -> Option<ChannelQuestion> {
         let role = token.role();
-        let asked = self.caller.is_some() || role == Role::Publisher;
+        let asked = self.caller.is_some()
+            || role == Role::Publisher
+            || self.terms.unknown_channel == Some(UnknownChannel::Withhold);
         let channel = token.channel().filter(|_| asked)?;
         Some(ChannelQuestion {
             channel: String::from_utf8_lossy(channel).into(),
@@ -348,77 +390,6 @@ impl Judge {
             }
             since = Some(self.since);
         }
-    }
-
-    async fn look(&self, question: &ChannelQuestion) -> Seen {
-        let channel = &*question.channel;
-        let looked = self.look_once(channel, None).await;
-        let looked = if self.may_be_unfair(question, &looked) {
-            self.look_once(channel, Some(self.since)).await
-        } else {
-            looked
-        };
-        let is_named_like_one = || {
-            let pattern = self.channel_pattern.as_ref();
-            pattern.is_some_and(|pattern| pattern.matches(channel))
-        };
-        let publisher = question.role == Role::Publisher;
-        match looked.lookup {
-            // Where the source may look for owners in the wrong place, a stream that isn't the caller's is no answer.
-            Ok(Some(stream)) if publisher && self.doubts(&stream) => Seen::NoAnswer,
-            Ok(Some(stream)) => Seen::Answer {
-                bans_caller: self.is_banned(&stream),
-                open: stream.is_open(),
-                publishes: self.may_publish(&stream),
-            },
-            // A stream that doesn't exist bans no caller.
-            Ok(None) => Seen::Answer {
-                bans_caller: false,
-                open: false,
-                publishes: !is_named_like_one(),
-            },
-            Err(_) => Seen::NoAnswer,
-        }
-    }
-
-    /// Whether an answer from before the request must not decide it: since then a ban may have been lifted, a co-host
-    /// added, or the token's stream begun.
-    fn may_be_unfair(&self, question: &ChannelQuestion, looked: &StreamLookup) -> bool {
-        if !looked.may_predate(self.since) {
-            return false;
-        }
-        let publisher = question.role == Role::Publisher;
-        match &looked.lookup {
-            Ok(Some(stream)) => {
-                let missed = publisher && self.caller.is_some() && !self.may_publish(stream);
-                missed || self.is_banned(stream)
-            }
-            Ok(None) => publisher,
-            Err(_) => false,
-        }
-    }
-
-    async fn look_once(&self, channel: &str, since: Option<Duration>) -> StreamLookup {
-        let began = self.clock.elapsed();
-        let looked = self.streams.look(channel, since, self.patience).await;
-        let elapsed = self.clock.elapsed().saturating_sub(began);
-        self.streams.metrics().lookup(looked.outcome, elapsed);
-        looked
-    }
-
-    fn may_publish(&self, stream: &StreamState) -> bool {
-        self.subject()
-            .is_some_and(|subject| stream.may_publish(subject))
-    }
-
-    fn doubts(&self, stream: &StreamState) -> bool {
-        let doubted = self.subject().and_then(|subject| stream.doubts(subject));
-        stream.is_open() && !self.is_banned(stream) && doubted.is_some()
-    }
-
-    fn is_banned(&self, stream: &StreamState) -> bool {
-        let mut caller = self.caller.iter();
-        caller.any(|caller| stream.bans(&caller.claims.subject))
     }
 }
 

@@ -141,13 +141,18 @@ impl QueuedItem {
 impl Rewriter {
     /// A rewriter for one answer.
     pub(crate) fn new(parts: Parts) -> Self {
+        Self::after(parts, Before::default())
+    }
+
+    /// A rewriter for the rest of a text of which `before` was passed on.
+    pub(crate) fn after(parts: Parts, before: Before) -> Self {
         Self {
             parts,
             beginning: Beginning::default(),
-            scanner: Scanner::default(),
+            scanner: Scanner::after(before.last() == Some(b'\\')),
             scanned: VecDeque::new(),
             items: VecDeque::new(),
-            before: Before::default(),
+            before,
             look_again: 0,
             known: SourceFindings::default(),
             asking: None,
@@ -345,7 +350,7 @@ fn joined(output: &mut VecDeque<Bytes>) -> Option<Bytes> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(in crate::reissue) mod tests {
     use std::sync::LazyLock;
     use std::task::Waker;
 
@@ -377,7 +382,7 @@ mod tests {
 
     const NOW: u32 = 1_700_000_000;
     const APP_ID: &str = "970ca35de60c44645bbae8a215061b33";
-    const OURS: &str = "5cfd2fd1755d40ecb72977518be15d3b";
+    pub(in crate::reissue) const OURS: &str = "5cfd2fd1755d40ecb72977518be15d3b";
     const DECOY: &str = "00000000000000000000000000000002";
     const STRANGER: &str = "00000000000000000000000000000003";
 
@@ -385,7 +390,13 @@ mod tests {
         Signer::new(APP_ID, &Secret::new(certificate.into())).unwrap()
     }
 
-    fn token(format: TokenFormat, certificate: &str, channel: &str, lifetime: u32) -> String {
+    /// A token that publishes, for uid 7.
+    pub(in crate::reissue) fn token(
+        format: TokenFormat,
+        certificate: &str,
+        channel: &str,
+        lifetime: u32,
+    ) -> String {
         let grant = RtcGrant {
             channel,
             user: User::Uid(7),
@@ -420,6 +431,7 @@ mod tests {
                 trust_publisher: false,
                 publisher_for_others: PublisherForOthers::Withhold,
                 withheld: Withheld::Null,
+                unknown_channel: None,
             },
             channel_pattern: None,
             sessions: Arc::clone(sessions),
@@ -461,8 +473,14 @@ mod tests {
         }
     }
 
-    /// A rewriter for `ann`, a subject that is banned from `banned`; lifetimes are an hour, less `jitter`.
+    /// A rewriter for `ann`, as [`parts_for_ann`] make it.
     fn rewriter(observing: bool, jitter: u32) -> (Rewriter, Arc<Metrics>) {
+        let (parts, metrics) = parts_for_ann(observing, jitter);
+        (Rewriter::new(parts), metrics)
+    }
+
+    /// For `ann`, a subject that is banned from `banned`; lifetimes are an hour, less `jitter`.
+    pub(in crate::reissue) fn parts_for_ann(observing: bool, jitter: u32) -> (Parts, Arc<Metrics>) {
         let clock = Clock::manual(u64::from(NOW));
         let metrics = Metrics::new(&clock, DropCounter::default());
         let banned = StreamState {
@@ -494,7 +512,7 @@ mod tests {
             ledger: Arc::new(ledger),
             target: "/a".into(),
         };
-        (Rewriter::new(parts), metrics)
+        (parts, metrics)
     }
 
     /// The output of a rewriter that waits for nothing but its next turn.
@@ -524,14 +542,14 @@ mod tests {
         values.next().unwrap().to_owned()
     }
 
-    const DAY: u32 = 86_400;
+    pub(in crate::reissue) const DAY: u32 = 86_400;
 
     fn quoted(token: &str) -> String {
         format!("\"{token}\"")
     }
 
     /// The string that replaces a token of a day.
-    fn anew(format: TokenFormat, channel: &str) -> String {
+    pub(in crate::reissue) fn anew(format: TokenFormat, channel: &str) -> String {
         let (project, fresh) = (rewriter(false, 0).0.parts.project, 1001);
         let token = quoted(&token(format, OURS, channel, DAY));
         let token = token.trim_matches('"');

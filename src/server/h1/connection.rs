@@ -17,8 +17,9 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::refusal;
-use super::requests::{Awake, AwakeEnd, BackendTunnel};
+use super::requests::{Awake, AwakeEnd};
 use crate::config::model::Timeouts;
+use crate::exchange::response_body::BackendTunnel;
 use crate::exchange::{Connection, ProxyProtocol, PublicService, tunnel};
 use crate::io::deadline::Deadline;
 use crate::io::transport::{Transport, Upgraded};
@@ -324,12 +325,17 @@ fn poll_asleep(
 /// Runs a tunnel to its end.
 async fn run_tunnel<S: PublicService>(
     client: Upgraded,
-    (upstream, finish): BackendTunnel,
+    backend: BackendTunnel,
     service: Rc<S>,
     stop: &Stop,
 ) {
     let ended = || stop.stage() >= Stage::EndingTunnels;
     let idle = || service.timeouts().tunnel_idle;
+    let BackendTunnel {
+        upstream,
+        inspection,
+        finish,
+    } = backend;
     let mut traffic = tunnel::Traffic::new(finish);
-    tunnel::run(client, *upstream, idle, ended, &mut traffic).await;
+    tunnel::run(client, *upstream, inspection, idle, ended, &mut traffic).await;
 }

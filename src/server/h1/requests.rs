@@ -16,20 +16,17 @@ use http_body::Body as _;
 
 use super::body_writer::BodyWriter;
 use super::socket::{ClientSocket, Lost};
-use crate::exchange::response_body::{Finish, RequestBody, ResponseBody};
+use crate::exchange::response_body::{BackendTunnel, RequestBody, ResponseBody};
 use crate::exchange::{Connection, Exchange, PublicService};
 use crate::http1::parse_request::{HeadLimits, RequestHead, RequestParseError};
 use crate::http1::write_response::ResponseHeadTerms;
 use crate::io::deadline::Deadline;
-use crate::io::transport::{Transport, Upgraded};
+use crate::io::transport::Transport;
 use crate::server::permits::Permit;
 use crate::server::response::withhold;
 use crate::server::stall::{Cause, ConnectionWaits};
 use crate::server::stop::{Stage, Stop};
 use crate::terms::clock::timer_now;
-
-/// The backend's half of a tunnel, and the hook for its end.
-pub(crate) type BackendTunnel = (Box<Upgraded>, Option<Finish>);
 
 /// Why a connection is no longer awake.
 pub(crate) enum AwakeEnd {

@@ -15,6 +15,7 @@ use crate::exchange::respond;
 use crate::exchange::response_body::{RequestBody, ResponseBody};
 use crate::forward;
 use crate::http::hop::{self, RequestChanges};
+use crate::reissue::socket::{self, SocketPlan};
 use crate::reissue::{self, ReissuePlan};
 use crate::snapshot::Snapshot;
 use crate::telemetry::traffic_labels::UpstreamOutcome;
@@ -36,6 +37,10 @@ impl ForwardedReply {
     }
 }
 
+fn is_upgrade(request: &Request<RequestBody>) -> bool {
+    hop::is_websocket_upgrade(request.method(), request.version(), request.headers())
+}
+
 fn outcome(result: &Result<Response<ResponseBody>, ProxyError>) -> UpstreamOutcome {
     match result {
         Ok(response) => UpstreamOutcome::of(response.status()),
@@ -55,20 +60,20 @@ impl WorkerService {
             return ForwardedReply::in_place(self.own_response(asked, respond::no_content()));
         }
         let began = self.shared.clock.elapsed();
-        let plan = self.plan(asked, &mut request);
+        let upgrade = is_upgrade(&request);
+        let plan = self.plan(asked, &mut request, upgrade);
         let Snapshot {
             config, backends, ..
         } = asked.snapshot;
         let host = asked.host.clone();
         let host = host.unwrap_or_else(|| config.upstream.host());
         let exchange = Rc::clone(request.body().exchange());
-        let (method, headers) = (request.method(), request.headers());
         let changes = RequestChanges {
             host: &host,
             origin: asked.origin,
             request_id: asked.context.id.value(),
-            upgrade: hop::is_websocket_upgrade(method, request.version(), headers),
-            chunked: request.body().is_unannounced(headers),
+            upgrade,
+            chunked: request.body().is_unannounced(request.headers()),
             keeps_method,
         };
         let sending = self.forwarder.forward(
@@ -118,11 +123,38 @@ impl WorkerService {
         &self,
         asked: &RequestSetting<'_>,
         request: &mut Request<RequestBody>,
-    ) -> Option<Box<ReissuePlan>> {
-        let enforced = |subject: Option<&str>| decision::is_enforced(asked.snapshot, subject);
+        upgrade: bool,
+    ) -> Option<ResponsePlan> {
         let RequestSetting {
             snapshot, context, ..
         } = asked;
-        reissue::plan(&self.shared, snapshot, context, request, enforced)
+        let shared = &self.shared;
+        if upgrade {
+            let is_enforced = decision::is_enforced;
+            let plan = socket::plan(shared, snapshot, context, request, is_enforced);
+            if let Some(plan) = plan {
+                return Some(ResponsePlan::Socket(Box::new(plan)));
+            }
+        }
+        let enforced = |subject: Option<&str>| decision::is_enforced(snapshot, subject);
+        reissue::plan(shared, snapshot, context, request, enforced).map(ResponsePlan::Body)
+    }
+}
+
+/// What becomes of the backend's response.
+enum ResponsePlan {
+    Body(Box<ReissuePlan>),
+    Socket(Box<SocketPlan>),
+}
+
+impl ResponsePlan {
+    fn response(
+        self,
+        response: Response<ResponseBody>,
+    ) -> Result<Response<ResponseBody>, ProxyError> {
+        match self {
+            Self::Body(plan) => plan.response(response),
+            Self::Socket(plan) => plan.response(response),
+        }
     }
 }

@@ -1,0 +1,284 @@
+//! Tokens in `WebSocket` messages from the backend to the client.
+//!
+//! | file | what |
+//! |---|---|
+//! | `frame` | heads of frames |
+//! | `relay` | the backend's frames: messages with tokens are written anew |
+//! | `client_frames` | the client's frames, read on their way |
+//! | `packet` | packets of engine.io and socket.io: namespaces and logins |
+//! | `logins` | the logins of one socket |
+//!
+//! Keeps true: every message is judged by the configuration, the login and the sources of its own time; the client's
+//! bytes pass as they are; a socket without tokens costs a search of its messages and no copy.
+//! Must not know: connections, servers.
+
+mod client_frames;
+mod frame;
+mod logins;
+mod packet;
+mod relay;
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::header::SEC_WEBSOCKET_EXTENSIONS;
+use http::{HeaderMap, Request, Response, StatusCode, Uri};
+
+use self::client_frames::ClientFrames;
+use self::logins::SocketLogins;
+use self::relay::{PartsOf, Relay};
+use super::applying_rule::ReissueTerms;
+use super::{PartsSetting, caller, credentials, is_on, parts};
+use crate::config::model::{Config, SocketLoginPlace, SocketRule, Withheld};
+use crate::exchange::response_body::ResponseBody;
+use crate::exchange::tunnel::Inspection;
+use crate::http::readings::Readings;
+use crate::snapshot::{Shared, Snapshot};
+use crate::telemetry::metrics::ReissueMetrics;
+use crate::terms::context::RequestContext;
+use crate::terms::proxy_error::{AnotherAttempt, ProxyError, ProxyErrorKind};
+
+/// Whether renewd answers token requests of this subject under this configuration.
+pub(crate) type IsEnforced = fn(&Snapshot, Option<&str>) -> bool;
+
+/// The treatment of the tunnel that a handshake asks for.
+pub(crate) struct SocketPlan {
+    socket: Arc<Socket>,
+    binary: bool,
+    reads_connects: bool,
+}
+
+/// The facts about one socket that all of its messages are judged with.
+struct Socket {
+    shared: Arc<Shared>,
+    context: RequestContext,
+    is_enforced: IsEnforced,
+    terms: ReissueTerms,
+    route: Arc<ReissueMetrics>,
+    logins: Arc<SocketLogins>,
+    target: Box<str>,
+}
+
+/// The rules of `[[reissue.socket]]` for one request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct SocketTerms<'c> {
+    terms: ReissueTerms,
+    login: &'c [SocketLoginPlace],
+    binary: bool,
+}
+
+impl<'c> SocketTerms<'c> {
+    /// For each reading the first rule that means it, and the strictest terms of these.
+    fn of<B>(config: &'c Config, request: &Request<B>) -> Option<Self> {
+        let sockets = &config.reissue.sockets;
+        if sockets.is_empty() {
+            return None;
+        }
+        let mut strictest: Option<Self> = None;
+        for reading in Readings::of(request.uri().path()).iter() {
+            let means = |rule: &SocketRule| rule.target.means(reading, request.method(), || true);
+            let Some(position) = sockets.iter().position(means) else {
+                continue;
+            };
+            let Some(rule) = sockets.get(position) else {
+                continue;
+            };
+            let these = Self {
+                terms: ReissueTerms {
+                    position: config.reissue.rules.len() + position,
+                    require_auth: rule.require_auth,
+                    lifetime: config.token.lifetime,
+                    trust_publisher: false,
+                    publisher_for_others: rule.publisher_for_others,
+                    withheld: Withheld::Null,
+                    unknown_channel: Some(rule.unknown_channel),
+                },
+                login: &rule.login,
+                binary: rule.binary,
+            };
+            strictest = Some(match strictest {
+                None => these,
+                Some(before) => Self {
+                    terms: before.terms.and(these.terms),
+                    binary: before.binary || these.binary,
+                    ..before
+                },
+            });
+        }
+        strictest
+    }
+}
+
+/// The plan for a WebSocket handshake to which a rule applies. The request loses its extensions: nothing can be found
+/// in compressed messages.
+pub(crate) fn plan<B>(
+    shared: &Arc<Shared>,
+    snapshot: &Snapshot,
+    context: &RequestContext,
+    request: &mut Request<B>,
+    is_enforced: IsEnforced,
+) -> Option<SocketPlan> {
+    if !is_on(snapshot) {
+        return None;
+    }
+    let SocketTerms {
+        terms,
+        login,
+        binary,
+    } = SocketTerms::of(&snapshot.config, request)?;
+    let route = Arc::clone(snapshot.reissue_metrics.get(terms.position)?);
+    let handshake = handshake(snapshot, login, request.headers(), request.uri());
+    let target = request.uri().path_and_query();
+    let socket = Socket {
+        shared: Arc::clone(shared),
+        context: context.clone(),
+        is_enforced,
+        terms,
+        route,
+        logins: Arc::new(SocketLogins::new(handshake)),
+        target: target.map_or("", |target| target.as_str()).into(),
+    };
+    if request.headers().contains_key(SEC_WEBSOCKET_EXTENSIONS) {
+        *request.headers_mut() = without_extensions(request.headers());
+    }
+    Some(SocketPlan {
+        socket: Arc::new(socket),
+        binary,
+        reads_connects: login.contains(&SocketLoginPlace::SocketIo),
+    })
+}
+
+/// The same fields in the same order, but for the extensions.
+fn without_extensions(headers: &HeaderMap) -> HeaderMap {
+    let mut kept = HeaderMap::with_capacity(headers.len());
+    for (name, value) in headers {
+        if *name != SEC_WEBSOCKET_EXTENSIONS {
+            kept.append(name, value.clone());
+        }
+    }
+    kept
+}
+
+/// The login in a handshake.
+fn handshake(
+    snapshot: &Snapshot,
+    places: &[SocketLoginPlace],
+    headers: &HeaderMap,
+    uri: &Uri,
+) -> Option<Box<str>> {
+    places.iter().find_map(|place| match place {
+        SocketLoginPlace::Handshake => credentials(snapshot, headers).map(Into::into),
+        SocketLoginPlace::Query(name) => {
+            let pairs = form_urlencoded::parse(uri.query()?.as_bytes());
+            let mut values = pairs.filter(|(key, _)| key == name);
+            values
+                .next()
+                .map(|(_, login)| login.into_owned().into_boxed_str())
+        }
+        SocketLoginPlace::SocketIo => None,
+    })
+}
+
+// === impl SocketPlan ===
+
+impl SocketPlan {
+    /// The answer to hand on: a tunnel is inspected.
+    pub(crate) fn response(
+        self,
+        mut response: Response<ResponseBody>,
+    ) -> Result<Response<ResponseBody>, ProxyError> {
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(response);
+        }
+        if response.headers().contains_key(SEC_WEBSOCKET_EXTENSIONS) {
+            // A client fails such a connection (RFC 6455 §4.1), and messages could not be read.
+            return Err(ProxyError {
+                kind: ProxyErrorKind::BadResponse,
+                retry: AnotherAttempt::Never,
+                source: Some(
+                    "the backend agreed to a WebSocket extension that nobody offered".into(),
+                ),
+            });
+        }
+        let Self {
+            socket,
+            binary,
+            reads_connects,
+        } = self;
+        let logins = Arc::clone(&socket.logins);
+        let parts_of: PartsOf = Box::new(move |opening| socket.parts(opening));
+        response.body_mut().on_tunnel(Box::new(SocketInspection {
+            relay: Relay::new(parts_of, binary),
+            client: reads_connects.then(ClientFrames::default),
+            logins,
+        }));
+        Ok(response)
+    }
+}
+
+// === impl Socket ===
+
+impl Socket {
+    /// The parts for the rewriting of a message that begins so.
+    fn parts(&self, opening: &[u8]) -> Option<super::Parts> {
+        let shared = &self.shared;
+        let snapshot = shared.current.load_full();
+        if !is_on(&snapshot) {
+            return None;
+        }
+        let login = self.logins.of(packet::namespace(opening));
+        let caller = login.and_then(|login| caller(shared, &snapshot, &login));
+        let context = RequestContext {
+            started: shared.clock.elapsed(),
+            ..self.context.clone()
+        };
+        Some(parts(PartsSetting {
+            shared,
+            snapshot: &snapshot,
+            context: &context,
+            terms: self.terms,
+            route: &self.route,
+            caller,
+            is_enforced: &|subject| (self.is_enforced)(&snapshot, subject),
+            target: &self.target,
+        }))
+    }
+}
+
+/// The inspection of one tunnel.
+struct SocketInspection {
+    relay: Relay,
+    client: Option<ClientFrames>,
+    logins: Arc<SocketLogins>,
+}
+
+impl Inspection for SocketInspection {
+    fn sent(&mut self, bytes: &[u8]) {
+        let logins = &self.logins;
+        if let Some(client) = &mut self.client {
+            client.read(bytes, |message| {
+                if let Some(packet) = packet::connect(message) {
+                    logins.connect(packet);
+                }
+            });
+        }
+    }
+
+    fn take(&mut self, bytes: &[u8]) -> usize {
+        self.relay.take(bytes)
+    }
+
+    fn end(&mut self) {
+        self.relay.end();
+    }
+
+    fn poll_data(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        self.relay.poll_data(context)
+    }
+
+    fn farewell(&self) -> Option<&'static [u8]> {
+        let broken = self.relay.is_broken();
+        broken.then_some(frame::MASKED_CLOSE_PROTOCOL_ERROR)
+    }
+}

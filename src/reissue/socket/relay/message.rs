@@ -1,0 +1,261 @@
+//! A message that is searched: its frames are kept or given up while its text is rewritten.
+//!
+//! Keeps true: a message leaves whole in the frames that it came in, or its new text does; control frames that stood
+//! between its fragments leave before its last.
+//! Must not know: how frames are read.
+
+use std::collections::VecDeque;
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use super::super::frame::{self, FrameHead, Opcode};
+use super::{KEPT, Relay};
+use crate::exchange::rewrite::Rewrite as _;
+use crate::reissue::names::Before;
+use crate::reissue::rewriter::Rewriter;
+use crate::reissue::scan::{self, ScannedPiece, Scanner};
+
+/// How much of a message's beginning is looked at to tell its namespace.
+const OPENING: usize = 256;
+
+/// A message of which fragments have been seen.
+pub(super) struct MessageSoFar {
+    pub(super) opcode: Opcode,
+    /// Its first bytes.
+    opening: Vec<u8>,
+    /// Its last bytes that have left: names of a token's channel may stand there.
+    pub(super) before: Before,
+    /// Whether the next frame to the client is not the first of the message.
+    pub(super) begun: bool,
+}
+
+/// A message whose text is rewritten.
+pub(super) struct Rewriting {
+    pub(super) rewriter: Rewriter,
+    /// What was rewritten and hasn't left.
+    pub(super) text: BytesMut,
+    /// Whether the frames that came are given up.
+    pub(super) streaming: bool,
+    /// How many bytes of the frame under way are still to come, and whether it is the message's last.
+    pub(super) frame: Option<(u64, bool)>,
+    /// Whether the rewriter has been told of the end.
+    pub(super) over: bool,
+}
+
+impl Relay {
+    /// A whole frame of a message that is searched.
+    pub(super) fn take_frame(&mut self, head: FrameHead, whole: usize) {
+        let payload = self.kept + head.size..self.kept + whole;
+        if self.rewriting.is_none() {
+            let seen = Bytes::copy_from_slice(self.held.get(payload.clone()).unwrap_or_default());
+            if self.is_suspect(&seen, head.fin) {
+                self.rewriting = self.begin(head.opcode, &seen, false);
+            }
+            if self.rewriting.is_none() {
+                self.note(head, &seen);
+                self.output.push_back(self.held.split_to(whole).freeze());
+                return;
+            }
+        }
+        let Some(rewriting) = &mut self.rewriting else {
+            return;
+        };
+        let data = self.held.get(payload).unwrap_or_default();
+        if !data.is_empty() {
+            rewriting.rewriter.take(Bytes::copy_from_slice(data));
+        }
+        if rewriting.streaming {
+            self.held.advance(whole);
+        } else {
+            self.kept += whole;
+        }
+        if head.fin {
+            rewriting.finish();
+        } else if self.kept > KEPT {
+            self.give_up_frames();
+        }
+    }
+
+    /// Whether a frame's text holds what looks like a token, or ends in what may become one.
+    fn is_suspect(&self, payload: &Bytes, fin: bool) -> bool {
+        let after_backslash = self
+            .message
+            .as_ref()
+            .is_some_and(MessageSoFar::ends_in_backslash);
+        if !scan::may_hold_token(payload, after_backslash) {
+            return false;
+        }
+        let mut scanner = Scanner::after(after_backslash);
+        let mut pieces = VecDeque::new();
+        scanner.feed(payload, &mut pieces);
+        if fin {
+            scanner.finish(&mut pieces);
+        }
+        let is_suspect = |piece: &ScannedPiece| matches!(piece, ScannedPiece::Suspect(_));
+        scanner.has_begun() || pieces.iter().any(is_suspect)
+    }
+
+    /// Begins the rewriting of the message under way, at a frame with this text.
+    pub(super) fn begin(
+        &mut self,
+        opcode: Opcode,
+        text: &[u8],
+        streaming: bool,
+    ) -> Option<Rewriting> {
+        let message = self
+            .message
+            .get_or_insert_with(|| MessageSoFar::new(opcode));
+        message.see(text);
+        let parts = (self.parts)(&message.opening)?;
+        let before = std::mem::take(&mut message.before);
+        Some(Rewriting {
+            rewriter: Rewriter::after(parts, before),
+            text: BytesMut::new(),
+            streaming,
+            frame: None,
+            over: false,
+        })
+    }
+
+    /// Begins to rewrite a frame that is too long to be kept, or goes on to it.
+    pub(super) fn stream(&mut self, head: FrameHead) {
+        if self.rewriting.is_none() {
+            let unread = self.held.get(head.size..).unwrap_or_default();
+            let seen = Bytes::copy_from_slice(unread.get(..OPENING).unwrap_or(unread));
+            self.rewriting = self.begin(head.opcode, &seen, true);
+        }
+        if self.rewriting.is_none() {
+            self.note(head, &[]);
+            self.passing = head.length;
+            self.output
+                .push_back(self.held.split_to(head.size).freeze());
+            return;
+        }
+        self.give_up_frames();
+        self.held.advance(head.size);
+        if let Some(rewriting) = &mut self.rewriting {
+            rewriting.frame = Some((head.length, head.fin));
+        }
+    }
+
+    /// Forgets the kept frames: their text has gone to the rewriter, and their control frames leave now.
+    pub(super) fn give_up_frames(&mut self) {
+        let kept = self.held.split_to(self.kept).freeze();
+        self.kept = 0;
+        let Some(rewriting) = &mut self.rewriting else {
+            return;
+        };
+        rewriting.streaming = true;
+        if kept.is_empty() {
+            return;
+        }
+        self.fragment(false);
+        for (head, whole) in frames(&kept) {
+            if head.opcode == Opcode::Control {
+                self.output.push_back(whole);
+            }
+        }
+    }
+
+    /// Sends what has been rewritten as a fragment. An empty one is sent only as the last.
+    pub(super) fn fragment(&mut self, fin: bool) {
+        let (Some(rewriting), Some(message)) = (&mut self.rewriting, &mut self.message) else {
+            return;
+        };
+        if rewriting.text.is_empty() && !fin {
+            return;
+        }
+        let opcode = if message.begun {
+            Opcode::Continuation
+        } else {
+            message.opcode
+        };
+        message.begun = true;
+        let mut out = BytesMut::new();
+        frame::write(opcode, fin, &rewriting.text, &mut out);
+        rewriting.text.clear();
+        self.output.push_back(out.freeze());
+    }
+
+    /// The message has ended and been rewritten: its frames leave as they came, or its new text does.
+    pub(super) fn finish_message(&mut self) {
+        let kept = self.held.split_to(self.kept).freeze();
+        self.kept = 0;
+        let unchanged = self
+            .rewriting
+            .as_ref()
+            .is_some_and(|rewriting| !rewriting.streaming && is_text_of(&kept, &rewriting.text));
+        if unchanged {
+            self.output.push_back(kept);
+        } else {
+            for (head, whole) in frames(&kept) {
+                if head.opcode == Opcode::Control {
+                    self.output.push_back(whole);
+                }
+            }
+            self.fragment(true);
+        }
+        self.rewriting = None;
+        self.message = None;
+    }
+}
+
+// === impl Rewriting ===
+
+impl Rewriting {
+    pub(super) fn finish(&mut self) {
+        self.rewriter.end();
+        self.over = true;
+    }
+}
+
+// === impl MessageSoFar ===
+
+impl MessageSoFar {
+    pub(super) fn new(opcode: Opcode) -> Self {
+        Self {
+            opcode,
+            opening: Vec::new(),
+            before: Before::default(),
+            begun: false,
+        }
+    }
+
+    pub(super) fn see(&mut self, text: &[u8]) {
+        let room = OPENING.saturating_sub(self.opening.len());
+        self.opening
+            .extend_from_slice(text.get(..room).unwrap_or(text));
+    }
+
+    pub(super) fn ends_in_backslash(&self) -> bool {
+        self.before.last() == Some(b'\\')
+    }
+}
+
+/// Whole frames, head by head.
+fn frames(bytes: &Bytes) -> impl Iterator<Item = (FrameHead, Bytes)> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let head = FrameHead::parse(bytes.get(at..)?).ok()??;
+        let end = at + usize::try_from(head.total()).ok()?;
+        let whole = bytes.get(at..end).map(|_| bytes.slice(at..end))?;
+        at = end;
+        Some((head, whole))
+    })
+}
+
+/// Whether the data frames among these together carry this text.
+fn is_text_of(kept: &Bytes, text: &[u8]) -> bool {
+    let mut rest = text;
+    for (head, whole) in frames(kept) {
+        if head.opcode == Opcode::Control {
+            continue;
+        }
+        let payload = whole.get(head.size..).unwrap_or_default();
+        match rest.strip_prefix(payload) {
+            Some(behind) => rest = behind,
+            None => return false,
+        }
+    }
+    rest.is_empty()
+}

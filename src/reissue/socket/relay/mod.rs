@@ -1,0 +1,369 @@
+//! What the backend sends over a WebSocket, on its way to the client: messages that hold tokens are written anew, all
+//! others pass as they came.
+//!
+//! ```text
+//!   whole frames without a suspect ──────────────► pass, uncopied
+//!   a suspect ──► Keeping: frames are kept while their message is rewritten; they leave as they came if nothing changed
+//!   more than KEPT ──► Streaming: what is rewritten leaves in fragments, whatever the frames were
+//! ```
+//!
+//! Keeps true: messages and control frames leave in the order in which they came, a control frame between fragments
+//! leaves between fragments or before the last; no part of a text leaves before all of it that may be a token was seen;
+//! at most [`KEPT`] bytes of frames are kept, and what the rewriting holds; nothing leaves after a frame that breaks
+//! RFC 6455, but for the `Close` that says so.
+//! Must not know: sockets, logins, what a token says.
+
+mod message;
+
+use std::collections::VecDeque;
+use std::task::{Context, Poll};
+
+use bytes::{Bytes, BytesMut};
+
+use self::message::{MessageSoFar, Rewriting};
+use super::frame::{self, BadFrame, FrameHead, Opcode};
+use crate::exchange::rewrite::Rewrite as _;
+use crate::reissue::rewriter::Parts;
+use crate::reissue::scan;
+
+/// The most bytes of frames that are kept until their message is known to hold no token, or no further one.
+pub(crate) const KEPT: usize = 64 * 1024;
+
+/// The parts for the rewriting of a message that begins so; `None` where messages aren't searched any more.
+pub(crate) type PartsOf = Box<dyn Fn(&[u8]) -> Option<Parts>>;
+
+/// The frames of one WebSocket, from the backend to the client.
+pub(crate) struct Relay {
+    parts: PartsOf,
+    /// Whether binary messages are searched too.
+    binary: bool,
+    /// The message that has begun and not ended.
+    message: Option<MessageSoFar>,
+    rewriting: Option<Rewriting>,
+    /// How many bytes of the frame under way pass without a look.
+    passing: u64,
+    /// Read and not yet handed on.
+    held: BytesMut,
+    /// How many of the held bytes are whole frames whose message is being rewritten.
+    kept: usize,
+    output: VecDeque<Bytes>,
+    broken: bool,
+    ended: bool,
+}
+
+/// How far the held bytes were worked off.
+enum RelayProgress {
+    WantsMore,
+    Waits,
+}
+
+// === impl Relay ===
+
+impl Relay {
+    /// A relay that has seen nothing.
+    pub(crate) fn new(parts: PartsOf, binary: bool) -> Self {
+        Self {
+            parts,
+            binary,
+            message: None,
+            rewriting: None,
+            passing: 0,
+            held: BytesMut::new(),
+            kept: 0,
+            output: VecDeque::new(),
+            broken: false,
+            ended: false,
+        }
+    }
+
+    /// Takes bytes; returns how many of them, from the first, pass as they are.
+    pub(crate) fn take(&mut self, bytes: &[u8]) -> usize {
+        if self.broken {
+            return 0;
+        }
+        let passes = if self.held.is_empty() && self.rewriting.is_none() {
+            self.glance(bytes)
+        } else {
+            0
+        };
+        self.held
+            .extend_from_slice(bytes.get(passes..).unwrap_or_default());
+        passes
+    }
+
+    /// How many of these bytes are frames, or parts of frames, in which no token can be.
+    fn glance(&mut self, bytes: &[u8]) -> usize {
+        let mut at = 0;
+        while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
+            if self.passing > 0 {
+                let passes =
+                    usize::try_from(self.passing).map_or(rest.len(), |left| left.min(rest.len()));
+                self.passing -= passes as u64;
+                at += passes;
+                continue;
+            }
+            let Ok(Some(head)) = self.head(rest) else {
+                break;
+            };
+            if self.is_searched(head) {
+                let whole = usize::try_from(head.total()).ok();
+                let Some(payload) = whole.and_then(|whole| rest.get(head.size..whole)) else {
+                    break;
+                };
+                let after_backslash = self
+                    .message
+                    .as_ref()
+                    .is_some_and(MessageSoFar::ends_in_backslash);
+                if scan::may_hold_token(payload, after_backslash) {
+                    break;
+                }
+                self.note(head, payload);
+                at += head.size + payload.len();
+            } else {
+                self.note(head, &[]);
+                self.passing = head.length;
+                at += head.size;
+            }
+        }
+        at
+    }
+
+    /// The head of the next frame, checked against the message under way.
+    fn head(&self, bytes: &[u8]) -> Result<Option<FrameHead>, BadFrame> {
+        let Some(head) = FrameHead::parse(bytes)? else {
+            return Ok(None);
+        };
+        if head.mask.is_some() {
+            return Err(BadFrame("a server's frame is masked"));
+        }
+        match (head.opcode, &self.message) {
+            (Opcode::Continuation, None) => Err(BadFrame("no message has begun that could go on")),
+            (Opcode::Text | Opcode::Binary, Some(_)) => {
+                Err(BadFrame("a message begins before the last one has ended"))
+            }
+            _ => Ok(Some(head)),
+        }
+    }
+
+    fn is_searched(&self, head: FrameHead) -> bool {
+        let opcode = match (head.opcode, &self.message) {
+            (Opcode::Continuation, Some(message)) => message.opcode,
+            (opcode, _) => opcode,
+        };
+        opcode == Opcode::Text || (self.binary && opcode == Opcode::Binary)
+    }
+
+    /// Notes a frame that leaves as it came.
+    fn note(&mut self, head: FrameHead, payload: &[u8]) {
+        if head.opcode == Opcode::Control {
+            return;
+        }
+        if head.fin {
+            self.message = None;
+            return;
+        }
+        let message = self
+            .message
+            .get_or_insert_with(|| MessageSoFar::new(head.opcode));
+        message.begun = true;
+        message.see(payload);
+        message.before.push(payload);
+    }
+
+    /// Notes that no more bytes will come. A frame that isn't whole leaves only if no token can have begun in it.
+    pub(crate) fn end(&mut self) {
+        self.ended = true;
+    }
+
+    /// The next bytes for the client; `None` asks for more.
+    pub(crate) fn poll_data(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        loop {
+            if let Some(data) = self.output.pop_front() {
+                return Poll::Ready(Some(data));
+            }
+            if self.held.is_empty() && self.rewriting.is_none() {
+                // An empty buffer would keep its memory.
+                self.held = BytesMut::new();
+                return Poll::Ready(None);
+            }
+            let progress = match self.go_on(context) {
+                Ok(progress) => progress,
+                Err(BadFrame(why)) => {
+                    tracing::debug!(why, "a backend broke the WebSocket protocol");
+                    self.fail();
+                    continue;
+                }
+            };
+            if self.output.is_empty() {
+                return match progress {
+                    RelayProgress::WantsMore => Poll::Ready(None),
+                    RelayProgress::Waits => Poll::Pending,
+                };
+            }
+        }
+    }
+
+    /// Whether the backend broke the protocol, and everything before has left.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.broken && self.output.is_empty()
+    }
+
+    fn fail(&mut self) {
+        self.broken = true;
+        self.rewriting = None;
+        self.held = BytesMut::new();
+        self.kept = 0;
+        self.output
+            .push_back(Bytes::from_static(frame::CLOSE_PROTOCOL_ERROR));
+    }
+
+    /// Works off held bytes, until some are ready for the client.
+    fn go_on(&mut self, context: &mut Context<'_>) -> Result<RelayProgress, BadFrame> {
+        while self.output.is_empty() {
+            if let RelayProgress::Waits = self.rewrite(context) {
+                return Ok(RelayProgress::Waits);
+            }
+            if self
+                .rewriting
+                .as_ref()
+                .is_some_and(|rewriting| rewriting.over)
+            {
+                self.finish_message();
+                continue;
+            }
+            if self.passing > 0 {
+                if !self.pass() {
+                    return Ok(RelayProgress::WantsMore);
+                }
+                continue;
+            }
+            if self.feed_frame() {
+                continue;
+            }
+            let unread = self.held.get(self.kept..).unwrap_or_default();
+            let Some(head) = self.head(unread)? else {
+                return Ok(self.starve());
+            };
+            if !self.is_searched(head) {
+                if !self.step_over(head) {
+                    return Ok(self.starve());
+                }
+                continue;
+            }
+            let whole = usize::try_from(head.total()).ok();
+            match whole.filter(|whole| *whole <= unread.len()) {
+                Some(whole) => self.take_frame(head, whole),
+                None if self.kept + unread.len() >= KEPT => self.stream(head),
+                None => return Ok(self.starve()),
+            }
+        }
+        Ok(RelayProgress::WantsMore)
+    }
+
+    /// Lets the rewriter work until it asks for more.
+    fn rewrite(&mut self, context: &mut Context<'_>) -> RelayProgress {
+        let Some(rewriting) = &mut self.rewriting else {
+            return RelayProgress::WantsMore;
+        };
+        loop {
+            match rewriting.rewriter.poll_data(context) {
+                Poll::Ready(Some(data)) => rewriting.text.extend_from_slice(&data),
+                Poll::Ready(None) => break,
+                Poll::Pending => return RelayProgress::Waits,
+            }
+        }
+        if rewriting.streaming && rewriting.text.len() >= KEPT {
+            self.fragment(false);
+        }
+        RelayProgress::WantsMore
+    }
+
+    /// Hands on held bytes of a frame that passes without a look; false where there are none.
+    fn pass(&mut self) -> bool {
+        let passes =
+            usize::try_from(self.passing).map_or(self.held.len(), |left| left.min(self.held.len()));
+        if passes == 0 {
+            return false;
+        }
+        self.passing -= passes as u64;
+        self.output.push_back(self.held.split_to(passes).freeze());
+        true
+    }
+
+    /// Gives the rewriter what has come of a streamed frame; false where no frame is under way, or nothing has come.
+    fn feed_frame(&mut self) -> bool {
+        let Some(rewriting) = &mut self.rewriting else {
+            return false;
+        };
+        let Some((left, fin)) = rewriting.frame else {
+            return false;
+        };
+        let has = usize::try_from(left).map_or(self.held.len(), |left| left.min(self.held.len()));
+        if has == 0 && left > 0 {
+            return false;
+        }
+        let data = self.held.split_to(has).freeze();
+        if !data.is_empty() {
+            rewriting.rewriter.take(data);
+        }
+        let left = left - has as u64;
+        rewriting.frame = (left > 0).then_some((left, fin));
+        if left == 0 && fin {
+            rewriting.finish();
+        }
+        true
+    }
+
+    /// A frame that isn't searched: it leaves, or is kept behind the message's earlier frames. False where it isn't
+    /// whole and has to be.
+    fn step_over(&mut self, head: FrameHead) -> bool {
+        if head.opcode != Opcode::Control {
+            // Nothing of a searched message is kept now: no other data frame comes before its end.
+            self.note(head, &[]);
+            self.passing = head.length;
+            self.output
+                .push_back(self.held.split_to(head.size).freeze());
+            return true;
+        }
+        let whole = head.size + usize::try_from(head.length).unwrap_or(usize::MAX);
+        if self.held.len() < self.kept + whole {
+            return false;
+        }
+        if self.kept > 0 {
+            self.kept += whole;
+            return true;
+        }
+        // Between fragments of a streamed message.
+        self.fragment(false);
+        self.output.push_back(self.held.split_to(whole).freeze());
+        true
+    }
+
+    /// Nothing more can be done without further bytes. A streamed message doesn't wait for them.
+    fn starve(&mut self) -> RelayProgress {
+        if self
+            .rewriting
+            .as_ref()
+            .is_some_and(|rewriting| rewriting.streaming)
+        {
+            self.fragment(false);
+        }
+        if self.ended {
+            self.drain();
+        }
+        RelayProgress::WantsMore
+    }
+
+    /// Hands on the beginning of a frame that will never be whole, if no token can have begun in it.
+    fn drain(&mut self) {
+        let rest = std::mem::take(&mut self.held).freeze();
+        self.kept = 0;
+        if self.rewriting.take().is_none() && !scan::may_hold_token(&rest, true) && !rest.is_empty()
+        {
+            self.output.push_back(rest);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,278 @@
+//! Frames through a relay, however they are cut.
+
+use std::task::Waker;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::agora::TokenFormat;
+use crate::reissue::rewriter::tests::{DAY, OURS, anew, parts_for_ann, token};
+
+const V007: TokenFormat = TokenFormat::V007;
+
+fn relay(observing: bool) -> Relay {
+    let parts = move |_: &[u8]| {
+        let (mut parts, _) = parts_for_ann(observing, 0);
+        parts.nulls = true;
+        Some(parts)
+    };
+    Relay::new(Box::new(parts), false)
+}
+
+fn one(opcode: u8, fin: bool, payload: &[u8]) -> Vec<u8> {
+    let mut out = BytesMut::new();
+    frame::write(Opcode::Text, fin, payload, &mut out);
+    if let Some(first) = out.first_mut() {
+        *first = (*first & 0x80) | opcode;
+    }
+    out.to_vec()
+}
+
+/// What comes out, and whether the relay ended it.
+fn through(relay: &mut Relay, chunks: &[&[u8]]) -> Vec<u8> {
+    let mut context = Context::from_waker(Waker::noop());
+    let mut out = Vec::new();
+    for chunk in chunks.iter().map(Some).chain([None]) {
+        match chunk {
+            Some(chunk) => {
+                let passes = relay.take(chunk);
+                out.extend_from_slice(&chunk[..passes]);
+            }
+            None => relay.end(),
+        }
+        loop {
+            match relay.poll_data(&mut context) {
+                Poll::Ready(Some(data)) => out.extend_from_slice(&data),
+                Poll::Ready(None) => break,
+                Poll::Pending => {}
+            }
+        }
+        assert!(
+            relay.held.capacity() <= 4 * KEPT,
+            "{}",
+            relay.held.capacity()
+        );
+    }
+    out
+}
+
+/// The messages and control frames in these frames, in the order of their ends; a text's number is 1.
+fn told(mut bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
+    let mut told = Vec::new();
+    let mut message: Option<(u8, Vec<u8>)> = None;
+    while !bytes.is_empty() {
+        let head = FrameHead::parse(bytes).unwrap().unwrap();
+        let opcode = bytes[0] & 15;
+        let whole = usize::try_from(head.total()).unwrap();
+        let payload = &bytes[head.size..whole];
+        bytes = &bytes[whole..];
+        if opcode >= 8 {
+            told.push((opcode, payload.to_vec()));
+            continue;
+        }
+        let (_, text) = message.get_or_insert_with(|| (opcode, Vec::new()));
+        text.extend_from_slice(payload);
+        if head.fin {
+            told.extend(message.take());
+        }
+    }
+    assert_eq!(message, None, "a message has no end");
+    told
+}
+
+fn event(channel: &str) -> String {
+    let token = token(V007, OURS, channel, DAY);
+    format!("42[\"call:token\",{{\"channel\":\"{channel}\",\"token\":\"{token}\"}}]")
+}
+
+fn event_anew(channel: &str) -> String {
+    let token = anew(V007, channel);
+    format!("42[\"call:token\",{{\"channel\":\"{channel}\",\"token\":{token}}}]")
+}
+
+#[test]
+fn a_token_is_replaced_however_its_message_is_cut_into_frames_and_reads() {
+    let text = event("show");
+    let text = text.as_bytes();
+    for cut in (0..text.len()).step_by(7) {
+        let frames = [
+            one(2, true, b"binary 007"),
+            one(1, false, &text[..cut]),
+            one(9, true, b"ping"),
+            one(0, false, b""),
+            one(0, true, &text[cut..]),
+            one(1, true, b"{\"next\":1}"),
+            one(8, true, b"\x03\xe8"),
+        ]
+        .concat();
+        for chunk in [1, 5, 100, frames.len()] {
+            let chunks: Vec<&[u8]> = frames.chunks(chunk).collect();
+            let out = told(&through(&mut relay(false), &chunks));
+            assert_eq!(
+                out,
+                [
+                    (2, b"binary 007".to_vec()),
+                    (9, b"ping".to_vec()),
+                    (1, event_anew("show").into_bytes()),
+                    (1, b"{\"next\":1}".to_vec()),
+                    (8, b"\x03\xe8".to_vec()),
+                ],
+                "cut at {cut}, read by {chunk}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_withheld_token_becomes_null() {
+    let frames = one(1, true, event("banned").as_bytes());
+    let out = told(&through(&mut relay(false), &[&frames]));
+    let expected = b"42[\"call:token\",{\"channel\":\"banned\",\"token\":null}]".to_vec();
+    assert_eq!(out, [(1, expected)]);
+}
+
+#[tokio::test(flavor = "local")]
+async fn while_observing_every_frame_stays_as_it_is() {
+    let text = event("show");
+    let frames = [
+        one(1, false, &text.as_bytes()[..40]),
+        one(10, true, b""),
+        one(0, true, &text.as_bytes()[40..]),
+    ]
+    .concat();
+    for chunk in [3, frames.len()] {
+        let chunks: Vec<&[u8]> = frames.chunks(chunk).collect();
+        assert_eq!(through(&mut relay(true), &chunks), frames);
+    }
+}
+
+#[test]
+fn a_message_of_any_length_passes_in_bounded_memory() {
+    let filler = "a long text without any token, 0123456789, ".repeat(50_000);
+    let text = format!("[\"{filler}\",{},\"{filler}\"]", event("show"));
+    let expected = format!("[\"{filler}\",{},\"{filler}\"]", event_anew("show"));
+    for cut in [text.len() / 3, 70_000] {
+        let frames = [
+            one(1, false, &text.as_bytes()[..cut]),
+            one(9, true, b"ping"),
+            one(0, true, &text.as_bytes()[cut..]),
+        ]
+        .concat();
+        let chunks: Vec<&[u8]> = frames.chunks(16 * 1024).collect();
+        let out = told(&through(&mut relay(false), &chunks));
+        let expected = [(9, b"ping".to_vec()), (1, expected.clone().into_bytes())];
+        assert!(out == expected);
+    }
+}
+
+#[test]
+fn what_breaks_the_protocol_ends_it_with_a_close_and_nothing_follows() {
+    let good = one(1, true, b"\"hello\"");
+    for (why, bad) in [
+        ("a mask", b"\x81\x81\x00\x00\x00\x00x".to_vec()),
+        ("a reserved bit", one(0x41, true, b"x")),
+        ("a reserved opcode", one(3, true, b"x")),
+        ("a continuation of nothing", one(0, true, b"x")),
+        ("a fragmented ping", one(9, false, b"x")),
+        ("a long ping", one(9, true, &[0; 126])),
+        (
+            "a message within a message",
+            [one(1, false, b"x"), one(1, true, b"y")].concat(),
+        ),
+    ] {
+        let frames = [good.clone(), bad.clone(), good.clone()].concat();
+        for chunk in [1, frames.len()] {
+            let mut relay = relay(false);
+            let chunks: Vec<&[u8]> = frames.chunks(chunk).collect();
+            let out = through(&mut relay, &chunks);
+            assert!(relay.is_broken(), "{why}");
+            assert!(out.starts_with(&good), "{why}");
+            assert!(out.ends_with(frame::CLOSE_PROTOCOL_ERROR), "{why}: {out:?}");
+            assert!(
+                out.len() <= good.len() + 3 + frame::CLOSE_PROTOCOL_ERROR.len(),
+                "{why}"
+            );
+        }
+    }
+}
+
+#[test]
+fn of_a_frame_that_never_ends_no_token_leaves() {
+    let text = event("show");
+    let whole = one(1, true, text.as_bytes());
+    let cut = &whole[..whole.len() - 2];
+    assert_eq!(through(&mut relay(false), &[cut]), b"");
+    let plain = b"\x81\x7dno token has begun in this".as_slice();
+    assert_eq!(through(&mut relay(false), &[plain]), plain);
+}
+
+/// Text in which nothing is a token of this project, and much looks like the beginning of one.
+fn harmless() -> impl Strategy<Value = Vec<u8>> {
+    let piece = prop_oneof![
+        Just("007".to_owned()),
+        Just("\"".to_owned()),
+        Just("\\".to_owned()),
+        Just("00".to_owned()),
+        Just("\"007eJxTYA".to_owned()),
+        Just("006970ca35de60c44645bbae8a215061b33IA".to_owned()),
+        Just("\\u0030".to_owned()),
+        "[ -~]{0,40}",
+    ];
+    proptest::collection::vec(piece, 0..6).prop_map(|pieces| pieces.concat().into_bytes())
+}
+
+/// Messages in fragments, with control frames between.
+fn sequence() -> impl Strategy<Value = Vec<u8>> {
+    let fragment = (harmless(), proptest::bool::weighted(0.3));
+    let message = (
+        proptest::bool::ANY,
+        proptest::collection::vec(fragment, 1..4),
+    );
+    proptest::collection::vec(message, 1..5).prop_map(|messages| {
+        let mut out = Vec::new();
+        for (text, fragments) in messages {
+            let last = fragments.len() - 1;
+            for (number, (payload, control)) in fragments.into_iter().enumerate() {
+                let opcode = match (number, text) {
+                    (0, true) => 1,
+                    (0, false) => 2,
+                    _ => 0,
+                };
+                out.extend(one(opcode, number == last, &payload));
+                if control {
+                    out.extend(one(9, true, b"0"));
+                }
+            }
+        }
+        out
+    })
+}
+
+proptest! {
+    #[test]
+    fn frames_without_tokens_arrive_byte_for_byte(frames in sequence(), chunk in 1..200_usize) {
+        let chunks: Vec<&[u8]> = frames.chunks(chunk).collect();
+        prop_assert_eq!(through(&mut relay(false), &chunks), frames);
+    }
+
+    #[test]
+    fn with_a_token_only_that_string_differs(
+        before in sequence(),
+        text in harmless(),
+        cut in 0..1000_usize,
+        after in sequence(),
+        chunk in 1..400_usize,
+    ) {
+        // A run that would swallow the token's beginning ends at a space.
+        let text = String::from_utf8(text).unwrap().replace(['"', '\\'], " ");
+        let message = |event: String| format!("{text} {event}").into_bytes();
+        let (old, new) = (message(event("show")), message(event_anew("show")));
+        let cut = cut.min(old.len());
+        let token = [one(1, false, &old[..cut]), one(0, true, &old[cut..])].concat();
+        let frames = [before.clone(), token, after.clone()].concat();
+        let chunks: Vec<&[u8]> = frames.chunks(chunk).collect();
+        let out = told(&through(&mut relay(false), &chunks));
+        let expected = [told(&before), vec![(1, new)], told(&after)].concat();
+        prop_assert_eq!(out, expected);
+    }
+}
