@@ -17,9 +17,23 @@ use hyper::body::Incoming;
 use super::Exchange;
 use super::response_body::{length, passed_on};
 
+/// Sees a request's body on its way to the backend.
+pub(crate) trait BodyObserver {
+    /// Sees the next bytes; `ended` says whether no more will come. After bytes that weren't the last, it may be called
+    /// with none at the end.
+    fn see(&mut self, bytes: &[u8], ended: bool);
+}
+
+impl fmt::Debug for dyn BodyObserver {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("BodyObserver")
+    }
+}
+
 /// A request's body: first the bytes that were put back, then those that arrive, at last trailers that were put back.
 #[derive(Debug)]
 pub struct RequestBody {
+    observer: Option<Box<dyn BodyObserver>>,
     replayed: Bytes,
     /// `None` once the body has ended.
     arrival: Option<Arrival>,
@@ -88,6 +102,7 @@ impl RequestBody {
 
     fn arriving(arrival: Arrival, exchange: Rc<Exchange>) -> Self {
         let mut body = Self {
+            observer: None,
             replayed: Bytes::new(),
             arrival: Some(arrival),
             trailers: None,
@@ -103,6 +118,7 @@ impl RequestBody {
     pub fn empty(exchange: Rc<Exchange>) -> Self {
         exchange.mark_request_done();
         Self {
+            observer: None,
             replayed: Bytes::new(),
             arrival: None,
             trailers: None,
@@ -133,6 +149,11 @@ impl RequestBody {
 
     fn is_http2(&self) -> bool {
         matches!(self.arrival, Some(Arrival::Http2(_)))
+    }
+
+    /// Shows this body to an observer on its way.
+    pub(crate) fn observe(&mut self, observer: Box<dyn BodyObserver>) {
+        self.observer = Some(observer);
     }
 
     /// Puts bytes that were read from this body back in front of it, to be read again.
@@ -175,6 +196,14 @@ impl HttpBody for RequestBody {
             let trailers = this.trailers.take();
             trailers.map(|trailers| Ok(Frame::trailers(*trailers)))
         };
+        if let Some(observer) = &mut this.observer {
+            let data = frame.as_ref().and_then(|frame| frame.as_ref().ok());
+            let data = data.and_then(Frame::data_ref).map_or(&[][..], |data| data);
+            let ended = data.is_empty()
+                || this.replayed.is_empty()
+                    && this.arrival.as_ref().is_none_or(Arrival::is_end_stream);
+            observer.see(data, ended);
+        }
         // Trailers are the last frame, after which no poll follows.
         let trailers = matches!(&frame, Some(Ok(frame)) if frame.is_trailers());
         if frame.is_none() || trailers || this.is_end_stream() {

@@ -1,4 +1,4 @@
-//! Logins: JSON Web Tokens, the keys that verify them, and which logins the accounts source refused.
+//! Logins: JSON Web Tokens, the keys that verify them, which logins the accounts source refused, and those of sockets.
 //!
 //! Keeps true: a caller is named only by a token that a known key verifies.
 //! Must not know: what a caller may do.
@@ -6,3 +6,4 @@
 pub mod jwt;
 mod login_key;
 pub mod remembered;
+pub(crate) mod socket_logins;

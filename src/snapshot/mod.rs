@@ -29,6 +29,7 @@ use crate::io::tls::{IdentityError, ServerIdentity};
 use crate::limit::Limiter;
 use crate::logins::jwt::{KeySet, Verifier};
 use crate::logins::remembered::Logins;
+use crate::logins::socket_logins::SocketSessions;
 use crate::revocation::Revocations;
 use crate::sessions::{Rules, Sessions};
 use crate::sources::accounts::ConfiguredAccounts;
@@ -302,6 +303,8 @@ pub struct Shared {
     pub readiness: Readiness,
     /// The sockets to the backend.
     pub sockets: Budgets,
+    /// The logins of open sockets.
+    pub(crate) socket_sessions: SocketSessions,
     /// Open client connections.
     pub connections: AtomicUsize,
     /// Set with the first warning about `X-Forwarded` headers of a private peer that isn't trusted.
@@ -329,6 +332,7 @@ impl Shared {
             control,
             readiness: Readiness::default(),
             sockets: Budgets::new(shares),
+            socket_sessions: SocketSessions::default(),
             connections: AtomicUsize::new(0),
             untrusted_proxy_seen: OnceLock::new(),
             proxy_refused: OnceLock::new(),

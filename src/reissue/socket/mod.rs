@@ -1,12 +1,14 @@
-//! Tokens in `WebSocket` messages from the backend to the client.
+//! Tokens in the messages of sockets from the backend to the client.
 //!
 //! | file | what |
 //! |---|---|
-//! | `frame` | heads of frames |
+//! | `frame` | heads of `WebSocket` frames |
 //! | `relay` | the backend's frames: messages with tokens are written anew |
 //! | `client_frames` | the client's frames, read on their way |
 //! | `packet` | packets of engine.io and socket.io: namespaces and logins |
-//! | `logins` | the logins of one socket |
+//! | [`polling`] | requests that carry packets |
+//! | `payload` | several packets in one body |
+//! | `payload_rewrite` | such an answer: packets with tokens are written anew |
 //!
 //! Keeps true: every message is judged by the configuration, the login and the sources of its own time; the client's
 //! bytes pass as they are; a socket without tokens costs a search of its messages and no copy.
@@ -14,8 +16,10 @@
 
 mod client_frames;
 mod frame;
-mod logins;
 mod packet;
+mod payload;
+mod payload_rewrite;
+pub(crate) mod polling;
 mod relay;
 
 use std::sync::Arc;
@@ -26,14 +30,14 @@ use http::header::SEC_WEBSOCKET_EXTENSIONS;
 use http::{HeaderMap, Request, Response, StatusCode, Uri};
 
 use self::client_frames::ClientFrames;
-use self::logins::SocketLogins;
 use self::relay::{PartsOf, Relay};
 use super::applying_rule::ReissueTerms;
 use super::{PartsSetting, caller, credentials, is_on, parts};
 use crate::config::model::{Config, SocketLoginPlace, SocketRule, Withheld};
-use crate::exchange::response_body::ResponseBody;
+use crate::exchange::response_body::{RequestBody, ResponseBody};
 use crate::exchange::tunnel::Inspection;
 use crate::http::readings::Readings;
+use crate::logins::socket_logins::SocketLogins;
 use crate::snapshot::{Shared, Snapshot};
 use crate::telemetry::metrics::ReissueMetrics;
 use crate::terms::context::RequestContext;
@@ -112,40 +116,34 @@ impl<'c> SocketTerms<'c> {
 
 /// The plan for a WebSocket handshake to which a rule applies. The request loses its extensions: nothing can be found
 /// in compressed messages.
-pub(crate) fn plan<B>(
+pub(crate) fn plan(
     shared: &Arc<Shared>,
     snapshot: &Snapshot,
     context: &RequestContext,
-    request: &mut Request<B>,
+    request: &mut Request<RequestBody>,
     is_enforced: IsEnforced,
 ) -> Option<SocketPlan> {
     if !is_on(snapshot) {
         return None;
     }
-    let SocketTerms {
-        terms,
-        login,
-        binary,
-    } = SocketTerms::of(&snapshot.config, request)?;
-    let route = Arc::clone(snapshot.reissue_metrics.get(terms.position)?);
-    let handshake = handshake(snapshot, login, request.headers(), request.uri());
-    let target = request.uri().path_and_query();
-    let socket = Socket {
-        shared: Arc::clone(shared),
-        context: context.clone(),
+    let terms = SocketTerms::of(&snapshot.config, request)?;
+    let logins = polling::logins(shared, snapshot, terms.login, request);
+    let socket = Socket::new(
+        shared,
+        snapshot,
+        context,
+        request.uri(),
+        &terms,
+        logins,
         is_enforced,
-        terms,
-        route,
-        logins: Arc::new(SocketLogins::new(handshake)),
-        target: target.map_or("", |target| target.as_str()).into(),
-    };
+    )?;
     if request.headers().contains_key(SEC_WEBSOCKET_EXTENSIONS) {
         *request.headers_mut() = without_extensions(request.headers());
     }
     Some(SocketPlan {
         socket: Arc::new(socket),
-        binary,
-        reads_connects: login.contains(&SocketLoginPlace::SocketIo),
+        binary: terms.binary,
+        reads_connects: terms.login.contains(&SocketLoginPlace::SocketIo),
     })
 }
 
@@ -220,6 +218,29 @@ impl SocketPlan {
 // === impl Socket ===
 
 impl Socket {
+    fn new(
+        shared: &Arc<Shared>,
+        snapshot: &Snapshot,
+        context: &RequestContext,
+        uri: &Uri,
+        terms: &SocketTerms<'_>,
+        logins: Arc<SocketLogins>,
+        is_enforced: IsEnforced,
+    ) -> Option<Self> {
+        let terms = terms.terms;
+        let route = Arc::clone(snapshot.reissue_metrics.get(terms.position)?);
+        let target = uri.path_and_query();
+        Some(Self {
+            shared: Arc::clone(shared),
+            context: context.clone(),
+            is_enforced,
+            terms,
+            route,
+            logins,
+            target: target.map_or("", |target| target.as_str()).into(),
+        })
+    }
+
     /// The parts for the rewriting of a message that begins so.
     fn parts(&self, opening: &[u8]) -> Option<super::Parts> {
         let shared = &self.shared;
@@ -259,7 +280,7 @@ impl Inspection for SocketInspection {
         if let Some(client) = &mut self.client {
             client.read(bytes, |message| {
                 if let Some(packet) = packet::connect(message) {
-                    logins.connect(packet);
+                    logins.connect(&packet.namespace, packet.token.as_deref());
                 }
             });
         }

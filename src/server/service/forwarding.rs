@@ -15,6 +15,7 @@ use crate::exchange::respond;
 use crate::exchange::response_body::{RequestBody, ResponseBody};
 use crate::forward;
 use crate::http::hop::{self, RequestChanges};
+use crate::reissue::socket::polling::{self, PollingPlan};
 use crate::reissue::socket::{self, SocketPlan};
 use crate::reissue::{self, ReissuePlan};
 use crate::snapshot::Snapshot;
@@ -128,13 +129,14 @@ impl WorkerService {
         let RequestSetting {
             snapshot, context, ..
         } = asked;
-        let shared = &self.shared;
+        let (shared, is_enforced) = (&self.shared, decision::is_enforced);
         if upgrade {
-            let is_enforced = decision::is_enforced;
             let plan = socket::plan(shared, snapshot, context, request, is_enforced);
             if let Some(plan) = plan {
                 return Some(ResponsePlan::Socket(Box::new(plan)));
             }
+        } else if let Some(plan) = polling::plan(shared, snapshot, context, request, is_enforced) {
+            return Some(ResponsePlan::Polling(Box::new(plan)));
         }
         let enforced = |subject: Option<&str>| decision::is_enforced(snapshot, subject);
         reissue::plan(shared, snapshot, context, request, enforced).map(ResponsePlan::Body)
@@ -145,6 +147,7 @@ impl WorkerService {
 enum ResponsePlan {
     Body(Box<ReissuePlan>),
     Socket(Box<SocketPlan>),
+    Polling(Box<PollingPlan>),
 }
 
 impl ResponsePlan {
@@ -155,6 +158,7 @@ impl ResponsePlan {
         match self {
             Self::Body(plan) => plan.response(response),
             Self::Socket(plan) => plan.response(response),
+            Self::Polling(plan) => plan.response(response),
         }
     }
 }

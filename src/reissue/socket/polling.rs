@@ -1,0 +1,186 @@
+//! engine.io's polling transport: requests that carry a socket's packets.
+//!
+//! Keeps true: a login that a client has sent is known before the backend can answer it; a session's logins are found by
+//! its id, by every worker; the client's bytes pass as they are.
+//! Must not know: connections, servers, how payloads are written.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use http::{Method, Request, Response, Uri};
+
+use super::payload::{self, PollingFormat};
+use super::payload_rewrite::{OnOpen, SeparatedRewrite, WholeRewrite};
+use super::relay::PartsOf;
+use super::{IsEnforced, Socket, SocketTerms, handshake, packet};
+use crate::config::model::SocketLoginPlace;
+use crate::exchange::request_body::BodyObserver;
+use crate::exchange::response_body::{RequestBody, ResponseBody};
+use crate::logins::socket_logins::SocketLogins;
+use crate::reissue::{body_fields, is_on};
+use crate::snapshot::{Shared, Snapshot};
+use crate::terms::context::RequestContext;
+use crate::terms::proxy_error::{AnotherAttempt, ProxyError, ProxyErrorKind};
+
+/// The most bytes of a request that are read for a login.
+const COPIED: usize = 16 * 1024;
+
+/// The treatment of a request of the polling transport, and of its answer.
+pub(crate) struct PollingPlan {
+    socket: Arc<Socket>,
+    format: PollingFormat,
+}
+
+/// The parameters of a request that engine.io reads.
+struct Parameters<'u> {
+    is_polling: bool,
+    format: PollingFormat,
+    session: Option<Cow<'u, str>>,
+}
+
+impl<'u> Parameters<'u> {
+    fn of(uri: &'u Uri) -> Self {
+        let query = uri.query().unwrap_or_default();
+        let value = |name: &str| {
+            let mut pairs = form_urlencoded::parse(query.as_bytes());
+            pairs.find_map(|(key, value)| (key == name).then_some(value))
+        };
+        // As engine.io's server tells the protocols apart.
+        let counted = value("EIO").is_none_or(|protocol| protocol != "4");
+        Self {
+            is_polling: value("transport").is_some_and(|transport| transport == "polling"),
+            format: match value("j") {
+                Some(_) => PollingFormat::Jsonp { counted },
+                None if counted => PollingFormat::Counted,
+                None => PollingFormat::Separated,
+            },
+            session: value("sid"),
+        }
+    }
+}
+
+/// The logins of the session that a request names; those of a new socket, with the request's own login, where it names
+/// none that is remembered.
+pub(super) fn logins(
+    shared: &Shared,
+    snapshot: &Snapshot,
+    places: &[SocketLoginPlace],
+    request: &Request<RequestBody>,
+) -> Arc<SocketLogins> {
+    let session = Parameters::of(request.uri()).session;
+    let sessions = &shared.socket_sessions;
+    let now = shared.clock.elapsed();
+    let known = session.as_deref().and_then(|id| sessions.find(id, now));
+    known.unwrap_or_else(|| {
+        let login = handshake(snapshot, places, request.headers(), request.uri());
+        let logins = sessions.begin(login.as_deref());
+        if let Some(id) = &session {
+            sessions.remember(id, &logins, now);
+        }
+        logins
+    })
+}
+
+/// The plan for a request of the polling transport to which a rule applies.
+pub(crate) fn plan(
+    shared: &Arc<Shared>,
+    snapshot: &Snapshot,
+    context: &RequestContext,
+    request: &mut Request<RequestBody>,
+    is_enforced: IsEnforced,
+) -> Option<PollingPlan> {
+    let query = request.uri().query()?;
+    // Most requests end here, before anything is decoded.
+    if !(query.contains("transport") || query.contains('%')) || !is_on(snapshot) {
+        return None;
+    }
+    let terms = SocketTerms::of(&snapshot.config, request)?;
+    let Parameters {
+        is_polling, format, ..
+    } = Parameters::of(request.uri());
+    if !is_polling {
+        return None;
+    }
+    let logins = logins(shared, snapshot, terms.login, request);
+    if *request.method() == Method::POST && terms.login.contains(&SocketLoginPlace::SocketIo) {
+        request.body_mut().observe(Box::new(Posted {
+            logins: Arc::clone(&logins),
+            format,
+            copied: Vec::new(),
+            is_too_long: false,
+        }));
+    }
+    let socket = Socket::new(
+        shared,
+        snapshot,
+        context,
+        request.uri(),
+        &terms,
+        logins,
+        is_enforced,
+    )?;
+    let headers = std::mem::take(request.headers_mut());
+    *request.headers_mut() = body_fields::request(headers);
+    Some(PollingPlan {
+        socket: Arc::new(socket),
+        format,
+    })
+}
+
+impl PollingPlan {
+    /// The answer to hand on.
+    pub(crate) fn response(
+        self,
+        response: Response<ResponseBody>,
+    ) -> Result<Response<ResponseBody>, ProxyError> {
+        let (mut head, body) = response.into_parts();
+        if let Some(why) = body_fields::unreadable(head.status, &head.headers) {
+            return Err(ProxyError {
+                kind: ProxyErrorKind::BadResponse,
+                retry: AnotherAttempt::Never,
+                source: Some(why.into()),
+            });
+        }
+        head.headers = body_fields::response(head.headers);
+        let Self { socket, format } = self;
+        let opened = Arc::clone(&socket);
+        let on_open: OnOpen = Box::new(move |id| {
+            let shared = &opened.shared;
+            let now = shared.clock.elapsed();
+            shared.socket_sessions.remember(id, &opened.logins, now);
+        });
+        let parts: PartsOf = Box::new(move |opening| socket.parts(opening));
+        let body = body.rewritten(match format {
+            PollingFormat::Separated => Box::new(SeparatedRewrite::new(parts, on_open)),
+            format => Box::new(WholeRewrite::new(parts, on_open, format)),
+        });
+        Ok(Response::from_parts(head, body))
+    }
+}
+
+/// A client's packets on their way.
+struct Posted {
+    logins: Arc<SocketLogins>,
+    format: PollingFormat,
+    copied: Vec<u8>,
+    is_too_long: bool,
+}
+
+impl BodyObserver for Posted {
+    fn see(&mut self, bytes: &[u8], ended: bool) {
+        self.is_too_long |= self.copied.len() + bytes.len() > COPIED;
+        if self.is_too_long {
+            self.copied = Vec::new();
+            return;
+        }
+        self.copied.extend_from_slice(bytes);
+        if ended {
+            for message in payload::client_packets(&self.copied, self.format) {
+                if let Some(packet) = packet::connect(message.as_bytes()) {
+                    let packet::ConnectPacket { namespace, token } = packet;
+                    self.logins.connect(&namespace, token.as_deref());
+                }
+            }
+        }
+    }
+}
