@@ -107,16 +107,7 @@ impl Revoker {
         let snapshot = self.shared.current.load_full();
         let sessions = Arc::clone(&snapshot.sessions);
         let target = asked.target.clone();
-        // A filter may have to look at each of a million sessions.
-        let looking = tokio::task::spawn_blocking(move || {
-            let holders = holders(&sessions, &target, now);
-            let mut covered = CoveredTokens::default();
-            let outstanding = outstanding(&sessions, &target, &holders, now, &mut covered);
-            (holders, outstanding, covered)
-        });
-        let (holders, outstanding, covered) = looking
-            .await
-            .map_err(|error| RevokeError::Failed(error.to_string()))?;
+        let holders = looked(move || holders(&sessions, &target, now)).await?;
         let revocation = Revocation {
             id,
             target: asked.target,
@@ -131,6 +122,10 @@ impl Revoker {
         let record = RevocationRecord::Made(revocation.clone());
         let written = self.log.write(record.clone()).await;
         self.share.give(record);
+        // Only now: a token that was granted before the revocation was in force is recorded by now.
+        let (sessions, revoked) = (Arc::clone(&snapshot.sessions), revocation.clone());
+        let listing = looked(move || outstanding(&sessions, &revoked, now));
+        let (outstanding, covered) = listing.await?;
         let planned = self.ejector.plan(&revocation, covered).await;
         let written = written.and_then(|durability| planned.map(|_| durability));
         let durable = written == Ok(Durability::Synced);
@@ -202,6 +197,16 @@ impl Revoker {
     }
 }
 
+/// Looks through the sessions: a filter may have to look at each of a million.
+async fn looked<T: Send + 'static>(
+    look: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, RevokeError> {
+    let looking = tokio::task::spawn_blocking(look);
+    looking
+        .await
+        .map_err(|error| RevokeError::Failed(error.to_string()))
+}
+
 /// The subjects that hold the target's user. Every client may hold uid 0.
 fn holders(sessions: &Sessions, target: &RevocationTarget, now: u64) -> Vec<Box<str>> {
     let Some(user) = target.user().filter(|user| *user != User::Uid(0)) else {
@@ -216,15 +221,17 @@ fn holders(sessions: &Sessions, target: &RevocationTarget, now: u64) -> Vec<Box<
     holders.into_iter().collect()
 }
 
-/// The tokens that the target covers and that are valid until they expire.
+/// The tokens that a revocation covers and that are valid until they expire.
 fn outstanding(
     sessions: &Sessions,
-    target: &RevocationTarget,
-    holders: &[Box<str>],
+    revocation: &Revocation,
     now: u64,
-    tokens: &mut CoveredTokens,
-) -> OutstandingTokens {
+) -> (OutstandingTokens, CoveredTokens) {
+    let Revocation {
+        target, holders, ..
+    } = revocation;
     let user = target.user();
+    let mut tokens = CoveredTokens::default();
     let (mut count, mut last) = (0_u64, None);
     let mut named: Vec<Held> = Vec::new();
     for_each_session(sessions, target, now, |held| {
@@ -241,11 +248,12 @@ fn outstanding(
         }
     });
     named.sort_by_key(|held| Reverse(held.expires));
-    OutstandingTokens {
+    let outstanding = OutstandingTokens {
         count,
         last_expires: last.map(timestamp::from_seconds),
         tokens: named.into_iter().map(token).collect(),
-    }
+    };
+    (outstanding, tokens)
 }
 
 fn token(held: Held) -> OutstandingToken {

@@ -28,6 +28,7 @@ pub(crate) use order::{draining_publishers, is_enforced, may_drain};
 pub use revocation_request::RevocationRequest;
 
 use crate::exchange::response_body::{RequestBody, ResponseBody};
+use crate::logins::jwt::JwtClaims;
 use crate::sessions::{Basis, Ground, SeatRequest};
 use crate::snapshot::{Shared, Snapshot};
 use crate::telemetry::audit;
@@ -158,29 +159,47 @@ async fn conclude(
     let app_id = &snapshot.config.agora.app_id;
     let (token, backup) = (token(lifetimes.token)?, backup.as_deref());
     let response = wire_format::success(&mint, app_id, lifetimes, &token, backup);
+    // The sources may have taken seconds, and so may the store.
+    let still_allowed = || order::refuse_revoked(snapshot, &claims.subject, request, now);
+    still_allowed()?;
     if decision.enforced {
-        let claim = SeatRequest {
-            channel: &request.channel,
-            subject: &claims.subject,
-            user: &request.user,
-            role: grant.role,
-        };
-        // A holder of a backup token holds a token until the backup expires.
-        let (lasts, expires) = (lifetimes.last(), issued_at + u64::from(lifetimes.last()));
-        let lasts = Duration::from_secs(lasts.into());
-        let rules = claims::claim(snapshot, decision, grant, claim, lasts, now).await?;
-        let login = snapshot.logins.session(claims);
-        let basis = if grant.rests {
-            Basis::Rested { login }
-        } else {
-            Basis::Decided { login }
-        };
-        snapshot
-            .sessions
-            .grant(claim, basis, rules, issued_at, expires)
-            .map_err(DecisionRefusal::of_session)?;
+        record(snapshot, decision, &mint, claims, lifetimes.last(), now).await?;
+        // Whoever revokes lists the tokens that are recorded by then: this one is on the list, or isn't given.
+        still_allowed()?;
     }
     Ok((response, lifetimes))
+}
+
+/// Claims and records a grant whose last token lives for `lasts` seconds: a holder of a backup token holds a token
+/// until the backup expires.
+async fn record(
+    snapshot: &Snapshot,
+    decision: &Decision,
+    mint: &GrantTerms<'_>,
+    claims: &JwtClaims,
+    lasts: u32,
+    now: Now,
+) -> Result<(), DecisionRefusal> {
+    let GrantTerms { request, grant, .. } = mint;
+    let claim = SeatRequest {
+        channel: &request.channel,
+        subject: &claims.subject,
+        user: &request.user,
+        role: grant.role,
+    };
+    let expires = mint.issued_at + u64::from(lasts);
+    let lasts = Duration::from_secs(lasts.into());
+    let rules = claims::claim(snapshot, decision, grant, claim, lasts, now).await?;
+    let login = snapshot.logins.session(claims);
+    let basis = if grant.rests {
+        Basis::Rested { login }
+    } else {
+        Basis::Decided { login }
+    };
+    let granted = snapshot
+        .sessions
+        .grant(claim, basis, rules, mint.issued_at, expires);
+    granted.map_err(DecisionRefusal::of_session)
 }
 
 /// Remembers what the sources said. A refusal stands until its source says otherwise, and no renewal rests on that

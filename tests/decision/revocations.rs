@@ -1,12 +1,15 @@
 //! Revocations over the wire: the requests that are refused from the next one on, and the answers that an operator
 //! gets.
 
+use std::thread;
+
 use serde_json::{Value, json};
 
 use crate::support::commands::command;
 use crate::support::express::{Express, Version};
 use crate::support::raw::Response;
 use crate::support::renewd::{Renewd, Settings, login, private_file};
+use crate::support::scripted::Scripted;
 
 /// Two live streams of the same owner.
 const STREAMS: &str = r#"
@@ -100,6 +103,29 @@ fn a_revoked_subject_is_refused_at_the_next_request_until_the_revocation_is_lift
         line.contains("outcome=\"revoked\",class=\"denied\"") && !line.ends_with(" 0")
     });
     assert!(counted.next().is_some(), "{page}");
+}
+
+#[test]
+fn a_request_that_waits_for_a_source_while_its_user_is_revoked_gets_no_token() {
+    let hook = Scripted::start();
+    let renewd = Renewd::start(&Settings {
+        tables: format!(
+            "[decision]\ntimeout = \"30s\"\n[authorize]\nurl = \"{}\"\ntimeout = \"25s\"\n",
+            hook.url("/authorize")
+        ),
+        ..Settings::default()
+    });
+    hook.hold();
+    let told = thread::scope(|scope| {
+        let asking = scope.spawn(|| ask(&renewd, "viewer", "live_show", 7));
+        hook.wait(1);
+        let told = revoke(&renewd, &json!({"subject": "viewer", "for": "1h"}));
+        hook.answer(204, "");
+        assert_eq!(asking.join().unwrap(), revoked());
+        told
+    });
+    assert_eq!(told["outstanding"]["count"], 0);
+    assert_eq!(renewd.whole("renewd_sessions{role=\"subscriber\"}"), 0);
 }
 
 #[test]

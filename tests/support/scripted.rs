@@ -2,10 +2,12 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
 use serde_json::Value;
+
+use super::renewd::DEADLINE;
 
 /// One request.
 #[derive(Clone, Debug)]
@@ -28,6 +30,8 @@ enum Answer {
     Bytes(String),
     Silence,
     Close,
+    /// None before the next one is said.
+    Held,
 }
 
 struct State {
@@ -38,7 +42,7 @@ struct State {
 /// See the module.
 pub struct Scripted {
     pub address: SocketAddr,
-    state: Arc<Mutex<State>>,
+    state: Arc<(Mutex<State>, Condvar)>,
 }
 
 impl Scripted {
@@ -46,10 +50,11 @@ impl Scripted {
     pub fn start() -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
         let address = listener.local_addr().unwrap();
-        let state = Arc::new(Mutex::new(State {
+        let state = State {
             answer: Answer::Silence,
             asked: Vec::new(),
-        }));
+        };
+        let state = Arc::new((Mutex::new(state), Condvar::new()));
         let shared = Arc::clone(&state);
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
@@ -83,6 +88,20 @@ impl Scripted {
         self.set(Answer::Silence);
     }
 
+    /// Keeps requests waiting until another answer is set, and gives them that one.
+    pub fn hold(&self) {
+        self.set(Answer::Held);
+    }
+
+    /// Waits until there have been so many requests.
+    pub fn wait(&self, count: usize) {
+        let (state, changed) = &*self.state;
+        let few = |state: &mut State| state.asked.len() < count;
+        let waited = changed.wait_timeout_while(state.lock().unwrap(), DEADLINE, few);
+        let (state, _) = waited.unwrap();
+        assert!(state.asked.len() >= count, "{} requests", state.asked.len());
+    }
+
     /// Closes on every request from now on.
     pub fn close(&self) {
         self.set(Answer::Close);
@@ -90,24 +109,28 @@ impl Scripted {
 
     /// The requests so far.
     pub fn asked(&self) -> Vec<Asked> {
-        self.state.lock().unwrap().asked.clone()
+        self.state.0.lock().unwrap().asked.clone()
     }
 
     fn set(&self, answer: Answer) {
-        self.state.lock().unwrap().answer = answer;
+        self.state.0.lock().unwrap().answer = answer;
+        self.state.1.notify_all();
     }
 }
 
-fn serve(stream: TcpStream, state: &Mutex<State>) {
+fn serve(stream: TcpStream, (state, changed): &(Mutex<State>, Condvar)) {
     let mut reader = BufReader::new(stream);
     while let Some(asked) = read(&mut reader) {
         let answer = {
             let mut state = state.lock().unwrap();
             state.asked.push(asked);
+            changed.notify_all();
+            let held = |state: &mut State| matches!(state.answer, Answer::Held);
+            let state = changed.wait_while(state, held).unwrap();
             state.answer.clone()
         };
         match answer {
-            Answer::Silence => {}
+            Answer::Silence | Answer::Held => {}
             Answer::Close => return,
             Answer::Bytes(bytes) => {
                 if reader.get_mut().write_all(bytes.as_bytes()).is_err() {

@@ -324,8 +324,8 @@ async fn judge(
     grant(&holder, request, role, findings).await
 }
 
-/// Row 5. No renewal rests on anything against a revocation.
-fn refuse_revoked(
+/// Row 5. No renewal rests on anything against a revocation. Asked again before the token leaves.
+pub(in crate::decision) fn refuse_revoked(
     snapshot: &Snapshot,
     subject: &str,
     request: &TokenRequest,
