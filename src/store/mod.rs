@@ -28,6 +28,7 @@ mod sessions;
 mod supervise;
 
 use std::fmt::Write as _;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,6 +67,8 @@ pub(crate) struct NoStore;
 #[derive(Debug)]
 pub(crate) struct Store {
     config: Redis,
+    /// Tells this process from every other that uses the server.
+    name: String,
     clock: Clock,
     metrics: Arc<SourceMetrics>,
     mode: StoreModeMetrics,
@@ -105,6 +108,7 @@ impl Store {
     fn new(config: Redis, clock: Clock, metrics: &Metrics) -> Self {
         Self {
             config,
+            name: format!("{:016x}", RandomState::new().hash_one("replica")),
             clock,
             metrics: metrics.source(SourceLabel::Redis),
             mode: metrics.store_mode(),

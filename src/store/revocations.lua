@@ -1,10 +1,10 @@
 -- The revocations that replicas share. One call pushes records, and gives those that have changed since the caller's
 -- version.
--- ARGV from 4 on: for each record that is pushed its id, its end in Unix seconds, "1" where it was lifted or "0", and
+-- ARGV from 5 on: for each record that is pushed its id, its end in Unix seconds, "1" where it was lifted or "0", and
 -- its bytes. An entry is the "1" or "0" with the bytes behind it.
 -- Returns the set's epoch, the caller's new version, 1 where more follow, and the records.
 begin(now)
-for position = 4, #ARGV, 4 do
+for position = 5, #ARGV, 4 do
   local id, until_, lifted, record = ARGV[position], ARGV[position + 1], ARGV[position + 2], ARGV[position + 3]
   local held = redis.call('HGET', entries, id)
   -- What was lifted stays lifted.

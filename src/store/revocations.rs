@@ -43,7 +43,7 @@ impl Store {
     ) -> Result<SetChanges, NoStore> {
         let prefix = self.config.prefix.as_str();
         let answer = self.within_timeout(async |link| {
-            let mut command = command(link, prefix, read, MOST_AT_ONCE);
+            let mut command = command(link, prefix, read, MOST_AT_ONCE, &self.name);
             for record in given {
                 // A record of a later build stays where that build has put it.
                 let Some((id, until, lifted)) = record.place() else {
@@ -61,18 +61,19 @@ impl Store {
     }
 }
 
-fn command(link: &Link, prefix: &str, read: &SetVersion, most: usize) -> Cmd {
+fn command(link: &Link, prefix: &str, read: &SetVersion, most: usize, name: &str) -> Cmd {
     let mut command = link.command(Script::Revocations, 4);
     for key in ["records", "versions", "ends", "about"] {
         command.arg(format!("{prefix}{{shared}}:revocations:{key}"));
     }
-    command.arg(&read.epoch).arg(read.version).arg(most);
+    command.arg(&read.epoch).arg(read.version);
+    command.arg(most).arg(name);
     command
 }
 
-/// A command that shows whether the script runs and may write.
+/// A command that shows whether the script runs and may write. It reads nothing.
 pub(super) fn probe(link: &Link, prefix: &str) -> Cmd {
-    command(link, prefix, &SetVersion::default(), 0)
+    command(link, prefix, &SetVersion::default(), 0, "")
 }
 
 /// The changes in the script's answer; `None` where it is malformed.

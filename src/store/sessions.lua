@@ -2,7 +2,7 @@
 -- changed since the caller's version. What an entry says is for the replicas to read: one that the caller hasn't seen
 -- is never replaced, but given to the caller, who pushes what follows from both.
 -- KEYS 5: the key of the logins' hashes.
--- ARGV from 4 on: for each entry that is pushed its name, its end in Unix seconds, the version that the caller has seen
+-- ARGV from 5 on: for each entry that is pushed its name, its end in Unix seconds, the version that the caller has seen
 -- of it, 0 for none, and its bytes.
 -- Returns nothing where there is no key of the logins' hashes: it must be agreed on first. Otherwise the set's epoch,
 -- the caller's new version, 1 where more follow, the entries, and for each pushed one that wasn't taken its position,
@@ -18,14 +18,14 @@ if redis.call('EXISTS', KEYS[5]) == 0 then
 end
 begin(now - KEPT)
 local own, others = {}, {}
-for position = 4, #ARGV, 4 do
+for position = 5, #ARGV, 4 do
   local name, until_, seen, bytes = ARGV[position], ARGV[position + 1], tonumber(ARGV[position + 2]), ARGV[position + 3]
   local held = redis.call('HGET', entries, name)
   local since = held and held ~= bytes and tonumber(redis.call('ZSCORE', versions, name)) or seen
   if held == bytes then
     own[name] = true
   elseif held and since ~= seen then
-    others[#others + 1] = (position - 4) / 4
+    others[#others + 1] = (position - 5) / 4
     others[#others + 1] = since
     others[#others + 1] = held
   elseif tonumber(until_) > now - KEPT then

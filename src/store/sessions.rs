@@ -78,7 +78,8 @@ impl Store {
             for key in ["entries", "versions", "ends", "about", "login-key"] {
                 command.arg(key_of(prefix, key));
             }
-            command.arg(&read.epoch).arg(read.version).arg(MOST_ENTRIES);
+            command.arg(&read.epoch).arg(read.version);
+            command.arg(MOST_ENTRIES).arg(&self.name);
             for entry in pushed {
                 command
                     .arg(&entry.name[..])

@@ -177,6 +177,35 @@ fn a_store_that_has_lost_a_part_or_is_older_is_given_everything() {
     have(&third, &first.revoked_subjects());
 }
 
+/// The number of the last change that the store has.
+fn version(redis: &Redis) -> u64 {
+    let about = "renewd:{shared}:revocations:about";
+    redis::from_redis_value(redis.run(&format!("HGET {about} version"))).unwrap()
+}
+
+#[test]
+fn a_store_that_is_older_is_given_everything_whoever_changes_it_first() {
+    let mut redis = Redis::start();
+    let (first, second) = (start(&redis), start(&redis));
+    revoke(&first, "ann");
+    have(&second, &set(["ann"]));
+    redis.run("SAVE");
+    // The store has heard of this when it is lost, and the second one has not.
+    second.signal(Signal::STOP);
+    revoke(&first, "bob");
+    first.eventually("the store has it", |_| version(&redis) == 2);
+    first.signal(Signal::STOP);
+    redis.restart();
+    assert_eq!(version(&redis), 1);
+    second.signal(Signal::CONT);
+    revoke(&second, "cid");
+    second.eventually("the store goes on", |_| version(&redis) == 2);
+    first.signal(Signal::CONT);
+    for renewd in [&first, &second] {
+        have(renewd, &set(["ann", "bob", "cid"]));
+    }
+}
+
 #[test]
 fn what_is_not_known_for_too_long_is_told_and_denies_where_that_is_asked_for() {
     let redis = Redis::start();
