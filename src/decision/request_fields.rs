@@ -75,6 +75,12 @@ impl BodyFields {
         self.0.iter().map(|(name, _)| shown(name))
     }
 
+    /// The names of the fields that are null.
+    pub(super) fn nulls(&self) -> impl Iterator<Item = &str> {
+        let nulls = self.0.iter().filter(|(_, value)| value.is_none());
+        nulls.map(|(name, _)| name.as_str())
+    }
+
     fn insert(&mut self, name: String, value: Option<Value>) -> Result<(), String> {
         if self.0.iter().any(|(known, _)| *known == name) {
             return Err(format!("{}: given twice", shown(&name)));

@@ -69,6 +69,17 @@ fn target(fields: &BodyFields) -> Result<RevocationTarget, String> {
         charset::channel_name(channel).map_err(|error| format!("channel: {error}"))?;
     }
     let has_user = fields.get("uid").is_some() || text(fields, &ACCOUNT)?.is_some();
+    // A caller that has no value for a name would revoke a whole channel, or a user in every channel.
+    let widens = |name: &&str| match *name {
+        "subject" => true,
+        name if CHANNEL.contains(&name) => true,
+        name => !has_user && (name == "uid" || ACCOUNT.contains(&name)),
+    };
+    if let Some(null) = fields.nulls().find(widens) {
+        return Err(format!(
+            "{null}: null names nothing; leave it out to revoke without it"
+        ));
+    }
     let user = has_user.then(|| user(fields)).transpose()?;
     let target = RevocationTarget::new(
         subject.map(Into::into),
@@ -210,7 +221,7 @@ mod tests {
             .unwrap();
         assert!(head.lines().all(|line| line.starts_with("# ")));
         let cases: Vec<&str> = cases.trim_end().split("\n\n").collect();
-        assert_eq!(cases.len(), 26);
+        assert_eq!(cases.len(), 30);
         for case in cases {
             let (body, said) = case.split_once("\n  ").unwrap();
             let body = if body == "(nothing)" { "" } else { body };
