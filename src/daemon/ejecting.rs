@@ -63,6 +63,15 @@ impl CoveredTokens {
     }
 }
 
+impl CoveredTokens {
+    /// The publishers' first.
+    fn targets(self) -> Vec<EjectionTarget> {
+        let mut targets = self.publishers;
+        targets.extend(self.subscribers);
+        targets
+    }
+}
+
 impl Ejector {
     /// Restores the ejections of the last process, and starts the tasks that write them down and act on them. Blocks
     /// on file IO: call it before the first request is served, and after the revocations are restored.
@@ -90,21 +99,15 @@ impl Ejector {
         revocation: &Revocation,
         covered: CoveredTokens,
     ) -> Result<Durability, String> {
-        let snapshot = self.shared.current.load_full();
-        let CoveredTokens {
-            publishers: mut targets,
-            subscribers,
-            not_possible,
-        } = covered;
-        targets.extend(subscribers);
-        if snapshot.config.agora.rest.is_none() {
+        if !self.is_configured() {
             return Ok(Durability::Synced);
         }
+        let not_possible = covered.not_possible;
         let records = self.ejections.add(
             revocation.id,
             revocation.until,
-            &snapshot.config.agora.app_id,
-            targets,
+            &self.shared.current.load().config.agora.app_id,
+            covered.targets(),
             not_possible,
         );
         let tally = self.ejections.tally(revocation.id).unwrap_or_default();
@@ -113,11 +116,32 @@ impl Ejector {
         metrics.ejections(EjectionOutcome::Failed, tally.failed);
         let written = self.log.write_all(records).await;
         // The revocation may have been lifted as soon as it was in force.
+        let snapshot = self.shared.current.load_full();
         if snapshot.revocations.get(revocation.id).is_none() {
             return self.lift(revocation.id).await;
         }
         self.wake.notify_one();
         written
+    }
+
+    /// Plans the ejections of tokens that became known after the revocation was made.
+    pub(crate) async fn plan_late(&self, revocation: &Revocation, covered: CoveredTokens) {
+        let records = self.ejections.add_late(
+            revocation.id,
+            revocation.until,
+            &self.shared.current.load().config.agora.app_id,
+            covered.targets(),
+        );
+        if !records.is_empty() {
+            // The task that writes reports an error, and tries again.
+            let _ = self.log.write_all(records).await;
+            self.wake.notify_one();
+        }
+    }
+
+    /// Whether there is `[agora.rest]`.
+    pub(crate) fn is_configured(&self) -> bool {
+        self.shared.current.load().config.agora.rest.is_some()
     }
 
     /// Takes back the ejections of a revocation that was lifted. Gives whether that is written, where it has to be.

@@ -7,6 +7,10 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+use tokio::time::sleep;
 
 use super::ejecting::{CoveredTokens, Ejector};
 use super::tasks::change_journal::Durability;
@@ -22,6 +26,7 @@ use crate::revocation::{
 };
 use crate::sessions::{Filter, Held, Sessions};
 use crate::snapshot::Shared;
+use crate::store::Store;
 use crate::telemetry::audit::{RevocationChange, RevocationEvent};
 use crate::terms::timestamp;
 use crate::terms::user::User;
@@ -35,6 +40,10 @@ const MOST_HOLDERS: usize = 16;
 /// Sessions that are looked at under one set of locks.
 const PAGE: usize = 1000;
 
+/// The pauses before the sessions are looked through again. Replicas tell each other of sessions and revocations within
+/// a second; those that come late to a store that is back have the second pause.
+const LATE_LOOKS: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(10)];
+
 /// Changes the revocations.
 #[derive(Clone, Debug)]
 pub(crate) struct Revoker {
@@ -46,6 +55,8 @@ pub(crate) struct Revoker {
     share: RevocationShare,
     /// The part that removes users from their channels.
     ejector: Ejector,
+    /// Held while the sessions are looked through a second time: many may have to be when the store is back.
+    looking_again: Arc<Mutex<()>>,
 }
 
 impl Revoker {
@@ -56,6 +67,7 @@ impl Revoker {
             share: RevocationShare::start(shared, log.clone(), ejector.clone()),
             log,
             ejector,
+            looking_again: Arc::default(),
         }
     }
 
@@ -130,12 +142,41 @@ impl Revoker {
         let written = written.and_then(|durability| planned.map(|_| durability));
         let durable = written == Ok(Durability::Synced);
         self.report(RevocationChange::Made, &revocation, durable);
+        if let Some(store) = snapshot
+            .store
+            .clone()
+            .filter(|_| self.ejector.is_configured())
+        {
+            let sessions = Arc::clone(&snapshot.sessions);
+            tokio::spawn(self.clone().look_again(revocation.clone(), sessions, store));
+        }
         Ok(Revoked {
             revocation: self.entry(&revocation),
             durable,
             outstanding,
             not_written: written.err(),
         })
+    }
+
+    /// Has the users removed whose tokens other replicas granted when the revocation was not in force there yet. While
+    /// the store gives no answer, those tokens are not known here.
+    async fn look_again(self, revocation: Revocation, sessions: Arc<Sessions>, store: Arc<Store>) {
+        for pause in LATE_LOOKS {
+            loop {
+                let was_down = store.outage().is_some();
+                sleep(pause).await;
+                if !was_down && store.outage().is_none() {
+                    break;
+                }
+            }
+            let _turn = self.looking_again.lock().await;
+            let now = self.shared.clock.unix_seconds();
+            let (sessions, revoked) = (Arc::clone(&sessions), revocation.clone());
+            let listing = looked(move || outstanding(&sessions, &revoked, now));
+            if let Ok((_, covered)) = listing.await {
+                self.ejector.plan_late(&revocation, covered).await;
+            }
+        }
     }
 
     /// Lifts a revocation; `None` where none of that id is in force.

@@ -6,7 +6,7 @@
 //! Must not know: where records are kept, how many requests a second are allowed.
 
 use std::collections::BTreeMap;
-use std::ops::Bound;
+use std::ops::{Bound, RangeInclusive};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -20,6 +20,12 @@ use crate::revocation::RevocationId;
 
 /// Ejections whose users are looked up at once.
 const LOOKED_AT: usize = 1000;
+
+/// The names of a revocation's ejections.
+fn all_of(revocation: RevocationId) -> RangeInclusive<EjectionId> {
+    let of = |number| EjectionId { revocation, number };
+    of(0)..=of(u32::MAX)
+}
 
 /// All ejections that are not over.
 #[derive(Debug, Default)]
@@ -55,21 +61,47 @@ impl Ejections {
             others: BTreeMap::new(),
         }];
         for (number, target) in (0..).zip(targets.into_iter().take(room)) {
-            let ejection = Ejection {
-                id: EjectionId { revocation, number },
-                app_id: app_id.into(),
-                channel: target.channel,
-                subject: target.subject,
-                uid: target.uid,
-                role: target.role,
-                until: target.expires.min(until),
-                stage: EjectionStage::Waiting,
-                others: BTreeMap::new(),
-            };
-            records.push(EjectionRecord::Ejection(ejection.clone()));
-            table.insert(ejection);
+            let id = EjectionId { revocation, number };
+            records.push(table.plan(id, app_id, target, until));
         }
         records
+    }
+
+    /// Takes in tokens of a revocation that became known after it was made, and gives the records of those for which no
+    /// ejection lasts as long. Nothing where the revocation was lifted.
+    pub(crate) fn add_late(
+        &self,
+        revocation: RevocationId,
+        until: u64,
+        app_id: &str,
+        targets: Vec<EjectionTarget>,
+    ) -> Vec<EjectionRecord> {
+        let mut table = self.0.lock();
+        if !table.accounts.contains_key(&revocation) {
+            return Vec::new();
+        }
+        let of_it = || table.entries.range(all_of(revocation));
+        let known: BTreeMap<_, _> = of_it()
+            .map(|(_, Entry { ejection, .. })| {
+                let held = (&*ejection.channel, &*ejection.subject, ejection.uid);
+                (held, ejection.until)
+            })
+            .collect();
+        let is_news = |target: &EjectionTarget| {
+            let held = (&*target.channel, &*target.subject, target.uid);
+            let lasts = known.get(&held);
+            lasts.is_none_or(|lasts| *lasts < target.expires.min(until))
+        };
+        let targets: Vec<_> = targets.into_iter().filter(is_news).collect();
+        let last = of_it().next_back().map(|(id, _)| id.number);
+        let first = last.map_or(0, |last| last.saturating_add(1));
+        let room = MOST.saturating_sub(table.entries.len());
+        let numbered = (first..).zip(targets.into_iter().take(room));
+        let added = numbered.map(|(number, target)| {
+            let id = EjectionId { revocation, number };
+            table.plan(id, app_id, target, until)
+        });
+        added.collect()
     }
 
     /// Puts back what was written down. Ejections of revocations that are not in force are lifted.
@@ -224,9 +256,8 @@ impl Ejections {
     pub(crate) fn lift(&self, revocation: RevocationId) -> Vec<EjectionRecord> {
         let mut table = self.0.lock();
         table.close_account(revocation);
-        let of = |number| EjectionId { revocation, number };
-        let all = of(0)..=of(u32::MAX);
-        let ids: Vec<_> = table.entries.range(all).map(|(id, _)| *id).collect();
+        let all = table.entries.range(all_of(revocation));
+        let ids: Vec<_> = all.map(|(id, _)| *id).collect();
         ids.into_iter().filter_map(|id| table.lift(id)).collect()
     }
 

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::{
     Ejection, EjectionId, EjectionRecord, EjectionResult, EjectionStage, EjectionTally,
-    EndedEjections,
+    EjectionTarget, EndedEjections,
 };
 use crate::revocation::RevocationId;
 use crate::terms::role::Role;
@@ -75,6 +75,29 @@ impl EjectionTable {
         if let Some(account) = self.accounts.remove(&revocation) {
             self.account_ends.remove(&(account.until, revocation));
         }
+    }
+
+    /// Plans the ejection of a token's holder, and gives its record.
+    pub(super) fn plan(
+        &mut self,
+        id: EjectionId,
+        app_id: &str,
+        target: EjectionTarget,
+        until: u64,
+    ) -> EjectionRecord {
+        let ejection = Ejection {
+            id,
+            app_id: app_id.into(),
+            channel: target.channel,
+            subject: target.subject,
+            uid: target.uid,
+            role: target.role,
+            until: target.expires.min(until),
+            stage: EjectionStage::Waiting,
+            others: BTreeMap::new(),
+        };
+        self.insert(ejection.clone());
+        EjectionRecord::Ejection(ejection)
     }
 
     pub(super) fn insert(&mut self, ejection: Ejection) {

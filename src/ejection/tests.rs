@@ -241,6 +241,34 @@ fn a_rule_of_two_ejections_is_deleted_with_the_second_that_is_lifted() {
     assert_eq!(table.take(START), None);
 }
 
+#[test]
+fn tokens_that_become_known_late_are_taken_in_unless_a_rule_lasts_as_long() {
+    let table = Ejections::default();
+    add(&table, 1, viewers(1..3));
+    let late = |targets| table.add_late(revocation(1), NOW + 7200, "app", targets);
+    let made = take(&table).id;
+    table.finish(made, EjectionResult::Made(5));
+    assert_eq!(late(viewers(1..3)), []);
+    let renewed = EjectionTarget {
+        expires: NOW + 9000,
+        ..target(1, Role::Subscriber)
+    };
+    assert_eq!(
+        late([viewers(2..4), vec![renewed.clone()]].concat()).len(),
+        2
+    );
+    assert_eq!(late(vec![renewed]), []);
+    let taken = [(); 3].map(|()| take(&table));
+    let planned = taken.map(|ejection| (ejection.id.number, ejection.uid, ejection.until));
+    assert_eq!(
+        planned,
+        [(1, 2, NOW + 3600), (2, 3, NOW + 3600), (3, 1, NOW + 7200)]
+    );
+    assert_eq!(counts(&table, 1), [3, 1, 0, 0, 0]);
+    table.lift(revocation(1));
+    assert_eq!(late(viewers(8..9)), []);
+}
+
 /// A table, the steps that are done to it, and the records that are appended to its journal meanwhile.
 fn history() -> (Ejections, Vec<EjectionRecord>) {
     let table = Ejections::default();

@@ -1,6 +1,8 @@
 //! Users who are removed from their channels where several daemons share the revocations: each rule is asked for once,
 //! and is deleted wherever its revocation is lifted.
 
+use std::collections::BTreeSet;
+
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -111,6 +113,25 @@ fn a_user_who_took_the_uid_over_on_another_daemon_is_not_removed() {
     hold(&second, "owner", "live_show", 8);
     until_state(&first, &told, &counts(0, 0, 0, 0, 1));
     assert_eq!(agora.rules().len(), 0);
+}
+
+#[test]
+fn a_token_that_another_daemon_gave_when_it_knew_of_no_revocation_becomes_a_rule_too() {
+    let (mut redis, agora) = (Redis::start(), AgoraApi::start());
+    let [first, second] = [(); 2].map(|()| start(&redis, &agora));
+    hold(&first, "ann", "live_show", 7);
+    redis.kill();
+    hold(&second, "ann", "live_show", 8);
+    let told = revoke(&first, &json!({"subject": "ann"}));
+    assert_eq!(told["outstanding"]["count"], 1);
+    hold(&second, "ann", "live_other", 9);
+    redis.restart();
+    until_state(&first, &told, &counts(0, 3, 0, 0, 0));
+    let rules = agora.rules();
+    let uids: BTreeSet<_> = rules.values().map(|rule| rule["uid"].as_u64()).collect();
+    assert_eq!(uids, [7, 8, 9].map(Some).into());
+    lift(&second, &told);
+    first.eventually("the rules are deleted", |_| agora.rules().is_empty());
 }
 
 #[test]
