@@ -102,7 +102,7 @@ impl RevocationSharing {
         self.to_give.drain(..given.len());
         let is_new_set = changes.version.epoch != self.read.epoch;
         let is_read = !changes.more;
-        self.apply(changes).await;
+        self.apply(changes);
         if is_new_set {
             self.give_everything();
         } else if is_read {
@@ -111,8 +111,8 @@ impl RevocationSharing {
         !is_read || is_new_set || !self.to_give.is_empty()
     }
 
-    /// Puts in force what came, and writes it down.
-    async fn apply(&mut self, changes: SetChanges) {
+    /// Puts in force what came, and has it written down.
+    fn apply(&mut self, changes: SetChanges) {
         self.read = changes.version;
         let (mut news, mut lifted) = (Vec::new(), Vec::new());
         for record in changes.records {
@@ -139,14 +139,19 @@ impl RevocationSharing {
                 news.push(record);
             }
         }
-        if !news.is_empty() {
-            tracing::debug!(records = news.len(), "revocations came from other replicas");
-            // What can't be written is in force, and is tried again by the journal.
-            let _ = self.log.write_all(news).await;
+        if news.is_empty() {
+            return;
         }
-        for id in lifted {
-            let _ = self.ejector.lift(id).await;
-        }
+        tracing::debug!(records = news.len(), "revocations came from other replicas");
+        let (log, ejector) = (self.log.clone(), self.ejector.clone());
+        // A task of its own: a disk that hangs must not keep what comes next from being in force.
+        tokio::spawn(async move {
+            // What can't be written is tried again by the journal.
+            let _ = log.write_all(news).await;
+            for id in lifted {
+                let _ = ejector.lift(id).await;
+            }
+        });
     }
 
     fn give_everything(&mut self) {
