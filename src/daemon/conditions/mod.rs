@@ -2,9 +2,11 @@
 //!
 //! Keeps true: a condition reads the same series as its alert in `monitoring/alerts.yml`, off the page that
 //! Prometheus scrapes, so that the status page and the alerts agree; a test holds the two lists to each other. An
-//! alert waits for its `for`, a condition doesn't. Pure but for the lock around the samples.
+//! alert waits for its `for`, a condition doesn't. Alerts about lapses add up what replicas count, a condition has its
+//! own daemon's part. Pure but for the lock around the samples.
 //! Must not know: how a condition is shown.
 
+mod lost_streams;
 mod remedies;
 mod samples;
 
@@ -13,6 +15,7 @@ use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
 
+use self::lost_streams::{publishers_lapse, viewers_lapse_refused};
 pub(crate) use self::remedies::remedy;
 use self::samples::{Count, Increase};
 pub(crate) use self::samples::{History, Samples};
@@ -195,34 +198,6 @@ fn publishers_denied(facts: &Facts<'_>) -> Vec<(AlertSeverity, String)> {
     one(all >= 20.0 && ratio > 0.05, AlertSeverity::Critical, || {
         format!(
             "{} of the publishers' requests of the last 15 minutes were denied.",
-            percent(ratio)
-        )
-    })
-}
-
-fn publishers_lapse(facts: &Facts<'_>) -> Vec<(AlertSeverity, String)> {
-    let lapsed = facts.increase.of(Count::PublishersLapsed, QUARTER);
-    let severity = if lapsed > 2.5 {
-        AlertSeverity::Critical
-    } else {
-        AlertSeverity::Warning
-    };
-    one(lapsed > 0.0, severity, || {
-        format!(
-            "{lapsed:.0} publishers' tokens ran out in the last 15 minutes while their streams went on."
-        )
-    })
-}
-
-fn viewers_lapse_refused(facts: &Facts<'_>) -> Vec<(AlertSeverity, String)> {
-    let lost = facts.increase.of(Count::ViewersLapsedRefused, QUARTER);
-    let left = facts
-        .page
-        .sum("renewd_sessions", &["role=\"subscriber\""], &[]);
-    let ratio = share(lost, lost + left);
-    one(lost > 10.0 && ratio > 0.01, AlertSeverity::Warning, || {
-        format!(
-            "{} of the viewers of the last 15 minutes were refused a renewal and lost their stream.",
             percent(ratio)
         )
     })

@@ -113,6 +113,29 @@ fn beside_its_threshold_no_condition_holds() {
 }
 
 #[test]
+fn lapses_that_other_replicas_may_have_counted_too_are_the_least() {
+    let lapses = "renewd_token_lapses_total{role=\"subscriber\",cause=\"refused\"} 25\n\
+        renewd_token_lapses_total{role=\"publisher\",cause=\"silent\"} 1\n\
+        renewd_sessions{role=\"subscriber\"} 975\n";
+    let shared = "renewd_store_mode{mode=\"shared\"} 1\nrenewd_store_mode{mode=\"local\"} 0\n";
+    let messages = |page: &str| {
+        let found = conditions(page, &History::default(), HOUR, 1_800_000_000);
+        let messages = found.into_iter().map(|condition| condition.message);
+        messages.collect::<Vec<_>>()
+    };
+    let alone = messages(lapses);
+    let of_several = messages(&format!("{lapses}{shared}"));
+    assert_eq!(alone.len(), 2, "{alone:?}");
+    assert!(alone[0].starts_with("1 publishers'"), "{alone:?}");
+    assert!(alone[1].starts_with("2.5 % of the viewers"), "{alone:?}");
+    let least: Vec<String> = alone
+        .iter()
+        .map(|said| format!("At least {said}"))
+        .collect();
+    assert_eq!(of_several, least);
+}
+
+#[test]
 fn forged_logins_beside_good_ones_are_no_failure_of_every_login() {
     let page = "renewd_token_requests_total{endpoint=\"token\",role=\"unknown\",outcome=\"unauthenticated\",class=\"client\"} 40\n\
         renewd_token_requests_total{endpoint=\"token\",role=\"subscriber\",outcome=\"ok\",class=\"ok\"} 4\n";
