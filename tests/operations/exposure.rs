@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 
+use crate::prometheus::{Prometheus, agree};
 use crate::support::node;
 use crate::support::pages::INSTALL;
 use crate::support::renewd::{Renewd, Settings};
@@ -103,6 +104,27 @@ fn a_backend_on_every_address_is_reported_once_and_taken_back_when_mended() {
     renewd.signal(Signal::HUP);
     renewd.eventually("relief", |renewd| says(renewd, MENDED) == 1);
     assert_eq!((exposed().as_str(), says(&renewd, WARNING)), ("0", 1));
+}
+
+#[test]
+fn an_exposed_backend_is_alerted_and_shown_alike() {
+    if !has_an_address() {
+        again_in_a_namespace("an_exposed_backend_is_alerted_and_shown_alike");
+        return;
+    }
+    let everywhere = TcpListener::bind(("0.0.0.0", 0)).expect("a free port");
+    let port = everywhere.local_addr().expect("an address").port();
+    let backend = SocketAddr::from(([127, 0, 0, 1], port));
+    let renewd = Renewd::start(&Settings {
+        backend: Some(backend),
+        ..Settings::default()
+    });
+    let prometheus = Prometheus::start(renewd.admin);
+    agree(&prometheus, &renewd, &["RenewdUpstreamExposed"]);
+    drop(everywhere);
+    let _loopback = TcpListener::bind(backend).expect("the port just left");
+    renewd.signal(Signal::HUP);
+    agree(&prometheus, &renewd, &[]);
 }
 
 #[test]

@@ -5,6 +5,7 @@
 mod admin_listener;
 mod admin_of_the_daemon;
 mod alerts;
+mod alerts_of_replicas;
 mod commands;
 mod container;
 mod dashboard;

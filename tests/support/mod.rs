@@ -19,6 +19,7 @@ pub mod lifecycle;
 pub mod machine;
 pub mod messages;
 pub mod mongo;
+pub mod moved_clock;
 pub mod node;
 pub mod npm;
 pub mod pages;
