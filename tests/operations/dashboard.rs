@@ -11,10 +11,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::prometheus::{Prometheus, expired_session, leave};
-use crate::support::npm;
+use crate::support::agora_api::{AgoraApi, RuleRequest};
+use crate::support::redis::Redis;
 use crate::support::renewd::{Renewd, Settings, login, now, private_file, write_files};
 use crate::support::scripted::Scripted;
 use crate::support::tls::Authority;
+use crate::support::{ejecting, npm};
 use renewd::terms::role::Role;
 use serde_json::{Value, json};
 
@@ -160,8 +162,11 @@ fn finds(prometheus: &Prometheus, expression: &str, wanted: impl Fn(&[f64]) -> b
     });
 }
 
-/// Two daemons, and everything around them that can go wrong.
+/// Three daemons, and everything around them that can go wrong.
 struct Show {
+    redis: Redis,
+    agora: AgoraApi,
+    sharing: Renewd,
     streams: Scripted,
     backend: Scripted,
     enforcing: Renewd,
@@ -173,7 +178,8 @@ const LIVE: &str = r#"{"live":true,"owner":"owner"}"#;
 
 impl Show {
     /// One daemon decides, with sessions of an earlier process that lapse within half a minute. The other one observes,
-    /// loses every line of its audit log, and has a backend server that refuses every connection beside a good one.
+    /// loses every line of its audit log, and has a backend server that refuses every connection beside a good one. The
+    /// third shares a Redis, and removes revoked users from their channels.
     fn start(authority: &Authority) -> Self {
         let (streams, backend) = (Scripted::start(), Scripted::start());
         streams.answer(503, "{}");
@@ -214,7 +220,12 @@ impl Show {
             log: "audit = \"file:/dev/full\"".to_owned(),
             ..Settings::default()
         });
+        let (redis, agora) = (Redis::start(), AgoraApi::start());
+        let tables = format!("[redis]\nurl = \"{}\"\n{}", redis.url(), agora.table());
         Self {
+            sharing: ejecting::start_with(&agora, tables),
+            redis,
+            agora,
             streams,
             backend,
             enforcing,
@@ -251,6 +262,30 @@ impl Show {
         let active =
             b"GET /api/live/active HTTP/1.1\r\nHost: example.com\r\nConnection: close\r\n\r\n";
         assert_eq!(self.enforcing.client().send(active).unwrap().status, 200);
+    }
+
+    /// Users who are revoked where replicas share that, and removed from their channel.
+    fn removals(&self, round: u32) {
+        for uid in [0, 20 + round] {
+            let subject = format!("removed-{round}-{uid}");
+            ejecting::hold(&self.sharing, &subject, "live_show", uid);
+            ejecting::revoke(&self.sharing, &json!({"subject": subject}));
+        }
+        let made = usize::try_from(round).unwrap() + 1;
+        let rules = |requests: &[RuleRequest]| requests.len() == made;
+        self.agora.wait("a rule for each who has a uid", rules);
+    }
+
+    /// The shared store is gone, and comes back.
+    fn store_restarts(&mut self) {
+        let shared = "renewd_store_mode{mode=\"shared\"}";
+        self.redis.kill();
+        let gone = |renewd: &Renewd| renewd.whole(shared) == 0;
+        self.sharing.eventually("the store is gone", gone);
+        ejecting::hold(&self.sharing, "alone", "live_other", 9);
+        self.redis.restart();
+        let back = |renewd: &Renewd| renewd.whole(shared) == 1;
+        self.sharing.eventually("the store is back", back);
     }
 
     /// Everybody who does wrong, and everything that fails meanwhile.
@@ -312,15 +347,18 @@ fn tunnel(show: &Show) -> TcpStream {
 #[test]
 fn every_query_finds_something_in_a_prometheus_that_saw_a_show_with_faults() {
     let authority = Authority::new();
-    let show = Show::start(&authority);
-    let prometheus = Prometheus::start_for(&[show.enforcing.admin, show.observing.admin]);
+    let mut show = Show::start(&authority);
+    let daemons = [&show.enforcing, &show.observing, &show.sharing];
+    let prometheus = Prometheus::start_for(&daemons.map(|renewd| renewd.admin));
     // `rate` needs to have seen a series before it grows. Some series begin with their first event.
     prometheus.scraped(2);
     for round in 0..2 {
         show.audience(round);
         show.faults(round);
+        show.removals(round);
         prometheus.scraped(2);
     }
+    show.store_restarts();
     let _tunnel = tunnel(&show);
     private_file(&show.observing.file("config.toml"), "[server\n");
     let reload = show.observing.ask_admin("POST", "/-/reload", "{}");
