@@ -13,7 +13,7 @@ use crate::support::conversation::{Conversation, chunked, request};
 use crate::support::express::{Express, Version};
 use crate::support::raw::Response;
 use crate::support::renewd::{Renewd, Settings, configuration, login, private_file};
-use serde_json::json;
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 /// A route of the app that tells what arrived, as a token path: the app's answers can't be mistaken for renewd's.
@@ -300,6 +300,24 @@ fn off_is_a_pure_proxy() {
         .lines()
         .filter(|line| line.starts_with("renewd_token_requests_total") && !line.ends_with(" 0"));
     assert_eq!(ours.count(), 0);
+}
+
+#[test]
+fn the_line_that_says_ready_says_whose_requests_are_enforced() {
+    for (decision, mode, percent) in [
+        ("", "enforce", 100),
+        ("enforce_percent = 25", "enforce", 25),
+        ("mode = \"observe\"", "observe", 100),
+    ] {
+        let renewd = Renewd::start(&Settings {
+            tables: format!("[decision]\n{decision}\n"),
+            ..Settings::default()
+        });
+        let ready = |line: &Value| (line["msg"] == "ready").then(|| line.clone());
+        let line = renewd.log().wait("readiness", ready);
+        assert_eq!(line["mode"], mode, "{line}");
+        assert_eq!(line["enforce_percent"], percent, "{line}");
+    }
 }
 
 // === draining ===

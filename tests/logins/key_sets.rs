@@ -4,11 +4,14 @@
 
 // `pairs` looks for the module here.
 
+use std::time::Duration;
+
 use crate::support::app::{self, ASTROLOGER, CHANNEL, VIEWER};
-use crate::support::ask::{Ask, Row, counted, reconfigure};
+use crate::support::ask::{Ask, Row, counted, reconfigure, token_requests};
 use crate::support::conversation::request;
 use crate::support::express::Version;
 use crate::support::key_pairs::Pair;
+use crate::support::moved_clock::MovedClock;
 use crate::support::raw::Client;
 use crate::support::renewd::{Renewd, STREAMS, Settings, now, private_file, write_files};
 use crate::support::scripted::Scripted;
@@ -107,6 +110,42 @@ fn a_login_that_no_key_verifies_pays_like_a_401_and_is_no_failure_of_ours() {
     assert_eq!(keys.asked().len(), 2);
     let renewal = ask(&pair, "ES256", "login", 7).refresh();
     granted().refreshing().holds_for(&renewd, &renewal);
+}
+
+#[test]
+fn a_minute_of_forged_logins_is_the_callers_fault_and_no_failure_of_ours() {
+    let keys = Scripted::start();
+    let (pair, forger) = (Pair::ec("P-256"), Pair::ec("P-256"));
+    publish(&keys, &[("login", &pair)]);
+    let directory = tempfile::tempdir().unwrap();
+    let settings = Settings {
+        tables: "[rate_limit]\naddress = \"off\"\nsubject = \"off\"\n".to_owned(),
+        ..settings(&keys, "")
+    };
+    write_files(directory.path(), &settings);
+    let clock = MovedClock::new();
+    let renewd = Renewd::start_in(directory, &[], |command| clock.is_used_by(command));
+    let genuine = ask(&pair, "ES256", "login", 7);
+    granted().holds_for(&renewd, &genuine);
+    let known = ask(&forger, "ES256", "login", 8);
+    let unknown = ask(&forger, "ES256", "other", 9);
+    for second in 1..=60 {
+        clock.forward(Duration::from_secs(second));
+        for forged in [&known, &unknown, &known, &unknown] {
+            assert!([401, 503].contains(&forged.send(&renewd).status));
+        }
+    }
+    granted().refreshing().holds_for(&renewd, &genuine);
+    let counts = token_requests(&renewd);
+    let of_class = |class: &str| {
+        let class = format!("class=\"{class}\"");
+        let series = counts.iter().filter(|(series, _)| series.contains(&class));
+        series.map(|(_, count)| count).sum::<u64>()
+    };
+    assert_eq!((of_class("client"), of_class("ok")), (240, 2), "{counts:?}");
+    assert_eq!(counts.values().sum::<u64>(), 242, "{counts:?}");
+    // One read at the start, and no more than one in 30 seconds for whatever names the forged ones have.
+    assert!((2..=4).contains(&keys.asked().len()), "{:?}", keys.asked());
 }
 
 #[test]

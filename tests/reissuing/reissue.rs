@@ -782,6 +782,19 @@ async fn a_withheld_token_is_null_where_json_may_have_one_and_else_an_empty_stri
             &format!("{{\"@\"{far}:1}}"),
             &format!("{{\"\"{far}:1}}"),
         ),
+        // Inside a longer string there is no place for null.
+        (
+            "/answer/1",
+            json,
+            "{\"a\":\"Bearer @\",\"b\":\"https://x.example/?token=@&uid=1\",\"c\":\"@\"}",
+            "{\"a\":\"Bearer \",\"b\":\"https://x.example/?token=&uid=1\",\"c\":null}",
+        ),
+        (
+            "/answer/1",
+            json,
+            r#"{"a":"{\"token\":\"@\"}"}"#,
+            r#"{"a":"{\"token\":\"\"}"}"#,
+        ),
         ("/answer/1", "application/problem+json", "[\"@\"]", "[null]"),
         ("/answer/1", "text/html", "<a b=\"@\">", "<a b=\"\">"),
         ("/answer/1", "text/javascript", "x=\"@\"", "x=\"\""),

@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::support::app::{ASTROLOGER, VIEWER};
 use crate::support::ask::counted;
 use crate::support::database::{DATABASE, Site, ask, settings, status, timed};
+use crate::support::express::Express;
 use crate::support::mongo::Mongo;
 use crate::support::renewd::{Renewd, Settings, jwt, now, write_files};
 use mongodb::bson::doc;
@@ -198,6 +199,48 @@ fn whom_the_database_refused_gets_nothing_more_when_it_is_killed() {
             assert_eq!(outage.owner().0, 200, "{what}");
         }
     }
+}
+
+#[test]
+fn a_field_that_denies_a_login_denies_every_login_of_its_account_while_the_database_is_gone() {
+    let mongo = Mongo::start();
+    let express = Express::with_database(&mongo.uri(DATABASE));
+    let right = settings(&mongo.uri(DATABASE), &express, "cache_ttl = \"0s\"");
+    let suspends = "code = \"account_suspended\", reason_field = \"suspensionReason\"";
+    let signs_out = with(&right, suspends, "code = \"unauthenticated\"");
+    // Two devices may be signed in at once.
+    let sessions = "session_field = \"activeSession.sessionId\"\n";
+    let renewd = Renewd::start(&Settings {
+        jwt: "subject_claim = \"astrologerId\"".to_owned(),
+        ..with(&signs_out, sessions, "")
+    });
+    let mut site = Site {
+        mongo,
+        express,
+        renewd,
+    };
+    site.stream(&json!({}));
+    let devices = |user: &str| {
+        let phone = site.login(user, &json!({}));
+        let tablet = json!({"astrologerId": user, "device": "tablet", "exp": now() + 600});
+        [phone, jwt(&tablet)]
+    };
+    let (owners, viewers) = (devices(ASTROLOGER), devices(VIEWER));
+    let ask = |site: &Site| {
+        let owners = owners
+            .each_ref()
+            .map(|login| site.ask(login, 1, "publisher").0);
+        let viewers = viewers
+            .each_ref()
+            .map(|login| site.ask(login, 2, "subscriber").0);
+        (owners, viewers)
+    };
+    assert_eq!(ask(&site), ([200, 200], [200, 200]));
+    site.account(VIEWER, &json!({"isSuspended": true}));
+    let (status, answer) = site.ask(&viewers[0], 2, "subscriber");
+    assert_eq!((status, &answer["code"]), (401, &json!("unauthenticated")));
+    site.mongo.kill();
+    assert_eq!(ask(&site), ([200, 200], [503, 503]));
 }
 
 /// A login whose account is nowhere.

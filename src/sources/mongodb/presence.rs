@@ -90,6 +90,18 @@ impl Presence {
     }
 
     async fn is_empty(&self, database: &Database) -> Result<bool, NoAnswerReason> {
+        self.known_or(async || {
+            let any = database.find(&self.collection, doc! {}, None, doc! { "_id": 1 });
+            Ok(any.await?.is_none())
+        })
+        .await
+    }
+
+    /// Whether the collection is empty, by the last look while that counts, else by `look`.
+    async fn known_or(
+        &self,
+        look: impl AsyncFnOnce() -> Result<bool, NoAnswerReason>,
+    ) -> Result<bool, NoAnswerReason> {
         let now = self.clock.elapsed();
         let known = *self.looked.lock();
         if let Some(known) = known {
@@ -98,9 +110,60 @@ impl Presence {
                 return Ok(known.empty);
             }
         }
-        let any = database.find(&self.collection, doc! {}, None, doc! { "_id": 1 });
-        let empty = any.await?.is_none();
+        let empty = look().await?;
         *self.looked.lock() = Some(CollectionLook { empty, at: now });
         Ok(empty)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::sources::proven::Proven;
+
+    fn presence(clock: &Clock) -> Presence {
+        Presence {
+            collection: "astrologers".to_owned(),
+            place: "live.astrologers".to_owned(),
+            field: "_id".to_owned(),
+            found: Arc::new(Proven::default()).proof(&["found"]),
+            clock: clock.clone(),
+            looked: Mutex::default(),
+        }
+    }
+
+    /// What is said of the collection when a look would find it so; whether there was a look.
+    async fn said(presence: &Presence, empty: bool) -> (bool, bool) {
+        let mut looked = false;
+        let said = presence.known_or(async || {
+            looked = true;
+            Ok(empty)
+        });
+        (said.await.unwrap(), looked)
+    }
+
+    #[tokio::test]
+    async fn empty_is_believed_for_five_seconds_and_not_empty_for_a_minute() {
+        for (empty, seconds) in [(true, 5), (false, 60)] {
+            let clock = Clock::manual(1_800_000_000);
+            let presence = presence(&clock);
+            assert_eq!(said(&presence, empty).await, (empty, true));
+            clock.advance(Duration::from_millis(seconds * 1000 - 1));
+            assert_eq!(said(&presence, !empty).await, (empty, false));
+            clock.advance(Duration::from_millis(1));
+            assert_eq!(said(&presence, !empty).await, (!empty, true));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_document_that_is_found_and_a_look_without_an_answer_leave_nothing_known() {
+        let presence = presence(&Clock::manual(1_800_000_000));
+        assert_eq!(said(&presence, false).await, (false, true));
+        presence.found();
+        let silent = async || Err(NoAnswerReason::Silent("no reply".to_owned()));
+        assert!(presence.known_or(silent).await.is_err());
+        assert_eq!(said(&presence, true).await, (true, true));
     }
 }
