@@ -158,6 +158,11 @@ impl Machine {
         self.shell(&format!("install -m {mode} /srv/files/content {path}"));
     }
 
+    /// The directory of this host that is the machine's `/srv/files`.
+    pub fn files(&self) -> &Path {
+        self.files.path()
+    }
+
     /// The path that a file of this host gets in the machine.
     pub fn bring(&self, file: &Path) -> String {
         let name = file.file_name().expect("a file").to_str().expect("UTF-8");

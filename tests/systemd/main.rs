@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
+mod by_hand;
 mod package;
 #[path = "../support/mod.rs"]
 mod support;
