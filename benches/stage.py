@@ -53,17 +53,20 @@ file = "streams.toml"
 [state]
 directory = "state"
 
-# Every limit is on and none is reached.
-[rate_limit]
-subject = {{ requests = 1_000_000, per = "1s", burst = 1_000_000 }}
-address = {{ requests = 1_000_000, per = "1s", burst = 1_000_000 }}
-channel = {{ requests = 1_000_000, per = "1s", burst = 1_000_000 }}
-global = {{ requests = 1_000_000, per = "1s", burst = 1_000_000 }}
-
+{limits}
 [log]
 format = "json"
 access = false
 audit = "off"
+"""
+
+LIMITS = """\
+# Every limit is on and none is reached.
+[rate_limit]
+subject = { requests = 1_000_000, per = "1s", burst = 1_000_000 }
+address = { requests = 1_000_000, per = "1s", burst = 1_000_000 }
+channel = { requests = 1_000_000, per = "1s", burst = 1_000_000 }
+global = { requests = 1_000_000, per = "1s", burst = 1_000_000 }
 """
 
 STREAMS = f"""\
@@ -127,16 +130,18 @@ def end(child):
 class Renewd:
     """The daemon on free ports, started by `prefix` (taskset, valgrind, …)."""
 
-    def __init__(self, binary, upstream_port, prefix=(), workers=1, tls=None, h2c=False, extra=""):
+    def __init__(
+        self, binary, upstream_port, prefix=(), workers=1, tls=None, h2c=False, extra="", limits=LIMITS, streams=STREAMS
+    ):
         self.directory = tempfile.TemporaryDirectory(prefix="renewd-bench-")
         home = pathlib.Path(self.directory.name)
         text = CONFIGURATION.format(
-            workers=workers, upstream=upstream_port, secret=JWT_SECRET, h2c=str(h2c).lower()
+            workers=workers, upstream=upstream_port, secret=JWT_SECRET, h2c=str(h2c).lower(), limits=limits
         )
         text += extra
         if tls:
             text += f'\n[server.tls]\ncertificate_file = "{tls[0]}"\nprivate_key_file = "{tls[1]}"\n'
-        for name, content in [("config.toml", text), ("streams.toml", STREAMS)]:
+        for name, content in [("config.toml", text), ("streams.toml", streams)]:
             with open(os.open(home / name, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
                 file.write(content)
         # A file, so that nobody has to read a pipe while it runs.
@@ -144,9 +149,9 @@ class Renewd:
         command = [*prefix, binary, "run", "--config", str(home / "config.toml")]
         with open(self.log, "w") as log:
             self.child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        self.port = self._port()
+        self.port, self.admin = self._ports()
 
-    def _port(self):
+    def _ports(self):
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline and self.child.poll() is None:
             found = {}
@@ -155,7 +160,7 @@ class Renewd:
                     entry = json.loads(line)
                     found[entry.get("msg")] = entry
             if "ready" in found:
-                return int(found["listening"]["address"].rsplit(":", 1)[1])
+                return [int(found[line]["address"].rsplit(":", 1)[1]) for line in ("listening", "admin listening")]
             time.sleep(0.05)
         log = self.log.read_text()
         self.close()
