@@ -13,7 +13,7 @@ pub(crate) fn render(started: f64) -> String {
     let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let stat = Stat::parse(&stat);
     let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
-    let descriptors = fs::read_dir("/proc/self/fd").ok().map(Iterator::count);
+    let descriptors = open_descriptors();
 
     let ticks = rustix::param::clock_ticks_per_second();
     let page = rustix::param::page_size();
@@ -56,8 +56,7 @@ pub(crate) fn render(started: f64) -> String {
         "process_open_fds",
         "gauge",
         "Open file descriptors.",
-        // Reading the directory opens one more descriptor.
-        descriptors.map(|count| number(count.saturating_sub(1))),
+        descriptors.map(number),
     );
     family(
         "process_max_fds",
@@ -72,6 +71,19 @@ pub(crate) fn render(started: f64) -> String {
         Some(started),
     );
     text
+}
+
+/// The open descriptors of this process. Linux tells their number as the directory's size from 6.2 on, which costs
+/// nothing; listing ten thousand of them takes longer than all the rest of a scrape.
+fn open_descriptors() -> Option<u64> {
+    const DIRECTORY: &str = "/proc/self/fd";
+    let told = fs::metadata(DIRECTORY).ok()?.len();
+    if told > 0 {
+        return Some(told);
+    }
+    let listed = fs::read_dir(DIRECTORY).ok()?.count();
+    // Listing the directory opens one more.
+    u64::try_from(listed).ok()?.checked_sub(1)
 }
 
 #[derive(Debug, PartialEq)]
@@ -154,5 +166,17 @@ mod tests {
             assert!(text.contains(&format!("\n{name} ")), "{name} in {text}");
         }
         assert!(text.contains("\nprocess_start_time_seconds 1.5\n"));
+    }
+
+    #[test]
+    fn each_open_file_is_one_descriptor_more() {
+        let before = open_descriptors().unwrap();
+        let files: Vec<_> = (0..500)
+            .map(|_| fs::File::open("/dev/null").unwrap())
+            .collect();
+        let with_files = open_descriptors().unwrap();
+        drop(files);
+        // Other tests of the same process may open some as well.
+        assert!((450..=550).contains(&(with_files - before)));
     }
 }
