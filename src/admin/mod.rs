@@ -33,7 +33,8 @@ pub use status::{
 };
 
 use crate::config::secret::Secret;
-use crate::decision::explain::{ExplainQuestion, Explanation};
+use crate::decision::explain::ExplainQuestion;
+use crate::terms::explanation::Explanation;
 
 /// The result of a reload: what it changed, or every problem of the configuration.
 pub type ReloadResult = Result<Reloaded, Vec<ConfigProblem>>;

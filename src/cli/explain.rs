@@ -23,9 +23,9 @@ pub(crate) struct ExplainArguments {
     /// The configuration file, which names the daemon's admin listener
     #[arg(long, value_name = "FILE", default_value = "/etc/renewd/config.toml")]
     config: PathBuf,
-    /// The user: the subject of the login token
-    #[arg(long)]
-    subject: String,
+    /// The user: the subject of the login token; with --socket, leave it out for a socket without a login
+    #[arg(long, required_unless_present = "socket")]
+    subject: Option<String>,
     /// The channel
     #[arg(long)]
     channel: String,
@@ -38,6 +38,9 @@ pub(crate) struct ExplainArguments {
     /// Also check whether the user may use this string user account
     #[arg(long)]
     account: Option<String>,
+    /// Explain what becomes of a token that the backend sends over a socket ([[reissue.socket]])
+    #[arg(long)]
+    socket: bool,
     /// Print the answer as JSON
     #[arg(long)]
     json: bool,
@@ -63,7 +66,8 @@ pub(crate) fn run(
 
 fn path(arguments: &ExplainArguments) -> String {
     let query = admin::query(&[
-        ("subject", Some(&arguments.subject)),
+        ("subject", arguments.subject.as_deref()),
+        ("socket", arguments.socket.then_some("true")),
         ("channel", Some(&arguments.channel)),
         ("role", arguments.role.as_deref()),
         ("uid", arguments.uid.as_deref()),
@@ -101,9 +105,7 @@ fn print_for_people(answer: &[u8], stdout: &mut impl Write) -> io::Result<()> {
     } else {
         format!(", as {role}")
     };
-    let status = answer
-        .get("status")
-        .and_then(Value::as_u64)
-        .unwrap_or_default();
-    writeln!(stdout, "\n{status} {}{role}", of(&answer, "code"))
+    let status = answer.get("status").and_then(Value::as_u64);
+    let status = status.map_or_else(String::new, |status| format!("{status} "));
+    writeln!(stdout, "\n{status}{}{role}", of(&answer, "code"))
 }

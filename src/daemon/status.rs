@@ -20,11 +20,13 @@ use crate::admin::{
 use crate::config::secret::Secret;
 use crate::config::{ConfigErrors, Diagnostic};
 use crate::decision;
-use crate::decision::explain::{ExplainQuestion, Explanation, explain};
+use crate::decision::explain::{ExplainQuestion, explain};
 use crate::forward::servers::ServerStanding;
+use crate::reissue::socket::explain::{SocketQuestion, explain as socket_explain};
 use crate::sessions::{Filter, Held, Sessions};
 use crate::snapshot::{Shared, Snapshot};
 use crate::terms::clock::{Clock, is_plausible};
+use crate::terms::explanation::Explanation;
 use crate::terms::role::Role;
 use crate::terms::timestamp;
 use crate::terms::version::VERSION;
@@ -142,7 +144,18 @@ impl crate::admin::DaemonView for AdminView {
     fn explain(&self, question: ExplainQuestion) -> ViewFuture<'_, Explanation> {
         Box::pin(async move {
             let snapshot = self.shared.current.load_full();
-            explain(&snapshot, &self.shared.clock, &question).await
+            if !question.socket {
+                return explain(&snapshot, &self.shared.clock, &question).await;
+            }
+            let request = &question.request;
+            let question = SocketQuestion {
+                subject: Some(&*question.subject).filter(|subject| !subject.is_empty()),
+                channel: &request.channel,
+                user: &request.user,
+                // What the backend mints for anyone who asks.
+                role: request.role.unwrap_or(Role::Publisher),
+            };
+            socket_explain(&self.shared, &snapshot, question).await
         })
     }
 

@@ -180,21 +180,7 @@ fn parts(setting: PartsSetting<'_>) -> Parts {
     let login = caller
         .as_ref()
         .and_then(|caller| snapshot.logins.session(&caller.claims));
-    let judge = Judge {
-        accounts: Arc::clone(&snapshot.accounts),
-        streams: Arc::clone(&snapshot.streams),
-        logins: Arc::clone(&snapshot.logins),
-        remembers: !observing,
-        clock: shared.clock.clone(),
-        caller,
-        terms,
-        channel_pattern: config.streams.channel_pattern.clone(),
-        sessions: Arc::clone(&snapshot.sessions),
-        revocations: Arc::clone(&snapshot.revocations),
-        denies_all: snapshot.denies_for_stale_revocations(context.started),
-        patience: config.decision.timeout,
-        since: context.started,
-    };
+    let judge = judge_of(shared, snapshot, terms, caller, context.started, !observing);
     let ledger = ledger(shared, snapshot, context, route, subject, login, observing);
     let seconds = |duration: Duration| u32::try_from(duration.as_secs()).unwrap_or(u32::MAX);
     Parts {
@@ -205,6 +191,33 @@ fn parts(setting: PartsSetting<'_>) -> Parts {
         judge: Arc::new(judge),
         ledger: Arc::new(ledger),
         target: target.into(),
+    }
+}
+
+/// The judge of tokens for this caller, in an answer or a message that came at `since`.
+fn judge_of(
+    shared: &Shared,
+    snapshot: &Snapshot,
+    terms: ReissueTerms,
+    caller: Option<NamedCaller>,
+    since: Duration,
+    remembers: bool,
+) -> Judge {
+    let config = &snapshot.config;
+    Judge {
+        accounts: Arc::clone(&snapshot.accounts),
+        streams: Arc::clone(&snapshot.streams),
+        logins: Arc::clone(&snapshot.logins),
+        remembers,
+        clock: shared.clock.clone(),
+        caller,
+        terms,
+        channel_pattern: config.streams.channel_pattern.clone(),
+        sessions: Arc::clone(&snapshot.sessions),
+        revocations: Arc::clone(&snapshot.revocations),
+        denies_all: snapshot.denies_for_stale_revocations(since),
+        patience: config.decision.timeout,
+        since,
     }
 }
 

@@ -6,6 +6,7 @@
 
 pub mod clock;
 pub mod context;
+pub mod explanation;
 pub(crate) mod labels;
 pub mod outcome;
 pub mod proxy_error;

@@ -229,3 +229,86 @@ fn what_is_wrong_with_the_question_is_said() {
     let usage = explain(&nobody, &["--subject", "ann"]);
     assert_eq!(usage.status.code(), Some(64));
 }
+
+#[test]
+fn what_becomes_of_a_token_over_a_socket_is_explained_for_every_kind_of_channel() {
+    let streams = format!(
+        "{}\n[[stream]]\nchannel = \"live_over\"\nowner = \"owner\"\nlive = false\n",
+        support::renewd::STREAMS
+    );
+    let renewd = Renewd::start(&Settings {
+        streams_table: "channel_pattern = \"live_*\"\n".to_owned(),
+        streams: Some(streams),
+        tables: "[[reissue.socket]]\npath = \"/socket.io/*\"\n".to_owned(),
+        ..Settings::default()
+    });
+    let file = configuration_at(&renewd, renewd.admin);
+    let cut = "the token's lifetime is cut to token.lifetime";
+    for (subject, channel, role, code, why) in [
+        (Some("owner"), "live_show", "publisher", "ok", cut),
+        (Some("cohost"), "live_show", "publisher", "ok", cut),
+        (
+            Some("owner"),
+            "live_over",
+            "publisher",
+            "not_owner",
+            "not live",
+        ),
+        (
+            Some("ann"),
+            "live_show",
+            "publisher",
+            "not_owner",
+            "somebody else's",
+        ),
+        (Some("ann"), "live_show", "subscriber", "ok", cut),
+        (
+            Some("troll"),
+            "live_show",
+            "subscriber",
+            "viewer_banned",
+            "banned from it",
+        ),
+        (
+            None,
+            "live_show",
+            "publisher",
+            "not_owner",
+            "null takes its place",
+        ),
+        (
+            None,
+            "live_soon",
+            "publisher",
+            "not_owner",
+            "its name is a stream's",
+        ),
+        (None, "call_7", "publisher", "ok", cut),
+    ] {
+        let mut arguments = vec!["--socket", "--channel", channel, "--role", role];
+        if let Some(subject) = subject {
+            arguments.extend(["--subject", subject]);
+        }
+        let answer = explain(&file, &arguments);
+        let answer = text(&answer.stdout);
+        let end = format!("\n{code}, as {role}\n");
+        assert!(answer.ends_with(&end), "{subject:?} {channel}: {answer}");
+        assert!(answer.contains(why), "{subject:?} {channel}: {answer}");
+    }
+    let unasked = explain(&file, &["--channel", "live_show"]);
+    assert_eq!(unasked.status.code(), Some(64));
+    let series = "renewd_reissue_total{route=\"socket /socket.io/*\",outcome=\"withheld\"}";
+    assert_eq!(renewd.whole(series), 0);
+}
+
+#[test]
+fn without_a_rule_for_sockets_their_tokens_are_said_to_pass() {
+    let renewd = Renewd::start(&Settings::default());
+    let file = configuration_at(&renewd, renewd.admin);
+    let answer = explain(&file, &["--socket", "--channel", "live_show"]);
+    let answer = text(&answer.stdout);
+    assert!(
+        answer.contains("tokens in messages pass as they are"),
+        "{answer}"
+    );
+}

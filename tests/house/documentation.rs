@@ -246,6 +246,7 @@ fn every_flag_and_command_it_names_is_taken() {
         &["run"][..],
         &["check"],
         &["revoke"],
+        &["explain"],
         &["config", "show"],
         &["health"],
         &["token", "mint"],

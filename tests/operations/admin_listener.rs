@@ -19,10 +19,11 @@ use renewd::admin::{
 };
 use renewd::config::model::Listen;
 use renewd::config::secret::Secret;
-use renewd::decision::explain::{ExplainQuestion, Explanation};
+use renewd::decision::explain::ExplainQuestion;
 use renewd::telemetry::line_writer::DropCounter;
 use renewd::telemetry::metrics::Metrics;
 use renewd::terms::clock::Clock;
+use renewd::terms::explanation::Explanation;
 use renewd::terms::readiness::Phase;
 use renewd::terms::role::Role;
 use renewd::terms::version::{COMMIT, VERSION};
@@ -176,7 +177,7 @@ impl DaemonView for Told {
         let role = question.request.role.map(Role::as_str);
         Box::pin(async move {
             Explanation {
-                status: 200,
+                status: Some(200),
                 code: "ok",
                 role,
                 steps: Vec::new(),

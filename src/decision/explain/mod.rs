@@ -10,8 +10,6 @@ mod question;
 
 use std::time::Duration;
 
-use serde::Serialize;
-
 pub use self::question::ExplainQuestion;
 use super::order::{self, Now, answers};
 use super::request::TokenRequest;
@@ -24,56 +22,11 @@ use crate::sources::accounts::{Account, ConfiguredAccounts};
 use crate::sources::lookup::NoAnswer;
 use crate::sources::streams::StreamState;
 use crate::terms::clock::{Clock, timer_now};
+use crate::terms::explanation::{ExplainedRow, Explanation, RowVerdict};
 use crate::terms::outcome::Outcome;
 use crate::terms::role::Role;
 use crate::terms::timestamp;
 use crate::terms::user::User;
-
-/// The whole answer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Explanation {
-    /// The status that a request would get, as far as can be told without its login.
-    pub status: u16,
-    /// `ok`, or the `code` of the failure.
-    pub code: &'static str,
-    /// The role that was decided on.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub role: Option<&'static str>,
-    /// The rows, in the decision's order.
-    pub steps: Vec<ExplainedRow>,
-}
-
-/// One row of the decision.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct ExplainedRow {
-    /// Which row.
-    pub step: &'static str,
-    /// The verdict of the row.
-    pub verdict: RowVerdict,
-    /// The reason, in words.
-    pub detail: String,
-    /// The origin of the verdict: a source of the configuration, or one of renewd's own tables.
-    pub source: &'static str,
-    /// How old the source's answer is, in milliseconds; `None` for what is read at once.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub age_ms: Option<u64>,
-}
-
-/// The verdict of a row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RowVerdict {
-    /// The next row is asked.
-    Passes,
-    /// The decision ends here.
-    Refuses,
-    /// The source gives no answer: holders go on, all others get 503.
-    NoAnswer,
-    /// A holder goes on without the source's answer.
-    RidesThrough,
-    /// The row wasn't asked, or can't be answered without a login.
-    NotChecked,
-}
 
 /// The rows so far; the first refusal is the answer.
 struct Rows {
@@ -98,13 +51,8 @@ impl Rows {
                 (verdict, detail)
             }
         };
-        self.steps.push(ExplainedRow {
-            step,
-            verdict,
-            detail,
-            source,
-            age_ms: age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
-        });
+        let row = ExplainedRow::new(step, source, age, verdict, detail);
+        self.steps.push(row);
     }
 }
 
@@ -162,7 +110,7 @@ pub(crate) async fn explain(
     sessions(snapshot, subject, request, role, now, &mut rows);
     authorize(snapshot, &mut rows);
     Explanation {
-        status: wire_format::status(rows.outcome).as_u16(),
+        status: Some(wire_format::status(rows.outcome).as_u16()),
         code: rows.outcome.as_str(),
         role: role.map(Role::as_str),
         steps: rows.steps,
@@ -419,6 +367,7 @@ mod tests {
         let question =
             ExplainQuestion::from_query("subject=ann&channel=live_a%2Bb&role=host&uid=7");
         let expected = ExplainQuestion {
+            socket: false,
             subject: "ann".into(),
             request: TokenRequest {
                 channel: "live_a+b".into(),

@@ -8,8 +8,10 @@ use super::super::request_fields::{BodyFields, Value};
 /// The operator's question: would this subject get this token?
 #[derive(Debug, PartialEq)]
 pub struct ExplainQuestion {
-    /// The subject, as a login names it.
+    /// The subject, as a login names it; empty for a socket without a login.
     pub subject: String,
+    /// Whether it is about a token that the backend sends over a socket.
+    pub socket: bool,
     /// The request that the subject would make. Uid 0 leaves the uid unchecked.
     pub request: TokenRequest,
 }
@@ -19,19 +21,32 @@ impl ExplainQuestion {
     /// names, form-encoded. The error names the field that is wrong, and says why.
     pub(crate) fn from_query(query: &str) -> Result<Self, String> {
         const SUBJECT: &str = "subject";
-        for (name, _) in form_urlencoded::parse(query.as_bytes()) {
-            if *name != *SUBJECT && !request::is_field(&name) {
-                return Err(format!(
-                    "{name}: unknown; there are subject, channel, role, uid and account"
-                ));
+        const SOCKET: &str = "socket";
+        let mut socket = false;
+        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+            match (&*name, &*value) {
+                (SUBJECT, _) => {}
+                (SOCKET, "true" | "false") => socket = value == "true",
+                (SOCKET, _) => return Err("socket: true or false".to_owned()),
+                _ if request::is_field(&name) => {}
+                _ => {
+                    return Err(format!(
+                        "{name}: unknown; there are subject, channel, role, uid, account and socket"
+                    ));
+                }
             }
         }
         let fields = BodyFields::from_form(query.as_bytes())?;
         let subject = match fields.get(SUBJECT) {
             Some(Value::Text(subject)) if !subject.is_empty() => subject.clone(),
+            None if socket => String::new(),
             _ => return Err("subject: required, whose login it is about".to_owned()),
         };
         let request = request::interpret(&fields)?;
-        Ok(Self { subject, request })
+        Ok(Self {
+            subject,
+            socket,
+            request,
+        })
     }
 }

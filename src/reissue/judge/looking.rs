@@ -5,11 +5,31 @@
 
 use std::time::Duration;
 
-use super::{ChannelQuestion, Judge, Seen};
+use super::{AccountStanding, Answers, ChannelQuestion, Judge, Seen, SourceFindings};
+use crate::sources::accounts::ConfiguredAccounts;
 use crate::sources::streams::{StreamLookup, StreamState};
 use crate::terms::role::Role;
 
 impl Judge {
+    /// What the sources say, asked one after the other. An account that is asked about with a login of its own counts as
+    /// good: there is none here.
+    pub(crate) async fn find(&self, question: Option<ChannelQuestion>) -> SourceFindings {
+        let by_login = matches!(&*self.accounts, ConfiguredAccounts::ByCredentials(_));
+        let account = match &self.caller {
+            Some(_) if by_login => Some(AccountStanding::Good),
+            Some(_) => Some(self.standing().await),
+            None => None,
+        };
+        let mut streams = Vec::new();
+        if let Some(question) = question {
+            let seen = self.look(&question).await;
+            streams.push((question, seen));
+        }
+        let mut known = SourceFindings::default();
+        known.learn(Answers { account, streams });
+        known
+    }
+
     pub(super) async fn look(&self, question: &ChannelQuestion) -> Seen {
         let channel = &*question.channel;
         let looked = self.look_once(channel, None).await;

@@ -9,12 +9,14 @@
 //! | [`polling`] | requests that carry packets |
 //! | `payload` | several packets in one body |
 //! | `payload_rewrite` | such an answer: packets with tokens are written anew |
+//! | [`explain`] | the verdict on one token, for an operator |
 //!
 //! Keeps true: every message is judged by the configuration, the login and the sources of its own time; the client's
 //! bytes pass as they are; a socket without tokens costs a search of its messages and no copy.
 //! Must not know: connections, servers.
 
 mod client_frames;
+pub(crate) mod explain;
 mod frame;
 mod packet;
 mod payload;
@@ -88,19 +90,7 @@ impl<'c> SocketTerms<'c> {
             let Some(rule) = sockets.get(position) else {
                 continue;
             };
-            let these = Self {
-                terms: ReissueTerms {
-                    position: config.reissue.rules.len() + position,
-                    require_auth: rule.require_auth,
-                    lifetime: config.token.lifetime,
-                    trust_publisher: false,
-                    publisher_for_others: rule.publisher_for_others,
-                    withheld: Withheld::Null,
-                    unknown_channel: Some(rule.unknown_channel),
-                },
-                login: &rule.login,
-                binary: rule.binary,
-            };
+            let these = Self::of_rule(config, rule, position);
             strictest = Some(match strictest {
                 None => these,
                 Some(before) => Self {
@@ -111,6 +101,23 @@ impl<'c> SocketTerms<'c> {
             });
         }
         strictest
+    }
+
+    /// The terms of the rule at this position in the file.
+    fn of_rule(config: &Config, rule: &'c SocketRule, position: usize) -> Self {
+        Self {
+            terms: ReissueTerms {
+                position: config.reissue.rules.len() + position,
+                require_auth: rule.require_auth,
+                lifetime: config.token.lifetime,
+                trust_publisher: false,
+                publisher_for_others: rule.publisher_for_others,
+                withheld: Withheld::Null,
+                unknown_channel: Some(rule.unknown_channel),
+            },
+            login: &rule.login,
+            binary: rule.binary,
+        }
     }
 }
 
