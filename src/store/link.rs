@@ -21,7 +21,7 @@ use crate::io::connect::connect;
 use crate::io::tls::Trust;
 use crate::terms::version::VERSION;
 
-/// How long connecting, TLS and the login may take together.
+/// How long connecting, TLS and the login may take together, where one answer may not take longer.
 const CONNECT: Duration = Duration::from_secs(1);
 
 /// How many commands may wait to be written. More would be answered too late.
@@ -117,8 +117,9 @@ impl Link {
         trust: Option<&Trust>,
     ) -> Result<(Self, JoinHandle<()>), LinkError> {
         let late = |limit| move |_late| LinkError::Other(too_late(limit));
-        let opening = timeout(CONNECT, Self::log_in(server, config, trust));
-        let (link, driver) = opening.await.map_err(late(CONNECT))??;
+        let limit = CONNECT.max(config.timeout);
+        let opening = timeout(limit, Self::log_in(server, config, trust, limit));
+        let (link, driver) = opening.await.map_err(late(limit))??;
         let probing = timeout(config.timeout, link.probe(&config.prefix));
         probing
             .await
@@ -131,8 +132,9 @@ impl Link {
         server: &UpstreamServer,
         config: &Redis,
         trust: Option<&Trust>,
+        limit: Duration,
     ) -> Result<(Self, JoinHandle<()>), LinkError> {
-        let stream = connect(server, trust, CONNECT)
+        let stream = connect(server, trust, limit)
             .await
             .map_err(|error| LinkError::Other(format!("no connection: {error}")))?;
         let mut login = RedisConnectionInfo::default()

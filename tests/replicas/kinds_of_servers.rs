@@ -75,6 +75,7 @@ fn far_away_and_then_too_far() {
     let renewd = Renewd::start(&over(&url, TIMEOUT, &burst("subject", 3)));
     let hasty = Renewd::start(&over(&url, SHORT, &burst("subject", 3)));
     for renewd in [&renewd, &hasty] {
+        renewd.eventually("it is shared", is_shared);
         assert_eq!(Ask::viewer("first", 1).send(renewd).status, 200);
     }
     distance.set(100);
@@ -88,6 +89,7 @@ fn far_away_and_then_too_far() {
     is_local(&hasty, "no answer within 200ms");
     distance.set(0);
     recovers(&hasty);
+    recovers(&renewd);
     assert_eq!(passing(&[&renewd, &hasty], "together"), 3);
 }
 
@@ -208,7 +210,7 @@ fn each_node_of_a_cluster_leads_to_the_one_that_has_the_keys() {
         let ask = Ask::viewer(&format!("moved-{uid}"), uid);
         let (answer, took) = timed(|| ask.send(renewd));
         assert_eq!(answer.status, 200);
-        assert!(took < AT_MOST + Duration::from_secs(2), "{took:?}");
+        assert!(took < AT_MOST, "{took:?}");
         recovers(renewd);
     }
     assert_eq!(passing(&all, "after the move"), 6);

@@ -8,7 +8,7 @@ use std::thread;
 use serde_json::json;
 
 use crate::shared_limits::TIMEOUT;
-use crate::store_faults::{SHORT, notices, recovers};
+use crate::store_faults::{is_shared, notices, recovers};
 use crate::support::ask::{Ask, change_streams};
 use crate::support::redis::{LOG_ALL, Redis};
 use crate::support::renewd::{Renewd, Settings, jwt};
@@ -211,7 +211,7 @@ fn without_the_store_the_own_table_decides_or_nobody() {
     let mut redis = Redis::start();
     let of = |choice: &str| {
         let limits = format!("on_store_error = \"{choice}\"\n");
-        Renewd::start(&settings(&redis, SHORT, &limits, ""))
+        Renewd::start(&settings(&redis, TIMEOUT, &limits, ""))
     };
     let (local, allow, deny) = (of("local"), of("allow"), of("deny"));
     for (renewd, uid) in [(&local, 1), (&allow, 2), (&deny, 3)] {
@@ -238,3 +238,4 @@ fn without_the_store_the_own_table_decides_or_nobody() {
     assert_eq!(Ask::viewer("carl", 5).send(&deny).status, 200);
     assert_eq!(Ask::viewer("dora", 5).send(&local).status, 409);
 }
+        renewd.eventually("it is shared", is_shared);

@@ -6,15 +6,13 @@ use std::collections::BTreeSet;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use crate::shared_limits::TIMEOUT;
 use crate::support::agora_api::AgoraApi;
 use crate::support::ejecting::{
     counts, hold, lift, revoke, start_with, state, until_state, until_written,
 };
 use crate::support::redis::Redis;
 use crate::support::renewd::Renewd;
-
-/// The longest that may be set: a busy machine's server may be silent for a while, and each daemon would go on alone.
-const TIMEOUT: &str = "timeout = \"10s\"";
 
 fn start(redis: &Redis, agora: &AgoraApi) -> Renewd {
     let url = redis.url();

@@ -11,8 +11,8 @@ use crate::support::raw::Response;
 use crate::support::redis::{LOG_ALL, Redis};
 use crate::support::renewd::{Renewd, Settings, configuration};
 
-/// A limit on waiting that a busy machine does not reach.
-pub const TIMEOUT: &str = "timeout = \"2s\"";
+/// The longest that may be set, which a busy machine does not reach: a late answer would make each daemon decide alone.
+pub const TIMEOUT: &str = "timeout = \"10s\"";
 
 /// These limits, over this server; `redis` are further lines of `[redis]`.
 pub fn over(url: &str, redis: &str, limits: &str) -> Settings {

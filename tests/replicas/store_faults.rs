@@ -15,8 +15,8 @@ use crate::support::renewd::{Renewd, Settings};
 /// `redis.timeout` where a server is to be late.
 pub const SHORT: &str = "timeout = \"200ms\"";
 
-/// The same, with a busy machine's delay.
-pub const AT_MOST: Duration = Duration::from_millis(1500);
+/// The same, with a busy machine's delay: half of what a daemon may wait that has all the time.
+pub const AT_MOST: Duration = Duration::from_secs(5);
 
 pub fn is_shared(renewd: &Renewd) -> bool {
     counted(renewd, r#"renewd_store_mode{mode="shared"}"#) == 1
@@ -62,14 +62,15 @@ pub fn is_local(renewd: &Renewd, words: &str) {
         .map(|condition| &condition["alert"])
         .collect();
     assert_eq!(alerts, ["RenewdStoreLocal"]);
-    // No request waits any more: twenty take no longer than two that waited could.
-    let ((), took) = timed(|| {
-        for uid in 1..=20 {
-            let ask = Ask::viewer(&format!("unhurried-{uid}"), uid);
-            assert_eq!(ask.send(renewd).status, 200);
-        }
-    });
-    assert!(took < AT_MOST, "{took:?}");
+    // No request waits any more: twenty wait no longer than two that waited would.
+    let series = r#"renewd_source_lookup_duration_seconds_sum{source="redis"}"#;
+    let before = renewd.metric(series);
+    for uid in 1..=20 {
+        let ask = Ask::viewer(&format!("unhurried-{uid}"), uid);
+        assert_eq!(ask.send(renewd).status, 200);
+    }
+    let waited = renewd.metric(series) - before;
+    assert!(waited < 0.4, "{waited} s");
 }
 
 /// Holds that the daemon recovers by itself.
@@ -81,16 +82,15 @@ pub fn recovers(renewd: &Renewd) {
 
 fn daemon(redis: &Redis, lines: &str) -> Renewd {
     let renewd = Renewd::start(&over(&redis.url(), lines, &burst("subject", 6)));
-    // The first answer of the store.
+    renewd.eventually("it is shared", is_shared);
     assert_eq!(Ask::viewer("first", 1).send(&renewd).status, 200);
-    assert!(is_shared(&renewd));
     renewd
 }
 
 #[test]
 fn killed_and_come_back_empty() {
     let mut redis = Redis::start();
-    let (renewd, other) = (daemon(&redis, SHORT), daemon(&redis, SHORT));
+    let (renewd, other) = (daemon(&redis, TIMEOUT), daemon(&redis, TIMEOUT));
     assert_eq!(passing(&[&renewd, &other], "viewer"), 6);
     redis.kill();
     notices(&renewd);
@@ -134,7 +134,8 @@ fn stopped_in_its_tracks_and_going_on() {
 fn paused_for_its_clients() {
     let redis = Redis::start();
     let renewd = daemon(&redis, SHORT);
-    redis.run("CLIENT PAUSE 3000 ALL");
+    // Long enough for a busy machine to notice.
+    redis.run("CLIENT PAUSE 8000 ALL");
     notices(&renewd);
     is_local(&renewd, "no answer within");
     recovers(&renewd);
@@ -183,8 +184,8 @@ fn a_password_that_is_wrong_is_said_and_never_shown() {
     let lines = format!("{page} {:?} {}", renewd.log().lines(), renewd.metrics());
     assert!(!lines.contains("the-wrong-one"));
     redis.password = Some("the-right-one".to_owned());
-    let right = Renewd::start(&over(&redis.url(), SHORT, &burst("subject", 2)));
-    assert_eq!(passing(&[&right], "viewer"), 2);
+    let right = daemon(&redis, TIMEOUT);
+    assert_eq!(passing(&[&right], "viewer"), 6);
     assert!(is_shared(&right));
 }
 
@@ -207,10 +208,11 @@ fn without_the_store_the_configuration_decides() {
     let mut redis = Redis::start();
     let of = |choice: &str| {
         let limits = format!("on_store_error = \"{choice}\"\n{}", burst("subject", 2));
-        Renewd::start(&over(&redis.url(), SHORT, &limits))
+        Renewd::start(&over(&redis.url(), TIMEOUT, &limits))
     };
     let (local, allow, deny) = (of("local"), of("allow"), of("deny"));
     for renewd in [&local, &allow, &deny] {
+        renewd.eventually("it is shared", is_shared);
         assert_eq!(passing(&[renewd], &format!("viewer-{}", renewd.pid())), 2);
     }
     redis.kill();
@@ -275,7 +277,7 @@ fn no_forwarded_request_waits_for_the_store() {
     let express = Express::start(Version::Five, &[]);
     let settings = Settings {
         backend: Some(express.address),
-        ..over(&redis.url(), "timeout = \"5s\"", &burst("subject", 6))
+        ..over(&redis.url(), TIMEOUT, &burst("subject", 6))
     };
     let renewd = Renewd::start(&settings);
     assert_eq!(Ask::viewer("first", 1).send(&renewd).status, 200);
