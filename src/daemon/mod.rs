@@ -42,8 +42,9 @@ use self::start::Start;
 use self::state::DaemonState;
 use self::status::AdminView;
 use self::systemd::{Heartbeats, Notifier, PassedSockets};
+use self::tasks::finishing::FinishingTask;
 use self::tasks::revocation_journal;
-use self::tasks::session_journal::{JournalTask, SessionJournal};
+use self::tasks::session_journal::SessionJournal;
 use self::traffic::RecentTraffic;
 use self::watch::{Timing, Watcher};
 use crate::admin::AdminListener;
@@ -212,14 +213,14 @@ fn spawn_watchdog(notifier: Notifier, heartbeats: Heartbeats, beat: Duration) {
 }
 
 /// Starts the tasks that run until the process ends: conditions, upkeep, the shared store, the backend's health and its
-/// exposure.
+/// exposure. Gives the one that shares sessions, which has something to do at the stop.
 fn spawn_tasks(
     shared: &Arc<Shared>,
     bound: &BoundAddresses,
     reloader: &Reloader,
     history: &Arc<History>,
     traffic: &Arc<RecentTraffic>,
-) {
+) -> Option<FinishingTask> {
     tokio::spawn(conditions::run(
         Arc::clone(shared),
         Arc::clone(history),
@@ -228,7 +229,6 @@ fn spawn_tasks(
     tokio::spawn(tasks::upkeep::run(Arc::clone(shared)));
     if let Some(store) = shared.current.load().store.clone() {
         tokio::spawn(store::supervise(store));
-        tasks::session_sharing::start(shared);
     }
     tokio::spawn(tasks::health::run(Arc::clone(shared)));
     tokio::spawn(tasks::exposure::run(
@@ -236,6 +236,7 @@ fn spawn_tasks(
         bound.public.iter().copied().chain(bound.admin).collect(),
         reloader.watched.subscribe(),
     ));
+    tasks::session_sharing::start(shared)
 }
 
 /// A daemon that serves.
@@ -249,7 +250,9 @@ struct Daemon {
     notifier: Notifier,
     descriptors: u64,
     /// `None` without a configured state directory.
-    journal: Option<JournalTask>,
+    journal: Option<FinishingTask>,
+    /// The tasks that give changes to the other replicas.
+    sharing: Vec<FinishingTask>,
     stop_admin: oneshot::Sender<()>,
     admin: tokio::task::JoinHandle<()>,
 }
@@ -307,12 +310,11 @@ impl Daemon {
             )),
         });
         let (history, traffic) = (Arc::default(), Arc::default());
-        let revoker = Revoker::new(&shared, log_of_revocations, ejector);
+        let (revoker, revocations) = Revoker::new(&shared, log_of_revocations, ejector);
         let (stop_admin, admin) =
             spawn_admin(sockets.admin, revoker, &reloader, &history, &traffic);
         spawn_watchdog(notifier.clone(), heartbeats, beat);
-        let journal = journal.map(JournalTask::start);
-        spawn_tasks(&shared, &sockets.bound, &reloader, &history, &traffic);
+        let sessions = spawn_tasks(&shared, &sockets.bound, &reloader, &history, &traffic);
 
         shared.readiness.advance(Phase::Ready);
         start::announce_ready(&notifier, &config.decision, fallback);
@@ -325,7 +327,8 @@ impl Daemon {
             signals,
             notifier,
             descriptors,
-            journal,
+            journal: journal.map(SessionJournal::start),
+            sharing: revocations.into_iter().chain(sessions).collect(),
             stop_admin,
             admin,
         })
@@ -350,14 +353,13 @@ impl Daemon {
         let workers = self.workers;
         // Joining threads blocks. The workers only drop their connections now.
         let _ = tokio::task::spawn_blocking(move || workers.stop()).await;
-        // The workers have stopped, so no session changes any more.
-        if let Some(journal) = self.journal
-            && !journal.finish(LAST_BATCH).await
-        {
-            tracing::error!("writing the last sessions to the state directory takes too long");
-        }
         let _ = self.stop_admin.send(());
         let _ = timeout(Duration::from_secs(1), self.admin).await;
+        // From here on no session and no revocation changes any more.
+        tokio::join!(
+            drain::write_last(self.journal),
+            drain::share_last(self.sharing, &shared)
+        );
         shared.current.load().audit.flush(FLUSH);
         tracing::info!("stopped");
     }

@@ -14,6 +14,7 @@ use tokio::time::sleep;
 
 use super::ejecting::{CoveredTokens, Ejector};
 use super::tasks::change_journal::Durability;
+use super::tasks::finishing::FinishingTask;
 use super::tasks::revocation_journal::RevocationLog;
 use super::tasks::revocation_sharing::RevocationShare;
 use crate::admin::{
@@ -60,15 +61,22 @@ pub(crate) struct Revoker {
 }
 
 impl Revoker {
-    /// Changes what is served from, writes each change to this log, and has users removed from their channels.
-    pub(crate) fn new(shared: &Arc<Shared>, log: RevocationLog, ejector: Ejector) -> Self {
-        Self {
+    /// Changes what is served from, writes each change to this log, and has users removed from their channels. The
+    /// task tells the other replicas.
+    pub(crate) fn new(
+        shared: &Arc<Shared>,
+        log: RevocationLog,
+        ejector: Ejector,
+    ) -> (Self, Option<FinishingTask>) {
+        let (share, sharing) = RevocationShare::start(shared, log.clone(), ejector.clone());
+        let revoker = Self {
             shared: Arc::clone(shared),
-            share: RevocationShare::start(shared, log.clone(), ejector.clone()),
             log,
+            share,
             ejector,
             looking_again: Arc::default(),
-        }
+        };
+        (revoker, sharing)
     }
 
     /// A page of the revocations in force.

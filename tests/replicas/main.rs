@@ -12,4 +12,5 @@ mod shared_revocations;
 mod shared_sessions;
 mod store_faults;
 #[path = "../support/mod.rs"]
+mod stopping_replicas;
 mod support;

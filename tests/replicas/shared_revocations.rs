@@ -26,7 +26,7 @@ fn start(redis: &Redis) -> Renewd {
     Renewd::start(&settings(redis))
 }
 
-fn revoke(renewd: &Renewd, subject: &str) -> Value {
+pub fn revoke(renewd: &Renewd, subject: &str) -> Value {
     let body = json!({"subject": subject, "for": "1h"}).to_string();
     let answer = renewd.ask_admin("POST", "/v1/revocations", &body);
     assert_eq!(answer.status, 201);

@@ -16,7 +16,7 @@ use crate::support::scripted::Scripted;
 
 const OFF: &str = "[rate_limit]\nsubject = \"off\"\naddress = \"off\"\n";
 
-fn with(redis: &Redis, timeout: &str) -> Settings {
+pub fn with(redis: &Redis, timeout: &str) -> Settings {
     Settings {
         tables: format!("[redis]\nurl = \"{}\"\n{timeout}\n{OFF}", redis.url()),
         ..Settings::default()
@@ -27,7 +27,7 @@ fn settings(redis: &Redis) -> Settings {
     with(redis, TIMEOUT)
 }
 
-fn start(redis: &Redis) -> Renewd {
+pub fn start(redis: &Redis) -> Renewd {
     Renewd::start(&settings(redis))
 }
 
@@ -45,7 +45,7 @@ fn listed(renewd: &Renewd) -> Vec<String> {
     subjects
 }
 
-fn has(renewd: &Renewd, subjects: &[&str]) {
+pub fn has(renewd: &Renewd, subjects: &[&str]) {
     let what = format!("it has the sessions of {subjects:?}");
     renewd.eventually(&what, |renewd| listed(renewd) == subjects);
 }

@@ -203,6 +203,14 @@ impl Renewd {
         kill_process(pid, signal).expect("a living daemon");
     }
 
+    /// Starts it again on its directory, once it has ended.
+    pub fn again(mut self) -> Self {
+        self.wait();
+        let empty = tempfile::tempdir().expect("a temporary directory");
+        let directory = std::mem::replace(&mut self.directory, empty);
+        Self::start_in(directory, &[], |_| {})
+    }
+
     /// Waits for its end.
     pub fn wait(&mut self) -> ExitStatus {
         for _ in 0..DEADLINE.as_millis() / 20 {

@@ -7,6 +7,7 @@ pub(crate) mod change_journal;
 pub(crate) mod ejection_journal;
 pub(crate) mod ejection_requests;
 pub(crate) mod exposure;
+pub(crate) mod finishing;
 pub(crate) mod health;
 pub mod lapses;
 pub(crate) mod revocation_journal;

@@ -3,16 +3,18 @@
 //! Keeps true: a change made here is given to the store at once, and again until it has it; a change made elsewhere is
 //! in force here within [`POLL`] of its arrival there, and is written to this replica's own state directory; after a
 //! gap, however long, every change is caught up with; a store that has lost its set is given all that is known here;
-//! users whom this replica has had removed from channels come back when their revocation is lifted elsewhere.
+//! at a stop it is given what it doesn't have yet, if it answers; users whom this replica has had removed from channels
+//! come back when their revocation is lifted elsewhere.
 //! Must not know: how the store keeps a record.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
-use tokio::time::{sleep, timeout};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::sleep;
 
+use super::finishing::FinishingTask;
 use super::revocation_journal::RevocationLog;
 use crate::daemon::ejecting::Ejector;
 use crate::revocation;
@@ -29,10 +31,14 @@ pub(crate) struct RevocationShare(Option<mpsc::UnboundedSender<RevocationRecord>
 
 impl RevocationShare {
     /// Starts sharing where there is a store, on the control plane.
-    pub(crate) fn start(shared: &Arc<Shared>, log: RevocationLog, ejector: Ejector) -> Self {
+    pub(crate) fn start(
+        shared: &Arc<Shared>,
+        log: RevocationLog,
+        ejector: Ejector,
+    ) -> (Self, Option<FinishingTask>) {
         let snapshot = shared.current.load();
         let Some(store) = snapshot.store.clone() else {
-            return Self(None);
+            return (Self(None), None);
         };
         let (sender, changes) = mpsc::unbounded_channel();
         let sharing = RevocationSharing {
@@ -45,8 +51,8 @@ impl RevocationShare {
             to_give: VecDeque::new(),
         };
         sharing.revocations.heard(shared.clock.elapsed());
-        tokio::spawn(run(sharing, changes));
-        Self(Some(sender))
+        let task = FinishingTask::start(|stopped| run(sharing, changes, stopped));
+        (Self(Some(sender)), Some(task))
     }
 
     /// Gives a change that was made here. Never waits.
@@ -71,13 +77,22 @@ struct RevocationSharing {
 async fn run(
     mut sharing: RevocationSharing,
     mut changes: mpsc::UnboundedReceiver<RevocationRecord>,
+    mut stopped: oneshot::Receiver<()>,
 ) {
+    let mut is_last = false;
     loop {
         let is_behind = sharing.turn().await;
-        if !is_behind && let Ok(change) = timeout(POLL, changes.recv()).await {
-            match change {
-                Some(change) => sharing.to_give.push_back(change),
-                None => return,
+        if !is_behind && is_last {
+            return;
+        }
+        if !is_behind {
+            tokio::select! {
+                _ = &mut stopped => is_last = true,
+                change = changes.recv() => match change {
+                    Some(change) => sharing.to_give.push_back(change),
+                    None => is_last = true,
+                },
+                () = sleep(POLL) => {}
             }
         }
         while let Ok(change) = changes.try_recv() {
@@ -96,7 +111,6 @@ impl RevocationSharing {
         let given: Vec<_> = self.to_give.iter().take(MOST_AT_ONCE).cloned().collect();
         let exchange = self.store.exchange_revocations(&self.read, &given);
         let Ok(changes) = exchange.await else {
-            sleep(POLL).await;
             return false;
         };
         self.to_give.drain(..given.len());

@@ -11,10 +11,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use tokio::task::{JoinHandle, spawn_blocking};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::task::spawn_blocking;
+use tokio::time::{MissedTickBehavior, interval};
 
 use super::doubled;
+use super::finishing::FinishingTask;
 use crate::daemon::state::{DaemonState, StatePart};
 use crate::logins::remembered::{KEY, Logins, ToldOf};
 use crate::sessions::{Records, SessionIdentity, SessionRecord, Sessions};
@@ -53,13 +54,6 @@ pub(crate) struct SessionJournal {
     due: Duration,
 }
 
-/// The task that writes batches until it is told to stop.
-#[derive(Debug)]
-pub(crate) struct JournalTask {
-    stop: oneshot::Sender<()>,
-    task: JoinHandle<()>,
-}
-
 // === impl SessionJournal ===
 
 impl SessionJournal {
@@ -87,6 +81,11 @@ impl SessionJournal {
             journal.take_up(directory);
         }
         Some(journal)
+    }
+
+    /// Starts the task that writes batches, and a last one at the stop.
+    pub(crate) fn start(self) -> FinishingTask {
+        FinishingTask::start(|stopped| run(self, stopped))
     }
 
     /// Restores the content of a directory, and writes to it from now on. Sessions in memory are newer than the
@@ -305,26 +304,6 @@ impl Writing<'_> {
             }
         }
         Ok(())
-    }
-}
-
-// === impl JournalTask ===
-
-impl JournalTask {
-    /// Starts the task on the control plane.
-    pub(crate) fn start(journal: SessionJournal) -> Self {
-        let (stop, stopped) = oneshot::channel();
-        Self {
-            stop,
-            task: tokio::spawn(run(journal, stopped)),
-        }
-    }
-
-    /// Writes a last batch; `false` where that takes longer than `deadline`.
-    pub(crate) async fn finish(self, deadline: Duration) -> bool {
-        // The task may have ended already.
-        let _ = self.stop.send(());
-        timeout(deadline, self.task).await.is_ok()
     }
 }
 

@@ -3,15 +3,18 @@
 //! Keeps true: a change made here is given to the store within [`POLL`], and again until it has it; a change made
 //! elsewhere is known here within as much; what follows from two changes of one session doesn't depend on their order;
 //! a store that has lost its set is given all that is known here and not there; what waits to be given is bounded,
-//! since the table itself knows which of its sessions wait. No request waits for any of this.
+//! since the table itself knows which of its sessions wait. At a stop the store is given what it doesn't have yet, if
+//! it answers. No request waits for any of this.
 //! Must not know: how the store keeps an entry, what a session's fields mean.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use tokio::time::sleep;
 
+use super::finishing::FinishingTask;
 use crate::logins::remembered::{Logins, RefusedLogin, ToldOf};
 use crate::sessions::{MergedState, SessionRecord, Sessions, SharedEntry};
 use crate::snapshot::Shared;
@@ -28,11 +31,9 @@ const POLL: Duration = Duration::from_millis(250);
 const WAITS_FOR_KEY: u32 = 8;
 
 /// Starts sharing where there is a store, on the control plane.
-pub(crate) fn start(shared: &Arc<Shared>) {
+pub(crate) fn start(shared: &Arc<Shared>) -> Option<FinishingTask> {
     let snapshot = shared.current.load();
-    let Some(store) = snapshot.store.clone() else {
-        return;
-    };
+    let store = snapshot.store.clone()?;
     let (sessions, logins) = (Arc::clone(&snapshot.sessions), Arc::clone(&snapshot.logins));
     sessions.share();
     logins.keep(ToldOf::Replicas);
@@ -49,7 +50,7 @@ pub(crate) fn start(shared: &Arc<Shared>) {
         to_give: VecDeque::new(),
         without_room: 0,
     };
-    tokio::spawn(run(sharing));
+    Some(FinishingTask::start(|stopped| run(sharing, stopped)))
 }
 
 struct SessionSharing {
@@ -90,13 +91,21 @@ impl Given {
     }
 }
 
-async fn run(mut sharing: SessionSharing) {
+async fn run(mut sharing: SessionSharing, mut stopped: oneshot::Receiver<()>) {
+    let mut is_last = false;
     loop {
         // By an implausible time of day every session would count as expired.
         let now = sharing.shared.clock.unix_seconds();
         let goes_on = is_plausible(now) && sharing.turn(now).await;
-        if !goes_on {
-            sleep(POLL).await;
+        if goes_on {
+            continue;
+        }
+        if is_last {
+            return;
+        }
+        tokio::select! {
+            _ = &mut stopped => is_last = true,
+            () = sleep(POLL) => {}
         }
     }
 }
@@ -107,7 +116,8 @@ impl SessionSharing {
         if !self.key_agreed && !self.agree_on_key().await {
             return false;
         }
-        if !self.is_behind {
+        let gathers = !self.is_behind;
+        if gathers {
             self.gather(now);
         }
         let key = self.logins.key_name();
@@ -133,7 +143,7 @@ impl SessionSharing {
                 self.take(changes, &given, key, now);
                 // More may wait where there was enough for a whole exchange.
                 let was_full = pushed.len() >= MOST_ENTRIES;
-                self.is_behind || was_full || !self.to_give.is_empty()
+                !gathers || self.is_behind || was_full || !self.to_give.is_empty()
             }
             Ok(EntriesAnswer::NoLoginKey) => {
                 self.key_agreed = false;
