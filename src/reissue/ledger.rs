@@ -4,6 +4,7 @@
 //! while observing, tokens are only counted.
 //! Must not know: how it was decided.
 
+use super::shared_claims::SharedClaims;
 use super::tally::{TokenFate, TokenTally};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -39,6 +40,8 @@ pub(crate) struct TokenLedger {
     pub sessions: Arc<Sessions>,
     /// The rules for sessions.
     pub rules: Rules,
+    /// The claims of publishers' sessions, where replicas share a store.
+    pub claims: Option<SharedClaims>,
     /// `log.audit`.
     pub audit: Arc<Audit>,
     /// The request's.
@@ -141,7 +144,11 @@ impl TokenLedger {
             // Where a limit refuses the session, the token is given all the same: the limits are for callers of the
             // token endpoints.
             let now = self.clock.unix_seconds();
-            let _ = self.sessions.grant(claim, basis, self.rules, now, expires);
+            let granted = self.sessions.grant(claim, basis, self.rules, now, expires);
+            if let (Ok(()), Some(claims)) = (granted, &self.claims) {
+                let lasts = Duration::from_secs(expires.saturating_sub(now));
+                claims.make(claim, self.rules, lasts);
+            }
         }
         if role == Role::Subscriber
             && let (Some(_), Some(channel)) = (&self.subject, token.channel())

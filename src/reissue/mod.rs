@@ -11,6 +11,7 @@
 //! | `judge` | who may have a token |
 //! | `rewriter` | one answer: tokens found, judged, replaced |
 //! | `ledger` | tokens counted, audited, remembered |
+//! | `shared_claims` | what a publisher's token claims over all replicas |
 //! | `tally` | one answer's tokens, for its one audit event |
 //! | `body_fields` | header fields of the request and its answer |
 //! | [`socket`] | the same for `WebSocket` messages |
@@ -27,6 +28,7 @@ mod names;
 mod rewriter;
 mod run;
 pub(crate) mod scan;
+mod shared_claims;
 pub(crate) mod socket;
 mod tally;
 mod unseen;
@@ -42,6 +44,7 @@ use parking_lot::Mutex;
 use self::judge::{Judge, NamedCaller};
 use self::ledger::TokenLedger;
 use self::rewriter::{Parts, Rewriter};
+use self::shared_claims::SharedClaims;
 use crate::config::model::{DecisionMode, ReissueMode, Withheld};
 use crate::exchange::response_body::ResponseBody;
 use crate::http::readings::Readings;
@@ -231,6 +234,11 @@ fn ledger(
     login: Option<Login>,
     observing: bool,
 ) -> TokenLedger {
+    let claims = snapshot.store.as_ref().map(|store| SharedClaims {
+        store: Arc::clone(store),
+        control: shared.control.runtime.clone(),
+        sessions: Arc::clone(&snapshot.sessions),
+    });
     TokenLedger {
         clock: shared.clock.clone(),
         entropy: shared.entropy,
@@ -238,6 +246,7 @@ fn ledger(
         route: Arc::clone(route),
         sessions: Arc::clone(&snapshot.sessions),
         rules: snapshot.session_rules(),
+        claims,
         audit: Arc::clone(&snapshot.audit),
         request_id: context.id.clone(),
         client: context.client_ip,

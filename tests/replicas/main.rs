@@ -4,6 +4,7 @@
 
 mod changed_limits;
 mod chaos;
+mod handed_on_claims;
 mod kinds_of_servers;
 mod shared_claims;
 mod shared_ejections;

@@ -16,7 +16,7 @@ use crate::support::renewd::{Renewd, Settings, jwt};
 const OFF: &str = "subject = \"off\"\naddress = \"off\"\n";
 
 /// Daemons over this server without limits; `limits` and `policy` are further lines of these tables.
-fn settings(redis: &Redis, lines: &str, limits: &str, policy: &str) -> Settings {
+pub fn settings(redis: &Redis, lines: &str, limits: &str, policy: &str) -> Settings {
     Settings {
         tables: format!(
             "[redis]\nurl = \"{}\"\n{lines}\n[rate_limit]\n{OFF}{limits}\n[policy]\n{policy}\n",
@@ -26,13 +26,13 @@ fn settings(redis: &Redis, lines: &str, limits: &str, policy: &str) -> Settings 
     }
 }
 
-fn publisher(subject: &str, channel: &str, uid: u32) -> Ask {
+pub fn publisher(subject: &str, channel: &str, uid: u32) -> Ask {
     let body = json!({"channelName": channel, "uid": uid, "role": "publisher"});
     Ask::new(subject, &body)
 }
 
 /// Streams `show_0` to `show_9` of `owner`, of which the first `live` are live.
-fn streams(live: usize) -> String {
+pub fn streams(live: usize) -> String {
     (0..10).fold(String::new(), |mut text, number| {
         let live = number < live;
         let _ = write!(

@@ -460,6 +460,7 @@ pub(in crate::reissue) mod tests {
                 max_session: Duration::ZERO,
                 claimed: false,
             },
+            claims: None,
             audit: Arc::new(
                 Audit::open(&AuditSink::Off, clock.clone(), DropCounter::default()).unwrap(),
             ),
