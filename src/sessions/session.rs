@@ -76,6 +76,11 @@ impl Session {
         self.expires[0].max(self.expires[1])
     }
 
+    /// The order in which a subject's sessions in a channel make room, the same on all replicas.
+    pub(super) fn end(&self) -> (u32, &SessionUser) {
+        (self.last_expiry(), &self.user)
+    }
+
     pub(super) fn is_live(&self, now: u32) -> bool {
         self.last_expiry() > now
     }

@@ -131,6 +131,8 @@ impl Sessions {
         });
         if let Some(gone) = dropped {
             self.unlink(channel, subject, &gone.user, gone.published());
+            let identity = || SessionIdentity::new(channel, subject, &gone.user);
+            self.forgotten.add(gone.last_expiry(), identity);
         }
         if let Some(session) = session {
             self.link(told, &session, now);
@@ -263,9 +265,9 @@ impl SubjectSessions {
             dropped: None,
         };
         let Some(index) = self.position(&told.identity.user) else {
-            let ends_first = |session: &Session| session.last_expiry() >= told.last_expiry();
-            let is_least =
-                self.sessions.len() >= USERS_PER_SUBJECT && self.sessions.iter().all(ends_first);
+            let end = (told.last_expiry(), &told.identity.user);
+            let is_least = self.sessions.len() >= USERS_PER_SUBJECT
+                && self.sessions.iter().all(|session| session.end() > end);
             if !has_room || is_least {
                 merged.state = MergedState::NoRoom;
                 return merged;

@@ -196,7 +196,7 @@ impl SubjectSessions {
             return None;
         }
         let sessions = self.sessions.iter().enumerate();
-        let (soonest, _) = sessions.min_by_key(|(_, session)| session.last_expiry())?;
+        let (soonest, _) = sessions.min_by(|(_, one), (_, other)| one.end().cmp(&other.end()))?;
         Some(self.sessions.swap_remove(soonest))
     }
 

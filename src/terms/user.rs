@@ -3,7 +3,7 @@
 //! Must not know: how a token, a log line or a session spells a user.
 
 /// Whom a token is for. `Account` is how the account's text is held: owned, or borrowed from elsewhere.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum User<Account = Box<str>> {
     /// A numeric uid; anyone may use a token for uid 0.
     Uid(u32),

@@ -1,6 +1,7 @@
 //! Claims that several daemons share: a user of a channel is held once over all of them, and a publisher's streams
 //! count once.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::sync::Barrier;
 use std::thread;
@@ -105,6 +106,48 @@ fn of_many_who_ask_for_a_uid_at_once_one_has_it() {
         answers.sort_unstable();
         assert_eq!(answers, [200, 409, 409, 409, 409, 409]);
     }
+}
+
+/// Waits until the first of a subject's nine uids is free: a subject has at most eight in a channel.
+fn frees_the_first(replicas: [&Renewd; 2], subject: &str, uids: std::ops::RangeInclusive<u32>) {
+    let (first, rest) = (*uids.start(), uids.start() + 1..=*uids.end());
+    let heir = format!("heir of {subject}");
+    let ask = Ask::viewer(&heir, first);
+    replicas[1].eventually("the first uid is free", |renewd| {
+        ask.send(renewd).status == 200
+    });
+    for renewd in replicas {
+        for uid in rest.clone() {
+            let status = Ask::viewer(&heir, uid).send(renewd).status;
+            assert_eq!(status, 409, "uid {uid} of {subject}");
+        }
+        assert_eq!(Ask::viewer("another", first).send(renewd).status, 409);
+        let target = format!("/v1/sessions?subject={subject}");
+        renewd.eventually("it has the other eight", |renewd| {
+            let answer = renewd.ask_admin("GET", &target, "").json();
+            let sessions = answer["sessions"].as_array().unwrap().iter();
+            let held: BTreeSet<_> = sessions.map(|session| session["uid"].as_u64()).collect();
+            held == rest.clone().map(|uid| Some(uid.into())).collect()
+        });
+    }
+}
+
+#[test]
+fn a_ninth_uid_of_a_subject_frees_the_first_on_all_daemons() {
+    let redis = Redis::start();
+    let replicas = [(); 2].map(|()| Renewd::start(&settings(&redis, TIMEOUT, "", "")));
+    let [first, second] = &replicas;
+    for uid in 1..=8 {
+        assert_eq!(Ask::viewer("ann", uid).send(first).status, 200);
+    }
+    assert_eq!(Ask::viewer("bob", 1).send(second).status, 409);
+    assert_eq!(Ask::viewer("ann", 9).send(first).status, 200);
+    frees_the_first([first, second], "ann", 1..=9);
+    // Of those that were given by two daemons none is the ninth when it is given.
+    for (uid, renewd) in (21..=29).zip([first, second].into_iter().cycle()) {
+        assert_eq!(Ask::viewer("carl", uid).send(renewd).status, 200);
+    }
+    frees_the_first([first, second], "carl", 21..=29);
 }
 
 #[test]
@@ -215,6 +258,7 @@ fn without_the_store_the_own_table_decides_or_nobody() {
     };
     let (local, allow, deny) = (of("local"), of("allow"), of("deny"));
     for (renewd, uid) in [(&local, 1), (&allow, 2), (&deny, 3)] {
+        renewd.eventually("it is shared", is_shared);
         assert_eq!(Ask::viewer("ann", uid).send(renewd).status, 200);
     }
     redis.kill();
@@ -238,4 +282,3 @@ fn without_the_store_the_own_table_decides_or_nobody() {
     assert_eq!(Ask::viewer("carl", 5).send(&deny).status, 200);
     assert_eq!(Ask::viewer("dora", 5).send(&local).status, 409);
 }
-        renewd.eventually("it is shared", is_shared);
