@@ -6,12 +6,13 @@ mod changed_limits;
 mod chaos;
 mod handed_on_claims;
 mod kinds_of_servers;
+mod rolling_restart;
 mod shared_claims;
 mod shared_ejections;
 mod shared_limits;
 mod shared_revocations;
 mod shared_sessions;
+mod stopping_replicas;
 mod store_faults;
 #[path = "../support/mod.rs"]
-mod stopping_replicas;
 mod support;
