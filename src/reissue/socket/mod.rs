@@ -41,7 +41,6 @@ use crate::exchange::tunnel::Inspection;
 use crate::http::readings::Readings;
 use crate::logins::socket_logins::SocketLogins;
 use crate::snapshot::{Shared, Snapshot};
-use crate::telemetry::metrics::ReissueMetrics;
 use crate::terms::context::RequestContext;
 use crate::terms::proxy_error::{AnotherAttempt, ProxyError, ProxyErrorKind};
 
@@ -60,13 +59,12 @@ struct Socket {
     shared: Arc<Shared>,
     context: RequestContext,
     is_enforced: IsEnforced,
-    terms: ReissueTerms,
-    route: Arc<ReissueMetrics>,
     logins: Arc<SocketLogins>,
+    /// The handshake's path and query.
     target: Box<str>,
 }
 
-/// The rules of `[[reissue.socket]]` for one request.
+/// The rules of `[[reissue.socket]]` for one path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct SocketTerms<'c> {
     terms: ReissueTerms,
@@ -76,14 +74,14 @@ struct SocketTerms<'c> {
 
 impl<'c> SocketTerms<'c> {
     /// For each reading the first rule that means it, and the strictest terms of these.
-    fn of<B>(config: &'c Config, request: &Request<B>) -> Option<Self> {
+    fn of(config: &'c Config, path: &str) -> Option<Self> {
         let sockets = &config.reissue.sockets;
         if sockets.is_empty() {
             return None;
         }
         let mut strictest: Option<Self> = None;
-        for reading in Readings::of(request.uri().path()).iter() {
-            let means = |rule: &SocketRule| rule.target.means(reading, request.method(), || true);
+        for reading in Readings::of(path).iter() {
+            let means = |rule: &SocketRule| rule.target.path().matches(reading);
             let Some(position) = sockets.iter().position(means) else {
                 continue;
             };
@@ -133,17 +131,9 @@ pub(crate) fn plan(
     if !is_on(snapshot) {
         return None;
     }
-    let terms = SocketTerms::of(&snapshot.config, request)?;
+    let terms = SocketTerms::of(&snapshot.config, request.uri().path())?;
     let logins = polling::logins(shared, snapshot, terms.login, request);
-    let socket = Socket::new(
-        shared,
-        snapshot,
-        context,
-        request.uri(),
-        &terms,
-        logins,
-        is_enforced,
-    )?;
+    let socket = Socket::new(shared, context, request.uri(), logins, is_enforced);
     if request.headers().contains_key(SEC_WEBSOCKET_EXTENSIONS) {
         *request.headers_mut() = without_extensions(request.headers());
     }
@@ -227,34 +217,31 @@ impl SocketPlan {
 impl Socket {
     fn new(
         shared: &Arc<Shared>,
-        snapshot: &Snapshot,
         context: &RequestContext,
         uri: &Uri,
-        terms: &SocketTerms<'_>,
         logins: Arc<SocketLogins>,
         is_enforced: IsEnforced,
-    ) -> Option<Self> {
-        let terms = terms.terms;
-        let route = Arc::clone(snapshot.reissue_metrics.get(terms.position)?);
+    ) -> Self {
         let target = uri.path_and_query();
-        Some(Self {
+        Self {
             shared: Arc::clone(shared),
             context: context.clone(),
             is_enforced,
-            terms,
-            route,
             logins,
             target: target.map_or("", |target| target.as_str()).into(),
-        })
+        }
     }
 
-    /// The parts for the rewriting of a message that begins so.
+    /// The parts for the rewriting of a message that begins so, on the terms that the configuration has by now.
     fn parts(&self, opening: &[u8]) -> Option<super::Parts> {
         let shared = &self.shared;
         let snapshot = shared.current.load_full();
         if !is_on(&snapshot) {
             return None;
         }
+        let path = self.target.split('?').next()?;
+        let SocketTerms { terms, .. } = SocketTerms::of(&snapshot.config, path)?;
+        let route = snapshot.reissue_metrics.get(terms.position)?;
         let login = self.logins.of(packet::namespace(opening));
         let caller = login.and_then(|login| caller(shared, &snapshot, &login));
         let context = RequestContext {
@@ -265,8 +252,8 @@ impl Socket {
             shared,
             snapshot: &snapshot,
             context: &context,
-            terms: self.terms,
-            route: &self.route,
+            terms,
+            route,
             caller,
             is_enforced: &|subject| (self.is_enforced)(&snapshot, subject),
             target: &self.target,

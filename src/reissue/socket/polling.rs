@@ -94,7 +94,7 @@ pub(crate) fn plan(
     if !(query.contains("transport") || query.contains('%')) || !is_on(snapshot) {
         return None;
     }
-    let terms = SocketTerms::of(&snapshot.config, request)?;
+    let terms = SocketTerms::of(&snapshot.config, request.uri().path())?;
     let Parameters {
         is_polling, format, ..
     } = Parameters::of(request.uri());
@@ -110,15 +110,7 @@ pub(crate) fn plan(
             is_too_long: false,
         }));
     }
-    let socket = Socket::new(
-        shared,
-        snapshot,
-        context,
-        request.uri(),
-        &terms,
-        logins,
-        is_enforced,
-    )?;
+    let socket = Socket::new(shared, context, request.uri(), logins, is_enforced);
     let headers = std::mem::take(request.headers_mut());
     *request.headers_mut() = body_fields::request(headers);
     Some(PollingPlan {
