@@ -3,7 +3,8 @@
 //   node app.js        prints one line {"port":N} once it listens, stops when stdin closes or on SIGTERM
 //
 // Environment: EXPRESS 4|5, HOST, PORT, and those of settings.js: JWT_SECRET, APP_ID, APP_CERTIFICATE,
-//   CORS, RATE_LIMIT (requests per minute and address, 0 is off), MOUNT router|nested|leaf|prefix (how the live router is attached).
+//   CORS, RATE_LIMIT (requests per minute and address, 0 is off), MOUNT router|nested|leaf|prefix (how the live router is attached),
+//   SOCKET_IO 2|3|4 (the version of socket.io).
 'use strict';
 
 const http = require('node:http');
@@ -11,8 +12,8 @@ const express = process.env.EXPRESS === '5' ? require('express5') : require('exp
 const cors = require('cors');
 const helmet = require('helmet');
 const { rateLimit } = require('express-rate-limit');
-const { Server: SocketServer } = require('socket.io');
 
+const calls = require('./calls');
 const { hits, control } = require('./control');
 const { internal, internalControl } = require('./internal');
 const { liveRouters, adminRouter, refreshToken } = require('./live');
@@ -88,7 +89,11 @@ const server = http.createServer((request, response) => {
 });
 
 socket.attach(server);
-const io = new SocketServer(server, { cors: { origin: true } });
+const socketIo = require({ 2: 'socket.io-2', 3: 'socket.io-3' }[process.env.SOCKET_IO] ?? 'socket.io');
+// Version 2 is its own server's constructor. Clients of version 2 speak the protocol of EIO3.
+const SocketServer = socketIo.Server ?? socketIo;
+const io = new SocketServer(server, { cors: { origin: true }, allowEIO3: true });
+calls.attach(io);
 io.on('connection', (socket) => {
   hits.socket = (hits.socket ?? 0) + 1;
   socket.on('echo', (message, acknowledge) => acknowledge(message));

@@ -4,6 +4,7 @@
 const { randomUUID } = require('node:crypto');
 const { ObjectId } = require('bson');
 const jwt = require('jsonwebtoken');
+const { AccessToken: AccessToken006 } = require('agora-token/src/AccessToken');
 const { AccessToken2 } = require('agora-token/src/AccessToken2');
 
 const settings = require('./settings');
@@ -46,6 +47,16 @@ function endStreams(channel) {
   }
 }
 
+/** What Agora's package reads in a 006 token, with lifetimes as seconds from now. It doesn't say its channel and user. */
+function inspect006({ token, channelName, uid = 0 }) {
+  const parsed = new AccessToken006(settings.appId, settings.certificate, channelName, uid);
+  if (!parsed.fromString(token)) return undefined;
+  const now = Math.floor(Date.now() / 1000);
+  const left = Object.entries(parsed.messages).map(([privilege, ends]) => [privilege, ends - now]);
+  const verified = parsed.build() === token;
+  return { appId: parsed.appID, expire: Math.max(...left.map(([, ends]) => ends)), privileges: Object.fromEntries(left), verified };
+}
+
 function control(express) {
   const router = express.Router();
   router.use(express.json());
@@ -64,8 +75,9 @@ function control(express) {
     const token = jwt.sign({ astrologerId, sessionId, ...claims }, settings.jwtSecret, { expiresIn });
     response.status(201).json({ token });
   });
-  // {token}: what Agora's own package reads in it.
+  // {token}, for 006 {channelName, uid?} too: what Agora's own package reads in it.
   router.post('/inspect', (request, response) => {
+    if (request.body.token.startsWith('006')) return response.json(inspect006(request.body));
     const parsed = new AccessToken2('', '', 0, 0);
     if (!parsed.from_string(request.body.token)) return response.status(400).json({ success: false });
     const services = parsed.services.map((service) => ({

@@ -4,5 +4,6 @@
 
 mod reissue;
 mod reissue_app;
+mod socket_calls;
 #[path = "../support/mod.rs"]
 mod support;

@@ -35,6 +35,7 @@ pub mod scripted;
 pub mod service_manager;
 pub mod source;
 pub mod spellings;
+pub mod talkers;
 pub mod targets;
 pub mod timed;
 pub mod tls;
