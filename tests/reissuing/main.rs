@@ -5,5 +5,6 @@
 mod reissue;
 mod reissue_app;
 mod socket_calls;
+mod socket_versions;
 #[path = "../support/mod.rs"]
 mod support;

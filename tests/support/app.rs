@@ -26,12 +26,21 @@ pub fn start(version: Version) -> Express {
 
 /// The same, its live router attached in another way: `router`, `nested`, `leaf` or `prefix`.
 pub fn start_mounted(version: Version, mount: &str) -> Express {
+    start_with(version, ("MOUNT", mount))
+}
+
+/// The app with a server of socket.io 2, 3 or 4.
+pub fn start_socket_io(socket_io: u8) -> Express {
+    start_with(Version::Four, ("SOCKET_IO", &socket_io.to_string()))
+}
+
+fn start_with(version: Version, variable: (&str, &str)) -> Express {
     let environment = [
         ("JWT_SECRET", JWT_SECRET),
         ("APP_ID", APP_ID),
         ("APP_CERTIFICATE", APP_CERTIFICATE),
         ("RATE_LIMIT", "0"),
-        ("MOUNT", mount),
+        variable,
     ];
     Express::start(version, &environment)
 }

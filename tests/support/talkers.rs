@@ -8,8 +8,13 @@ use serde_json::{Value, json};
 
 use super::npm;
 
+/// The transports of a client: one of them, or the first and then the second.
+pub const TRANSPORTS: [&[&str]; 3] = [&["websocket"], &["polling"], &["polling", "websocket"]];
+
 /// The clients of one test; they leave when it is dropped.
 pub struct Talkers {
+    /// The transports of sockets that are opened by [`Talkers::open`].
+    pub transports: &'static [&'static str],
     child: Child,
     input: ChildStdin,
     answers: Lines<BufReader<ChildStdout>>,
@@ -30,6 +35,7 @@ impl Talkers {
         let input = child.stdin.take().expect("a pipe");
         let answers = BufReader::new(child.stdout.take().expect("a pipe")).lines();
         Self {
+            transports: TRANSPORTS[0],
             child,
             input,
             answers,
@@ -44,15 +50,15 @@ impl Talkers {
         serde_json::from_str(&answer.expect("UTF-8")).expect("JSON")
     }
 
-    /// Opens a socket of version 4 without polling; `options` are added to its own.
+    /// Opens a socket of version 4; `options` are added to its own.
     pub fn open(&mut self, name: &str, address: SocketAddr, query: &str, options: &Value) {
-        let mut all = json!({ "transports": ["websocket"] });
+        let mut all = json!({ "transports": self.transports });
         for (name, value) in options.as_object().into_iter().flatten() {
             all[name] = value.clone();
         }
         let url = format!("http://{address}/{query}");
         let opened = self.step(&json!({ "open": name, "url": url, "options": all }));
-        assert_eq!(opened, json!({ "opened": "websocket" }), "{name}");
+        assert_eq!(opened["opened"], json!(self.transports.last()), "{name}");
     }
 
     /// Opens a namespace on the connection of a socket that is there.
