@@ -13,17 +13,19 @@ pub(crate) mod rewrite;
 pub mod tunnel;
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Waker};
 
-use http::{Request, Response, StatusCode};
+use http::{Request, Response, StatusCode, response};
 use rustls::ServerConfig;
 
 use crate::config::model::{ServerLimits, Timeouts};
 use pace::Paces;
+use raw_fields::RawFieldLines;
 use response_body::{RequestBody, ResponseBody};
 
 /// The most interim responses of one request that reach the client. A backend that works for hours and says so every
@@ -92,6 +94,34 @@ pub trait PublicService: 'static {
     ) -> impl Future<Output = Response<ResponseBody>> + 'static;
 }
 
+/// A response that comes before the final one (RFC 9110 §15.2).
+#[derive(Debug)]
+pub(crate) struct InterimResponse {
+    pub parts: response::Parts,
+    /// The fields, where they are not in `parts`.
+    pub raw_fields: Option<RawFieldLines>,
+}
+
+/// The interim responses that wait for the client, and their bytes.
+#[derive(Debug, Default)]
+struct InterimQueue {
+    waiting: VecDeque<InterimResponse>,
+    bytes: usize,
+}
+
+impl InterimResponse {
+    /// About as many bytes as it takes.
+    fn bytes(&self) -> usize {
+        let raw = self
+            .raw_fields
+            .as_ref()
+            .map_or(0, |raw| raw.as_bytes().len());
+        let fields = self.parts.headers.iter();
+        let mapped = fields.map(|(name, value)| name.as_str().len() + value.len());
+        raw + mapped.sum::<usize>() + 32
+    }
+}
+
 /// How far one request and its response have come.
 #[derive(Debug, Default)]
 pub struct Exchange {
@@ -104,7 +134,7 @@ pub struct Exchange {
     client_closed: Cell<bool>,
     unanswered: Cell<bool>,
     client_waker: RefCell<Option<Waker>>,
-    interim: RefCell<Vec<u8>>,
+    interim: RefCell<InterimQueue>,
     interims: Cell<u32>,
     paces: Rc<Paces>,
 }
@@ -195,18 +225,15 @@ impl Exchange {
         }
     }
 
-    /// Queues an interim response for the client, which `write` appends. One that is beyond the bounds is dropped.
-    pub(crate) fn pass_interim(&self, write: impl FnOnce(&mut Vec<u8>)) {
-        if self.interims.get() == MOST_INTERIM {
+    /// Queues an interim response for the client. One that is beyond the bounds is dropped.
+    pub(crate) fn pass_interim(&self, response: InterimResponse) {
+        let mut queue = self.interim.borrow_mut();
+        let bytes = queue.bytes + response.bytes();
+        if self.interims.get() == MOST_INTERIM || bytes > INTERIM_BYTES {
             return;
         }
-        let mut waiting = self.interim.borrow_mut();
-        let before = waiting.len();
-        write(&mut waiting);
-        if waiting.len() > INTERIM_BYTES {
-            waiting.truncate(before);
-            return;
-        }
+        queue.bytes = bytes;
+        queue.waiting.push_back(response);
         self.interims.set(self.interims.get() + 1);
     }
 
@@ -215,10 +242,12 @@ impl Exchange {
         self.interims.get()
     }
 
-    /// The interim responses that wait, if any do.
-    pub(crate) fn take_interim(&self) -> Option<Vec<u8>> {
-        let mut waiting = self.interim.borrow_mut();
-        (!waiting.is_empty()).then(|| std::mem::take(&mut *waiting))
+    /// The next interim response that waits.
+    pub(crate) fn next_interim(&self) -> Option<InterimResponse> {
+        let mut queue = self.interim.borrow_mut();
+        let next = queue.waiting.pop_front()?;
+        queue.bytes -= next.bytes();
+        Some(next)
     }
 
     pub(crate) fn mark_request_awaited(&self, awaited: bool) {

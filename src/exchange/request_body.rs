@@ -9,10 +9,10 @@ use std::task::{Context, Poll, ready};
 use std::{fmt, io};
 
 use bytes::Bytes;
+use h2::{Reason, RecvStream};
 use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, TRAILER};
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use hyper::body::Incoming;
 
 use super::Exchange;
 use super::response_body::{length, passed_on};
@@ -58,34 +58,67 @@ pub trait Inlet: fmt::Debug {
 #[derive(Debug)]
 enum Arrival {
     Http1(Rc<dyn Inlet>),
-    Http2(Incoming),
+    Http2(Box<Http2Arrival>),
+}
+
+/// A request's body on a stream of HTTP/2.
+#[derive(Debug)]
+struct Http2Arrival {
+    stream: RecvStream,
+    /// The number of bytes to come, if it is known.
+    expected: Option<u64>,
+    data_ended: bool,
+}
+
+impl Http2Arrival {
+    fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        if !self.data_ended {
+            match ready!(self.stream.poll_data(context)) {
+                Some(Ok(data)) => {
+                    // The bytes are on their way to the backend: the client may send as many more.
+                    let _ = self.stream.flow_control().release_capacity(data.len());
+                    let left = |expected: u64| expected.saturating_sub(length(data.len()));
+                    self.expected = self.expected.map(left);
+                    return Poll::Ready(Some(Ok(Frame::data(data))));
+                }
+                Some(Err(error)) => return Poll::Ready(ended(error)),
+                None => self.data_ended = true,
+            }
+        }
+        match ready!(self.stream.poll_trailers(context)) {
+            Ok(trailers) => Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers)))),
+            Err(error) => Poll::Ready(ended(error)),
+        }
+    }
+}
+
+/// The end of a body whose stream was reset: in order, if the client says that it needs no more of it (RFC 9113 §8.1).
+fn ended(error: h2::Error) -> Option<io::Result<Frame<Bytes>>> {
+    let in_order = error.reason() == Some(Reason::NO_ERROR);
+    (!in_order).then(|| Err(io::Error::other(error)))
 }
 
 impl Arrival {
     fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         match self {
             Self::Http1(inlet) => inlet.poll_frame(context),
-            Self::Http2(incoming) => {
-                let frame = Pin::new(incoming).poll_frame(context);
-                frame.map(|frame| frame.map(|frame| frame.map_err(io::Error::other)))
-            }
+            Self::Http2(arrival) => arrival.poll_frame(context),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Http1(inlet) => inlet.is_end_stream(),
-            Self::Http2(incoming) => incoming.is_end_stream(),
+            Self::Http2(arrival) => arrival.stream.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Http1(inlet) => inlet
-                .expected()
-                .map_or_else(SizeHint::new, SizeHint::with_exact),
-            Self::Http2(incoming) => incoming.size_hint(),
-        }
+        let expected = match self {
+            Self::Http1(inlet) => inlet.expected(),
+            Self::Http2(arrival) => arrival.expected,
+        };
+        expected.map_or_else(SizeHint::new, SizeHint::with_exact)
     }
 }
 
@@ -95,9 +128,19 @@ impl RequestBody {
         Self::arriving(Arrival::Http1(inlet), exchange)
     }
 
-    /// A body that comes from an HTTP/2 client.
-    pub(crate) fn http2(incoming: Incoming, exchange: Rc<Exchange>) -> Self {
-        Self::arriving(Arrival::Http2(incoming), exchange)
+    /// A body that comes from an HTTP/2 client, of `announced` bytes if its header section says so.
+    pub(crate) fn http2(
+        stream: RecvStream,
+        announced: Option<u64>,
+        exchange: Rc<Exchange>,
+    ) -> Self {
+        let empty = stream.is_end_stream().then_some(0);
+        let arrival = Http2Arrival {
+            expected: announced.or(empty),
+            stream,
+            data_ended: false,
+        };
+        Self::arriving(Arrival::Http2(Box::new(arrival)), exchange)
     }
 
     fn arriving(arrival: Arrival, exchange: Rc<Exchange>) -> Self {

@@ -15,8 +15,8 @@ use http_body::{Body as _, Frame};
 use tokio::io::{AsyncWrite as _, ReadBuf};
 
 use super::retry::AttemptProgress;
-use crate::exchange::Exchange;
 use crate::exchange::response_body::RequestBody;
+use crate::exchange::{Exchange, InterimResponse};
 use crate::http::hop::RequestChanges;
 use crate::http1::Malformed;
 use crate::http1::decode::{Decoder, NextPart};
@@ -25,7 +25,6 @@ use crate::http1::input::Input;
 use crate::http1::output::Output;
 use crate::http1::parse_response::{RequestFacts, ResponseHead, take_head};
 use crate::http1::write_request::write_head;
-use crate::http1::write_response::write_interim;
 use crate::io::descriptors::SocketSlot;
 use crate::io::transport::{Transport, Upgraded};
 
@@ -127,7 +126,7 @@ impl BackendConnection {
         self.asked = RequestFacts {
             by_head: request.method() == http::Method::HEAD,
             for_http1: request.version() <= http::Version::HTTP_11,
-            takes_interim: request.version() == http::Version::HTTP_11,
+            takes_interim: request.version() >= http::Version::HTTP_11,
         };
         self.keep_alive = false;
         self.exchange = Some(request.body().exchange().clone());
@@ -243,7 +242,10 @@ impl BackendConnection {
                 if let Some(head) = head {
                     if head.is_interim() {
                         if let Some(exchange) = &self.exchange {
-                            exchange.pass_interim(|out| write_interim(&head, out));
+                            exchange.pass_interim(InterimResponse {
+                                parts: head.parts,
+                                raw_fields: head.raw_fields,
+                            });
                         }
                         self.known = 0;
                         continue;

@@ -3,7 +3,9 @@
 //! Must not know: frames, connections, what a field means beyond `Cookie` and `Content-Length`.
 
 use http::HeaderMap;
-use http::header::{CONTENT_LENGTH, COOKIE, HeaderValue};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, COOKIE, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE,
+};
 
 /// Joins `Cookie` lines, which HTTP/2 clients may split, into one (RFC 9113 §8.2.3). All else stays in order.
 pub(crate) fn join_cookies(headers: &mut HeaderMap) {
@@ -62,6 +64,48 @@ pub(crate) fn fits(headers: &HeaderMap, most_fields: usize, most_bytes: usize) -
     headers.len() <= most_fields && bytes <= most_bytes
 }
 
+/// The value of `Content-Length`, which [`join_lengths`] has checked.
+pub(crate) fn announced(headers: &HeaderMap) -> Option<u64> {
+    let value = headers.get(CONTENT_LENGTH)?;
+    value.to_str().ok()?.parse().ok()
+}
+
+/// Takes the fields out of a response that concern a connection of HTTP/1.1, and those that its `Connection` nominates:
+/// with one of them, the response would be malformed (RFC 9113 §8.2.2).
+pub(crate) fn strip_connection(headers: &mut HeaderMap) {
+    let concern_connection = [
+        CONNECTION,
+        TRANSFER_ENCODING,
+        UPGRADE,
+        TE,
+        HeaderName::from_static("keep-alive"),
+        HeaderName::from_static("proxy-connection"),
+    ];
+    if !concern_connection
+        .iter()
+        .any(|name| headers.contains_key(name))
+    {
+        return;
+    }
+    let options = headers.get_all(CONNECTION).iter();
+    let options = options.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    let nominated: Vec<Vec<u8>> = options
+        .map(|option| option.trim_ascii().to_ascii_lowercase())
+        .collect();
+    let mut kept = HeaderMap::with_capacity(headers.len());
+    for (name, value) in &*headers {
+        let is_nominated = || {
+            nominated
+                .iter()
+                .any(|option| option == name.as_str().as_bytes())
+        };
+        if !concern_connection.contains(name) && !is_nominated() {
+            kept.append(name, value.clone());
+        }
+    }
+    *headers = kept;
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,6 +116,27 @@ mod tests {
             headers.append(*name, HeaderValue::from_static(value));
         }
         headers
+    }
+
+    #[test]
+    fn fields_of_a_connection_leave_a_response_and_all_others_stay_in_order() {
+        let mut headers = map(&[
+            ("x-a", "1"),
+            ("connection", "close, X-Hop"),
+            ("keep-alive", "timeout=5"),
+            ("x-hop", "2"),
+            ("transfer-encoding", "chunked"),
+            ("x-a", "3"),
+            ("upgrade", "h2c"),
+            ("te", "trailers"),
+            ("proxy-connection", "close"),
+            ("x-b", "4"),
+        ]);
+        strip_connection(&mut headers);
+        let left: Vec<_> = headers.iter().map(|(_, value)| value).collect();
+        assert_eq!(left, ["1", "3", "4"]);
+        assert_eq!(announced(&map(&[("content-length", "12")])), Some(12));
+        assert_eq!(announced(&headers), None);
     }
 
     #[test]

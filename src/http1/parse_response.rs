@@ -70,8 +70,7 @@ pub(crate) struct RequestFacts {
     pub(crate) by_head: bool,
     /// The client speaks HTTP/1, so that the fields are kept raw where none of them has to be read.
     pub(crate) for_http1: bool,
-    /// The client takes interim responses. Those of HTTP/1.0 don't know them (RFC 9110 §15.2), and hyper can't send one
-    /// over HTTP/2.
+    /// The client takes interim responses. Those of HTTP/1.0 don't know them (RFC 9110 §15.2).
     pub(crate) takes_interim: bool,
 }
 

@@ -12,7 +12,7 @@ use hyper::ext::ReasonPhrase;
 
 use super::encode::Encoder;
 use super::field_lines::{length, lists};
-use super::parse_response::ResponseHead;
+use crate::exchange::InterimResponse;
 use crate::exchange::raw_fields::RawFieldLines;
 use crate::http::hop::{write_field, write_interim_fields};
 
@@ -107,7 +107,7 @@ pub(crate) fn write_head(
 }
 
 /// Appends an interim response (RFC 9110 §15.2), which has no body and says nothing about the connection.
-pub(crate) fn write_interim(head: &ResponseHead, out: &mut Vec<u8>) {
+pub(crate) fn write_interim(head: &InterimResponse, out: &mut Vec<u8>) {
     write_status_line(&head.parts, false, out);
     match &head.raw_fields {
         Some(fields) => out.extend_from_slice(fields.as_bytes()),

@@ -26,7 +26,9 @@ use crate::http1::decode::{Decoder, NextPart};
 use crate::http1::input::Input;
 use crate::http1::output::Output;
 use crate::http1::parse_request::{HeadLimits, RequestHead, RequestParseError, begun, take_head};
-use crate::http1::write_response::{AnnouncedFraming, ResponseHeadTerms, write_head};
+use crate::http1::write_response::{
+    AnnouncedFraming, ResponseHeadTerms, write_head, write_interim,
+};
 use crate::io::transport::Transport;
 use crate::server::stall::ConnectionWait;
 
@@ -407,15 +409,16 @@ impl Io {
     /// Queues the interim responses that wait; whether there were any.
     fn take_interim(&mut self, exchange: &RefCell<Option<Rc<Exchange>>>) -> bool {
         let exchange = exchange.borrow();
-        let Some(waiting) = exchange
-            .as_ref()
-            .and_then(|exchange| exchange.take_interim())
-        else {
+        let Some(exchange) = &*exchange else {
             return false;
         };
-        self.output.gathered().extend_from_slice(&waiting);
-        self.unflushed = true;
-        true
+        let mut any = false;
+        while let Some(interim) = exchange.next_interim() {
+            write_interim(&interim, self.output.gathered());
+            any = true;
+        }
+        self.unflushed |= any;
+        any
     }
 
     /// Finds out whether a client that has closed its sending side has left altogether, so that its pipelined

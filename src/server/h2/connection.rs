@@ -4,29 +4,28 @@
 //! frames that carry nothing; an idle connection is closed in order, and earlier if it never had a request; at a
 //! stop, or to make room for another connection, GOAWAY is sent and requests finish. A connection that never had a
 //! request ends right after GOAWAY when it has to make room.
-//! Interim responses don't reach the client: h2 0.4.20 has `SendResponse::send_informational`, but hyper 1.12 keeps that
-//! handle to itself (`H2Stream` in `proto/h2/server.rs`; <https://github.com/hyperium/hyper/pull/4114> is open).
+//! The connection is h2's own: hyper's server keeps the handle to itself by which interim responses are sent
+//! (`H2Stream` in `proto/h2/server.rs` of hyper 1.12; <https://github.com/hyperium/hyper/pull/4114> is open).
 //! Must not know: what a request means, how one stream waits.
 
 use std::cell::RefCell;
-use std::convert::Infallible;
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode};
-use hyper::body::Incoming;
-use hyper::server::conn::http2;
-use hyper_util::rt::TokioIo;
+use h2::RecvStream;
+use h2::server::{self, SendResponse};
+use http::{Method, Request, StatusCode};
 use tokio::time::Instant;
 
 use super::frames::FrameFollower;
+use super::reply::reply;
 use super::socket::{Framed, WriteProgress};
-use super::streams::{BodyPieces, RequestStreams, Spawner};
+use super::streams::{RequestStreams, StreamSetting};
 use crate::config::model::{ServerLimits, Timeouts};
 use crate::exchange::pace::Paces;
 use crate::exchange::response_body::RequestBody;
@@ -49,6 +48,9 @@ const STREAMS: u32 = 128;
 /// upload run at 20 Mbit/s over a round trip of 100 ms.
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+/// The longest frame that a client may send: the least that a server must take.
+const FRAME: u32 = 16 * 1024;
 
 /// How much of each response is kept for a client that takes it slowly.
 const SEND_BUFFER: usize = 64 * 1024;
@@ -88,8 +90,8 @@ pub(crate) async fn serve<S: PublicService>(
     let timeouts = Rc::new(RefCell::new(service.timeouts()));
     let io = Framed::new(opened, &frames, &sending);
     let limits = service.limits();
-    let call = Call::new(service, connection, &streams, &timeouts, &observer);
-    let mut http = builder(&limits, call.spawner()).serve_connection(TokioIo::new(io), call);
+    let requests = Requests::new(service, connection, &streams, &timeouts, &observer);
+    let mut http = H2Connection::new(builder(&limits).handshake(io));
     let mut deadline = Deadline::default();
     let mut waits = H2ConnectionWaits::default();
     let end = poll_fn(|context| {
@@ -103,11 +105,11 @@ pub(crate) async fn serve<S: PublicService>(
         let makes_room = permit.must_leave();
         if (stage != Stage::Serving || makes_room) && !waits.closing {
             waits.closing = true;
-            Pin::new(&mut http).graceful_shutdown();
+            http.close();
         }
         streams.wake_connection(context);
         loop {
-            if let Poll::Ready(result) = Pin::new(&mut http).poll(context) {
+            if let Poll::Ready(result) = http.poll(&requests, context) {
                 return Poll::Ready(ended(&result, &frames.borrow()));
             }
             if streams.abused() || waits.abused(&mut frames.borrow_mut()) {
@@ -130,7 +132,7 @@ pub(crate) async fn serve<S: PublicService>(
                 None => {
                     // The connection was idle for long enough. It is closed in order first.
                     waits.closing = true;
-                    Pin::new(&mut http).graceful_shutdown();
+                    http.close();
                 }
             }
         }
@@ -143,42 +145,84 @@ pub(crate) async fn serve<S: PublicService>(
     streams.cut(|_| true);
 }
 
-/// The event of a connection that hyper has ended, if it is one.
-fn ended(result: &Result<(), hyper::Error>, frames: &FrameFollower) -> Option<Event> {
-    if frames.broken() {
-        return Some(Event::ParseFailed(ParseErrorKind::Malformed));
-    }
-    result.as_ref().err().and_then(refused)
+/// The event of a connection that has ended, if it is one: the client's mistakes are reported, its leaving is not.
+fn ended(result: &Result<(), h2::Error>, frames: &FrameFollower) -> Option<Event> {
+    let mistake = |error: &h2::Error| !error.is_io() && !error.is_remote();
+    let malformed = frames.broken() || result.as_ref().is_err_and(mistake);
+    malformed.then_some(Event::ParseFailed(ParseErrorKind::Malformed))
 }
 
-/// The event of a connection that hyper gave up: the client's mistakes are reported, its leaving is not.
-fn refused(error: &hyper::Error) -> Option<Event> {
-    use std::error::Error as _;
-    let left = error
-        .source()
-        .and_then(|source| source.downcast_ref::<h2::Error>())
-        .is_none_or(|error| error.is_io() || error.is_remote());
-    (!left).then_some(Event::ParseFailed(ParseErrorKind::Malformed))
-}
-
-fn builder(limits: &ServerLimits, spawner: Spawner) -> http2::Builder<Spawner> {
-    let mut builder = http2::Builder::new(spawner);
+fn builder(limits: &ServerLimits) -> server::Builder {
+    let mut builder = server::Builder::new();
     let section = limits.header_bytes + limits.header_fields * FIELD_OVERHEAD;
     builder
         .max_concurrent_streams(STREAMS)
-        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_send_buf_size(SEND_BUFFER)
+        .max_frame_size(FRAME)
+        .max_send_buffer_size(SEND_BUFFER)
         .max_header_list_size(u32::try_from(section).unwrap_or(u32::MAX))
         .max_pending_accept_reset_streams(RESETS)
-        .max_local_error_reset_streams(MISTAKES)
-        // A forwarded response has the backend's date or none; renewd's own responses have theirs already.
-        .auto_date_header(false);
+        .max_local_error_reset_streams(Some(MISTAKES));
     builder
 }
 
-/// hyper's service: gives each request to the public service and prepares its response for HTTP/2.
-struct Call<S> {
+/// h2's connection, from its preface on.
+struct H2Connection {
+    state: H2State,
+    closing: bool,
+}
+
+enum H2State {
+    Handshake(Box<server::Handshake<Framed, Bytes>>),
+    Open(Box<server::Connection<Framed, Bytes>>),
+}
+
+impl H2Connection {
+    fn new(handshake: server::Handshake<Framed, Bytes>) -> Self {
+        Self {
+            state: H2State::Handshake(Box::new(handshake)),
+            closing: false,
+        }
+    }
+
+    /// Sends GOAWAY, and takes no further request.
+    fn close(&mut self) {
+        self.closing = true;
+        if let H2State::Open(open) = &mut self.state {
+            open.graceful_shutdown();
+        }
+    }
+
+    /// Reads and writes; each request begins a stream. Ready at the connection's end.
+    fn poll<S: PublicService>(
+        &mut self,
+        requests: &Requests<S>,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<(), h2::Error>> {
+        loop {
+            match &mut self.state {
+                H2State::Handshake(handshake) => {
+                    let open = ready!(Pin::new(&mut **handshake).poll(context))?;
+                    self.state = H2State::Open(Box::new(open));
+                    if self.closing {
+                        self.close();
+                    }
+                }
+                H2State::Open(open) => match ready!(open.poll_accept(context)) {
+                    Some(accepted) => {
+                        let (request, sending) = accepted?;
+                        requests.begin(request, sending);
+                    }
+                    None => return Poll::Ready(Ok(())),
+                },
+            }
+        }
+    }
+}
+
+/// The requests of one connection, each of which is given to the public service.
+struct Requests<S> {
     service: Rc<S>,
     connection: Connection,
     streams: Rc<RequestStreams>,
@@ -187,7 +231,7 @@ struct Call<S> {
     paces: Rc<Paces>,
 }
 
-impl<S> Call<S> {
+impl<S: PublicService> Requests<S> {
     fn new(
         service: Rc<S>,
         connection: Connection,
@@ -205,31 +249,15 @@ impl<S> Call<S> {
         }
     }
 
-    fn spawner(&self) -> Spawner {
-        Spawner {
-            streams: self.streams.clone(),
-            timeouts: self.timeouts.clone(),
-            observer: self.observer.clone(),
-            listener: self.connection.listener,
-        }
-    }
-}
-
-impl<S: PublicService> hyper::service::Service<Request<Incoming>> for Call<S> {
-    type Response = Response<BodyPieces>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<BodyPieces>, Infallible>>>>;
-
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
+    fn begin(&self, request: Request<RecvStream>, sending: SendResponse<Bytes>) {
         let exchange = Rc::new(Exchange::at(self.paces.clone()));
-        let stream = self.streams.begin(exchange.clone());
         self.timeouts.replace(self.service.timeouts());
         let limits = self.service.limits();
-        let head = request.method() == Method::HEAD;
-        let mut request = request.map(|incoming| RequestBody::http2(incoming, exchange.clone()));
-        fields::join_cookies(request.headers_mut());
-        let framed = fields::join_lengths(request.headers_mut());
-        let fits = fields::fits(request.headers(), limits.header_fields, limits.header_bytes);
+        let by_head = request.method() == Method::HEAD;
+        let (mut head, stream) = request.into_parts();
+        fields::join_cookies(&mut head.headers);
+        let framed = fields::join_lengths(&mut head.headers);
+        let fits = fields::fits(&head.headers, limits.header_fields, limits.header_bytes);
         let refused = if !fits {
             let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
             Some((status, ParseErrorKind::HeadersTooLarge))
@@ -243,20 +271,26 @@ impl<S: PublicService> hyper::service::Service<Request<Incoming>> for Call<S> {
             let event = Event::ParseFailed(error);
             self.observer.observe(connection.listener, event);
         }
-        Box::pin(async move {
+        let announced = fields::announced(&head.headers);
+        let body = RequestBody::http2(stream, announced, exchange.clone());
+        let request = Request::from_parts(head, body);
+        let answered = exchange.clone();
+        let response = async move {
             let mut response = match refused {
                 None => service.answer(connection, Box::new(request)).await,
                 Some((status, _)) => service.refuse(status),
             };
-            stream.answered();
-            withhold(&mut response, head);
-            response.body_mut().on_exchange(exchange);
-            Ok(response.map(|body| BodyPieces {
-                body,
-                rest: Bytes::new(),
-                stream,
-            }))
-        })
+            withhold(&mut response, by_head);
+            response.body_mut().on_exchange(answered);
+            response
+        };
+        let setting = StreamSetting {
+            timeouts: self.timeouts.clone(),
+            observer: self.observer.clone(),
+            listener: connection.listener,
+        };
+        let begin = |stream| reply(sending, response, stream);
+        RequestStreams::begin(&self.streams, exchange, setting, begin);
     }
 }
 

@@ -4,6 +4,7 @@
 
 pub(crate) mod connection;
 pub(crate) mod frames;
+mod reply;
 pub(crate) mod socket;
 pub(crate) mod streams;
 pub(crate) mod trailers;

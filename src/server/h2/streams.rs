@@ -6,21 +6,17 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
-use std::io;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::task::spawn_local;
 use tokio::time::Instant;
 
 use crate::config::model::Timeouts;
 use crate::exchange::Exchange;
-use crate::exchange::response_body::ResponseBody;
 use crate::io::deadline::Deadline;
 use crate::server::stall::{Cause, first_due};
 use crate::server::{Event, ServerObserver};
@@ -31,16 +27,10 @@ use crate::terms::clock::timer_now;
 const MOST_ABANDONED: u32 = 200;
 const ABANDONED_WITHIN: Duration = Duration::from_secs(10);
 
-/// How much is handed to hyper at once: a DATA frame. hyper 1.12 polls for more when the frame fits into the client's
-/// window (`PipeToSendStream::poll` in `proto/h2/mod.rs`), so that each poll shows that the client takes bytes.
-const PIECE: usize = 16 * 1024;
-
 /// The open streams of a connection.
 #[derive(Default)]
 pub(crate) struct RequestStreams {
     open: RefCell<Vec<Rc<RequestStream>>>,
-    /// Set by the service, and taken when hyper starts the stream's task right after.
-    begun: Cell<Option<Rc<RequestStream>>>,
     requests: Cell<u64>,
     abandoned: Cell<(u32, Option<Instant>)>,
     abused: Cell<bool>,
@@ -48,19 +38,33 @@ pub(crate) struct RequestStreams {
 }
 
 impl RequestStreams {
-    /// Notes a request. Its task follows.
-    pub(crate) fn begin(&self, exchange: Rc<Exchange>) -> Rc<RequestStream> {
+    /// Begins a request: `reply` answers it, as a task of this worker.
+    pub(crate) fn begin<F: Future<Output = ()> + 'static>(
+        this: &Rc<Self>,
+        exchange: Rc<Exchange>,
+        setting: StreamSetting,
+        reply: impl FnOnce(Rc<RequestStream>) -> F,
+    ) {
         let stream = Rc::new(RequestStream {
             exchange,
             answered: Cell::new(false),
             pieces: Cell::new(0),
-            handed: Cell::new(false),
+            blocked: Cell::new(false),
             cut: Cell::new(false),
             task: RefCell::new(None),
         });
-        self.requests.set(self.requests.get() + 1);
-        self.begun.set(Some(stream.clone()));
-        stream
+        this.requests.set(this.requests.get() + 1);
+        this.open.borrow_mut().push(stream.clone());
+        let (streams, reply) = (this.clone(), reply(stream.clone()));
+        spawn_local(async move {
+            let late = run_until_late(&stream, &setting.timeouts, reply).await;
+            if let Some(cause) = late {
+                stream.cut.set(true);
+                let event = Event::TimedOut(cause);
+                setting.observer.observe(setting.listener, event);
+            }
+            streams.ended(&stream);
+        });
     }
 
     /// The number of requests that have come.
@@ -130,49 +134,40 @@ pub(crate) struct RequestStream {
     exchange: Rc<Exchange>,
     answered: Cell<bool>,
     pieces: Cell<u64>,
-    /// hyper has taken a piece and not asked for another: the client's window is full.
-    handed: Cell<bool>,
+    /// A piece of the response waits for the client's window.
+    blocked: Cell<bool>,
     cut: Cell<bool>,
     task: RefCell<Option<Waker>>,
 }
 
 impl RequestStream {
+    /// The exchange of request and response.
+    pub(crate) fn exchange(&self) -> &Exchange {
+        &self.exchange
+    }
+
     /// Notes that the response's head is ready.
     pub(crate) fn answered(&self) {
         self.answered.set(true);
     }
+
+    /// Notes that a piece of the response waits for the client's window.
+    pub(crate) fn piece_waits(&self) {
+        self.blocked.set(true);
+        self.pieces.set(self.pieces.get() + 1);
+    }
+
+    /// Notes that the client's window took the piece.
+    pub(crate) fn piece_sent(&self) {
+        self.blocked.set(false);
+    }
 }
 
-/// Starts hyper's future of a stream as a task of this worker.
-#[derive(Clone)]
-pub(crate) struct Spawner {
-    pub(crate) streams: Rc<RequestStreams>,
+/// What a stream's task needs of its connection.
+pub(crate) struct StreamSetting {
     pub(crate) timeouts: Rc<RefCell<Timeouts>>,
     pub(crate) observer: Arc<dyn ServerObserver>,
     pub(crate) listener: usize,
-}
-
-impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Spawner {
-    fn execute(&self, future: F) {
-        // hyper 1.12 starts a second task for an accepted CONNECT alone (`execute_upgrade` in `proto/h2/server.rs`),
-        // and none is accepted.
-        let Some(stream) = self.streams.begun.take() else {
-            return;
-        };
-        self.streams.open.borrow_mut().push(stream.clone());
-        spawn_local(self.clone().run(stream, future));
-    }
-}
-
-impl Spawner {
-    async fn run<F: Future<Output = ()>>(self, stream: Rc<RequestStream>, future: F) {
-        let late = run_until_late(&stream, &self.timeouts, future).await;
-        if let Some(cause) = late {
-            stream.cut.set(true);
-            self.observer.observe(self.listener, Event::TimedOut(cause));
-        }
-        self.streams.ended(&stream);
-    }
 }
 
 /// Runs a stream until its end, its cut, or a deadline, which is returned. Dropping the future resets the stream.
@@ -227,7 +222,7 @@ impl StreamWaits {
         );
         let write = keep(
             &mut self.write,
-            stream.handed.get(),
+            stream.blocked.get(),
             stream.pieces.get(),
             &now,
         );
@@ -278,50 +273,5 @@ fn keep(
             *wait = Some((since, progress));
             Some(since)
         }
-    }
-}
-
-/// A response's body in pieces, each of which shows progress.
-pub(crate) struct BodyPieces {
-    pub(super) body: ResponseBody,
-    /// The rest of the body's last frame.
-    pub(super) rest: Bytes,
-    pub(super) stream: Rc<RequestStream>,
-}
-
-impl HttpBody for BodyPieces {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        let this = self.get_mut();
-        this.stream.handed.set(false);
-        if this.rest.is_empty() {
-            let frame = match ready!(Pin::new(&mut this.body).poll_frame(context)) {
-                Some(Ok(frame)) => frame,
-                end => return Poll::Ready(end),
-            };
-            match frame.into_data() {
-                Ok(data) => this.rest = data,
-                Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
-            }
-        }
-        let piece = this.rest.split_to(this.rest.len().min(PIECE));
-        this.stream.handed.set(true);
-        this.stream.pieces.set(this.stream.pieces.get() + 1);
-        Poll::Ready(Some(Ok(Frame::data(piece))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.rest.is_empty() && self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        // hyper 1.12 asks before the first frame (`H2Stream::poll2` in `proto/h2/server.rs`), when nothing is left
-        // over.
-        self.body.size_hint()
     }
 }
