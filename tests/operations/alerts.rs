@@ -71,6 +71,23 @@ fn every_alert_is_tested_and_says_what_to_do() {
     assert!(alerts > 10, "{alerts}");
 }
 
+#[test]
+fn every_condition_of_the_page_is_held_to_a_real_prometheus() {
+    let tests = concat!(
+        include_str!("prometheus.rs"),
+        include_str!("alerts_of_replicas.rs"),
+        include_str!("exposure.rs")
+    );
+    let lists = tests.split("agree(").skip(1);
+    let agreed: String = lists.map(|rest| rest.split(");").next().unwrap()).collect();
+    for rule in read("alerts.yml").split("- alert: ").skip(1) {
+        let name = rule.lines().next().unwrap();
+        // Prometheus alone knows that it can't scrape a daemon.
+        let ours = !name.starts_with("RenewdTarget");
+        assert_eq!(agreed.contains(&format!("\"{name}\"")), ours, "{name}");
+    }
+}
+
 /// Whether a test expects that the alert doesn't fire.
 fn stays_silent(tests: &str, name: &str) -> bool {
     let selected = format!("alertname=\"{name}\"}}");
