@@ -7,15 +7,12 @@ use std::net::SocketAddr;
 use std::process::Command;
 
 use crate::support::express::{Express, Version};
-use crate::support::messages::{self, Message, Wire};
+use crate::support::messages::{self, Wire};
 use crate::support::npm;
 use crate::support::renewd::{Renewd, Settings};
-
-const TEXT: u8 = 1;
-const BINARY: u8 = 2;
-const CLOSE: u8 = 8;
-const PING: u8 = 9;
-const PONG: u8 = 10;
+use crate::support::web_sockets::{
+    ACCEPT, BINARY, CLOSE, PING, PONG, TEXT, closing, frame, handshake, next, open,
+};
 
 fn start() -> (Express, Renewd) {
     let express = Express::start(Version::Four, &[("RATE_LIMIT", "0")]);
@@ -26,79 +23,10 @@ fn start() -> (Express, Renewd) {
     (express, renewd)
 }
 
-/// The key and answer of RFC 6455 section 1.3.
-const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
-const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
-
-fn handshake(target: &str, connection: &str, upgrade: &str) -> String {
-    format!(
-        "GET {target} HTTP/1.1\r\nHost: app\r\nConnection: {connection}\r\nUpgrade: {upgrade}\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n\r\n"
-    )
-}
-
-fn open(address: SocketAddr, target: &str) -> (Wire, Message) {
-    let mut wire = Wire::open(address);
-    wire.write(handshake(target, "Upgrade", "websocket").as_bytes());
-    let answer = wire.read(false).expect("an answer");
-    (wire, answer)
-}
-
 fn connect(address: SocketAddr) -> Wire {
-    let (wire, answer) = open(address, "/wire/socket");
+    let (wire, answer) = open(address, "/wire/socket", "");
     assert_eq!(answer.status_line, "HTTP/1.1 101 Switching Protocols");
     wire
-}
-
-/// One frame as clients write it (RFC 6455 section 5.2), masked.
-fn frame(kind: u8, content: &[u8]) -> Vec<u8> {
-    const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
-    let mut frame = vec![0x80 | kind];
-    if let (Ok(short), true) = (u8::try_from(content.len()), content.len() < 126) {
-        frame.push(0x80 | short);
-    } else if let Ok(medium) = u16::try_from(content.len()) {
-        frame.push(0xfe);
-        frame.extend(medium.to_be_bytes());
-    } else {
-        frame.push(0xff);
-        frame.extend(
-            u64::try_from(content.len())
-                .expect("a length")
-                .to_be_bytes(),
-        );
-    }
-    frame.extend(MASK);
-    frame.extend(
-        content
-            .iter()
-            .zip(MASK.iter().cycle())
-            .map(|(byte, mask)| byte ^ mask),
-    );
-    frame
-}
-
-/// The next frame of the app, which never fragments and never masks.
-fn next(wire: &mut Wire) -> (u8, Vec<u8>) {
-    let head = wire.read_bytes(2).expect("a frame");
-    let length = match head[1] {
-        126 => {
-            let bytes = wire.read_bytes(2).expect("a length");
-            usize::from(u16::from_be_bytes(bytes.try_into().expect("two bytes")))
-        }
-        127 => {
-            let bytes = wire.read_bytes(8).expect("a length");
-            let length = u64::from_be_bytes(bytes.try_into().expect("eight bytes"));
-            usize::try_from(length).expect("a length")
-        }
-        short => usize::from(short),
-    };
-    (
-        head[0] & 0x0f,
-        wire.read_bytes(length).expect("all of the frame"),
-    )
-}
-
-fn closing(code: u16, reason: &str) -> Vec<u8> {
-    [&code.to_be_bytes(), reason.as_bytes()].concat()
 }
 
 fn tunnels(renewd: &Renewd) -> f64 {
@@ -139,8 +67,8 @@ fn frames_of_every_size_and_kind_pass_both_ways() {
 #[test]
 fn the_handshake_passes_as_the_client_and_the_app_wrote_it() {
     let (express, renewd) = start();
-    let (_direct, direct) = open(express.address, "/wire/socket");
-    let (_through, through) = open(renewd.public, "/wire/socket");
+    let (_direct, direct) = open(express.address, "/wire/socket", "");
+    let (_through, through) = open(renewd.public, "/wire/socket", "");
     assert_eq!(through.status_line, direct.status_line);
     for name in ["upgrade", "connection", "sec-websocket-accept"] {
         assert_eq!(through.values(name), direct.values(name), "{name}");
@@ -204,7 +132,7 @@ fn close_codes_reach_the_other_side_whoever_begins() {
 #[test]
 fn what_one_side_sends_before_it_closes_reaches_the_other() {
     let (express, renewd) = start();
-    let (mut wire, answer) = open(renewd.public, "/wire/socket?raw");
+    let (mut wire, answer) = open(renewd.public, "/wire/socket?raw", "");
     assert_eq!(answer.status(), 101);
     assert_eq!(wire.read_bytes(5).expect("bytes behind the 101"), b"first");
     let sent: Vec<u8> = (0..=255).cycle().take(300_000).collect();
@@ -234,8 +162,8 @@ fn open_tunnels_are_counted() {
 #[test]
 fn an_upgrade_that_the_app_refuses_is_an_ordinary_answer() {
     let (express, renewd) = start();
-    let (_, direct) = open(express.address, "/wire/socket?refuse=426");
-    let (_, through) = open(renewd.public, "/wire/socket?refuse=426");
+    let (_, direct) = open(express.address, "/wire/socket?refuse=426", "");
+    let (_, through) = open(renewd.public, "/wire/socket?refuse=426", "");
     assert_eq!((through.status(), &through.body), (426, &direct.body));
     assert_eq!(through.values("x-reason"), ["later"]);
     // The ws package (8.21.3, `WebSocketServer.handleUpgrade`) refuses a handshake without a key.

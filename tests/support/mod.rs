@@ -40,6 +40,7 @@ pub mod targets;
 pub mod timed;
 pub mod tls;
 pub mod topology;
+pub mod web_sockets;
 pub mod wire;
 pub mod written_frames;
 

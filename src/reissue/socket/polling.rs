@@ -45,16 +45,18 @@ impl<'u> Parameters<'u> {
             let mut pairs = form_urlencoded::parse(query.as_bytes());
             pairs.find_map(|(key, value)| (key == name).then_some(value))
         };
+        let transport = value("transport");
         // As engine.io's server tells the protocols apart.
         let counted = value("EIO").is_none_or(|protocol| protocol != "4");
         Self {
-            is_polling: value("transport").is_some_and(|transport| transport == "polling"),
+            is_polling: transport.as_deref() == Some("polling"),
             format: match value("j") {
                 Some(_) => PollingFormat::Jsonp { counted },
                 None if counted => PollingFormat::Counted,
                 None => PollingFormat::Separated,
             },
-            session: value("sid"),
+            // A parameter of that name may mean anything, and be shared by many, where the socket isn't engine.io's.
+            session: value("sid").filter(|_| transport.is_some()),
         }
     }
 }
