@@ -21,7 +21,7 @@ use std::task::{Context, Poll};
 use bytes::{Bytes, BytesMut};
 
 use self::message::{MessageSoFar, Rewriting};
-use super::frame::{self, BadFrame, FrameHead, Opcode};
+use super::frame::{self, BadFrame, FrameHead, LONGEST_HEAD, Opcode};
 use crate::exchange::rewrite::Rewrite as _;
 use crate::reissue::rewriter::Parts;
 use crate::reissue::scan;
@@ -253,7 +253,7 @@ impl Relay {
             let whole = usize::try_from(head.total()).ok();
             match whole.filter(|whole| *whole <= unread.len()) {
                 Some(whole) => self.take_frame(head, whole),
-                None if self.kept + unread.len() >= KEPT => self.stream(head),
+                None if self.kept + unread.len() >= KEPT + LONGEST_HEAD => self.stream(head),
                 None => return Ok(self.starve()),
             }
         }

@@ -166,6 +166,20 @@ fn a_message_of_any_length_passes_in_bounded_memory() {
 }
 
 #[test]
+fn a_frame_that_can_be_kept_arrives_as_it_was_made() {
+    for length in [KEPT - 10, KEPT - 1, KEPT] {
+        let frame = one(1, true, &vec![b'x'; length]);
+        for chunk in [1000, 16 * 1024, frame.len()] {
+            let chunks: Vec<&[u8]> = frame.chunks(chunk).collect();
+            assert!(
+                through(&mut relay(false), &chunks) == frame,
+                "{length} {chunk}"
+            );
+        }
+    }
+}
+
+#[test]
 fn what_breaks_the_protocol_ends_it_with_a_close_and_nothing_follows() {
     let good = one(1, true, b"\"hello\"");
     for (why, bad) in [
