@@ -108,6 +108,11 @@ impl FrameHead {
     }
 }
 
+/// Whether these bytes begin with a `Close` (RFC 6455 §5.5.1).
+pub(crate) fn is_close(bytes: &[u8]) -> bool {
+    bytes.first().is_some_and(|first| first & 0x0f == 8)
+}
+
 /// Writes an unmasked data frame.
 pub(crate) fn write(opcode: Opcode, fin: bool, payload: &[u8], out: &mut BytesMut) {
     out.reserve(payload.len() + LONGEST_HEAD);

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Keeps true: messages and control frames leave in the order in which they came, a control frame between fragments
-//! leaves between fragments or before the last; no part of a text leaves before all of it that may be a token was seen;
+//! leaves between fragments or before the last, and a `Close` at once; no part of a text leaves before all of it that may be a token was seen;
 //! at most [`KEPT`] bytes of frames are kept, and what the rewriting holds; nothing leaves after a frame that breaks
 //! RFC 6455, but for the `Close` that says so.
 //! Must not know: sockets, logins, what a token says.
@@ -328,6 +328,10 @@ impl Relay {
         let whole = head.size + usize::try_from(head.length).unwrap_or(usize::MAX);
         if self.held.len() < self.kept + whole {
             return false;
+        }
+        let ends_all = frame::is_close(self.held.get(self.kept..).unwrap_or_default());
+        if ends_all || self.kept + whole > KEPT {
+            self.give_up_frames();
         }
         if self.kept > 0 {
             self.kept += whole;

@@ -180,6 +180,47 @@ fn a_frame_that_can_be_kept_arrives_as_it_was_made() {
 }
 
 #[test]
+fn control_frames_behind_what_may_be_a_token_are_kept_in_bounded_memory() {
+    let text = event("show");
+    let (before, after) = text.as_bytes().split_at(90);
+    let ping = one(9, true, &[b'x'; 125]);
+    let frames = [
+        one(1, false, before),
+        ping.repeat(5000),
+        one(0, true, after),
+    ]
+    .concat();
+    let chunks: Vec<&[u8]> = frames.chunks(16 * 1024).collect();
+    let mut out = told(&through(&mut relay(false), &chunks));
+    assert_eq!(out.pop(), Some((1, event_anew("show").into_bytes())));
+    assert_eq!(out, vec![(9, vec![b'x'; 125]); 5000]);
+}
+
+#[test]
+fn a_close_waits_for_no_message_to_end() {
+    let text = event("show");
+    let close = one(8, true, b"\x03\xe9");
+    let frames = [
+        one(1, false, &text.as_bytes()[..90]),
+        one(9, true, b"ping"),
+        close.clone(),
+    ]
+    .concat();
+    for chunk in [1, frames.len()] {
+        let mut relay = relay(false);
+        let chunks: Vec<&[u8]> = frames.chunks(chunk).collect();
+        let out = through(&mut relay, &chunks);
+        // No part of the token leaves.
+        let text = String::from_utf8_lossy(&out);
+        assert!(!text.contains("007"), "{text}");
+        assert!(
+            out.ends_with(&[one(9, true, b"ping"), close.clone()].concat()),
+            "{out:?}"
+        );
+    }
+}
+
+#[test]
 fn what_breaks_the_protocol_ends_it_with_a_close_and_nothing_follows() {
     let good = one(1, true, b"\"hello\"");
     for (why, bad) in [
