@@ -1,5 +1,5 @@
 """What renewd is compared with, and what plays the backend: configurations of nginx and haproxy, a WebSocket echo and
-its client, sleeping connections. As a program: `peers.py echo PORT` and `peers.py ask PORT SECONDS`.
+its client, sleeping connections. As a program: `peers.py echo PORT` and `peers.py ask PORT SECONDS BYTES`.
 """
 
 import contextlib
@@ -21,8 +21,8 @@ SWITCHING = (
     b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
 )
-# A masked text frame of 128 bytes (RFC 6455 §5.2); the echo sends back what it gets, frame and all.
-FRAME = b"\x81\xfe\x00\x80" + b"mask" + b"x" * 128
+# What chats send, over and over: JSON with an event's name, ids, times and text.
+TEXT = b'42["chat:message",{"from":"65f000000000000000000001","at":1764451234567,"text":"Hello to you all \xc3\xa9"}],'
 
 
 def listens(port, child):
@@ -199,12 +199,18 @@ def read_wrk(output):
 # === WebSocket ===
 
 
+def text_frame(size, mask=b""):
+    """A text of 126 bytes to 64 KiB (RFC 6455 §5.2), masked with zeros as a client's, or not, as a server's."""
+    text = (TEXT * (size // len(TEXT) + 1))[:size]
+    return bytes([0x81, (0x80 if mask else 0) | 126]) + size.to_bytes(2, "big") + mask + text
+
+
 def echo(port):
-    """Agrees to every handshake and then sends back every byte."""
+    """Agrees to every handshake, and answers each text by one as long."""
     listener = socket.create_server(("127.0.0.1", port), backlog=512)
     poll = select.epoll()
     poll.register(listener, select.EPOLLIN)
-    tunnels, agreed = {}, set()
+    tunnels, agreed, answers = {}, {}, {}
     while True:
         for descriptor, _ in poll.poll():
             if descriptor == listener.fileno():
@@ -217,18 +223,24 @@ def echo(port):
             try:
                 received = connection.recv(65536)
                 if descriptor not in agreed and received:
-                    agreed.add(descriptor)
-                    received = SWITCHING
-                connection.sendall(received)
+                    agreed[descriptor] = b""
+                    connection.sendall(SWITCHING)
+                elif received:
+                    agreed[descriptor] += received
+                    size = int.from_bytes(agreed[descriptor][2:4], "big")
+                    # One text at a time: the client waits for its answer.
+                    if len(agreed[descriptor]) >= 8 + size:
+                        agreed[descriptor] = b""
+                        connection.sendall(answers.setdefault(size, text_frame(size)))
             except OSError:
                 received = b""
             if not received:
                 poll.unregister(connection)
-                agreed.discard(descriptor)
+                agreed.pop(descriptor, None)
                 tunnels.pop(descriptor).close()
 
 
-def ask(port, seconds):
+def ask(port, seconds, size):
     """Sends a frame down each tunnel as soon as the one before has come back; prints count, median and 99th percentile."""
     fields = [
         "Connection: Upgrade",
@@ -236,6 +248,7 @@ def ask(port, seconds):
         "Sec-WebSocket-Version: 13",
         f"Sec-WebSocket-Key: {KEY}",
     ]
+    question, answer = text_frame(size, mask=bytes(4)), len(text_frame(size))
     poll = select.epoll()
     tunnels, sent = {}, {}
     for _ in range(WEBSOCKETS):
@@ -256,16 +269,16 @@ def ask(port, seconds):
     end = time.perf_counter() + seconds
     for descriptor, (connection, _) in tunnels.items():
         sent[descriptor] = time.perf_counter()
-        connection.send(FRAME)
+        connection.sendall(question)
     while (now := time.perf_counter()) < end:
         for descriptor, _ in poll.poll(1):
             tunnel = tunnels[descriptor]
-            tunnel[1] += len(tunnel[0].recv(4096))
-            if tunnel[1] >= len(FRAME):
+            tunnel[1] += len(tunnel[0].recv(65536))
+            if tunnel[1] >= answer:
                 tunnel[1] = 0
                 took.append(now - sent[descriptor])
                 sent[descriptor] = now
-                tunnel[0].send(FRAME)
+                tunnel[0].sendall(question)
     took.sort()
     print(len(took), took[len(took) // 2], took[len(took) * 99 // 100])
 
@@ -274,4 +287,4 @@ if __name__ == "__main__":
     if sys.argv[1] == "echo":
         echo(int(sys.argv[2]))
     else:
-        ask(int(sys.argv[2]), float(sys.argv[3]))
+        ask(int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4]))
