@@ -100,8 +100,14 @@ mod tests {
 
     #[tokio::test]
     async fn stopping_goes_before_a_reload_that_was_asked_for_first() {
-        let mut signals = Signals::listen().unwrap();
+        let (mut signals, mut witness) = (Signals::listen().unwrap(), Signals::listen().unwrap());
         kill_process(getpid(), Signal::HUP).unwrap();
-        assert_eq!(after(&mut signals, Signal::TERM).await, Request::Terminate);
+        // On a busy machine the second arrives later; who listens beside is told of each at the same time.
+        let mut told = vec![after(&mut witness, Signal::TERM).await];
+        if told == [Request::Reload] {
+            told.push(witness.next().await);
+        }
+        assert_eq!(told.last(), Some(&Request::Terminate));
+        assert_eq!(signals.next().await, Request::Terminate);
     }
 }
