@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::panic)] // a test's way to fail
 #![allow(clippy::float_cmp)] // counters hold whole numbers
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use mongodb::bson::{doc, oid::ObjectId};
 use serde_json::{Value, json};
 
@@ -459,4 +461,26 @@ fn a_message_is_one_audit_event_and_a_reload_counts_for_the_next_one() {
     reconfigure(&renewd, &off);
     let read = app.inspect(&token(&mut talkers, "owner", CHANNEL));
     assert_eq!(read["expire"], 24 * 3600);
+}
+
+#[test]
+fn bytes_in_a_websocket_are_searched_where_the_rule_says_so() {
+    let app = start(Version::Four);
+    let mut talkers = Talkers::start();
+    talkers.open("direct", app.address, "", &json!({}));
+    let long = token(&mut talkers, "direct", "call_1_2");
+    let bytes = STANDARD.encode(json!({ "token": long, "rest": "ÿ" }).to_string());
+    for (rule, seconds) in [("", 24 * 3600), ("binary = true", 3600)] {
+        let renewd = Renewd::start(&with_sockets(&app, rule));
+        talkers.open("through", renewd.public, "", &json!({}));
+        let sent = json!({ "photo": { "$bytes": bytes } });
+        let back = talkers.ask("through", "bytes", &sent);
+        let back = STANDARD
+            .decode(back["photo"]["$bytes"].as_str().unwrap())
+            .unwrap();
+        let back: Value = serde_json::from_slice(&back).unwrap();
+        assert_eq!(back["rest"], "ÿ");
+        let read = app.inspect(&back["token"]);
+        assert_eq!(read["expire"], seconds, "{rule}");
+    }
 }
