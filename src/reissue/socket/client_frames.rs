@@ -10,6 +10,9 @@ use super::packet::may_connect;
 /// The most bytes of a message that are read. A login is shorter.
 const COPIED: usize = 16 * 1024;
 
+/// How many bytes tell that a message is no `CONNECT`.
+const OPENING: usize = 2;
+
 /// The frames of one WebSocket, from the client to the backend.
 #[derive(Debug, Default)]
 pub(crate) struct ClientFrames {
@@ -84,19 +87,25 @@ impl ClientFrames {
         if head.opcode == Opcode::Control || !self.reads {
             return rest;
         }
-        if self.message.len() + payload.len() > COPIED {
-            self.give_up();
-            return rest;
-        }
-        let begun = self.message.len();
-        self.message.extend_from_slice(payload);
-        if let (Some(mask), Some(new)) = (head.mask, self.message.get_mut(begun..)) {
-            unmask(mask, at, new);
-        }
-        if !may_connect(&self.message) {
+        // Most messages end here, at the first bytes: unmasking all of them would cost more than passing them on.
+        let first = OPENING.saturating_sub(self.message.len()).min(come);
+        let (first, more) = payload.split_at(first);
+        self.copy(head, at, first);
+        if may_connect(&self.message) && self.message.len() + more.len() <= COPIED {
+            self.copy(head, at + first.len() as u64, more);
+        } else {
             self.give_up();
         }
         rest
+    }
+
+    /// Copies bytes of a payload that begin at this place in it.
+    fn copy(&mut self, head: FrameHead, at: u64, bytes: &[u8]) {
+        let begun = self.message.len();
+        self.message.extend_from_slice(bytes);
+        if let (Some(mask), Some(new)) = (head.mask, self.message.get_mut(begun..)) {
+            unmask(mask, at, new);
+        }
     }
 
     fn give_up(&mut self) {
