@@ -1,4 +1,4 @@
-//! Servers of every kind that docs/replicas.md names: over TLS, far away, one that evicts keys, and a cluster.
+//! Servers of every kind that docs/replicas.md names: over TLS, far away, Valkey, one that evicts keys, and a cluster.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -144,6 +144,23 @@ fn over_tls_only_with_a_certificate_that_is_trusted() {
     });
     notices(&plain);
     is_local(&plain, "no connection");
+}
+
+#[test]
+fn a_valkey_server_is_as_good_as_a_redis() {
+    let Some(redis) = Redis::valkey() else {
+        return;
+    };
+    let settings = over(&redis.url(), TIMEOUT, &burst("subject", 6));
+    let [first, second] = [(); 2].map(|()| Renewd::start(&settings));
+    assert_eq!(passing(&[&first, &second], "viewer"), 6);
+    let revoked = r#"{"subject":"banned","for":"1h"}"#;
+    let told = first.ask_admin("POST", "/v1/revocations", revoked);
+    assert_eq!(told.status, 201);
+    second.eventually("the revocation is in force", |renewd| {
+        Ask::viewer("banned", 8).send(renewd).status == 403
+    });
+    assert!(is_shared(&first) && is_shared(&second));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! A Redis server as a child process. Nothing is kept on disk: it comes back empty.
+//! A Redis or Valkey server as a child process. Nothing is kept on disk: it comes back empty.
 
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
@@ -25,6 +25,7 @@ pub const LOG_ALL: [&str; 4] = [
 
 /// A running server; killed when dropped.
 pub struct Redis {
+    program: &'static str,
     child: Child,
     flags: Vec<String>,
     directory: tempfile::TempDir,
@@ -41,12 +42,27 @@ impl Redis {
 
     /// With these arguments; `{port}` stands for its port in them.
     pub fn with(flags: &[&str]) -> Self {
+        Self::of("redis-server", flags)
+    }
+
+    /// A Valkey server; `None` where there is none, as on Debian 12.
+    pub fn valkey() -> Option<Self> {
+        let program = "valkey-server";
+        if Command::new(program).arg("--version").output().is_err() {
+            eprintln!("skipped: there is no {program}");
+            return None;
+        }
+        Some(Self::of(program, &[]))
+    }
+
+    fn of(program: &'static str, flags: &[&str]) -> Self {
         let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
         let directory = tempfile::tempdir().unwrap();
         for _ in 0..TRIES {
             let address = free();
-            if let Some(child) = spawn(&flags, &directory, address) {
+            if let Some(child) = spawn(program, &flags, &directory, address) {
                 return Self {
+                    program,
                     child,
                     flags,
                     directory,
@@ -55,7 +71,7 @@ impl Redis {
                 };
             }
         }
-        panic!("redis-server (Debian package redis-server) doesn't start: {flags:?}");
+        panic!("{program} (Debian package {program}) doesn't start: {flags:?}");
     }
 
     /// Three servers that are one cluster, each with a third of the slots.
@@ -103,7 +119,8 @@ impl Redis {
     /// Starts it again, where it was, without what it held.
     pub fn restart(&mut self) {
         self.kill();
-        let started = (0..TRIES).find_map(|_| spawn(&self.flags, &self.directory, self.address));
+        let again = |_| spawn(self.program, &self.flags, &self.directory, self.address);
+        let started = (0..TRIES).find_map(again);
         self.child = started.expect("the server starts again");
     }
 
@@ -174,10 +191,15 @@ impl Drop for Redis {
 }
 
 /// `None` if it ends instead of listening.
-fn spawn(flags: &[String], directory: &tempfile::TempDir, address: SocketAddr) -> Option<Child> {
+fn spawn(
+    program: &str,
+    flags: &[String],
+    directory: &tempfile::TempDir,
+    address: SocketAddr,
+) -> Option<Child> {
     let port = address.port().to_string();
     let flags = flags.iter().map(|flag| flag.replace("{port}", &port));
-    let mut child = Command::new("redis-server")
+    let mut child = Command::new(program)
         .args([
             "--bind",
             "127.0.0.1",
@@ -192,7 +214,7 @@ fn spawn(flags: &[String], directory: &tempfile::TempDir, address: SocketAddr) -
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .spawn()
-        .expect("redis-server (Debian package redis-server)");
+        .unwrap_or_else(|error| panic!("{program} (Debian package {program}): {error}"));
     for _ in 0..START_TURNS {
         // Another process may have taken the port since it was found free.
         if TcpStream::connect(address).is_ok() && listens(&child, address) {
