@@ -57,6 +57,9 @@ pub(crate) fn shared(
             "see [agora] and [server.tls]",
         ))
     })?;
+    if snapshot.store.is_some() {
+        snapshot.revocations.expect_others();
+    }
     let (clock, metrics) = (clock.clone(), Arc::clone(metrics));
     Ok(Arc::new(Shared::new(
         snapshot, clock, metrics, control, shares,

@@ -17,12 +17,15 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::collections::hash_map::RandomState;
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde_json::Value;
+use tokio::sync::Notify;
+use tokio::time::timeout;
 
 use crate::sessions::Shards;
 use counting_filter::CountingFilter;
@@ -79,6 +82,10 @@ pub struct Revocations {
     /// When every change of the other replicas was last known, in milliseconds on the clock's monotonic scale;
     /// [`UNSHARED`] where there are none.
     heard: AtomicU64,
+    /// Other replicas share theirs, and this process hasn't read them yet.
+    unread: AtomicBool,
+    /// Told when they are read.
+    read: Notify,
 }
 
 /// Nothing is shared.
@@ -93,6 +100,8 @@ impl Default for Revocations {
             active: AtomicUsize::new(0),
             ledger: Mutex::default(),
             heard: AtomicU64::new(UNSHARED),
+            unread: AtomicBool::new(false),
+            read: Notify::new(),
         }
     }
 }
@@ -185,6 +194,29 @@ impl Revocations {
         }
         self.active.store(ledger.len(), Ordering::Release);
         over.len()
+    }
+
+    /// Notes that other replicas share theirs, before any of those is known.
+    pub(crate) fn expect_others(&self) {
+        self.unread.store(true, Ordering::Release);
+    }
+
+    /// Notes that those of the other replicas are read, or that nothing can be read now.
+    pub(crate) fn expect_no_others(&self) {
+        if self.unread.swap(false, Ordering::AcqRel) {
+            self.read.notify_waiters();
+        }
+    }
+
+    /// Waits until those of the other replicas are read for the first time; `false` where that takes too long.
+    pub(crate) async fn await_others(&self, at_most: Duration) -> bool {
+        let is_read = || !self.unread.load(Ordering::Acquire);
+        if is_read() {
+            return true;
+        }
+        let mut reading = pin!(self.read.notified());
+        reading.as_mut().enable();
+        is_read() || timeout(at_most, reading).await.is_ok()
     }
 
     /// Notes that every change of the other replicas is known now, on the clock's monotonic scale.

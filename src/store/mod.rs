@@ -116,6 +116,16 @@ impl Store {
         }
     }
 
+    /// Whether no attempt to connect has ended yet.
+    pub(crate) fn is_starting(&self) -> bool {
+        matches!(&*self.standing.borrow(), StoreStanding::Starting)
+    }
+
+    /// The longest that a request waits for an answer.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.config.timeout
+    }
+
     /// The outage; `None` while the store answers, and until the first attempt to connect has ended.
     pub(crate) fn outage(&self) -> Option<StoreOutage> {
         match &*self.standing.borrow() {

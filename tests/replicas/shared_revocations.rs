@@ -2,15 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::shared_limits::{TIMEOUT, over};
+use crate::support::ask::Ask;
 use crate::support::database::timed;
+use crate::support::raw::Client;
 use crate::support::redis::Redis;
-use crate::support::renewd::{Renewd, Settings, login};
+use crate::support::renewd::{Renewd, Settings, login, spawn, write_files};
 
 /// Off, so that the store is asked by nothing but the revocations.
 const NO_LIMITS: &str = "subject = \"off\"\naddress = \"off\"\n";
@@ -175,6 +178,31 @@ fn a_store_that_has_lost_a_part_or_is_older_is_given_everything() {
     have(&second, &first.revoked_subjects());
     let third = start(&redis);
     have(&third, &first.revoked_subjects());
+}
+
+#[test]
+fn a_replica_that_starts_gives_no_token_before_it_knows_what_is_revoked() {
+    let redis = Redis::start();
+    let first = start(&redis);
+    revoke(&first, "ann");
+    for _ in 0..5 {
+        let directory = tempfile::tempdir().unwrap();
+        write_files(directory.path(), &settings(&redis));
+        let config = directory.path().join("config.toml");
+        let (child, log) = spawn(&["run", "--config", config.to_str().unwrap()], |_| {});
+        let public: SocketAddr = log.wait("the port", |line| {
+            let is_it = line["msg"] == "listening";
+            line["address"].as_str().filter(|_| is_it)?.parse().ok()
+        });
+        let ask = Ask::viewer("ann", 7).bytes();
+        let answers = (0..).map(|_| Client::new(public).send(&ask).map(|answer| answer.status));
+        let statuses: BTreeSet<_> = answers.take(50).filter_map(Result::ok).collect();
+        assert!(
+            statuses.contains(&403) && !statuses.contains(&200),
+            "{statuses:?}"
+        );
+        Renewd::ready(child, log, directory);
+    }
 }
 
 /// The number of the last change that the store has.

@@ -111,6 +111,10 @@ impl RevocationSharing {
         let given: Vec<_> = self.to_give.iter().take(MOST_AT_ONCE).cloned().collect();
         let exchange = self.store.exchange_revocations(&self.read, &given);
         let Ok(changes) = exchange.await else {
+            if !self.store.is_starting() {
+                // What is known here has to do for now.
+                self.revocations.expect_no_others();
+            }
             return false;
         };
         self.to_give.drain(..given.len());
@@ -121,6 +125,7 @@ impl RevocationSharing {
             self.give_everything();
         } else if is_read {
             self.revocations.heard(self.shared.clock.elapsed());
+            self.revocations.expect_no_others();
         }
         !is_read || is_new_set || !self.to_give.is_empty()
     }

@@ -9,6 +9,7 @@ mod enforcement;
 pub(super) mod holder;
 pub(super) mod limits;
 mod refusal;
+mod revocation_row;
 
 use std::cell::Cell;
 use std::net::IpAddr;
@@ -19,6 +20,7 @@ use tokio::time::{Instant, timeout_at};
 
 pub(crate) use enforcement::{draining_publishers, is_enforced, may_drain};
 pub(crate) use refusal::{DecisionRefusal, RetryAfter};
+pub(in crate::decision) use revocation_row::refuse_revoked;
 
 use super::authorize_question;
 use super::credentials::{authenticate, credentials};
@@ -28,7 +30,6 @@ use super::request::{self, BadBody, TokenRequest};
 use crate::config::model::{self, DecisionMode, DefaultRole, ZeroUid};
 use crate::limit::Charge;
 use crate::logins::jwt::JwtClaims;
-use crate::revocation::RevocationQuestion;
 use crate::sessions::{Ground, Rules, SeatRequest};
 use crate::snapshot::Snapshot;
 use crate::telemetry::labels::Endpoint;
@@ -315,6 +316,7 @@ async fn judge(
     let limits = limits::ask(snapshot, subject, channel, held.is_some(), charge);
     limits.await.answer.verdict()?;
 
+    revocation_row::others_known(snapshot).await?;
     refuse_revoked(snapshot, subject, request, now)?;
     let role = ask_sources(&holder, caller, request, findings).await?;
     // Where no role was asked for, the role held may differ from the one that the stream gives now.
@@ -322,32 +324,6 @@ async fn judge(
         findings.endpoint = path;
     }
     grant(&holder, request, role, findings).await
-}
-
-/// Row 5. No renewal rests on anything against a revocation. Asked again before the token leaves.
-pub(in crate::decision) fn refuse_revoked(
-    snapshot: &Snapshot,
-    subject: &str,
-    request: &TokenRequest,
-    now: Now,
-) -> Result<(), DecisionRefusal> {
-    let question = RevocationQuestion {
-        subject: Some(subject),
-        channel: Some(&request.channel),
-        user: Some(request.user.borrowed()),
-    };
-    if snapshot
-        .revocations
-        .find(question, now.unix_seconds())
-        .is_some()
-    {
-        return Err(DecisionRefusal::revoked());
-    }
-    if snapshot.denies_for_stale_revocations(now.elapsed) {
-        let message = "The revocations of other replicas are not known right now";
-        return Err(DecisionRefusal::unavailable(message));
-    }
-    Ok(())
 }
 
 /// Rows 6 to 9: the role that both sources allow. They are asked at once, so that together they take no longer than
