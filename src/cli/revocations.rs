@@ -31,16 +31,22 @@ pub(crate) struct RevokeArguments {
     #[command(flatten)]
     daemon: DaemonArguments,
     /// The user: the subject of the login token
-    #[arg(long, conflicts_with_all = ["uid", "account"])]
+    // Ids such as Firebase's may begin with a hyphen.
+    #[arg(long, conflicts_with_all = ["uid", "account"], allow_hyphen_values = true)]
     subject: Option<String>,
     /// The channel; with --subject, --uid or --account only for them
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     channel: Option<String>,
     /// The uid in the channel, and the user who holds it now
-    #[arg(long, requires = "channel", conflicts_with = "account")]
+    #[arg(
+        long,
+        requires = "channel",
+        conflicts_with = "account",
+        allow_negative_numbers = true
+    )]
     uid: Option<String>,
     /// The string user account in the channel, and the user who holds it now
-    #[arg(long, requires = "channel")]
+    #[arg(long, requires = "channel", allow_hyphen_values = true)]
     account: Option<String>,
     /// How long: 90s, 2h, 30days; at most 365days
     #[arg(long = "for", value_name = "DURATION")]
@@ -59,10 +65,10 @@ pub(crate) struct ListArguments {
     #[command(flatten)]
     daemon: DaemonArguments,
     /// List only what names this user, by the subject of the login token
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     subject: Option<String>,
     /// List only what names this channel
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     channel: Option<String>,
 }
 

@@ -458,6 +458,23 @@ fn the_commands_revoke_list_and_lift() {
 }
 
 #[test]
+fn the_commands_take_names_that_begin_with_a_hyphen() {
+    let renewd = start();
+    for (target, told) in [
+        ("--subject -NfW3x", "subject -NfW3x"),
+        ("--channel -a --uid -7", "channel -a  uid 4294967289"),
+        ("--channel -a --account -b", "channel -a  account -b"),
+    ] {
+        let line = format!("revoke {target} --for 1h");
+        let (status, said, error) = command(&renewd, &line.split(' ').collect::<Vec<_>>());
+        assert_eq!((status, error.as_str()), (0, ""));
+        assert!(said.contains(told), "{said}");
+    }
+    let (_, listed, _) = command(&renewd, &["revocations", "--subject", "-NfW3x"]);
+    assert_eq!(listed.lines().count(), 2, "{listed}");
+}
+
+#[test]
 fn the_commands_refuse_wrong_arguments_and_pass_on_what_the_daemon_refuses() {
     let renewd = start();
     for wrong in [
