@@ -101,20 +101,20 @@ impl Relay {
         opcode: Opcode,
         text: &[u8],
         streaming: bool,
-    ) -> Option<Rewriting> {
+    ) -> Option<Box<Rewriting>> {
         let message = self
             .message
             .get_or_insert_with(|| MessageSoFar::new(opcode));
         message.see(text);
         let parts = (self.parts)(&message.opening)?;
         let before = std::mem::take(&mut message.before);
-        Some(Rewriting {
+        Some(Box::new(Rewriting {
             rewriter: Rewriter::after(parts, before),
             text: BytesMut::new(),
             streaming,
             frame: None,
             over: false,
-        })
+        }))
     }
 
     /// Begins to rewrite a frame that is too long to be kept, or goes on to it.

@@ -39,7 +39,8 @@ pub(crate) struct Relay {
     binary: bool,
     /// The message that has begun and not ended.
     message: Option<MessageSoFar>,
-    rewriting: Option<Rewriting>,
+    /// Boxed, for most sockets never have one, and all of them are many.
+    rewriting: Option<Box<Rewriting>>,
     /// How many bytes of the frame under way pass without a look.
     passing: u64,
     /// Read and not yet handed on.
