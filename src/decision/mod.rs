@@ -164,7 +164,7 @@ async fn conclude(
     still_allowed()?;
     if decision.enforced {
         record(snapshot, decision, &mint, claims, lifetimes.last(), now).await?;
-        // Whoever revokes lists the tokens that are recorded by then: this one is on the list, or isn't given.
+        // A revocation lists the tokens that are recorded by then: this one is on the list, or isn't given.
         still_allowed()?;
     }
     Ok((response, lifetimes))

@@ -60,6 +60,13 @@ fn says(renewd: &Renewd, what: &str) -> usize {
     said.filter(|message| message.contains(what)).count()
 }
 
+/// A backend that listens on every address, and the one at which renewd asks it.
+fn exposed_backend() -> (TcpListener, SocketAddr) {
+    let everywhere = TcpListener::bind(("0.0.0.0", 0)).expect("a free port");
+    let port = everywhere.local_addr().expect("an address").port();
+    (everywhere, SocketAddr::from(([127, 0, 0, 1], port)))
+}
+
 #[test]
 fn a_backend_on_every_address_is_reported_once_and_taken_back_when_mended() {
     const WARNING: &str = "clients can reach the backend without renewd";
@@ -70,9 +77,7 @@ fn a_backend_on_every_address_is_reported_once_and_taken_back_when_mended() {
         );
         return;
     }
-    let everywhere = TcpListener::bind(("0.0.0.0", 0)).expect("a free port");
-    let port = everywhere.local_addr().expect("an address").port();
-    let backend = SocketAddr::from(([127, 0, 0, 1], port));
+    let (everywhere, backend) = exposed_backend();
     let renewd = Renewd::start(&Settings {
         backend: Some(backend),
         ..Settings::default()
@@ -94,7 +99,9 @@ fn a_backend_on_every_address_is_reported_once_and_taken_back_when_mended() {
         .find(|line| line["level"] == "warn")
         .expect("a warning");
     let addresses = warning["addresses"].as_str().expect("addresses");
-    assert!(addresses.contains(&format!(":{port}")) && !addresses.contains("127.0.0.1"));
+    assert!(
+        addresses.contains(&format!(":{}", backend.port())) && !addresses.contains("127.0.0.1")
+    );
 
     // Another look finds nothing new.
     renewd.signal(Signal::HUP);
@@ -112,9 +119,7 @@ fn an_exposed_backend_is_alerted_and_shown_alike() {
         again_in_a_namespace("an_exposed_backend_is_alerted_and_shown_alike");
         return;
     }
-    let everywhere = TcpListener::bind(("0.0.0.0", 0)).expect("a free port");
-    let port = everywhere.local_addr().expect("an address").port();
-    let backend = SocketAddr::from(([127, 0, 0, 1], port));
+    let (everywhere, backend) = exposed_backend();
     let renewd = Renewd::start(&Settings {
         backend: Some(backend),
         ..Settings::default()
@@ -156,9 +161,7 @@ fn an_exposure_that_is_acknowledged_is_neither_warned_of_nor_exported() {
         again_in_a_namespace("an_exposure_that_is_acknowledged_is_neither_warned_of_nor_exported");
         return;
     }
-    let everywhere = TcpListener::bind(("0.0.0.0", 0)).expect("a free port");
-    let port = everywhere.local_addr().expect("an address").port();
-    let backend = SocketAddr::from(([127, 0, 0, 1], port));
+    let (_everywhere, backend) = exposed_backend();
     let settings = |ok: bool| Settings {
         backend: Some(backend),
         upstream: format!("exposed_ok = {ok}"),

@@ -143,7 +143,7 @@ fn a_ninth_uid_of_a_subject_frees_the_first_on_all_daemons() {
     assert_eq!(Ask::viewer("bob", 1).send(second).status, 409);
     assert_eq!(Ask::viewer("ann", 9).send(first).status, 200);
     frees_the_first([first, second], "ann", 1..=9);
-    // Of those that were given by two daemons none is the ninth when it is given.
+    // Two daemons give these uids, and neither of them sees its own as the ninth when it gives one.
     for (uid, renewd) in (21..=29).zip([first, second].into_iter().cycle()) {
         assert_eq!(Ask::viewer("carl", uid).send(renewd).status, 200);
     }

@@ -1,4 +1,4 @@
-//! The duties that hyper leaves to a proxy, point by point, and the test that sends the bytes. HTTP/1 is spoken without
+//! The duties that hyper leaves to a proxy, point by point, and the test that sends the bytes. HTTP is served without
 //! hyper by now; the lessons hold for whatever takes hyper's place.
 //!
 //! | hyper 1.12 by itself | what holds it |

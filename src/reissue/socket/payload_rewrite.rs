@@ -201,7 +201,7 @@ enum WholeStage {
     TooLong,
     /// The payload is whole.
     Read,
-    /// It has been handed on.
+    /// The payload has been handed on.
     Done,
 }
 

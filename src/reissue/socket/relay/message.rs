@@ -21,9 +21,9 @@ const OPENING: usize = 256;
 /// A message of which fragments have been seen.
 pub(super) struct MessageSoFar {
     pub(super) opcode: Opcode,
-    /// Its first bytes.
+    /// The message's first bytes.
     opening: Vec<u8>,
-    /// Its last bytes that have left: names of a token's channel may stand there.
+    /// The message's last bytes that have left: names of a token's channel may stand there.
     pub(super) before: Before,
     /// Whether the next frame to the client is not the first of the message.
     pub(super) begun: bool,
@@ -45,24 +45,27 @@ pub(super) struct Rewriting {
 impl Relay {
     /// A whole frame of a message that is searched.
     pub(super) fn take_frame(&mut self, head: FrameHead, whole: usize) {
-        let payload = self.kept + head.size..self.kept + whole;
+        let text = self.held.get(self.kept + head.size..self.kept + whole);
+        let text = text.unwrap_or_default();
+        if self.rewriting.is_none() && !scan::may_hold_token(text, self.is_after_backslash()) {
+            self.let_pass(head, whole);
+            return;
+        }
+        let text = Bytes::copy_from_slice(text);
         if self.rewriting.is_none() {
-            let seen = Bytes::copy_from_slice(self.held.get(payload.clone()).unwrap_or_default());
-            if self.is_suspect(&seen, head.fin) {
-                self.rewriting = self.begin(head.opcode, &seen, false);
+            if self.is_suspect(&text, head.fin) {
+                self.rewriting = self.begin(head.opcode, &text, false);
             }
             if self.rewriting.is_none() {
-                self.note(head, &seen);
-                self.output.push_back(self.held.split_to(whole).freeze());
+                self.let_pass(head, whole);
                 return;
             }
         }
         let Some(rewriting) = &mut self.rewriting else {
             return;
         };
-        let data = self.held.get(payload).unwrap_or_default();
-        if !data.is_empty() {
-            rewriting.rewriter.take(Bytes::copy_from_slice(data));
+        if !text.is_empty() {
+            rewriting.rewriter.take(text);
         }
         if rewriting.streaming {
             self.held.advance(whole);
@@ -78,14 +81,7 @@ impl Relay {
 
     /// Whether a frame's text holds what looks like a token, or ends in what may become one.
     fn is_suspect(&self, payload: &Bytes, fin: bool) -> bool {
-        let after_backslash = self
-            .message
-            .as_ref()
-            .is_some_and(MessageSoFar::ends_in_backslash);
-        if !scan::may_hold_token(payload, after_backslash) {
-            return false;
-        }
-        let mut scanner = Scanner::after(after_backslash);
+        let mut scanner = Scanner::after(self.is_after_backslash());
         let mut pieces = VecDeque::new();
         scanner.feed(payload, &mut pieces);
         if fin {
@@ -93,6 +89,13 @@ impl Relay {
         }
         let is_suspect = |piece: &ScannedPiece| matches!(piece, ScannedPiece::Suspect(_));
         scanner.has_begun() || pieces.iter().any(is_suspect)
+    }
+
+    /// Lets a whole frame leave as it came. None is kept before it.
+    fn let_pass(&mut self, head: FrameHead, whole: usize) {
+        let frame = self.held.split_to(whole).freeze();
+        self.note(head, frame.get(head.size..).unwrap_or_default());
+        self.output.push_back(frame);
     }
 
     /// Begins the rewriting of the message under way, at a frame with this text.

@@ -8,9 +8,9 @@
 //! ```
 //!
 //! Keeps true: messages and control frames leave in the order in which they came, a control frame between fragments
-//! leaves between fragments or before the last, and a `Close` at once; no part of a text leaves before all of it that may be a token was seen;
-//! at most [`KEPT`] bytes of frames are kept, and what the rewriting holds; nothing leaves after a frame that breaks
-//! RFC 6455, but for the `Close` that says so.
+//! leaves between fragments or before the last, and a `Close` at once; no part of a text leaves before all of it that
+//! may be a token was seen; at most [`KEPT`] bytes of frames are kept, and what the rewriting holds; nothing leaves after
+//! a frame that breaks RFC 6455, but for the `Close` that says so.
 //! Must not know: sockets, logins, what a token says.
 
 mod message;
@@ -111,11 +111,7 @@ impl Relay {
                 let Some(payload) = whole.and_then(|whole| rest.get(head.size..whole)) else {
                     break;
                 };
-                let after_backslash = self
-                    .message
-                    .as_ref()
-                    .is_some_and(MessageSoFar::ends_in_backslash);
-                if scan::may_hold_token(payload, after_backslash) {
+                if scan::may_hold_token(payload, self.is_after_backslash()) {
                     break;
                 }
                 self.note(head, payload);
@@ -144,6 +140,13 @@ impl Relay {
             }
             _ => Ok(Some(head)),
         }
+    }
+
+    /// Whether the message under way has a backslash before its next text: a `"` after one begins no string.
+    fn is_after_backslash(&self) -> bool {
+        self.message
+            .as_ref()
+            .is_some_and(MessageSoFar::ends_in_backslash)
     }
 
     fn is_searched(&self, head: FrameHead) -> bool {
