@@ -1,7 +1,7 @@
 //! Every key of the configuration.
 //!
-//! Keeps true: a key is read, or refused by name; none is accepted and ignored. The known keys are those that validation
-//! asks for.
+//! Keeps true: a key is read, or refused by name; none is accepted and ignored. The known keys are those that
+//! validation asks for.
 //! Must not know: what a key means.
 
 use std::sync::LazyLock;

@@ -1,5 +1,5 @@
-//! The logins of sockets: the handshake's, and those of socket.io's namespaces; for engine.io's polling transport, by the
-//! id of the session.
+//! The logins of sockets: the handshake's, and those of socket.io's namespaces; for engine.io's polling transport, by
+//! the id of the session.
 //!
 //! Keeps true: a namespace has the login of its latest `CONNECT`, or the handshake's where that carried none; what all
 //! sockets of a process keep is bounded. Logins are verified whenever a token passes, and not before: a login may end,
