@@ -27,7 +27,7 @@ pub(crate) struct ReissueTerms {
     pub publisher_for_others: PublisherForOthers,
     /// The replacement of a withheld token: the first of the rules says it.
     pub withheld: Withheld,
-    /// What becomes of tokens for channels that are no stream, on a socket: withheld, if any rule says so. `None` for an
+    /// The fate of a socket's tokens for channels that are no stream: withheld, if any rule says so. `None` for an
     /// answer to a request, whose own route decides about calls.
     pub unknown_channel: Option<UnknownChannel>,
 }

@@ -76,8 +76,8 @@ pub(crate) struct Scanner {
     after_backslash: bool,
 }
 
-/// Whether a token may stand in this text, or begin at its end; `after_backslash` says whether one precedes it. Costs one
-/// search.
+/// Whether a token may stand in this text, or begin at its end; `after_backslash` says whether one precedes it. Costs
+/// one search.
 pub(crate) fn may_hold_token(text: &[u8], after_backslash: bool) -> bool {
     let openings = Openings {
         chunk: text,

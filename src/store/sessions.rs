@@ -1,4 +1,5 @@
-//! The part of sessions that replicas share: the set of their records, the key of the logins' hashes, and who counts a lapse.
+//! The part of sessions that replicas share: the set of their records, the key of the logins' hashes, and who counts a
+//! lapse.
 //!
 //! Keeps true: one round trip gives entries and takes those that have changed; no entry is replaced that the caller
 //! hasn't seen; a set that the server has lost, in part or as a whole, or has as it was some time ago, gets a new

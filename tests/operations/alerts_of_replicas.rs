@@ -1,5 +1,5 @@
-//! Alerts about what replicas share, and about removals at Agora: a real Prometheus and the status page of a real daemon
-//! say the same.
+//! Alerts about what replicas share, and about removals at Agora: a real Prometheus and the status page of a real
+//! daemon say the same.
 
 use std::time::Duration;
 
@@ -76,8 +76,8 @@ fn viewers_whom_replicas_lose_are_alerted_for_all_of_them_together() {
         Renewd::start_in(directory, &[], |_| {})
     });
     let prometheus = Prometheus::start_for(&replicas.each_ref().map(|renewd| renewd.admin));
-    // `increase` needs to have seen the counters before they grow. Until the source says that the stream goes on, nothing
-    // is counted.
+    // `increase` needs to have seen the counters before they grow. Until the source says that the stream goes on,
+    // nothing is counted.
     prometheus.scraped(2);
     for renewd in &replicas {
         private_file(&renewd.file("streams.toml"), STREAMS);

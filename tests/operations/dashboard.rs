@@ -20,8 +20,8 @@ use crate::support::{ejecting, npm};
 use renewd::terms::role::Role;
 use serde_json::{Value, json};
 
-/// Panels that show zeros here: the backend listens on loopback alone, and a million subjects would be needed to share a
-/// limit.
+/// Panels that show zeros here: the backend listens on loopback alone, and a million subjects would be needed to share
+/// a limit.
 const MAY_BE_ZERO: [&str; 2] = [
     "Backend reachable without renewd",
     "Charged to the shared limit",

@@ -1,5 +1,5 @@
-//! Frames of any kind through renewd: what a parser reads in them is the same, but for tokens; what breaks the protocol is
-//! closed; handshakes agree on no extension, and their login is their own.
+//! Frames of any kind through renewd: what a parser reads in them is the same, but for tokens; what breaks the protocol
+//! is closed; handshakes agree on no extension, and their login is their own.
 
 #![allow(clippy::unwrap_used, clippy::panic)] // a test's way to fail
 

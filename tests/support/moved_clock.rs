@@ -1,7 +1,7 @@
 //! A real daemon's clock, moved forward: what takes minutes happens now. The time of day stays as it is.
 //!
-//! The kernel's timers go by its own clock, so that a thread that waits with a deadline waits for longer. Whatever waits
-//! on tokio's timers, as all of renewd's tasks do, sees the time that has passed.
+//! The kernel's timers go by its own clock, so that a thread that waits with a deadline waits for longer. Whatever
+//! waits on tokio's timers, as all of renewd's tasks do, sees the time that has passed.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt as _;

@@ -1,6 +1,6 @@
 //! README's installation by hand and the uninstall of docs/install.md, typed as they stand there, in a booted systemd:
-//! renewd runs in between, and nothing of it is left afterwards. Where namespaces are refused the test prints the reason
-//! and ends.
+//! renewd runs in between, and nothing of it is left afterwards. Where namespaces are refused the test prints the
+//! reason and ends.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -20,8 +20,8 @@ const PASTED: [(&str, &str); 3] = [
     ("renewd.mongodb_uri", "mongodb://127.0.0.1:27017/live"),
 ];
 
-/// The traces that any use of these programs leaves: an empty directory of systemd's, and the copies that `userdel` keeps
-/// of what it changes.
+/// The traces that any use of these programs leaves: an empty directory of systemd's, and the copies that `userdel`
+/// keeps of what it changes.
 const NOT_OURS: [&str; 6] = [
     "/etc/credstore",
     "/etc/group-",

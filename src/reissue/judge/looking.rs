@@ -11,8 +11,8 @@ use crate::sources::streams::{StreamLookup, StreamState};
 use crate::terms::role::Role;
 
 impl Judge {
-    /// What the sources say, asked one after the other. An account that is asked about with a login of its own counts as
-    /// good: there is none here.
+    /// The answers of the sources, asked one after the other. An account that is asked about with a login of its own
+    /// counts as good: there is none here.
     pub(crate) async fn find(&self, question: Option<ChannelQuestion>) -> SourceFindings {
         let by_login = matches!(&*self.accounts, ConfiguredAccounts::ByCredentials(_));
         let account = match &self.caller {

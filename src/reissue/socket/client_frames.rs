@@ -1,7 +1,7 @@
 //! What the client sends over a WebSocket, read on its way for the logins in it.
 //!
-//! Keeps true: at most [`COPIED`] bytes of one message are copied, and of none that can't be a `CONNECT`; bytes that break
-//! RFC 6455 end the reading, and are the backend's to refuse.
+//! Keeps true: at most [`COPIED`] bytes of one message are copied, and of none that can't be a `CONNECT`; bytes that
+//! break RFC 6455 end the reading, and are the backend's to refuse.
 //! Must not know: who keeps a login.
 
 use super::frame::{FrameHead, LONGEST_HEAD, Opcode, unmask};

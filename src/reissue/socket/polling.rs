@@ -1,7 +1,7 @@
 //! engine.io's polling transport: requests that carry a socket's packets.
 //!
-//! Keeps true: a login that a client has sent is known before the backend can answer it; a session's logins are found by
-//! its id, by every worker; the client's bytes pass as they are.
+//! Keeps true: a login that a client has sent is known before the backend can answer it; a session's logins are found
+//! by its id, by every worker; the client's bytes pass as they are.
 //! Must not know: connections, servers, how payloads are written.
 
 use std::borrow::Cow;

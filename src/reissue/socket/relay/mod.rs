@@ -3,14 +3,14 @@
 //!
 //! ```text
 //!   whole frames without a suspect ──────────────► pass, uncopied
-//!   a suspect ──► Keeping: frames are kept while their message is rewritten; they leave as they came if nothing changed
+//!   a suspect ──► Keeping: frames are kept while the message is rewritten; they leave as they came if nothing changes
 //!   more than KEPT ──► Streaming: what is rewritten leaves in fragments, whatever the frames were
 //! ```
 //!
 //! Keeps true: messages and control frames leave in the order in which they came, a control frame between fragments
 //! leaves between fragments or before the last, and a `Close` at once; no part of a text leaves before all of it that
-//! may be a token was seen; at most [`KEPT`] bytes of frames are kept, and what the rewriting holds; nothing leaves after
-//! a frame that breaks RFC 6455, but for the `Close` that says so.
+//! may be a token was seen; at most [`KEPT`] bytes of frames are kept, and what the rewriting holds; nothing leaves
+//! after a frame that breaks RFC 6455, but for the `Close` that says so.
 //! Must not know: sockets, logins, what a token says.
 
 mod message;
