@@ -10,12 +10,13 @@ use std::{fmt, io};
 
 use bytes::Bytes;
 use h2::{Reason, RecvStream};
-use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, TRAILER};
+use http::{HeaderMap, Request};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use super::Exchange;
 use super::response_body::{length, passed_on};
+use crate::http::request_fields::{FieldLines, RequestFields};
 
 /// Sees a request's body on its way to the backend.
 pub(crate) trait BodyObserver {
@@ -40,6 +41,24 @@ pub struct RequestBody {
     /// Only where nothing arrives any more.
     trailers: Option<Box<HeaderMap>>,
     exchange: Rc<Exchange>,
+    /// The request's fields, while they are not in its map.
+    lines: Option<FieldLines>,
+}
+
+/// The fields of a request.
+pub fn fields_of(request: &Request<RequestBody>) -> RequestFields<'_> {
+    match &request.body().lines {
+        Some(lines) => RequestFields::Lines(lines),
+        None => RequestFields::Map(request.headers()),
+    }
+}
+
+/// Puts the fields of a request into its map, where code that decides or that changes them looks for them.
+pub fn fields_into_map(request: &mut Request<RequestBody>) -> &mut HeaderMap {
+    if let Some(lines) = request.body_mut().lines.take() {
+        *request.headers_mut() = lines.to_map();
+    }
+    request.headers_mut()
 }
 
 /// A request's body on a connection of HTTP/1.1.
@@ -124,8 +143,10 @@ impl Arrival {
 
 impl RequestBody {
     /// A body that comes from an HTTP/1.1 client.
-    pub(crate) fn http1(inlet: Rc<dyn Inlet>, exchange: Rc<Exchange>) -> Self {
-        Self::arriving(Arrival::Http1(inlet), exchange)
+    pub(crate) fn http1(inlet: Rc<dyn Inlet>, exchange: Rc<Exchange>, lines: FieldLines) -> Self {
+        let mut body = Self::arriving(Arrival::Http1(inlet), exchange);
+        body.lines = Some(lines);
+        body
     }
 
     /// A body that comes from an HTTP/2 client, of `announced` bytes if its header section says so.
@@ -150,6 +171,7 @@ impl RequestBody {
             arrival: Some(arrival),
             trailers: None,
             exchange,
+            lines: None,
         };
         if body.is_end_stream() {
             body.end();
@@ -166,6 +188,7 @@ impl RequestBody {
             arrival: None,
             trailers: None,
             exchange,
+            lines: None,
         }
     }
 
@@ -180,13 +203,14 @@ impl RequestBody {
         &self.exchange
     }
 
-    /// Whether the body must be sent in chunks: `headers`, the request's fields, don't announce its length, or
+    /// Whether the body must be sent in chunks: `fields`, the request's, don't announce its length, or
     /// trailers may follow. In HTTP/2 trailers may follow a body of announced length too.
-    pub fn is_unannounced(&self, headers: &HeaderMap) -> bool {
-        let announces_trailers = || self.is_http2() && headers.contains_key(TRAILER);
+    pub fn is_unannounced<'a>(&self, fields: impl Into<RequestFields<'a>>) -> bool {
+        let fields = fields.into();
+        let announces_trailers = || self.is_http2() && fields.contains(&TRAILER);
         !self.is_end_stream()
             && (self.size_hint().exact().is_none()
-                || !headers.contains_key(CONTENT_LENGTH)
+                || !fields.contains(&CONTENT_LENGTH)
                 || announces_trailers())
     }
 

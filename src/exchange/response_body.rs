@@ -14,7 +14,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use super::Exchange;
 use super::raw_fields::RawFieldLines;
-pub use super::request_body::{Inlet, RequestBody};
+pub use super::request_body::{Inlet, RequestBody, fields_into_map};
 use super::rewrite::{Rewrite, Rewritten};
 use super::tunnel::Inspection;
 use crate::http::hop;

@@ -4,10 +4,9 @@
 
 use std::net::IpAddr;
 
-use http::HeaderMap;
-
 use super::servers::{Preference, fingerprint};
 use crate::config::model::Affinity;
+use crate::http::request_fields::RequestFields;
 use crate::logins::jwt;
 
 /// The key of a request that comes from `client`; `None` where any server will do.
@@ -16,13 +15,13 @@ use crate::logins::jwt;
 /// isn't known share one key.
 pub(super) fn preference(
     affinity: &Affinity,
-    headers: &HeaderMap,
+    fields: RequestFields<'_>,
     client: Option<IpAddr>,
 ) -> Option<Preference> {
     let key = match affinity {
         Affinity::Off => return None,
         Affinity::Address => of_address(client),
-        Affinity::Cookie(name) => match jwt::cookie(headers, name) {
+        Affinity::Cookie(name) => match jwt::cookie(fields, name) {
             Ok(value) => fingerprint(value.as_bytes()),
             Err(_) => of_address(client),
         },
@@ -44,8 +43,8 @@ fn of_address(client: Option<IpAddr>) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
     use http::header::COOKIE;
+    use http::{HeaderMap, HeaderValue};
 
     use super::*;
 
@@ -55,7 +54,7 @@ mod tests {
             headers.append(COOKIE, HeaderValue::from_static(cookies));
         }
         let client = client.map(|address| address.parse().unwrap());
-        match preference(affinity, &headers, client)? {
+        match preference(affinity, (&headers).into(), client)? {
             Preference::Key(key) => Some(key),
             Preference::Turn(_) => panic!("a turn"),
         }

@@ -379,7 +379,6 @@ impl BackendConnection {
         self.request = None;
         self.reader = None;
         self.input.shrink();
-        self.output.shrink();
         self.keep_alive
             && self.upload == Upload::Sent
             && self.receiving == Decoder::Over

@@ -26,6 +26,7 @@ use http_body::Body as _;
 use tokio::time::{Instant, sleep};
 
 use crate::config::model::Upstream;
+use crate::exchange::request_body::fields_of;
 use crate::exchange::response_body::{RequestBody, ResponseBody};
 use crate::http::hop::RequestChanges;
 use crate::http1::parse_response::ResponseHead;
@@ -148,7 +149,7 @@ impl Forwarder {
         changes: &RequestChanges<'_>,
     ) -> Preference {
         let (affinity, client) = (&upstream.affinity, changes.origin.client_ip);
-        let fixed = affinity::preference(affinity, request.headers(), client);
+        let fixed = affinity::preference(affinity, fields_of(request), client);
         fixed.unwrap_or_else(|| {
             let turn = self.turns.get();
             self.turns.set(turn.wrapping_add(1));

@@ -33,7 +33,7 @@ use crate::io::connect::connect;
 use crate::io::deadline::Deadline;
 use crate::io::descriptors::{Budget, SocketSlot};
 use crate::io::transport::Upgraded;
-use crate::terms::clock::timer_now;
+use crate::terms::clock::{timer_now, turn_now};
 use crate::terms::proxy_error::{AnotherAttempt, ProxyError, ProxyErrorKind};
 
 /// How often expired connections are looked for. Being late costs no more than a retry on a connection that was
@@ -106,7 +106,7 @@ impl ConnectionPool {
             expires,
         }) = idle.pop_back()
         {
-            let now = *now.get_or_insert_with(timer_now);
+            let now = *now.get_or_insert_with(turn_now);
             if now < expires && connection.is_open(Waker::noop()) {
                 connection.reused = true;
                 return Some(connection);
@@ -154,7 +154,7 @@ impl ConnectionPool {
         if let Some(slot) = &mut connection.slot {
             slot.disown();
         }
-        let now = timer_now();
+        let now = turn_now();
         let expires = now + connection.keep;
         if self.period_ends.get().is_none_or(|end| now >= end) {
             self.period_ends.set(Some(expires));
@@ -304,7 +304,7 @@ impl PooledConnection {
         self.backend.borrow_mut().begin(request, changes);
         let (backend, deadline) = (&*self.backend, &mut self.deadline);
         let mut seen = None;
-        let mut since = timer_now();
+        let mut since = turn_now();
         let outcome = poll_fn(|context| {
             if let Poll::Ready(outcome) = poll_exchange(&mut backend.borrow_mut(), context) {
                 return Poll::Ready(Some(outcome));
@@ -316,7 +316,7 @@ impl PooledConnection {
             );
             if seen != Some(progress) {
                 if seen.is_some() {
-                    since = timer_now();
+                    since = turn_now();
                 }
                 seen = Some(progress);
             }

@@ -9,6 +9,8 @@ use http::header::{
     HeaderMap, HeaderValue, ORIGIN, VARY,
 };
 
+use super::request_fields::RequestFields;
+
 /// The origins, and what their pages are allowed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CorsPolicy {
@@ -60,10 +62,10 @@ impl CorsPolicy {
 }
 
 /// The request's `Origin`; none if it has several.
-pub(crate) fn origin(headers: &HeaderMap) -> Option<HeaderValue> {
-    let mut values = headers.get_all(ORIGIN).iter();
-    let first = values.next()?;
-    values.next().is_none().then(|| first.clone())
+pub(crate) fn origin<'a>(fields: impl Into<RequestFields<'a>>) -> Option<HeaderValue> {
+    let fields = fields.into();
+    let is_only = fields.all(&ORIGIN).nth(1).is_none();
+    fields.value(&ORIGIN).filter(|_| is_only)
 }
 
 /// Hosting where each account chooses the first label of its origins, of the private part of the public suffix list

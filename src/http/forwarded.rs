@@ -5,11 +5,11 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::header::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 
+use super::request_fields::RequestFields;
 use super::sanity::is_authority;
-
 use crate::terms::labels::labels;
 
 /// `X-Forwarded-For`: the client, then each proxy.
@@ -93,12 +93,13 @@ impl Peer {
 /// From a trusted peer `X-Forwarded-For` is walked right to left (all lines, as one list) past trusted addresses to
 /// the first that isn't; an entry that isn't an address ends the walk at the proxy that reported it. Scheme and host
 /// are the rightmost values.
-pub fn resolve(
+pub fn resolve<'a>(
     peer: Peer,
     trusted: &[IpNet],
-    headers: &HeaderMap,
+    fields: impl Into<RequestFields<'a>>,
     host: Option<&HeaderValue>,
 ) -> Origin {
+    let fields = fields.into();
     let address = peer.address.map(|address| address.to_canonical());
     let own = Origin {
         client_ip: address,
@@ -110,7 +111,7 @@ pub fn resolve(
         },
         claims: ForwardingClaims::None,
     };
-    if !headers.keys().any(is_claim) {
+    if !fields.iter().any(|field| is_claim(field.name)) {
         return own;
     }
     if !peer.is_trusted(trusted) {
@@ -121,12 +122,12 @@ pub fn resolve(
         };
     }
     Origin {
-        client_ip: walk(address, trusted, headers),
-        host: rightmost(headers, &X_FORWARDED_HOST)
+        client_ip: walk(address, trusted, fields),
+        host: rightmost(fields, &X_FORWARDED_HOST)
             .filter(|host| is_authority(host.as_bytes()))
             .and_then(|host| HeaderValue::from_str(host).ok())
             .or(own.host),
-        scheme: match rightmost(headers, &X_FORWARDED_PROTO) {
+        scheme: match rightmost(fields, &X_FORWARDED_PROTO) {
             Some(scheme) if is_one_of(scheme, ["https", "wss"]) => ClientScheme::Https,
             Some(scheme) if is_one_of(scheme, ["http", "ws"]) => ClientScheme::Http,
             _ => own.scheme,
@@ -137,9 +138,10 @@ pub fn resolve(
 
 /// Whether a header speaks for a client further away: `X-Forwarded-*`, `Forwarded`, `X-Real-IP`, and their
 /// look-alikes with underscores, which CGI-like backends can't tell apart.
-pub(crate) fn is_claim(name: &HeaderName) -> bool {
+///
+/// `name` is in lower case.
+pub(crate) fn is_claim(name: &[u8]) -> bool {
     const PREFIX: &[u8] = b"x-forwarded-";
-    let name = name.as_str().as_bytes();
     // Most names are not asked further than their first letter.
     match name.first() {
         Some(b'x') => {
@@ -161,10 +163,11 @@ pub(crate) fn is_same_name(name: &[u8], expected: &[u8]) -> bool {
             .all(|(byte, expected)| byte == expected || (*byte == b'_' && *expected == b'-'))
 }
 
-fn walk(peer: Option<IpAddr>, trusted: &[IpNet], headers: &HeaderMap) -> Option<IpAddr> {
+fn walk(peer: Option<IpAddr>, trusted: &[IpNet], fields: RequestFields<'_>) -> Option<IpAddr> {
     let mut client = peer;
-    for line in headers.get_all(X_FORWARDED_FOR).iter().rev() {
-        let Ok(line) = line.to_str() else {
+    let lines: Vec<&[u8]> = fields.all(&X_FORWARDED_FOR).collect();
+    for line in lines.into_iter().rev() {
+        let Some(line) = visible(line) else {
             return client;
         };
         let entries = line.rsplit(',').map(str::trim);
@@ -192,8 +195,15 @@ fn parse_entry(entry: &str) -> Option<IpAddr> {
     Some(address.to_canonical())
 }
 
-fn rightmost<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
-    let last_line = headers.get_all(name).iter().next_back()?.to_str().ok()?;
+/// The text of a value of visible ASCII, as `HeaderValue::to_str` has it.
+fn visible(value: &[u8]) -> Option<&str> {
+    let is_visible = |byte: &u8| matches!(byte, b' '..=b'~' | b'\t');
+    let text = value.iter().all(is_visible).then_some(value)?;
+    std::str::from_utf8(text).ok()
+}
+
+fn rightmost<'a>(fields: RequestFields<'a>, name: &HeaderName) -> Option<&'a str> {
+    let last_line = visible(fields.all(name).last()?)?;
     last_line.rsplit(',').next().map(str::trim)
 }
 
@@ -225,6 +235,8 @@ pub(crate) fn is_private(address: IpAddr) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderMap;
+
     use super::*;
 
     fn nets(nets: &[&str]) -> Vec<IpNet> {
@@ -416,7 +428,7 @@ mod tests {
             "x-real-ip",
             "x_real-ip",
         ] {
-            assert!(is_claim(&HeaderName::from_static(name)), "{name}");
+            assert!(is_claim(name.as_bytes()), "{name}");
         }
         for name in [
             "x-forwarded",
@@ -425,7 +437,7 @@ mod tests {
             "x-forward-for",
             "via",
         ] {
-            assert!(!is_claim(&HeaderName::from_static(name)), "{name}");
+            assert!(!is_claim(name.as_bytes()), "{name}");
         }
     }
 }

@@ -17,6 +17,7 @@ use http::{Method, Version};
 use super::forwarded::{
     ForwardingClaims, Origin, X_FORWARDED_HOST, X_FORWARDED_PROTO, is_claim, is_same_name,
 };
+use super::request_fields::{LineWriter, RequestFields, write_line};
 
 /// The header that names a request in every log.
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -41,28 +42,13 @@ pub struct RequestChanges<'a> {
 /// Writes the fields of a request on its way to the backend, a line each.
 ///
 /// The fields are written as text: no map of them is needed, and building one takes several times as long.
-pub fn write_request_fields(incoming: &HeaderMap, changes: &RequestChanges<'_>, out: &mut Vec<u8>) {
-    let nominated = Nominated::by(incoming);
-    // First, as clients write it.
-    let mut host = Some(changes.host);
-    if !incoming.contains_key(HOST) {
-        write_host(&mut host, out);
-    }
-    let mut takes_trailers = false;
-    for (name, value) in incoming {
-        if *name == HOST {
-            write_host(&mut host, out);
-        } else if travels(name, changes) && !nominated.contains(name) {
-            if *name != EXPECT || !expects_continue(value.as_bytes()) {
-                write_field(name, value.as_bytes(), out);
-            } else {
-                write_other_expectations(value, out);
-            }
-        } else if *name == TE {
-            takes_trailers |=
-                elements_of(value).any(|element| element.eq_ignore_ascii_case(b"trailers"));
-        }
-    }
+pub fn write_request_fields<'a>(
+    incoming: impl Into<RequestFields<'a>>,
+    changes: &RequestChanges<'_>,
+    out: &mut Vec<u8>,
+) {
+    let incoming = incoming.into();
+    let takes_trailers = write_travelling(incoming, changes, out);
     if takes_trailers {
         write_field(&TE, b"trailers", out);
     }
@@ -95,6 +81,44 @@ pub fn write_request_fields(incoming: &HeaderMap, changes: &RequestChanges<'_>, 
     write_field(&X_REQUEST_ID, changes.request_id.as_bytes(), out);
 }
 
+/// Writes the client's fields that are sent on. Says whether the client takes trailers.
+fn write_travelling(
+    incoming: RequestFields<'_>,
+    changes: &RequestChanges<'_>,
+    out: &mut Vec<u8>,
+) -> bool {
+    let nominated = Nominated::by(incoming);
+    // First, as clients write it.
+    let mut host = Some(changes.host);
+    if !incoming.contains(&HOST) {
+        write_host(&mut host, out);
+    }
+    let mut takes_trailers = false;
+    let mut lines = LineWriter::new(incoming, out);
+    for field in incoming.iter() {
+        let (name, value) = (field.name, field.value);
+        if name == b"host" {
+            if host.is_some_and(|host| *host == *value) {
+                host = None;
+                lines.copy(field);
+            } else {
+                write_host(&mut host, lines.out());
+            }
+        } else if travels(name, changes) && !nominated.contains(name) {
+            if name != b"expect" || !expects_continue(value) {
+                lines.copy(field);
+            } else {
+                write_other_expectations(value, lines.out());
+            }
+        } else if name == b"te" {
+            takes_trailers |=
+                elements_of(value).any(|element| element.eq_ignore_ascii_case(b"trailers"));
+        }
+    }
+    lines.out();
+    takes_trailers
+}
+
 /// Whether this asks for the interim answer that is given here. What else may be expected is the backend's to refuse.
 pub(crate) fn expects_continue(value: &[u8]) -> bool {
     value.split(|byte| *byte == b',').any(is_continue)
@@ -106,7 +130,7 @@ fn is_continue(element: &[u8]) -> bool {
 }
 
 /// Writes what else is expected than the interim answer, if anything is.
-fn write_other_expectations(value: &HeaderValue, out: &mut Vec<u8>) {
+fn write_other_expectations(value: &[u8], out: &mut Vec<u8>) {
     let others = elements_of(value).filter(|element| !is_continue(element));
     let others: Vec<&[u8]> = others.collect();
     if !others.is_empty() {
@@ -143,26 +167,22 @@ fn write_host(host: &mut Option<&HeaderValue>, out: &mut Vec<u8>) {
 
 /// Writes one field's line.
 pub(crate) fn write_field(name: &HeaderName, value: &[u8], out: &mut Vec<u8>) {
-    out.extend_from_slice(name.as_str().as_bytes());
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value);
-    out.extend_from_slice(b"\r\n");
+    write_line(name.as_str().as_bytes(), value, out);
 }
 
 /// Whether a client's field is for the backend, as far as its name says. Of all the names here only a few begin with
 /// the letters that most fields begin with.
-fn travels(name: &HeaderName, changes: &RequestChanges<'_>) -> bool {
-    let text = name.as_str();
-    match text.as_bytes().first() {
+fn travels(name: &[u8], changes: &RequestChanges<'_>) -> bool {
+    match name.first() {
         Some(b'x' | b'f') => {
             !((changes.keeps_method && is_method_override(name))
-                || is_same_name(text.as_bytes(), X_REQUEST_ID.as_str().as_bytes())
+                || is_same_name(name, X_REQUEST_ID.as_str().as_bytes())
                 || is_void_claim(name, changes.origin.claims))
         }
         Some(b'c' | b'e' | b'h' | b'k' | b'p' | b't' | b'u') => {
-            !(is_hop_by_hop(name)
-                || text == "http2-settings"
-                || (changes.chunked && *name == CONTENT_LENGTH))
+            !(is_hop_by_hop_name(name)
+                || name == b"http2-settings"
+                || (changes.chunked && name == b"content-length"))
         }
         _ => true,
     }
@@ -184,13 +204,13 @@ pub fn response_headers(
         incoming.insert(X_REQUEST_ID, request_id);
         return incoming;
     }
-    let nominated = Nominated::by(&incoming);
+    let nominated = Nominated::by((&incoming).into());
     let length_is_void = incoming.contains_key(TRANSFER_ENCODING);
     let mut outgoing = HeaderMap::with_capacity(incoming.len() + 1);
     move_fields(incoming, &mut outgoing, |name| {
         let kept = switched && (*name == CONNECTION || *name == UPGRADE);
         let void = length_is_void && *name == CONTENT_LENGTH;
-        kept || (travels_back(name) && !void && !nominated.contains(name))
+        kept || (travels_back(name) && !void && !nominated.contains(name.as_str().as_bytes()))
     });
     outgoing.insert(X_REQUEST_ID, request_id);
     outgoing
@@ -198,9 +218,10 @@ pub fn response_headers(
 
 /// Writes the fields of an interim response on its way to the client, a line each.
 pub(crate) fn write_interim_fields(incoming: &HeaderMap, out: &mut Vec<u8>) {
-    let nominated = Nominated::by(incoming);
+    let nominated = Nominated::by(incoming.into());
     for (name, value) in incoming {
-        if travels_back(name) && *name != CONTENT_LENGTH && !nominated.contains(name) {
+        let is_nominated = nominated.contains(name.as_str().as_bytes());
+        if travels_back(name) && *name != CONTENT_LENGTH && !is_nominated {
             write_field(name, value.as_bytes(), out);
         }
     }
@@ -218,8 +239,8 @@ pub(crate) fn trailers(incoming: HeaderMap) -> HeaderMap {
     move_fields(incoming, &mut outgoing, |name| {
         !(is_hop_by_hop(name)
             || [HOST, CONTENT_LENGTH, EXPECT].contains(name)
-            || is_claim(name)
-            || is_method_override(name)
+            || is_claim(name.as_str().as_bytes())
+            || is_method_override(name.as_str().as_bytes())
             || is_same_name(name.as_str().as_bytes(), X_REQUEST_ID.as_str().as_bytes()))
     });
     outgoing
@@ -269,54 +290,62 @@ fn write_address(address: IpAddr, out: &mut Vec<u8>) {
 
 /// Whether a request asks for a WebSocket (RFC 6455 section 4.2.1): an HTTP/1.1 `GET` whose `Connection` lists
 /// `upgrade` and whose `Upgrade` offers `websocket`, both in any letter case.
-pub(crate) fn is_websocket_upgrade(method: &Method, version: Version, headers: &HeaderMap) -> bool {
+pub(crate) fn is_websocket_upgrade<'a>(
+    method: &Method,
+    version: Version,
+    fields: impl Into<RequestFields<'a>>,
+) -> bool {
+    let fields = fields.into();
     *method == Method::GET
         && version == Version::HTTP_11
-        && lists(headers, &CONNECTION, b"upgrade")
-        && lists(headers, &UPGRADE, b"websocket")
+        && lists(fields, &UPGRADE, b"websocket")
+        && lists(fields, &CONNECTION, b"upgrade")
 }
 
 /// The fields that every hop makes for itself. `TE` and `Upgrade` are put back where they apply; `Trailer` announces
 /// trailers end to end.
 pub(crate) fn is_hop_by_hop(name: &HeaderName) -> bool {
+    is_hop_by_hop_name(name.as_str().as_bytes())
+}
+
+/// The same of a name in lower case.
+fn is_hop_by_hop_name(name: &[u8]) -> bool {
     matches!(
-        name.as_str(),
-        "connection"
-            | "keep-alive"
-            | "proxy-connection"
-            | "proxy-authenticate"
-            | "proxy-authorization"
-            | "te"
-            | "transfer-encoding"
-            | "upgrade"
+        name,
+        b"connection"
+            | b"keep-alive"
+            | b"proxy-connection"
+            | b"proxy-authenticate"
+            | b"proxy-authorization"
+            | b"te"
+            | b"transfer-encoding"
+            | b"upgrade"
     )
 }
 
 /// Whether a backend that honours method-override headers may take this request for another method than it has.
-pub(crate) fn has_method_override(headers: &HeaderMap) -> bool {
-    headers.keys().any(is_method_override)
+pub(crate) fn has_method_override(fields: RequestFields<'_>) -> bool {
+    fields.iter().any(|field| is_method_override(field.name))
 }
 
-fn is_method_override(name: &HeaderName) -> bool {
+fn is_method_override(name: &[u8]) -> bool {
     // The names that the method-override package's documentation lists, and Express apps copy.
     const NAMES: [&[u8]; 3] = [
         b"x-http-method-override",
         b"x-http-method",
         b"x-method-override",
     ];
-    NAMES
-        .iter()
-        .any(|expected| is_same_name(name.as_str().as_bytes(), expected))
+    NAMES.iter().any(|expected| is_same_name(name, expected))
 }
 
 /// Whether a forwarding header is replaced by renewd's, comes from a peer that isn't trusted, or only looks like one.
-fn is_void_claim(name: &HeaderName, claims: ForwardingClaims) -> bool {
+fn is_void_claim(name: &[u8], claims: ForwardingClaims) -> bool {
     is_claim(name)
         && (claims != ForwardingClaims::Believed
-            || name.as_str().contains('_')
+            || name.contains(&b'_')
             || matches!(
-                name.as_str(),
-                "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host"
+                name,
+                b"x-forwarded-for" | b"x-forwarded-proto" | b"x-forwarded-host"
             ))
 }
 
@@ -324,8 +353,8 @@ fn is_void_claim(name: &HeaderName, claims: ForwardingClaims) -> bool {
 struct Nominated(Vec<Box<[u8]>>);
 
 impl Nominated {
-    fn by(headers: &HeaderMap) -> Self {
-        let options = elements(headers, &CONNECTION);
+    fn by(fields: RequestFields<'_>) -> Self {
+        let options = elements(fields, &CONNECTION);
         // These name no field, and are on nearly every request.
         let fields = options.filter(|option| {
             !(option.eq_ignore_ascii_case(b"keep-alive")
@@ -335,60 +364,56 @@ impl Nominated {
         Self(fields.map(Box::from).collect())
     }
 
-    fn contains(&self, name: &HeaderName) -> bool {
+    /// Whether this name, in lower case, is among them.
+    fn contains(&self, name: &[u8]) -> bool {
         !self.0.is_empty()
             && !is_end_to_end(name)
-            && self
-                .0
-                .iter()
-                .any(|field| field.eq_ignore_ascii_case(name.as_str().as_bytes()))
+            && self.0.iter().any(|field| field.eq_ignore_ascii_case(name))
     }
 }
 
 /// Fields that stay even if `Connection` nominates them. Otherwise a client could remove what a proxy before renewd
 /// added, or what says which user the request is from (RFC 9110 section 7.6.1 forbids nominating fields meant for all
 /// recipients). Express alone would ignore every nomination.
-fn is_end_to_end(name: &HeaderName) -> bool {
-    let name_text = name.as_str();
+fn is_end_to_end(name: &[u8]) -> bool {
     is_claim(name)
-        || name_text.starts_with("sec-")
-        || name_text.starts_with("access-control-")
+        || name.starts_with(b"sec-")
+        || name.starts_with(b"access-control-")
         || matches!(
-            name_text,
-            "accept"
-                | "authorization"
-                | "cache-control"
-                | "content-encoding"
-                | "content-length"
-                | "content-range"
-                | "content-type"
-                | "cookie"
-                | "date"
-                | "host"
-                | "location"
-                | "origin"
-                | "range"
-                | "referer"
-                | "retry-after"
-                | "set-cookie"
-                | "trailer"
-                | "vary"
-                | "www-authenticate"
+            name,
+            b"accept"
+                | b"authorization"
+                | b"cache-control"
+                | b"content-encoding"
+                | b"content-length"
+                | b"content-range"
+                | b"content-type"
+                | b"cookie"
+                | b"date"
+                | b"host"
+                | b"location"
+                | b"origin"
+                | b"range"
+                | b"referer"
+                | b"retry-after"
+                | b"set-cookie"
+                | b"trailer"
+                | b"vary"
+                | b"www-authenticate"
         )
 }
 
-fn lists(headers: &HeaderMap, name: &HeaderName, wanted: &[u8]) -> bool {
-    elements(headers, name).any(|element| element.eq_ignore_ascii_case(wanted))
+fn lists(fields: RequestFields<'_>, name: &HeaderName, wanted: &[u8]) -> bool {
+    elements(fields, name).any(|element| element.eq_ignore_ascii_case(wanted))
 }
 
 /// The elements of a comma-separated list over all its lines, trimmed.
-fn elements<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
-    let lines = headers.get_all(name).into_iter();
-    lines.flat_map(elements_of)
+fn elements<'a>(fields: RequestFields<'a>, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
+    fields.all(name).flat_map(elements_of)
 }
 
-fn elements_of(line: &HeaderValue) -> impl Iterator<Item = &[u8]> {
-    let elements = line.as_bytes().split(|byte| *byte == b',');
+fn elements_of(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let elements = line.split(|byte| *byte == b',');
     elements
         .map(<[u8]>::trim_ascii)
         .filter(|element| !element.is_empty())

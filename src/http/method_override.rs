@@ -2,9 +2,10 @@
 //!
 //! Must not know: which rules that matters to.
 
-use http::{HeaderMap, Method, Uri};
+use http::{Method, Uri};
 
 use super::hop::has_method_override;
+use super::request_fields::RequestFields;
 
 /// Where the backend reads another method from: `routes.method_override`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,8 +18,8 @@ pub struct MethodOverride {
 
 impl MethodOverride {
     /// Whether a request with this target and these headers may become one of another method.
-    pub(crate) fn applies(&self, target: &Uri, headers: &HeaderMap) -> bool {
-        (self.header && has_method_override(headers)) || self.is_in_query(target)
+    pub(crate) fn applies(&self, target: &Uri, fields: RequestFields<'_>) -> bool {
+        (self.header && has_method_override(fields)) || self.is_in_query(target)
     }
 
     /// Whether a request that is an `OPTIONS` stays one without its headers: those can be taken away, a query can't.
@@ -43,7 +44,7 @@ impl MethodOverride {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
+    use http::{HeaderMap, HeaderValue};
 
     use super::*;
 
@@ -52,7 +53,7 @@ mod tests {
             header: true,
             queries: queries.iter().map(|query| (*query).into()).collect(),
         };
-        place.applies(&Uri::from_static(target), &HeaderMap::new())
+        place.applies(&Uri::from_static(target), (&HeaderMap::new()).into())
     }
 
     #[test]
@@ -84,7 +85,7 @@ mod tests {
             queries: Vec::new(),
         };
         let target = Uri::from_static("/a");
-        assert!(place(true).applies(&target, &headers));
-        assert!(!place(false).applies(&target, &headers));
+        assert!(place(true).applies(&target, (&headers).into()));
+        assert!(!place(false).applies(&target, (&headers).into()));
     }
 }

@@ -11,6 +11,7 @@ pub(crate) mod media;
 pub(crate) mod method_override;
 pub(crate) mod pattern;
 pub mod readings;
+pub mod request_fields;
 pub mod sanity;
 pub mod target;
 pub mod url;

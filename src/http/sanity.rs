@@ -5,8 +5,10 @@
 
 use std::net::Ipv6Addr;
 
-use http::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, HOST, HeaderValue, TRANSFER_ENCODING};
 use http::{Method, StatusCode, Uri, Version};
+
+use super::request_fields::RequestFields;
 
 /// Why a request goes no further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -56,27 +58,31 @@ impl SanityRefusal {
 }
 
 /// Checks a request's head as it was parsed, before anything else looks at it.
-pub fn check(
+pub fn check<'a>(
     method: &Method,
     target: &Uri,
     version: Version,
-    headers: &HeaderMap,
+    fields: impl Into<RequestFields<'a>>,
 ) -> Result<(), SanityRefusal> {
+    let fields = fields.into();
     // Framing first: a request whose end is in doubt must not be answered as if the next one could follow it.
-    check_framing(version, headers)?;
+    check_framing(version, fields)?;
     if matches!(*method, Method::CONNECT | Method::TRACE) {
         return Err(SanityRefusal::Method);
     }
     check_target(method, target)?;
-    check_host(target, version, headers)
+    check_host(target, version, fields)
 }
 
 /// The authority that the request is for: an absolute-form target's (without userinfo), which overrides `Host` (RFC
 /// 9112 section 3.2.2), else `Host`. `None` for HTTP/1.0 without either.
-pub fn effective_host(target: &Uri, headers: &HeaderMap) -> Option<HeaderValue> {
+pub fn effective_host<'a>(
+    target: &Uri,
+    fields: impl Into<RequestFields<'a>>,
+) -> Option<HeaderValue> {
     match authority_of(target) {
         Some(authority) => HeaderValue::from_str(authority).ok(),
-        None => headers.get(HOST).cloned(),
+        None => fields.into().value(&HOST),
     }
 }
 
@@ -93,19 +99,16 @@ pub(crate) fn is_authority(authority: &[u8]) -> bool {
     (is_registered_name(host) || is_ipv6_literal(host)) && is_port_suffix(port)
 }
 
-fn check_framing(version: Version, headers: &HeaderMap) -> Result<(), SanityRefusal> {
-    let mut encodings = headers.get_all(TRANSFER_ENCODING).iter();
+fn check_framing(version: Version, fields: RequestFields<'_>) -> Result<(), SanityRefusal> {
+    let mut encodings = fields.all(&TRANSFER_ENCODING);
     let Some(encoding) = encodings.next() else {
         return Ok(());
     };
-    let chunked = encoding
-        .as_bytes()
-        .trim_ascii()
-        .eq_ignore_ascii_case(b"chunked");
+    let chunked = encoding.trim_ascii().eq_ignore_ascii_case(b"chunked");
     if !chunked || encodings.next().is_some() || version < Version::HTTP_11 {
         return Err(SanityRefusal::TransferEncoding);
     }
-    if headers.contains_key(CONTENT_LENGTH) {
+    if fields.contains(&CONTENT_LENGTH) {
         return Err(SanityRefusal::LengthAndEncoding);
     }
     Ok(())
@@ -119,12 +122,16 @@ fn check_target(method: &Method, target: &Uri) -> Result<(), SanityRefusal> {
     }
 }
 
-fn check_host(target: &Uri, version: Version, headers: &HeaderMap) -> Result<(), SanityRefusal> {
+fn check_host(
+    target: &Uri,
+    version: Version,
+    fields: RequestFields<'_>,
+) -> Result<(), SanityRefusal> {
     let authority = authority_of(target);
     if authority.is_some_and(|authority| !is_authority(authority.as_bytes())) {
         return Err(SanityRefusal::HostInvalid);
     }
-    let mut hosts = headers.get_all(HOST).iter();
+    let mut hosts = fields.all(&HOST);
     match (hosts.next(), hosts.next()) {
         (Some(_), Some(_)) => Err(SanityRefusal::HostDuplicate),
         // An empty field says that the target has no authority, as RFC 9112 section 3.2 has it. With an absolute-form
@@ -135,13 +142,12 @@ fn check_host(target: &Uri, version: Version, headers: &HeaderMap) -> Result<(),
         {
             Ok(())
         }
-        (Some(host), None) if !is_authority(host.as_bytes()) => Err(SanityRefusal::HostInvalid),
+        (Some(host), None) if !is_authority(host) => Err(SanityRefusal::HostInvalid),
         // A field that contradicts the pseudo-header (RFC 9113 section 8.3.1); in HTTP/1.1 it is merely overridden.
         (Some(host), None)
             if version > Version::HTTP_11
-                && authority.is_some_and(|authority| {
-                    !host.as_bytes().eq_ignore_ascii_case(authority.as_bytes())
-                }) =>
+                && authority
+                    .is_some_and(|authority| !host.eq_ignore_ascii_case(authority.as_bytes())) =>
         {
             Err(SanityRefusal::HostDuplicate)
         }
@@ -207,6 +213,8 @@ fn is_port_suffix(suffix: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderMap;
+
     use super::*;
 
     fn run(

@@ -8,6 +8,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::Malformed;
+use super::input::take_front;
 
 /// The extensions of all chunks of one body together. They mean nothing, and reading them is work that a sender could
 /// cause at no cost.
@@ -183,7 +184,7 @@ fn take(rest: &mut u64, input: &mut BytesMut) -> Option<Bytes> {
         return None;
     }
     let most = usize::try_from(*rest).unwrap_or(usize::MAX);
-    let data = input.split_to(input.len().min(most)).freeze();
+    let data = take_front(input, input.len().min(most)).freeze();
     *rest = rest.saturating_sub(u64::try_from(data.len()).unwrap_or(u64::MAX));
     Some(data)
 }

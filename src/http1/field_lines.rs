@@ -6,58 +6,25 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::http::request_fields::{FieldSpan, Range};
+
 /// Nearly every head has fewer fields. They are found without an allocation.
 pub(super) const USUAL_FIELDS: usize = 32;
 
-/// A part of a head, from and to. Heads are shorter than 4 GiB, and a head has dozens of parts, so that they should
-/// be small.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Range(u32, u32);
-
-impl Range {
-    /// The range of a part of `input`.
-    pub(super) fn of(part: &[u8], input: &[u8]) -> Self {
-        let from = part.as_ptr().addr() - input.as_ptr().addr();
-        let place = |offset| u32::try_from(offset).unwrap_or(u32::MAX);
-        Self(place(from), place(from + part.len()))
-    }
-
-    /// The range as indices.
-    pub(super) fn indices(self) -> std::ops::Range<usize> {
-        let index = |offset| usize::try_from(offset).unwrap_or(usize::MAX);
-        index(self.0)..index(self.1)
+/// The spans of a field that was found in `input`.
+pub(super) fn span_of(field: &httparse::Header<'_>, input: &[u8]) -> FieldSpan {
+    FieldSpan {
+        name: Range::of(field.name.as_bytes(), input),
+        value: Range::of(field.value, input),
     }
 }
 
-/// The ranges of a field's name and value in a head.
-#[derive(Clone, Copy, Default)]
-pub(super) struct FieldSpan {
-    name: Range,
-    value: Range,
-}
-
-impl FieldSpan {
-    /// The span of a field that was found in `input`.
-    pub(super) fn of(field: &httparse::Header<'_>, input: &[u8]) -> Self {
-        Self {
-            name: Range::of(field.name.as_bytes(), input),
-            value: Range::of(field.value, input),
-        }
-    }
-
-    /// The name and the value.
-    pub(super) fn parts<'a>(&self, head: &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
-        let name = head.get(self.name.indices())?;
-        Some((name, head.get(self.value.indices())?))
-    }
-
-    /// The field, taken from the same bytes; `None` if it isn't valid after all.
-    pub(super) fn take(&self, head: &Bytes) -> Option<(HeaderName, HeaderValue)> {
-        let (name, value) = self.parts(head)?;
-        let name = HeaderName::from_bytes(name).ok()?;
-        let value = head.slice_ref(value);
-        Some((name, HeaderValue::from_maybe_shared(value).ok()?))
-    }
+/// The field, taken from the same bytes; `None` if it isn't valid after all.
+pub(super) fn take_field(span: &FieldSpan, head: &Bytes) -> Option<(HeaderName, HeaderValue)> {
+    let (name, value) = span.parts(head)?;
+    let name = HeaderName::from_bytes(name).ok()?;
+    let value = head.slice_ref(value);
+    Some((name, HeaderValue::from_maybe_shared(value).ok()?))
 }
 
 /// Whether the bytes after the first `known` can have ended the head. Without this, a slow head is parsed over and

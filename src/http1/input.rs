@@ -1,26 +1,41 @@
 //! Bytes that were read from a connection and not parsed yet.
 //!
-//! Keeps true: the size of reads follows what comes, up to what may be read ahead.
+//! Keeps true: the size of reads follows what comes, up to what may be read ahead. A connection without unparsed bytes
+//! holds no buffer: small messages are read into one buffer of the thread, so that it stays in the processor's caches
+//! however many connections there are.
 //! Must not know: what the bytes mean.
 
+use std::cell::RefCell;
 use std::future::Future;
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncRead as _, AsyncReadExt as _, ReadBuf};
 
 use crate::io::transport::Transport;
 
-/// How much is read at once of a message that is likely to be small.
+/// How much is read at once of a message that is likely to be small. Copying more out of the thread's buffer would take
+/// longer than a buffer of the connection's own.
 const READ: usize = 8 * 1024;
 
 /// Room in the buffer that isn't worth a read.
 const SCRAP: usize = 2 * 1024;
 
-/// How much memory an idle connection may keep.
-const IDLE_CAPACITY: usize = 16 * 1024;
+thread_local! {
+    /// The buffer into which this thread's connections read small messages, one connection at a time.
+    static READING: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ].into());
+}
+
+/// Takes bytes from the front. A buffer that they fill is taken itself: to divide it would take an allocation.
+pub(super) fn take_front(bytes: &mut BytesMut, length: usize) -> BytesMut {
+    if length == bytes.len() && bytes.capacity() - length < SCRAP {
+        std::mem::take(bytes)
+    } else {
+        bytes.split_to(length)
+    }
+}
 
 /// The buffer.
 #[derive(Debug)]
@@ -82,6 +97,50 @@ impl Input {
             }
             None => self.size.min(most),
         };
+        let read = if wanted <= READ {
+            ready!(self.poll_read_shared(transport, context, wanted))?
+        } else {
+            ready!(self.poll_read_own(transport, context, wanted))?
+        };
+        if read.filled {
+            self.size = wanted.saturating_mul(2).min(most);
+        } else if rest.is_none() && read.bytes < self.size / 4 {
+            self.size = (self.size / 2).max(READ);
+        }
+        Poll::Ready(Ok(read.bytes))
+    }
+
+    /// Reads into the thread's buffer, and keeps a copy of exactly what came.
+    fn poll_read_shared(
+        &mut self,
+        transport: &mut Transport,
+        context: &mut Context<'_>,
+        wanted: usize,
+    ) -> Poll<io::Result<Filling>> {
+        READING.with_borrow_mut(|reading| {
+            let room = reading.get_mut(..wanted).unwrap_or_default();
+            let mut buffer = ReadBuf::new(room);
+            ready!(Pin::new(transport).poll_read(context, &mut buffer))?;
+            let read = buffer.filled();
+            if self.bytes.is_empty() {
+                self.bytes = BytesMut::from(read);
+            } else {
+                self.bytes.extend_from_slice(read);
+            }
+            Poll::Ready(Ok(Filling {
+                bytes: read.len(),
+                filled: read.len() == wanted,
+            }))
+        })
+    }
+
+    /// Reads into a buffer of this connection's own.
+    fn poll_read_own(
+        &mut self,
+        transport: &mut Transport,
+        context: &mut Context<'_>,
+        wanted: usize,
+    ) -> Poll<io::Result<Filling>> {
         let room = self.bytes.capacity() - self.bytes.len();
         if room < SCRAP.max(wanted / 4) {
             if wanted > self.reserved && self.bytes.is_empty() {
@@ -94,19 +153,23 @@ impl Input {
         let room = (self.bytes.capacity() - self.bytes.len()).min(wanted);
         let mut buffer = (&mut self.bytes).limit(room);
         let read = ready!(pin!(transport.read_buf(&mut buffer)).poll(context))?;
-        if read == room {
-            self.size = wanted.saturating_mul(2).min(most);
-        } else if rest.is_none() && read < self.size / 4 {
-            self.size = (self.size / 2).max(READ);
-        }
-        Poll::Ready(Ok(read))
+        Poll::Ready(Ok(Filling {
+            bytes: read,
+            filled: read == room,
+        }))
     }
 
-    /// Gives back memory that only a large answer needed.
+    /// Gives memory back between messages.
     pub(crate) fn shrink(&mut self) {
-        if self.bytes.capacity() > IDLE_CAPACITY {
-            self.bytes = BytesMut::from(&self.bytes[..]);
-            self.reserved = 0;
-        }
+        // Even an empty part of a buffer keeps all of it.
+        self.bytes = BytesMut::from(&self.bytes[..]);
+        self.reserved = 0;
     }
+}
+
+/// The outcome of one read.
+struct Filling {
+    bytes: usize,
+    /// There was no room for more.
+    filled: bool,
 }

@@ -32,7 +32,6 @@ pub(crate) struct Malformed(pub(crate) &'static str);
 #[cfg(test)]
 mod tests {
     use bytes::BytesMut;
-    use http::HeaderMap;
     use proptest::collection::vec;
     use proptest::prelude::*;
 
@@ -96,7 +95,7 @@ mod tests {
                     if !begun(&mut input) {
                         break;
                     }
-                    let head = take_head(&mut input, known, limits, &mut HeaderMap::new());
+                    let head = take_head(&mut input, known, limits);
                     let Some(head) = head.unwrap() else {
                         known = input.len();
                         break;

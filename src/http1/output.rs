@@ -1,9 +1,10 @@
 //! Bytes that wait to be written to a connection: heads, framing and small frames gathered, one large frame uncopied
 //! after them.
 //!
-//! Keeps true: bytes are written in the order in which they were queued.
+//! Keeps true: bytes are written in the order in which they were queued. What has written everything holds no memory.
 //! Must not know: what the bytes mean.
 
+use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -16,8 +17,16 @@ use crate::io::transport::Transport;
 /// Frames up to this size are copied, which is less work than a list of slices.
 const GATHERED: usize = 4 * 1024;
 
-/// How much memory an idle connection may keep.
-const IDLE_CAPACITY: usize = 16 * 1024;
+/// Room for most heads with a small frame.
+const USUAL: usize = 2 * 1024;
+
+/// How many buffers a thread keeps for its connections to use again: those that write at once need one.
+const SPARE: usize = 4;
+
+thread_local! {
+    /// Empty buffers. The one used last is still in the processor's caches.
+    static SPARES: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+}
 
 /// The queue.
 #[derive(Debug, Default)]
@@ -32,14 +41,19 @@ pub(crate) struct Output {
 impl Output {
     /// The buffer to append to, where [`Output::has_room`].
     pub(crate) fn gathered(&mut self) -> &mut Vec<u8> {
+        if self.gathered.capacity() == 0 {
+            let spare = SPARES.with_borrow_mut(Vec::pop);
+            self.gathered = spare.unwrap_or_else(|| Vec::with_capacity(USUAL));
+        }
         &mut self.gathered
     }
 
     /// Appends a frame, and `end` after it.
     pub(crate) fn push(&mut self, data: Bytes, end: &'static [u8]) {
         if data.len() <= GATHERED {
-            self.gathered.extend_from_slice(&data);
-            self.gathered.extend_from_slice(end);
+            let gathered = self.gathered();
+            gathered.extend_from_slice(&data);
+            gathered.extend_from_slice(end);
         } else {
             self.data = data;
             self.end = end;
@@ -53,17 +67,18 @@ impl Output {
 
     /// Drops what wasn't written.
     pub(crate) fn clear(&mut self) {
-        self.gathered.clear();
+        let mut gathered = std::mem::take(&mut self.gathered);
+        if gathered.capacity() == USUAL {
+            gathered.clear();
+            SPARES.with_borrow_mut(|spares| {
+                if spares.len() < SPARE {
+                    spares.push(gathered);
+                }
+            });
+        }
         self.written = 0;
         self.data = Bytes::new();
         self.end = b"";
-    }
-
-    /// Gives back memory that only a large request needed.
-    pub(crate) fn shrink(&mut self) {
-        if self.gathered.capacity() > IDLE_CAPACITY {
-            self.gathered = Vec::new();
-        }
     }
 
     /// Writes some of the bytes, and returns how many; 0 when none are left.

@@ -8,18 +8,23 @@
 use std::mem::MaybeUninit;
 
 use bytes::{Buf, BytesMut};
-use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, TE, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderName, Method, Request, Uri, Version, request};
+use http::{Method, Request, Uri, Version, request};
 
 use super::decode::Decoder;
 use super::field_lines::{
-    FieldSpan, Range, USUAL_FIELDS, blank, elements, length, lists, lower_version, may_be_complete,
-    without,
+    USUAL_FIELDS, blank, elements, length, lists, lower_version, may_be_complete, span_of,
 };
+use super::input::take_front;
 use crate::http::hop::expects_continue;
+use crate::http::request_fields::{FieldLines, FieldSpan, Range};
 
 /// The longest target that `http::Uri` can hold.
 const MAX_TARGET: usize = 65_534;
+
+/// The longest name that `http::HeaderName` can hold.
+const LONGEST_NAME: usize = 65_535;
+
+const CONTENT_LENGTH: &[u8] = b"content-length";
 
 /// The first line that an HTTP/2 client sends (RFC 9113 §3.4).
 const HTTP2: &[u8] = b"PRI * HTTP/2.0\r\n";
@@ -36,7 +41,9 @@ pub(crate) struct HeadLimits {
 /// A request up to its body.
 #[derive(Debug)]
 pub(crate) struct RequestHead {
+    /// Without fields.
     pub(crate) parts: request::Parts,
+    pub(crate) fields: FieldLines,
     pub(crate) decoder: Decoder,
     /// Another request may follow on the connection.
     pub(crate) keep_alive: bool,
@@ -70,13 +77,10 @@ pub(crate) fn begun(input: &mut BytesMut) -> bool {
 
 /// Takes a head from the front of `input`. `None` where the head isn't complete; `known` bytes of it were parsed in
 /// vain before.
-///
-/// `spare` is an empty map whose memory is used.
 pub(crate) fn take_head(
     input: &mut BytesMut,
     known: usize,
     limits: HeadLimits,
-    spare: &mut HeaderMap,
 ) -> Result<Option<RequestHead>, RequestParseError> {
     if known > 0 && !may_be_complete(input, known) {
         return incomplete(input, limits);
@@ -97,10 +101,10 @@ pub(crate) fn take_head(
         );
     }
     match parsed {
-        Ok(Some(line)) => take(input, &line, places, limits, spare).map(Some),
+        Ok(Some(line)) => take(input, line, places, limits).map(Some),
         Ok(None) => incomplete(input, limits),
         Err(httparse::Error::Version) if lower_version(version(input)) => {
-            take_head(input, 0, limits, spare)
+            take_head(input, 0, limits)
         }
         Err(error) => Err(refusal(error, input)),
     }
@@ -154,7 +158,7 @@ fn parse<'input>(
     };
     let method = request.method.unwrap_or_default();
     for (field, place) in request.headers.iter().zip(places.iter_mut()) {
-        *place = FieldSpan::of(field, input);
+        *place = span_of(field, input);
     }
     Ok(Some(RequestLine {
         length,
@@ -171,45 +175,47 @@ fn parse<'input>(
 
 fn take(
     input: &mut BytesMut,
-    line: &RequestLine,
+    line: RequestLine,
     places: &[FieldSpan],
     limits: HeadLimits,
-    spare: &mut HeaderMap,
 ) -> Result<RequestHead, RequestParseError> {
-    if line.length > limits.bytes {
+    if line.length > limits.bytes || line.fields > FieldLines::MOST {
         return Err(RequestParseError::TooLarge);
     }
     let target = line.target.indices();
     if target.len() > MAX_TARGET {
         return Err(RequestParseError::TargetTooLong);
     }
-    let bytes = input.split_to(line.length).freeze();
-    let target =
-        Uri::from_maybe_shared(bytes.slice(target)).map_err(|_| RequestParseError::Malformed)?;
-    let mut headers = std::mem::take(spare);
-    headers.reserve(line.fields);
+    let mut head = take_front(input, line.length);
     let mut said = RequestFraming::default();
+    let mut kept = Vec::with_capacity(line.fields);
     for place in places.get(..line.fields).unwrap_or_default() {
-        let (name, value) = place.take(&bytes).ok_or(RequestParseError::Malformed)?;
-        if said.note(&name, value.as_bytes())? {
-            let kept = headers.try_append(name, value);
-            kept.map_err(|_| RequestParseError::TooLarge)?;
+        if said.take(place, &mut head)? {
+            kept.push(*place);
         }
     }
+    let head = head.freeze();
+    let target =
+        Uri::from_maybe_shared(head.slice(target)).map_err(|_| RequestParseError::Malformed)?;
     let decoder = said.decoder(line.version)?;
     let mut keep_alive = !said.close && (line.version == Version::HTTP_11 || said.keep_alive);
     if said.coded && said.length.is_some() {
         // RFC 9112 §6.3: chunked wins, the length is removed, and the connection isn't used for another request.
-        headers = without(headers, &CONTENT_LENGTH);
+        let is_length = |place: &FieldSpan| {
+            place
+                .parts(&head)
+                .is_some_and(|(name, _)| name == CONTENT_LENGTH)
+        };
+        kept.retain(|place| !is_length(place));
         keep_alive = false;
     }
     let (mut parts, ()) = Request::new(()).into_parts();
-    parts.method = line.method.clone();
+    parts.method = line.method;
     parts.uri = target;
     parts.version = line.version;
-    parts.headers = headers;
     Ok(RequestHead {
         parts,
+        fields: FieldLines::new(head, kept.into()),
         expects_continue: said.expects_continue
             && line.version == Version::HTTP_11
             && decoder != Decoder::Over,
@@ -233,14 +239,26 @@ struct RequestFraming {
 }
 
 impl RequestFraming {
+    /// Puts a field's name in lower case and notes the field. Says whether it adds to those before it.
+    fn take(&mut self, place: &FieldSpan, head: &mut [u8]) -> Result<bool, RequestParseError> {
+        let malformed = RequestParseError::Malformed;
+        let name = head.get_mut(place.name.indices()).ok_or(malformed)?;
+        if name.len() > LONGEST_NAME {
+            return Err(malformed);
+        }
+        name.make_ascii_lowercase();
+        let (name, value) = place.parts(head).ok_or(malformed)?;
+        self.note(name, value)
+    }
+
     /// Notes a field. Says whether it adds to those before it.
-    fn note(&mut self, name: &HeaderName, value: &[u8]) -> Result<bool, RequestParseError> {
-        match *name {
-            CONNECTION => {
+    fn note(&mut self, name: &[u8], value: &[u8]) -> Result<bool, RequestParseError> {
+        match name {
+            b"connection" => {
                 self.close |= lists(value, b"close");
                 self.keep_alive |= lists(value, b"keep-alive");
             }
-            TRANSFER_ENCODING => {
+            b"transfer-encoding" => {
                 self.coded = true;
                 let last = elements(value).next_back().unwrap_or_default();
                 self.chunked = last.eq_ignore_ascii_case(b"chunked");
@@ -253,8 +271,8 @@ impl RequestFraming {
                     Some(_) => return Err(RequestParseError::Malformed),
                 }
             }
-            EXPECT => self.expects_continue |= expects_continue(value),
-            TE => self.takes_trailers |= lists(value, b"trailers"),
+            b"expect" => self.expects_continue |= expects_continue(value),
+            b"te" => self.takes_trailers |= lists(value, b"trailers"),
             _ => {}
         }
         Ok(true)
@@ -282,7 +300,7 @@ mod tests {
     };
 
     fn head(text: &str) -> Result<Option<RequestHead>, RequestParseError> {
-        take_head(&mut text.into(), 0, LIMITS, &mut HeaderMap::new())
+        take_head(&mut text.into(), 0, LIMITS)
     }
 
     fn complete(text: &str) -> RequestHead {
@@ -294,16 +312,16 @@ mod tests {
         let text = "\r\nGET /a?b HTTP/1.1\r\nHost: x\r\nX-A: \r\ncookie: b\r\nCookie: c\r\n\r\nGET";
         let mut input = BytesMut::from(text);
         assert!(begun(&mut input));
-        let head = take_head(&mut input, 0, LIMITS, &mut HeaderMap::new());
-        let parts = head.unwrap().unwrap().parts;
+        let head = take_head(&mut input, 0, LIMITS).unwrap().unwrap();
+        let (parts, fields) = (head.parts, head.fields.to_map());
         assert_eq!(
             (parts.method, parts.uri),
             (Method::GET, "/a?b".parse().unwrap())
         );
         assert_eq!(&input[..], b"GET");
-        let cookies: Vec<_> = parts.headers.get_all("cookie").iter().collect();
+        let cookies: Vec<_> = fields.get_all("cookie").iter().collect();
         assert_eq!(cookies, ["b", "c"]);
-        assert_eq!(parts.headers["x-a"], "");
+        assert_eq!(fields["x-a"], "");
     }
 
     #[test]
@@ -312,10 +330,10 @@ mod tests {
         for cut in 0..text.len() {
             let mut input = BytesMut::from(&text[..cut]);
             let known = input.len();
-            let begun = take_head(&mut input, 0, LIMITS, &mut HeaderMap::new());
+            let begun = take_head(&mut input, 0, LIMITS);
             assert!(begun.unwrap().is_none(), "{cut}");
             input.extend_from_slice(&text.as_bytes()[cut..]);
-            let head = take_head(&mut input, known, LIMITS, &mut HeaderMap::new());
+            let head = take_head(&mut input, known, LIMITS);
             let head = head.unwrap().unwrap();
             assert_eq!(
                 (head.parts.version, head.keep_alive),
@@ -359,12 +377,12 @@ mod tests {
             let (last, before) = text.as_bytes().split_last().unwrap();
             for byte in before {
                 input.extend_from_slice(&[*byte]);
-                let head = take_head(&mut input, known, LIMITS, &mut HeaderMap::new());
+                let head = take_head(&mut input, known, LIMITS);
                 assert!(head.unwrap().is_none(), "{text}");
                 known = input.len();
             }
             input.extend_from_slice(&[*last]);
-            let head = take_head(&mut input, known, LIMITS, &mut HeaderMap::new());
+            let head = take_head(&mut input, known, LIMITS);
             assert!(head.unwrap().is_some(), "{text}");
             assert!(input.is_empty());
         }
@@ -426,8 +444,9 @@ mod tests {
                 (decoder, keep_alive),
                 "{text}"
             );
-            let length = head.parts.headers.get_all("content-length").iter().count();
-            assert_eq!(length, usize::from(text.contains("length: 5")), "{text}");
+            let fields = head.fields.to_map();
+            let lengths = fields.get_all("content-length").iter().count();
+            assert_eq!(lengths, usize::from(text.contains("length: 5")), "{text}");
         }
     }
 
@@ -491,10 +510,13 @@ mod tests {
                 fields: most,
             };
             let text = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(fields));
-            take_head(&mut text.as_str().into(), 0, limits, &mut HeaderMap::new())
+            take_head(&mut text.as_str().into(), 0, limits)
         };
         for most in [1, USUAL_FIELDS, 200] {
-            assert_eq!(with(most, most).unwrap().unwrap().parts.headers.len(), most);
+            assert_eq!(
+                with(most, most).unwrap().unwrap().fields.to_map().len(),
+                most
+            );
             assert_eq!(
                 with(most + 1, most).err(),
                 Some(RequestParseError::TooLarge)
@@ -521,7 +543,7 @@ mod tests {
             ..LIMITS
         };
         let text = format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(MAX_TARGET));
-        let head = take_head(&mut text.as_str().into(), 0, limits, &mut HeaderMap::new());
+        let head = take_head(&mut text.as_str().into(), 0, limits);
         assert_eq!(head.err(), Some(RequestParseError::TargetTooLong));
     }
 }

@@ -15,10 +15,12 @@ use hyper::ext::ReasonPhrase;
 use super::Malformed;
 use super::decode::Decoder;
 use super::field_lines::{
-    FieldSpan, USUAL_FIELDS, blank, elements, length, lower_version, may_be_complete, without,
+    USUAL_FIELDS, blank, elements, length, lower_version, may_be_complete, span_of, take_field,
+    without,
 };
 use super::write_response::is_bodyless;
 use crate::exchange::raw_fields::{RawFieldLines, is_event_stream};
+use crate::http::request_fields::FieldSpan;
 
 /// The most bytes of a head: more than any server sends. They are also the most that a connection can be made to keep.
 const MAX_HEAD: usize = 256 * 1024;
@@ -165,7 +167,7 @@ fn parse<'input>(
         .filter(|reason| Some(*reason) != status.canonical_reason())
         .and_then(|reason| ReasonPhrase::try_from(reason.as_bytes()).ok());
     for (field, place) in response.headers.iter().zip(places.iter_mut()) {
-        *place = FieldSpan::of(field, input);
+        *place = span_of(field, input);
     }
     Ok(Some(StatusLine {
         length,
@@ -209,12 +211,15 @@ fn take(
     asked: RequestFacts,
     spare: &mut HeaderMap,
 ) -> Result<ResponseHead, Malformed> {
-    let bytes = input.split_to(line.length).freeze();
     let places = places.get(..line.fields).unwrap_or_default();
     let mut headers = std::mem::take(spare);
-    let (raw_fields, said) = match raw_fields(&bytes, &line, places, asked)? {
-        Some((fields, said)) => (Some(fields), said),
-        None => (None, map(&bytes, &line, places, &mut headers)?),
+    let (raw_fields, said) = if let Some((fields, said)) = raw_fields(input, &line, places, asked)?
+    {
+        input.advance(line.length);
+        (Some(fields), said)
+    } else {
+        let bytes = input.split_to(line.length).freeze();
+        (None, map(&bytes, &line, places, &mut headers)?)
     };
     let decoder = said.decoder(&line, asked.by_head)?;
     let mut keep_alive = !said.close
@@ -252,7 +257,7 @@ fn map(
     let switching = line.status == StatusCode::SWITCHING_PROTOCOLS;
     let mut said = ResponseFraming::default();
     for place in places {
-        let (name, value) = place.take(bytes).ok_or(NO_FIELD)?;
+        let (name, value) = take_field(place, bytes).ok_or(NO_FIELD)?;
         if said.note(FieldMeaning::of(name.as_str().as_bytes()), value.as_bytes())? || switching {
             let kept = headers.try_append(name, value);
             kept.map_err(|_| Malformed("too many header fields"))?;
@@ -263,7 +268,7 @@ fn map(
 
 /// The raw fields for the client, if their names alone tell which fields those are.
 fn raw_fields(
-    bytes: &Bytes,
+    bytes: &[u8],
     line: &StatusLine,
     places: &[FieldSpan],
     asked: RequestFacts,
@@ -277,10 +282,13 @@ fn raw_fields(
     for place in places {
         let (name, value) = place.parts(bytes).ok_or(NO_FIELD)?;
         let meaning = FieldMeaning::of(name);
+        if meaning == FieldMeaning::EndToEnd {
+            fields.push(name, value);
+            continue;
+        }
         let before = said.length;
         let adds = said.note(meaning, value)?;
         match meaning {
-            FieldMeaning::EndToEnd => fields.push(name, value),
             FieldMeaning::ContentLength => {
                 let plain = before.is_none() && !bodyless && !value.contains(&b',');
                 let Some(length) = said.length.filter(|_| plain) else {
@@ -291,7 +299,8 @@ fn raw_fields(
             FieldMeaning::Trailer => return Ok(None),
             // The field nominates others.
             FieldMeaning::Connection if adds => return Ok(None),
-            FieldMeaning::Connection
+            FieldMeaning::EndToEnd
+            | FieldMeaning::Connection
             | FieldMeaning::KeepAlive
             | FieldMeaning::TransferEncoding
             | FieldMeaning::OtherHop
@@ -342,6 +351,11 @@ impl ResponseFraming {
     /// Notes a field. Says whether it concerns others than this connection.
     fn note(&mut self, meaning: FieldMeaning, value: &[u8]) -> Result<bool, Malformed> {
         match meaning {
+            FieldMeaning::Connection if value == b"keep-alive" => {
+                // Nearly always, and no list to be taken apart.
+                self.keep_alive = true;
+                Ok(false)
+            }
             FieldMeaning::Connection => {
                 let mut nominates = false;
                 for option in elements(value) {
@@ -398,12 +412,15 @@ impl ResponseFraming {
 
 /// How long `Keep-Alive: timeout=N` lets an idle connection wait, less a margin.
 fn announced(value: &[u8]) -> Option<Duration> {
-    let seconds = elements(value).find_map(|parameter| {
-        let (name, rest) = parameter.split_at_checked(b"timeout".len())?;
-        let value = rest.trim_ascii_start().strip_prefix(b"=")?.trim_ascii();
-        let value = value.strip_prefix(b"\"").unwrap_or(value);
-        let value = value.strip_suffix(b"\"").unwrap_or(value);
-        length(value).filter(|_| name.eq_ignore_ascii_case(b"timeout"))
+    let usual = value.strip_prefix(b"timeout=").and_then(length);
+    let seconds = usual.or_else(|| {
+        elements(value).find_map(|parameter| {
+            let (name, rest) = parameter.split_at_checked(b"timeout".len())?;
+            let value = rest.trim_ascii_start().strip_prefix(b"=")?.trim_ascii();
+            let value = value.strip_prefix(b"\"").unwrap_or(value);
+            let value = value.strip_suffix(b"\"").unwrap_or(value);
+            length(value).filter(|_| name.eq_ignore_ascii_case(b"timeout"))
+        })
     })?;
     Some(Duration::from_secs(seconds).saturating_sub(KEEP_ALIVE_MARGIN))
 }

@@ -7,6 +7,7 @@ use http::Request;
 use http_body::Body as _;
 
 use super::encode::Encoder;
+use crate::exchange::request_body::fields_of;
 use crate::exchange::response_body::RequestBody;
 use crate::http::hop::{self, RequestChanges};
 use crate::http::target;
@@ -23,7 +24,7 @@ pub(crate) fn write_head(
     let target = target.as_ref().map_or("/", |target| target.as_str());
     out.extend_from_slice(target.as_bytes());
     out.extend_from_slice(b" HTTP/1.1\r\n");
-    hop::write_request_fields(request.headers(), changes, out);
+    hop::write_request_fields(fields_of(request), changes, out);
     out.extend_from_slice(b"\r\n");
     let body = request.body();
     match body.size_hint().exact() {

@@ -46,7 +46,8 @@ use self::ledger::TokenLedger;
 use self::rewriter::{Parts, Rewriter};
 use self::shared_claims::SharedClaims;
 use crate::config::model::{DecisionMode, ReissueMode, Withheld};
-use crate::exchange::response_body::ResponseBody;
+use crate::exchange::request_body::{fields_into_map, fields_of};
+use crate::exchange::response_body::{RequestBody, ResponseBody};
 use crate::http::readings::Readings;
 use crate::logins::jwt;
 use crate::logins::remembered::Login;
@@ -67,15 +68,19 @@ pub(crate) struct ReissuePlan {
 
 /// Whether tokens in the answer to a request with these readings are shortened: a rule applies, and rules are in
 /// force.
-pub(crate) fn cuts<B>(snapshot: &Snapshot, request: &Request<B>, readings: &Readings<'_>) -> bool {
+pub(crate) fn cuts(
+    snapshot: &Snapshot,
+    request: &Request<RequestBody>,
+    readings: &Readings<'_>,
+) -> bool {
     snapshot.config.reissue.mode == ReissueMode::Replace
         && terms(snapshot, request, readings).is_some()
 }
 
 /// The terms of the rules for a request, to be kept with it where finding its readings again would be expensive.
-pub(crate) fn noted<B>(
+pub(crate) fn noted(
     snapshot: &Snapshot,
-    request: &Request<B>,
+    request: &Request<RequestBody>,
     readings: &Readings<'_>,
 ) -> Option<Noted> {
     let looks = !readings.is_plain() && looks(snapshot);
@@ -94,9 +99,9 @@ fn is_on(snapshot: &Snapshot) -> bool {
     reissue.mode != ReissueMode::Off && decision.mode != DecisionMode::Off
 }
 
-fn terms<B>(
+fn terms(
     snapshot: &Snapshot,
-    request: &Request<B>,
+    request: &Request<RequestBody>,
     readings: &Readings<'_>,
 ) -> Option<ReissueTerms> {
     let config = &snapshot.config;
@@ -107,18 +112,18 @@ fn terms<B>(
         readings,
         || {
             let method_override = &config.routes.method_override;
-            method_override.applies(request.uri(), request.headers())
+            method_override.applies(request.uri(), fields_of(request))
         },
     )
 }
 
 /// The plan for a request to which a rule applies: the request is changed so that its answer can be read.
 /// `is_enforced` says whether renewd answers token requests of this subject.
-pub(crate) fn plan<B>(
+pub(crate) fn plan(
     shared: &Shared,
     snapshot: &Snapshot,
     context: &RequestContext,
-    request: &mut Request<B>,
+    request: &mut Request<RequestBody>,
     is_enforced: impl Fn(Option<&str>) -> bool,
 ) -> Option<Box<ReissuePlan>> {
     if !looks(snapshot) {
@@ -126,6 +131,7 @@ pub(crate) fn plan<B>(
     }
     let terms = Noted::of(request, |readings| terms(snapshot, request, readings))?;
     let route = snapshot.reissue_metrics.get(terms.position)?;
+    fields_into_map(request);
     let caller = credentials(snapshot, request.headers())
         .and_then(|credentials| caller(shared, snapshot, credentials));
     let parts = parts(PartsSetting {

@@ -4,6 +4,7 @@
 //! becomes of the time of day.
 //! Must not know: what is measured with it.
 
+use std::cell::Cell;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -101,6 +102,14 @@ impl Clock {
         self.unix_millis() / 1000
     }
 
+    /// [`Clock::elapsed`] as of the [`Turn`]'s time, for metrics.
+    pub(crate) fn elapsed_in_turn(&self) -> Duration {
+        match &self.0 {
+            TimeSource::System { start } => turn_now().into_std().saturating_duration_since(*start),
+            TimeSource::Manual(_) => self.elapsed(),
+        }
+    }
+
     /// Time since this clock was made; monotonic.
     pub fn elapsed(&self) -> Duration {
         match &self.0 {
@@ -110,6 +119,51 @@ impl Clock {
             }
         }
     }
+}
+
+thread_local! {
+    /// The time of this thread's turn, once it was asked for.
+    static TURN: Cell<TurnTime> = const { Cell::new(TurnTime::None) };
+}
+
+#[derive(Clone, Copy)]
+enum TurnTime {
+    /// No turn is under way.
+    None,
+    /// Nobody has asked yet.
+    Unread,
+    Read(tokio::time::Instant),
+}
+
+/// One turn of a task, in which [`turn_now`] reads the clock once.
+#[derive(Debug)]
+pub(crate) struct Turn(());
+
+impl Turn {
+    /// Begins with a poll of the task, and ends when it is dropped.
+    pub(crate) fn begin() -> Self {
+        TURN.set(TurnTime::Unread);
+        Self(())
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        TURN.set(TurnTime::None);
+    }
+}
+
+/// [`timer_now`], read at most once in a [`Turn`]: exact enough for deadlines and metrics. Whatever decides whether an
+/// answer is older than a request asks a [`Clock`] instead.
+pub(crate) fn turn_now() -> tokio::time::Instant {
+    if let TurnTime::Read(now) = TURN.get() {
+        return now;
+    }
+    let now = timer_now();
+    if let TurnTime::Unread = TURN.get() {
+        TURN.set(TurnTime::Read(now));
+    }
+    now
 }
 
 /// The time of the runtime's timers, for IO deadlines; tests that pause tokio's time pause it too.
@@ -178,6 +232,25 @@ mod tests {
         assert_eq!(clock.elapsed(), Duration::from_secs(14));
         clock.set(u64::MAX);
         assert!(!clock.is_plausible());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_clock_is_read_once_in_a_turn_and_anew_outside() {
+        let start = timer_now();
+        let second = Duration::from_secs(1);
+        let turn = Turn::begin();
+        tokio::time::advance(second).await;
+        assert_eq!(
+            turn_now(),
+            start + second,
+            "the turn begins to count when it is asked"
+        );
+        tokio::time::advance(second).await;
+        assert_eq!(turn_now(), start + second);
+        drop(turn);
+        assert_eq!(turn_now(), start + 2 * second);
+        tokio::time::advance(second).await;
+        assert_eq!(turn_now(), start + 3 * second);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use renewd::config::model::{
     Affinity, Listen, ServerLimits, Timeouts, Upstream, UpstreamScheme, UpstreamServer,
 };
-use renewd::exchange::response_body::{Finished, RequestBody, ResponseBody};
+use renewd::exchange::response_body::{Finished, RequestBody, ResponseBody, fields_into_map};
 use renewd::exchange::{Connection, ProxyProtocol, PublicService};
 use renewd::forward::Forwarder;
 use renewd::forward::servers::Backends;
@@ -263,8 +263,9 @@ impl PublicService for Service {
     async fn answer(
         self: Rc<Self>,
         connection: Connection,
-        request: Box<Request<RequestBody>>,
+        mut request: Box<Request<RequestBody>>,
     ) -> Response<ResponseBody> {
+        fields_into_map(&mut request);
         let headers = request.headers();
         let named = headers.get(HOST).cloned();
         let origin = Origin {

@@ -2,22 +2,26 @@
 //!
 //! Must not know: what the value means, whether a cookie may count.
 
-use ::http::HeaderMap;
 use ::http::header::COOKIE;
 
 use super::JwtError;
+use crate::http::request_fields::RequestFields;
 
 /// The value of the cookie of exactly this name, without the double quotes that may stand around it. Nothing is
 /// decoded: no character of a JWT needs it.
 ///
 /// Errors: [`JwtError::Missing`] when there is no such cookie, or nothing in it; [`JwtError::Malformed`] when there
 /// are several, even equal ones: another host of the same site may have set one of them (RFC 6265 §8.6).
-pub(crate) fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Result<&'h str, JwtError> {
+pub(crate) fn cookie<'h>(
+    fields: impl Into<RequestFields<'h>>,
+    name: &str,
+) -> Result<&'h str, JwtError> {
+    let fields = fields.into();
     let mut found = None;
     // HTTP/2 may send one field per cookie (RFC 9113 §8.2.3).
-    for field in headers.get_all(COOKIE) {
+    for field in fields.all(&COOKIE) {
         // Other cookies may hold any bytes, and are not checked.
-        for pair in field.as_bytes().split(|byte| *byte == b';') {
+        for pair in field.split(|byte| *byte == b';') {
             let pair = pair.trim_ascii();
             let value = pair
                 .strip_prefix(name.as_bytes())
@@ -43,6 +47,8 @@ pub(crate) fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Result<&'h str, 
 #[cfg(test)]
 mod tests {
     use ::http::HeaderValue;
+
+    use ::http::HeaderMap;
 
     use super::*;
 

@@ -36,6 +36,7 @@ use self::relay::{PartsOf, Relay};
 use super::applying_rule::ReissueTerms;
 use super::{PartsSetting, caller, credentials, is_on, parts};
 use crate::config::model::{Config, SocketLoginPlace, SocketRule, Withheld};
+use crate::exchange::request_body::fields_into_map;
 use crate::exchange::response_body::{RequestBody, ResponseBody};
 use crate::exchange::tunnel::Inspection;
 use crate::http::readings::Readings;
@@ -132,6 +133,7 @@ pub(crate) fn plan(
         return None;
     }
     let terms = SocketTerms::of(&snapshot.config, request.uri().path())?;
+    fields_into_map(request);
     let logins = polling::logins(shared, snapshot, terms.login, request);
     let socket = Socket::new(shared, context, request.uri(), logins, is_enforced);
     if request.headers().contains_key(SEC_WEBSOCKET_EXTENSIONS) {

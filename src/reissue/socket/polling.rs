@@ -14,7 +14,7 @@ use super::payload_rewrite::{OnOpen, SeparatedRewrite, WholeRewrite};
 use super::relay::PartsOf;
 use super::{IsEnforced, Socket, SocketTerms, handshake, packet};
 use crate::config::model::SocketLoginPlace;
-use crate::exchange::request_body::BodyObserver;
+use crate::exchange::request_body::{BodyObserver, fields_into_map};
 use crate::exchange::response_body::{RequestBody, ResponseBody};
 use crate::logins::socket_logins::SocketLogins;
 use crate::reissue::{body_fields, is_on};
@@ -103,6 +103,7 @@ pub(crate) fn plan(
     if !is_polling {
         return None;
     }
+    fields_into_map(request);
     let logins = logins(shared, snapshot, terms.login, request);
     if *request.method() == Method::POST && terms.login.contains(&SocketLoginPlace::SocketIo) {
         request.body_mut().observe(Box::new(Posted {

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response};
+use http::{Method, Request, Response};
 use http_body::Body as _;
 
 use super::body_writer::BodyWriter;
@@ -26,7 +26,7 @@ use crate::server::permits::Permit;
 use crate::server::response::withhold;
 use crate::server::stall::{Cause, ConnectionWaits};
 use crate::server::stop::{Stage, Stop};
-use crate::terms::clock::timer_now;
+use crate::terms::clock::{Turn, timer_now, turn_now};
 
 /// Why a connection is no longer awake.
 pub(crate) enum AwakeEnd {
@@ -93,6 +93,7 @@ impl Awake {
         if self.must_be_cut(stage) {
             return Poll::Ready(AwakeEnd::Broken);
         }
+        let _turn = Turn::begin();
         self.client.set_owner(context);
         let poll = self.requests.as_mut().poll(context);
         self.tell_of_requests(permit);
@@ -115,7 +116,7 @@ impl Awake {
         if !self.busy && permit.must_leave() {
             return Poll::Ready(AwakeEnd::MadeRoom);
         }
-        self.waits.note(standing, timer_now);
+        self.waits.note(standing, turn_now);
         let Some((due, cause)) = self.waits.next(&self.client.timeouts()) else {
             return Poll::Pending;
         };
@@ -165,10 +166,8 @@ async fn answer_all<S: PublicService>(
         bytes: limits.header_bytes,
         fields: limits.header_fields,
     };
-    // All requests use the memory of one map.
-    let mut spare = HeaderMap::new();
     loop {
-        let head = poll_fn(|context| client.poll_head(limits, &mut spare, context)).await;
+        let head = poll_fn(|context| client.poll_head(limits, context)).await;
         let head = match head {
             Ok(Some(head)) => head,
             Ok(None) => return AwakeEnd::Closed { linger: false },
@@ -181,7 +180,7 @@ async fn answer_all<S: PublicService>(
         client.begin(exchange.clone(), service.timeouts());
         let (request, asked) = asked(head, &client, &exchange);
         let response = service.clone().answer(connection, request).await;
-        if let Some(end) = respond(&client, response, asked, exchange, &stop, &mut spare).await {
+        if let Some(end) = respond(&client, response, asked, exchange, &stop).await {
             return end;
         }
     }
@@ -207,7 +206,7 @@ fn asked(
         },
         takes_trailers: head.takes_trailers,
     };
-    let body = RequestBody::http1(client.clone(), exchange.clone());
+    let body = RequestBody::http1(client.clone(), exchange.clone(), head.fields);
     let request = Box::new(Request::from_parts(head.parts, body));
     (request, asked)
 }
@@ -219,7 +218,6 @@ async fn respond(
     asked: ResponseTerms,
     exchange: Rc<Exchange>,
     stop: &Stop,
-    spare: &mut HeaderMap,
 ) -> Option<AwakeEnd> {
     let tunnel = response.body_mut().take_upgrade();
     // The rest of an unfinished request could be mistaken for the next request.
@@ -229,13 +227,12 @@ async fn respond(
         withhold(&mut response, terms.to_head_request);
         terms.keep_alive &= stop.stage() == Stage::Serving && !early;
     }
-    let (mut head, mut body) = response.into_parts();
+    let (head, mut body) = response.into_parts();
     body.on_exchange(exchange);
     terms.length = body.size_hint().exact();
     let raw_fields = body.raw_fields_mut().take();
     let announced = client.write_head(&head, raw_fields.as_ref(), terms);
-    head.headers.clear();
-    *spare = head.headers;
+    drop(head);
     let mut sending = BodyWriter {
         body: Some(body),
         encoder: announced.encoder,

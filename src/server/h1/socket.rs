@@ -13,7 +13,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
-use http::{HeaderMap, response};
+use http::response;
 use http_body::Frame;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -134,7 +134,6 @@ impl ClientSocket {
     pub(crate) fn poll_head(
         &self,
         limits: HeadLimits,
-        spare: &mut HeaderMap,
         context: &mut Context<'_>,
     ) -> Poll<Result<Option<RequestHead>, Lost>> {
         let mut io = self.io.borrow_mut();
@@ -146,7 +145,7 @@ impl ClientSocket {
             let waiting = begun(io.input.bytes());
             if waiting && io.input.len() > io.known {
                 let by_head = io.input.bytes().starts_with(b"HEAD ");
-                let head = take_head(io.input.bytes(), io.known, limits, spare);
+                let head = take_head(io.input.bytes(), io.known, limits);
                 let head = head.map_err(|refusal| Lost::Refused { refusal, by_head })?;
                 if let Some(head) = head {
                     io.known = 0;
@@ -475,8 +474,7 @@ mod tests {
         let client = ClientSocket::new(Transport::Unix(ours), Bytes::new(), timeouts);
         let request = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
         theirs.write_all(request).await.unwrap();
-        let mut spare = HeaderMap::new();
-        let head = poll_fn(|context| client.poll_head(limits, &mut spare, context)).await;
+        let head = poll_fn(|context| client.poll_head(limits, context)).await;
         drop(head);
         let (_, unread) = client.take_apart().unwrap();
         // A part of a buffer, even an empty one, keeps the whole buffer alive.

@@ -11,6 +11,7 @@ use http::{Method, Request, Response, StatusCode};
 use super::refusals::failed;
 use super::{RequestSetting, WorkerService, answer};
 use crate::decision;
+use crate::exchange::request_body::{fields_into_map, fields_of};
 use crate::exchange::respond;
 use crate::exchange::response_body::{RequestBody, ResponseBody};
 use crate::forward;
@@ -39,7 +40,7 @@ impl ForwardedReply {
 }
 
 fn is_upgrade(request: &Request<RequestBody>) -> bool {
-    hop::is_websocket_upgrade(request.method(), request.version(), request.headers())
+    hop::is_websocket_upgrade(request.method(), request.version(), fields_of(request))
 }
 
 fn outcome(result: &Result<Response<ResponseBody>, ProxyError>) -> UpstreamOutcome {
@@ -56,11 +57,11 @@ impl WorkerService {
         mut request: Box<Request<RequestBody>>,
         keeps_method: bool,
     ) -> ForwardedReply {
-        if *request.method() == Method::OPTIONS && !hop::may_go_on(request.headers_mut()) {
+        if *request.method() == Method::OPTIONS && !hop::may_go_on(fields_into_map(&mut request)) {
             // `Max-Forwards: 0` asks the server at this distance, which is renewd.
             return ForwardedReply::in_place(self.own_response(asked, respond::no_content()));
         }
-        let began = self.shared.clock.elapsed();
+        let began = self.shared.clock.elapsed_in_turn();
         let upgrade = is_upgrade(&request);
         let plan = self.plan(asked, &mut request, upgrade);
         let Snapshot {
@@ -74,7 +75,7 @@ impl WorkerService {
             origin: asked.origin,
             request_id: asked.context.id.value(),
             upgrade,
-            chunked: request.body().is_unannounced(request.headers()),
+            chunked: request.body().is_unannounced(fields_of(&request)),
             keeps_method,
         };
         let sending = self.forwarder.forward(
@@ -86,7 +87,7 @@ impl WorkerService {
         );
         let forward::ForwardOutcome { server, result } = sending.await;
         if let Some(backend) = server.and_then(|server| backends.all().get(server)) {
-            let elapsed = self.shared.clock.elapsed().saturating_sub(began);
+            let elapsed = self.shared.clock.elapsed_in_turn().saturating_sub(began);
             backend.metrics.request(outcome(&result), elapsed);
         }
         match result {

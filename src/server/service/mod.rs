@@ -23,6 +23,7 @@ use rustls::ServerConfig;
 
 use crate::config::model::{BelowOwned, DecisionMode, ServerLimits, Timeouts};
 use crate::decision;
+use crate::exchange::request_body::{fields_into_map, fields_of};
 use crate::exchange::respond;
 use crate::exchange::response_body::{RequestBody, ResponseBody};
 use crate::exchange::{Connection, ProxyProtocol, PublicService};
@@ -144,14 +145,15 @@ impl PublicService for WorkerService {
         request: Box<Request<RequestBody>>,
     ) -> Response<ResponseBody> {
         let snapshot = self.shared.current.load_full();
-        let host = sanity::effective_host(request.uri(), request.headers());
+        let fields = fields_of(&request);
+        let host = sanity::effective_host(request.uri(), fields);
         let peer = Peer {
             address: connection.peer.map(|peer| peer.ip()),
             nameless: connection.nameless,
             tls: connection.tls,
         };
         let trusted = &snapshot.config.server.trusted_proxies;
-        let origin = forwarded::resolve(peer, trusted, request.headers(), host.as_ref());
+        let origin = forwarded::resolve(peer, trusted, fields, host.as_ref());
         if origin.claims == (ForwardingClaims::Dropped { private_peer: true }) {
             self.claims_dropped(connection);
         }
@@ -175,7 +177,7 @@ impl PublicService for WorkerService {
                 .config
                 .cors
                 .as_ref()
-                .and_then(|_| cors::origin(request.headers())),
+                .and_then(|_| cors::origin(fields)),
         };
         let (handler, response) = self.route(asked, request).await;
         tally.attach(handler, response)
@@ -219,7 +221,7 @@ impl WorkerService {
         let readings = Readings::of(target.path());
         let client = asked.context.client_ip;
         let routes = &config.routes;
-        let overridden = || routes.method_override.applies(target, request.headers());
+        let overridden = || routes.method_override.applies(target, fields_of(&request));
         let mut rules = routes.block.iter();
         if rules.any(|rule| rule.refuses(request.method(), &readings, client, overridden)) {
             return (Handler::Reject, self.own_response(&asked, not_found()));
@@ -268,8 +270,9 @@ impl WorkerService {
         &self,
         asked: RequestSetting<'_>,
         endpoint: Endpoint,
-        request: Request<RequestBody>,
+        mut request: Request<RequestBody>,
     ) -> (Handler, Response<ResponseBody>) {
+        fields_into_map(&mut request);
         match decision::answer(
             &self.shared,
             asked.snapshot,
@@ -325,7 +328,7 @@ impl WorkerService {
             request.method(),
             target,
             request.version(),
-            request.headers(),
+            fields_of(request),
         )
         .err()?;
         self.shared.metrics.parse_error(parse_error_kind(refusal));
@@ -374,12 +377,12 @@ impl WorkerService {
 
     fn request_id(&self, trusted: bool, request: &Request<RequestBody>) -> RequestId {
         let given = if trusted {
-            request.headers().get(X_REQUEST_ID)
+            fields_of(request).value(&X_REQUEST_ID)
         } else {
             None
         };
         given
-            .and_then(RequestId::from_peer)
+            .and_then(|given| RequestId::from_peer(&given))
             .unwrap_or_else(|| self.next_id())
     }
 

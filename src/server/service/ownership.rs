@@ -6,15 +6,16 @@
 
 use http::Request;
 
+use crate::exchange::response_body::RequestBody;
 use crate::http::readings::Readings;
 use crate::http::target::Match;
 use crate::reissue::{self, Noted};
 use crate::snapshot::Snapshot;
 
 /// Where a request with these readings belongs, and what reissuing has to keep of the readings.
-pub(crate) fn of<B>(
+pub(crate) fn of(
     snapshot: &Snapshot,
-    request: &Request<B>,
+    request: &Request<RequestBody>,
     readings: &Readings<'_>,
 ) -> (Match, Option<Noted>) {
     let found = match snapshot.owned.classify(request.uri(), readings) {

@@ -96,7 +96,11 @@ impl Drop for RequestTally {
 
 impl RequestRecord {
     fn finish(self, bytes: u64, ended: Ended) {
-        let elapsed = self.shared.clock.elapsed().saturating_sub(self.started);
+        let elapsed = self
+            .shared
+            .clock
+            .elapsed_in_turn()
+            .saturating_sub(self.started);
         self.shared
             .metrics
             .http_request(self.handler, &self.method, self.status, elapsed);

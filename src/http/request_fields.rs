@@ -1,0 +1,306 @@
+//! A request's fields, however they are kept: as the lines of the head that they came in, or in a map.
+//!
+//! Keeps true: names are in lower case, and fields of one name are in their order. Lines are what the client sent, so
+//! that a request that is only passed on needs no map; a map is made where fields are changed or a decision is made.
+//! Must not know: what a field means.
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+/// A part of a head, from and to. Heads are shorter than 4 GiB, and a head has dozens of parts, so that they should
+/// be small.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Range(u32, u32);
+
+impl Range {
+    /// The range of a part of `input`.
+    pub(crate) fn of(part: &[u8], input: &[u8]) -> Self {
+        let from = part.as_ptr().addr() - input.as_ptr().addr();
+        let place = |offset| u32::try_from(offset).unwrap_or(u32::MAX);
+        Self(place(from), place(from + part.len()))
+    }
+
+    /// The range as indices.
+    pub(crate) fn indices(self) -> std::ops::Range<usize> {
+        let index = |offset| usize::try_from(offset).unwrap_or(usize::MAX);
+        index(self.0)..index(self.1)
+    }
+}
+
+/// The ranges of a field's name and value in a head.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct FieldSpan {
+    pub(crate) name: Range,
+    pub(crate) value: Range,
+}
+
+impl FieldSpan {
+    /// The name and the value.
+    pub(crate) fn parts<'a>(&self, head: &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
+        let name = head.get(self.name.indices())?;
+        Some((name, head.get(self.value.indices())?))
+    }
+
+    /// The whole line, where it is written as renewd writes lines: `name: value` and CRLF.
+    fn plain_line(&self, head: &[u8]) -> Option<std::ops::Range<usize>> {
+        let (name, value) = (self.name.indices(), self.value.indices());
+        let is_plain = head.get(name.end..value.start) == Some(b": ")
+            && head.get(value.end..value.end + 2) == Some(b"\r\n");
+        is_plain.then(|| name.start..value.end + 2)
+    }
+}
+
+/// The fields as lines of a head.
+#[derive(Clone, Debug)]
+pub struct FieldLines {
+    head: Bytes,
+    spans: Box<[FieldSpan]>,
+    /// A bit for each name, so that most names that aren't there are not looked for.
+    names: u64,
+}
+
+/// The bit of a name. Its length and its last letter tell most names apart.
+fn bit(name: &[u8]) -> u64 {
+    let last = name.last().copied().unwrap_or_default();
+    1 << ((name.len() + usize::from(last) * 5) % 64)
+}
+
+impl FieldLines {
+    /// The most fields that a map can hold (`MAX_SIZE` of http 1.5, less the quarter that it keeps free).
+    pub(crate) const MOST: usize = 24_000;
+
+    /// Lines whose names are in lower case and whose parts are known to be valid: at most [`FieldLines::MOST`].
+    pub(crate) fn new(head: Bytes, spans: Box<[FieldSpan]>) -> Self {
+        let parts = spans.iter().filter_map(|span| span.parts(&head));
+        let names = parts.fold(0, |names, (name, _)| names | bit(name));
+        Self { head, spans, names }
+    }
+
+    /// The fields in a map.
+    pub(crate) fn to_map(&self) -> HeaderMap {
+        let mut map = HeaderMap::with_capacity(self.spans.len());
+        for span in &self.spans {
+            let Some((name, value)) = span.parts(&self.head) else {
+                continue;
+            };
+            let value = HeaderValue::from_maybe_shared(self.head.slice_ref(value));
+            if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), value) {
+                map.append(name, value);
+            }
+        }
+        map
+    }
+}
+
+/// One field.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Field<'a> {
+    /// In lower case.
+    pub(crate) name: &'a [u8],
+    pub(crate) value: &'a [u8],
+    /// The place in the head, where there is one.
+    span: Option<FieldSpan>,
+}
+
+/// A request's fields.
+#[derive(Clone, Copy, Debug)]
+pub enum RequestFields<'a> {
+    /// As they came.
+    Lines(&'a FieldLines),
+    /// In a map.
+    Map(&'a HeaderMap),
+}
+
+impl<'a> From<&'a HeaderMap> for RequestFields<'a> {
+    fn from(map: &'a HeaderMap) -> Self {
+        Self::Map(map)
+    }
+}
+
+impl<'a> RequestFields<'a> {
+    /// All fields. Those of one name are neighbours in a map, and where the client put them in lines.
+    pub(crate) fn iter(self) -> FieldIter<'a> {
+        match self {
+            Self::Lines(lines) => FieldIter::Lines(&lines.head, lines.spans.iter()),
+            Self::Map(map) => FieldIter::Map(map.iter()),
+        }
+    }
+
+    /// The values of this name, in their order.
+    pub(crate) fn all(self, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
+        let name = name.as_str().as_bytes();
+        let fields = match self {
+            Self::Lines(lines) if lines.names & bit(name) == 0 => FieldIter::Lines(&[], [].iter()),
+            _ => self.iter(),
+        };
+        fields
+            .filter(move |field| field.name == name)
+            .map(|field| field.value)
+    }
+
+    /// The first value of this name.
+    pub(crate) fn first(self, name: &HeaderName) -> Option<&'a [u8]> {
+        match self {
+            Self::Lines(_) => self.all(name).next(),
+            Self::Map(map) => map.get(name).map(HeaderValue::as_bytes),
+        }
+    }
+
+    /// Whether there is a field of this name.
+    pub(crate) fn contains(self, name: &HeaderName) -> bool {
+        self.first(name).is_some()
+    }
+
+    /// The first value of this name, to be kept.
+    pub(crate) fn value(self, name: &HeaderName) -> Option<HeaderValue> {
+        match self {
+            Self::Lines(lines) => {
+                let value = lines.head.slice_ref(self.first(name)?);
+                HeaderValue::from_maybe_shared(value).ok()
+            }
+            Self::Map(map) => map.get(name).cloned(),
+        }
+    }
+
+    /// The bytes that [`Field::span`] counts from.
+    fn head(self) -> &'a [u8] {
+        match self {
+            Self::Lines(lines) => &lines.head,
+            Self::Map(_) => &[],
+        }
+    }
+}
+
+/// The fields one after the other.
+#[derive(Debug)]
+pub(crate) enum FieldIter<'a> {
+    Lines(&'a [u8], std::slice::Iter<'a, FieldSpan>),
+    Map(header::Iter<'a, HeaderValue>),
+}
+
+impl<'a> Iterator for FieldIter<'a> {
+    type Item = Field<'a>;
+
+    fn next(&mut self) -> Option<Field<'a>> {
+        match self {
+            Self::Lines(head, spans) => {
+                let span = spans.next()?;
+                let (name, value) = span.parts(head)?;
+                Some(Field {
+                    name,
+                    value,
+                    span: Some(*span),
+                })
+            }
+            Self::Map(fields) => fields.next().map(|(name, value)| Field {
+                name: name.as_str().as_bytes(),
+                value: value.as_bytes(),
+                span: None,
+            }),
+        }
+    }
+}
+
+/// Writes fields that stay as they are. Neighbouring lines are copied at once.
+#[derive(Debug)]
+pub(crate) struct LineWriter<'a> {
+    head: &'a [u8],
+    /// The lines of the head that wait to be copied.
+    run: std::ops::Range<usize>,
+    out: &'a mut Vec<u8>,
+}
+
+impl<'a> LineWriter<'a> {
+    pub(crate) fn new(fields: RequestFields<'a>, out: &'a mut Vec<u8>) -> Self {
+        Self {
+            head: fields.head(),
+            run: 0..0,
+            out,
+        }
+    }
+
+    /// Writes a field as it is.
+    pub(crate) fn copy(&mut self, field: Field<'_>) {
+        match field.span.and_then(|span| span.plain_line(self.head)) {
+            Some(line) if line.start == self.run.end => self.run.end = line.end,
+            Some(line) => {
+                self.out();
+                self.run = line;
+            }
+            None => write_line(field.name, field.value, self.out()),
+        }
+    }
+
+    /// The place for whatever else is written after the fields so far.
+    pub(crate) fn out(&mut self) -> &mut Vec<u8> {
+        let run = std::mem::take(&mut self.run);
+        self.out
+            .extend_from_slice(self.head.get(run).unwrap_or_default());
+        self.out
+    }
+}
+
+/// Writes one field's line.
+pub(crate) fn write_line(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
+    for part in [name, b": ", value, b"\r\n"] {
+        out.extend_from_slice(part);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The lines of a head in lower case, found without a parser.
+    fn lines(head: &'static str) -> FieldLines {
+        let bytes = Bytes::from_static(head.as_bytes());
+        let spans = head.split_inclusive('\n').map(|line| {
+            let (name, value) = line.split_once(':').unwrap();
+            FieldSpan {
+                name: Range::of(name.as_bytes(), head.as_bytes()),
+                value: Range::of(value.trim().as_bytes(), head.as_bytes()),
+            }
+        });
+        let spans = spans.collect();
+        FieldLines::new(bytes, spans)
+    }
+
+    fn copied(fields: RequestFields<'_>, keep: impl Fn(&[u8]) -> bool) -> String {
+        let mut out = b"> ".to_vec();
+        let mut writer = LineWriter::new(fields, &mut out);
+        for field in fields.iter().filter(|field| keep(field.name)) {
+            writer.copy(field);
+        }
+        writer.out().extend_from_slice(b"<");
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn lines_and_maps_answer_alike() {
+        let lines = lines("cookie: a\r\nhost: x\r\ncookie: b\r\n");
+        let map = lines.to_map();
+        for fields in [RequestFields::Lines(&lines), RequestFields::Map(&map)] {
+            let cookies: Vec<_> = fields.all(&header::COOKIE).collect();
+            assert_eq!(cookies, [b"a", b"b"]);
+            assert_eq!(fields.value(&header::HOST).unwrap(), "x");
+            assert_eq!(fields.first(&header::COOKIE).unwrap(), b"a");
+            assert!(!fields.contains(&header::ACCEPT));
+            assert_eq!(fields.iter().count(), 3);
+        }
+    }
+
+    #[test]
+    fn lines_are_copied_as_they_would_be_written_one_by_one() {
+        // The third has no space, the fourth two, the sixth no CR, the seventh has a space behind its value.
+        let head = "a: 1\r\nb: 2\r\nc:3\r\nd:  4\r\ne: 5\r\nf: 6\ng: 7 \nh: 8\r\ni: \r\n";
+        let lines = lines(head);
+        let map = lines.to_map();
+        let all = "abcdefghi";
+        for left_out in 0..=all.len() {
+            let keep = |name: &[u8]| all.as_bytes().get(left_out) != name.first();
+            let written = copied(RequestFields::Lines(&lines), keep);
+            assert_eq!(written, copied(RequestFields::Map(&map), keep));
+            assert!(written.ends_with("i: \r\n<") || left_out == 8, "{written}");
+        }
+    }
+}
