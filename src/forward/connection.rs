@@ -233,7 +233,7 @@ impl BackendConnection {
     pub(super) fn poll_head(
         &mut self,
         context: &mut Context<'_>,
-    ) -> Poll<Result<ResponseHead, Fault>> {
+    ) -> Poll<Result<Box<ResponseHead>, Fault>> {
         loop {
             if self.input.len() > self.known {
                 let mut fields = self.recycled_fields();
@@ -242,10 +242,10 @@ impl BackendConnection {
                 if let Some(head) = head {
                     if head.is_interim() {
                         if let Some(exchange) = &self.exchange {
-                            exchange.pass_interim(InterimResponse {
-                                parts: head.parts,
-                                raw_fields: head.raw_fields,
-                            });
+                            let ResponseHead {
+                                parts, raw_fields, ..
+                            } = *head;
+                            exchange.pass_interim(InterimResponse { parts, raw_fields });
                         }
                         self.known = 0;
                         continue;

@@ -303,12 +303,17 @@ fn place(budget: &Arc<Budget>, claimant: Claimant, limit: Duration) -> Boxed<Opt
 
 /// Checks that a response can be passed on, and binds its connection to its body.
 fn accepted(
-    head: ResponseHead,
+    head: Box<ResponseHead>,
     mut connection: Box<PooledConnection>,
     keep: Duration,
     upgrade: bool,
 ) -> Result<Response<ResponseBody>, ProxyError> {
-    let mut parts = head.parts;
+    let ResponseHead {
+        mut parts,
+        raw_fields,
+        keep_alive_for,
+        ..
+    } = *head;
     parts.version = Version::HTTP_11;
     if parts.status == StatusCode::SWITCHING_PROTOCOLS {
         if !upgrade {
@@ -325,9 +330,9 @@ fn accepted(
     connection.keep = if upgrade || connection.is_streaming() {
         Duration::ZERO
     } else {
-        keep.min(head.keep_alive_for.unwrap_or(keep))
+        keep.min(keep_alive_for.unwrap_or(keep))
     };
-    let body = ResponseBody::forwarded(connection).with_raw_fields(head.raw_fields);
+    let body = ResponseBody::forwarded(connection).with_raw_fields(raw_fields);
     Ok(Response::from_parts(parts, body))
 }
 

@@ -299,7 +299,7 @@ impl PooledConnection {
         request: Box<Request<RequestBody>>,
         changes: &RequestChanges<'_>,
         limit: Duration,
-    ) -> Result<ResponseHead, FailedAttempt> {
+    ) -> Result<Box<ResponseHead>, FailedAttempt> {
         let exchange = request.body().exchange().clone();
         self.backend.borrow_mut().begin(request, changes);
         let (backend, deadline) = (&*self.backend, &mut self.deadline);
@@ -365,7 +365,7 @@ impl PooledConnection {
 fn poll_exchange(
     backend: &mut BackendConnection,
     context: &mut Context<'_>,
-) -> Poll<Result<ResponseHead, Fault>> {
+) -> Poll<Result<Box<ResponseHead>, Fault>> {
     if let Poll::Ready(Err(fault)) = backend.poll_send(context) {
         return Poll::Ready(Err(fault));
     }

@@ -3,9 +3,9 @@
 //! Must not know: frames, connections, what a field means beyond `Cookie` and `Content-Length`.
 
 use http::HeaderMap;
-use http::header::{
-    CONNECTION, CONTENT_LENGTH, COOKIE, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE,
-};
+use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, HeaderName, HeaderValue};
+
+use super::hop::X_REQUEST_ID;
 
 /// Joins `Cookie` lines, which HTTP/2 clients may split, into one (RFC 9113 §8.2.3). All else stays in order.
 pub(crate) fn join_cookies(headers: &mut HeaderMap) {
@@ -73,18 +73,7 @@ pub(crate) fn announced(headers: &HeaderMap) -> Option<u64> {
 /// Takes the fields out of a response that concern a connection of HTTP/1.1, and those that its `Connection` nominates:
 /// with one of them, the response would be malformed (RFC 9113 §8.2.2).
 pub(crate) fn strip_connection(headers: &mut HeaderMap) {
-    let concern_connection = [
-        CONNECTION,
-        TRANSFER_ENCODING,
-        UPGRADE,
-        TE,
-        HeaderName::from_static("keep-alive"),
-        HeaderName::from_static("proxy-connection"),
-    ];
-    if !concern_connection
-        .iter()
-        .any(|name| headers.contains_key(name))
-    {
+    if !headers.keys().any(concerns_connection) {
         return;
     }
     let options = headers.get_all(CONNECTION).iter();
@@ -99,11 +88,27 @@ pub(crate) fn strip_connection(headers: &mut HeaderMap) {
                 .iter()
                 .any(|option| option == name.as_str().as_bytes())
         };
-        if !concern_connection.contains(name) && !is_nominated() {
+        if !concerns_connection(name) && !is_nominated() {
             kept.append(name, value.clone());
         }
     }
     *headers = kept;
+}
+
+/// Whether a field of this name concerns a connection of HTTP/1.1 by itself.
+fn concerns_connection(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection" | "keep-alive" | "proxy-connection" | "te" | "transfer-encoding" | "upgrade"
+    )
+}
+
+/// Keeps the request's id out of the table of header compression (RFC 7541 §7.1.3): it never comes again, and would
+/// push out what does.
+pub(crate) fn leave_id_unindexed(headers: &mut HeaderMap) {
+    if let Some(id) = headers.get_mut(X_REQUEST_ID) {
+        id.set_sensitive(true);
+    }
 }
 
 #[cfg(test)]

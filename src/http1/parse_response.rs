@@ -81,13 +81,13 @@ pub(crate) struct RequestFacts {
 ///
 /// Fields that concern this connection alone are dropped, except for those of a 101: `Transfer-Encoding`, a
 /// `Content-Length` beside it, `Keep-Alive`, and `Connection` where it nominates no other field. `spare` is an empty
-/// map whose memory is used.
+/// map whose memory is used. The head is boxed, since every future between here and the client would move it.
 pub(crate) fn take_head(
     input: &mut BytesMut,
     mut known: usize,
     asked: RequestFacts,
     spare: &mut HeaderMap,
-) -> Result<Option<ResponseHead>, Malformed> {
+) -> Result<Option<Box<ResponseHead>>, Malformed> {
     loop {
         // Very old servers ended bodies with an extra empty line.
         input.advance(blank(input));
@@ -106,7 +106,7 @@ pub(crate) fn take_head(
     }
 }
 
-fn incomplete(input: &BytesMut) -> Result<Option<ResponseHead>, Malformed> {
+fn incomplete(input: &BytesMut) -> Result<Option<Box<ResponseHead>>, Malformed> {
     if input.len() > MAX_HEAD {
         return Err(Malformed("a header section without end"));
     }
@@ -126,7 +126,7 @@ fn take_any(
     input: &mut BytesMut,
     asked: RequestFacts,
     spare: &mut HeaderMap,
-) -> Result<Option<ResponseHead>, Malformed> {
+) -> Result<Option<Box<ResponseHead>>, Malformed> {
     let mut places: &mut [_] = &mut [FieldSpan::default(); USUAL_FIELDS];
     let mut more_places;
     let mut fields = [const { MaybeUninit::uninit() }; USUAL_FIELDS];
@@ -210,7 +210,7 @@ fn take(
     places: &[FieldSpan],
     asked: RequestFacts,
     spare: &mut HeaderMap,
-) -> Result<ResponseHead, Malformed> {
+) -> Result<Box<ResponseHead>, Malformed> {
     let places = places.get(..line.fields).unwrap_or_default();
     let mut headers = std::mem::take(spare);
     let (raw_fields, said) = if let Some((fields, said)) = raw_fields(input, &line, places, asked)?
@@ -237,13 +237,13 @@ fn take(
     if let Some(reason) = line.reason {
         parts.extensions.insert(reason);
     }
-    Ok(ResponseHead {
+    Ok(Box::new(ResponseHead {
         parts,
         raw_fields,
         decoder,
         keep_alive,
         keep_alive_for: said.keep_alive_for,
-    })
+    }))
 }
 
 /// The fields in a map.
@@ -441,11 +441,11 @@ mod tests {
         takes_interim: false,
     };
 
-    fn head(text: &str) -> Result<Option<ResponseHead>, Malformed> {
+    fn head(text: &str) -> Result<Option<Box<ResponseHead>>, Malformed> {
         take_head(&mut BytesMut::from(text), 0, MAPPED, &mut HeaderMap::new())
     }
 
-    fn complete(text: &str) -> ResponseHead {
+    fn complete(text: &str) -> Box<ResponseHead> {
         head(text).unwrap().unwrap()
     }
 

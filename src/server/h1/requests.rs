@@ -6,6 +6,7 @@
 //! Must not know: how a request is answered; when a connection wakes, how it sleeps or closes.
 
 use std::future::{Future, poll_fn};
+use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -167,26 +168,45 @@ async fn answer_all<S: PublicService>(
         fields: limits.header_fields,
     };
     loop {
-        let head = poll_fn(|context| client.poll_head(limits, context)).await;
-        let head = match head {
-            Ok(Some(head)) => head,
-            Ok(None) => return AwakeEnd::Closed { linger: false },
-            Err(Lost::Refused { refusal, by_head }) => {
-                return AwakeEnd::Refused { refusal, by_head };
-            }
-            Err(Lost::Broken) => return AwakeEnd::Broken,
+        // The head and the response are not kept while something is waited for: this future is as large as what lives
+        // across its waits, and there is one for each connection that is awake.
+        let head = poll_fn(|context| client.poll_head(limits, context));
+        let (request, asked, exchange) = match next_request(head.await, &client, &*service) {
+            Ok(next) => next,
+            Err(end) => return end,
         };
-        let exchange = Rc::new(Exchange::at(client.paces().clone()));
-        client.begin(exchange.clone(), service.timeouts());
-        let (request, asked) = asked(head, &client, &exchange);
-        let response = service.clone().answer(connection, request).await;
-        if let Some(end) = respond(&client, response, asked, exchange, &stop).await {
+        let response = service.clone().answer(connection, request);
+        let mut sending = SendingResponse::begin(&client, response.await, asked, exchange, &stop);
+        let sent = poll_fn(|context| sending.body.poll(&client, context)).await;
+        if let Some(end) = sending.end(sent) {
             return end;
         }
     }
 }
 
+/// Begins the exchange of the next request.
+#[allow(clippy::type_complexity)] // taken apart at once
+fn next_request<S: PublicService>(
+    head: Result<Option<RequestHead>, Lost>,
+    client: &Rc<ClientSocket>,
+    service: &S,
+) -> Result<(Box<Request<RequestBody>>, ResponseTerms, Rc<Exchange>), AwakeEnd> {
+    let head = match head {
+        Ok(Some(head)) => head,
+        Ok(None) => return Err(AwakeEnd::Closed { linger: false }),
+        Err(Lost::Refused { refusal, by_head }) => {
+            return Err(AwakeEnd::Refused { refusal, by_head });
+        }
+        Err(Lost::Broken) => return Err(AwakeEnd::Broken),
+    };
+    let exchange = Rc::new(Exchange::at(client.paces().clone()));
+    client.begin(exchange.clone(), service.timeouts());
+    let (request, asked) = asked(head, client, &exchange);
+    Ok((request, asked, exchange))
+}
+
 /// The parts of a request that its response depends on.
+#[derive(Clone, Copy)]
 struct ResponseTerms {
     terms: ResponseHeadTerms,
     takes_trailers: bool,
@@ -211,41 +231,59 @@ fn asked(
     (request, asked)
 }
 
-/// Sends a response. `None` where another request may follow.
-async fn respond(
-    client: &ClientSocket,
-    mut response: Response<ResponseBody>,
-    asked: ResponseTerms,
-    exchange: Rc<Exchange>,
-    stop: &Stop,
-) -> Option<AwakeEnd> {
-    let tunnel = response.body_mut().take_upgrade();
-    // The rest of an unfinished request could be mistaken for the next request.
-    let early = !exchange.request_complete();
-    let mut terms = asked.terms;
-    if tunnel.is_none() {
-        withhold(&mut response, terms.to_head_request);
-        terms.keep_alive &= stop.stage() == Stage::Serving && !early;
+/// A response that is being sent.
+struct SendingResponse {
+    body: BodyWriter,
+    tunnel: Option<BackendTunnel>,
+    keep_alive: bool,
+    /// The response began before the request's end.
+    early: bool,
+}
+
+impl SendingResponse {
+    /// Queues the head.
+    fn begin(
+        client: &ClientSocket,
+        mut response: Response<ResponseBody>,
+        asked: ResponseTerms,
+        exchange: Rc<Exchange>,
+        stop: &Stop,
+    ) -> Self {
+        let tunnel = response.body_mut().take_upgrade();
+        // The rest of an unfinished request could be mistaken for the next request.
+        let early = !exchange.request_complete();
+        let mut terms = asked.terms;
+        if tunnel.is_none() {
+            withhold(&mut response, terms.to_head_request);
+            terms.keep_alive &= stop.stage() == Stage::Serving && !early;
+        }
+        let (head, mut body) = response.into_parts();
+        body.on_exchange(exchange);
+        terms.length = body.size_hint().exact();
+        let raw_fields = body.raw_fields_mut().take();
+        let announced = client.write_head(&head, raw_fields.as_ref(), terms);
+        Self {
+            body: BodyWriter {
+                body: Some(body),
+                encoder: announced.encoder,
+                takes_trailers: asked.takes_trailers,
+            },
+            tunnel,
+            keep_alive: announced.keep_alive,
+            early,
+        }
     }
-    let (head, mut body) = response.into_parts();
-    body.on_exchange(exchange);
-    terms.length = body.size_hint().exact();
-    let raw_fields = body.raw_fields_mut().take();
-    let announced = client.write_head(&head, raw_fields.as_ref(), terms);
-    drop(head);
-    let mut sending = BodyWriter {
-        body: Some(body),
-        encoder: announced.encoder,
-        takes_trailers: asked.takes_trailers,
-    };
-    let sent = poll_fn(|context| sending.poll(client, context)).await;
-    if let Err(error) = sent {
-        tracing::debug!(%error, "a response broke off");
-        return Some(AwakeEnd::Broken);
-    }
-    match tunnel {
-        Some(tunnel) => Some(AwakeEnd::Tunnel(tunnel)),
-        None if announced.keep_alive => None,
-        None => Some(AwakeEnd::Closed { linger: early }),
+
+    /// What becomes of the connection. `None` where another request may follow.
+    fn end(self, sent: io::Result<()>) -> Option<AwakeEnd> {
+        if let Err(error) = sent {
+            tracing::debug!(%error, "a response broke off");
+            return Some(AwakeEnd::Broken);
+        }
+        match self.tunnel {
+            Some(tunnel) => Some(AwakeEnd::Tunnel(tunnel)),
+            None if self.keep_alive => None,
+            None => Some(AwakeEnd::Closed { linger: self.early }),
+        }
     }
 }

@@ -275,7 +275,8 @@ impl<S: PublicService> Requests<S> {
         let body = RequestBody::http2(stream, announced, exchange.clone());
         let request = Request::from_parts(head, body);
         let answered = exchange.clone();
-        let response = async move {
+        // Boxed, since every future between here and the stream's task would hold it twice and be moved with it.
+        let response = Box::pin(async move {
             let mut response = match refused {
                 None => service.answer(connection, Box::new(request)).await,
                 Some((status, _)) => service.refuse(status),
@@ -283,7 +284,7 @@ impl<S: PublicService> Requests<S> {
             withhold(&mut response, by_head);
             response.body_mut().on_exchange(answered);
             response
-        };
+        });
         let setting = StreamSetting {
             timeouts: self.timeouts.clone(),
             observer: self.observer.clone(),

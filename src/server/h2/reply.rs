@@ -39,6 +39,7 @@ pub(super) async fn reply(
     stream.answered();
     let (mut head, body) = response.into_parts();
     fields::strip_connection(&mut head.headers);
+    fields::leave_id_unindexed(&mut head.headers);
     let ends = body.is_end_stream();
     if !ends
         && !head.headers.contains_key(CONTENT_LENGTH)

@@ -20,7 +20,7 @@ use crate::exchange::Exchange;
 use crate::io::deadline::Deadline;
 use crate::server::stall::{Cause, first_due};
 use crate::server::{Event, ServerObserver};
-use crate::terms::clock::timer_now;
+use crate::terms::clock::{Turn, timer_now, turn_now};
 
 /// Requests that a client may abandon unanswered within [`ABANDONED_WITHIN`]: as many as two large pages have. Each
 /// costs the backend a connection, and resetting is cheap for the client (CVE-2023-44487).
@@ -180,12 +180,16 @@ async fn run_until_late(
     let mut deadline = Deadline::default();
     let mut waits = StreamWaits::default();
     poll_fn(|context| {
+        let _turn = Turn::begin();
         if stream.cut.get() || future.as_mut().poll(context).is_ready() {
             return Poll::Ready(None);
         }
-        stream.task.replace(Some(context.waker().clone()));
+        match &mut *stream.task.borrow_mut() {
+            Some(task) => task.clone_from(context.waker()),
+            none => *none = Some(context.waker().clone()),
+        }
         loop {
-            let now = timer_now;
+            let now = turn_now;
             let Some((due, cause)) = waits.next(stream, &timeouts.borrow(), now) else {
                 return Poll::Pending;
             };

@@ -179,7 +179,7 @@ impl PublicService for WorkerService {
                 .as_ref()
                 .and_then(|_| cors::origin(fields)),
         };
-        let (handler, response) = self.route(asked, request).await;
+        let (handler, response) = self.route(&asked, request).await;
         tally.attach(handler, response)
     }
 }
@@ -201,11 +201,11 @@ struct RequestSetting<'a> {
 impl WorkerService {
     async fn route(
         &self,
-        asked: RequestSetting<'_>,
+        asked: &RequestSetting<'_>,
         mut request: Box<Request<RequestBody>>,
     ) -> (Handler, Response<ResponseBody>) {
-        if let Some(response) = self.refuse_malformed(&asked, &request) {
-            return (Handler::Reject, self.own_response(&asked, response));
+        if let Some(response) = self.refuse_malformed(asked, &request) {
+            return (Handler::Reject, self.own_response(asked, response));
         }
         let config = &asked.snapshot.config;
         let target = request.uri();
@@ -224,7 +224,7 @@ impl WorkerService {
         let overridden = || routes.method_override.applies(target, fields_of(&request));
         let mut rules = routes.block.iter();
         if rules.any(|rule| rule.refuses(request.method(), &readings, client, overridden)) {
-            return (Handler::Reject, self.own_response(&asked, not_found()));
+            return (Handler::Reject, self.own_response(asked, not_found()));
         }
         let enforcing = config.decision.is_enforcing();
         let (found, noted) = ownership::of(asked.snapshot, &request, &readings);
@@ -253,14 +253,14 @@ impl WorkerService {
             }
             Match::Served(_) if refused => {
                 let response = respond::method_not_allowed("POST, OPTIONS");
-                (Handler::Live, self.own_response(&asked, response))
+                (Handler::Live, self.own_response(asked, response))
             }
-            Match::Guarded if kept => (Handler::Live, self.own_response(&asked, not_found())),
+            Match::Guarded if kept => (Handler::Live, self.own_response(asked, not_found())),
             Match::Below { .. } if refused => {
-                (Handler::Live, self.own_response(&asked, not_found()))
+                (Handler::Live, self.own_response(asked, not_found()))
             }
             _ => {
-                let forwarded = self.forward(&asked, request, kept).await;
+                let forwarded = self.forward(asked, request, kept).await;
                 (Handler::Forward, forwarded.response)
             }
         }
@@ -268,7 +268,7 @@ impl WorkerService {
 
     async fn serve_token(
         &self,
-        asked: RequestSetting<'_>,
+        asked: &RequestSetting<'_>,
         endpoint: Endpoint,
         mut request: Request<RequestBody>,
     ) -> (Handler, Response<ResponseBody>) {
@@ -283,10 +283,10 @@ impl WorkerService {
         .await
         {
             decision::TokenReply::Ours(response) => {
-                (Handler::Live, self.own_response(&asked, response))
+                (Handler::Live, self.own_response(asked, response))
             }
             decision::TokenReply::Forward { request, outcome } => {
-                let forwarded = self.forward(&asked, Box::new(request), false).await;
+                let forwarded = self.forward(asked, Box::new(request), false).await;
                 if let Some(outcome) = outcome {
                     let metrics = &self.shared.metrics;
                     metrics.shadow_decision(outcome, forwarded.backend);
@@ -299,7 +299,7 @@ impl WorkerService {
                     "invalid_request",
                     "The body is incomplete",
                 );
-                (Handler::Live, self.own_response(&asked, closing(response)))
+                (Handler::Live, self.own_response(asked, closing(response)))
             }
         }
     }
