@@ -9,6 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -328,22 +329,30 @@ impl Acceptor {
         failed: impl Fn(),
     ) -> io::Result<()> {
         let listening = Listening::new(self.socket)?;
+        // One wait for all connections, so that none has to register its own. An error means that the sender of the
+        // stages is gone.
+        let mut stopped = pin!(stage.wait_for(|stage| *stage != Stage::Serving));
         loop {
             let accepted = tokio::select! {
                 biased;
-                // An error means that the sender of the stages is gone.
-                _ = stage.wait_for(|stage| *stage != Stage::Serving) => break,
+                _ = &mut stopped => break,
                 accepted = listening.accept() => accepted,
             };
             match accepted {
                 Ok(accepted) => {
                     let address = accepted.address();
-                    let permit = tokio::select! {
+                    if let Some(permit) = permits.try_acquire(address) {
+                        deliver(accepted, permit);
+                        continue;
+                    }
+                    tokio::select! {
                         biased;
-                        permit = permits.acquire(address) => permit,
-                        _ = stage.wait_for(|stage| *stage != Stage::Serving) => permits.exceed(address),
-                    };
-                    deliver(accepted, permit);
+                        permit = permits.acquire(address) => deliver(accepted, permit),
+                        _ = &mut stopped => {
+                            deliver(accepted, permits.exceed(address));
+                            break;
+                        }
+                    }
                 }
                 Err(error) => {
                     failed();

@@ -69,21 +69,26 @@ impl Permits {
         self.used.load(Ordering::Acquire)
     }
 
-    /// A permit for a connection from `peer`, as soon as there is one. Above `NEARLY_FULL` another connection is asked
-    /// to leave for it.
+    /// A permit for a connection from `peer`, if there is one now. Above `NEARLY_FULL` another connection is asked to
+    /// leave for it.
+    pub(crate) fn try_acquire(self: &Arc<Self>, peer: Option<IpAddr>) -> Option<Permit> {
+        self.make_room();
+        let limit = self.limit.load(Ordering::Acquire);
+        let raise = |used| (used < limit).then_some(used + 1);
+        let raised = self
+            .used
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, raise);
+        raised.is_ok().then(|| self.permit(peer))
+    }
+
+    /// The same, as soon as there is one.
     pub(crate) async fn acquire(self: &Arc<Self>, peer: Option<IpAddr>) -> Permit {
         loop {
-            self.make_room();
             let mut freed = pin!(self.freed.notified());
             // Registers before looking, so that no release is missed in between.
             freed.as_mut().enable();
-            let limit = self.limit.load(Ordering::Acquire);
-            let raise = |used| (used < limit).then_some(used + 1);
-            let raised = self
-                .used
-                .fetch_update(Ordering::AcqRel, Ordering::Acquire, raise);
-            if raised.is_ok() {
-                return self.permit(peer);
+            if let Some(permit) = self.try_acquire(peer) {
+                return permit;
             }
             // A connection that can't be asked to leave now may be soon.
             let _ = timeout(LOOK_AGAIN, freed).await;

@@ -56,7 +56,8 @@ impl RequestStreams {
         this.requests.set(this.requests.get() + 1);
         this.open.borrow_mut().push(stream.clone());
         let (streams, reply) = (this.clone(), reply(stream.clone()));
-        spawn_local(async move {
+        // Boxed, since the runtime moves a task's future several times before it runs.
+        spawn_local(Box::pin(async move {
             let late = run_until_late(&stream, &setting.timeouts, reply).await;
             if let Some(cause) = late {
                 stream.cut.set(true);
@@ -64,7 +65,7 @@ impl RequestStreams {
                 setting.observer.observe(setting.listener, event);
             }
             streams.ended(&stream);
-        });
+        }));
     }
 
     /// The number of requests that have come.
