@@ -84,15 +84,20 @@ pub trait PublicService: 'static {
     /// The response to bytes that were refused with this status before they became a request.
     fn refuse(&self, status: StatusCode) -> Response<ResponseBody>;
 
-    /// Answers one request. The future is dropped when the client has left.
+    /// Answers one request, or says that the client gets no response. The future is dropped when the client has left.
     ///
     /// The request is boxed, since every future between here and the socket would hold it twice and be moved with it.
     fn answer(
         self: Rc<Self>,
         connection: Connection,
         request: Box<Request<RequestBody>>,
-    ) -> impl Future<Output = Response<ResponseBody>> + 'static;
+    ) -> impl Future<Output = Result<Response<ResponseBody>, Unanswered>> + 'static;
 }
+
+/// There is no response: the client has closed its sending side, and the backend gave up for that reason. The request
+/// ends as without renewd.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unanswered;
 
 /// A response that comes before the final one (RFC 9110 §15.2).
 #[derive(Debug)]
@@ -132,7 +137,6 @@ pub struct Exchange {
     response_done: Cell<bool>,
     event_stream: Cell<bool>,
     client_closed: Cell<bool>,
-    unanswered: Cell<bool>,
     client_waker: RefCell<Option<Waker>>,
     interim: RefCell<InterimQueue>,
     interims: Cell<u32>,
@@ -179,17 +183,6 @@ impl Exchange {
     /// connection in the same way.
     pub(crate) fn client_closed(&self) -> bool {
         self.client_closed.get()
-    }
-
-    /// Whether there will be no response: the client has closed its sending side, and the backend gave up for that
-    /// reason.
-    pub(crate) fn unanswered(&self) -> bool {
-        self.unanswered.get()
-    }
-
-    /// Sets [`Exchange::unanswered`].
-    pub(crate) fn mark_unanswered(&self) {
-        self.unanswered.set(true);
     }
 
     /// Wakes the task when the client closes its sending side.

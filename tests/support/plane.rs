@@ -16,7 +16,7 @@ use renewd::config::model::{
     Affinity, Listen, ServerLimits, Timeouts, Upstream, UpstreamScheme, UpstreamServer,
 };
 use renewd::exchange::response_body::{Finished, RequestBody, ResponseBody, fields_into_map};
-use renewd::exchange::{Connection, ProxyProtocol, PublicService};
+use renewd::exchange::{Connection, ProxyProtocol, PublicService, Unanswered};
 use renewd::forward::Forwarder;
 use renewd::forward::servers::Backends;
 use renewd::http::forwarded::{ClientScheme as HttpScheme, ForwardingClaims, Origin};
@@ -264,7 +264,7 @@ impl PublicService for Service {
         self: Rc<Self>,
         connection: Connection,
         mut request: Box<Request<RequestBody>>,
-    ) -> Response<ResponseBody> {
+    ) -> Result<Response<ResponseBody>, Unanswered> {
         fields_into_map(&mut request);
         let headers = request.headers();
         let named = headers.get(HOST).cloned();
@@ -306,7 +306,7 @@ impl PublicService for Service {
             log.finished.lock().unwrap().push(finished);
             log.changed.notify_waiters();
         }));
-        response
+        Ok(response)
     }
 }
 

@@ -98,16 +98,14 @@ impl Awake {
         self.client.set_owner(context);
         let poll = self.requests.as_mut().poll(context);
         self.tell_of_requests(permit);
+        // Even a request that gets no response may have interim ones.
+        self.client.send_interim(context);
         if let Poll::Ready(end) = poll {
             return Poll::Ready(end);
         }
-        self.client.send_interim(context);
         self.client.look_ahead(context);
         if self.client.failed() {
             return Poll::Ready(AwakeEnd::Broken);
-        }
-        if self.client.exchange_is(Exchange::unanswered) {
-            return Poll::Ready(AwakeEnd::Closed { linger: false });
         }
         let standing = self.client.standing();
         if standing.begun && self.busy {
@@ -175,8 +173,13 @@ async fn answer_all<S: PublicService>(
             Ok(next) => next,
             Err(end) => return end,
         };
-        let response = service.clone().answer(connection, request);
-        let mut sending = SendingResponse::begin(&client, response.await, asked, exchange, &stop);
+        let answering = service.clone().answer(connection, request);
+        let sending = answering
+            .await
+            .map(|response| SendingResponse::begin(&client, response, asked, exchange, &stop));
+        let Ok(mut sending) = sending else {
+            return AwakeEnd::Closed { linger: false };
+        };
         let sent = poll_fn(|context| sending.body.poll(&client, context)).await;
         if let Some(end) = sending.end(sent) {
             return end;

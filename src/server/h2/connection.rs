@@ -278,12 +278,12 @@ impl<S: PublicService> Requests<S> {
         // Boxed, since every future between here and the stream's task would hold it twice and be moved with it.
         let response = Box::pin(async move {
             let mut response = match refused {
-                None => service.answer(connection, Box::new(request)).await,
+                None => service.answer(connection, Box::new(request)).await?,
                 Some((status, _)) => service.refuse(status),
             };
             withhold(&mut response, by_head);
             response.body_mut().on_exchange(answered);
-            response
+            Ok(response)
         });
         let setting = StreamSetting {
             timeouts: self.timeouts.clone(),

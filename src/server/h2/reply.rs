@@ -18,19 +18,25 @@ use http_body::Body as _;
 
 use super::streams::RequestStream;
 use crate::exchange::response_body::ResponseBody;
-use crate::exchange::{Exchange, InterimResponse};
+use crate::exchange::{Exchange, InterimResponse, Unanswered};
 use crate::http::http2 as fields;
 
 /// How much of a body is sent at once: a DATA frame, so that each shows that the client takes bytes.
 const PIECE: usize = 16 * 1024;
 
-/// The client has reset the stream, or the connection has ended: there is nobody to tell.
+/// The client has reset the stream, the connection has ended, or there is no response: there is nobody to tell.
 struct Gone;
+
+impl From<Unanswered> for Gone {
+    fn from(_: Unanswered) -> Self {
+        Self
+    }
+}
 
 /// Sends the response when it is ready, and interim ones before.
 pub(super) async fn reply(
     mut sending: SendResponse<Bytes>,
-    response: impl Future<Output = Response<ResponseBody>>,
+    response: impl Future<Output = Result<Response<ResponseBody>, Unanswered>>,
     stream: Rc<RequestStream>,
 ) {
     let Ok(response) = response_or_gone(&mut sending, response, stream.exchange()).await else {
@@ -67,7 +73,7 @@ pub(super) async fn reply(
 /// Waits for the response, and for the client to reset the stream.
 async fn response_or_gone(
     sending: &mut SendResponse<Bytes>,
-    response: impl Future<Output = Response<ResponseBody>>,
+    response: impl Future<Output = Result<Response<ResponseBody>, Unanswered>>,
     exchange: &Exchange,
 ) -> Result<Response<ResponseBody>, Gone> {
     let mut response = pin!(response);
@@ -77,7 +83,7 @@ async fn response_or_gone(
             send_interim(sending, interim);
         }
         if let Poll::Ready(response) = poll {
-            return Poll::Ready(Ok(response));
+            return Poll::Ready(response.map_err(Gone::from));
         }
         let _ = ready!(sending.poll_reset(context));
         Poll::Ready(Err(Gone))

@@ -3,7 +3,6 @@
 //! Keeps true: a client gets the backend's response or one that stands in for it, never both.
 //! Must not know: which requests are forwarded, how a server is reached.
 
-use std::future::pending;
 use std::rc::Rc;
 
 use http::{Method, Request, Response, StatusCode};
@@ -12,8 +11,8 @@ use super::refusals::failed;
 use super::{RequestSetting, WorkerService, answer};
 use crate::decision;
 use crate::exchange::request_body::{fields_into_map, fields_of};
-use crate::exchange::respond;
 use crate::exchange::response_body::{RequestBody, ResponseBody};
+use crate::exchange::{Unanswered, respond};
 use crate::forward;
 use crate::http::hop::{self, RequestChanges};
 use crate::reissue::socket::polling::{self, PollingPlan};
@@ -56,10 +55,11 @@ impl WorkerService {
         asked: &RequestSetting<'_>,
         mut request: Box<Request<RequestBody>>,
         keeps_method: bool,
-    ) -> ForwardedReply {
+    ) -> Result<ForwardedReply, Unanswered> {
         if *request.method() == Method::OPTIONS && !hop::may_go_on(fields_into_map(&mut request)) {
             // `Max-Forwards: 0` asks the server at this distance, which is renewd.
-            return ForwardedReply::in_place(self.own_response(asked, respond::no_content()));
+            let response = self.own_response(asked, respond::no_content());
+            return Ok(ForwardedReply::in_place(response));
         }
         let began = self.shared.clock.elapsed_in_turn();
         let upgrade = is_upgrade(&request);
@@ -100,24 +100,18 @@ impl WorkerService {
                     Some(plan) => plan.response(answer::mapped(response)),
                     None => Ok(response),
                 };
-                match response {
-                    Ok(response) => ForwardedReply { response, backend },
-                    Err(error) => ForwardedReply {
-                        response: self.own_response(asked, failed(asked.context, &error)),
-                        backend,
-                    },
-                }
+                let response = response.unwrap_or_else(|error| self.failure(asked, &error));
+                Ok(ForwardedReply { response, backend })
             }
             Err(error) if error.kind == ProxyErrorKind::ClientGone && exchange.client_closed() => {
-                // The backend gave up because the client closed its sending side. The client gets no response, as
-                // without renewd.
-                exchange.mark_unanswered();
-                pending().await
+                Err(Unanswered)
             }
-            Err(error) => {
-                ForwardedReply::in_place(self.own_response(asked, failed(asked.context, &error)))
-            }
+            Err(error) => Ok(ForwardedReply::in_place(self.failure(asked, &error))),
         }
+    }
+
+    fn failure(&self, asked: &RequestSetting<'_>, error: &ProxyError) -> Response<ResponseBody> {
+        self.own_response(asked, failed(asked.context, error))
     }
 
     /// How the response will be rewritten, if a reissue rule applies.

@@ -26,7 +26,7 @@ use crate::decision;
 use crate::exchange::request_body::{fields_into_map, fields_of};
 use crate::exchange::respond;
 use crate::exchange::response_body::{RequestBody, ResponseBody};
-use crate::exchange::{Connection, ProxyProtocol, PublicService};
+use crate::exchange::{Connection, ProxyProtocol, PublicService, Unanswered};
 use crate::forward::Forwarder;
 use crate::http::forwarded::{self, ForwardingClaims, Origin, Peer};
 use crate::http::hop::X_REQUEST_ID;
@@ -143,7 +143,7 @@ impl PublicService for WorkerService {
         self: Rc<Self>,
         connection: Connection,
         request: Box<Request<RequestBody>>,
-    ) -> Response<ResponseBody> {
+    ) -> Result<Response<ResponseBody>, Unanswered> {
         let snapshot = self.shared.current.load_full();
         let fields = fields_of(&request);
         let host = sanity::effective_host(request.uri(), fields);
@@ -179,8 +179,8 @@ impl PublicService for WorkerService {
                 .as_ref()
                 .and_then(|_| cors::origin(fields)),
         };
-        let (handler, response) = self.route(&asked, request).await;
-        tally.attach(handler, response)
+        let (handler, response) = self.route(&asked, request).await?;
+        Ok(tally.attach(handler, response))
     }
 }
 
@@ -203,9 +203,9 @@ impl WorkerService {
         &self,
         asked: &RequestSetting<'_>,
         mut request: Box<Request<RequestBody>>,
-    ) -> (Handler, Response<ResponseBody>) {
+    ) -> Result<(Handler, Response<ResponseBody>), Unanswered> {
         if let Some(response) = self.refuse_malformed(asked, &request) {
-            return (Handler::Reject, self.own_response(asked, response));
+            return Ok((Handler::Reject, self.own_response(asked, response)));
         }
         let config = &asked.snapshot.config;
         let target = request.uri();
@@ -213,10 +213,8 @@ impl WorkerService {
             && (target.authority().is_none() || request.version() == Version::HTTP_2)
         {
             let response = self.health(asked.snapshot);
-            return (
-                Handler::Health,
-                self.with_id_and_date(&asked.context.id, response),
-            );
+            let response = self.with_id_and_date(&asked.context.id, response);
+            return Ok((Handler::Health, response));
         }
         let readings = Readings::of(target.path());
         let client = asked.context.client_ip;
@@ -224,7 +222,7 @@ impl WorkerService {
         let overridden = || routes.method_override.applies(target, fields_of(&request));
         let mut rules = routes.block.iter();
         if rules.any(|rule| rule.refuses(request.method(), &readings, client, overridden)) {
-            return (Handler::Reject, self.own_response(asked, not_found()));
+            return Ok((Handler::Reject, self.own_response(asked, not_found())));
         }
         let enforcing = config.decision.is_enforcing();
         let (found, noted) = ownership::of(asked.snapshot, &request, &readings);
@@ -238,7 +236,7 @@ impl WorkerService {
             && !routes
                 .method_override
                 .leaves_preflight(request.method(), request.uri());
-        match found {
+        let answer = match found {
             Match::Served(route)
                 if *request.method() == Method::POST
                     && (config.decision.mode != DecisionMode::Off
@@ -249,7 +247,7 @@ impl WorkerService {
                     OwnedRoute::Refresh => Endpoint::Refresh,
                 };
                 // Boxed, since the future is large and most requests are forwarded.
-                Box::pin(self.serve_token(asked, endpoint, *request)).await
+                Box::pin(self.serve_token(asked, endpoint, *request)).await?
             }
             Match::Served(_) if refused => {
                 let response = respond::method_not_allowed("POST, OPTIONS");
@@ -260,10 +258,11 @@ impl WorkerService {
                 (Handler::Live, self.own_response(asked, not_found()))
             }
             _ => {
-                let forwarded = self.forward(asked, request, kept).await;
+                let forwarded = self.forward(asked, request, kept).await?;
                 (Handler::Forward, forwarded.response)
             }
-        }
+        };
+        Ok(answer)
     }
 
     async fn serve_token(
@@ -271,22 +270,21 @@ impl WorkerService {
         asked: &RequestSetting<'_>,
         endpoint: Endpoint,
         mut request: Request<RequestBody>,
-    ) -> (Handler, Response<ResponseBody>) {
+    ) -> Result<(Handler, Response<ResponseBody>), Unanswered> {
         fields_into_map(&mut request);
-        match decision::answer(
+        let reply = decision::answer(
             &self.shared,
             asked.snapshot,
             asked.context,
             endpoint,
             request,
-        )
-        .await
-        {
+        );
+        let answer = match reply.await {
             decision::TokenReply::Ours(response) => {
                 (Handler::Live, self.own_response(asked, response))
             }
             decision::TokenReply::Forward { request, outcome } => {
-                let forwarded = self.forward(asked, Box::new(request), false).await;
+                let forwarded = self.forward(asked, Box::new(request), false).await?;
                 if let Some(outcome) = outcome {
                     let metrics = &self.shared.metrics;
                     metrics.shadow_decision(outcome, forwarded.backend);
@@ -301,7 +299,8 @@ impl WorkerService {
                 );
                 (Handler::Live, self.own_response(asked, closing(response)))
             }
-        }
+        };
+        Ok(answer)
     }
 
     fn refuse_malformed(
