@@ -1,7 +1,7 @@
 //! One request and its response, as the connection, the service and the forwarder share it.
 //!
-//! Keeps true: an [`Exchange`] belongs to one request; its flags go from false to true once and never back, except for
-//! `request_awaited`.
+//! Keeps true: an [`Exchange`] belongs to one request; its request side never goes back, except from
+//! [`RequestSide::Awaited`] to [`RequestSide::Arriving`].
 //! Must not know: timers, or how the service decides.
 
 pub(crate) mod pace;
@@ -112,6 +112,8 @@ pub(crate) struct InterimResponse {
 struct InterimQueue {
     waiting: VecDeque<InterimResponse>,
     bytes: usize,
+    /// How many have come, those that were sent included.
+    passed: u32,
 }
 
 impl InterimResponse {
@@ -127,19 +129,49 @@ impl InterimResponse {
     }
 }
 
+/// The state of the request, as far as its body is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum RequestSide {
+    /// Its body isn't over, and no task waits for it: the backend is the one that doesn't go on.
+    #[default]
+    Arriving,
+    /// A task waits for more of its body: the client is the one that doesn't go on.
+    Awaited,
+    /// Its body was read to its end, so that another request can follow.
+    Complete,
+    /// The same, and the client has closed its sending side since.
+    ///
+    /// The client may have left, or wait for the response. That can't be told apart, so renewd closes the backend's
+    /// connection in the same way.
+    Closed,
+    /// Its body was given up. The rest could be mistaken for the next request.
+    Cut,
+}
+
+impl RequestSide {
+    /// Whether nothing more of the body will be read.
+    pub(crate) fn is_over(self) -> bool {
+        match self {
+            Self::Arriving | Self::Awaited => false,
+            Self::Complete | Self::Closed | Self::Cut => true,
+        }
+    }
+
+    /// Whether another request can follow.
+    pub(crate) fn is_complete(self) -> bool {
+        matches!(self, Self::Complete | Self::Closed)
+    }
+}
+
 /// How far one request and its response have come.
 #[derive(Debug, Default)]
 pub struct Exchange {
-    request_done: Cell<bool>,
-    request_cut: Cell<bool>,
+    request: Cell<RequestSide>,
     request_frames: Cell<u64>,
-    request_awaited: Cell<bool>,
     response_done: Cell<bool>,
     event_stream: Cell<bool>,
-    client_closed: Cell<bool>,
     client_waker: RefCell<Option<Waker>>,
     interim: RefCell<InterimQueue>,
-    interims: Cell<u32>,
     paces: Rc<Paces>,
 }
 
@@ -157,32 +189,19 @@ impl Exchange {
         &self.paces
     }
 
-    /// Whether the request's body was read to its end, or given up.
-    pub(crate) fn request_done(&self) -> bool {
-        self.request_done.get()
+    /// What the request's side is doing.
+    pub(crate) fn request(&self) -> RequestSide {
+        self.request.get()
     }
 
-    /// Whether the request's body was read to its end, so that another request can follow.
-    pub(crate) fn request_complete(&self) -> bool {
-        self.request_done.get() && !self.request_cut.get()
-    }
-
-    /// The number of frames that were taken of the request's body, a sign of progress.
+    /// The number of frames that were taken of the request's body, its end among them.
     pub(crate) fn request_frames(&self) -> u64 {
         self.request_frames.get()
     }
 
-    /// Whether a task waits for more of the request's body, so that the client is the one that doesn't go on.
-    pub(crate) fn request_awaited(&self) -> bool {
-        self.request_awaited.get()
-    }
-
-    /// Whether the client has closed its sending side behind a complete request.
-    ///
-    /// The client may have left, or wait for the response. That can't be told apart, so renewd closes the backend's
-    /// connection in the same way.
-    pub(crate) fn client_closed(&self) -> bool {
-        self.client_closed.get()
+    /// A number that grows with each frame of the request's body and each interim response.
+    pub(crate) fn progress(&self) -> u64 {
+        self.request_frames.get() + u64::from(self.interim.borrow().passed)
     }
 
     /// Wakes the task when the client closes its sending side.
@@ -208,9 +227,12 @@ impl Exchange {
         self.event_stream.set(true);
     }
 
-    /// Sets [`Exchange::client_closed`].
-    pub(crate) fn mark_client_closed(&self) {
-        self.client_closed.set(true);
+    /// Notes that the client has closed its sending side. Behind a request that isn't complete this says nothing.
+    pub(crate) fn client_closes(&self) {
+        if self.request.get() != RequestSide::Complete {
+            return;
+        }
+        self.request.set(RequestSide::Closed);
         // Taken out first: waking may run code that registers again.
         let waker = self.client_waker.take();
         if let Some(waker) = waker {
@@ -222,17 +244,12 @@ impl Exchange {
     pub(crate) fn pass_interim(&self, response: InterimResponse) {
         let mut queue = self.interim.borrow_mut();
         let bytes = queue.bytes + response.bytes();
-        if self.interims.get() == MOST_INTERIM || bytes > INTERIM_BYTES {
+        if queue.passed == MOST_INTERIM || bytes > INTERIM_BYTES {
             return;
         }
         queue.bytes = bytes;
+        queue.passed += 1;
         queue.waiting.push_back(response);
-        self.interims.set(self.interims.get() + 1);
-    }
-
-    /// How many interim responses have come for the client, a sign of progress.
-    pub(crate) fn interims(&self) -> u32 {
-        self.interims.get()
     }
 
     /// The next interim response that waits.
@@ -243,23 +260,32 @@ impl Exchange {
         Some(next)
     }
 
-    pub(crate) fn mark_request_awaited(&self, awaited: bool) {
-        self.request_awaited.set(awaited);
+    /// Notes that a task waits for more of the request's body.
+    fn request_awaited(&self) {
+        self.leave_open(RequestSide::Awaited);
     }
 
-    pub(crate) fn mark_request_frame(&self) {
+    /// Notes that a frame of the request's body was taken.
+    fn request_moved(&self) {
+        self.leave_open(RequestSide::Arriving);
         self.request_frames.set(self.request_frames.get() + 1);
     }
 
-    pub(crate) fn mark_request_done(&self) {
-        self.request_done.set(true);
+    /// Notes that the request's body was read to its end.
+    fn request_ended(&self) {
+        self.request_moved();
+        self.leave_open(RequestSide::Complete);
     }
 
-    /// Notes that the body is dropped. Unless it was done before, its rest will not be read.
-    pub(crate) fn mark_request_dropped(&self) {
-        if !self.request_done.get() {
-            self.request_cut.set(true);
-            self.mark_request_done();
+    /// Notes that the request's body is dropped. Unless it was over before, its rest will not be read.
+    fn request_dropped(&self) {
+        self.leave_open(RequestSide::Cut);
+    }
+
+    /// Enters a state, unless the body is over.
+    fn leave_open(&self, next: RequestSide) {
+        if !self.request.get().is_over() {
+            self.request.set(next);
         }
     }
 
@@ -276,7 +302,7 @@ mod tests {
     fn a_request_without_a_body_is_done_before_anybody_asks() {
         let exchange = Rc::new(Exchange::default());
         let body = RequestBody::empty(exchange.clone());
-        assert!(exchange.request_done());
+        assert_eq!(exchange.request(), RequestSide::Complete);
         drop(body);
         assert!(!exchange.response_done());
     }

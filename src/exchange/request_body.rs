@@ -181,7 +181,7 @@ impl RequestBody {
 
     /// No body.
     pub fn empty(exchange: Rc<Exchange>) -> Self {
-        exchange.mark_request_done();
+        exchange.request_ended();
         Self {
             observer: None,
             replayed: Bytes::new(),
@@ -195,7 +195,7 @@ impl RequestBody {
     /// Ends the body. The next bytes on the connection belong to another request.
     fn end(&mut self) {
         self.arrival = None;
-        self.exchange.mark_request_done();
+        self.exchange.request_ended();
     }
 
     /// The exchange that this body belongs to.
@@ -257,7 +257,9 @@ impl HttpBody for RequestBody {
             Some(Ok(Frame::data(std::mem::take(&mut this.replayed))))
         } else if let Some(arrival) = &mut this.arrival {
             let poll = arrival.poll_frame(context);
-            this.exchange.mark_request_awaited(poll.is_pending());
+            if poll.is_pending() {
+                this.exchange.request_awaited();
+            }
             ready!(poll)
         } else {
             let trailers = this.trailers.take();
@@ -276,7 +278,7 @@ impl HttpBody for RequestBody {
         if frame.is_none() || trailers || this.is_end_stream() {
             this.end();
         } else {
-            this.exchange.mark_request_frame();
+            this.exchange.request_moved();
         }
         Poll::Ready(if trailers {
             frame.map(passed_on)
@@ -307,7 +309,7 @@ impl HttpBody for RequestBody {
 
 impl Drop for RequestBody {
     fn drop(&mut self) {
-        self.exchange.mark_request_dropped();
+        self.exchange.request_dropped();
     }
 }
 
@@ -316,6 +318,7 @@ mod tests {
     use http_body_util::BodyExt;
 
     use super::*;
+    use crate::exchange::RequestSide;
 
     #[tokio::test]
     async fn bytes_put_back_are_read_first_and_the_length_is_theirs() {
@@ -326,7 +329,7 @@ mod tests {
         assert_eq!(body.size_hint().exact(), Some(5));
         let bytes = body.collect().await.unwrap().to_bytes();
         assert_eq!(bytes, "hello");
-        assert!(exchange.request_done());
+        assert_eq!(exchange.request(), RequestSide::Complete);
     }
 
     #[tokio::test]

@@ -16,7 +16,7 @@ use tokio::io::{AsyncWrite as _, ReadBuf};
 
 use super::retry::AttemptProgress;
 use crate::exchange::response_body::RequestBody;
-use crate::exchange::{Exchange, InterimResponse};
+use crate::exchange::{Exchange, InterimResponse, RequestSide};
 use crate::http::hop::RequestChanges;
 use crate::http1::Malformed;
 use crate::http1::decode::{Decoder, NextPart};
@@ -350,7 +350,7 @@ impl BackendConnection {
     /// it would have done without renewd: it answers or gives up.
     fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         if let Some(exchange) = &self.exchange {
-            if !exchange.client_closed() {
+            if exchange.request() != RequestSide::Closed {
                 exchange.wake_on_client_closed(context);
             } else if self.upload == Upload::Sent {
                 ready!(self.transport.poll_close_write(context))?;

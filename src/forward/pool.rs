@@ -309,11 +309,7 @@ impl PooledConnection {
             if let Poll::Ready(outcome) = poll_exchange(&mut backend.borrow_mut(), context) {
                 return Poll::Ready(Some(outcome));
             }
-            let progress = (
-                exchange.request_frames(),
-                exchange.request_done(),
-                exchange.interims(),
-            );
+            let progress = exchange.progress();
             if seen != Some(progress) {
                 if seen.is_some() {
                     since = turn_now();

@@ -254,7 +254,7 @@ impl SendingResponse {
     ) -> Self {
         let tunnel = response.body_mut().take_upgrade();
         // The rest of an unfinished request could be mistaken for the next request.
-        let early = !exchange.request_complete();
+        let early = !exchange.request().is_complete();
         let mut terms = asked.terms;
         if tunnel.is_none() {
             withhold(&mut response, terms.to_head_request);

@@ -18,10 +18,10 @@ use http_body::Frame;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::config::model::Timeouts;
-use crate::exchange::Exchange;
 use crate::exchange::pace::Paces;
 use crate::exchange::raw_fields::RawFieldLines;
 use crate::exchange::response_body::Inlet;
+use crate::exchange::{Exchange, RequestSide};
 use crate::http1::decode::{Decoder, NextPart};
 use crate::http1::input::Input;
 use crate::http1::output::Output;
@@ -65,7 +65,6 @@ pub(crate) struct ClientSocket {
     received: Cell<bool>,
     /// Something was written since the last look.
     sent: Cell<bool>,
-    read_blocked: Cell<bool>,
     write_blocked: Cell<bool>,
     /// The client has closed its sending side.
     end_seen: Cell<bool>,
@@ -112,7 +111,6 @@ impl ClientSocket {
             requests: Cell::default(),
             received: Cell::default(),
             sent: Cell::default(),
-            read_blocked: Cell::default(),
             write_blocked: Cell::default(),
             end_seen: Cell::default(),
             failed: Cell::default(),
@@ -265,7 +263,7 @@ impl ClientSocket {
         let exchange = self.exchange.borrow();
         let Some(exchange) = exchange
             .as_ref()
-            .filter(|exchange| exchange.request_done() && !exchange.response_done())
+            .filter(|exchange| exchange.request().is_over() && !exchange.response_done())
         else {
             return;
         };
@@ -285,7 +283,7 @@ impl ClientSocket {
                 }
                 Poll::Ready(Ok(())) if buffer.filled().is_empty() => {
                     self.end_seen.set(true);
-                    exchange.mark_client_closed();
+                    exchange.client_closes();
                 }
                 Poll::Ready(Ok(())) => io.input.bytes().extend_from_slice(buffer.filled()),
             }
@@ -310,6 +308,11 @@ impl ClientSocket {
         self.exchange.borrow().as_deref().is_some_and(what)
     }
 
+    /// Whether a task waits for more of the body of the request in flight.
+    fn body_awaited(&self) -> bool {
+        self.exchange_is(|exchange| exchange.request() == RequestSide::Awaited)
+    }
+
     /// The deadlines in force.
     pub(crate) fn timeouts(&self) -> Ref<'_, Timeouts> {
         self.timeouts.borrow()
@@ -323,14 +326,14 @@ impl ClientSocket {
     /// The waits of the connection, and what has happened since the last call.
     pub(crate) fn standing(&self) -> ConnectionWait {
         let io = self.io.borrow();
-        let unread = self.exchange_is(|exchange| !exchange.request_done());
+        let unread = self.exchange_is(|exchange| !exchange.request().is_over());
         let answering = self.exchange_is(|exchange| !exchange.response_done());
         let idle = !unread && !answering && !io.unflushed;
         ConnectionWait {
             requests: self.requests.get(),
             idle,
             begun: idle && io.input.len() > 0,
-            awaited: unread && self.read_blocked.get(),
+            awaited: self.body_awaited(),
             received: self.received.take(),
             write_blocked: self.write_blocked.get(),
             sent: self.sent.take(),
@@ -354,6 +357,8 @@ impl Inlet for ClientSocket {
                 return Poll::Ready(Some(Err(error)));
             }
         }
+        // The connection's task has to know that a wait has begun, or begun anew.
+        let mut news = !self.body_awaited();
         loop {
             let frame = match io.decoder.next(io.input.bytes()) {
                 Ok(NextPart::Starved) => None,
@@ -380,13 +385,13 @@ impl Inlet for ClientSocket {
             let rest = io.decoder.expected();
             match io.poll_fill(rest, self.paces.upload.ahead(), context) {
                 Poll::Ready(Ok(read)) => {
-                    self.read_blocked.set(false);
+                    news = true;
                     self.received.set(true);
                     self.end_seen.set(read == 0);
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Some(Err(error))),
                 Poll::Pending => {
-                    if !self.read_blocked.replace(true) {
+                    if news {
                         self.wake_owner(context);
                     }
                     return Poll::Pending;

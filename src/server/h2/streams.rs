@@ -16,7 +16,7 @@ use tokio::task::spawn_local;
 use tokio::time::Instant;
 
 use crate::config::model::Timeouts;
-use crate::exchange::Exchange;
+use crate::exchange::{Exchange, RequestSide};
 use crate::io::deadline::Deadline;
 use crate::server::stall::{Cause, first_due};
 use crate::server::{Event, ServerObserver};
@@ -221,7 +221,7 @@ impl StreamWaits {
         let exchange = &stream.exchange;
         let body = keep(
             &mut self.body,
-            !exchange.request_done(),
+            !exchange.request().is_over(),
             exchange.request_frames(),
             &now,
         );
@@ -252,7 +252,7 @@ impl StreamWaits {
         let unmoved = self
             .body
             .is_some_and(|(_, frames)| frames == exchange.request_frames());
-        if unmoved && exchange.request_awaited() && !exchange.request_done() {
+        if unmoved && exchange.request() == RequestSide::Awaited {
             return true;
         }
         self.body = Some((now(), exchange.request_frames()));

@@ -12,7 +12,7 @@ use super::{RequestSetting, WorkerService, answer};
 use crate::decision;
 use crate::exchange::request_body::{fields_into_map, fields_of};
 use crate::exchange::response_body::{RequestBody, ResponseBody};
-use crate::exchange::{Unanswered, respond};
+use crate::exchange::{RequestSide, Unanswered, respond};
 use crate::forward;
 use crate::http::hop::{self, RequestChanges};
 use crate::reissue::socket::polling::{self, PollingPlan};
@@ -103,7 +103,10 @@ impl WorkerService {
                 let response = response.unwrap_or_else(|error| self.failure(asked, &error));
                 Ok(ForwardedReply { response, backend })
             }
-            Err(error) if error.kind == ProxyErrorKind::ClientGone && exchange.client_closed() => {
+            Err(error)
+                if error.kind == ProxyErrorKind::ClientGone
+                    && exchange.request() == RequestSide::Closed =>
+            {
                 Err(Unanswered)
             }
             Err(error) => Ok(ForwardedReply::in_place(self.failure(asked, &error))),
