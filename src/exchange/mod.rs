@@ -1,6 +1,6 @@
 //! One request and its response, as the connection, the service and the forwarder share it.
 //!
-//! Keeps true: an [`Exchange`] belongs to one request; its request side never goes back, except from
+//! Keeps true: an [`Exchange`] belongs to one request; neither of its sides ever goes back, except from
 //! [`RequestSide::Awaited`] to [`RequestSide::Arriving`].
 //! Must not know: timers, or how the service decides.
 
@@ -163,13 +163,26 @@ impl RequestSide {
     }
 }
 
+/// The state of the response.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum ResponseSide {
+    /// There is none yet. Interim ones may come.
+    #[default]
+    Answering,
+    /// It is on its way to the client.
+    Responding,
+    /// The backend's response is `text/event-stream`: endless, so that a stop cuts it early.
+    Streaming,
+    /// Its body was handed out to its end, or given up.
+    Done,
+}
+
 /// How far one request and its response have come.
 #[derive(Debug, Default)]
 pub struct Exchange {
     request: Cell<RequestSide>,
     request_frames: Cell<u64>,
-    response_done: Cell<bool>,
-    event_stream: Cell<bool>,
+    response: Cell<ResponseSide>,
     client_waker: RefCell<Option<Waker>>,
     interim: RefCell<InterimQueue>,
     paces: Rc<Paces>,
@@ -212,19 +225,33 @@ impl Exchange {
         }
     }
 
-    /// Whether the response's body was handed out to its end, or given up.
-    pub(crate) fn response_done(&self) -> bool {
-        self.response_done.get()
+    /// What the response's side is doing.
+    pub(crate) fn response(&self) -> ResponseSide {
+        self.response.get()
     }
 
-    /// Whether the response is `text/event-stream`: endless, so that a stop cuts it early.
-    pub(crate) fn event_stream(&self) -> bool {
-        self.event_stream.get()
+    /// Whether the response is an event stream, and not over.
+    pub(crate) fn is_streaming(&self) -> bool {
+        self.response.get() == ResponseSide::Streaming
     }
 
-    /// Sets [`Exchange::event_stream`].
-    pub(crate) fn mark_event_stream(&self) {
-        self.event_stream.set(true);
+    /// Notes that the backend's response is an event stream.
+    pub(crate) fn response_streams(&self) {
+        if self.response.get() != ResponseSide::Done {
+            self.response.set(ResponseSide::Streaming);
+        }
+    }
+
+    /// Notes that the response's head is on its way to the client.
+    pub(crate) fn response_begins(&self) {
+        if self.response.get() == ResponseSide::Answering {
+            self.response.set(ResponseSide::Responding);
+        }
+    }
+
+    /// Notes that the response's body was handed out to its end, or given up.
+    fn response_ends(&self) {
+        self.response.set(ResponseSide::Done);
     }
 
     /// Notes that the client has closed its sending side. Behind a request that isn't complete this says nothing.
@@ -288,10 +315,6 @@ impl Exchange {
             self.request.set(next);
         }
     }
-
-    pub(crate) fn mark_response_done(&self) {
-        self.response_done.set(true);
-    }
 }
 
 #[cfg(test)]
@@ -304,6 +327,6 @@ mod tests {
         let body = RequestBody::empty(exchange.clone());
         assert_eq!(exchange.request(), RequestSide::Complete);
         drop(body);
-        assert!(!exchange.response_done());
+        assert_eq!(exchange.response(), ResponseSide::Answering);
     }
 }

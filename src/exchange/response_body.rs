@@ -199,7 +199,7 @@ impl ResponseBody {
             source.release(ending == Ending::Complete);
         }
         if let Some(exchange) = self.exchange.take() {
-            exchange.mark_response_done();
+            exchange.response_ends();
         }
         if let Some(finish) = self.finish.take() {
             finish(Finished {

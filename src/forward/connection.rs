@@ -322,10 +322,10 @@ impl BackendConnection {
         self.receiving.expected()
     }
 
-    /// Whether the response is an event stream.
-    pub(super) fn is_event_stream(&self) -> bool {
+    /// Whether the response is an event stream, and not over.
+    pub(super) fn is_streaming(&self) -> bool {
         let exchange = self.exchange.as_deref();
-        exchange.is_some_and(Exchange::event_stream)
+        exchange.is_some_and(Exchange::is_streaming) && !self.received()
     }
 
     /// Whether the response is read to its end.

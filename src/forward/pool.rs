@@ -270,8 +270,7 @@ pub(crate) struct FailedAttempt {
 impl PooledConnection {
     /// Whether its response is an event stream, and not over.
     pub(crate) fn is_streaming(&self) -> bool {
-        let backend = self.backend.borrow();
-        backend.is_event_stream() && !backend.received()
+        self.backend.borrow().is_streaming()
     }
 
     /// The socket itself, after a 101; `None` while the request is still being sent.
@@ -322,7 +321,7 @@ impl PooledConnection {
         match outcome {
             Some(Ok(head)) => {
                 if head.is_event_stream() {
-                    exchange.mark_event_stream();
+                    exchange.response_streams();
                 }
                 if !self.backend.borrow().sent() {
                     self.send_the_rest();

@@ -148,9 +148,8 @@ impl Awake {
 
     /// Whether a stop ends the connection now: at the last stage each, and those with an event stream before.
     fn must_be_cut(&self, stage: Stage) -> bool {
-        let streaming = |exchange: &Exchange| !exchange.response_done() && exchange.event_stream();
         stage == Stage::Aborting
-            || stage == Stage::EndingTunnels && self.client.exchange_is(streaming)
+            || stage == Stage::EndingTunnels && self.client.exchange_is(Exchange::is_streaming)
     }
 }
 

@@ -21,7 +21,7 @@ use crate::config::model::Timeouts;
 use crate::exchange::pace::Paces;
 use crate::exchange::raw_fields::RawFieldLines;
 use crate::exchange::response_body::Inlet;
-use crate::exchange::{Exchange, RequestSide};
+use crate::exchange::{Exchange, RequestSide, ResponseSide};
 use crate::http1::decode::{Decoder, NextPart};
 use crate::http1::input::Input;
 use crate::http1::output::Output;
@@ -83,8 +83,6 @@ struct Io {
     input: Input,
     output: Output,
     unflushed: bool,
-    /// The response has begun.
-    responding: bool,
     /// Bytes of a head that were parsed in vain.
     known: usize,
     decoder: Decoder,
@@ -100,7 +98,6 @@ impl ClientSocket {
                 input: Input::from(ahead),
                 output: Output::default(),
                 unflushed: false,
-                responding: false,
                 known: 0,
                 decoder: Decoder::Over,
                 expects_continue: false,
@@ -147,7 +144,6 @@ impl ClientSocket {
                 let head = head.map_err(|refusal| Lost::Refused { refusal, by_head })?;
                 if let Some(head) = head {
                     io.known = 0;
-                    io.responding = false;
                     io.decoder = head.decoder.clone();
                     io.expects_continue = head.expects_continue;
                     return Poll::Ready(Ok(Some(head)));
@@ -196,8 +192,10 @@ impl ClientSocket {
         raw_fields: Option<&RawFieldLines>,
         terms: ResponseHeadTerms,
     ) -> AnnouncedFraming {
+        if let Some(exchange) = &*self.exchange.borrow() {
+            exchange.response_begins();
+        }
         let mut io = self.io.borrow_mut();
-        io.responding = true;
         io.unflushed = true;
         io.take_interim(&self.exchange);
         write_head(head, raw_fields, terms, io.output.gathered())
@@ -248,7 +246,9 @@ impl ClientSocket {
     /// Sends the interim responses that wait, as far as the client takes them.
     pub(crate) fn send_interim(&self, context: &mut Context<'_>) {
         let mut io = self.io.borrow_mut();
-        while !io.responding && (io.unflushed || io.take_interim(&self.exchange)) {
+        while self.response() == ResponseSide::Answering
+            && (io.unflushed || io.take_interim(&self.exchange))
+        {
             match self.poll_write(&mut io, context) {
                 Poll::Pending => return,
                 Poll::Ready(Ok(())) => {}
@@ -261,10 +261,9 @@ impl ClientSocket {
     /// request or the end can be read then.
     pub(crate) fn look_ahead(&self, context: &mut Context<'_>) {
         let exchange = self.exchange.borrow();
-        let Some(exchange) = exchange
-            .as_ref()
-            .filter(|exchange| exchange.request().is_over() && !exchange.response_done())
-        else {
+        let Some(exchange) = exchange.as_ref().filter(|exchange| {
+            exchange.request().is_over() && exchange.response() != ResponseSide::Done
+        }) else {
             return;
         };
         let mut io = self.io.borrow_mut();
@@ -308,6 +307,14 @@ impl ClientSocket {
         self.exchange.borrow().as_deref().is_some_and(what)
     }
 
+    /// The side of the response to the request in flight, or to the last one.
+    fn response(&self) -> ResponseSide {
+        let exchange = self.exchange.borrow();
+        exchange
+            .as_ref()
+            .map_or(ResponseSide::Done, |exchange| exchange.response())
+    }
+
     /// Whether a task waits for more of the body of the request in flight.
     fn body_awaited(&self) -> bool {
         self.exchange_is(|exchange| exchange.request() == RequestSide::Awaited)
@@ -327,7 +334,7 @@ impl ClientSocket {
     pub(crate) fn standing(&self) -> ConnectionWait {
         let io = self.io.borrow();
         let unread = self.exchange_is(|exchange| !exchange.request().is_over());
-        let answering = self.exchange_is(|exchange| !exchange.response_done());
+        let answering = self.response() != ResponseSide::Done;
         let idle = !unread && !answering && !io.unflushed;
         ConnectionWait {
             requests: self.requests.get(),
@@ -346,7 +353,7 @@ impl Inlet for ClientSocket {
     fn poll_frame(&self, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let mut io = self.io.borrow_mut();
         let io = &mut *io;
-        if !io.responding {
+        if self.response() == ResponseSide::Answering {
             if std::mem::take(&mut io.expects_continue) {
                 io.output.gathered().extend_from_slice(CONTINUE);
                 io.unflushed = true;

@@ -100,7 +100,7 @@ pub(crate) async fn serve<S: PublicService>(
             return Poll::Ready(None);
         }
         if stage == Stage::EndingTunnels {
-            streams.cut(Exchange::event_stream);
+            streams.cut(Exchange::is_streaming);
         }
         let makes_room = permit.must_leave();
         if (stage != Stage::Serving || makes_room) && !waits.closing {

@@ -42,7 +42,7 @@ pub(super) async fn reply(
     let Ok(response) = response_or_gone(&mut sending, response, stream.exchange()).await else {
         return;
     };
-    stream.answered();
+    stream.exchange().response_begins();
     let (mut head, body) = response.into_parts();
     fields::strip_connection(&mut head.headers);
     fields::leave_id_unindexed(&mut head.headers);

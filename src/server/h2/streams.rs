@@ -16,7 +16,7 @@ use tokio::task::spawn_local;
 use tokio::time::Instant;
 
 use crate::config::model::Timeouts;
-use crate::exchange::{Exchange, RequestSide};
+use crate::exchange::{Exchange, RequestSide, ResponseSide};
 use crate::io::deadline::Deadline;
 use crate::server::stall::{Cause, first_due};
 use crate::server::{Event, ServerObserver};
@@ -47,7 +47,6 @@ impl RequestStreams {
     ) {
         let stream = Rc::new(RequestStream {
             exchange,
-            answered: Cell::new(false),
             pieces: Cell::new(0),
             blocked: Cell::new(false),
             cut: Cell::new(false),
@@ -107,7 +106,8 @@ impl RequestStreams {
         self.open
             .borrow_mut()
             .retain(|open| !Rc::ptr_eq(open, stream));
-        if !stream.answered.get() && !stream.cut.get() {
+        let unanswered = stream.exchange.response() == ResponseSide::Answering;
+        if unanswered && !stream.cut.get() {
             self.count_abandoned();
         }
         if (self.abused.get() || self.is_empty())
@@ -133,7 +133,6 @@ impl RequestStreams {
 /// One request and its response on a connection.
 pub(crate) struct RequestStream {
     exchange: Rc<Exchange>,
-    answered: Cell<bool>,
     pieces: Cell<u64>,
     /// A piece of the response waits for the client's window.
     blocked: Cell<bool>,
@@ -145,11 +144,6 @@ impl RequestStream {
     /// The exchange of request and response.
     pub(crate) fn exchange(&self) -> &Exchange {
         &self.exchange
-    }
-
-    /// Notes that the response's head is ready.
-    pub(crate) fn answered(&self) {
-        self.answered.set(true);
     }
 
     /// Notes that a piece of the response waits for the client's window.
