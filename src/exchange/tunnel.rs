@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::response_body::{Ending, Finish, Finished, length};
 use crate::io::deadline::Deadline;
 use crate::io::transport::{Transport, Upgraded};
-use crate::terms::clock::timer_now;
+use crate::io::wait::Wait;
 
 /// Bytes that are read at once. A thread's tunnels share one buffer of this size; a tunnel has its own only for bytes
 /// that couldn't be written.
@@ -98,12 +98,11 @@ pub async fn run(
     };
     tunnel.begin(&client.read_ahead, &upstream.read_ahead);
     let mut deadline = Deadline::default();
-    let mut moved = timer_now();
+    let mut wait = Wait::default();
     traffic.ending = poll_fn(|context| {
         if ended() {
             return Poll::Ready(Ending::Abandoned);
         }
-        let before = tunnel.copied();
         let poll = tunnel.poll(context);
         traffic.to_client = tunnel.down.copied;
         match poll {
@@ -111,16 +110,14 @@ pub async fn run(
             Poll::Ready(Err(_)) => return Poll::Ready(Ending::Broken),
             Poll::Pending => {}
         }
-        if tunnel.copied() != before {
-            moved = timer_now();
-        }
         let patience = if tunnel.half_closed() {
             HALF_CLOSED_IDLE.min(idle())
         } else {
             idle()
         };
+        let since = wait.since(tunnel.copied());
         deadline
-            .poll_until(moved + patience, context)
+            .poll_until(since + patience, context)
             .map(|()| Ending::Abandoned)
     })
     .await;

@@ -33,6 +33,7 @@ use crate::io::connect::connect;
 use crate::io::deadline::Deadline;
 use crate::io::descriptors::{Budget, SocketSlot};
 use crate::io::transport::Upgraded;
+use crate::io::wait::Wait;
 use crate::terms::clock::{timer_now, turn_now};
 use crate::terms::proxy_error::{AnotherAttempt, ProxyError, ProxyErrorKind};
 
@@ -302,19 +303,12 @@ impl PooledConnection {
         let exchange = request.body().exchange().clone();
         self.backend.borrow_mut().begin(request, changes);
         let (backend, deadline) = (&*self.backend, &mut self.deadline);
-        let mut seen = None;
-        let mut since = turn_now();
+        let mut wait = Wait::default();
         let outcome = poll_fn(|context| {
             if let Poll::Ready(outcome) = poll_exchange(&mut backend.borrow_mut(), context) {
                 return Poll::Ready(Some(outcome));
             }
-            let progress = exchange.progress();
-            if seen != Some(progress) {
-                if seen.is_some() {
-                    since = turn_now();
-                }
-                seen = Some(progress);
-            }
+            let since = wait.since(exchange.progress());
             deadline.poll_until(since + limit, context).map(|()| None)
         })
         .await;

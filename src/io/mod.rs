@@ -8,3 +8,4 @@ pub mod descriptors;
 pub mod fetch;
 pub mod tls;
 pub mod transport;
+pub(crate) mod wait;

@@ -4,6 +4,7 @@
 
 pub(crate) mod body_writer;
 pub(crate) mod connection;
+mod outflow;
 pub(crate) mod refusal;
 pub(crate) mod requests;
 pub(crate) mod socket;

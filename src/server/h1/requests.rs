@@ -25,9 +25,9 @@ use crate::io::deadline::Deadline;
 use crate::io::transport::Transport;
 use crate::server::permits::Permit;
 use crate::server::response::withhold;
-use crate::server::stall::{Cause, ConnectionWaits};
+use crate::server::stall::{Cause, QUIET, Waits};
 use crate::server::stop::{Stage, Stop};
-use crate::terms::clock::{Turn, timer_now, turn_now};
+use crate::terms::clock::{Turn, timer_now};
 
 /// Why a connection is no longer awake.
 pub(crate) enum AwakeEnd {
@@ -54,7 +54,7 @@ pub(crate) enum AwakeEnd {
 pub(crate) struct Awake {
     client: Rc<ClientSocket>,
     requests: Pin<Box<dyn Future<Output = AwakeEnd>>>,
-    waits: ConnectionWaits,
+    waits: Waits,
     /// Requests that the permit was told of.
     told: u64,
     /// The permit counts the connection as busy.
@@ -75,7 +75,7 @@ impl Awake {
         Self {
             client,
             requests: Box::pin(requests),
-            waits: ConnectionWaits::default(),
+            waits: Waits::default(),
             told: 0,
             busy: false,
         }
@@ -107,16 +107,17 @@ impl Awake {
         if self.client.failed() {
             return Poll::Ready(AwakeEnd::Broken);
         }
-        let standing = self.client.standing();
-        if standing.begun && self.busy {
+        self.client.note(&mut self.waits);
+        if self.busy && self.waits.header.began().is_some() {
             self.busy = false;
             permit.quiet(timer_now());
         }
         if !self.busy && permit.must_leave() {
             return Poll::Ready(AwakeEnd::MadeRoom);
         }
-        self.waits.note(standing, turn_now);
-        let Some((due, cause)) = self.waits.next(&self.client.timeouts()) else {
+        let timeouts = self.client.timeouts();
+        let patience = QUIET.min(timeouts.idle);
+        let Some((due, cause)) = self.waits.next(&timeouts, patience) else {
             return Poll::Pending;
         };
         deadline.poll_until(due, context).map(|()| match cause {

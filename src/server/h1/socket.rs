@@ -5,7 +5,7 @@
 //! requests by the connection; a client that leaves while it is being answered is noticed.
 //! Must not know: what a request means; what happens when a deadline has passed.
 
-use std::cell::{Cell, Ref, RefCell};
+use std::cell::{Ref, RefCell};
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
@@ -15,8 +15,9 @@ use std::task::{Context, Poll, Waker, ready};
 use bytes::Bytes;
 use http::response;
 use http_body::Frame;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, ReadBuf};
 
+use super::outflow::Outflow;
 use crate::config::model::Timeouts;
 use crate::exchange::pace::Paces;
 use crate::exchange::raw_fields::RawFieldLines;
@@ -30,7 +31,7 @@ use crate::http1::write_response::{
     AnnouncedFraming, ResponseHeadTerms, write_head, write_interim,
 };
 use crate::io::transport::Transport;
-use crate::server::stall::ConnectionWait;
+use crate::server::stall::Waits;
 
 /// How much of a pipelined request is read while the request before it is being answered. Only reading shows that a
 /// client has left.
@@ -60,20 +61,19 @@ pub(crate) struct ClientSocket {
     exchange: RefCell<Option<Rc<Exchange>>>,
     paces: Rc<Paces>,
     timeouts: RefCell<Timeouts>,
-    requests: Cell<u64>,
-    /// Something of a body was received since the last look.
-    received: Cell<bool>,
-    /// Something was written since the last look.
-    sent: Cell<bool>,
-    write_blocked: Cell<bool>,
-    /// The client has closed its sending side.
-    end_seen: Cell<bool>,
-    /// The transport broke while no body was being read.
-    failed: Cell<bool>,
-    /// Bytes came while there was nothing to write.
-    spoke_last: Cell<bool>,
     /// Wakes the connection's own task, since another task may read the body.
     task: RefCell<Waker>,
+}
+
+/// What the client's side of the socket is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ClientSide {
+    /// The client may send.
+    Open,
+    /// The client has closed its sending side.
+    Ended,
+    /// The transport broke while no body was being read.
+    Broken,
 }
 
 #[derive(Debug)]
@@ -81,8 +81,14 @@ struct Io {
     /// `None` when the socket was taken out.
     transport: Option<Transport>,
     input: Input,
-    output: Output,
-    unflushed: bool,
+    outflow: Outflow,
+    client: ClientSide,
+    /// How many requests were parsed.
+    requests: u64,
+    /// How often something of a body was received.
+    received: u64,
+    /// Bytes came while there was nothing to write.
+    spoke_last: bool,
     /// Bytes of a head that were parsed in vain.
     known: usize,
     decoder: Decoder,
@@ -96,8 +102,11 @@ impl ClientSocket {
             io: RefCell::new(Io {
                 transport: Some(transport),
                 input: Input::from(ahead),
-                output: Output::default(),
-                unflushed: false,
+                outflow: Outflow::default(),
+                client: ClientSide::Open,
+                requests: 0,
+                received: 0,
+                spoke_last: false,
                 known: 0,
                 decoder: Decoder::Over,
                 expects_continue: false,
@@ -105,13 +114,6 @@ impl ClientSocket {
             exchange: RefCell::default(),
             paces: Rc::default(),
             timeouts: RefCell::new(timeouts),
-            requests: Cell::default(),
-            received: Cell::default(),
-            sent: Cell::default(),
-            write_blocked: Cell::default(),
-            end_seen: Cell::default(),
-            failed: Cell::default(),
-            spoke_last: Cell::default(),
             task: RefCell::new(Waker::noop().clone()),
         }
     }
@@ -133,7 +135,7 @@ impl ClientSocket {
     ) -> Poll<Result<Option<RequestHead>, Lost>> {
         let mut io = self.io.borrow_mut();
         let io = &mut *io;
-        if self.end_seen.get() && io.poll_end(context)?.is_pending() {
+        if io.client == ClientSide::Ended && io.poll_end(context)?.is_pending() {
             return Poll::Pending;
         }
         loop {
@@ -150,18 +152,16 @@ impl ClientSocket {
                 }
                 io.known = io.input.len();
             }
-            let read = if self.end_seen.get() {
+            let read = if io.client == ClientSide::Ended {
                 0
             } else {
                 ready!(io.poll_fill(None, HEAD_AHEAD, context)).map_err(|_| Lost::Broken)?
             };
             if read == 0 {
-                self.end_seen.set(true);
+                io.client = ClientSide::Ended;
                 return Poll::Ready(if waiting { Err(Lost::Broken) } else { Ok(None) });
             }
-            if !waiting && !io.unflushed {
-                self.spoke_last.set(true);
-            }
+            io.spoke_last |= !waiting && io.outflow.is_flushed();
         }
     }
 
@@ -169,15 +169,17 @@ impl ClientSocket {
     pub(crate) fn begin(&self, exchange: Rc<Exchange>, timeouts: Timeouts) {
         self.exchange.replace(Some(exchange));
         self.timeouts.replace(timeouts);
-        self.requests.set(self.requests.get() + 1);
+        let mut io = self.io.borrow_mut();
+        io.requests += 1;
         // A pipelined request doesn't show that the client has taken the response before it.
-        self.paces.download.begin(self.spoke_last.take());
+        let arrived = std::mem::take(&mut io.spoke_last);
+        self.paces.download.begin(arrived);
         self.paces.upload.begin(true);
     }
 
     /// How many requests were parsed.
     pub(crate) fn requests(&self) -> u64 {
-        self.requests.get()
+        self.io.borrow().requests
     }
 
     /// How fast the client and the backend take bodies on this connection.
@@ -196,21 +198,18 @@ impl ClientSocket {
             exchange.response_begins();
         }
         let mut io = self.io.borrow_mut();
-        io.unflushed = true;
         io.take_interim(&self.exchange);
-        write_head(head, raw_fields, terms, io.output.gathered())
+        write_head(head, raw_fields, terms, io.outflow.output().gathered())
     }
 
     /// Whether more can be queued before anything is written.
     pub(crate) fn has_room(&self) -> bool {
-        self.io.borrow().output.has_room()
+        self.io.borrow().outflow.has_room()
     }
 
     /// Lets the caller append to the output.
     pub(crate) fn queue<T>(&self, queue: impl FnOnce(&mut Output) -> T) -> T {
-        let mut io = self.io.borrow_mut();
-        io.unflushed = true;
-        queue(&mut io.output)
+        queue(self.io.borrow_mut().outflow.output())
     }
 
     /// Writes what is queued, and flushes it.
@@ -219,40 +218,24 @@ impl ClientSocket {
     }
 
     fn poll_write(&self, io: &mut Io, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Some(transport) = &mut io.transport else {
-            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
-        };
-        loop {
-            let poll = io.output.poll_write(transport, context);
-            self.write_blocked.set(poll.is_pending());
-            let written = match poll {
-                Poll::Pending => {
-                    self.paces.download.waits();
-                    return Poll::Pending;
-                }
-                Poll::Ready(written) => written?,
-            };
-            if written == 0 {
-                break;
-            }
-            self.sent.set(true);
-            self.paces.download.takes(written);
+        match &mut io.transport {
+            Some(transport) => io
+                .outflow
+                .poll_write(transport, &self.paces.download, context),
+            None => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
-        ready!(Pin::new(transport).poll_flush(context))?;
-        io.unflushed = false;
-        Poll::Ready(Ok(()))
     }
 
     /// Sends the interim responses that wait, as far as the client takes them.
     pub(crate) fn send_interim(&self, context: &mut Context<'_>) {
         let mut io = self.io.borrow_mut();
         while self.response() == ResponseSide::Answering
-            && (io.unflushed || io.take_interim(&self.exchange))
+            && (!io.outflow.is_flushed() || io.take_interim(&self.exchange))
         {
             match self.poll_write(&mut io, context) {
                 Poll::Pending => return,
                 Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(_)) => return self.failed.set(true),
+                Poll::Ready(Err(_)) => return io.client = ClientSide::Broken,
             }
         }
     }
@@ -271,17 +254,17 @@ impl ClientSocket {
         let Some(transport) = &mut io.transport else {
             return;
         };
-        while io.input.len() < READ_AHEAD && !self.end_seen.get() {
+        while io.input.len() < READ_AHEAD && io.client == ClientSide::Open {
             let mut chunk = [const { MaybeUninit::uninit() }; 2048];
             let mut buffer = ReadBuf::uninit(&mut chunk);
             match Pin::new(&mut *transport).poll_read(context, &mut buffer) {
                 Poll::Pending => return,
                 Poll::Ready(Err(_)) => {
-                    self.failed.set(true);
+                    io.client = ClientSide::Broken;
                     return;
                 }
                 Poll::Ready(Ok(())) if buffer.filled().is_empty() => {
-                    self.end_seen.set(true);
+                    io.client = ClientSide::Ended;
                     exchange.client_closes();
                 }
                 Poll::Ready(Ok(())) => io.input.bytes().extend_from_slice(buffer.filled()),
@@ -327,25 +310,28 @@ impl ClientSocket {
 
     /// Whether the transport broke while no body was being read.
     pub(crate) fn failed(&self) -> bool {
-        self.failed.get()
+        self.io.borrow().client == ClientSide::Broken
     }
 
-    /// The waits of the connection, and what has happened since the last call.
-    pub(crate) fn standing(&self) -> ConnectionWait {
+    /// Notes the waits of the connection.
+    pub(crate) fn note(&self, waits: &mut Waits) {
         let io = self.io.borrow();
-        let unread = self.exchange_is(|exchange| !exchange.request().is_over());
-        let answering = self.response() != ResponseSide::Done;
-        let idle = !unread && !answering && !io.unflushed;
-        ConnectionWait {
-            requests: self.requests.get(),
-            idle,
-            begun: idle && io.input.len() > 0,
-            awaited: self.body_awaited(),
-            received: self.received.take(),
-            write_blocked: self.write_blocked.get(),
-            sent: self.sent.take(),
-            half_closed: answering && self.end_seen.get(),
-        }
+        let exchange = self.exchange.borrow();
+        let (request, response) = match exchange.as_deref() {
+            Some(exchange) => (exchange.request(), exchange.response()),
+            None => (RequestSide::Complete, ResponseSide::Done),
+        };
+        let answering = response != ResponseSide::Done;
+        let idle = !answering && request.is_over() && io.outflow.is_flushed();
+        let begun = idle && io.input.len() > 0;
+        let half_closed = answering && io.client == ClientSide::Ended;
+        waits.header.note(begun.then_some(io.requests));
+        waits.quiet.note((idle && !begun).then_some(io.requests));
+        let awaited = request == RequestSide::Awaited;
+        waits.body.note(awaited.then_some(io.received));
+        waits.write.note(io.outflow.awaited());
+        let taken = io.outflow.taken();
+        waits.half_closed.note(half_closed.then_some(taken));
     }
 }
 
@@ -355,10 +341,10 @@ impl Inlet for ClientSocket {
         let io = &mut *io;
         if self.response() == ResponseSide::Answering {
             if std::mem::take(&mut io.expects_continue) {
-                io.output.gathered().extend_from_slice(CONTINUE);
-                io.unflushed = true;
+                let output = io.outflow.output();
+                output.gathered().extend_from_slice(CONTINUE);
             }
-            if io.unflushed
+            if !io.outflow.is_flushed()
                 && let Poll::Ready(Err(error)) = self.poll_write(io, context)
             {
                 return Poll::Ready(Some(Err(error)));
@@ -386,15 +372,15 @@ impl Inlet for ClientSocket {
                 }
                 return Poll::Ready(frame.map(Ok));
             }
-            if self.end_seen.get() {
+            if io.client == ClientSide::Ended {
                 return Poll::Ready(Some(Err(io::ErrorKind::UnexpectedEof.into())));
             }
             let rest = io.decoder.expected();
             match io.poll_fill(rest, self.paces.upload.ahead(), context) {
-                Poll::Ready(Ok(read)) => {
+                Poll::Ready(Ok(0)) => io.client = ClientSide::Ended,
+                Poll::Ready(Ok(_)) => {
                     news = true;
-                    self.received.set(true);
-                    self.end_seen.set(read == 0);
+                    io.received += 1;
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Some(Err(error))),
                 Poll::Pending => {
@@ -425,10 +411,9 @@ impl Io {
         };
         let mut any = false;
         while let Some(interim) = exchange.next_interim() {
-            write_interim(&interim, self.output.gathered());
+            write_interim(&interim, self.outflow.output().gathered());
             any = true;
         }
-        self.unflushed |= any;
         any
     }
 

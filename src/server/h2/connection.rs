@@ -24,7 +24,7 @@ use tokio::time::Instant;
 
 use super::frames::FrameFollower;
 use super::reply::reply;
-use super::socket::{Framed, WriteProgress};
+use super::socket::Framed;
 use super::streams::{RequestStreams, StreamSetting};
 use crate::config::model::{ServerLimits, Timeouts};
 use crate::exchange::pace::Paces;
@@ -35,7 +35,7 @@ use crate::io::deadline::Deadline;
 use crate::server::open::Opened;
 use crate::server::permits::Permit;
 use crate::server::response::withhold;
-use crate::server::stall::{Cause, first_due, keep};
+use crate::server::stall::{Cause, Waits, WriteProgress};
 use crate::server::stop::{Stage, Stop};
 use crate::server::{Event, ServerObserver};
 use crate::telemetry::traffic_labels::ParseErrorKind;
@@ -103,8 +103,8 @@ pub(crate) async fn serve<S: PublicService>(
             streams.cut(Exchange::is_streaming);
         }
         let makes_room = permit.must_leave();
-        if (stage != Stage::Serving || makes_room) && !waits.closing {
-            waits.closing = true;
+        if (stage != Stage::Serving || makes_room) && waits.closing.is_none() {
+            waits.closing = Some(sending.taken());
             http.close();
         }
         streams.wake_connection(context);
@@ -122,18 +122,18 @@ pub(crate) async fn serve<S: PublicService>(
                 // GOAWAY is written as far as the client takes it. There is nothing else to wait for.
                 return Poll::Ready(None);
             }
-            let (due, end) = waits.next(&timeouts.borrow());
-            if deadline.poll_until(due, context).is_pending() {
+            let Some((due, cause)) = waits.next(&timeouts.borrow()) else {
                 return Poll::Pending;
-            }
-            match end {
-                Some(cause) => return Poll::Ready(Some(Event::TimedOut(cause))),
-                None if waits.closing => return Poll::Ready(None),
-                None => {
+            };
+            ready!(deadline.poll_until(due, context));
+            match cause {
+                Cause::Quiet if waits.closing.is_some() => return Poll::Ready(None),
+                Cause::Quiet => {
                     // The connection was idle for long enough. It is closed in order first.
-                    waits.closing = true;
+                    waits.closing = Some(sending.taken());
                     http.close();
                 }
+                cause => return Poll::Ready(Some(Event::TimedOut(cause))),
             }
         }
     })
@@ -295,14 +295,13 @@ impl<S: PublicService> Requests<S> {
     }
 }
 
-/// When each wait of the connection itself began.
+/// The waits of the connection itself, and what else its end depends on.
 #[derive(Default)]
 struct H2ConnectionWaits {
-    closing: bool,
+    waits: Waits,
     requests: u64,
-    begun: Option<Instant>,
-    write: Option<Instant>,
-    quiet: Option<Instant>,
+    /// How often the client had taken something when the connection began to close.
+    closing: Option<u64>,
     chores_since: Option<Instant>,
 }
 
@@ -310,31 +309,30 @@ impl H2ConnectionWaits {
     /// Notes after a poll which waits have begun, gone on or ended. Returns whether the connection has become quiet
     /// or busy.
     fn note(&mut self, sending: &WriteProgress, streams: &RequestStreams, begun: bool) -> bool {
-        let was_quiet = self.quiet;
-        let sent = sending.take_sent();
-        let heard = self.requests != streams.requests();
         self.requests = streams.requests();
-        keep(&mut self.begun, begun, heard, &timer_now);
-        keep(&mut self.write, sending.is_blocked(), sent, &timer_now);
+        let was_quiet = self.waits.quiet.began();
+        self.waits.header.note(begun.then_some(self.requests));
+        self.waits.write.note(sending.awaited());
         // A response may still be on its way when its stream is over, so that sending counts once the connection
         // closes.
-        let progress = heard || self.closing && sent;
-        keep(&mut self.quiet, streams.is_empty(), progress, &timer_now);
-        self.quiet != was_quiet
+        let taken = self.closing.map_or(0, |before| sending.taken() - before);
+        let quiet = streams.is_empty().then_some(self.requests + taken);
+        self.waits.quiet.note(quiet);
+        self.waits.quiet.began() != was_quiet
     }
 
     /// Tells the permit whether the connection may make room for another.
     fn report(&self, permit: &Permit) {
-        match self.quiet {
-            Some(since) if self.requests > 0 && !self.closing => permit.quiet(since),
+        match self.waits.quiet.began() {
+            Some(since) if self.requests > 0 && self.closing.is_none() => permit.quiet(since),
             Some(_) => {}
             None => permit.busy(),
         }
     }
 
-    /// The deadline that comes first; without a cause it is the end of an idle connection.
-    fn next(&self, timeouts: &Timeouts) -> (Instant, Option<Cause>) {
-        let patience = if self.closing {
+    /// The deadline that comes first.
+    fn next(&self, timeouts: &Timeouts) -> Option<(Instant, Cause)> {
+        let patience = if self.closing.is_some() {
             LAST_WORDS.min(timeouts.idle)
         } else if self.requests == 0 {
             // The same as for a connection of HTTP/1.1 that never had a request.
@@ -342,12 +340,7 @@ impl H2ConnectionWaits {
         } else {
             timeouts.idle
         };
-        first_due([
-            (self.begun, timeouts.header, Some(Cause::Header)),
-            (self.write, timeouts.write_stall, Some(Cause::Write)),
-            (self.quiet, patience, None),
-        ])
-        .unwrap_or_else(|| (timer_now() + timeouts.idle, None))
+        self.waits.next(timeouts, patience)
     }
 
     /// Whether the client sends more frames that carry nothing than any client needs.

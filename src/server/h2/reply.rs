@@ -125,7 +125,7 @@ impl BodySending<'_> {
                 ready!(self.poll_window(context))?;
             }
             if let Some((piece, last)) = self.piece.take() {
-                self.stream.piece_sent();
+                self.stream.sending().takes();
                 self.send(piece, last)?;
                 if last {
                     return Poll::Ready(Ok(()));
@@ -137,7 +137,7 @@ impl BodySending<'_> {
                 // A claim on the smallest window: h2 raises it to the piece's length when it is sent, and a larger one
                 // would keep other streams of the connection from theirs.
                 self.sending.reserve_capacity(1);
-                self.stream.piece_waits();
+                self.stream.sending().waits();
                 self.piece = Some((piece, last));
                 continue;
             }

@@ -4,7 +4,7 @@
 //! Keeps true: bytes pass unchanged, except for a flag that [`FrameFollower`] takes from malformed trailers.
 //! Must not know: deadlines, streams.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -16,33 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::frames::FrameFollower;
 use crate::io::transport::Transport;
 use crate::server::open::Opened;
-
-/// Whether the client takes what is written.
-#[derive(Debug, Default)]
-pub(crate) struct WriteProgress {
-    sent: Cell<bool>,
-    blocked: Cell<bool>,
-}
-
-impl WriteProgress {
-    /// Whether anything was written since the last call.
-    pub(crate) fn take_sent(&self) -> bool {
-        self.sent.take()
-    }
-
-    /// Whether the transport takes no more for now.
-    pub(crate) fn is_blocked(&self) -> bool {
-        self.blocked.get()
-    }
-
-    fn wrote(&self, poll: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        self.blocked.set(poll.is_pending());
-        if let Poll::Ready(Ok(_)) = &poll {
-            self.sent.set(true);
-        }
-        poll
-    }
-}
+use crate::server::stall::WriteProgress;
 
 /// The socket.
 #[derive(Debug)]
@@ -100,7 +74,7 @@ impl AsyncWrite for Framed {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let poll = Pin::new(&mut self.transport).poll_write(context, bytes);
-        self.sending.wrote(poll)
+        wrote(&self.sending, poll)
     }
 
     fn poll_write_vectored(
@@ -109,7 +83,7 @@ impl AsyncWrite for Framed {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let poll = Pin::new(&mut self.transport).poll_write_vectored(context, slices);
-        self.sending.wrote(poll)
+        wrote(&self.sending, poll)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -123,4 +97,12 @@ impl AsyncWrite for Framed {
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.transport).poll_shutdown(context)
     }
+}
+
+fn wrote(sending: &WriteProgress, poll: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    match &poll {
+        Poll::Pending => sending.waits(),
+        Poll::Ready(_) => sending.takes(),
+    }
+    poll
 }

@@ -18,9 +18,9 @@ use tokio::time::Instant;
 use crate::config::model::Timeouts;
 use crate::exchange::{Exchange, RequestSide, ResponseSide};
 use crate::io::deadline::Deadline;
-use crate::server::stall::{Cause, first_due};
+use crate::server::stall::{Cause, Waits, WriteProgress};
 use crate::server::{Event, ServerObserver};
-use crate::terms::clock::{Turn, timer_now, turn_now};
+use crate::terms::clock::{Turn, timer_now};
 
 /// Requests that a client may abandon unanswered within [`ABANDONED_WITHIN`]: as many as two large pages have. Each
 /// costs the backend a connection, and resetting is cheap for the client (CVE-2023-44487).
@@ -47,8 +47,7 @@ impl RequestStreams {
     ) {
         let stream = Rc::new(RequestStream {
             exchange,
-            pieces: Cell::new(0),
-            blocked: Cell::new(false),
+            sending: WriteProgress::default(),
             cut: Cell::new(false),
             task: RefCell::new(None),
         });
@@ -133,9 +132,8 @@ impl RequestStreams {
 /// One request and its response on a connection.
 pub(crate) struct RequestStream {
     exchange: Rc<Exchange>,
-    pieces: Cell<u64>,
-    /// A piece of the response waits for the client's window.
-    blocked: Cell<bool>,
+    /// Whether the client's window takes the pieces of the response.
+    sending: WriteProgress,
     cut: Cell<bool>,
     task: RefCell<Option<Waker>>,
 }
@@ -146,15 +144,18 @@ impl RequestStream {
         &self.exchange
     }
 
-    /// Notes that a piece of the response waits for the client's window.
-    pub(crate) fn piece_waits(&self) {
-        self.blocked.set(true);
-        self.pieces.set(self.pieces.get() + 1);
+    /// Whether the client's window takes the pieces of the response.
+    pub(crate) fn sending(&self) -> &WriteProgress {
+        &self.sending
     }
 
-    /// Notes that the client's window took the piece.
-    pub(crate) fn piece_sent(&self) {
-        self.blocked.set(false);
+    /// Notes the waits of the stream.
+    fn note(&self, waits: &mut Waits) {
+        let unread = !self.exchange.request().is_over();
+        waits
+            .body
+            .note(unread.then(|| self.exchange.request_frames()));
+        waits.write.note(self.sending.awaited());
     }
 }
 
@@ -173,7 +174,7 @@ async fn run_until_late(
 ) -> Option<Cause> {
     let mut future = pin!(future);
     let mut deadline = Deadline::default();
-    let mut waits = StreamWaits::default();
+    let mut waits = Waits::default();
     poll_fn(|context| {
         let _turn = Turn::begin();
         if stream.cut.get() || future.as_mut().poll(context).is_ready() {
@@ -184,93 +185,18 @@ async fn run_until_late(
             none => *none = Some(context.waker().clone()),
         }
         loop {
-            let now = turn_now;
-            let Some((due, cause)) = waits.next(stream, &timeouts.borrow(), now) else {
+            stream.note(&mut waits);
+            let timeouts = timeouts.borrow();
+            let Some((due, cause)) = waits.next(&timeouts, timeouts.idle) else {
                 return Poll::Pending;
             };
             ready!(deadline.poll_until(due, context));
-            if waits.confirmed(stream, cause, now) {
+            if cause != Cause::Body || stream.exchange.request() == RequestSide::Awaited {
                 return Poll::Ready(Some(cause));
             }
+            // The client isn't the cause. Another task takes the body, so that this is seen only here.
+            waits.body.restart();
         }
     })
     .await
-}
-
-/// Since when a stream has made no progress, in each direction.
-#[derive(Default)]
-struct StreamWaits {
-    body: Option<(Instant, u64)>,
-    write: Option<(Instant, u64)>,
-}
-
-impl StreamWaits {
-    /// The deadline that comes first, if nothing moves until then.
-    fn next(
-        &mut self,
-        stream: &RequestStream,
-        timeouts: &Timeouts,
-        now: impl Fn() -> Instant,
-    ) -> Option<(Instant, Cause)> {
-        let exchange = &stream.exchange;
-        let body = keep(
-            &mut self.body,
-            !exchange.request().is_over(),
-            exchange.request_frames(),
-            &now,
-        );
-        let write = keep(
-            &mut self.write,
-            stream.blocked.get(),
-            stream.pieces.get(),
-            &now,
-        );
-        first_due([
-            (body, timeouts.body_stall, Cause::Body),
-            (write, timeouts.write_stall, Cause::Write),
-        ])
-    }
-
-    /// Whether the client is the cause of the wait. If not, the wait begins anew. Another task takes the body, so
-    /// that its progress is seen only here.
-    fn confirmed(
-        &mut self,
-        stream: &RequestStream,
-        cause: Cause,
-        now: impl Fn() -> Instant,
-    ) -> bool {
-        if cause != Cause::Body {
-            return true;
-        }
-        let exchange = &stream.exchange;
-        let unmoved = self
-            .body
-            .is_some_and(|(_, frames)| frames == exchange.request_frames());
-        if unmoved && exchange.request() == RequestSide::Awaited {
-            return true;
-        }
-        self.body = Some((now(), exchange.request_frames()));
-        false
-    }
-}
-
-/// Starts, restarts or ends a wait, and returns its beginning.
-fn keep(
-    wait: &mut Option<(Instant, u64)>,
-    waiting: bool,
-    progress: u64,
-    now: &impl Fn() -> Instant,
-) -> Option<Instant> {
-    if !waiting {
-        *wait = None;
-        return None;
-    }
-    match wait {
-        Some((since, seen)) if *seen == progress => Some(*since),
-        _ => {
-            let since = now();
-            *wait = Some((since, progress));
-            Some(since)
-        }
-    }
 }
