@@ -1,5 +1,32 @@
 //! One request and its response, as the connection, the service and the forwarder share it.
 //!
+//! An [`Exchange`] has two sides, each in one state. Each moves by itself: a response may be over before its request.
+//!
+//! ```text
+//! RequestSide                                    ResponseSide
+//!
+//!            more is asked for                   Answering ───────────────────────┐
+//!            ────────────────▶                       │ the head is on its way     │ the backend's response
+//!  Arriving  a frame was taken  Awaited              ▼                            ▼ is an event stream
+//!     │      ◀────────────────     │             Responding                   Streaming
+//!     ├───────────────┬────────────┘                 │                            │
+//!     │ read to       │ the body is                  │ the body is handed out,    │
+//!     ▼ its end       ▼ dropped                      ▼ or dropped                 │
+//!  Complete          Cut                            Done ◀────────────────────────┘
+//!     │ the client closes
+//!     ▼ its side
+//!  Closed
+//! ```
+//!
+//! | state | what follows from it |
+//! |---|---|
+//! | awaited | the deadline for more of the body runs: the client is the one that doesn't go on |
+//! | complete, closed, cut | the client's socket is read ahead, to see whether the client leaves |
+//! | complete, closed | another request may follow on a connection of HTTP/1.1 |
+//! | closed | the backend is told; if it gives up then, there is no response ([`Unanswered`]) |
+//! | answering | interim responses are passed on; a stream of HTTP/2 that ends now was abandoned |
+//! | streaming | a stop cuts the response early |
+//!
 //! Keeps true: an [`Exchange`] belongs to one request; neither of its sides ever goes back, except from
 //! [`RequestSide::Awaited`] to [`RequestSide::Arriving`].
 //! Must not know: timers, or how the service decides.
