@@ -1,5 +1,6 @@
 """What renewd is compared with, and what plays the backend: configurations of nginx and haproxy, a WebSocket echo and
-its client, sleeping connections. As a program: `peers.py echo PORT` and `peers.py ask PORT SECONDS BYTES`.
+its client, a backend that never answers, connections that only stay. As a program: `peers.py echo PORT`,
+`peers.py hold PORT`, and `peers.py ask PORT SECONDS BYTES`.
 """
 
 import contextlib
@@ -25,12 +26,14 @@ SWITCHING = (
 TEXT = b'42["chat:message",{"from":"65f000000000000000000001","at":1764451234567,"text":"Hello to you all \xc3\xa9"}],'
 
 
-def listens(port, child):
-    """Waits until somebody accepts on the port; false if the child ended instead."""
-    for _ in range(200):
+def listens(address, child):
+    """Waits until somebody accepts on the port or unix socket; false if the child ended instead."""
+    for _ in range(400):
         if child.poll() is not None:
             return False
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        by_port = isinstance(address, int)
+        with contextlib.suppress(OSError), socket.socket(socket.AF_INET if by_port else socket.AF_UNIX) as probe:
+            probe.connect(("127.0.0.1", address) if by_port else str(address))
             return True
         time.sleep(0.05)
     return False
@@ -55,7 +58,8 @@ daemon off;
 worker_processes 1;
 pid {pid};
 error_log stderr crit;
-events {{ worker_connections 8192; }}
+worker_rlimit_nofile {descriptors};
+events {{ worker_connections 16384; }}
 http {{
   access_log off;
   keepalive_requests 100000000;
@@ -85,36 +89,53 @@ NGINX_LOCATION = """\
 """
 
 
-def nginx_static(home, port):
+# Both halves of 4,096 connections at once, twice over.
+DESCRIPTORS = 20_000
+KEPT = 4096
+# What lets nginx pass bodies on best: a whole body of 64 KiB in few buffers, and never a file between client and backend.
+# `sendfile` is for files alone, and a proxy has none to send.
+TUNED = (
+    "proxy_buffering on; proxy_buffer_size 64k; proxy_buffers 16 64k; proxy_busy_buffers_size 128k; "
+    "proxy_max_temp_file_size 0;"
+)
+
+
+def nginx(home, name, rest):
+    return NGINX.format(pid=home / f"{name}.pid", home=home, rest=rest, descriptors=DESCRIPTORS)
+
+
+def nginx_static(home, address):
     """The backend: files."""
-    rest = f"sendfile on; tcp_nopush on; open_file_cache max=100; server {{ listen 127.0.0.1:{port} backlog=4096; root {home}; }}"
-    return NGINX.format(pid=home / "backend.pid", home=home, rest=rest)
+    listen = f"127.0.0.1:{address}" if isinstance(address, int) else f"unix:{address}"
+    name = "backend" if isinstance(address, int) else "backend-unix"
+    server = f"server {{ listen {listen} backlog=4096; root {home}; }}"
+    return nginx(home, name, f"sendfile on; tcp_nopush on; open_file_cache max=100; {server}")
 
 
 def nginx_proxy(home, port, upstream, tuned=False, tls=None, h2c=False):
-    """The contender; tuned for bodies: large buffers, and never a file between client and backend."""
-    tuning = "proxy_buffer_size 64k; proxy_buffers 16 64k; proxy_busy_buffers_size 128k; proxy_max_temp_file_size 0;"
+    """The contender; tuned for bodies."""
     # nginx 1.22 offers TLS 1.3 only where it is asked to.
     protocols = "ssl_protocols TLSv1.2 TLSv1.3; ssl_session_cache shared:s:10m;"
     secure = f"ssl_certificate {tls[0]}; ssl_certificate_key {tls[1]}; {protocols}" if tls else ""
+    server = f"127.0.0.1:{upstream}" if isinstance(upstream, int) else f"unix:{upstream}"
     rest = f"""
   map $http_upgrade $upstream_connection {{ default upgrade; '' ''; }}
-  upstream backend {{ server 127.0.0.1:{upstream}; keepalive 256; keepalive_requests 100000000; }}
+  upstream backend {{ server {server}; keepalive {KEPT}; keepalive_requests 100000000; }}
   server {{
     listen 127.0.0.1:{port} backlog=4096 {'ssl http2' if tls else 'http2' if h2c else ''};
     {secure}
-    {tuning if tuned else ''}
+    {TUNED if tuned else ''}
     location / {{
 {NGINX_LOCATION}
     }}
   }}"""
-    return NGINX.format(pid=home / f"proxy-{port}.pid", home=home, rest=rest)
+    return nginx(home, f"proxy-{port}", rest)
 
 
 HAPROXY = """\
 global
   nbthread 1
-  maxconn 5000
+  maxconn 9000
 defaults
   mode http
   timeout connect 2s
@@ -155,14 +176,14 @@ frontend front
   http-after-response set-header X-Request-ID %[unique-id]
   default_backend back
 backend back
-  server only 127.0.0.1:{upstream} pool-max-conn 256
+  server only 127.0.0.1:{upstream} pool-max-conn {KEPT}
 """
     )
 
 
 @contextlib.contextmanager
-def sleepers(port, count, tls):
-    """Connections that had one request each and stay open."""
+def staying(port, count, tls=False, answered=True):
+    """Connections that had one request each and stay open; where they are not `answered`, they wait for their answer."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 2 * count + 200)), hard))
     context = ssl.create_default_context()
@@ -175,9 +196,11 @@ def sleepers(port, count, tls):
                 connection = context.wrap_socket(connection)
             open_connections.append(connection)
             connection.sendall(stage.request("GET", "/1k"))
+            if not answered:
+                continue
             stream = connection.makefile("rb")
             if b" 200 " not in stage.read_message(stream):
-                stage.fail("a sleeper was refused")
+                stage.fail("a connection that was to stay was refused")
             stream.close()
         yield
     finally:
@@ -240,6 +263,27 @@ def echo(port):
                 tunnels.pop(descriptor).close()
 
 
+def hold(port):
+    """Takes every request and answers none, until its client goes away."""
+    listener = socket.create_server(("127.0.0.1", port), backlog=4096)
+    poll = select.epoll()
+    poll.register(listener, select.EPOLLIN)
+    held = {}
+    while True:
+        for descriptor, _ in poll.poll():
+            if descriptor == listener.fileno():
+                connection, _ = listener.accept()
+                held[connection.fileno()] = connection
+                poll.register(connection, select.EPOLLIN)
+                continue
+            try:
+                gone = not held[descriptor].recv(65536)
+            except OSError:
+                gone = True
+            if gone:
+                held.pop(descriptor).close()
+
+
 def ask(port, seconds, size):
     """Sends a frame down each tunnel as soon as the one before has come back; prints count, median and 99th percentile."""
     fields = [
@@ -286,5 +330,7 @@ def ask(port, seconds, size):
 if __name__ == "__main__":
     if sys.argv[1] == "echo":
         echo(int(sys.argv[2]))
+    elif sys.argv[1] == "hold":
+        hold(int(sys.argv[2]))
     else:
         ask(int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4]))

@@ -9,6 +9,8 @@ import hmac
 import json
 import os
 import pathlib
+import re
+import select
 import shutil
 import signal
 import socket
@@ -35,7 +37,7 @@ h2c = {h2c}
 listen = "127.0.0.1:0"
 
 [upstream]
-servers = ["http://127.0.0.1:{upstream}"]
+servers = ["{upstream}"]
 
 [agora]
 app_id = "970ca35de60c44645bbae8a215061b33"
@@ -88,9 +90,12 @@ def need(*programs):
         fail(f"please install: {' '.join(missing)}")
 
 
-def release_binary():
-    """Builds renewd as it ships and returns the binary's path."""
+def release_binary(lines=False):
+    """Builds renewd as it ships and returns the binary's path; with `lines` it also knows the lines of its source, which
+    changes none of its instructions."""
     command = ["cargo", "build", "--release", "--locked", "--message-format=json-render-diagnostics", "--bin=renewd"]
+    for setting in ('debug="line-tables-only"', 'strip="none"') if lines else ():
+        command += ["--config", f"profile.release.package.renewd.{setting}"]
     built = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True)
     for line in built.stdout.splitlines():
         message = json.loads(line)
@@ -99,11 +104,11 @@ def release_binary():
     fail("cargo built no binary")
 
 
-def bearer(subject):
+def bearer(subject, **claims):
     """A login token that does not expire while a script runs."""
     encode = lambda raw: base64.urlsafe_b64encode(raw).rstrip(b"=")
     header = encode(b'{"alg":"HS256","typ":"JWT"}')
-    payload = encode(json.dumps({"sub": subject, "exp": int(time.time()) + 86400}).encode())
+    payload = encode(json.dumps({"sub": subject, "exp": int(time.time()) + 86400, **claims}).encode())
     signed = header + b"." + payload
     mac = hmac.new(JWT_SECRET.encode(), signed, hashlib.sha256).digest()
     return (signed + b"." + encode(mac)).decode()
@@ -128,16 +133,28 @@ def end(child):
 
 
 class Renewd:
-    """The daemon on free ports, started by `prefix` (taskset, valgrind, …)."""
+    """The daemon on free ports, started by `prefix` (taskset, valgrind, …); `upstream` is a port of this machine, or what
+    `upstream.servers` takes. `environment` is added to the script's own, and it may take `patience`
+    seconds to start."""
 
     def __init__(
-        self, binary, upstream_port, prefix=(), workers=1, tls=None, h2c=False, extra="", limits=LIMITS, streams=STREAMS
+        self,
+        binary,
+        upstream,
+        prefix=(),
+        workers=1,
+        tls=None,
+        h2c=False,
+        extra="",
+        limits=LIMITS,
+        streams=STREAMS,
+        environment=(),
+        patience=60,
     ):
         self.directory = tempfile.TemporaryDirectory(prefix="renewd-bench-")
         home = pathlib.Path(self.directory.name)
-        text = CONFIGURATION.format(
-            workers=workers, upstream=upstream_port, secret=JWT_SECRET, h2c=str(h2c).lower(), limits=limits
-        )
+        address = f"http://127.0.0.1:{upstream}" if isinstance(upstream, int) else upstream
+        text = CONFIGURATION.format(workers=workers, upstream=address, secret=JWT_SECRET, h2c=str(h2c).lower(), limits=limits)
         text += extra
         if tls:
             text += f'\n[server.tls]\ncertificate_file = "{tls[0]}"\nprivate_key_file = "{tls[1]}"\n'
@@ -148,11 +165,13 @@ class Renewd:
         self.log = home / "log"
         command = [*prefix, binary, "run", "--config", str(home / "config.toml")]
         with open(self.log, "w") as log:
-            self.child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        self.port, self.admin = self._ports()
+            self.child = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, **dict(environment)}
+            )
+        self.port, self.admin = self._ports(patience)
 
-    def _ports(self):
-        deadline = time.monotonic() + 60
+    def _ports(self, patience):
+        deadline = time.monotonic() + patience
         while time.monotonic() < deadline and self.child.poll() is None:
             found = {}
             for line in self.log.read_text().splitlines():
@@ -208,25 +227,52 @@ def read_message(stream):
     return start
 
 
-def call(port, requests, reconnect=False):
-    """Sends requests one after the other and wants 200 for each."""
-    connection = None
-    for raw in requests:
-        if connection is None:
-            connection = socket.create_connection(("127.0.0.1", port))
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            stream = connection.makefile("rb")
-        connection.sendall(raw)
-        status = read_message(stream)
+class Client:
+    """A connection that sends a request's bytes and wants 200 for each."""
+
+    def __init__(self, port):
+        self.connection = socket.create_connection(("127.0.0.1", port))
+        self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.stream = self.connection.makefile("rb")
+
+    def send(self, raw):
+        self.connection.sendall(raw)
+
+    def receive(self):
+        status = read_message(self.stream)
         if b" 200 " not in status:
             fail(f"expected 200, got {status!r}")
-        if reconnect:
-            stream.close()
-            connection.close()
-            connection = None
-    if connection is not None:
-        stream.close()
-        connection.close()
+
+    def close(self):
+        self.stream.close()
+        self.connection.close()
+
+
+def call(port, raw, before, times, counting, reconnect=False, clients=1):
+    """Sends a request `before` times and then `times` times over each of the connections, every one of which waits for its
+    answer before all send the next; with `reconnect` each request has a connection of its own. `counting` is told when
+    those that count begin and when they have ended; one more comes after them."""
+    connections = []
+
+    def ask(count):
+        while len(connections) < count:
+            connections.append(Client(port))
+        for client in connections[:count]:
+            client.send(raw)
+        for client in connections[:count]:
+            client.receive()
+        while reconnect and connections:
+            connections.pop().close()
+
+    for _ in range(before):
+        ask(clients)
+    counting(True)
+    for _ in range(times):
+        ask(clients)
+    counting(False)
+    ask(1)
+    for client in connections:
+        client.close()
 
 
 class Upstream:
@@ -239,21 +285,37 @@ class Upstream:
     )
 
     def __init__(self):
-        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
         self.port = self.listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
+        threading.Thread(target=self._serve, daemon=True).start()
 
-    def _accept(self):
+    def _serve(self):
+        poll = select.epoll()
+        poll.register(self.listener, select.EPOLLIN)
+        connections = {}
         while True:
-            connection, _ = self.listener.accept()
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+            for descriptor, _ in poll.poll():
+                if descriptor == self.listener.fileno():
+                    connection, _ = self.listener.accept()
+                    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    connections[connection.fileno()] = [connection, b""]
+                    poll.register(connection, select.EPOLLIN)
+                elif not self._answer(connections[descriptor]):
+                    connections.pop(descriptor)[0].close()
 
-    def _serve(self, connection):
-        stream = connection.makefile("rb")
+    def _answer(self, entry):
+        """Answers what has come whole; false at the connection's end."""
+        connection = entry[0]
         try:
-            while read_message(stream):
+            received = connection.recv(65536)
+            entry[1] += received
+            while (end := entry[1].find(b"\r\n\r\n") + 4) > 3:
+                length = re.search(rb"(?i)\r\ncontent-length: *(\d+)", entry[1][:end])
+                end += int(length[1]) if length else 0
+                if len(entry[1]) < end:
+                    break
+                entry[1] = entry[1][end:]
                 connection.sendall(self.ANSWER)
         except OSError:
-            pass
-        connection.close()
+            return False
+        return bool(received)

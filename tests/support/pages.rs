@@ -22,13 +22,17 @@ pub const OPERATIONS: &str = include_str!("../../docs/operations.md");
 pub const RUNBOOK: &str = include_str!("../../docs/runbook.md");
 
 /// Every page, by its path in the repository.
-pub const PAGES: [(&str, &str); 10] = [
+pub const PAGES: [(&str, &str); 11] = [
     ("README.md", README),
     ("docs/clients.md", CLIENTS),
     ("docs/configuration.md", CONFIGURATION),
     ("docs/forwarding.md", FORWARDING),
     ("docs/install.md", INSTALL),
     ("docs/operations.md", OPERATIONS),
+    (
+        "docs/performance.md",
+        include_str!("../../docs/performance.md"),
+    ),
     ("docs/reissue.md", include_str!("../../docs/reissue.md")),
     ("docs/replicas.md", include_str!("../../docs/replicas.md")),
     ("docs/runbook.md", RUNBOOK),
