@@ -5,5 +5,7 @@
 
 pub mod jwt;
 mod login_key;
+pub(crate) mod login_seals;
 pub mod remembered;
 pub(crate) mod socket_logins;
+pub(crate) mod socket_sessions;

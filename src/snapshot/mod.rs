@@ -28,8 +28,9 @@ use crate::io::fetch::Fetcher;
 use crate::io::tls::{IdentityError, ServerIdentity};
 use crate::limit::Limiter;
 use crate::logins::jwt::{KeySet, Verifier};
+use crate::logins::login_seals::LoginSeals;
 use crate::logins::remembered::Logins;
-use crate::logins::socket_logins::SocketSessions;
+use crate::logins::socket_sessions::SocketSessions;
 use crate::revocation::Revocations;
 use crate::sessions::{Rules, Sessions};
 use crate::sources::accounts::ConfiguredAccounts;
@@ -69,6 +70,8 @@ pub struct Snapshot {
     pub limiter: Limiter,
     /// `[redis]`: the store that replicas share.
     pub(crate) store: Option<Arc<Store>>,
+    /// The seals of sockets' logins in the store, under `agora.app_certificate`.
+    pub(crate) login_seals: LoginSeals,
     /// The live tokens.
     pub sessions: Arc<Sessions>,
     /// The logins that the accounts source refused.
@@ -166,6 +169,7 @@ impl Snapshot {
                 previous.map(|previous| &previous.limiter),
             ),
             store,
+            login_seals: LoginSeals::new(&config.agora.app_certificate),
             database,
             sessions,
             logins,

@@ -49,10 +49,11 @@ pub(super) enum Script {
     LoginKey,
     Lapses,
     Places,
+    SocketLogins,
 }
 
 impl Script {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Limits,
         Self::Claims,
         Self::Revocations,
@@ -60,6 +61,7 @@ impl Script {
         Self::LoginKey,
         Self::Lapses,
         Self::Places,
+        Self::SocketLogins,
     ];
 
     const fn text(self) -> &'static str {
@@ -81,6 +83,7 @@ impl Script {
             Self::LoginKey => include_str!("login_key.lua"),
             Self::Lapses => include_str!("lapses.lua"),
             Self::Places => include_str!("places.lua"),
+            Self::SocketLogins => include_str!("socket_logins.lua"),
         }
     }
 }
@@ -166,8 +169,26 @@ impl Link {
     /// Loads all scripts at once: each would wait for the server once more.
     async fn load_all(&self) -> Result<[String; Script::ALL.len()], RedisError> {
         let loading = Script::ALL.map(|script| self.load(script));
-        let [limits, claims, revocations, sessions, key, lapses, places] = loading;
-        let loaded = tokio::try_join!(limits, claims, revocations, sessions, key, lapses, places);
+        let [
+            limits,
+            claims,
+            revocations,
+            sessions,
+            key,
+            lapses,
+            places,
+            logins,
+        ] = loading;
+        let loaded = tokio::try_join!(
+            limits,
+            claims,
+            revocations,
+            sessions,
+            key,
+            lapses,
+            places,
+            logins
+        );
         loaded.map(Into::into)
     }
 

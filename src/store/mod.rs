@@ -8,6 +8,7 @@
 //! | `places` | the requests to Agora that may be under way at once |
 //! | `revocations` | the revocations that are shared |
 //! | `sessions` | the records of sessions and refused logins that are shared |
+//! | `socket_logins` | the logins of engine.io's polling sessions, sealed |
 //! | `supervise` | connects, and connects again |
 //!
 //! Callers ask for what is kept there in the store's own words, a file for each, never by a command: `limits` is the
@@ -25,6 +26,7 @@ mod link;
 mod places;
 mod revocations;
 mod sessions;
+mod socket_logins;
 mod supervise;
 
 use std::fmt::Write as _;

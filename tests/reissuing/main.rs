@@ -7,6 +7,7 @@ mod reissue_app;
 mod socket_calls;
 mod socket_frames;
 mod socket_jsonp;
+mod socket_replicas;
 mod socket_versions;
 #[path = "../support/mod.rs"]
 mod support;

@@ -5,6 +5,8 @@
 //! | `frame` | heads of `WebSocket` frames |
 //! | `relay` | the backend's frames: messages with tokens are written anew |
 //! | `client_frames` | the client's frames, read on their way |
+//! | `message` | one message: judged once its login is known |
+//! | `login_sharing` | the logins of polling sessions, with other replicas |
 //! | `packet` | packets of engine.io and socket.io: namespaces and logins |
 //! | [`polling`] | requests that carry packets |
 //! | `payload` | several packets in one body |
@@ -18,6 +20,8 @@
 mod client_frames;
 pub(crate) mod explain;
 mod frame;
+mod login_sharing;
+mod message;
 mod packet;
 mod payload;
 mod payload_rewrite;
@@ -32,10 +36,14 @@ use http::header::SEC_WEBSOCKET_EXTENSIONS;
 use http::{HeaderMap, Request, Response, StatusCode, Uri};
 
 use self::client_frames::ClientFrames;
-use self::relay::{PartsOf, Relay};
+use self::login_sharing::LoginSharing;
+use self::message::{Learning, MessageParts};
+use self::relay::Relay;
 use super::applying_rule::ReissueTerms;
 use super::{PartsSetting, caller, credentials, is_on, parts};
-use crate::config::model::{Config, SocketLoginPlace, SocketRule, Withheld};
+use crate::config::model::{
+    Config, DecisionMode, ReissueMode, SocketLoginPlace, SocketRule, Withheld,
+};
 use crate::exchange::request_body::fields_into_map;
 use crate::exchange::response_body::{RequestBody, ResponseBody};
 use crate::exchange::tunnel::Inspection;
@@ -203,12 +211,16 @@ impl SocketPlan {
             binary,
             reads_connects,
         } = self;
-        let logins = Arc::clone(&socket.logins);
-        let parts_of: PartsOf = Box::new(move |opening| socket.parts(opening));
+        let is_shared = socket.logins.is_shared();
+        if is_shared && let Some(sharing) = socket.sharing() {
+            // Other replicas may have heard the logins until now. The store won't have them for as long as a tunnel lives.
+            sharing.attend(&socket.logins);
+        }
         response.body_mut().on_tunnel(Box::new(SocketInspection {
-            relay: Relay::new(parts_of, binary),
+            relay: Relay::new(Socket::message_parts(&socket), binary),
             client: reads_connects.then(ClientFrames::default),
-            logins,
+            socket,
+            is_shared,
         }));
         Ok(response)
     }
@@ -232,6 +244,45 @@ impl Socket {
             logins,
             target: target.map_or("", |target| target.as_str()).into(),
         }
+    }
+
+    /// The parts of all messages.
+    fn message_parts(socket: &Arc<Self>) -> MessageParts {
+        let (of_parts, of_learning) = (Arc::clone(socket), Arc::clone(socket));
+        let parts = MessageParts::from(
+            Box::new(move |opening: &[u8]| of_parts.parts(opening)) as message::PartsOf
+        );
+        if !socket.logins.is_shared() {
+            return parts;
+        }
+        parts.learning(Box::new(move |opening| of_learning.learning(opening)))
+    }
+
+    /// The replicas' sharing of logins, as it is configured by now.
+    fn sharing(&self) -> Option<LoginSharing> {
+        LoginSharing::of(&self.shared, &self.shared.current.load())
+    }
+
+    /// The asking for the login of a message that begins so. While all is observed no message waits: the answer counts
+    /// for later ones.
+    fn learning(&self, opening: &[u8]) -> Option<Learning> {
+        let snapshot = self.shared.current.load();
+        if !is_on(&snapshot) {
+            return None;
+        }
+        let sharing = LoginSharing::of(&self.shared, &snapshot)?;
+        let Config {
+            reissue, decision, ..
+        } = &snapshot.config;
+        let observing = reissue.mode == ReissueMode::Observe
+            || decision.mode == DecisionMode::Observe
+            || decision.enforce_percent == 0;
+        if observing {
+            sharing.attend(&self.logins);
+            return None;
+        }
+        let namespace = packet::namespace(opening).into();
+        Some(Box::pin(sharing.learn(Arc::clone(&self.logins), namespace)))
     }
 
     /// The parts for the rewriting of a message that begins so, on the terms that the configuration has by now.
@@ -267,12 +318,20 @@ impl Socket {
 struct SocketInspection {
     relay: Relay,
     client: Option<ClientFrames>,
-    logins: Arc<SocketLogins>,
+    socket: Arc<Socket>,
+    /// Whether the session may have begun at another replica.
+    is_shared: bool,
 }
 
 impl Inspection for SocketInspection {
     fn sent(&mut self, bytes: &[u8]) {
-        let logins = &self.logins;
+        let logins = &self.socket.logins;
+        if self.is_shared
+            && logins.is_due(self.socket.shared.clock.elapsed())
+            && let Some(sharing) = self.socket.sharing()
+        {
+            sharing.attend(logins);
+        }
         if let Some(client) = &mut self.client {
             client.read(bytes, |message| {
                 if let Some(packet) = packet::connect(message) {

@@ -12,11 +12,11 @@ use bytes::{Buf, Bytes, BytesMut};
 use http::HeaderMap;
 use serde::Deserialize;
 
+use super::message::{MessageParts, MessageRewriter};
 use super::payload::{Payload, PayloadPacket, PollingFormat, SEPARATOR};
-use super::relay::PartsOf;
 use crate::exchange::rewrite::Rewrite;
 use crate::reissue::body_fields;
-use crate::reissue::rewriter::Rewriter;
+use crate::reissue::names::Before;
 use crate::reissue::scan;
 
 /// The most bytes of one packet that are held until it is known to hold no token.
@@ -49,7 +49,7 @@ fn tell_id(packet: &[u8], on_open: &OnOpen) {
 
 /// An answer whose packets are separated (engine.io's protocol 4).
 pub(crate) struct SeparatedRewrite {
-    parts: PartsOf,
+    parts: MessageParts,
     on_open: OnOpen,
     held: BytesMut,
     /// How many held bytes are known to hold no separator.
@@ -60,14 +60,14 @@ pub(crate) struct SeparatedRewrite {
 }
 
 struct PacketRewriting {
-    rewriter: Rewriter,
+    rewriter: MessageRewriter,
     /// The packet has ended; whether a separator follows.
     over: Option<bool>,
 }
 
 impl SeparatedRewrite {
     /// A rewriting that has seen nothing.
-    pub(crate) fn new(parts: PartsOf, on_open: OnOpen) -> Self {
+    pub(crate) fn new(parts: MessageParts, on_open: OnOpen) -> Self {
         Self {
             parts,
             on_open,
@@ -109,8 +109,12 @@ impl SeparatedRewrite {
             tell_id(&part, &self.on_open);
             let plain = over.is_some() && !scan::may_hold_token(&part, false);
             let opening = part.get(..OPENING).unwrap_or(&part);
-            let parts = if plain { None } else { (self.parts)(opening) };
-            let Some(parts) = parts else {
+            let rewriter = if plain {
+                None
+            } else {
+                self.parts.begin(opening, &mut Before::default())
+            };
+            let Some(rewriter) = rewriter else {
                 self.output.push_back(part);
                 if over == Some(true) {
                     self.output.push_back(Bytes::from_static(&[SEPARATOR]));
@@ -118,7 +122,7 @@ impl SeparatedRewrite {
                 return;
             };
             self.packet = Some(PacketRewriting {
-                rewriter: Rewriter::new(parts),
+                rewriter,
                 over: None,
             });
         }
@@ -181,13 +185,13 @@ impl Rewrite for SeparatedRewrite {
 
 /// An answer with lengths in it, or within JSONP: it is taken apart once it is whole.
 pub(crate) struct WholeRewrite {
-    parts: PartsOf,
+    parts: MessageParts,
     on_open: OnOpen,
     format: PollingFormat,
     held: BytesMut,
     payload: Option<Payload>,
     /// The packet under way, and its text so far.
-    packet: Option<(usize, Rewriter, BytesMut)>,
+    packet: Option<(usize, MessageRewriter, BytesMut)>,
     /// The number of the next packet.
     next: usize,
     stage: WholeStage,
@@ -207,7 +211,7 @@ enum WholeStage {
 
 impl WholeRewrite {
     /// A rewriting that has seen nothing.
-    pub(crate) fn new(parts: PartsOf, on_open: OnOpen, format: PollingFormat) -> Self {
+    pub(crate) fn new(parts: MessageParts, on_open: OnOpen, format: PollingFormat) -> Self {
         Self {
             parts,
             on_open,
@@ -249,8 +253,8 @@ impl WholeRewrite {
                 continue;
             }
             let text = text.as_bytes();
-            if let Some(parts) = (self.parts)(text.get(..OPENING).unwrap_or(text)) {
-                let mut rewriter = Rewriter::new(parts);
+            let opening = text.get(..OPENING).unwrap_or(text);
+            if let Some(mut rewriter) = self.parts.begin(opening, &mut Before::default()) {
                 rewriter.take(Bytes::copy_from_slice(text));
                 rewriter.end();
                 self.packet = Some((number, rewriter, BytesMut::new()));
@@ -260,7 +264,7 @@ impl WholeRewrite {
 
     /// The answer in place of one that can't be searched: nothing that may hold a token leaves.
     fn unreadable(&self) -> Bytes {
-        if let Some(parts) = (self.parts)(b"") {
+        if let Some(parts) = self.parts.now(b"") {
             parts
                 .ledger
                 .unreadable("an answer of engine.io's polling transport is too long, or isn't one");
@@ -327,17 +331,19 @@ mod tests {
     use std::rc::Rc;
     use std::task::Waker;
 
+    use super::super::message::PartsOf;
     use super::*;
     use crate::agora::TokenFormat;
     use crate::reissue::rewriter::tests::{DAY, OURS, anew, parts_for_ann, token};
 
     /// What comes out, the ids that were told, and the beginnings of the packets that were searched.
     fn rewritten(format: PollingFormat, body: &[u8], chunk: usize) -> (String, Vec<String>) {
-        let parts: PartsOf = Box::new(|_| {
+        let parts: PartsOf = Box::new(|_: &[u8]| {
             let (mut parts, _) = parts_for_ann(false, 0);
             parts.nulls = true;
             Some(parts)
         });
+        let parts = MessageParts::from(parts);
         let ids: Rc<RefCell<Vec<String>>> = Rc::default();
         let told = Rc::clone(&ids);
         let on_open: OnOpen = Box::new(move |id| told.borrow_mut().push(id.to_owned()));

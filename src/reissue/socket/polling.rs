@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use http::{Method, Request, Response, Uri};
 
+use super::login_sharing::LoginSharing;
 use super::payload::{self, PollingFormat};
 use super::payload_rewrite::{OnOpen, SeparatedRewrite, WholeRewrite};
-use super::relay::PartsOf;
 use super::{IsEnforced, Socket, SocketTerms, handshake, packet};
 use crate::config::model::SocketLoginPlace;
 use crate::exchange::request_body::{BodyObserver, fields_into_map};
@@ -64,7 +64,7 @@ impl<'u> Parameters<'u> {
 /// The logins of the session that a request names; those of a new socket, with the request's own login, where it names
 /// none that is remembered.
 pub(super) fn logins(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     snapshot: &Snapshot,
     places: &[SocketLoginPlace],
     request: &Request<RequestBody>,
@@ -73,14 +73,20 @@ pub(super) fn logins(
     let sessions = &shared.socket_sessions;
     let now = shared.clock.elapsed();
     let known = session.as_deref().and_then(|id| sessions.find(id, now));
-    known.unwrap_or_else(|| {
+    let logins = known.unwrap_or_else(|| {
         let login = handshake(snapshot, places, request.headers(), request.uri());
         let logins = sessions.begin(login.as_deref());
         if let Some(id) = &session {
             sessions.remember(id, &logins, now);
         }
         logins
-    })
+    });
+    if let Some(id) = &session
+        && let Some(sharing) = LoginSharing::of(shared, snapshot)
+    {
+        sharing.meet(id, &logins);
+    }
+    logins
 }
 
 /// The plan for a request of the polling transport to which a rule applies.
@@ -108,6 +114,7 @@ pub(crate) fn plan(
     if *request.method() == Method::POST && terms.login.contains(&SocketLoginPlace::SocketIo) {
         request.body_mut().observe(Box::new(Posted {
             logins: Arc::clone(&logins),
+            sharing: LoginSharing::of(shared, snapshot),
             format,
             copied: Vec::new(),
             is_too_long: false,
@@ -143,8 +150,11 @@ impl PollingPlan {
             let shared = &opened.shared;
             let now = shared.clock.elapsed();
             shared.socket_sessions.remember(id, &opened.logins, now);
+            if let Some(sharing) = opened.sharing() {
+                sharing.open(id, &opened.logins);
+            }
         });
-        let parts: PartsOf = Box::new(move |opening| socket.parts(opening));
+        let parts = Socket::message_parts(&socket);
         let body = body.rewritten(match format {
             PollingFormat::Separated => Box::new(SeparatedRewrite::new(parts, on_open)),
             format => Box::new(WholeRewrite::new(parts, on_open, format)),
@@ -156,6 +166,7 @@ impl PollingPlan {
 /// A client's packets on their way.
 struct Posted {
     logins: Arc<SocketLogins>,
+    sharing: Option<LoginSharing>,
     format: PollingFormat,
     copied: Vec<u8>,
     is_too_long: bool,
@@ -174,6 +185,9 @@ impl BodyObserver for Posted {
                 if let Some(packet) = packet::connect(message.as_bytes()) {
                     let packet::ConnectPacket { namespace, token } = packet;
                     self.logins.connect(&namespace, token.as_deref());
+                    if let Some(sharing) = &self.sharing {
+                        sharing.attend(&self.logins);
+                    }
                 }
             }
         }

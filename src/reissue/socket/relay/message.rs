@@ -9,10 +9,9 @@ use std::collections::VecDeque;
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::super::frame::{self, FrameHead, Opcode};
+use super::super::message::MessageRewriter;
 use super::{KEPT, Relay};
-use crate::exchange::rewrite::Rewrite as _;
 use crate::reissue::names::Before;
-use crate::reissue::rewriter::Rewriter;
 use crate::reissue::scan::{self, ScannedPiece, Scanner};
 
 /// How much of a message's beginning is looked at to tell its namespace.
@@ -31,7 +30,7 @@ pub(super) struct MessageSoFar {
 
 /// A message whose text is rewritten.
 pub(super) struct Rewriting {
-    pub(super) rewriter: Rewriter,
+    pub(super) rewriter: MessageRewriter,
     /// What was rewritten and hasn't left.
     pub(super) text: BytesMut,
     /// Whether the frames that came are given up.
@@ -109,10 +108,8 @@ impl Relay {
             .message
             .get_or_insert_with(|| MessageSoFar::new(opcode));
         message.see(text);
-        let parts = (self.parts)(&message.opening)?;
-        let before = std::mem::take(&mut message.before);
         Some(Box::new(Rewriting {
-            rewriter: Rewriter::after(parts, before),
+            rewriter: self.parts.begin(&message.opening, &mut message.before)?,
             text: BytesMut::new(),
             streaming,
             frame: None,

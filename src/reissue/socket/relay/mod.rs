@@ -22,19 +22,15 @@ use bytes::{Bytes, BytesMut};
 
 use self::message::{MessageSoFar, Rewriting};
 use super::frame::{self, BadFrame, FrameHead, LONGEST_HEAD, Opcode};
-use crate::exchange::rewrite::Rewrite as _;
-use crate::reissue::rewriter::Parts;
+use super::message::MessageParts;
 use crate::reissue::scan;
 
 /// The most bytes of frames that are kept until their message is known to hold no token, or no further one.
 pub(crate) const KEPT: usize = 64 * 1024;
 
-/// The parts for the rewriting of a message that begins so; `None` where messages aren't searched any more.
-pub(crate) type PartsOf = Box<dyn Fn(&[u8]) -> Option<Parts>>;
-
 /// The frames of one WebSocket, from the backend to the client.
 pub(crate) struct Relay {
-    parts: PartsOf,
+    parts: MessageParts,
     /// Whether binary messages are searched too.
     binary: bool,
     /// The message that has begun and not ended.
@@ -62,7 +58,7 @@ enum RelayProgress {
 
 impl Relay {
     /// A relay that has seen nothing.
-    pub(crate) fn new(parts: PartsOf, binary: bool) -> Self {
+    pub(crate) fn new(parts: MessageParts, binary: bool) -> Self {
         Self {
             parts,
             binary,

@@ -4,6 +4,7 @@ use std::task::Waker;
 
 use proptest::prelude::*;
 
+use super::super::message::PartsOf;
 use super::*;
 use crate::agora::TokenFormat;
 use crate::reissue::rewriter::tests::{DAY, OURS, anew, parts_for_ann, token};
@@ -16,7 +17,8 @@ fn relay(observing: bool) -> Relay {
         parts.nulls = true;
         Some(parts)
     };
-    Relay::new(Box::new(parts), false)
+    let parts: PartsOf = Box::new(parts);
+    Relay::new(parts.into(), false)
 }
 
 fn one(opcode: u8, fin: bool, payload: &[u8]) -> Vec<u8> {
