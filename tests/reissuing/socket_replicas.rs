@@ -406,6 +406,39 @@ fn a_session_that_the_backend_has_not_opened_is_not_kept_in_the_store() {
 }
 
 #[test]
+fn a_session_has_a_bounded_part_of_the_store() {
+    let (app, redis) = (start(Version::Four), Redis::start());
+    let (a, b) = (replica(&app, &redis, NEAR), replica(&app, &redis, NEAR));
+    let mut client = Roaming::connected(&a, &connect("/", ASTROLOGER));
+    is_told(&a, &redis);
+    let key = sessions(&redis).pop().unwrap();
+    let figure = |command: &str| -> usize {
+        redis::from_redis_value(redis.run(&format!("{command} {key}"))).unwrap()
+    };
+    let bytes = || {
+        let all: Vec<Vec<u8>> =
+            redis::from_redis_value(redis.run(&format!("HGETALL {key}"))).unwrap();
+        all.iter().map(Vec::len).sum::<usize>()
+    };
+    // The backend has no such namespaces.
+    for number in 0..30 {
+        client.post(&a, &connect(&format!("/none{number}"), VIEWER));
+    }
+    a.eventually("as many namespaces are told as are kept", |_| {
+        figure("HLEN") == 17
+    });
+    publishes(&app, &client.token([&b, &b], "/"));
+    let long = json!({ "token": "x".repeat(15 * 1024) });
+    for number in 0..15 {
+        client.post(&a, &format!("40/none{number},{long}"));
+    }
+    a.eventually("what has no room is gone", |_| figure("HLEN") < 10);
+    assert!(bytes() <= 64 * 1024);
+    publishes(&app, &client.token([&b, &b], "/"));
+    publishes(&app, &client.token([&a, &a], "/"));
+}
+
+#[test]
 fn the_logins_of_one_session_do_not_count_under_the_key_of_another() {
     let (app, redis) = (start(Version::Four), Redis::start());
     let (a, b) = (replica(&app, &redis, NEAR), replica(&app, &redis, NEAR));
