@@ -15,16 +15,19 @@ use crate::support::renewd::{Renewd, Settings};
 struct Browser {
     address: SocketAddr,
     protocol: u8,
+    /// The first of its URL's parameters.
+    first: &'static str,
     session: String,
     /// Packets that have come and weren't looked at.
     packets: Vec<String>,
 }
 
 impl Browser {
-    fn open(address: SocketAddr, protocol: u8) -> Self {
+    fn open(address: SocketAddr, protocol: u8, first: &'static str) -> Self {
         let mut browser = Self {
             address,
             protocol,
+            first,
             session: String::new(),
             packets: Vec::new(),
         };
@@ -40,9 +43,12 @@ impl Browser {
 
     fn target(&self) -> String {
         let Self {
-            protocol, session, ..
+            protocol,
+            first,
+            session,
+            ..
         } = self;
-        format!("/socket.io/?EIO={protocol}&transport=polling&j=0{session}")
+        format!("/socket.io/?{first}EIO={protocol}&transport=polling&j=0{session}")
     }
 
     /// What follows the beginning of the first packet with it.
@@ -112,14 +118,14 @@ impl Browser {
     }
 }
 
-fn is_searched(server: u8, protocol: u8) {
+fn is_searched(server: u8, protocol: u8, first: &'static str) {
     let app = start_socket_io(server);
     let renewd = Renewd::start(&Settings {
         tables: "[[reissue.socket]]\npath = \"/socket.io/*\"\n".to_owned(),
         ..settings(&app)
     });
     for (address, lifetime) in [(app.address, 24 * 3600), (renewd.public, 3600)] {
-        let mut browser = Browser::open(address, protocol);
+        let mut browser = Browser::open(address, protocol, first);
         let channel = "call_1_2";
         let read = app.inspect(&browser.token(channel));
         assert_eq!(read["expire"], lifetime);
@@ -131,17 +137,22 @@ fn is_searched(server: u8, protocol: u8) {
 
 #[test]
 fn scripts_of_socket_io_2_hold_short_tokens() {
-    is_searched(2, 3);
+    is_searched(2, 3, "");
 }
 
 #[test]
 fn scripts_of_socket_io_3_hold_short_tokens() {
-    is_searched(3, 3);
-    is_searched(3, 4);
+    is_searched(3, 3, "");
+    is_searched(3, 4, "");
 }
 
 #[test]
 fn scripts_of_socket_io_4_hold_short_tokens() {
-    is_searched(4, 3);
-    is_searched(4, 4);
+    is_searched(4, 3, "");
+    is_searched(4, 4, "");
+}
+
+#[test]
+fn a_second_transport_in_the_url_hides_no_token() {
+    is_searched(4, 4, "transport=x&");
 }

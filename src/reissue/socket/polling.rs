@@ -45,18 +45,21 @@ impl<'u> Parameters<'u> {
             let mut pairs = form_urlencoded::parse(query.as_bytes());
             pairs.find_map(|(key, value)| (key == name).then_some(value))
         };
-        let transport = value("transport");
+        let transports: Vec<_> = form_urlencoded::parse(query.as_bytes())
+            .filter_map(|(key, value)| (key == "transport").then_some(value))
+            .collect();
         // As engine.io's server tells the protocols apart.
         let counted = value("EIO").is_none_or(|protocol| protocol != "4");
         Self {
-            is_polling: transport.as_deref() == Some("polling"),
+            // Of several, engine.io 6.6 takes the last one, and others the first.
+            is_polling: transports.iter().any(|transport| transport == "polling"),
             format: match value("j") {
                 Some(_) => PollingFormat::Jsonp { counted },
                 None if counted => PollingFormat::Counted,
                 None => PollingFormat::Separated,
             },
             // A parameter of that name may mean anything, and be shared by many, where the socket isn't engine.io's.
-            session: value("sid").filter(|_| transport.is_some()),
+            session: value("sid").filter(|_| !transports.is_empty()),
         }
     }
 }
