@@ -97,7 +97,8 @@ const steps = {
     const { socket } = talkers.get(name);
     socket.disconnect();
     socket.auth = auth;
-    const open = opened(socket);
+    // The server ends the connection of who comes back so soon: the client makes another.
+    const open = opened(socket, socket.io.opts.transports);
     socket.connect();
     return open;
   },
