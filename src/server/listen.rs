@@ -320,13 +320,14 @@ impl Acceptor {
     }
 
     /// Accepts until `stage` says stop. `deliver` gets each connection with its permit; `failed` is called for each
-    /// failure.
+    /// failure, and `closing` before the socket closes.
     pub(super) async fn run(
         self,
         permits: &Arc<Permits>,
         mut stage: watch::Receiver<Stage>,
         mut deliver: impl FnMut(AcceptedClient, Permit),
         failed: impl Fn(),
+        closing: impl FnOnce(),
     ) -> io::Result<()> {
         let listening = Listening::new(self.socket)?;
         // One wait for all connections, so that none has to register its own. An error means that the sender of the
@@ -362,6 +363,7 @@ impl Acceptor {
                 }
             }
         }
+        closing();
         if self.closes {
             while let Ok(accepted) = listening.accept_now() {
                 let permit = permits.exceed(accepted.address());

@@ -112,7 +112,7 @@ impl Workers {
         for (listener, acceptor) in listeners.shared {
             let (acceptor, destinations) = ((acceptor, permits.acceptor()), destinations.clone());
             let deliver = move |handoff| deliver_to_idlest(&destinations, handoff);
-            control.spawn(accept(listener, acceptor, common.clone(), deliver));
+            control.spawn(accept(listener, acceptor, common.clone(), deliver, || {}));
         }
         Ok(Self {
             stage,
@@ -198,11 +198,20 @@ fn run<S: PublicService>(
         });
         for (listener, acceptor, running) in own {
             let (accepting, common) = (worker.clone(), worker.common.clone());
+            let stopping = worker.clone();
             let deliver = move |handoff| {
                 accepting.open(handoff);
                 Ok(())
             };
-            spawn_local(accept(listener, (acceptor, running), common, deliver));
+            // A client that finds the port closed must find the stop announced in the next response, too.
+            let closing = move || stopping.stop.advance(*stopping.common.stage.borrow());
+            spawn_local(accept(
+                listener,
+                (acceptor, running),
+                common,
+                deliver,
+                closing,
+            ));
         }
         let receiving = worker.clone();
         spawn_local(async move {
@@ -269,12 +278,14 @@ impl<S: PublicService> Worker<S> {
     }
 }
 
-/// Accepts from one listener until a stop. `deliver` gets each connection.
+/// Accepts from one listener until a stop. `deliver` gets each connection; `closing` is called before the listener
+/// closes.
 async fn accept(
     listener: usize,
     (acceptor, _running): (Acceptor, Running),
     common: Common,
     deliver: impl Fn(Handoff) -> io::Result<()>,
+    closing: impl FnOnce(),
 ) {
     let failed = || common.observer.observe(listener, Event::AcceptFailed);
     let accepted = |accepted, permit| {
@@ -287,7 +298,13 @@ async fn accept(
             failed();
         }
     };
-    let ended = acceptor.run(&common.permits, common.stage.clone(), accepted, failed);
+    let ended = acceptor.run(
+        &common.permits,
+        common.stage.clone(),
+        accepted,
+        failed,
+        closing,
+    );
     if ended.await.is_err() {
         failed();
     }
