@@ -159,19 +159,19 @@ impl InterimResponse {
 /// The state of the request, as far as its body is read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum RequestSide {
-    /// Its body isn't over, and no task waits for it: the backend is the one that doesn't go on.
+    /// The body isn't over, and no task waits for it: the backend is the one that doesn't go on.
     #[default]
     Arriving,
-    /// A task waits for more of its body: the client is the one that doesn't go on.
+    /// A task waits for more of the body: the client is the one that doesn't go on.
     Awaited,
-    /// Its body was read to its end, so that another request can follow.
+    /// The body was read to its end, so that another request can follow.
     Complete,
     /// The same, and the client has closed its sending side since.
     ///
     /// The client may have left, or wait for the response. That can't be told apart, so renewd closes the backend's
     /// connection in the same way.
     Closed,
-    /// Its body was given up. The rest could be mistaken for the next request.
+    /// The body was given up. The rest could be mistaken for the next request.
     Cut,
 }
 
@@ -193,14 +193,14 @@ impl RequestSide {
 /// The state of the response.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum ResponseSide {
-    /// There is none yet. Interim ones may come.
+    /// No response has begun. Interim ones may come.
     #[default]
     Answering,
-    /// It is on its way to the client.
+    /// The response is on its way to the client.
     Responding,
     /// The backend's response is `text/event-stream`: endless, so that a stop cuts it early.
     Streaming,
-    /// Its body was handed out to its end, or given up.
+    /// The body was handed out to its end, or given up.
     Done,
 }
 

@@ -1,7 +1,8 @@
-//! The body of a client's request.
+//! The body of a client's request, which also carries the request's fields while they are not in its map.
 //!
-//! Keeps true: once the body has ended, nothing more is read from the client.
-//! Must not know: how a client's bytes become frames.
+//! Keeps true: once the body has ended, nothing more is read from the client. The fields are in one place, as lines or
+//! in the map: [`fields_of`] finds them, and [`fields_into_map`] moves them where they are changed or decided on.
+//! Must not know: how a client's bytes become frames, what a field means.
 
 use std::pin::Pin;
 use std::rc::Rc;

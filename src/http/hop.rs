@@ -17,7 +17,7 @@ use http::{Method, Version};
 use super::forwarded::{
     ForwardingClaims, Origin, X_FORWARDED_HOST, X_FORWARDED_PROTO, is_claim, is_same_name,
 };
-use super::request_fields::{LineWriter, RequestFields, write_line};
+use super::request_fields::{LineCopier, RequestFields, write_line};
 
 /// The header that names a request in every log.
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -94,7 +94,7 @@ fn write_travelling(
         write_host(&mut host, out);
     }
     let mut takes_trailers = false;
-    let mut lines = LineWriter::new(incoming, out);
+    let mut lines = LineCopier::new(incoming, out);
     for field in incoming.iter() {
         let (name, value) = (field.name, field.value);
         if name == b"host" {

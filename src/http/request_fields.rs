@@ -94,7 +94,7 @@ impl FieldLines {
 
 /// One field.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Field<'a> {
+pub(crate) struct RequestField<'a> {
     /// In lower case.
     pub(crate) name: &'a [u8],
     pub(crate) value: &'a [u8],
@@ -162,7 +162,7 @@ impl<'a> RequestFields<'a> {
         }
     }
 
-    /// The bytes that [`Field::span`] counts from.
+    /// The bytes that [`RequestField::span`] counts from.
     fn head(self) -> &'a [u8] {
         match self {
             Self::Lines(lines) => &lines.head,
@@ -179,20 +179,20 @@ pub(crate) enum FieldIter<'a> {
 }
 
 impl<'a> Iterator for FieldIter<'a> {
-    type Item = Field<'a>;
+    type Item = RequestField<'a>;
 
-    fn next(&mut self) -> Option<Field<'a>> {
+    fn next(&mut self) -> Option<RequestField<'a>> {
         match self {
             Self::Lines(head, spans) => {
                 let span = spans.next()?;
                 let (name, value) = span.parts(head)?;
-                Some(Field {
+                Some(RequestField {
                     name,
                     value,
                     span: Some(*span),
                 })
             }
-            Self::Map(fields) => fields.next().map(|(name, value)| Field {
+            Self::Map(fields) => fields.next().map(|(name, value)| RequestField {
                 name: name.as_str().as_bytes(),
                 value: value.as_bytes(),
                 span: None,
@@ -203,14 +203,14 @@ impl<'a> Iterator for FieldIter<'a> {
 
 /// Writes fields that stay as they are. Neighbouring lines are copied at once.
 #[derive(Debug)]
-pub(crate) struct LineWriter<'a> {
+pub(crate) struct LineCopier<'a> {
     head: &'a [u8],
     /// The lines of the head that wait to be copied.
     run: std::ops::Range<usize>,
     out: &'a mut Vec<u8>,
 }
 
-impl<'a> LineWriter<'a> {
+impl<'a> LineCopier<'a> {
     pub(crate) fn new(fields: RequestFields<'a>, out: &'a mut Vec<u8>) -> Self {
         Self {
             head: fields.head(),
@@ -220,7 +220,7 @@ impl<'a> LineWriter<'a> {
     }
 
     /// Writes a field as it is.
-    pub(crate) fn copy(&mut self, field: Field<'_>) {
+    pub(crate) fn copy(&mut self, field: RequestField<'_>) {
         match field.span.and_then(|span| span.plain_line(self.head)) {
             Some(line) if line.start == self.run.end => self.run.end = line.end,
             Some(line) => {
@@ -267,7 +267,7 @@ mod tests {
 
     fn copied(fields: RequestFields<'_>, keep: impl Fn(&[u8]) -> bool) -> String {
         let mut out = b"> ".to_vec();
-        let mut writer = LineWriter::new(fields, &mut out);
+        let mut writer = LineCopier::new(fields, &mut out);
         for field in fields.iter().filter(|field| keep(field.name)) {
             writer.copy(field);
         }

@@ -33,7 +33,7 @@ pub(crate) struct MessageParts {
 
 /// The rewriting of one message.
 pub(crate) enum MessageRewriter {
-    /// Its login is asked for.
+    /// The login is asked for.
     Waits(Box<WaitingMessage>),
     Goes(Box<Rewriter>),
     /// Messages aren't searched any more.

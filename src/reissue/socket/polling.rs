@@ -51,7 +51,7 @@ impl<'u> Parameters<'u> {
         // As engine.io's server tells the protocols apart.
         let counted = value("EIO").is_none_or(|protocol| protocol != "4");
         Self {
-            // Of several, engine.io 6.6 takes the last one, and others the first.
+            // Some servers take the first of several, and engine.io 6.6 the last.
             is_polling: transports.iter().any(|transport| transport == "polling"),
             format: match value("j") {
                 Some(_) => PollingFormat::Jsonp { counted },

@@ -290,3 +290,23 @@ impl SendingResponse {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::service::WorkerService;
+
+    /// The size of the future that a function makes.
+    fn size<A, F>(_: impl FnOnce(A) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn the_future_of_an_awake_connection_stays_small() {
+        let future = size(|(client, connection, service, stop)| {
+            answer_all::<WorkerService>(client, connection, service, stop)
+        });
+        // There is one for each connection that is awake, and each request touches it.
+        assert!(future <= 2048, "{future}");
+    }
+}

@@ -183,3 +183,24 @@ impl BodySending<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Answering = Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Unanswered>>>>;
+
+    /// The size of the future that a function makes.
+    fn size<A, F>(_: impl FnOnce(A) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn the_future_of_a_reply_stays_small() {
+        let future = size(|(sending, answering, stream): (_, Answering, _)| {
+            reply(sending, answering, stream)
+        });
+        // There is one for each stream. Unboxed, it would hold the answer's future twice.
+        assert!(future <= 1024, "{future}");
+    }
+}
