@@ -177,7 +177,6 @@ fn the_status_says_why_a_server_is_down_and_which_line_puts_a_condition_right() 
         ..Settings::default()
     });
     let proxied = b"GET / HTTP/1.1\r\nHost: example.com\r\nX-Forwarded-For: 192.0.2.7\r\n\r\n";
-    // A condition is about what was counted since it was first looked at.
     let dropped = "RenewdForwardedHeadersDropped";
     renewd.eventually(dropped, |renewd| {
         assert_eq!(renewd.client().send(proxied).unwrap().status, 502);

@@ -191,8 +191,16 @@ impl<'p> Samples<'p> {
 }
 
 /// The counters of the last hour.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct History(pub(super) Mutex<VecDeque<(Duration, SampledCounts)>>);
+
+impl Default for History {
+    /// A process begins with counters of zero. Without that sample, what was counted before the first one would be a
+    /// condition only until then.
+    fn default() -> Self {
+        Self(Mutex::new([(Duration::ZERO, [0.0; COUNTS])].into()))
+    }
+}
 
 impl History {
     /// Remembers the counters of a moment on the clock's monotonic scale. Call with ascending moments.

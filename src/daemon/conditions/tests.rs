@@ -146,7 +146,6 @@ fn forged_logins_beside_good_ones_are_no_failure_of_every_login() {
 fn what_was_counted_before_the_window_is_over() {
     let history = History::default();
     let before = "renewd_log_dropped_total 7\n";
-    history.add(Duration::ZERO, Samples::parse("").counts());
     history.add(QUARTER * 3, Samples::parse(before).counts());
     assert_eq!(found(before, &history), []);
     let after = "renewd_log_dropped_total 8\n";
@@ -154,6 +153,17 @@ fn what_was_counted_before_the_window_is_over() {
         found(after, &history),
         [("RenewdLogLinesDropped", AlertSeverity::Warning)]
     );
+}
+
+#[test]
+fn what_was_counted_before_the_first_sample_stays_a_condition_after_it() {
+    let history = History::default();
+    let page = "renewd_log_dropped_total 1\n";
+    for moment in [Duration::from_millis(1), SAMPLE, SAMPLE * 2] {
+        let found = conditions(page, &history, moment, 1_800_000_000);
+        assert_eq!(found[0].alert, "RenewdLogLinesDropped");
+        history.add(moment, Samples::parse(page).counts());
+    }
 }
 
 #[test]
