@@ -235,6 +235,41 @@ fn two_parsers_read_the_same_messages_through_renewd_but_for_tokens() {
     }
 }
 
+#[test]
+fn a_ping_reaches_the_client_while_a_message_that_may_hold_a_token_is_held() {
+    let beginning = server_frame(TEXT, false, b"{\"a\":\"007");
+    let pings = [b"1", b"2"].map(|ping| server_frame(PING, true, ping));
+    let end = server_frame(0, true, b"\"}");
+    // The first backend never ends its message.
+    let held = [&beginning[..], &pings.concat()].concat();
+    let close = server_frame(CLOSE, true, &closing(1000, ""));
+    let ended = [&held[..], &end, &close].concat();
+    let backend = ScriptedSockets::start(vec![vec![held], vec![ended]]);
+    let renewd = before(backend.address, RULE);
+    for number in 0..2 {
+        let (mut wire, answer) = open(renewd.public, &format!("/socket/{number}"), "");
+        assert_eq!(answer.status(), 101);
+        for ping in [b"1", b"2"] {
+            assert_eq!(next(&mut wire), (PING, ping.to_vec()));
+        }
+        if number == 1 {
+            let message = [&beginning[..], &end].concat();
+            assert_eq!(wire.read_bytes(message.len()).unwrap(), message);
+        }
+        wire.write(&frame(CLOSE, &closing(1000, "")));
+        assert_eq!(backend.heard(), [(CLOSE, closing(1000, ""))]);
+    }
+    let heard = heard_by_ws(&[ScriptedSockets::url(renewd.public, 1)]);
+    assert_eq!(
+        heard[0].as_array().unwrap()[..3],
+        [
+            json!(["ping", "1"]),
+            json!(["ping", "2"]),
+            json!(["text", "{\"a\":\"007\"}", []])
+        ]
+    );
+}
+
 // === what breaks the protocol ===
 
 /// Frames that no server may send.

@@ -1,8 +1,7 @@
 //! A message that is searched: its frames are kept or given up while its text is rewritten.
 //!
-//! Keeps true: a message leaves whole in the frames that it came in, or its new text does; control frames that stood
-//! between its fragments leave before its last.
-//! Must not know: how frames are read.
+//! Keeps true: a message leaves whole in the frames that it came in, or its new text does.
+//! Must not know: how frames are read, control frames.
 
 use std::collections::VecDeque;
 
@@ -31,6 +30,8 @@ pub(super) struct MessageSoFar {
 /// A message whose text is rewritten.
 pub(super) struct Rewriting {
     pub(super) rewriter: MessageRewriter,
+    /// The frames that came, until they are given up.
+    kept: BytesMut,
     /// What was rewritten and hasn't left.
     pub(super) text: BytesMut,
     /// Whether the frames that came are given up.
@@ -42,10 +43,23 @@ pub(super) struct Rewriting {
 }
 
 impl Relay {
+    /// How many bytes of frames are kept.
+    pub(super) fn kept(&self) -> usize {
+        self.rewriting
+            .as_ref()
+            .map_or(0, |rewriting| rewriting.kept.len())
+    }
+
+    /// Whether a message is rewritten whose frames are given up.
+    pub(super) fn is_streaming(&self) -> bool {
+        self.rewriting
+            .as_ref()
+            .is_some_and(|rewriting| rewriting.streaming)
+    }
+
     /// A whole frame of a message that is searched.
     pub(super) fn take_frame(&mut self, head: FrameHead, whole: usize) {
-        let text = self.held.get(self.kept + head.size..self.kept + whole);
-        let text = text.unwrap_or_default();
+        let text = self.held.get(head.size..whole).unwrap_or_default();
         if self.rewriting.is_none() && !scan::may_hold_token(text, self.is_after_backslash()) {
             self.let_pass(head, whole);
             return;
@@ -66,14 +80,14 @@ impl Relay {
         if !text.is_empty() {
             rewriting.rewriter.take(text);
         }
-        if rewriting.streaming {
-            self.held.advance(whole);
-        } else {
-            self.kept += whole;
+        if !rewriting.streaming {
+            let frame = self.held.get(..whole).unwrap_or_default();
+            rewriting.kept.extend_from_slice(frame);
         }
+        self.held.advance(whole);
         if head.fin {
             rewriting.finish();
-        } else if self.kept > KEPT {
+        } else if rewriting.kept.len() > KEPT {
             self.give_up_frames();
         }
     }
@@ -90,7 +104,7 @@ impl Relay {
         scanner.has_begun() || pieces.iter().any(is_suspect)
     }
 
-    /// Lets a whole frame leave as it came. None is kept before it.
+    /// Lets a whole frame leave as it came, which nothing is kept before.
     fn let_pass(&mut self, head: FrameHead, whole: usize) {
         let frame = self.held.split_to(whole).freeze();
         self.note(head, frame.get(head.size..).unwrap_or_default());
@@ -110,6 +124,7 @@ impl Relay {
         message.see(text);
         Some(Box::new(Rewriting {
             rewriter: self.parts.begin(&message.opening, &mut message.before)?,
+            kept: BytesMut::new(),
             text: BytesMut::new(),
             streaming,
             frame: None,
@@ -138,22 +153,14 @@ impl Relay {
         }
     }
 
-    /// Forgets the kept frames: their text has gone to the rewriter, and their control frames leave now.
+    /// Forgets the kept frames, whose text has gone to the rewriter.
     pub(super) fn give_up_frames(&mut self) {
-        let kept = self.held.split_to(self.kept).freeze();
-        self.kept = 0;
         let Some(rewriting) = &mut self.rewriting else {
             return;
         };
         rewriting.streaming = true;
-        if kept.is_empty() {
-            return;
-        }
-        self.fragment(false);
-        for (head, whole) in frames(&kept) {
-            if head.opcode == Opcode::Control {
-                self.output.push_back(whole);
-            }
+        if !std::mem::take(&mut rewriting.kept).is_empty() {
+            self.fragment(false);
         }
     }
 
@@ -179,20 +186,13 @@ impl Relay {
 
     /// The message has ended and been rewritten: its frames leave as they came, or its new text does.
     pub(super) fn finish_message(&mut self) {
-        let kept = self.held.split_to(self.kept).freeze();
-        self.kept = 0;
-        let unchanged = self
-            .rewriting
-            .as_ref()
-            .is_some_and(|rewriting| !rewriting.streaming && is_text_of(&kept, &rewriting.text));
-        if unchanged {
+        let Some(rewriting) = &mut self.rewriting else {
+            return;
+        };
+        let kept = std::mem::take(&mut rewriting.kept).freeze();
+        if !rewriting.streaming && is_text_of(&kept, &rewriting.text) {
             self.output.push_back(kept);
         } else {
-            for (head, whole) in frames(&kept) {
-                if head.opcode == Opcode::Control {
-                    self.output.push_back(whole);
-                }
-            }
             self.fragment(true);
         }
         self.rewriting = None;
@@ -232,26 +232,18 @@ impl MessageSoFar {
     }
 }
 
-/// Whole frames, head by head.
-fn frames(bytes: &Bytes) -> impl Iterator<Item = (FrameHead, Bytes)> {
-    let mut at = 0;
-    std::iter::from_fn(move || {
-        let head = FrameHead::parse(bytes.get(at..)?).ok()??;
-        let end = at + usize::try_from(head.total()).ok()?;
-        let whole = bytes.get(at..end).map(|_| bytes.slice(at..end))?;
-        at = end;
-        Some((head, whole))
-    })
-}
-
-/// Whether the data frames among these together carry this text.
-fn is_text_of(kept: &Bytes, text: &[u8]) -> bool {
-    let mut rest = text;
-    for (head, whole) in frames(kept) {
-        if head.opcode == Opcode::Control {
-            continue;
-        }
-        let payload = whole.get(head.size..).unwrap_or_default();
+/// Whether these data frames together carry this text.
+fn is_text_of(kept: &[u8], text: &[u8]) -> bool {
+    let (mut kept, mut rest) = (kept, text);
+    while let Ok(Some(head)) = FrameHead::parse(kept) {
+        let split = usize::try_from(head.total())
+            .ok()
+            .and_then(|whole| kept.split_at_checked(whole));
+        let Some((frame, behind)) = split else {
+            return false;
+        };
+        kept = behind;
+        let payload = frame.get(head.size..).unwrap_or_default();
         match rest.strip_prefix(payload) {
             Some(behind) => rest = behind,
             None => return false,

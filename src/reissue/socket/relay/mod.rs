@@ -3,13 +3,14 @@
 //!
 //! ```text
 //!   whole frames without a suspect ──────────────► pass, uncopied
-//!   a suspect ──► Keeping: frames are kept while the message is rewritten; they leave as they came if nothing changes
+//!   a suspect ──► Keeping: data frames are kept while the message is rewritten; they leave as they came if nothing changes
 //!   more than KEPT ──► Streaming: what is rewritten leaves in fragments, whatever the frames were
 //! ```
 //!
-//! Keeps true: messages and control frames leave in the order in which they came, a control frame between fragments
-//! leaves between fragments or before the last, and a `Close` at once; no part of a text leaves before all of it that
-//! may be a token was seen; at most [`KEPT`] bytes of frames are kept, and what the rewriting holds; nothing leaves
+//! Keeps true: messages leave in the order in which they came, and so do control frames among themselves; a control frame
+//! never waits for a message to end: it leaves before the frames that are kept, between fragments or before the first
+//! (RFC 6455 §5.4), and never before a message that had ended when it came; no part of a text leaves before all of it
+//! that may be a token was seen; at most [`KEPT`] bytes of frames are kept, and what the rewriting holds; nothing leaves
 //! after a frame that breaks RFC 6455, but for the `Close` that says so.
 //! Must not know: sockets, logins, what a token says.
 
@@ -39,10 +40,8 @@ pub(crate) struct Relay {
     rewriting: Option<Box<Rewriting>>,
     /// How many bytes of the frame under way pass without a look.
     passing: u64,
-    /// Read and not yet handed on.
+    /// Read, and neither handed on nor taken to a message that is rewritten.
     held: BytesMut,
-    /// How many of the held bytes are whole frames whose message is being rewritten.
-    kept: usize,
     output: VecDeque<Bytes>,
     broken: bool,
     ended: bool,
@@ -66,7 +65,6 @@ impl Relay {
             rewriting: None,
             passing: 0,
             held: BytesMut::new(),
-            kept: 0,
             output: VecDeque::new(),
             broken: false,
             ended: false,
@@ -212,7 +210,6 @@ impl Relay {
         self.broken = true;
         self.rewriting = None;
         self.held = BytesMut::new();
-        self.kept = 0;
         self.output
             .push_back(Bytes::from_static(frame::CLOSE_PROTOCOL_ERROR));
     }
@@ -240,8 +237,7 @@ impl Relay {
             if self.feed_frame() {
                 continue;
             }
-            let unread = self.held.get(self.kept..).unwrap_or_default();
-            let Some(head) = self.head(unread)? else {
+            let Some(head) = self.head(&self.held)? else {
                 return Ok(self.starve());
             };
             if !self.is_searched(head) {
@@ -251,9 +247,9 @@ impl Relay {
                 continue;
             }
             let whole = usize::try_from(head.total()).ok();
-            match whole.filter(|whole| *whole <= unread.len()) {
+            match whole.filter(|whole| *whole <= self.held.len()) {
                 Some(whole) => self.take_frame(head, whole),
-                None if self.kept + unread.len() >= KEPT + LONGEST_HEAD => self.stream(head),
+                None if self.kept() + self.held.len() >= KEPT + LONGEST_HEAD => self.stream(head),
                 None => return Ok(self.starve()),
             }
         }
@@ -314,8 +310,8 @@ impl Relay {
         true
     }
 
-    /// A frame that isn't searched: it leaves, or is kept behind the message's earlier frames. False where it isn't
-    /// whole and has to be.
+    /// A frame that isn't searched leaves, a control frame before the frames that are kept: a client waits for no message
+    /// with its patience for pings. False where the frame isn't whole and has to be.
     fn step_over(&mut self, head: FrameHead) -> bool {
         if head.opcode != Opcode::Control {
             // Nothing of a searched message is kept now: no other data frame comes before its end.
@@ -326,30 +322,23 @@ impl Relay {
             return true;
         }
         let whole = head.size + usize::try_from(head.length).unwrap_or(usize::MAX);
-        if self.held.len() < self.kept + whole {
+        if self.held.len() < whole {
             return false;
         }
-        let ends_all = frame::is_close(self.held.get(self.kept..).unwrap_or_default());
-        if ends_all || self.kept + whole > KEPT {
+        if frame::is_close(&self.held) {
+            // The message will never be whole: what has been rewritten of it leaves before.
             self.give_up_frames();
         }
-        if self.kept > 0 {
-            self.kept += whole;
-            return true;
+        if self.is_streaming() {
+            self.fragment(false);
         }
-        // Between fragments of a streamed message.
-        self.fragment(false);
         self.output.push_back(self.held.split_to(whole).freeze());
         true
     }
 
     /// Nothing more can be done without further bytes. A streamed message doesn't wait for them.
     fn starve(&mut self) -> RelayProgress {
-        if self
-            .rewriting
-            .as_ref()
-            .is_some_and(|rewriting| rewriting.streaming)
-        {
+        if self.is_streaming() {
             self.fragment(false);
         }
         if self.ended {
@@ -361,7 +350,6 @@ impl Relay {
     /// Hands on the beginning of a frame that will never be whole, if no token can have begun in it.
     fn drain(&mut self) {
         let rest = std::mem::take(&mut self.held).freeze();
-        self.kept = 0;
         if self.rewriting.take().is_none() && !scan::may_hold_token(&rest, true) && !rest.is_empty()
         {
             self.output.push_back(rest);

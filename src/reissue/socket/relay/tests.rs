@@ -1,5 +1,6 @@
 //! Frames through a relay, however they are cut.
 
+use std::ops::Range;
 use std::task::Waker;
 
 use proptest::prelude::*;
@@ -42,33 +43,63 @@ fn through(relay: &mut Relay, chunks: &[&[u8]]) -> Vec<u8> {
             }
             None => relay.end(),
         }
-        loop {
-            match relay.poll_data(&mut context) {
-                Poll::Ready(Some(data)) => out.extend_from_slice(&data),
-                Poll::Ready(None) => break,
-                Poll::Pending => {}
-            }
-        }
-        assert!(
-            relay.held.capacity() <= 4 * KEPT,
-            "{}",
-            relay.held.capacity()
-        );
+        leaves(relay, &mut context, &mut out);
+        let (held, kept) = (relay.held.capacity(), relay.kept());
+        assert!(held <= 4 * KEPT && kept <= 2 * KEPT, "{held} {kept}");
     }
     out
 }
 
+/// Takes what comes out by now.
+fn leaves(relay: &mut Relay, context: &mut Context<'_>, out: &mut Vec<u8>) {
+    loop {
+        match relay.poll_data(context) {
+            Poll::Ready(Some(data)) => out.extend_from_slice(&data),
+            Poll::Ready(None) => break,
+            Poll::Pending => {}
+        }
+    }
+}
+
+/// Whole frames.
+fn frames(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let head = FrameHead::parse(bytes).unwrap()?;
+        let (frame, behind) = bytes.split_at(usize::try_from(head.total()).unwrap());
+        bytes = behind;
+        Some(frame)
+    })
+}
+
+fn is_control(frame: &[u8]) -> bool {
+    frame[0] & 8 != 0
+}
+
+/// The data frames, and the control frames, among these.
+fn apart(bytes: &[u8]) -> [Vec<u8>; 2] {
+    let (control, data): (Vec<&[u8]>, Vec<&[u8]>) = frames(bytes).partition(|it| is_control(it));
+    [data.concat(), control.concat()]
+}
+
+/// How many bytes of data frames stand before each control frame.
+fn places(bytes: &[u8]) -> Vec<usize> {
+    let mut before = 0;
+    let place = |frame: &[u8]| {
+        let is_control = is_control(frame);
+        before += if is_control { 0 } else { frame.len() };
+        is_control.then_some(before)
+    };
+    frames(bytes).filter_map(place).collect()
+}
+
 /// The messages and control frames in these frames, in the order of their ends; a text's number is 1.
-fn told(mut bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
+fn told(bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
     let mut told = Vec::new();
     let mut message: Option<(u8, Vec<u8>)> = None;
-    while !bytes.is_empty() {
-        let head = FrameHead::parse(bytes).unwrap().unwrap();
-        let opcode = bytes[0] & 15;
-        let whole = usize::try_from(head.total()).unwrap();
-        let payload = &bytes[head.size..whole];
-        bytes = &bytes[whole..];
-        if opcode >= 8 {
+    for frame in frames(bytes) {
+        let head = FrameHead::parse(frame).unwrap().unwrap();
+        let (opcode, payload) = (frame[0] & 15, &frame[head.size..]);
+        if is_control(frame) {
             told.push((opcode, payload.to_vec()));
             continue;
         }
@@ -136,15 +167,13 @@ fn a_withheld_token_becomes_null() {
 #[tokio::test(flavor = "local")]
 async fn while_observing_every_frame_stays_as_it_is() {
     let text = event("show");
-    let frames = [
-        one(1, false, &text.as_bytes()[..40]),
-        one(10, true, b""),
-        one(0, true, &text.as_bytes()[40..]),
-    ]
-    .concat();
-    for chunk in [3, frames.len()] {
-        let chunks: Vec<&[u8]> = frames.chunks(chunk).collect();
-        assert_eq!(through(&mut relay(true), &chunks), frames);
+    let (before, after) = text.as_bytes().split_at(40);
+    let (pong, after) = (one(10, true, b""), one(0, true, after));
+    let came = [&one(1, false, before)[..], &pong, &after].concat();
+    for chunk in [3, came.len()] {
+        let chunks: Vec<&[u8]> = came.chunks(chunk).collect();
+        let out = through(&mut relay(true), &chunks);
+        assert_eq!(apart(&out), apart(&came));
     }
 }
 
@@ -182,17 +211,57 @@ fn a_frame_that_can_be_kept_arrives_as_it_was_made() {
 }
 
 #[test]
-fn control_frames_behind_what_may_be_a_token_are_kept_in_bounded_memory() {
+fn a_ping_does_not_wait_behind_what_may_become_a_token() {
+    let mut context = Context::from_waker(Waker::noop());
+    let beginning = one(1, false, b"{\"a\":\"007");
+    let ping = one(9, true, b"1");
+    for chunk in [1, 2, 100] {
+        let mut relay = relay(false);
+        let mut out = Vec::new();
+        let mut feed = |relay: &mut Relay, bytes: &[u8]| {
+            out.clear();
+            for bytes in bytes.chunks(chunk) {
+                let passes = relay.take(bytes);
+                out.extend_from_slice(&bytes[..passes]);
+                leaves(relay, &mut context, &mut out);
+            }
+            out.clone()
+        };
+        assert_eq!(feed(&mut relay, &beginning), b"");
+        for _ in 0..3 {
+            assert_eq!(feed(&mut relay, &ping), ping);
+        }
+        // A fragment that is kept as well changes nothing.
+        assert_eq!(feed(&mut relay, &one(0, false, b"e")), b"");
+        assert_eq!(feed(&mut relay, &ping), ping);
+        let end = one(0, true, b"!\"}");
+        let whole = [&beginning[..], &one(0, false, b"e"), &end].concat();
+        assert_eq!(feed(&mut relay, &end), whole);
+        assert_eq!(feed(&mut relay, &ping), ping);
+    }
+}
+
+#[test]
+fn a_ping_never_overtakes_a_message_that_had_ended() {
+    let text = event("show");
+    let came = [one(1, true, text.as_bytes()), one(9, true, b"1")].concat();
+    let out = told(&through(&mut relay(false), &[&came]));
+    let expected = (1, event_anew("show").into_bytes());
+    assert_eq!(out, [expected, (9, b"1".to_vec())]);
+}
+
+#[test]
+fn any_number_of_control_frames_behind_what_may_be_a_token_take_no_memory() {
     let text = event("show");
     let (before, after) = text.as_bytes().split_at(90);
     let ping = one(9, true, &[b'x'; 125]);
-    let frames = [
+    let came = [
         one(1, false, before),
         ping.repeat(5000),
         one(0, true, after),
     ]
     .concat();
-    let chunks: Vec<&[u8]> = frames.chunks(16 * 1024).collect();
+    let chunks: Vec<&[u8]> = came.chunks(16 * 1024).collect();
     let mut out = told(&through(&mut relay(false), &chunks));
     assert_eq!(out.pop(), Some((1, event_anew("show").into_bytes())));
     assert_eq!(out, vec![(9, vec![b'x'; 125]); 5000]);
@@ -201,24 +270,22 @@ fn control_frames_behind_what_may_be_a_token_are_kept_in_bounded_memory() {
 #[test]
 fn a_close_waits_for_no_message_to_end() {
     let text = event("show");
-    let close = one(8, true, b"\x03\xe9");
-    let frames = [
+    let (ping, close) = (one(9, true, b"ping"), one(8, true, b"\x03\xe9"));
+    let came = [
         one(1, false, &text.as_bytes()[..90]),
-        one(9, true, b"ping"),
+        ping.clone(),
         close.clone(),
     ]
     .concat();
-    for chunk in [1, frames.len()] {
+    for chunk in [1, came.len()] {
         let mut relay = relay(false);
-        let chunks: Vec<&[u8]> = frames.chunks(chunk).collect();
+        let chunks: Vec<&[u8]> = came.chunks(chunk).collect();
         let out = through(&mut relay, &chunks);
         // No part of the token leaves.
         let text = String::from_utf8_lossy(&out);
         assert!(!text.contains("007"), "{text}");
-        assert!(
-            out.ends_with(&[one(9, true, b"ping"), close.clone()].concat()),
-            "{out:?}"
-        );
+        assert!(out.starts_with(&ping) && out.ends_with(&close), "{out:?}");
+        assert_eq!(frames(&out).count(), 3, "{text}");
     }
 }
 
@@ -278,15 +345,23 @@ fn harmless() -> impl Strategy<Value = Vec<u8>> {
     proptest::collection::vec(piece, 0..6).prop_map(|pieces| pieces.concat().into_bytes())
 }
 
-/// Messages in fragments, with control frames between.
-fn sequence() -> impl Strategy<Value = Vec<u8>> {
-    let fragment = (harmless(), proptest::bool::weighted(0.3));
+/// Text in which nothing looks like the beginning of a token.
+fn plain() -> impl Strategy<Value = Vec<u8>> {
+    "[a-z :,{}]{0,200}".prop_map(String::into_bytes)
+}
+
+/// Messages in so many fragments of these texts, with control frames between.
+fn sequence(
+    fragment: impl Strategy<Value = Vec<u8>>,
+    count: Range<usize>,
+) -> impl Strategy<Value = Vec<u8>> {
+    let fragment = (fragment, proptest::bool::weighted(0.3));
     let message = (
         proptest::bool::ANY,
-        proptest::collection::vec(fragment, 1..4),
+        proptest::collection::vec(fragment, count),
     );
     proptest::collection::vec(message, 1..5).prop_map(|messages| {
-        let mut out = Vec::new();
+        let (mut out, mut controls) = (Vec::new(), 0);
         for (text, fragments) in messages {
             let last = fragments.len() - 1;
             for (number, (payload, control)) in fragments.into_iter().enumerate() {
@@ -297,7 +372,8 @@ fn sequence() -> impl Strategy<Value = Vec<u8>> {
                 };
                 out.extend(one(opcode, number == last, &payload));
                 if control {
-                    out.extend(one(9, true, b"0"));
+                    controls += 1;
+                    out.extend(one(9 + controls % 2, true, &[controls]));
                 }
             }
         }
@@ -307,17 +383,53 @@ fn sequence() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn frames_without_tokens_arrive_byte_for_byte(frames in sequence(), chunk in 1..200_usize) {
-        let chunks: Vec<&[u8]> = frames.chunks(chunk).collect();
-        prop_assert_eq!(through(&mut relay(false), &chunks), frames);
+    fn frames_without_tokens_arrive_byte_for_byte(
+        came in prop_oneof![sequence(plain(), 1..4), sequence(harmless(), 1..2)],
+        chunk in 1..200_usize,
+    ) {
+        let chunks: Vec<&[u8]> = came.chunks(chunk).collect();
+        prop_assert_eq!(through(&mut relay(false), &chunks), came);
     }
 
     #[test]
+    fn behind_what_looks_like_a_token_a_control_frame_at_most_comes_earlier(
+        came in sequence(harmless(), 1..4),
+        chunk in 1..200_usize,
+    ) {
+        let chunks: Vec<&[u8]> = came.chunks(chunk).collect();
+        let out = through(&mut relay(false), &chunks);
+        prop_assert_eq!(apart(&out), apart(&came));
+        for (left, stood) in places(&out).into_iter().zip(places(&came)) {
+            prop_assert!(left <= stood, "{left} {stood}");
+        }
+        // A control frame leaves before the end of no other message than before.
+        prop_assert_eq!(told(&out), told(&came));
+    }
+
+    #[test]
+    fn a_control_frame_leaves_as_soon_as_it_has_come(came in sequence(harmless(), 1..4)) {
+        let mut context = Context::from_waker(Waker::noop());
+        let mut relay = relay(false);
+        let (mut out, mut controls) = (Vec::new(), 0);
+        for frame in frames(&came) {
+            let passes = relay.take(frame);
+            out.extend_from_slice(&frame[..passes]);
+            leaves(&mut relay, &mut context, &mut out);
+            controls += usize::from(is_control(frame));
+            prop_assert_eq!(places(&out).len(), controls);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
     fn with_a_token_only_that_string_differs(
-        before in sequence(),
+        before in sequence(harmless(), 1..4),
         text in harmless(),
         cut in 0..1000_usize,
-        after in sequence(),
+        after in sequence(harmless(), 1..4),
         chunk in 1..400_usize,
     ) {
         // A run that would swallow the token's beginning ends at a space.
@@ -326,8 +438,8 @@ proptest! {
         let (old, new) = (message(event("show")), message(event_anew("show")));
         let cut = cut.min(old.len());
         let token = [one(1, false, &old[..cut]), one(0, true, &old[cut..])].concat();
-        let frames = [before.clone(), token, after.clone()].concat();
-        let chunks: Vec<&[u8]> = frames.chunks(chunk).collect();
+        let came = [before.clone(), token, after.clone()].concat();
+        let chunks: Vec<&[u8]> = came.chunks(chunk).collect();
         let out = told(&through(&mut relay(false), &chunks));
         let expected = [told(&before), vec![(1, new)], told(&after)].concat();
         prop_assert_eq!(out, expected);
