@@ -88,7 +88,7 @@ fn headers(criterion: &mut Criterion) {
     let changes = RequestChanges {
         host: host.as_ref().unwrap(),
         origin: &origin,
-        request_id: &id,
+        request_id: id.as_bytes(),
         upgrade: false,
         chunked: false,
         keeps_method: false,

@@ -113,12 +113,13 @@ pub trait PublicService: 'static {
 
     /// Answers one request, or says that the client gets no response. The future is dropped when the client has left.
     ///
-    /// The request is boxed, since every future between here and the socket would hold it twice and be moved with it.
+    /// Request and response are boxed, since every future between here and the socket would hold them twice and be moved
+    /// with them.
     fn answer(
         self: Rc<Self>,
         connection: Connection,
         request: Box<Request<RequestBody>>,
-    ) -> impl Future<Output = Result<Response<ResponseBody>, Unanswered>> + 'static;
+    ) -> impl Future<Output = Result<Box<Response<ResponseBody>>, Unanswered>> + 'static;
 }
 
 /// There is no response: the client has closed its sending side, and the backend gave up for that reason. The request

@@ -6,6 +6,8 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::http::request_fields::write_line;
+
 /// The lines, each with its line end.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RawFieldLines {
@@ -15,28 +17,19 @@ pub(crate) struct RawFieldLines {
 }
 
 impl RawFieldLines {
-    /// No fields yet, with room for this many bytes.
-    pub(crate) fn with_capacity(bytes: usize) -> Self {
+    /// Lines whose fields are known to be valid; `length` is that of `Content-Length`, if it is among them, and
+    /// `event_stream` says whether `Content-Type` is `text/event-stream`.
+    pub(crate) fn new(text: Vec<u8>, length: Option<u64>, event_stream: bool) -> Self {
         Self {
-            text: Vec::with_capacity(bytes),
-            ..Self::default()
+            text,
+            length,
+            event_stream,
         }
     }
 
-    /// Appends a field whose parts are known to be valid.
+    /// Appends a field whose parts are known to be valid, other than those two.
     pub(crate) fn push(&mut self, name: &[u8], value: &[u8]) {
-        for part in [name, b": ", value, b"\r\n"] {
-            self.text.extend_from_slice(part);
-        }
-        if name.len() == CONTENT_TYPE.len() && name.eq_ignore_ascii_case(CONTENT_TYPE) {
-            self.event_stream = is_event_stream(value);
-        }
-    }
-
-    /// Appends a `Content-Length`, as it was written.
-    pub(crate) fn push_length(&mut self, name: &[u8], value: &[u8], length: u64) {
-        self.push(name, value);
-        self.length = Some(length);
+        write_line(name, value, &mut self.text);
     }
 
     /// The lines as they are sent.
@@ -72,8 +65,6 @@ impl RawFieldLines {
     }
 }
 
-const CONTENT_TYPE: &[u8] = b"content-type";
-
 /// Whether this value of `Content-Type` is that of server-sent events.
 pub(crate) fn is_event_stream(content_type: &[u8]) -> bool {
     let name = b"text/event-stream";
@@ -88,9 +79,8 @@ mod tests {
 
     #[test]
     fn lines_are_what_is_sent_and_what_a_map_is_made_of() {
-        let mut lines = RawFieldLines::with_capacity(0);
-        lines.push(b"Set-Cookie", b"a=b: c");
-        lines.push_length(b"Content-Length", b"05", 5);
+        let text = b"Set-Cookie: a=b: c\r\nContent-Length: 05\r\n".to_vec();
+        let mut lines = RawFieldLines::new(text, Some(5), false);
         lines.push(b"set-cookie", b"");
         assert_eq!(lines.length(), Some(5));
         assert_eq!(
@@ -110,9 +100,7 @@ mod tests {
             ("Text/Event-Stream; charset=utf-8", true),
             ("text/html", false),
         ] {
-            let mut lines = RawFieldLines::default();
-            lines.push(b"Content-Type", value.as_bytes());
-            assert_eq!(lines.event_stream(), expected, "{value}");
+            assert_eq!(is_event_stream(value.as_bytes()), expected, "{value}");
         }
     }
 }

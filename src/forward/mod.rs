@@ -184,11 +184,11 @@ pub struct ForwardOutcome {
     /// The position of the server that was asked last; `None` where none was.
     pub server: Option<usize>,
     /// The head of its response, the body to follow.
-    pub result: Result<Response<ResponseBody>, ProxyError>,
+    pub result: Result<Box<Response<ResponseBody>>, ProxyError>,
 }
 
 impl ForwardOutcome {
-    fn of(server: usize, result: Result<Response<ResponseBody>, ProxyError>) -> Self {
+    fn of(server: usize, result: Result<Box<Response<ResponseBody>>, ProxyError>) -> Self {
         Self {
             server: Some(server),
             result,
@@ -307,7 +307,7 @@ fn accepted(
     mut connection: Box<PooledConnection>,
     keep: Duration,
     upgrade: bool,
-) -> Result<Response<ResponseBody>, ProxyError> {
+) -> Result<Box<Response<ResponseBody>>, ProxyError> {
     let ResponseHead {
         mut parts,
         raw_fields,
@@ -322,7 +322,8 @@ fn accepted(
         let upgraded = connection
             .into_upgraded()
             .ok_or_else(|| bad_response("101 before the end of the request"))?;
-        return Ok(Response::from_parts(parts, ResponseBody::upgrade(upgraded)));
+        let body = ResponseBody::upgrade(upgraded);
+        return Ok(Box::new(Response::from_parts(parts, body)));
     }
     // A server may hand the socket of an upgrade to other code for good (Node's `upgrade` event does), so that HTTP
     // no longer says what happens to another request on it. A place among the streams is not for connections that
@@ -333,7 +334,7 @@ fn accepted(
         keep.min(keep_alive_for.unwrap_or(keep))
     };
     let body = ResponseBody::forwarded(connection).with_raw_fields(raw_fields);
-    Ok(Response::from_parts(parts, body))
+    Ok(Box::new(Response::from_parts(parts, body)))
 }
 
 fn bad_response(what: &'static str) -> ProxyError {

@@ -111,7 +111,8 @@ pub fn resolve<'a>(
         },
         claims: ForwardingClaims::None,
     };
-    if !fields.iter().any(|field| is_claim(field.name)) {
+    let may_claim = CLAIMS_BEGIN.iter().any(|byte| fields.may_begin_with(*byte));
+    if !may_claim || !fields.iter().any(|field| is_claim(field.name)) {
         return own;
     }
     if !peer.is_trusted(trusted) {
@@ -135,6 +136,9 @@ pub fn resolve<'a>(
         claims: ForwardingClaims::Believed,
     }
 }
+
+/// The first letters of claims' names.
+const CLAIMS_BEGIN: [u8; 2] = [b'x', b'f'];
 
 /// Whether a header speaks for a client further away: `X-Forwarded-*`, `Forwarded`, `X-Real-IP`, and their
 /// look-alikes with underscores, which CGI-like backends can't tell apart.

@@ -30,7 +30,7 @@ pub struct RequestChanges<'a> {
     /// For `X-Forwarded-*`; a trusted peer's other claims (`Forwarded`, `X-Real-IP`, `X-Forwarded-Port`, …) pass.
     pub origin: &'a Origin,
     /// `x-request-id`.
-    pub request_id: &'a HeaderValue,
+    pub request_id: &'a [u8],
     /// Whether this opens a WebSocket tunnel ([`is_websocket_upgrade`]); other upgrades are stripped.
     pub upgrade: bool,
     /// Whether a body follows whose length isn't announced.
@@ -78,7 +78,7 @@ pub fn write_request_fields<'a>(
     if let Some(host) = &origin.host {
         write_field(&X_FORWARDED_HOST, host.as_bytes(), out);
     }
-    write_field(&X_REQUEST_ID, changes.request_id.as_bytes(), out);
+    write_field(&X_REQUEST_ID, changes.request_id, out);
 }
 
 /// Writes the client's fields that are sent on. Says whether the client takes trailers.
@@ -94,8 +94,8 @@ fn write_travelling(
         write_host(&mut host, out);
     }
     let mut takes_trailers = false;
-    let mut lines = LineCopier::new(incoming, out);
-    for field in incoming.iter() {
+    let mut lines = LineCopier::new(incoming.head(), out);
+    incoming.iter().for_each(|field| {
         let (name, value) = (field.name, field.value);
         if name == b"host" {
             if host.is_some_and(|host| *host == *value) {
@@ -114,7 +114,7 @@ fn write_travelling(
             takes_trailers |=
                 elements_of(value).any(|element| element.eq_ignore_ascii_case(b"trailers"));
         }
-    }
+    });
     lines.out();
     takes_trailers
 }
@@ -455,7 +455,7 @@ mod tests {
         RequestChanges {
             host: &NAMED,
             origin,
-            request_id: &ID,
+            request_id: ID.as_bytes(),
             upgrade: false,
             chunked: false,
             keeps_method: false,

@@ -1,4 +1,5 @@
-//! A request's fields, however they are kept: as the lines of the head that they came in, or in a map.
+//! A request's fields, however they are kept: as the lines of the head that they came in, or in a map. And the lines of
+//! any head, to be copied.
 //!
 //! Keeps true: names are in lower case, and fields of one name are in their order. Lines are what the client sent, so
 //! that a request that is only passed on needs no map; a map is made where fields are changed or a decision is made.
@@ -55,24 +56,59 @@ impl FieldSpan {
 pub struct FieldLines {
     head: Bytes,
     spans: Box<[FieldSpan]>,
-    /// A bit for each name, so that most names that aren't there are not looked for.
-    names: u64,
+    names: FieldNames,
 }
 
-/// The bit of a name. Its length and its last letter tell most names apart.
-fn bit(name: &[u8]) -> u64 {
-    let last = name.last().copied().unwrap_or_default();
-    1 << ((name.len() + usize::from(last) * 5) % 64)
+/// The names among some fields, so that most names that aren't there are not looked for, and no second line of most
+/// that are there once.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct FieldNames {
+    /// A bit for each name.
+    seen: u64,
+    /// The bits that stand for more than one field.
+    repeated: u64,
+    /// A bit for each first byte.
+    first: u64,
+}
+
+impl FieldNames {
+    /// The bit of a name. Its length and its last letter tell most names apart.
+    fn bit(name: &[u8]) -> u64 {
+        let last = name.last().copied().unwrap_or_default();
+        1 << ((name.len() + usize::from(last) * 5) % 64)
+    }
+
+    fn first_bit(byte: u8) -> u64 {
+        1 << (byte % 64)
+    }
+
+    /// Notes the name of a field.
+    pub(crate) fn note(&mut self, name: &[u8]) {
+        let bit = Self::bit(name);
+        self.repeated |= self.seen & bit;
+        self.seen |= bit;
+        let first = name.first().copied().unwrap_or_default();
+        self.first |= Self::first_bit(first);
+    }
+
+    /// The most fields of this name that there may be.
+    fn most(&self, name: &[u8]) -> usize {
+        let bit = Self::bit(name);
+        match (self.seen & bit, self.repeated & bit) {
+            (0, _) => 0,
+            (_, 0) => 1,
+            _ => usize::MAX,
+        }
+    }
 }
 
 impl FieldLines {
     /// The most fields that a map can hold (`MAX_SIZE` of http 1.5, less the quarter that it keeps free).
     pub(crate) const MOST: usize = 24_000;
 
-    /// Lines whose names are in lower case and whose parts are known to be valid: at most [`FieldLines::MOST`].
-    pub(crate) fn new(head: Bytes, spans: Box<[FieldSpan]>) -> Self {
-        let parts = spans.iter().filter_map(|span| span.parts(&head));
-        let names = parts.fold(0, |names, (name, _)| names | bit(name));
+    /// Lines whose names are in lower case and noted in `names`, and whose parts are known to be valid: at most
+    /// [`FieldLines::MOST`].
+    pub(crate) fn new(head: Bytes, spans: Box<[FieldSpan]>, names: FieldNames) -> Self {
         Self { head, spans, names }
     }
 
@@ -102,6 +138,25 @@ pub(crate) struct RequestField<'a> {
     span: Option<FieldSpan>,
 }
 
+impl<'a> RequestField<'a> {
+    fn of_line(head: &'a [u8], span: FieldSpan) -> Option<Self> {
+        let (name, value) = span.parts(head)?;
+        Some(Self {
+            name,
+            value,
+            span: Some(span),
+        })
+    }
+
+    fn of_map((name, value): (&'a HeaderName, &'a HeaderValue)) -> Self {
+        Self {
+            name: name.as_str().as_bytes(),
+            value: value.as_bytes(),
+            span: None,
+        }
+    }
+}
+
 /// A request's fields.
 #[derive(Clone, Copy, Debug)]
 pub enum RequestFields<'a> {
@@ -129,13 +184,20 @@ impl<'a> RequestFields<'a> {
     /// The values of this name, in their order.
     pub(crate) fn all(self, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
         let name = name.as_str().as_bytes();
-        let fields = match self {
-            Self::Lines(lines) if lines.names & bit(name) == 0 => FieldIter::Lines(&[], [].iter()),
-            _ => self.iter(),
+        let most = match self {
+            Self::Lines(lines) => lines.names.most(name),
+            Self::Map(_) => usize::MAX,
         };
-        fields
-            .filter(move |field| field.name == name)
-            .map(|field| field.value)
+        let named = self.iter().filter(move |field| field.name == name);
+        named.map(|field| field.value).take(most)
+    }
+
+    /// Whether there may be a field whose name begins with this byte.
+    pub(crate) fn may_begin_with(self, byte: u8) -> bool {
+        match self {
+            Self::Lines(lines) => lines.names.first & FieldNames::first_bit(byte) != 0,
+            Self::Map(_) => true,
+        }
     }
 
     /// The first value of this name.
@@ -162,8 +224,8 @@ impl<'a> RequestFields<'a> {
         }
     }
 
-    /// The bytes that [`RequestField::span`] counts from.
-    fn head(self) -> &'a [u8] {
+    /// The bytes that a field's place counts from.
+    pub(crate) fn head(self) -> &'a [u8] {
         match self {
             Self::Lines(lines) => &lines.head,
             Self::Map(_) => &[],
@@ -183,20 +245,21 @@ impl<'a> Iterator for FieldIter<'a> {
 
     fn next(&mut self) -> Option<RequestField<'a>> {
         match self {
+            Self::Lines(head, spans) => spans
+                .next()
+                .and_then(|span| RequestField::of_line(head, *span)),
+            Self::Map(fields) => fields.next().map(RequestField::of_map),
+        }
+    }
+
+    /// Asks once for all fields how they are kept.
+    fn fold<B, F: FnMut(B, RequestField<'a>) -> B>(self, init: B, fold: F) -> B {
+        match self {
             Self::Lines(head, spans) => {
-                let span = spans.next()?;
-                let (name, value) = span.parts(head)?;
-                Some(RequestField {
-                    name,
-                    value,
-                    span: Some(*span),
-                })
+                let fields = spans.filter_map(|span| RequestField::of_line(head, *span));
+                fields.fold(init, fold)
             }
-            Self::Map(fields) => fields.next().map(|(name, value)| RequestField {
-                name: name.as_str().as_bytes(),
-                value: value.as_bytes(),
-                span: None,
-            }),
+            Self::Map(fields) => fields.map(RequestField::of_map).fold(init, fold),
         }
     }
 }
@@ -211,9 +274,10 @@ pub(crate) struct LineCopier<'a> {
 }
 
 impl<'a> LineCopier<'a> {
-    pub(crate) fn new(fields: RequestFields<'a>, out: &'a mut Vec<u8>) -> Self {
+    /// A copier of lines of `head`.
+    pub(crate) fn new(head: &'a [u8], out: &'a mut Vec<u8>) -> Self {
         Self {
-            head: fields.head(),
+            head,
             run: 0..0,
             out,
         }
@@ -221,13 +285,21 @@ impl<'a> LineCopier<'a> {
 
     /// Writes a field as it is.
     pub(crate) fn copy(&mut self, field: RequestField<'_>) {
-        match field.span.and_then(|span| span.plain_line(self.head)) {
+        match field.span {
+            Some(span) => self.copy_line(span, field.name, field.value),
+            None => write_line(field.name, field.value, self.out()),
+        }
+    }
+
+    /// Writes the field whose parts are at this place in the head.
+    pub(crate) fn copy_line(&mut self, span: FieldSpan, name: &[u8], value: &[u8]) {
+        match span.plain_line(self.head) {
             Some(line) if line.start == self.run.end => self.run.end = line.end,
             Some(line) => {
                 self.out();
                 self.run = line;
             }
-            None => write_line(field.name, field.value, self.out()),
+            None => write_line(name, value, self.out()),
         }
     }
 
@@ -254,20 +326,22 @@ mod tests {
     /// The lines of a head in lower case, found without a parser.
     fn lines(head: &'static str) -> FieldLines {
         let bytes = Bytes::from_static(head.as_bytes());
+        let mut names = FieldNames::default();
         let spans = head.split_inclusive('\n').map(|line| {
             let (name, value) = line.split_once(':').unwrap();
+            names.note(name.as_bytes());
             FieldSpan {
                 name: Range::of(name.as_bytes(), head.as_bytes()),
                 value: Range::of(value.trim().as_bytes(), head.as_bytes()),
             }
         });
         let spans = spans.collect();
-        FieldLines::new(bytes, spans)
+        FieldLines::new(bytes, spans, names)
     }
 
     fn copied(fields: RequestFields<'_>, keep: impl Fn(&[u8]) -> bool) -> String {
         let mut out = b"> ".to_vec();
-        let mut writer = LineCopier::new(fields, &mut out);
+        let mut writer = LineCopier::new(fields.head(), &mut out);
         for field in fields.iter().filter(|field| keep(field.name)) {
             writer.copy(field);
         }
@@ -286,6 +360,8 @@ mod tests {
             assert_eq!(fields.first(&header::COOKIE).unwrap(), b"a");
             assert!(!fields.contains(&header::ACCEPT));
             assert_eq!(fields.iter().count(), 3);
+            assert_eq!(fields.all(&header::HOST).count(), 1);
+            assert!(fields.may_begin_with(b'h'));
         }
     }
 

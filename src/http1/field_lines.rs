@@ -44,6 +44,19 @@ pub(super) fn blank(input: &[u8]) -> usize {
     input.len() - rest.len()
 }
 
+/// Puts a field's name in lower case. Letters are changed eight at a time, which takes a fraction of the time that a loop
+/// over single letters takes.
+pub(super) fn make_lowercase(name: &mut [u8]) {
+    for eight in name.as_chunks_mut::<8>().0 {
+        eight.make_ascii_lowercase();
+    }
+    // The last eight may have been changed in part, which does no harm.
+    match name.last_chunk_mut::<8>() {
+        Some(eight) => eight.make_ascii_lowercase(),
+        None => name.make_ascii_lowercase(),
+    }
+}
+
 /// Turns a later version than `HTTP/1.1` into that one, and says whether it was later. A recipient handles a higher
 /// minor version as the highest that it knows (RFC 9110 §2.5, §6.2), and httparse refuses it
 /// (<https://github.com/seanmonstar/httparse/issues/150>).
@@ -102,4 +115,19 @@ pub(super) fn without(headers: HeaderMap, unwanted: &HeaderName) -> HeaderMap {
         }
     }
     kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_every_length_are_put_in_lower_case() {
+        let text = b"Sec-WebSocket-Extensions_AZ@[`{";
+        for length in 0..=text.len() {
+            let mut name = text[..length].to_vec();
+            make_lowercase(&mut name);
+            assert_eq!(name, text[..length].to_ascii_lowercase());
+        }
+    }
 }

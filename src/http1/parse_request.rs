@@ -12,11 +12,12 @@ use http::{Method, Request, Uri, Version, request};
 
 use super::decode::Decoder;
 use super::field_lines::{
-    USUAL_FIELDS, blank, elements, length, lists, lower_version, may_be_complete, span_of,
+    USUAL_FIELDS, blank, elements, length, lists, lower_version, make_lowercase, may_be_complete,
+    span_of,
 };
 use super::input::take_front;
 use crate::http::hop::expects_continue;
-use crate::http::request_fields::{FieldLines, FieldSpan, Range};
+use crate::http::request_fields::{FieldLines, FieldNames, FieldSpan, Range};
 
 /// The longest target that `http::Uri` can hold.
 const MAX_TARGET: usize = 65_534;
@@ -88,20 +89,12 @@ pub(crate) fn take_head(
     let usual = limits.fields.min(USUAL_FIELDS);
     let mut fields = [const { MaybeUninit::uninit() }; USUAL_FIELDS];
     let fields = fields.get_mut(..usual).unwrap_or_default();
-    let mut places: &mut [_] = &mut [FieldSpan::default(); USUAL_FIELDS];
-    let mut more_places;
-    let mut parsed = parse(input, fields, places);
+    let mut parsed = parse(input, fields);
     if let Err(httparse::Error::TooManyHeaders) = parsed {
-        more_places = vec![FieldSpan::default(); limits.fields];
-        places = &mut more_places;
-        parsed = parse(
-            input,
-            &mut vec![MaybeUninit::uninit(); limits.fields],
-            places,
-        );
+        parsed = parse(input, &mut vec![MaybeUninit::uninit(); limits.fields]);
     }
     match parsed {
-        Ok(Some(line)) => take(input, line, places, limits).map(Some),
+        Ok(Some(line)) => take(input, line, limits).map(Some),
         Ok(None) => incomplete(input, limits),
         Err(httparse::Error::Version) if lower_version(version(input)) => {
             take_head(input, 0, limits)
@@ -139,13 +132,12 @@ struct RequestLine {
     method: Method,
     target: Range,
     version: Version,
-    fields: usize,
+    fields: Vec<FieldSpan>,
 }
 
 fn parse<'input>(
     input: &'input [u8],
     fields: &mut [MaybeUninit<httparse::Header<'input>>],
-    places: &mut [FieldSpan],
 ) -> Result<Option<RequestLine>, httparse::Error> {
     let mut request = httparse::Request::new(&mut []);
     let parsed = httparse::ParserConfig::default().parse_request_with_uninit_headers(
@@ -157,9 +149,7 @@ fn parse<'input>(
         return Ok(None);
     };
     let method = request.method.unwrap_or_default();
-    for (field, place) in request.headers.iter().zip(places.iter_mut()) {
-        *place = span_of(field, input);
-    }
+    let fields = request.headers.iter();
     Ok(Some(RequestLine {
         length,
         method: Method::from_bytes(method.as_bytes()).map_err(|_| httparse::Error::Token)?,
@@ -169,17 +159,16 @@ fn parse<'input>(
         } else {
             Version::HTTP_10
         },
-        fields: request.headers.len(),
+        fields: fields.map(|field| span_of(field, input)).collect(),
     }))
 }
 
 fn take(
     input: &mut BytesMut,
     line: RequestLine,
-    places: &[FieldSpan],
     limits: HeadLimits,
 ) -> Result<RequestHead, RequestParseError> {
-    if line.length > limits.bytes || line.fields > FieldLines::MOST {
+    if line.length > limits.bytes || line.fields.len() > FieldLines::MOST {
         return Err(RequestParseError::TooLarge);
     }
     let target = line.target.indices();
@@ -188,25 +177,27 @@ fn take(
     }
     let mut head = take_front(input, line.length);
     let mut said = RequestFraming::default();
-    let mut kept = Vec::with_capacity(line.fields);
-    for place in places.get(..line.fields).unwrap_or_default() {
-        if said.take(place, &mut head)? {
-            kept.push(*place);
-        }
+    for place in &line.fields {
+        said.take(place, &mut head)?;
     }
     let head = head.freeze();
+    let mut fields = line.fields;
+    let is_length = |place: &FieldSpan| {
+        place
+            .parts(&head)
+            .is_some_and(|(name, _)| name == CONTENT_LENGTH)
+    };
+    if said.length_repeated {
+        let mut said_before = false;
+        fields.retain(|place| !is_length(place) || !std::mem::replace(&mut said_before, true));
+    }
     let target =
         Uri::from_maybe_shared(head.slice(target)).map_err(|_| RequestParseError::Malformed)?;
     let decoder = said.decoder(line.version)?;
     let mut keep_alive = !said.close && (line.version == Version::HTTP_11 || said.keep_alive);
     if said.coded && said.length.is_some() {
         // RFC 9112 §6.3: chunked wins, the length is removed, and the connection isn't used for another request.
-        let is_length = |place: &FieldSpan| {
-            place
-                .parts(&head)
-                .is_some_and(|(name, _)| name == CONTENT_LENGTH)
-        };
-        kept.retain(|place| !is_length(place));
+        fields.retain(|place| !is_length(place));
         keep_alive = false;
     }
     let (mut parts, ()) = Request::new(()).into_parts();
@@ -215,7 +206,7 @@ fn take(
     parts.version = line.version;
     Ok(RequestHead {
         parts,
-        fields: FieldLines::new(head, kept.into()),
+        fields: FieldLines::new(head, fields.into(), said.names),
         expects_continue: said.expects_continue
             && line.version == Version::HTTP_11
             && decoder != Decoder::Over,
@@ -225,34 +216,38 @@ fn take(
     })
 }
 
-/// The framing and the connection's fate, as the fields say.
+/// The framing and the connection's fate, as the fields say, and the fields' names.
 #[derive(Default)]
 #[allow(clippy::struct_excessive_bools)] // each is a field's own answer
 struct RequestFraming {
+    names: FieldNames,
     close: bool,
     keep_alive: bool,
     coded: bool,
     chunked: bool,
     length: Option<u64>,
+    /// The length was said again, which adds nothing.
+    length_repeated: bool,
     expects_continue: bool,
     takes_trailers: bool,
 }
 
 impl RequestFraming {
-    /// Puts a field's name in lower case and notes the field. Says whether it adds to those before it.
-    fn take(&mut self, place: &FieldSpan, head: &mut [u8]) -> Result<bool, RequestParseError> {
+    /// Puts a field's name in lower case and notes the field.
+    fn take(&mut self, place: &FieldSpan, head: &mut [u8]) -> Result<(), RequestParseError> {
         let malformed = RequestParseError::Malformed;
         let name = head.get_mut(place.name.indices()).ok_or(malformed)?;
         if name.len() > LONGEST_NAME {
             return Err(malformed);
         }
-        name.make_ascii_lowercase();
+        make_lowercase(name);
         let (name, value) = place.parts(head).ok_or(malformed)?;
+        self.names.note(name);
         self.note(name, value)
     }
 
-    /// Notes a field. Says whether it adds to those before it.
-    fn note(&mut self, name: &[u8], value: &[u8]) -> Result<bool, RequestParseError> {
+    /// Notes a field.
+    fn note(&mut self, name: &[u8], value: &[u8]) -> Result<(), RequestParseError> {
         match name {
             b"connection" => {
                 self.close |= lists(value, b"close");
@@ -267,7 +262,7 @@ impl RequestFraming {
                 let length = length(value).ok_or(RequestParseError::Malformed)?;
                 match self.length.replace(length) {
                     None => {}
-                    Some(other) if other == length => return Ok(false),
+                    Some(other) if other == length => self.length_repeated = true,
                     Some(_) => return Err(RequestParseError::Malformed),
                 }
             }
@@ -275,7 +270,7 @@ impl RequestFraming {
             b"te" => self.takes_trailers |= lists(value, b"trailers"),
             _ => {}
         }
-        Ok(true)
+        Ok(())
     }
 
     /// RFC 9112 §6.3.

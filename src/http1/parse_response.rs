@@ -20,7 +20,7 @@ use super::field_lines::{
 };
 use super::write_response::is_bodyless;
 use crate::exchange::raw_fields::{RawFieldLines, is_event_stream};
-use crate::http::request_fields::FieldSpan;
+use crate::http::request_fields::{FieldSpan, LineCopier};
 
 /// The most bytes of a head: more than any server sends. They are also the most that a connection can be made to keep.
 const MAX_HEAD: usize = 256 * 1024;
@@ -278,23 +278,28 @@ fn raw_fields(
         return Ok(None);
     }
     let mut said = ResponseFraming::default();
-    let mut fields = RawFieldLines::with_capacity(line.length + ROOM);
+    let mut text = Vec::with_capacity(line.length + ROOM);
+    let mut lines = LineCopier::new(bytes, &mut text);
+    let mut event_stream = false;
     for place in places {
         let (name, value) = place.parts(bytes).ok_or(NO_FIELD)?;
         let meaning = FieldMeaning::of(name);
         if meaning == FieldMeaning::EndToEnd {
-            fields.push(name, value);
+            lines.copy_line(*place, name, value);
             continue;
         }
         let before = said.length;
         let adds = said.note(meaning, value)?;
         match meaning {
             FieldMeaning::ContentLength => {
-                let plain = before.is_none() && !bodyless && !value.contains(&b',');
-                let Some(length) = said.length.filter(|_| plain) else {
+                if before.is_some() || bodyless || value.contains(&b',') {
                     return Ok(None);
-                };
-                fields.push_length(name, value, length);
+                }
+                lines.copy_line(*place, name, value);
+            }
+            FieldMeaning::ContentType => {
+                event_stream = is_event_stream(value);
+                lines.copy_line(*place, name, value);
             }
             FieldMeaning::Trailer => return Ok(None),
             // The field nominates others.
@@ -307,7 +312,9 @@ fn raw_fields(
             | FieldMeaning::RequestId => {}
         }
     }
+    lines.out();
     let void = said.codings > 0 && said.length.is_some();
+    let fields = RawFieldLines::new(text, said.length, event_stream);
     Ok((!void).then_some((fields, said)))
 }
 
@@ -318,6 +325,7 @@ enum FieldMeaning {
     KeepAlive,
     TransferEncoding,
     ContentLength,
+    ContentType,
     Trailer,
     /// Another field that concerns one hop.
     OtherHop,
@@ -329,13 +337,20 @@ enum FieldMeaning {
 impl FieldMeaning {
     /// The meaning of a name in any letter case. Few names are as long as one of these.
     fn of(name: &[u8]) -> Self {
-        let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
+        // A name is a token: no byte of it but a letter in upper case becomes a letter or `-` by this bit. Without an
+        // end before the last letter, all of them are compared at once.
+        let is = |other: &str| {
+            let letters = name.iter().zip(other.as_bytes());
+            let differs = letters.fold(0, |differs, (byte, other)| differs | (byte | 0x20) ^ other);
+            differs == 0
+        };
         match name.len() {
             2 if is("te") => Self::OtherHop,
             7 if is("trailer") => Self::Trailer,
             7 if is("upgrade") => Self::OtherHop,
             10 if is("connection") => Self::Connection,
             10 if is("keep-alive") => Self::KeepAlive,
+            12 if is("content-type") => Self::ContentType,
             12 if is("x-request-id") => Self::RequestId,
             14 if is("content-length") => Self::ContentLength,
             16 if is("proxy-connection") => Self::OtherHop,

@@ -66,7 +66,7 @@ mod tests {
         let changes = RequestChanges {
             host: &HeaderValue::from_static("live.example"),
             origin: &origin,
-            request_id: &HeaderValue::from_static("id-1"),
+            request_id: b"id-1",
             upgrade: false,
             chunked: request.body().is_unannounced(request.headers()),
             keeps_method: false,

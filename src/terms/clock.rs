@@ -110,6 +110,14 @@ impl Clock {
         }
     }
 
+    /// [`Clock::elapsed`], which is the [`Turn`]'s time from here on.
+    pub(crate) fn elapsed_for_turn(&self) -> Duration {
+        if let TurnTime::Read(_) = TURN.get() {
+            TURN.set(TurnTime::Unread);
+        }
+        self.elapsed_in_turn()
+    }
+
     /// Time since this clock was made; monotonic.
     pub fn elapsed(&self) -> Duration {
         match &self.0 {
@@ -247,10 +255,18 @@ mod tests {
         );
         tokio::time::advance(second).await;
         assert_eq!(turn_now(), start + second);
-        drop(turn);
-        assert_eq!(turn_now(), start + 2 * second);
+        Clock::system().elapsed_for_turn();
+        assert_eq!(
+            turn_now(),
+            start + 2 * second,
+            "a time is the turn's from then on"
+        );
         tokio::time::advance(second).await;
+        assert_eq!(turn_now(), start + 2 * second);
+        drop(turn);
         assert_eq!(turn_now(), start + 3 * second);
+        tokio::time::advance(second).await;
+        assert_eq!(turn_now(), start + 4 * second);
     }
 
     #[test]

@@ -5,6 +5,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use http::HeaderValue;
+
 /// One request's identity.
 #[derive(Clone, Debug)]
 pub struct RequestContext {
@@ -21,48 +23,75 @@ pub struct RequestContext {
 
 /// 1 to 64 visible ASCII characters.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RequestId(http::HeaderValue);
+pub struct RequestId(IdText);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum IdText {
+    /// In place, for most requests have such an id.
+    Drawn([u8; 32]),
+    Sent(HeaderValue),
+}
 
 impl RequestId {
     /// 128 bits as 32 hexadecimal digits.
     pub fn from_bits(high: u64, low: u64) -> Self {
+        Self::counted(hexadecimal(high), low)
+    }
+
+    /// The same, where the digits of the higher half are known.
+    pub(crate) fn counted(prefix: [u8; 16], low: u64) -> Self {
         let mut text = [0; 32];
-        let bits = [high.to_be_bytes(), low.to_be_bytes()];
-        for (pair, byte) in text.as_chunks_mut().0.iter_mut().zip(bits.as_flattened()) {
-            *pair = [byte >> 4, byte & 0xf].map(hexadecimal);
-        }
-        Self(
-            http::HeaderValue::from_bytes(&text)
-                .unwrap_or_else(|_| http::HeaderValue::from_static("-")),
-        )
+        let (high, lower) = text.split_at_mut(16);
+        high.copy_from_slice(&prefix);
+        lower.copy_from_slice(&hexadecimal(low));
+        Self(IdText::Drawn(text))
     }
 
     /// A peer's id, if it is 1 to 64 visible ASCII characters.
-    pub(crate) fn from_peer(value: &http::HeaderValue) -> Option<Self> {
+    pub(crate) fn from_peer(value: &HeaderValue) -> Option<Self> {
         let bytes = value.as_bytes();
         let acceptable = (1..=64).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic);
-        acceptable.then(|| Self(value.clone()))
+        acceptable.then(|| Self(IdText::Sent(value.clone())))
     }
 
-    /// For the `x-request-id` header of what is written at once.
-    pub(crate) fn value(&self) -> &http::HeaderValue {
-        &self.0
+    /// For an `x-request-id` line that is written at once.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        match &self.0 {
+            IdText::Drawn(text) => text,
+            IdText::Sent(value) => value.as_bytes(),
+        }
     }
 
-    /// For the `x-request-id` header.
-    pub(crate) fn header(&self) -> http::HeaderValue {
-        self.0.clone()
+    /// For the `x-request-id` header of a map.
+    pub(crate) fn header(&self) -> HeaderValue {
+        match &self.0 {
+            IdText::Drawn(text) => {
+                let value = HeaderValue::from_bytes(text);
+                value.unwrap_or_else(|_| HeaderValue::from_static("-"))
+            }
+            IdText::Sent(value) => value.clone(),
+        }
     }
 
     /// For logs.
     pub(crate) fn as_str(&self) -> &str {
-        self.0.to_str().unwrap_or("-")
+        std::str::from_utf8(self.as_bytes()).unwrap_or("-")
     }
 }
 
-/// The digit of a number below 16. Arithmetic, unlike a table, lets the compiler convert all digits at once.
-fn hexadecimal(number: u8) -> u8 {
-    number + if number < 10 { b'0' } else { b'a' - 10 }
+/// The digits of a number. Arithmetic, unlike a table, lets the compiler convert all of them at once.
+pub(crate) fn hexadecimal(number: u64) -> [u8; 16] {
+    let digit = |number: u8| number + if number < 10 { b'0' } else { b'a' - 10 };
+    let mut digits = [0; 16];
+    for (pair, byte) in digits
+        .as_chunks_mut()
+        .0
+        .iter_mut()
+        .zip(number.to_be_bytes())
+    {
+        *pair = [byte >> 4, byte & 0xf].map(digit);
+    }
+    digits
 }
 
 #[cfg(test)]

@@ -264,7 +264,7 @@ impl PublicService for Service {
         self: Rc<Self>,
         connection: Connection,
         mut request: Box<Request<RequestBody>>,
-    ) -> Result<Response<ResponseBody>, Unanswered> {
+    ) -> Result<Box<Response<ResponseBody>>, Unanswered> {
         fields_into_map(&mut request);
         let headers = request.headers();
         let named = headers.get(HOST).cloned();
@@ -277,7 +277,7 @@ impl PublicService for Service {
         let changes = RequestChanges {
             host: &named.unwrap_or(HeaderValue::from_static("localhost")),
             origin: &origin,
-            request_id: &HeaderValue::from_static("id-1"),
+            request_id: b"id-1",
             upgrade: headers
                 .get(UPGRADE)
                 .is_some_and(|value| value == "websocket"),
@@ -299,7 +299,7 @@ impl PublicService for Service {
                 response
             }
             // A refusal keeps its own `Connection: close`, which isn't a field of the backend.
-            Err(error) => refusal(error.kind),
+            Err(error) => Box::new(refusal(error.kind)),
         };
         let log = self.log.clone();
         response.body_mut().on_finish(Box::new(move |finished| {

@@ -247,7 +247,7 @@ impl SendingResponse {
     /// Queues the head.
     fn begin(
         client: &ClientSocket,
-        mut response: Response<ResponseBody>,
+        mut response: Box<Response<ResponseBody>>,
         asked: ResponseTerms,
         exchange: Rc<Exchange>,
         stop: &Stop,

@@ -279,7 +279,7 @@ impl<S: PublicService> Requests<S> {
         let response = Box::pin(async move {
             let mut response = match refused {
                 None => service.answer(connection, Box::new(request)).await?,
-                Some((status, _)) => service.refuse(status),
+                Some((status, _)) => Box::new(service.refuse(status)),
             };
             withhold(&mut response, by_head);
             response.body_mut().on_exchange(answered);

@@ -36,7 +36,7 @@ impl From<Unanswered> for Gone {
 /// Sends the response when it is ready, and interim ones before.
 pub(super) async fn reply(
     mut sending: SendResponse<Bytes>,
-    response: impl Future<Output = Result<Response<ResponseBody>, Unanswered>>,
+    response: impl Future<Output = Result<Box<Response<ResponseBody>>, Unanswered>>,
     stream: Rc<RequestStream>,
 ) {
     let Ok(response) = response_or_gone(&mut sending, response, stream.exchange()).await else {
@@ -73,9 +73,9 @@ pub(super) async fn reply(
 /// Waits for the response, and for the client to reset the stream.
 async fn response_or_gone(
     sending: &mut SendResponse<Bytes>,
-    response: impl Future<Output = Result<Response<ResponseBody>, Unanswered>>,
+    response: impl Future<Output = Result<Box<Response<ResponseBody>>, Unanswered>>,
     exchange: &Exchange,
-) -> Result<Response<ResponseBody>, Gone> {
+) -> Result<Box<Response<ResponseBody>>, Gone> {
     let mut response = pin!(response);
     poll_fn(|context| {
         let poll = response.as_mut().poll(context);
@@ -188,7 +188,7 @@ impl BodySending<'_> {
 mod tests {
     use super::*;
 
-    type Answering = Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Unanswered>>>>;
+    type Answering = Pin<Box<dyn Future<Output = Result<Box<Response<ResponseBody>>, Unanswered>>>>;
 
     /// The size of the future that a function makes.
     fn size<A, F>(_: impl FnOnce(A) -> F) -> usize {

@@ -12,7 +12,7 @@ use crate::terms::context::RequestId;
 /// only what is for the client.
 pub(crate) fn finish(response: &mut Response<ResponseBody>, id: &RequestId, switched: bool) {
     if let Some(fields) = response.body_mut().raw_fields_mut() {
-        fields.push(X_REQUEST_ID.as_str().as_bytes(), id.value().as_bytes());
+        fields.push(X_REQUEST_ID.as_str().as_bytes(), id.as_bytes());
         return;
     }
     let headers = std::mem::take(response.headers_mut());

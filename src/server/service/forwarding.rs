@@ -24,13 +24,13 @@ use crate::terms::proxy_error::{ProxyError, ProxyErrorKind};
 
 /// The response to a forwarded request, and the backend's own status.
 pub(super) struct ForwardedReply {
-    pub(super) response: Response<ResponseBody>,
+    pub(super) response: Box<Response<ResponseBody>>,
     /// The status of the backend's response; `None` where there was none and renewd's response stands in for it.
     pub(super) backend: Option<StatusCode>,
 }
 
 impl ForwardedReply {
-    fn in_place(response: Response<ResponseBody>) -> Self {
+    fn in_place(response: Box<Response<ResponseBody>>) -> Self {
         Self {
             response,
             backend: None,
@@ -42,7 +42,7 @@ fn is_upgrade(request: &Request<RequestBody>) -> bool {
     hop::is_websocket_upgrade(request.method(), request.version(), fields_of(request))
 }
 
-fn outcome(result: &Result<Response<ResponseBody>, ProxyError>) -> UpstreamOutcome {
+fn outcome(result: &Result<Box<Response<ResponseBody>>, ProxyError>) -> UpstreamOutcome {
     match result {
         Ok(response) => UpstreamOutcome::of(response.status()),
         Err(error) => UpstreamOutcome::from(error.kind),
@@ -73,7 +73,7 @@ impl WorkerService {
         let changes = RequestChanges {
             host: &host,
             origin: asked.origin,
-            request_id: asked.context.id.value(),
+            request_id: asked.context.id.as_bytes(),
             upgrade,
             chunked: request.body().is_unannounced(fields_of(&request)),
             keeps_method,
@@ -97,7 +97,7 @@ impl WorkerService {
                 answer::finish(&mut response, &asked.context.id, switched);
                 let backend = Some(status);
                 let response = match plan {
-                    Some(plan) => plan.response(answer::mapped(response)),
+                    Some(plan) => plan.response(answer::mapped(*response)).map(Box::new),
                     None => Ok(response),
                 };
                 let response = response.unwrap_or_else(|error| self.failure(asked, &error));
@@ -113,7 +113,11 @@ impl WorkerService {
         }
     }
 
-    fn failure(&self, asked: &RequestSetting<'_>, error: &ProxyError) -> Response<ResponseBody> {
+    fn failure(
+        &self,
+        asked: &RequestSetting<'_>,
+        error: &ProxyError,
+    ) -> Box<Response<ResponseBody>> {
         self.own_response(asked, failed(asked.context, error))
     }
 

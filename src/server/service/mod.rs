@@ -38,7 +38,7 @@ use crate::snapshot::{Shared, Snapshot};
 use crate::telemetry::labels::{Endpoint, Handler};
 use crate::telemetry::metrics::ListenerMetrics;
 use crate::telemetry::traffic_labels::ParseErrorKind;
-use crate::terms::context::{RequestContext, RequestId};
+use crate::terms::context::{RequestContext, RequestId, hexadecimal};
 use date::DateField;
 use refusals::{closing, not_found, parse_error_kind, refused};
 use tally::RequestTally;
@@ -48,9 +48,9 @@ pub(crate) struct WorkerService {
     shared: Arc<Shared>,
     forwarder: Forwarder,
     listeners: Vec<Arc<ListenerMetrics>>,
-    /// Request ids are this random number of the worker and a count, so that they are unique without a system call
-    /// each.
-    id_prefix: u64,
+    /// Request ids are the digits of this random number of the worker and a count, so that they are unique without a
+    /// system call each.
+    id_prefix: [u8; 16],
     id_count: Cell<u64>,
     date: DateField,
 }
@@ -68,7 +68,7 @@ impl WorkerService {
             shared,
             forwarder,
             listeners,
-            id_prefix,
+            id_prefix: hexadecimal(id_prefix),
             id_count: Cell::new(id_count),
             date: DateField::default(),
         }
@@ -143,7 +143,7 @@ impl PublicService for WorkerService {
         self: Rc<Self>,
         connection: Connection,
         request: Box<Request<RequestBody>>,
-    ) -> Result<Response<ResponseBody>, Unanswered> {
+    ) -> Result<Box<Response<ResponseBody>>, Unanswered> {
         let snapshot = self.shared.current.load_full();
         let fields = fields_of(&request);
         let host = sanity::effective_host(request.uri(), fields);
@@ -159,7 +159,7 @@ impl PublicService for WorkerService {
         }
         let context = RequestContext {
             id: self.request_id(peer.is_trusted(trusted), &request),
-            started: self.shared.clock.elapsed(),
+            started: self.shared.clock.elapsed_for_turn(),
             peer: peer.address,
             client_ip: origin.client_ip,
         };
@@ -203,7 +203,7 @@ impl WorkerService {
         &self,
         asked: &RequestSetting<'_>,
         mut request: Box<Request<RequestBody>>,
-    ) -> Result<(Handler, Response<ResponseBody>), Unanswered> {
+    ) -> Result<(Handler, Box<Response<ResponseBody>>), Unanswered> {
         if let Some(response) = self.refuse_malformed(asked, &request) {
             return Ok((Handler::Reject, self.own_response(asked, response)));
         }
@@ -214,7 +214,7 @@ impl WorkerService {
         {
             let response = self.health(asked.snapshot);
             let response = self.with_id_and_date(&asked.context.id, response);
-            return Ok((Handler::Health, response));
+            return Ok((Handler::Health, Box::new(response)));
         }
         let readings = Readings::of(target.path());
         let client = asked.context.client_ip;
@@ -270,7 +270,7 @@ impl WorkerService {
         asked: &RequestSetting<'_>,
         endpoint: Endpoint,
         mut request: Request<RequestBody>,
-    ) -> Result<(Handler, Response<ResponseBody>), Unanswered> {
+    ) -> Result<(Handler, Box<Response<ResponseBody>>), Unanswered> {
         fields_into_map(&mut request);
         let reply = decision::answer(
             &self.shared,
@@ -344,12 +344,12 @@ impl WorkerService {
         &self,
         asked: &RequestSetting<'_>,
         response: Response<ResponseBody>,
-    ) -> Response<ResponseBody> {
+    ) -> Box<Response<ResponseBody>> {
         let mut response = self.with_id_and_date(&asked.context.id, response);
         if let Some(policy) = &asked.snapshot.config.cors {
             policy.apply(asked.browser_origin.as_ref(), response.headers_mut());
         }
-        response
+        Box::new(response)
     }
 
     /// A response that the backend didn't send carries the request's id, so that a user's report leads to the log
@@ -388,7 +388,7 @@ impl WorkerService {
     fn next_id(&self) -> RequestId {
         let count = self.id_count.get().wrapping_add(1);
         self.id_count.set(count);
-        RequestId::from_bits(self.id_prefix, count)
+        RequestId::counted(self.id_prefix, count)
     }
 
     /// Counts dropped `X-Forwarded-*` headers, and warns once. Called for private addresses alone: headers of a

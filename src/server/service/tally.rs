@@ -65,8 +65,8 @@ impl RequestTally {
     pub(crate) fn attach(
         mut self,
         handler: Handler,
-        mut response: Response<ResponseBody>,
-    ) -> Response<ResponseBody> {
+        mut response: Box<Response<ResponseBody>>,
+    ) -> Box<Response<ResponseBody>> {
         let Some(mut record) = self.0.take() else {
             return response;
         };
