@@ -22,6 +22,9 @@ use crate::terms::clock::Entropy;
 /// The most namespaces whose logins are kept. Further ones have the login of the handshake.
 pub(super) const NAMESPACES: usize = 16;
 
+/// The longest namespace whose attachments are told from others. Those of a longer one have the login of `/`.
+const LONGEST_NAMESPACE: usize = 256;
+
 /// The handshake, among namespaces, whose names begin with a slash.
 const HANDSHAKE: &str = "";
 
@@ -39,6 +42,15 @@ struct KnownLogins {
     changes: u64,
     /// Boxed, for most sockets never have one, and all of them are many.
     shared: Option<Box<SharedSession>>,
+    /// Boxed for the same reason.
+    announced: Option<Box<AnnouncedAttachments>>,
+}
+
+/// The attachments of an event that haven't passed.
+struct AnnouncedAttachments {
+    namespace: Box<str>,
+    /// At least one.
+    left: usize,
 }
 
 /// A namespace's login as this replica knows it.
@@ -118,6 +130,37 @@ impl SocketLogins {
         let known = self.known.lock();
         let of = |namespace| known.find(namespace).and_then(|known| known.login.clone());
         of(namespace).or_else(|| of(HANDSHAKE))
+    }
+
+    /// Notes a text message of this namespace, after which as many attachments follow. What is left of an earlier one is
+    /// forgotten, as socket.io's parser does it.
+    pub(crate) fn announce(&self, namespace: &str, attachments: usize) {
+        let is_kept = attachments > 0 && namespace.len() <= LONGEST_NAMESPACE;
+        let announced = is_kept.then(|| {
+            Box::new(AnnouncedAttachments {
+                namespace: namespace.into(),
+                left: attachments,
+            })
+        });
+        self.known.lock().announced = announced;
+    }
+
+    /// The namespace of the next attachment; `None` where none is announced.
+    pub(crate) fn of_attachment(&self) -> Option<Box<str>> {
+        let known = self.known.lock();
+        let announced = known.announced.as_ref()?;
+        Some(announced.namespace.clone())
+    }
+
+    /// Notes that an attachment has passed.
+    pub(crate) fn attached(&self) {
+        let mut known = self.known.lock();
+        if let Some(announced) = &mut known.announced {
+            announced.left -= 1;
+            if announced.left == 0 {
+                known.announced = None;
+            }
+        }
     }
 
     /// Whether no login counts for a message of this namespace, though a `CONNECT` to it may have been heard elsewhere a
@@ -446,6 +489,28 @@ mod tests {
 
     fn of(logins: &SocketLogins, namespace: &str) -> String {
         logins.of(namespace).unwrap_or_default().into()
+    }
+
+    #[test]
+    fn attachments_are_of_the_namespace_that_announced_them() {
+        let logins = socket(None);
+        let of = || logins.of_attachment().map(String::from);
+        logins.attached();
+        assert_eq!(of(), None);
+        logins.announce("/a", 2);
+        for _ in 0..2 {
+            assert_eq!(of().as_deref(), Some("/a"));
+            logins.attached();
+        }
+        assert_eq!(of(), None);
+        // A message ends the announcement before it.
+        logins.announce("/a", usize::MAX);
+        logins.announce("/b", 1);
+        assert_eq!(of().as_deref(), Some("/b"));
+        logins.announce("/", 0);
+        assert_eq!(of(), None);
+        logins.announce(&format!("/{}", "x".repeat(LONGEST_NAMESPACE)), 1);
+        assert_eq!(of(), None);
     }
 
     #[test]

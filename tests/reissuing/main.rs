@@ -4,6 +4,7 @@
 
 mod reissue;
 mod reissue_app;
+mod socket_bytes;
 mod socket_calls;
 mod socket_frames;
 mod socket_jsonp;

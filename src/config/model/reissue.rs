@@ -88,7 +88,7 @@ pub struct SocketRule {
     pub unknown_channel: UnknownChannel,
     /// The replacement of a publisher's token for users other than the stream's owner and co-hosts.
     pub publisher_for_others: PublisherForOthers,
-    /// Whether binary messages are searched too.
+    /// Whether bytes are searched too.
     pub binary: bool,
 }
 

@@ -1,7 +1,7 @@
 //! One message of a socket: its parts are known at once, or once another replica's word on its login has come.
 //!
 //! Keeps true: what waits for a login is kept in order, and nothing of it leaves before.
-//! Must not know: frames, payloads, who knows logins.
+//! Must not know: frames, packets, payloads, who knows logins.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -15,14 +15,14 @@ use crate::exchange::rewrite::Rewrite as _;
 use crate::reissue::names::Before;
 use crate::reissue::rewriter::{Parts, Rewriter};
 
-/// The parts for the rewriting of a message that begins so; `None` where messages aren't searched any more.
-pub(crate) type PartsOf = Box<dyn Fn(&[u8]) -> Option<Parts>>;
+/// The parts for the rewriting of a message of this namespace; `None` where messages aren't searched any more.
+pub(crate) type PartsOf = Box<dyn Fn(&str) -> Option<Parts>>;
 
 /// The asking for a login, after which the parts are those of the login.
 pub(crate) type Learning = Pin<Box<dyn Future<Output = ()>>>;
 
-/// The asking that a message needs which begins so, if any.
-pub(crate) type LearningOf = Box<dyn Fn(&[u8]) -> Option<Learning>>;
+/// The asking that a message of this namespace needs, if any.
+pub(crate) type LearningOf = Box<dyn Fn(&str) -> Option<Learning>>;
 
 /// The parts of a socket's messages.
 #[derive(Clone)]
@@ -43,7 +43,7 @@ pub(crate) enum MessageRewriter {
 pub(crate) struct WaitingMessage {
     learning: Learning,
     parts: Rc<PartsOf>,
-    opening: Vec<u8>,
+    namespace: Box<str>,
     before: Before,
     taken: VecDeque<Bytes>,
     ended: bool,
@@ -69,23 +69,23 @@ impl MessageParts {
     }
 
     /// The parts by what is known here.
-    pub(crate) fn now(&self, opening: &[u8]) -> Option<Parts> {
-        (self.parts)(opening)
+    pub(crate) fn now(&self, namespace: &str) -> Option<Parts> {
+        (self.parts)(namespace)
     }
 
     /// Begins the rewriting of a message of which `before` was passed on, and is taken along.
-    pub(crate) fn begin(&self, opening: &[u8], before: &mut Before) -> Option<MessageRewriter> {
-        if let Some(learning) = self.learning.as_ref().and_then(|of| of(opening)) {
+    pub(crate) fn begin(&self, namespace: &str, before: &mut Before) -> Option<MessageRewriter> {
+        if let Some(learning) = self.learning.as_ref().and_then(|of| of(namespace)) {
             return Some(MessageRewriter::Waits(Box::new(WaitingMessage {
                 learning,
                 parts: Rc::clone(&self.parts),
-                opening: opening.to_vec(),
+                namespace: namespace.into(),
                 before: std::mem::take(before),
                 taken: VecDeque::new(),
                 ended: false,
             })));
         }
-        let rewriter = Rewriter::after(self.now(opening)?, std::mem::take(before));
+        let rewriter = Rewriter::after(self.now(namespace)?, std::mem::take(before));
         Some(MessageRewriter::Goes(Box::new(rewriter)))
     }
 }
@@ -128,7 +128,7 @@ impl WaitingMessage {
     /// The rewriting of what was taken, now that the login is known.
     fn go_on(&mut self) -> MessageRewriter {
         let taken = std::mem::take(&mut self.taken);
-        let Some(parts) = (self.parts)(&self.opening) else {
+        let Some(parts) = (self.parts)(&self.namespace) else {
             return MessageRewriter::Passes(taken);
         };
         let mut rewriter = Rewriter::after(parts, std::mem::take(&mut self.before));

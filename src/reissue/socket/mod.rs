@@ -6,6 +6,8 @@
 //! | `relay` | the backend's frames: messages with tokens are written anew |
 //! | `client_frames` | the client's frames, read on their way |
 //! | `message` | one message: judged once its login is known |
+//! | `packet_rewriter` | one packet: a message, or bytes in one, or in base64 |
+//! | `base64_packet` | packets of bytes in base64, as clients decode them |
 //! | `login_sharing` | the logins of polling sessions, with other replicas |
 //! | `packet` | packets of engine.io and socket.io: namespaces and logins |
 //! | [`polling`] | requests that carry packets |
@@ -17,12 +19,14 @@
 //! bytes pass as they are; a socket without tokens costs a search of its messages and no copy.
 //! Must not know: connections, servers.
 
+mod base64_packet;
 mod client_frames;
 pub(crate) mod explain;
 mod frame;
 mod login_sharing;
 mod message;
 mod packet;
+mod packet_rewriter;
 mod payload;
 mod payload_rewrite;
 pub(crate) mod polling;
@@ -38,6 +42,7 @@ use http::{HeaderMap, Request, Response, StatusCode, Uri};
 use self::client_frames::ClientFrames;
 use self::login_sharing::LoginSharing;
 use self::message::{Learning, MessageParts};
+use self::packet_rewriter::SocketPackets;
 use self::relay::Relay;
 use super::applying_rule::ReissueTerms;
 use super::{PartsSetting, caller, credentials, is_on, parts};
@@ -217,7 +222,7 @@ impl SocketPlan {
             sharing.attend(&socket.logins);
         }
         response.body_mut().on_tunnel(Box::new(SocketInspection {
-            relay: Relay::new(Socket::message_parts(&socket), binary),
+            relay: Relay::new(Socket::packets(&socket, binary)),
             client: reads_connects.then(ClientFrames::default),
             socket,
             is_shared,
@@ -246,16 +251,18 @@ impl Socket {
         }
     }
 
-    /// The parts of all messages.
-    fn message_parts(socket: &Arc<Self>) -> MessageParts {
+    /// What all packets are rewritten with; `binary` says whether bytes are searched too.
+    fn packets(socket: &Arc<Self>, binary: bool) -> SocketPackets {
         let (of_parts, of_learning) = (Arc::clone(socket), Arc::clone(socket));
-        let parts = MessageParts::from(
-            Box::new(move |opening: &[u8]| of_parts.parts(opening)) as message::PartsOf
-        );
-        if !socket.logins.is_shared() {
-            return parts;
+        let mut parts =
+            MessageParts::from(
+                Box::new(move |namespace: &str| of_parts.parts(namespace)) as message::PartsOf
+            );
+        if socket.logins.is_shared() {
+            parts = parts.learning(Box::new(move |namespace| of_learning.learning(namespace)));
         }
-        parts.learning(Box::new(move |opening| of_learning.learning(opening)))
+        let session = binary.then(|| Arc::clone(&socket.logins));
+        SocketPackets::new(parts, session)
     }
 
     /// The replicas' sharing of logins, as it is configured by now.
@@ -263,9 +270,9 @@ impl Socket {
         LoginSharing::of(&self.shared, &self.shared.current.load())
     }
 
-    /// The asking for the login of a message that begins so. While all is observed no message waits: the answer counts
+    /// The asking for the login of a message of this namespace. While all is observed no message waits: the answer counts
     /// for later ones.
-    fn learning(&self, opening: &[u8]) -> Option<Learning> {
+    fn learning(&self, namespace: &str) -> Option<Learning> {
         let snapshot = self.shared.current.load();
         if !is_on(&snapshot) {
             return None;
@@ -281,12 +288,12 @@ impl Socket {
             sharing.attend(&self.logins);
             return None;
         }
-        let namespace = packet::namespace(opening).into();
-        Some(Box::pin(sharing.learn(Arc::clone(&self.logins), namespace)))
+        let logins = Arc::clone(&self.logins);
+        Some(Box::pin(sharing.learn(logins, namespace.into())))
     }
 
-    /// The parts for the rewriting of a message that begins so, on the terms that the configuration has by now.
-    fn parts(&self, opening: &[u8]) -> Option<super::Parts> {
+    /// The parts for the rewriting of a message of this namespace, on the terms that the configuration has by now.
+    fn parts(&self, namespace: &str) -> Option<super::Parts> {
         let shared = &self.shared;
         let snapshot = shared.current.load_full();
         if !is_on(&snapshot) {
@@ -295,7 +302,7 @@ impl Socket {
         let path = self.target.split('?').next()?;
         let SocketTerms { terms, .. } = SocketTerms::of(&snapshot.config, path)?;
         let route = snapshot.reissue_metrics.get(terms.position)?;
-        let login = self.logins.of(packet::namespace(opening));
+        let login = self.logins.of(namespace);
         let caller = login.and_then(|login| caller(shared, &snapshot, &login));
         let context = RequestContext {
             started: shared.clock.elapsed(),

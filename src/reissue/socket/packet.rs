@@ -7,8 +7,11 @@
 
 use serde::Deserialize;
 
+/// How much of a packet's beginning tells its namespace.
+pub(crate) const OPENING: usize = 256;
+
 /// The namespace that a packet without one belongs to.
-const MAIN: &str = "/";
+pub(crate) const MAIN: &str = "/";
 
 /// A client's `CONNECT`.
 #[derive(Debug, PartialEq, Eq)]
@@ -24,6 +27,11 @@ struct ConnectPayload {
     token: Option<String>,
 }
 
+/// As much of a packet's beginning as tells its namespace.
+pub(crate) fn opening(packet: &[u8]) -> &[u8] {
+    packet.get(..OPENING).unwrap_or(packet)
+}
+
 /// The namespace of a message that begins with these bytes: `/` where it names none.
 pub(crate) fn namespace(opening: &[u8]) -> &str {
     let Some([kind, rest @ ..]) = opening.strip_prefix(b"4") else {
@@ -31,17 +39,34 @@ pub(crate) fn namespace(opening: &[u8]) -> &str {
     };
     let rest = match kind {
         // Binary events begin with the number of their attachments.
-        b'5' | b'6' => {
-            let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
-            match rest.get(digits..).and_then(|rest| rest.strip_prefix(b"-")) {
-                Some(rest) => rest,
-                None => return MAIN,
-            }
-        }
+        b'5' | b'6' => match counted(rest) {
+            Some((_, rest)) => rest,
+            None => return MAIN,
+        },
         b'0'..=b'4' => rest,
         _ => return MAIN,
     };
     named(rest).0
+}
+
+/// How many attachments a message announces that begins with these bytes.
+pub(crate) fn attachments(opening: &[u8]) -> usize {
+    match opening {
+        [b'4', b'5' | b'6', rest @ ..] => counted(rest).map_or(0, |(count, _)| count),
+        _ => 0,
+    }
+}
+
+/// The number of attachments, and what follows it.
+fn counted(rest: &[u8]) -> Option<(usize, &[u8])> {
+    let dash = memchr::memchr(b'-', rest)?;
+    let digits = rest.get(..dash)?;
+    let mut count: usize = 0;
+    for digit in digits {
+        let digit = digit.is_ascii_digit().then(|| usize::from(digit - b'0'))?;
+        count = count.saturating_mul(10).saturating_add(digit);
+    }
+    Some((count, rest.get(dash + 1..)?))
 }
 
 /// The namespace at the beginning of the rest of a packet, and what follows it.
@@ -111,6 +136,26 @@ mod tests {
         ] {
             assert_eq!(namespace(message.as_bytes()), expected, "{message}");
         }
+    }
+
+    #[test]
+    fn a_binary_event_tells_how_many_attachments_follow() {
+        for (message, expected) in [
+            ("451-[\"x\",{\"_placeholder\":true,\"num\":0}]", 1),
+            ("4512-/admin,[\"x\"]", 12),
+            ("462-/a,7[]", 2),
+            ("45-[]", 0),
+            ("45x-[]", 0),
+            ("451", 0),
+            ("45", 0),
+            ("42[\"1-\"]", 0),
+            ("51-[]", 0),
+            ("", 0),
+        ] {
+            assert_eq!(attachments(message.as_bytes()), expected, "{message}");
+        }
+        let many = format!("45{}-", "9".repeat(99));
+        assert_eq!(attachments(many.as_bytes()), usize::MAX);
     }
 
     #[test]

@@ -5,13 +5,14 @@
 //! Must not know: connections, servers, how payloads are written.
 
 use std::borrow::Cow;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use http::{Method, Request, Response, Uri};
 
 use super::login_sharing::LoginSharing;
-use super::payload::{self, PollingFormat};
-use super::payload_rewrite::{OnOpen, SeparatedRewrite, WholeRewrite};
+use super::payload;
+use super::payload_rewrite::{OnOpen, PollingRewrite, PollingSetting};
 use super::{IsEnforced, Socket, SocketTerms, handshake, packet};
 use crate::config::model::SocketLoginPlace;
 use crate::exchange::request_body::{BodyObserver, fields_into_map};
@@ -28,13 +29,16 @@ const COPIED: usize = 16 * 1024;
 /// The treatment of a request of the polling transport, and of its answer.
 pub(crate) struct PollingPlan {
     socket: Arc<Socket>,
-    format: PollingFormat,
+    /// Whether bytes are searched.
+    binary: bool,
+    counted_by_url: bool,
 }
 
 /// The parameters of a request that engine.io reads.
 struct Parameters<'u> {
     is_polling: bool,
-    format: PollingFormat,
+    /// Whether protocol 3 is meant.
+    counted: bool,
     session: Option<Cow<'u, str>>,
 }
 
@@ -48,16 +52,11 @@ impl<'u> Parameters<'u> {
         let transports: Vec<_> = form_urlencoded::parse(query.as_bytes())
             .filter_map(|(key, value)| (key == "transport").then_some(value))
             .collect();
-        // As engine.io's server tells the protocols apart.
-        let counted = value("EIO").is_none_or(|protocol| protocol != "4");
         Self {
             // Some servers take the first of several, and engine.io 6.6 the last.
             is_polling: transports.iter().any(|transport| transport == "polling"),
-            format: match value("j") {
-                Some(_) => PollingFormat::Jsonp { counted },
-                None if counted => PollingFormat::Counted,
-                None => PollingFormat::Separated,
-            },
+            // As engine.io's server tells the protocols apart.
+            counted: value("EIO").is_none_or(|protocol| protocol != "4"),
             // A parameter of that name may mean anything, and be shared by many, where the socket isn't engine.io's.
             session: value("sid").filter(|_| !transports.is_empty()),
         }
@@ -107,7 +106,9 @@ pub(crate) fn plan(
     }
     let terms = SocketTerms::of(&snapshot.config, request.uri().path())?;
     let Parameters {
-        is_polling, format, ..
+        is_polling,
+        counted: counted_by_url,
+        ..
     } = Parameters::of(request.uri());
     if !is_polling {
         return None;
@@ -118,7 +119,6 @@ pub(crate) fn plan(
         request.body_mut().observe(Box::new(Posted {
             logins: Arc::clone(&logins),
             sharing: LoginSharing::of(shared, snapshot),
-            format,
             copied: Vec::new(),
             is_too_long: false,
         }));
@@ -128,7 +128,8 @@ pub(crate) fn plan(
     *request.headers_mut() = body_fields::request(headers);
     Some(PollingPlan {
         socket: Arc::new(socket),
-        format,
+        binary: terms.binary,
+        counted_by_url,
     })
 }
 
@@ -147,9 +148,13 @@ impl PollingPlan {
             });
         }
         head.headers = body_fields::response(head.headers);
-        let Self { socket, format } = self;
+        let Self {
+            socket,
+            binary,
+            counted_by_url,
+        } = self;
         let opened = Arc::clone(&socket);
-        let on_open: OnOpen = Box::new(move |id| {
+        let on_open: OnOpen = Rc::new(move |id| {
             let shared = &opened.shared;
             let now = shared.clock.elapsed();
             shared.socket_sessions.remember(id, &opened.logins, now);
@@ -157,11 +162,12 @@ impl PollingPlan {
                 sharing.open(id, &opened.logins);
             }
         });
-        let parts = Socket::message_parts(&socket);
-        let body = body.rewritten(match format {
-            PollingFormat::Separated => Box::new(SeparatedRewrite::new(parts, on_open)),
-            format => Box::new(WholeRewrite::new(parts, on_open, format)),
-        });
+        let setting = PollingSetting {
+            packets: Socket::packets(&socket, binary),
+            on_open,
+            counted_by_url,
+        };
+        let body = body.rewritten(Box::new(PollingRewrite::new(setting)));
         Ok(Response::from_parts(head, body))
     }
 }
@@ -170,7 +176,6 @@ impl PollingPlan {
 struct Posted {
     logins: Arc<SocketLogins>,
     sharing: Option<LoginSharing>,
-    format: PollingFormat,
     copied: Vec<u8>,
     is_too_long: bool,
 }
@@ -184,7 +189,7 @@ impl BodyObserver for Posted {
         }
         self.copied.extend_from_slice(bytes);
         if ended {
-            for message in payload::client_packets(&self.copied, self.format) {
+            for message in payload::client_packets(&self.copied) {
                 if let Some(packet) = packet::connect(message.as_bytes()) {
                     let packet::ConnectPacket { namespace, token } = packet;
                     self.logins.connect(&namespace, token.as_deref());

@@ -8,19 +8,17 @@ use std::collections::VecDeque;
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::super::frame::{self, FrameHead, Opcode};
-use super::super::message::MessageRewriter;
-use super::{KEPT, Relay};
+use super::super::packet::{self, OPENING};
+use super::super::packet_rewriter::PacketRewriter;
+use super::{KEPT, Relay, kind};
 use crate::reissue::names::Before;
-use crate::reissue::scan::{self, ScannedPiece, Scanner};
-
-/// How much of a message's beginning is looked at to tell its namespace.
-const OPENING: usize = 256;
+use crate::reissue::scan::{ScannedPiece, Scanner};
 
 /// A message of which fragments have been seen.
 pub(super) struct MessageSoFar {
     pub(super) opcode: Opcode,
     /// The message's first bytes.
-    opening: Vec<u8>,
+    pub(super) opening: Vec<u8>,
     /// The message's last bytes that have left: names of a token's channel may stand there.
     pub(super) before: Before,
     /// Whether the next frame to the client is not the first of the message.
@@ -29,7 +27,7 @@ pub(super) struct MessageSoFar {
 
 /// A message whose text is rewritten.
 pub(super) struct Rewriting {
-    pub(super) rewriter: MessageRewriter,
+    pub(super) rewriter: PacketRewriter,
     /// The frames that came, until they are given up.
     kept: BytesMut,
     /// What was rewritten and hasn't left.
@@ -60,19 +58,21 @@ impl Relay {
     /// A whole frame of a message that is searched.
     pub(super) fn take_frame(&mut self, head: FrameHead, whole: usize) {
         let text = self.held.get(head.size..whole).unwrap_or_default();
-        if self.rewriting.is_none() && !scan::may_hold_token(text, self.is_after_backslash()) {
+        if self.rewriting.is_none() && !self.may_hold_token(head, text) {
             self.let_pass(head, whole);
             return;
         }
         let text = Bytes::copy_from_slice(text);
         if self.rewriting.is_none() {
-            if self.is_suspect(&text, head.fin) {
+            if self.begins_base64(head, &text) || self.is_suspect(&text, head.fin) {
                 self.rewriting = self.begin(head.opcode, &text, false);
             }
             if self.rewriting.is_none() {
                 self.let_pass(head, whole);
                 return;
             }
+        } else if let Some(message) = &mut self.message {
+            message.see(&text);
         }
         let Some(rewriting) = &mut self.rewriting else {
             return;
@@ -121,9 +121,18 @@ impl Relay {
         let message = self
             .message
             .get_or_insert_with(|| MessageSoFar::new(opcode));
+        let seen = message.opening.len();
         message.see(text);
+        let MessageSoFar {
+            opening, before, ..
+        } = message;
+        let rewriter = self.packets.begin(kind(message.opcode), opening, before);
+        if rewriter.is_none() {
+            // The frame is noted as it leaves.
+            opening.truncate(seen);
+        }
         Some(Box::new(Rewriting {
-            rewriter: self.parts.begin(&message.opening, &mut message.before)?,
+            rewriter: rewriter?,
             kept: BytesMut::new(),
             text: BytesMut::new(),
             streaming,
@@ -136,7 +145,7 @@ impl Relay {
     pub(super) fn stream(&mut self, head: FrameHead) {
         if self.rewriting.is_none() {
             let unread = self.held.get(head.size..).unwrap_or_default();
-            let seen = Bytes::copy_from_slice(unread.get(..OPENING).unwrap_or(unread));
+            let seen = Bytes::copy_from_slice(packet::opening(unread));
             self.rewriting = self.begin(head.opcode, &seen, true);
         }
         if self.rewriting.is_none() {
@@ -196,7 +205,10 @@ impl Relay {
             self.fragment(true);
         }
         self.rewriting = None;
-        self.message = None;
+        if let Some(message) = self.message.take() {
+            let kind = kind(message.opcode);
+            self.packets.passed(kind, &message.opening);
+        }
     }
 }
 

@@ -23,7 +23,8 @@ use bytes::{Bytes, BytesMut};
 
 use self::message::{MessageSoFar, Rewriting};
 use super::frame::{self, BadFrame, FrameHead, LONGEST_HEAD, Opcode};
-use super::message::MessageParts;
+use super::packet::opening;
+use super::packet_rewriter::{PacketKind, SocketPackets};
 use crate::reissue::scan;
 
 /// The most bytes of frames that are kept until their message is known to hold no token, or no further one.
@@ -31,9 +32,7 @@ pub(crate) const KEPT: usize = 64 * 1024;
 
 /// The frames of one WebSocket, from the backend to the client.
 pub(crate) struct Relay {
-    parts: MessageParts,
-    /// Whether binary messages are searched too.
-    binary: bool,
+    packets: SocketPackets,
     /// The message that has begun and not ended.
     message: Option<MessageSoFar>,
     /// Boxed, for most sockets never have one, and all of them are many.
@@ -57,10 +56,9 @@ enum RelayProgress {
 
 impl Relay {
     /// A relay that has seen nothing.
-    pub(crate) fn new(parts: MessageParts, binary: bool) -> Self {
+    pub(crate) fn new(packets: SocketPackets) -> Self {
         Self {
-            parts,
-            binary,
+            packets,
             message: None,
             rewriting: None,
             passing: 0,
@@ -105,7 +103,7 @@ impl Relay {
                 let Some(payload) = whole.and_then(|whole| rest.get(head.size..whole)) else {
                     break;
                 };
-                if scan::may_hold_token(payload, self.is_after_backslash()) {
+                if self.may_hold_token(head, payload) {
                     break;
                 }
                 self.note(head, payload);
@@ -148,7 +146,24 @@ impl Relay {
             (Opcode::Continuation, Some(message)) => message.opcode,
             (opcode, _) => opcode,
         };
-        opcode == Opcode::Text || (self.binary && opcode == Opcode::Binary)
+        opcode == Opcode::Text || (opcode == Opcode::Binary && self.packets.searches_bytes())
+    }
+
+    /// Whether a token may stand in a frame's payload, or begin at its end, or be written in base64.
+    fn may_hold_token(&self, head: FrameHead, payload: &[u8]) -> bool {
+        self.begins_base64(head, payload)
+            || scan::may_hold_token(payload, self.is_after_backslash())
+    }
+
+    /// Whether a frame with this payload begins a message of bytes in base64.
+    fn begins_base64(&self, head: FrameHead, payload: &[u8]) -> bool {
+        let opcode = match &self.message {
+            None => head.opcode,
+            // Empty frames may come first.
+            Some(message) if message.opening.is_empty() => message.opcode,
+            Some(_) => return false,
+        };
+        self.packets.is_base64(kind(opcode), payload)
     }
 
     /// Notes a frame that leaves as it came.
@@ -157,7 +172,13 @@ impl Relay {
             return;
         }
         if head.fin {
-            self.message = None;
+            match self.message.take() {
+                None => self.packets.passed(kind(head.opcode), opening(payload)),
+                Some(mut message) => {
+                    message.see(payload);
+                    self.packets.passed(kind(message.opcode), &message.opening);
+                }
+            }
             return;
         }
         let message = self
@@ -299,6 +320,9 @@ impl Relay {
             return false;
         }
         let data = self.held.split_to(has).freeze();
+        if let Some(message) = &mut self.message {
+            message.see(&data);
+        }
         if !data.is_empty() {
             rewriting.rewriter.take(data);
         }
@@ -350,10 +374,23 @@ impl Relay {
     /// Hands on the beginning of a frame that will never be whole, if no token can have begun in it.
     fn drain(&mut self) {
         let rest = std::mem::take(&mut self.held).freeze();
-        if self.rewriting.take().is_none() && !scan::may_hold_token(&rest, true) && !rest.is_empty()
-        {
+        let is_base64 = self.head(&rest).is_ok_and(|head| {
+            head.is_some_and(|head| {
+                self.begins_base64(head, rest.get(head.size..).unwrap_or_default())
+            })
+        });
+        let passes = self.rewriting.take().is_none() && !is_base64;
+        if passes && !scan::may_hold_token(&rest, true) && !rest.is_empty() {
             self.output.push_back(rest);
         }
+    }
+}
+
+/// How a message with this opcode came.
+fn kind(opcode: Opcode) -> PacketKind {
+    match opcode {
+        Opcode::Binary => PacketKind::Bytes,
+        Opcode::Text | Opcode::Continuation | Opcode::Control => PacketKind::Text,
     }
 }
 

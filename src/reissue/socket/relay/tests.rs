@@ -1,25 +1,30 @@
 //! Frames through a relay, however they are cut.
 
+use std::cell::RefCell;
 use std::ops::Range;
+use std::rc::Rc;
 use std::task::Waker;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use proptest::prelude::*;
 
 use super::super::message::PartsOf;
 use super::*;
 use crate::agora::TokenFormat;
+use crate::logins::socket_sessions::SocketSessions;
 use crate::reissue::rewriter::tests::{DAY, OURS, anew, parts_for_ann, token};
 
 const V007: TokenFormat = TokenFormat::V007;
 
 fn relay(observing: bool) -> Relay {
-    let parts = move |_: &[u8]| {
+    let parts = move |_: &str| {
         let (mut parts, _) = parts_for_ann(observing, 0);
         parts.nulls = true;
         Some(parts)
     };
     let parts: PartsOf = Box::new(parts);
-    Relay::new(parts.into(), false)
+    Relay::new(SocketPackets::new(parts.into(), None))
 }
 
 fn one(opcode: u8, fin: bool, payload: &[u8]) -> Vec<u8> {
@@ -444,4 +449,94 @@ proptest! {
         let expected = [told(&before), vec![(1, new)], told(&after)].concat();
         prop_assert_eq!(out, expected);
     }
+}
+
+/// A relay that searches bytes, and the namespaces that it has searched.
+fn relay_of_bytes() -> (Relay, Rc<RefCell<Vec<String>>>) {
+    let namespaces: Rc<RefCell<Vec<String>>> = Rc::default();
+    let asked = Rc::clone(&namespaces);
+    let parts: PartsOf = Box::new(move |namespace: &str| {
+        asked.borrow_mut().push(namespace.to_owned());
+        let (mut parts, _) = parts_for_ann(false, 0);
+        parts.nulls = true;
+        Some(parts)
+    });
+    let session = SocketSessions::default().begin(None);
+    let relay = Relay::new(SocketPackets::new(parts.into(), Some(session)));
+    (relay, namespaces)
+}
+
+#[test]
+fn bytes_are_searched_as_frames_and_in_base64_by_the_login_of_their_event() {
+    let (before, after) = (event("show"), event_anew("show"));
+    let base64 = |prefix: &str, text: &str| format!("{prefix}{}", STANDARD.encode(text));
+    let (text, plain) = (base64("b", &before), base64("b4", "no token"));
+    let cut = text.len() / 2;
+    for cut in [0, 1, 2, 3, cut, text.len()] {
+        let frames = [
+            one(1, true, b"453-/ns,[1]"),
+            one(1, false, &text.as_bytes()[..cut]),
+            one(9, true, b"ping"),
+            one(0, true, &text.as_bytes()[cut..]),
+            one(1, true, plain.as_bytes()),
+            one(2, true, before.as_bytes()),
+            one(2, true, before.as_bytes()),
+            one(1, false, b"45"),
+            one(0, true, b"1-/other,[\"007\"]"),
+            one(1, true, base64("b4", &before).as_bytes()),
+        ]
+        .concat();
+        for chunk in [1, 5, 100, frames.len()] {
+            let (mut relay, namespaces) = relay_of_bytes();
+            let chunks: Vec<_> = frames.chunks(chunk).collect();
+            let mut told = told(&through(&mut relay, &chunks));
+            told.retain(|(opcode, _)| *opcode != 9);
+            let expected = [
+                (1, "453-/ns,[1]".into()),
+                (1, base64("b", &after).into()),
+                (1, plain.clone().into()),
+                (2, after.clone().into()),
+                (2, after.clone().into()),
+                (1, "451-/other,[\"007\"]".into()),
+                (1, base64("b4", &after).into()),
+            ];
+            assert_eq!(told, expected, "{cut} {chunk}");
+            assert_eq!(*namespaces.borrow(), ["/ns", "/ns", "/", "/other"]);
+        }
+    }
+}
+
+#[test]
+fn base64_without_a_token_leaves_in_the_frames_that_it_came_in() {
+    let frames = [
+        one(1, false, b"b4A"),
+        one(0, false, b"-_ "),
+        one(0, true, b"A"),
+        one(1, true, b"b"),
+    ]
+    .concat();
+    for chunk in [1, 3, frames.len()] {
+        let chunks: Vec<_> = frames.chunks(chunk).collect();
+        assert_eq!(through(&mut relay_of_bytes().0, &chunks), frames);
+    }
+    let long = [b"b".to_vec(), vec![b'A'; 5 * KEPT]].concat();
+    let frames = one(1, true, &long);
+    let chunks: Vec<_> = frames.chunks(8192).collect();
+    assert_eq!(
+        told(&through(&mut relay_of_bytes().0, &chunks)),
+        [(1, long)]
+    );
+}
+
+#[test]
+fn nothing_of_base64_leaves_that_never_becomes_whole() {
+    let text = format!("b{}", STANDARD.encode(event("show")));
+    let frame = one(1, true, text.as_bytes());
+    for end in 3..frame.len() {
+        let out = through(&mut relay_of_bytes().0, &[&frame[..end]]);
+        assert!(out.len() <= 4, "{end}");
+    }
+    // Without bytes it is a text like any other.
+    let out = through(&mut relay(false), &[&frame]);
+    assert_eq!(out, frame);
 }
