@@ -11,10 +11,11 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use crate::support::app::{ASTROLOGER, CHANNEL, VIEWER, send, settings, start_socket_io};
-use crate::support::conversation::request;
+use crate::support::conversation::{Conversation, request};
 use crate::support::express::Express;
 use crate::support::renewd::{Renewd, Settings, jwt, now};
 use crate::support::talkers::{TRANSPORTS, Talkers};
+use crate::support::web_sockets::{BINARY, TEXT, frame, next, open};
 
 const CALL: &str = "call_1_2";
 const DAY: i64 = 24 * 3600;
@@ -27,6 +28,12 @@ fn through(app: &Express, binary: bool) -> Renewd {
         streams_table: "channel_pattern = \"live_*\"".to_owned(),
         ..settings(app)
     })
+}
+
+/// What a `CONNECT` carries.
+fn auth(user: &str) -> Value {
+    let login = json!({"astrologerId": user, "sessionId": "session", "exp": now() + 3600});
+    json!({ "token": jwt(&login) })
 }
 
 fn errors(renewd: &Renewd) -> f64 {
@@ -171,10 +178,6 @@ fn an_attachment_has_the_login_of_its_events_namespace() {
     let renewd = through(&app, true);
     let mut talkers = Talkers::start();
     let [_, stream] = tokens_of_the_app(&mut talkers, &app, 4);
-    let auth = |user: &str| {
-        let login = json!({"astrologerId": user, "sessionId": "session", "exp": now() + 3600});
-        json!({ "token": jwt(&login) })
-    };
     for (client, transports) in [3, 4].iter().flat_map(|client| {
         let all = TRANSPORTS.iter();
         all.map(move |transports| (*client, *transports))
@@ -225,8 +228,13 @@ impl Poller {
         poller
     }
 
+    fn target(&self, parameters: &str, transport: &str) -> String {
+        let Self { session, .. } = self;
+        format!("/socket.io/?{parameters}&transport={transport}{session}")
+    }
+
     fn send(&self, method: &str, parameters: &str, body: &str) -> Vec<u8> {
-        let target = format!("/socket.io/?{parameters}&transport=polling{}", self.session);
+        let target = self.target(parameters, "polling");
         let kind = if body.starts_with("d=") {
             "application/x-www-form-urlencoded"
         } else {
@@ -251,6 +259,48 @@ impl Poller {
             }
         }
     }
+}
+
+#[test]
+fn an_attachment_after_the_upgrade_has_the_login_of_its_event_before() {
+    const V4: &str = "EIO=4";
+    let app = start_socket_io(4);
+    let renewd = through(&app, true);
+    let [_, stream] = tokens_of_the_app(&mut Talkers::start(), &app, 4);
+    let sent = json!(["bytes", { "_placeholder": true, "num": 0 }]);
+    let bytes = STANDARD.encode(with_token(&stream));
+    let event = |number: i32| format!("451-/calls,{number}{sent}\u{1e}b{bytes}");
+    let poller = Poller::open(renewd.public, V4);
+    poller.send("POST", V4, &format!("40/calls,{}", auth(ASTROLOGER)));
+    poller.poll_for(V4, "40/calls,");
+    let is_apart = (0..50).any(|number| {
+        // Where a poll waits, it gets the event, and its attachment is left for later. It may come too late for that.
+        let mut waiting = Conversation::open(renewd.public);
+        let poll = request("GET", poller.target(V4, "polling"), "", "");
+        waiting.write(&poll);
+        poller.send("POST", V4, &event(number));
+        let mut answer = waiting.response().unwrap();
+        if answer.body == b"2" {
+            waiting.write(&poll);
+            answer = waiting.response().unwrap();
+        }
+        let answer = String::from_utf8(answer.body).unwrap();
+        assert!(answer.contains(&format!("461-/calls,{number}")), "{answer}");
+        !answer.contains("\u{1e}b")
+    });
+    assert!(is_apart);
+    let (mut wire, answer) = open(renewd.public, &poller.target(V4, "websocket"), "");
+    assert_eq!(answer.status(), 101, "{answer:?}");
+    wire.write(&frame(TEXT, b"2probe"));
+    assert_eq!(next(&mut wire), (TEXT, b"3probe".to_vec()));
+    wire.write(&frame(TEXT, b"5"));
+    let mut attachment = || loop {
+        if let (BINARY, bytes) = next(&mut wire) {
+            return bytes;
+        }
+    };
+    let token = token_in(&attachment());
+    assert_eq!(app.inspect(&token)["expire"], HOUR);
 }
 
 fn counted(packets: &[&str]) -> String {

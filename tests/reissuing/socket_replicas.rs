@@ -5,6 +5,8 @@
 
 use std::net::SocketAddr;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use crate::support::app::{ASTROLOGER, CHANNEL, VIEWER, send, settings, start};
@@ -13,6 +15,7 @@ use crate::support::express::{Express, Version};
 use crate::support::messages::Wire;
 use crate::support::redis::Redis;
 use crate::support::renewd::{Renewd, Settings, jwt, now};
+use crate::support::talkers::Talkers;
 use crate::support::web_sockets::{TEXT, frame, next, open};
 
 /// What Agora lets a publisher do: join, publish audio, video and data.
@@ -25,7 +28,7 @@ fn replica(app: &Express, redis: &Redis, lines: &str) -> Renewd {
     let url = redis.url();
     let renewd = Renewd::start(&Settings {
         tables: format!(
-            "[[reissue.socket]]\npath = \"/socket.io/*\"\n[redis]\nurl = \"{url}\"\n{lines}\n"
+            "[[reissue.socket]]\npath = \"/socket.io/*\"\nbinary = true\n[redis]\nurl = \"{url}\"\n{lines}\n"
         ),
         streams_table: "channel_pattern = \"live_*\"".to_owned(),
         ..settings(app)
@@ -187,11 +190,16 @@ fn sessions(redis: &Redis) -> Vec<String> {
 
 /// Waits until the only session in Redis has its handshake and a namespace there.
 fn is_told(renewd: &Renewd, redis: &Redis) {
+    are_told(renewd, redis, 2);
+}
+
+/// Waits until the only session in Redis has so many logins there.
+fn are_told(renewd: &Renewd, redis: &Redis, logins: i64) {
     renewd.eventually("the logins are told", |_| {
         let keys = sessions(redis);
         assert!(keys.len() <= 1, "{keys:?}");
-        let two = |key: &String| redis.run(&format!("HLEN {key}")) == redis::Value::Int(2);
-        keys.first().is_some_and(two)
+        let all = |key: &String| redis.run(&format!("HLEN {key}")) == redis::Value::Int(logins);
+        keys.first().is_some_and(all)
     });
 }
 
@@ -259,6 +267,35 @@ fn each_namespace_has_its_latest_login_at_every_replica() {
         assert_eq!(!client.token([heard, heard], "/").is_null(), is_owner);
         for at in [[&a, &b], [&b, &a]] {
             at[1].eventually(&packet, |_| client.token(at, "/").is_null() != is_owner);
+        }
+    }
+}
+
+#[test]
+fn bytes_have_the_login_of_their_events_namespace_at_every_replica() {
+    let (app, redis) = (start(Version::Four), Redis::start());
+    let (a, b) = (replica(&app, &redis, NEAR), replica(&app, &redis, NEAR));
+    let mut talkers = Talkers::start();
+    talkers.open("direct", app.address, "", &json!({}));
+    let wanted = json!({ "channelName": CHANNEL });
+    let token = talkers.ask("direct", "call:token", &wanted)["token"].clone();
+    let bytes = STANDARD.encode(json!({ "token": token }).to_string());
+    let mut client = Roaming::connected(&a, &connect("/", VIEWER));
+    client.post(&a, &connect("/calls", ASTROLOGER));
+    client.wait(&a, "40/calls,");
+    are_told(&a, &redis, 3);
+    for (at, namespace, is_owner) in [(&b, "/calls", true), (&a, "/calls", true), (&b, "/", false)]
+    {
+        let namespace = behind(namespace);
+        let sent = json!(["bytes", { "_placeholder": true, "num": 0 }]);
+        client.post(at, &format!("451-{namespace}7{sent}\u{1e}b{bytes}"));
+        client.wait(at, &format!("461-{namespace}7"));
+        let back = STANDARD.decode(client.wait(at, "b")).unwrap();
+        let back: Value = serde_json::from_slice(&back).unwrap();
+        if is_owner {
+            publishes(&app, &back["token"]);
+        } else {
+            assert_eq!(back["token"], Value::Null);
         }
     }
 }
