@@ -57,6 +57,16 @@ def websocket(size):
     return load
 
 
+def pushed(size, together=1):
+    """Texts from the backend, so many of them in one write."""
+
+    def load(bench, port, seconds):
+        arguments = ["listen", port, seconds, size, together]
+        return int(run([stage.sys.executable, peers.__file__, *arguments])), None, None
+
+    return load
+
+
 def h2load(scheme):
     def load(bench, port, seconds):
         output = run(["h2load", "-t1", "-c16", "-m8", f"--duration={seconds}", f"{scheme}://127.0.0.1:{port}/1k"])

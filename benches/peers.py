@@ -1,6 +1,7 @@
 """What renewd is compared with, and what plays the backend: configurations of nginx and haproxy, a WebSocket echo and
-its client, a backend that never answers, connections that only stay. As a program: `peers.py echo PORT`,
-`peers.py hold PORT`, and `peers.py ask PORT SECONDS BYTES`.
+its client, WebSockets down which the backend sends all the time and their client, a backend that never answers,
+connections and tunnels that only stay. As a program: `peers.py echo PORT`, `peers.py push PORT`, `peers.py hold PORT`,
+`peers.py ask PORT SECONDS BYTES`, and `peers.py listen PORT SECONDS BYTES TOGETHER`.
 """
 
 import contextlib
@@ -181,11 +182,16 @@ backend back
     )
 
 
+def allow(count):
+    """Lets this process have so many sockets."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, count + 200)), hard))
+
+
 @contextlib.contextmanager
 def staying(port, count, tls=False, answered=True):
     """Connections that had one request each and stay open; where they are not `answered`, they wait for their answer."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 2 * count + 200)), hard))
+    allow(2 * count)
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     open_connections = []
@@ -223,9 +229,41 @@ def read_wrk(output):
 
 
 def text_frame(size, mask=b""):
-    """A text of 126 bytes to 64 KiB (RFC 6455 §5.2), masked with zeros as a client's, or not, as a server's."""
+    """A text of less than 64 KiB (RFC 6455 §5.2), masked with zeros as a client's, or not, as a server's."""
     text = (TEXT * (size // len(TEXT) + 1))[:size]
-    return bytes([0x81, (0x80 if mask else 0) | 126]) + size.to_bytes(2, "big") + mask + text
+    masked = 0x80 if mask else 0
+    head = bytes([0x81, masked | size]) if size < 126 else bytes([0x81, masked | 126]) + size.to_bytes(2, "big")
+    return head + mask + text
+
+
+def tunnel(port, path="/socket"):
+    """A WebSocket."""
+    fields = ["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", f"Sec-WebSocket-Key: {KEY}"]
+    connection = socket.create_connection(("127.0.0.1", port))
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection.sendall(stage.request("GET", path, fields))
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        # No further: messages may follow at once.
+        received = connection.recv(1)
+        head += received
+        if not received or (head.endswith(b"\r\n\r\n") and b" 101 " not in head):
+            stage.fail(f"no tunnel: {head!r}")
+    return connection
+
+
+@contextlib.contextmanager
+def tunnels(port, count):
+    """WebSockets that stay open, and over which nothing comes."""
+    allow(count)
+    open_tunnels = []
+    try:
+        for _ in range(count):
+            open_tunnels.append(tunnel(port))
+        yield
+    finally:
+        for connection in open_tunnels:
+            connection.close()
 
 
 def echo(port):
@@ -263,6 +301,68 @@ def echo(port):
                 tunnels.pop(descriptor).close()
 
 
+def push(port):
+    """Agrees to every handshake on `/socket?BYTESxTOGETHER`, and sends texts of so many bytes for as long as somebody takes
+    them, so many of them in one write."""
+    listener = socket.create_server(("127.0.0.1", port), backlog=512)
+    poll = select.epoll()
+    poll.register(listener, select.EPOLLIN)
+    # Descriptor → the socket, what is sent over and over, and what of it wasn't taken yet.
+    tunnels = {}
+    while True:
+        for descriptor, event in poll.poll():
+            if descriptor == listener.fileno():
+                connection, _ = listener.accept()
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                tunnels[connection.fileno()] = [connection, b"", b""]
+                poll.register(connection, select.EPOLLIN)
+                continue
+            entry = tunnels[descriptor]
+            connection = entry[0]
+            try:
+                if event & select.EPOLLIN:
+                    received = connection.recv(65536)
+                    asked = re.match(rb"GET /socket\?(\d+)x(\d+) ", received)
+                    if asked:
+                        entry[1] = text_frame(int(asked[1])) * int(asked[2])
+                        connection.sendall(SWITCHING)
+                        connection.setblocking(False)
+                        poll.modify(connection, select.EPOLLIN | select.EPOLLOUT)
+                        continue
+                    if not received:
+                        raise ConnectionResetError
+                if event & select.EPOLLOUT:
+                    entry[2] = entry[2] or entry[1]
+                    entry[2] = entry[2][connection.send(entry[2]) :]
+                if event & ~(select.EPOLLIN | select.EPOLLOUT):
+                    raise ConnectionResetError
+            except BlockingIOError:
+                pass
+            except OSError:
+                poll.unregister(connection)
+                tunnels.pop(descriptor)[0].close()
+
+
+def listen(port, seconds, size, together):
+    """Takes what comes down the tunnels; prints how many texts that was."""
+    length = len(text_frame(size))
+    poll = select.epoll()
+    tunnels = {}
+    for _ in range(WEBSOCKETS):
+        connection = tunnel(port, f"/socket?{size}x{together}")
+        tunnels[connection.fileno()] = connection
+        poll.register(connection, select.EPOLLIN)
+    came = 0
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        for descriptor, _ in poll.poll(1):
+            received = len(tunnels[descriptor].recv(262144))
+            if not received:
+                stage.fail("a tunnel has ended")
+            came += received
+    print(came // length)
+
+
 def hold(port):
     """Takes every request and answers none, until its client goes away."""
     listener = socket.create_server(("127.0.0.1", port), backlog=4096)
@@ -286,27 +386,11 @@ def hold(port):
 
 def ask(port, seconds, size):
     """Sends a frame down each tunnel as soon as the one before has come back; prints count, median and 99th percentile."""
-    fields = [
-        "Connection: Upgrade",
-        "Upgrade: websocket",
-        "Sec-WebSocket-Version: 13",
-        f"Sec-WebSocket-Key: {KEY}",
-    ]
     question, answer = text_frame(size, mask=bytes(4)), len(text_frame(size))
     poll = select.epoll()
     tunnels, sent = {}, {}
     for _ in range(WEBSOCKETS):
-        connection = socket.create_connection(("127.0.0.1", port))
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection.sendall(stage.request("GET", "/socket", fields))
-        head = b""
-        while not head.endswith(b"\r\n\r\n"):
-            received = connection.recv(4096)
-            if not received:
-                stage.fail(f"no tunnel: {head!r}")
-            head += received
-        if b" 101 " not in head:
-            stage.fail(f"no tunnel: {head!r}")
+        connection = tunnel(port)
         tunnels[connection.fileno()] = [connection, 0]
         poll.register(connection, select.EPOLLIN)
     took = []
@@ -316,21 +400,18 @@ def ask(port, seconds, size):
         connection.sendall(question)
     while (now := time.perf_counter()) < end:
         for descriptor, _ in poll.poll(1):
-            tunnel = tunnels[descriptor]
-            tunnel[1] += len(tunnel[0].recv(65536))
-            if tunnel[1] >= answer:
-                tunnel[1] = 0
+            entry = tunnels[descriptor]
+            entry[1] += len(entry[0].recv(65536))
+            if entry[1] >= answer:
+                entry[1] = 0
                 took.append(now - sent[descriptor])
                 sent[descriptor] = now
-                tunnel[0].sendall(question)
+                entry[0].sendall(question)
     took.sort()
     print(len(took), took[len(took) // 2], took[len(took) * 99 // 100])
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "echo":
-        echo(int(sys.argv[2]))
-    elif sys.argv[1] == "hold":
-        hold(int(sys.argv[2]))
-    else:
-        ask(int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4]))
+    role, port, *numbers = sys.argv[1:]
+    roles = {"echo": echo, "push": push, "hold": hold, "ask": ask, "listen": listen}
+    roles[role](int(port), *map(int, numbers))

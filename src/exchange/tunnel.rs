@@ -1,11 +1,11 @@
 //! A tunnel after an upgrade: it copies bytes both ways until both sides have closed, or nothing has moved for long.
 //!
 //! Keeps true: bytes that one side sent before it closed reach the other, unless an inspection keeps them; an idle
-//! tunnel holds no buffer; when one side has closed and the other doesn't follow, the tunnel ends all the same.
+//! tunnel holds no buffer, nor what was read of either side before it began; when one side has closed and the other doesn't follow, the tunnel ends all the same.
 //! Must not know: WebSocket frames, why the tunnel exists.
 
 use std::cell::RefCell;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -16,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::response_body::{Ending, Finish, Finished, length};
 use crate::io::deadline::Deadline;
+use crate::io::descriptors::SocketSlot;
 use crate::io::transport::{Transport, Upgraded};
 use crate::io::wait::Wait;
 
@@ -65,6 +66,12 @@ impl Traffic {
             finish,
         }
     }
+
+    /// Notes how things stand; ready when that is the end.
+    fn note(&mut self, to_client: u64, ending: Poll<Ending>) -> Poll<()> {
+        self.to_client = to_client;
+        ending.map(|ending| self.ending = ending)
+    }
 }
 
 impl Drop for Traffic {
@@ -80,47 +87,35 @@ impl Drop for Traffic {
 
 /// Copies until both sides have closed, one has broken, nothing has moved for `idle()`, or `ended()`.
 ///
-/// The task has to be woken when `ended` changes.
-pub async fn run(
+/// The task has to be woken when `ended` changes. An `async fn` would keep its arguments as well
+/// (<https://github.com/rust-lang/rust/issues/62958>), and there is one such future for every idle tunnel.
+pub fn run(
     client: Upgraded,
     upstream: Upgraded,
     inspection: Option<Box<dyn Inspection>>,
-    idle: impl Fn() -> Duration,
-    ended: impl Fn() -> bool,
-    traffic: &mut Traffic,
-) {
+    idle: impl Fn() -> Duration + Unpin,
+    ended: impl Fn() -> bool + Unpin,
+    mut traffic: Traffic,
+) -> impl Future<Output = ()> + Unpin {
     let mut tunnel = TunnelCopy {
         down: Direction::default(),
         up: Direction::default(),
         inspection,
         client: client.transport,
         upstream: upstream.transport,
+        _slot: upstream.slot,
     };
     tunnel.begin(&client.read_ahead, &upstream.read_ahead);
     let mut deadline = Deadline::default();
     let mut wait = Wait::default();
-    traffic.ending = poll_fn(|context| {
-        if ended() {
-            return Poll::Ready(Ending::Abandoned);
-        }
-        let poll = tunnel.poll(context);
-        traffic.to_client = tunnel.down.copied;
-        match poll {
-            Poll::Ready(Ok(())) => return Poll::Ready(Ending::Complete),
-            Poll::Ready(Err(_)) => return Poll::Ready(Ending::Broken),
-            Poll::Pending => {}
-        }
-        let patience = if tunnel.half_closed() {
-            HALF_CLOSED_IDLE.min(idle())
+    poll_fn(move |context| {
+        let ending = if ended() {
+            Poll::Ready(Ending::Abandoned)
         } else {
-            idle()
+            tunnel.poll_ending(&idle, &mut wait, &mut deadline, context)
         };
-        let since = wait.since(tunnel.copied());
-        deadline
-            .poll_until(since + patience, context)
-            .map(|()| Ending::Abandoned)
+        traffic.note(tunnel.down.copied, ending)
     })
-    .await;
 }
 
 struct TunnelCopy {
@@ -129,6 +124,8 @@ struct TunnelCopy {
     up: Direction,
     down: Direction,
     inspection: Option<Box<dyn Inspection>>,
+    /// The place of the backend's socket, given back when the tunnel ends.
+    _slot: Option<SocketSlot>,
 }
 
 impl TunnelCopy {
@@ -141,10 +138,32 @@ impl TunnelCopy {
             }
             None => upstream.len(),
         };
-        self.up.pending.extend_from_slice(client);
-        self.down
-            .pending
-            .extend_from_slice(upstream.get(..passes).unwrap_or(upstream));
+        self.up.keep(client);
+        self.down.keep(upstream.get(..passes).unwrap_or(upstream));
+    }
+
+    /// Copies; ready when the tunnel is over.
+    fn poll_ending(
+        &mut self,
+        idle: &impl Fn() -> Duration,
+        wait: &mut Wait,
+        deadline: &mut Deadline,
+        context: &mut Context<'_>,
+    ) -> Poll<Ending> {
+        match self.poll(context) {
+            Poll::Ready(Ok(())) => return Poll::Ready(Ending::Complete),
+            Poll::Ready(Err(_)) => return Poll::Ready(Ending::Broken),
+            Poll::Pending => {}
+        }
+        let patience = if self.half_closed() {
+            HALF_CLOSED_IDLE.min(idle())
+        } else {
+            idle()
+        };
+        let since = wait.since(self.copied());
+        deadline
+            .poll_until(since + patience, context)
+            .map(|()| Ending::Abandoned)
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -189,8 +208,8 @@ enum Passing<'i> {
 /// One direction of the tunnel.
 #[derive(Default)]
 struct Direction {
-    /// Read and not yet written; empty, without memory, most of the time.
-    pending: BytesMut,
+    /// Read and not yet written: mostly nothing, which takes no memory. Boxed, for most tunnels are idle.
+    pending: Option<Box<BytesMut>>,
     copied: u64,
     read_all: bool,
     closed: bool,
@@ -214,7 +233,7 @@ impl Direction {
                         let _ = Pin::new(&mut *to).poll_flush(context)?;
                     }
                     if let Some(data) = ready!(data) {
-                        self.pending = BytesMut::from(data);
+                        self.pending = Some(Box::new(data.into()));
                         continue;
                     }
                     self.read_all |= inspection.farewell().is_some();
@@ -255,9 +274,7 @@ impl Direction {
                     Poll::Pending => 0,
                 };
                 self.copied += length(written);
-                if let Some(rest) = passes.get(written..) {
-                    self.pending.extend_from_slice(rest);
-                }
+                self.keep(passes.get(written..).unwrap_or_default());
             }
             Poll::Ready(Ok(()))
         })
@@ -268,16 +285,24 @@ impl Direction {
         to: &mut Transport,
         context: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
-        while !self.pending.is_empty() {
-            let written = ready!(Pin::new(&mut *to).poll_write(context, &self.pending))?;
+        while let Some(pending) = self.pending.as_mut().filter(|bytes| !bytes.is_empty()) {
+            let written = ready!(Pin::new(&mut *to).poll_write(context, pending))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.copied += length(written);
-            self.pending.advance(written);
+            pending.advance(written);
         }
         // An empty buffer would keep its memory.
-        self.pending = BytesMut::new();
+        self.pending = None;
         Poll::Ready(Ok(()))
+    }
+
+    /// Keeps bytes until they can be written.
+    fn keep(&mut self, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            let pending = self.pending.get_or_insert_default();
+            pending.extend_from_slice(bytes);
+        }
     }
 }

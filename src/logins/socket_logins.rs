@@ -109,11 +109,7 @@ impl SocketLogins {
             kept,
         };
         if handshake.is_some_and(|login| logins.kept.add(login.len())) {
-            logins.known.lock().logins.push(KnownLogin {
-                namespace: HANDSHAKE.into(),
-                login: handshake.map(Into::into),
-                change: 0,
-            });
+            logins.known.lock().keep(HANDSHAKE, handshake, 0);
         }
         logins
     }
@@ -376,12 +372,18 @@ impl KnownLogins {
             self.logins.remove(empty);
         }
         if kept.add(namespace.len() + login.map_or(0, str::len)) {
-            self.logins.push(KnownLogin {
-                namespace: namespace.into(),
-                login: login.map(Into::into),
-                change,
-            });
+            self.keep(namespace, login, change);
         }
+    }
+
+    fn keep(&mut self, namespace: &str, login: Option<&str>, change: u64) {
+        // Most sockets have one login, and a vector begins with room for four.
+        self.logins.reserve_exact(1);
+        self.logins.push(KnownLogin {
+            namespace: namespace.into(),
+            login: login.map(Into::into),
+            change,
+        });
     }
 
     /// Takes a login from the store, unless something was heard here that the store lacks.

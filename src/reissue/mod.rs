@@ -33,6 +33,7 @@ pub(crate) mod socket;
 mod tally;
 mod unseen;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,11 +51,10 @@ use crate::exchange::request_body::{fields_into_map, fields_of};
 use crate::exchange::response_body::{RequestBody, ResponseBody};
 use crate::http::readings::Readings;
 use crate::logins::jwt;
-use crate::logins::remembered::Login;
 use crate::snapshot::{Shared, Snapshot};
 use crate::telemetry::metrics::ReissueMetrics;
 use crate::telemetry::traffic_labels::ReissueOutcome;
-use crate::terms::context::RequestContext;
+use crate::terms::context::{RequestContext, RequestId};
 use crate::terms::proxy_error::{AnotherAttempt, ProxyError, ProxyErrorKind};
 pub(crate) use applying_rule::Noted;
 use applying_rule::ReissueTerms;
@@ -137,7 +137,9 @@ pub(crate) fn plan(
     let parts = parts(PartsSetting {
         shared,
         snapshot,
-        context,
+        request_id: context.id.clone(),
+        client: context.client_ip,
+        since: context.started,
         terms,
         route,
         caller,
@@ -162,7 +164,10 @@ pub(crate) fn plan(
 struct PartsSetting<'a> {
     shared: &'a Shared,
     snapshot: &'a Snapshot,
-    context: &'a RequestContext,
+    request_id: RequestId,
+    client: Option<IpAddr>,
+    /// When the answer or the message came, on the clock's monotonic scale.
+    since: Duration,
     terms: ReissueTerms,
     route: &'a Arc<ReissueMetrics>,
     caller: Option<NamedCaller>,
@@ -176,7 +181,9 @@ fn parts(setting: PartsSetting<'_>) -> Parts {
     let PartsSetting {
         shared,
         snapshot,
-        context,
+        request_id,
+        client,
+        since,
         terms,
         route,
         caller,
@@ -189,8 +196,29 @@ fn parts(setting: PartsSetting<'_>) -> Parts {
     let login = caller
         .as_ref()
         .and_then(|caller| snapshot.logins.session(&caller.claims));
-    let judge = judge_of(shared, snapshot, terms, caller, context.started, !observing);
-    let ledger = ledger(shared, snapshot, context, route, subject, login, observing);
+    let judge = judge_of(shared, snapshot, terms, caller, since, !observing);
+    let claims = snapshot.store.as_ref().map(|store| SharedClaims {
+        store: Arc::clone(store),
+        control: shared.control.runtime.clone(),
+        sessions: Arc::clone(&snapshot.sessions),
+    });
+    let ledger = TokenLedger {
+        clock: shared.clock.clone(),
+        entropy: shared.entropy,
+        metrics: Arc::clone(&shared.metrics),
+        route: Arc::clone(route),
+        sessions: Arc::clone(&snapshot.sessions),
+        rules: snapshot.session_rules(),
+        claims,
+        audit: Arc::clone(&snapshot.audit),
+        request_id,
+        client,
+        subject,
+        login,
+        handing: Mutex::default(),
+        observing,
+        tally: Mutex::default(),
+    };
     let seconds = |duration: Duration| u32::try_from(duration.as_secs()).unwrap_or(u32::MAX);
     Parts {
         project: Arc::clone(&snapshot.project),
@@ -227,40 +255,6 @@ fn judge_of(
         denies_all: snapshot.denies_for_stale_revocations(since),
         patience: config.decision.timeout,
         since,
-    }
-}
-
-/// The ledger of an answer to this caller.
-fn ledger(
-    shared: &Shared,
-    snapshot: &Snapshot,
-    context: &RequestContext,
-    route: &Arc<ReissueMetrics>,
-    subject: Option<Box<str>>,
-    login: Option<Login>,
-    observing: bool,
-) -> TokenLedger {
-    let claims = snapshot.store.as_ref().map(|store| SharedClaims {
-        store: Arc::clone(store),
-        control: shared.control.runtime.clone(),
-        sessions: Arc::clone(&snapshot.sessions),
-    });
-    TokenLedger {
-        clock: shared.clock.clone(),
-        entropy: shared.entropy,
-        metrics: Arc::clone(&shared.metrics),
-        route: Arc::clone(route),
-        sessions: Arc::clone(&snapshot.sessions),
-        rules: snapshot.session_rules(),
-        claims,
-        audit: Arc::clone(&snapshot.audit),
-        request_id: context.id.clone(),
-        client: context.client_ip,
-        subject,
-        login,
-        handing: Mutex::default(),
-        observing,
-        tally: Mutex::default(),
     }
 }
 

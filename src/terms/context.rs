@@ -54,6 +54,16 @@ impl RequestId {
         acceptable.then(|| Self(IdText::Sent(value.clone())))
     }
 
+    /// The id again that [`RequestId::as_str`] gave.
+    pub(crate) fn again(text: &str) -> Self {
+        Self(match text.as_bytes().try_into() {
+            Ok(text) => IdText::Drawn(text),
+            Err(_) => IdText::Sent(
+                HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("-")),
+            ),
+        })
+    }
+
     /// For an `x-request-id` line that is written at once.
     pub(crate) fn as_bytes(&self) -> &[u8] {
         match &self.0 {

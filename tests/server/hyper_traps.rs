@@ -150,15 +150,7 @@ async fn a_tunnel_closed_on_one_side_ends_before_its_idle_time() {
     let began = timer_now();
     let tunnel = async move {
         let idle = || Duration::from_hours(1);
-        tunnel::run(
-            client,
-            server,
-            None,
-            idle,
-            || false,
-            &mut Traffic::new(None),
-        )
-        .await;
+        tunnel::run(client, server, None, idle, || false, Traffic::new(None)).await;
     };
     // The client never closes its side.
     let speaking = async {

@@ -14,10 +14,20 @@ const COPIED: usize = 16 * 1024;
 const OPENING: usize = 2;
 
 /// The frames of one WebSocket, from the client to the backend.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct ClientFrames {
+    /// Boxed, for between messages there is nothing to keep, and sockets are many and mostly idle.
+    under_way: Option<Box<ClientMessage>>,
+    /// Whether frames are read, and no longer once one broke the protocol.
+    reads: bool,
+}
+
+/// What is kept of frames that haven't come whole, and of a message that is read.
+#[derive(Debug, Default)]
+struct ClientMessage {
     /// The beginning of a head that came in part.
-    head: Vec<u8>,
+    head: [u8; LONGEST_HEAD],
+    head_length: usize,
     /// The frame under way, and how many bytes of its payload have come.
     frame: Option<(FrameHead, u64)>,
     /// The text of a message that may be a `CONNECT`.
@@ -28,8 +38,43 @@ pub(crate) struct ClientFrames {
 }
 
 impl ClientFrames {
+    /// Nothing has been seen.
+    pub(crate) fn new(reads: bool) -> Self {
+        Self {
+            under_way: None,
+            reads,
+        }
+    }
+
     /// Reads on; `found` is called with each whole message that may be a `CONNECT`.
-    pub(crate) fn read(&mut self, mut bytes: &[u8], mut found: impl FnMut(&[u8])) {
+    pub(crate) fn read(&mut self, bytes: &[u8], found: impl FnMut(&[u8])) {
+        if !self.reads {
+            return;
+        }
+        if let Some(message) = &mut self.under_way {
+            message.read(bytes, found);
+            self.reads = !message.lost;
+            if message.is_over() {
+                self.under_way = None;
+            }
+            return;
+        }
+        let mut message = ClientMessage::default();
+        message.read(bytes, found);
+        self.reads = !message.lost;
+        if !message.is_over() {
+            self.under_way = Some(Box::new(message));
+        }
+    }
+}
+
+impl ClientMessage {
+    /// Whether nothing is left to keep.
+    fn is_over(&self) -> bool {
+        self.lost || (self.head_length == 0 && self.frame.is_none() && !self.reads)
+    }
+
+    fn read(&mut self, mut bytes: &[u8], mut found: impl FnMut(&[u8])) {
         while !bytes.is_empty() && !self.lost {
             match self.frame {
                 None => bytes = self.read_head(bytes),
@@ -48,14 +93,15 @@ impl ClientFrames {
     }
 
     fn read_head<'b>(&mut self, bytes: &'b [u8]) -> &'b [u8] {
-        let before = self.head.len();
-        let missing = LONGEST_HEAD.saturating_sub(before);
-        self.head
-            .extend_from_slice(bytes.get(..missing).unwrap_or(bytes));
-        match FrameHead::parse(&self.head) {
+        let before = self.head_length;
+        for (place, byte) in self.head.iter_mut().skip(before).zip(bytes) {
+            *place = *byte;
+            self.head_length += 1;
+        }
+        match FrameHead::parse(self.head.get(..self.head_length).unwrap_or_default()) {
             Ok(None) => &[],
             Ok(Some(head)) if head.mask.is_some() => {
-                self.head.clear();
+                self.head_length = 0;
                 self.begin(head);
                 bytes
                     .get(head.size.saturating_sub(before)..)
@@ -133,7 +179,7 @@ mod tests {
     }
 
     fn found(bytes: &[u8], chunk: usize) -> Vec<String> {
-        let mut frames = ClientFrames::default();
+        let mut frames = ClientFrames::new(true);
         let mut found = Vec::new();
         for chunk in bytes.chunks(chunk) {
             frames.read(chunk, |message| {
@@ -175,10 +221,10 @@ mod tests {
 
     #[test]
     fn a_long_message_is_not_kept_and_bytes_that_are_no_frames_end_the_reading() {
-        let mut frames = ClientFrames::default();
+        let mut frames = ClientFrames::new(true);
         let long = [b"40".to_vec(), vec![b'x'; COPIED]].concat();
         frames.read(&frame(0x81, &long), |_| panic!("it is too long"));
-        assert_eq!(frames.message.capacity(), 0);
+        assert!(frames.under_way.is_none());
         let mut seen = 0;
         frames.read(&frame(0x81, b"40"), |_| seen += 1);
         // A client's frame without a mask.

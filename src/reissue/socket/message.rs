@@ -15,21 +15,22 @@ use crate::exchange::rewrite::Rewrite as _;
 use crate::reissue::names::Before;
 use crate::reissue::rewriter::{Parts, Rewriter};
 
-/// The parts for the rewriting of a message of this namespace; `None` where messages aren't searched any more.
-pub(crate) type PartsOf = Box<dyn Fn(&str) -> Option<Parts>>;
-
 /// The asking for a login, after which the parts are those of the login.
 pub(crate) type Learning = Pin<Box<dyn Future<Output = ()>>>;
 
-/// The asking that a message of this namespace needs, if any.
-pub(crate) type LearningOf = Box<dyn Fn(&str) -> Option<Learning>>;
+/// Knows what the messages of one socket are judged with.
+pub(crate) trait MessageSource {
+    /// The parts for the rewriting of a message of this namespace, by what is known here; `None` where messages aren't
+    /// searched any more.
+    fn parts(&self, namespace: &str) -> Option<Parts>;
+
+    /// The asking that a message of this namespace needs, if any.
+    fn learning(&self, namespace: &str) -> Option<Learning>;
+}
 
 /// The parts of a socket's messages.
 #[derive(Clone)]
-pub(crate) struct MessageParts {
-    parts: Rc<PartsOf>,
-    learning: Option<Rc<LearningOf>>,
-}
+pub(crate) struct MessageParts(Rc<dyn MessageSource>);
 
 /// The rewriting of one message.
 pub(crate) enum MessageRewriter {
@@ -42,43 +43,30 @@ pub(crate) enum MessageRewriter {
 
 pub(crate) struct WaitingMessage {
     learning: Learning,
-    parts: Rc<PartsOf>,
+    parts: MessageParts,
     namespace: Box<str>,
     before: Before,
     taken: VecDeque<Bytes>,
     ended: bool,
 }
 
-impl From<PartsOf> for MessageParts {
-    /// All logins are known here.
-    fn from(parts: PartsOf) -> Self {
-        Self {
-            parts: Rc::new(parts),
-            learning: None,
-        }
-    }
-}
-
 impl MessageParts {
-    /// The same; some logins may be known elsewhere.
-    pub(crate) fn learning(self, learning: LearningOf) -> Self {
-        Self {
-            learning: Some(Rc::new(learning)),
-            ..self
-        }
+    /// The parts of this socket's messages.
+    pub(crate) fn of(source: Rc<dyn MessageSource>) -> Self {
+        Self(source)
     }
 
     /// The parts by what is known here.
     pub(crate) fn now(&self, namespace: &str) -> Option<Parts> {
-        (self.parts)(namespace)
+        self.0.parts(namespace)
     }
 
     /// Begins the rewriting of a message of which `before` was passed on, and is taken along.
     pub(crate) fn begin(&self, namespace: &str, before: &mut Before) -> Option<MessageRewriter> {
-        if let Some(learning) = self.learning.as_ref().and_then(|of| of(namespace)) {
+        if let Some(learning) = self.0.learning(namespace) {
             return Some(MessageRewriter::Waits(Box::new(WaitingMessage {
                 learning,
-                parts: Rc::clone(&self.parts),
+                parts: self.clone(),
                 namespace: namespace.into(),
                 before: std::mem::take(before),
                 taken: VecDeque::new(),
@@ -128,7 +116,7 @@ impl WaitingMessage {
     /// The rewriting of what was taken, now that the login is known.
     fn go_on(&mut self) -> MessageRewriter {
         let taken = std::mem::take(&mut self.taken);
-        let Some(parts) = (self.parts)(&self.namespace) else {
+        let Some(parts) = self.parts.now(&self.namespace) else {
             return MessageRewriter::Passes(taken);
         };
         let mut rewriter = Rewriter::after(parts, std::mem::take(&mut self.before));
@@ -139,5 +127,27 @@ impl WaitingMessage {
             rewriter.end();
         }
         MessageRewriter::Goes(Box::new(rewriter))
+    }
+}
+
+/// All logins are known here.
+#[cfg(test)]
+pub(crate) type PartsOf = Box<dyn Fn(&str) -> Option<Parts>>;
+
+#[cfg(test)]
+impl MessageSource for PartsOf {
+    fn parts(&self, namespace: &str) -> Option<Parts> {
+        self(namespace)
+    }
+
+    fn learning(&self, _: &str) -> Option<Learning> {
+        None
+    }
+}
+
+#[cfg(test)]
+impl From<PartsOf> for MessageParts {
+    fn from(parts: PartsOf) -> Self {
+        Self::of(Rc::new(parts))
     }
 }

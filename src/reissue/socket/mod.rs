@@ -32,6 +32,8 @@ mod payload_rewrite;
 pub(crate) mod polling;
 mod relay;
 
+use std::net::IpAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -41,7 +43,7 @@ use http::{HeaderMap, Request, Response, StatusCode, Uri};
 
 use self::client_frames::ClientFrames;
 use self::login_sharing::LoginSharing;
-use self::message::{Learning, MessageParts};
+use self::message::{Learning, MessageParts, MessageSource};
 use self::packet_rewriter::SocketPackets;
 use self::relay::Relay;
 use super::applying_rule::ReissueTerms;
@@ -55,7 +57,7 @@ use crate::exchange::tunnel::Inspection;
 use crate::http::readings::Readings;
 use crate::logins::socket_logins::SocketLogins;
 use crate::snapshot::{Shared, Snapshot};
-use crate::terms::context::RequestContext;
+use crate::terms::context::{RequestContext, RequestId};
 use crate::terms::proxy_error::{AnotherAttempt, ProxyError, ProxyErrorKind};
 
 /// Whether renewd answers token requests of this subject under this configuration.
@@ -63,19 +65,22 @@ pub(crate) type IsEnforced = fn(&Snapshot, Option<&str>) -> bool;
 
 /// The treatment of the tunnel that a handshake asks for.
 pub(crate) struct SocketPlan {
-    socket: Arc<Socket>,
+    socket: Rc<Socket>,
     binary: bool,
     reads_connects: bool,
 }
 
-/// The facts about one socket that all of its messages are judged with.
+/// The facts about one socket that all of its messages are judged with. There may be very many sockets, most of them
+/// idle: what isn't needed before a message comes is made then.
 struct Socket {
     shared: Arc<Shared>,
-    context: RequestContext,
     is_enforced: IsEnforced,
     logins: Arc<SocketLogins>,
-    /// The handshake's path and query.
-    target: Box<str>,
+    /// The handshake's path and query, and behind them its id.
+    text: Box<str>,
+    client: Option<IpAddr>,
+    /// How many bytes of the text are the id's.
+    id_length: u8,
 }
 
 /// The rules of `[[reissue.socket]]` for one path.
@@ -153,7 +158,7 @@ pub(crate) fn plan(
         *request.headers_mut() = without_extensions(request.headers());
     }
     Some(SocketPlan {
-        socket: Arc::new(socket),
+        socket: Rc::new(socket),
         binary: terms.binary,
         reads_connects: terms.login.contains(&SocketLoginPlace::SocketIo),
     })
@@ -223,7 +228,7 @@ impl SocketPlan {
         }
         response.body_mut().on_tunnel(Box::new(SocketInspection {
             relay: Relay::new(Socket::packets(&socket, binary)),
-            client: reads_connects.then(ClientFrames::default),
+            client: ClientFrames::new(reads_connects),
             socket,
             is_shared,
         }));
@@ -241,26 +246,27 @@ impl Socket {
         logins: Arc<SocketLogins>,
         is_enforced: IsEnforced,
     ) -> Self {
-        let target = uri.path_and_query();
+        let target = uri.path_and_query().map_or("", |target| target.as_str());
+        let id = context.id.as_str();
         Self {
             shared: Arc::clone(shared),
-            context: context.clone(),
             is_enforced,
             logins,
-            target: target.map_or("", |target| target.as_str()).into(),
+            text: [target, id].concat().into(),
+            client: context.client_ip,
+            id_length: u8::try_from(id.len()).unwrap_or(0),
         }
     }
 
+    /// The handshake's target and id.
+    fn target_and_id(&self) -> (&str, &str) {
+        let at = self.text.len().saturating_sub(self.id_length.into());
+        self.text.split_at_checked(at).unwrap_or((&self.text, ""))
+    }
+
     /// What all packets are rewritten with; `binary` says whether bytes are searched too.
-    fn packets(socket: &Arc<Self>, binary: bool) -> SocketPackets {
-        let (of_parts, of_learning) = (Arc::clone(socket), Arc::clone(socket));
-        let mut parts =
-            MessageParts::from(
-                Box::new(move |namespace: &str| of_parts.parts(namespace)) as message::PartsOf
-            );
-        if socket.logins.is_shared() {
-            parts = parts.learning(Box::new(move |namespace| of_learning.learning(namespace)));
-        }
+    fn packets(socket: &Rc<Self>, binary: bool) -> SocketPackets {
+        let parts = MessageParts::of(Rc::clone(socket) as Rc<dyn MessageSource>);
         let session = binary.then(|| Arc::clone(&socket.logins));
         SocketPackets::new(parts, session)
     }
@@ -269,10 +275,14 @@ impl Socket {
     fn sharing(&self) -> Option<LoginSharing> {
         LoginSharing::of(&self.shared, &self.shared.current.load())
     }
+}
 
-    /// The asking for the login of a message of this namespace. While all is observed no message waits: the answer counts
-    /// for later ones.
+impl MessageSource for Socket {
+    /// While all is observed no message waits: the answer counts for later ones.
     fn learning(&self, namespace: &str) -> Option<Learning> {
+        if !self.logins.is_shared() {
+            return None;
+        }
         let snapshot = self.shared.current.load();
         if !is_on(&snapshot) {
             return None;
@@ -292,31 +302,30 @@ impl Socket {
         Some(Box::pin(sharing.learn(logins, namespace.into())))
     }
 
-    /// The parts for the rewriting of a message of this namespace, on the terms that the configuration has by now.
+    /// On the terms that the configuration has by now.
     fn parts(&self, namespace: &str) -> Option<super::Parts> {
         let shared = &self.shared;
         let snapshot = shared.current.load_full();
         if !is_on(&snapshot) {
             return None;
         }
-        let path = self.target.split('?').next()?;
+        let (target, id) = self.target_and_id();
+        let path = target.split('?').next()?;
         let SocketTerms { terms, .. } = SocketTerms::of(&snapshot.config, path)?;
         let route = snapshot.reissue_metrics.get(terms.position)?;
         let login = self.logins.of(namespace);
         let caller = login.and_then(|login| caller(shared, &snapshot, &login));
-        let context = RequestContext {
-            started: shared.clock.elapsed(),
-            ..self.context.clone()
-        };
         Some(parts(PartsSetting {
             shared,
             snapshot: &snapshot,
-            context: &context,
+            request_id: RequestId::again(id),
+            client: self.client,
+            since: shared.clock.elapsed(),
             terms,
             route,
             caller,
             is_enforced: &|subject| (self.is_enforced)(&snapshot, subject),
-            target: &self.target,
+            target,
         }))
     }
 }
@@ -324,8 +333,8 @@ impl Socket {
 /// The inspection of one tunnel.
 struct SocketInspection {
     relay: Relay,
-    client: Option<ClientFrames>,
-    socket: Arc<Socket>,
+    client: ClientFrames,
+    socket: Rc<Socket>,
     /// Whether the session may have begun at another replica.
     is_shared: bool,
 }
@@ -339,13 +348,11 @@ impl Inspection for SocketInspection {
         {
             sharing.attend(logins);
         }
-        if let Some(client) = &mut self.client {
-            client.read(bytes, |message| {
-                if let Some(packet) = packet::connect(message) {
-                    logins.connect(&packet.namespace, packet.token.as_deref());
-                }
-            });
-        }
+        self.client.read(bytes, |message| {
+            if let Some(packet) = packet::connect(message) {
+                logins.connect(&packet.namespace, packet.token.as_deref());
+            }
+        });
     }
 
     fn take(&mut self, bytes: &[u8]) -> usize {
@@ -363,5 +370,17 @@ impl Inspection for SocketInspection {
     fn farewell(&self) -> Option<&'static [u8]> {
         let broken = self.relay.is_broken();
         broken.then_some(frame::MASKED_CLOSE_PROTOCOL_ERROR)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_idle_socket_keeps_stays_small() {
+        // There is one of each for every open socket. Both just fit into what the allocator gives out.
+        assert!(size_of::<SocketInspection>() <= 64);
+        assert!(size_of::<Socket>() + 2 * size_of::<usize>() <= 80);
     }
 }

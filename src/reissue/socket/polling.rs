@@ -28,7 +28,7 @@ const COPIED: usize = 16 * 1024;
 
 /// The treatment of a request of the polling transport, and of its answer.
 pub(crate) struct PollingPlan {
-    socket: Arc<Socket>,
+    socket: Rc<Socket>,
     /// Whether bytes are searched.
     binary: bool,
     counted_by_url: bool,
@@ -127,7 +127,7 @@ pub(crate) fn plan(
     let headers = std::mem::take(request.headers_mut());
     *request.headers_mut() = body_fields::request(headers);
     Some(PollingPlan {
-        socket: Arc::new(socket),
+        socket: Rc::new(socket),
         binary: terms.binary,
         counted_by_url,
     })
@@ -153,7 +153,7 @@ impl PollingPlan {
             binary,
             counted_by_url,
         } = self;
-        let opened = Arc::clone(&socket);
+        let opened = Rc::clone(&socket);
         let on_open: OnOpen = Rc::new(move |id| {
             let shared = &opened.shared;
             let now = shared.clock.elapsed();

@@ -20,7 +20,8 @@ use super::refusal;
 use super::requests::{Awake, AwakeEnd};
 use crate::config::model::Timeouts;
 use crate::exchange::response_body::BackendTunnel;
-use crate::exchange::{Connection, ProxyProtocol, PublicService, tunnel};
+use crate::exchange::tunnel::{self, Traffic};
+use crate::exchange::{Connection, ProxyProtocol, PublicService};
 use crate::io::deadline::Deadline;
 use crate::io::transport::{Transport, Upgraded};
 use crate::server::h2::connection as http2;
@@ -93,8 +94,7 @@ pub(crate) fn serve<S: PublicService>(
             };
             transport = socket;
             let AwakeEnd::Quiet = end else {
-                // Boxed, since the future is large and most connections are asleep.
-                Box::pin(part(end, transport, unread, service, &stop, &tell)).await;
+                part(end, transport, unread, service, &stop, &tell).await;
                 return;
             };
             tell(Event::Slept);
@@ -194,8 +194,29 @@ fn protocol<'a, S: PublicService>(
     }
 }
 
-/// Ends a connection on which no further request is read.
-async fn part<S: PublicService>(
+/// What becomes of a connection on which no further request is read. Boxed, since these futures are large and most
+/// connections are asleep; a tunnel's by itself, since it stays.
+fn part<'a, S: PublicService>(
+    end: AwakeEnd,
+    transport: Transport,
+    unread: Bytes,
+    service: Rc<S>,
+    stop: &'a Stop,
+    tell: &'a impl Fn(Event),
+) -> Pin<Box<dyn Future<Output = ()> + 'a>> {
+    let AwakeEnd::Tunnel(backend) = end else {
+        return Box::pin(finish(end, transport, unread, service, stop, tell));
+    };
+    tell(Event::TunnelOpened);
+    let mut tunnel = tunnel(transport, unread, backend, service, stop);
+    Box::pin(poll_fn(move |context| {
+        let over = Pin::new(&mut tunnel).poll(context);
+        over.map(|()| tell(Event::TunnelClosed))
+    }))
+}
+
+/// Ends a connection.
+async fn finish<S: PublicService>(
     end: AwakeEnd,
     mut transport: Transport,
     unread: Bytes,
@@ -204,16 +225,6 @@ async fn part<S: PublicService>(
     tell: &impl Fn(Event),
 ) {
     match end {
-        AwakeEnd::Tunnel(tunnel) => {
-            tell(Event::TunnelOpened);
-            let client = Upgraded {
-                transport,
-                read_ahead: unread,
-                slot: None,
-            };
-            run_tunnel(client, tunnel, service, stop).await;
-            tell(Event::TunnelClosed);
-        }
         AwakeEnd::Closed { linger } if linger || !unread.is_empty() => {
             linger_then_close(transport).await;
         }
@@ -224,7 +235,7 @@ async fn part<S: PublicService>(
             refusal::answer(refusal, by_head, &mut transport, &*service).await;
             linger_then_close(transport).await;
         }
-        AwakeEnd::Quiet | AwakeEnd::TimedOut(_) | AwakeEnd::Broken => {}
+        AwakeEnd::Quiet | AwakeEnd::Tunnel(_) | AwakeEnd::TimedOut(_) | AwakeEnd::Broken => {}
     }
 }
 
@@ -322,20 +333,46 @@ fn poll_asleep(
     Poll::Ready(read.ok().filter(|bytes| !bytes.is_empty()))
 }
 
-/// Runs a tunnel to its end.
-async fn run_tunnel<S: PublicService>(
-    client: Upgraded,
+/// A tunnel to its end.
+fn tunnel<S: PublicService>(
+    transport: Transport,
+    unread: Bytes,
     backend: BackendTunnel,
     service: Rc<S>,
     stop: &Stop,
-) {
-    let ended = || stop.stage() >= Stage::EndingTunnels;
-    let idle = || service.timeouts().tunnel_idle;
+) -> impl Future<Output = ()> + Unpin {
+    let client = Upgraded {
+        transport,
+        read_ahead: unread,
+        slot: None,
+    };
     let BackendTunnel {
         upstream,
         inspection,
         finish,
     } = backend;
-    let mut traffic = tunnel::Traffic::new(finish);
-    tunnel::run(client, *upstream, inspection, idle, ended, &mut traffic).await;
+    let ended = move || stop.stage() >= Stage::EndingTunnels;
+    let idle = move || service.timeouts().tunnel_idle;
+    let traffic = Traffic::new(finish);
+    tunnel::run(client, *upstream, inspection, idle, ended, traffic)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::service::WorkerService;
+
+    /// The size of the future that a function makes.
+    fn size<F>(
+        _: impl FnOnce(Transport, Bytes, BackendTunnel, Rc<WorkerService>, &'static Stop) -> F,
+    ) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn the_future_of_a_tunnel_stays_small() {
+        // There is one for each open socket. It just fits into what the allocator gives out.
+        let future = size(tunnel);
+        assert!(future <= 320, "{future}");
+    }
 }

@@ -9,8 +9,8 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use super::super::frame::{self, FrameHead, Opcode};
 use super::super::packet::{self, OPENING};
-use super::super::packet_rewriter::PacketRewriter;
-use super::{KEPT, Relay, kind};
+use super::super::packet_rewriter::{PacketRewriter, SocketPackets};
+use super::{FramesUnderWay, KEPT, kind};
 use crate::reissue::names::Before;
 use crate::reissue::scan::{ScannedPiece, Scanner};
 
@@ -40,7 +40,7 @@ pub(super) struct Rewriting {
     pub(super) over: bool,
 }
 
-impl Relay {
+impl FramesUnderWay {
     /// How many bytes of frames are kept.
     pub(super) fn kept(&self) -> usize {
         self.rewriting
@@ -56,19 +56,19 @@ impl Relay {
     }
 
     /// A whole frame of a message that is searched.
-    pub(super) fn take_frame(&mut self, head: FrameHead, whole: usize) {
+    pub(super) fn take_frame(&mut self, packets: &SocketPackets, head: FrameHead, whole: usize) {
         let text = self.held.get(head.size..whole).unwrap_or_default();
-        if self.rewriting.is_none() && !self.may_hold_token(head, text) {
-            self.let_pass(head, whole);
+        if self.rewriting.is_none() && !self.may_hold_token(packets, head, text) {
+            self.let_pass(packets, head, whole);
             return;
         }
         let text = Bytes::copy_from_slice(text);
         if self.rewriting.is_none() {
-            if self.begins_base64(head, &text) || self.is_suspect(&text, head.fin) {
-                self.rewriting = self.begin(head.opcode, &text, false);
+            if self.begins_base64(packets, head, &text) || self.is_suspect(&text, head.fin) {
+                self.rewriting = self.begin(packets, head.opcode, &text, false);
             }
             if self.rewriting.is_none() {
-                self.let_pass(head, whole);
+                self.let_pass(packets, head, whole);
                 return;
             }
         } else if let Some(message) = &mut self.message {
@@ -105,15 +105,16 @@ impl Relay {
     }
 
     /// Lets a whole frame leave as it came, which nothing is kept before.
-    fn let_pass(&mut self, head: FrameHead, whole: usize) {
+    fn let_pass(&mut self, packets: &SocketPackets, head: FrameHead, whole: usize) {
         let frame = self.held.split_to(whole).freeze();
-        self.note(head, frame.get(head.size..).unwrap_or_default());
+        self.note(packets, head, frame.get(head.size..).unwrap_or_default());
         self.output.push_back(frame);
     }
 
     /// Begins the rewriting of the message under way, at a frame with this text.
     pub(super) fn begin(
         &mut self,
+        packets: &SocketPackets,
         opcode: Opcode,
         text: &[u8],
         streaming: bool,
@@ -126,7 +127,7 @@ impl Relay {
         let MessageSoFar {
             opening, before, ..
         } = message;
-        let rewriter = self.packets.begin(kind(message.opcode), opening, before);
+        let rewriter = packets.begin(kind(message.opcode), opening, before);
         if rewriter.is_none() {
             // The frame is noted as it leaves.
             opening.truncate(seen);
@@ -142,14 +143,14 @@ impl Relay {
     }
 
     /// Begins to rewrite a frame that is too long to be kept, or goes on to it.
-    pub(super) fn stream(&mut self, head: FrameHead) {
+    pub(super) fn stream(&mut self, packets: &SocketPackets, head: FrameHead) {
         if self.rewriting.is_none() {
             let unread = self.held.get(head.size..).unwrap_or_default();
             let seen = Bytes::copy_from_slice(packet::opening(unread));
-            self.rewriting = self.begin(head.opcode, &seen, true);
+            self.rewriting = self.begin(packets, head.opcode, &seen, true);
         }
         if self.rewriting.is_none() {
-            self.note(head, &[]);
+            self.note(packets, head, &[]);
             self.passing = head.length;
             self.output
                 .push_back(self.held.split_to(head.size).freeze());
@@ -194,7 +195,7 @@ impl Relay {
     }
 
     /// The message has ended and been rewritten: its frames leave as they came, or its new text does.
-    pub(super) fn finish_message(&mut self) {
+    pub(super) fn finish_message(&mut self, packets: &SocketPackets) {
         let Some(rewriting) = &mut self.rewriting else {
             return;
         };
@@ -207,7 +208,7 @@ impl Relay {
         self.rewriting = None;
         if let Some(message) = self.message.take() {
             let kind = kind(message.opcode);
-            self.packets.passed(kind, &message.opening);
+            packets.passed(kind, &message.opening);
         }
     }
 }

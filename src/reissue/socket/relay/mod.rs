@@ -33,9 +33,15 @@ pub(crate) const KEPT: usize = 64 * 1024;
 /// The frames of one WebSocket, from the backend to the client.
 pub(crate) struct Relay {
     packets: SocketPackets,
+    /// Boxed, for between messages there is nothing to keep, and sockets are many and mostly idle.
+    under_way: Option<Box<FramesUnderWay>>,
+}
+
+/// What is kept of frames that have begun and not left.
+#[derive(Default)]
+struct FramesUnderWay {
     /// The message that has begun and not ended.
     message: Option<MessageSoFar>,
-    /// Boxed, for most sockets never have one, and all of them are many.
     rewriting: Option<Box<Rewriting>>,
     /// How many bytes of the frame under way pass without a look.
     passing: u64,
@@ -59,23 +65,65 @@ impl Relay {
     pub(crate) fn new(packets: SocketPackets) -> Self {
         Self {
             packets,
-            message: None,
-            rewriting: None,
-            passing: 0,
-            held: BytesMut::new(),
-            output: VecDeque::new(),
-            broken: false,
-            ended: false,
+            under_way: None,
         }
     }
 
     /// Takes bytes; returns how many of them, from the first, pass as they are.
     pub(crate) fn take(&mut self, bytes: &[u8]) -> usize {
+        if let Some(under_way) = &mut self.under_way {
+            return under_way.take(&self.packets, bytes);
+        }
+        let mut under_way = FramesUnderWay::default();
+        let passes = under_way.take(&self.packets, bytes);
+        if !under_way.is_over() {
+            self.under_way = Some(Box::new(under_way));
+        }
+        passes
+    }
+
+    /// Notes that no more bytes will come. A frame that isn't whole leaves only if no token can have begun in it.
+    pub(crate) fn end(&mut self) {
+        if let Some(under_way) = &mut self.under_way {
+            under_way.ended = true;
+        }
+    }
+
+    /// The next bytes for the client; `None` asks for more.
+    pub(crate) fn poll_data(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        let Some(under_way) = &mut self.under_way else {
+            return Poll::Ready(None);
+        };
+        let data = under_way.poll_data(&self.packets, context);
+        if under_way.is_over() {
+            self.under_way = None;
+        }
+        data
+    }
+
+    /// Whether the backend broke the protocol, and everything before has left.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.under_way
+            .as_ref()
+            .is_some_and(|under_way| under_way.broken && under_way.output.is_empty())
+    }
+}
+
+// === impl FramesUnderWay ===
+
+impl FramesUnderWay {
+    /// Whether nothing is left to keep.
+    fn is_over(&self) -> bool {
+        let passes = self.message.is_none() && self.rewriting.is_none() && self.passing == 0;
+        passes && self.held.is_empty() && self.output.is_empty() && !self.broken
+    }
+
+    fn take(&mut self, packets: &SocketPackets, bytes: &[u8]) -> usize {
         if self.broken {
             return 0;
         }
         let passes = if self.held.is_empty() && self.rewriting.is_none() {
-            self.glance(bytes)
+            self.glance(packets, bytes)
         } else {
             0
         };
@@ -85,7 +133,7 @@ impl Relay {
     }
 
     /// How many of these bytes are frames, or parts of frames, in which no token can be.
-    fn glance(&mut self, bytes: &[u8]) -> usize {
+    fn glance(&mut self, packets: &SocketPackets, bytes: &[u8]) -> usize {
         let mut at = 0;
         while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
             if self.passing > 0 {
@@ -98,18 +146,18 @@ impl Relay {
             let Ok(Some(head)) = self.head(rest) else {
                 break;
             };
-            if self.is_searched(head) {
+            if self.is_searched(packets, head) {
                 let whole = usize::try_from(head.total()).ok();
                 let Some(payload) = whole.and_then(|whole| rest.get(head.size..whole)) else {
                     break;
                 };
-                if self.may_hold_token(head, payload) {
+                if self.may_hold_token(packets, head, payload) {
                     break;
                 }
-                self.note(head, payload);
+                self.note(packets, head, payload);
                 at += head.size + payload.len();
             } else {
-                self.note(head, &[]);
+                self.note(packets, head, &[]);
                 self.passing = head.length;
                 at += head.size;
             }
@@ -141,42 +189,42 @@ impl Relay {
             .is_some_and(MessageSoFar::ends_in_backslash)
     }
 
-    fn is_searched(&self, head: FrameHead) -> bool {
+    fn is_searched(&self, packets: &SocketPackets, head: FrameHead) -> bool {
         let opcode = match (head.opcode, &self.message) {
             (Opcode::Continuation, Some(message)) => message.opcode,
             (opcode, _) => opcode,
         };
-        opcode == Opcode::Text || (opcode == Opcode::Binary && self.packets.searches_bytes())
+        opcode == Opcode::Text || (opcode == Opcode::Binary && packets.searches_bytes())
     }
 
     /// Whether a token may stand in a frame's payload, or begin at its end, or be written in base64.
-    fn may_hold_token(&self, head: FrameHead, payload: &[u8]) -> bool {
-        self.begins_base64(head, payload)
+    fn may_hold_token(&self, packets: &SocketPackets, head: FrameHead, payload: &[u8]) -> bool {
+        self.begins_base64(packets, head, payload)
             || scan::may_hold_token(payload, self.is_after_backslash())
     }
 
     /// Whether a frame with this payload begins a message of bytes in base64.
-    fn begins_base64(&self, head: FrameHead, payload: &[u8]) -> bool {
+    fn begins_base64(&self, packets: &SocketPackets, head: FrameHead, payload: &[u8]) -> bool {
         let opcode = match &self.message {
             None => head.opcode,
             // Empty frames may come first.
             Some(message) if message.opening.is_empty() => message.opcode,
             Some(_) => return false,
         };
-        self.packets.is_base64(kind(opcode), payload)
+        packets.is_base64(kind(opcode), payload)
     }
 
     /// Notes a frame that leaves as it came.
-    fn note(&mut self, head: FrameHead, payload: &[u8]) {
+    fn note(&mut self, packets: &SocketPackets, head: FrameHead, payload: &[u8]) {
         if head.opcode == Opcode::Control {
             return;
         }
         if head.fin {
             match self.message.take() {
-                None => self.packets.passed(kind(head.opcode), opening(payload)),
+                None => packets.passed(kind(head.opcode), opening(payload)),
                 Some(mut message) => {
                     message.see(payload);
-                    self.packets.passed(kind(message.opcode), &message.opening);
+                    packets.passed(kind(message.opcode), &message.opening);
                 }
             }
             return;
@@ -189,13 +237,11 @@ impl Relay {
         message.before.push(payload);
     }
 
-    /// Notes that no more bytes will come. A frame that isn't whole leaves only if no token can have begun in it.
-    pub(crate) fn end(&mut self) {
-        self.ended = true;
-    }
-
-    /// The next bytes for the client; `None` asks for more.
-    pub(crate) fn poll_data(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+    fn poll_data(
+        &mut self,
+        packets: &SocketPackets,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Bytes>> {
         loop {
             if let Some(data) = self.output.pop_front() {
                 return Poll::Ready(Some(data));
@@ -205,7 +251,7 @@ impl Relay {
                 self.held = BytesMut::new();
                 return Poll::Ready(None);
             }
-            let progress = match self.go_on(context) {
+            let progress = match self.go_on(packets, context) {
                 Ok(progress) => progress,
                 Err(BadFrame(why)) => {
                     tracing::debug!(why, "a backend broke the WebSocket protocol");
@@ -222,11 +268,6 @@ impl Relay {
         }
     }
 
-    /// Whether the backend broke the protocol, and everything before has left.
-    pub(crate) fn is_broken(&self) -> bool {
-        self.broken && self.output.is_empty()
-    }
-
     fn fail(&mut self) {
         self.broken = true;
         self.rewriting = None;
@@ -236,7 +277,11 @@ impl Relay {
     }
 
     /// Works off held bytes, until some are ready for the client.
-    fn go_on(&mut self, context: &mut Context<'_>) -> Result<RelayProgress, BadFrame> {
+    fn go_on(
+        &mut self,
+        packets: &SocketPackets,
+        context: &mut Context<'_>,
+    ) -> Result<RelayProgress, BadFrame> {
         while self.output.is_empty() {
             if let RelayProgress::Waits = self.rewrite(context) {
                 return Ok(RelayProgress::Waits);
@@ -246,7 +291,7 @@ impl Relay {
                 .as_ref()
                 .is_some_and(|rewriting| rewriting.over)
             {
-                self.finish_message();
+                self.finish_message(packets);
                 continue;
             }
             if self.passing > 0 {
@@ -259,19 +304,21 @@ impl Relay {
                 continue;
             }
             let Some(head) = self.head(&self.held)? else {
-                return Ok(self.starve());
+                return Ok(self.starve(packets));
             };
-            if !self.is_searched(head) {
-                if !self.step_over(head) {
-                    return Ok(self.starve());
+            if !self.is_searched(packets, head) {
+                if !self.step_over(packets, head) {
+                    return Ok(self.starve(packets));
                 }
                 continue;
             }
             let whole = usize::try_from(head.total()).ok();
             match whole.filter(|whole| *whole <= self.held.len()) {
-                Some(whole) => self.take_frame(head, whole),
-                None if self.kept() + self.held.len() >= KEPT + LONGEST_HEAD => self.stream(head),
-                None => return Ok(self.starve()),
+                Some(whole) => self.take_frame(packets, head, whole),
+                None if self.kept() + self.held.len() >= KEPT + LONGEST_HEAD => {
+                    self.stream(packets, head);
+                }
+                None => return Ok(self.starve(packets)),
             }
         }
         Ok(RelayProgress::WantsMore)
@@ -336,10 +383,10 @@ impl Relay {
 
     /// A frame that isn't searched leaves, a control frame before the frames that are kept: a client waits for no message
     /// with its patience for pings. False where the frame isn't whole and has to be.
-    fn step_over(&mut self, head: FrameHead) -> bool {
+    fn step_over(&mut self, packets: &SocketPackets, head: FrameHead) -> bool {
         if head.opcode != Opcode::Control {
             // Nothing of a searched message is kept now: no other data frame comes before its end.
-            self.note(head, &[]);
+            self.note(packets, head, &[]);
             self.passing = head.length;
             self.output
                 .push_back(self.held.split_to(head.size).freeze());
@@ -361,22 +408,22 @@ impl Relay {
     }
 
     /// Nothing more can be done without further bytes. A streamed message doesn't wait for them.
-    fn starve(&mut self) -> RelayProgress {
+    fn starve(&mut self, packets: &SocketPackets) -> RelayProgress {
         if self.is_streaming() {
             self.fragment(false);
         }
         if self.ended {
-            self.drain();
+            self.drain(packets);
         }
         RelayProgress::WantsMore
     }
 
     /// Hands on the beginning of a frame that will never be whole, if no token can have begun in it.
-    fn drain(&mut self) {
+    fn drain(&mut self, packets: &SocketPackets) {
         let rest = std::mem::take(&mut self.held).freeze();
         let is_base64 = self.head(&rest).is_ok_and(|head| {
             head.is_some_and(|head| {
-                self.begins_base64(head, rest.get(head.size..).unwrap_or_default())
+                self.begins_base64(packets, head, rest.get(head.size..).unwrap_or_default())
             })
         });
         let passes = self.rewriting.take().is_none() && !is_base64;
