@@ -86,6 +86,25 @@ pub(crate) fn may_hold_token(text: &[u8], after_backslash: bool) -> bool {
     openings.next(0).is_some()
 }
 
+/// Where the first token may begin in these bytes, whatever they consist of: before it none stands that is whole. Several
+/// texts are searched at once so.
+pub(crate) fn first_opening(bytes: &[u8]) -> usize {
+    let openings = Openings {
+        chunk: bytes,
+        after_backslash: false,
+    };
+    openings.find(0).unwrap_or(bytes.len())
+}
+
+/// Whether a token may begin at the end of this text, in which none stands that is whole.
+pub(crate) fn may_end_in_token(text: &[u8], after_backslash: bool) -> bool {
+    let openings = Openings {
+        chunk: text,
+        after_backslash,
+    };
+    openings.tail(0).is_some()
+}
+
 // === impl Scanner ===
 
 impl Scanner {
@@ -682,6 +701,13 @@ mod tests {
             cuts.sort_unstable();
             let chunks: Vec<&[u8]> = cuts.windows(2).map(|pair| &body[pair[0]..pair[1]]).collect();
             prop_assert_eq!(told(scanned(&chunks)), oracle(&body));
+        }
+
+        #[test]
+        fn before_the_first_opening_a_token_may_begin_at_an_end_alone(body in fragments(), cut in any::<prop::sample::Index>(), escaped: bool) {
+            let first = first_opening(&body);
+            let text = &body[..cut.index(first + 1)];
+            prop_assert_eq!(may_hold_token(text, escaped), may_end_in_token(text, escaped));
         }
 
         #[test]

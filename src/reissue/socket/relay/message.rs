@@ -10,7 +10,8 @@ use bytes::{Buf, Bytes, BytesMut};
 use super::super::frame::{self, FrameHead, Opcode};
 use super::super::packet::{self, OPENING};
 use super::super::packet_rewriter::{PacketRewriter, SocketPackets};
-use super::{FramesUnderWay, KEPT, kind};
+use super::glance::kind;
+use super::{FramesUnderWay, KEPT};
 use crate::reissue::names::Before;
 use crate::reissue::scan::{ScannedPiece, Scanner};
 
@@ -58,7 +59,7 @@ impl FramesUnderWay {
     /// A whole frame of a message that is searched.
     pub(super) fn take_frame(&mut self, packets: &SocketPackets, head: FrameHead, whole: usize) {
         let text = self.held.get(head.size..whole).unwrap_or_default();
-        if self.rewriting.is_none() && !self.may_hold_token(packets, head, text) {
+        if self.rewriting.is_none() && !self.may_hold_token(packets, head, text, true) {
             self.let_pass(packets, head, whole);
             return;
         }

@@ -14,6 +14,7 @@
 //! after a frame that breaks RFC 6455, but for the `Close` that says so.
 //! Must not know: sockets, logins, what a token says.
 
+mod glance;
 mod message;
 
 use std::collections::VecDeque;
@@ -23,8 +24,7 @@ use bytes::{Bytes, BytesMut};
 
 use self::message::{MessageSoFar, Rewriting};
 use super::frame::{self, BadFrame, FrameHead, LONGEST_HEAD, Opcode};
-use super::packet::opening;
-use super::packet_rewriter::{PacketKind, SocketPackets};
+use super::packet_rewriter::SocketPackets;
 use crate::reissue::scan;
 
 /// The most bytes of frames that are kept until their message is known to hold no token, or no further one.
@@ -132,39 +132,6 @@ impl FramesUnderWay {
         passes
     }
 
-    /// How many of these bytes are frames, or parts of frames, in which no token can be.
-    fn glance(&mut self, packets: &SocketPackets, bytes: &[u8]) -> usize {
-        let mut at = 0;
-        while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
-            if self.passing > 0 {
-                let passes =
-                    usize::try_from(self.passing).map_or(rest.len(), |left| left.min(rest.len()));
-                self.passing -= passes as u64;
-                at += passes;
-                continue;
-            }
-            let Ok(Some(head)) = self.head(rest) else {
-                break;
-            };
-            if self.is_searched(packets, head) {
-                let whole = usize::try_from(head.total()).ok();
-                let Some(payload) = whole.and_then(|whole| rest.get(head.size..whole)) else {
-                    break;
-                };
-                if self.may_hold_token(packets, head, payload) {
-                    break;
-                }
-                self.note(packets, head, payload);
-                at += head.size + payload.len();
-            } else {
-                self.note(packets, head, &[]);
-                self.passing = head.length;
-                at += head.size;
-            }
-        }
-        at
-    }
-
     /// The head of the next frame, checked against the message under way.
     fn head(&self, bytes: &[u8]) -> Result<Option<FrameHead>, BadFrame> {
         let Some(head) = FrameHead::parse(bytes)? else {
@@ -180,61 +147,6 @@ impl FramesUnderWay {
             }
             _ => Ok(Some(head)),
         }
-    }
-
-    /// Whether the message under way has a backslash before its next text: a `"` after one begins no string.
-    fn is_after_backslash(&self) -> bool {
-        self.message
-            .as_ref()
-            .is_some_and(MessageSoFar::ends_in_backslash)
-    }
-
-    fn is_searched(&self, packets: &SocketPackets, head: FrameHead) -> bool {
-        let opcode = match (head.opcode, &self.message) {
-            (Opcode::Continuation, Some(message)) => message.opcode,
-            (opcode, _) => opcode,
-        };
-        opcode == Opcode::Text || (opcode == Opcode::Binary && packets.searches_bytes())
-    }
-
-    /// Whether a token may stand in a frame's payload, or begin at its end, or be written in base64.
-    fn may_hold_token(&self, packets: &SocketPackets, head: FrameHead, payload: &[u8]) -> bool {
-        self.begins_base64(packets, head, payload)
-            || scan::may_hold_token(payload, self.is_after_backslash())
-    }
-
-    /// Whether a frame with this payload begins a message of bytes in base64.
-    fn begins_base64(&self, packets: &SocketPackets, head: FrameHead, payload: &[u8]) -> bool {
-        let opcode = match &self.message {
-            None => head.opcode,
-            // Empty frames may come first.
-            Some(message) if message.opening.is_empty() => message.opcode,
-            Some(_) => return false,
-        };
-        packets.is_base64(kind(opcode), payload)
-    }
-
-    /// Notes a frame that leaves as it came.
-    fn note(&mut self, packets: &SocketPackets, head: FrameHead, payload: &[u8]) {
-        if head.opcode == Opcode::Control {
-            return;
-        }
-        if head.fin {
-            match self.message.take() {
-                None => packets.passed(kind(head.opcode), opening(payload)),
-                Some(mut message) => {
-                    message.see(payload);
-                    packets.passed(kind(message.opcode), &message.opening);
-                }
-            }
-            return;
-        }
-        let message = self
-            .message
-            .get_or_insert_with(|| MessageSoFar::new(head.opcode));
-        message.begun = true;
-        message.see(payload);
-        message.before.push(payload);
     }
 
     fn poll_data(
@@ -294,20 +206,17 @@ impl FramesUnderWay {
                 self.finish_message(packets);
                 continue;
             }
-            if self.passing > 0 {
-                if !self.pass() {
-                    return Ok(RelayProgress::WantsMore);
-                }
+            if self.feed_frame() {
                 continue;
             }
-            if self.feed_frame() {
+            if self.rewriting.is_none() && self.let_pass_at_once(packets) {
                 continue;
             }
             let Some(head) = self.head(&self.held)? else {
                 return Ok(self.starve(packets));
             };
-            if !self.is_searched(packets, head) {
-                if !self.step_over(packets, head) {
+            if head.opcode == Opcode::Control {
+                if !self.step_over(head) {
                     return Ok(self.starve(packets));
                 }
                 continue;
@@ -342,18 +251,6 @@ impl FramesUnderWay {
         RelayProgress::WantsMore
     }
 
-    /// Hands on held bytes of a frame that passes without a look; false where there are none.
-    fn pass(&mut self) -> bool {
-        let passes =
-            usize::try_from(self.passing).map_or(self.held.len(), |left| left.min(self.held.len()));
-        if passes == 0 {
-            return false;
-        }
-        self.passing -= passes as u64;
-        self.output.push_back(self.held.split_to(passes).freeze());
-        true
-    }
-
     /// Gives the rewriter what has come of a streamed frame; false where no frame is under way, or nothing has come.
     fn feed_frame(&mut self) -> bool {
         let Some(rewriting) = &mut self.rewriting else {
@@ -381,17 +278,9 @@ impl FramesUnderWay {
         true
     }
 
-    /// A frame that isn't searched leaves, a control frame before the frames that are kept: a client waits for no message
-    /// with its patience for pings. False where the frame isn't whole and has to be.
-    fn step_over(&mut self, packets: &SocketPackets, head: FrameHead) -> bool {
-        if head.opcode != Opcode::Control {
-            // Nothing of a searched message is kept now: no other data frame comes before its end.
-            self.note(packets, head, &[]);
-            self.passing = head.length;
-            self.output
-                .push_back(self.held.split_to(head.size).freeze());
-            return true;
-        }
+    /// A control frame leaves before the frames that are kept of a message: a client's patience for pings doesn't wait for
+    /// the message's end. False where the frame isn't whole.
+    fn step_over(&mut self, head: FrameHead) -> bool {
         let whole = head.size + usize::try_from(head.length).unwrap_or(usize::MAX);
         if self.held.len() < whole {
             return false;
@@ -430,14 +319,6 @@ impl FramesUnderWay {
         if passes && !scan::may_hold_token(&rest, true) && !rest.is_empty() {
             self.output.push_back(rest);
         }
-    }
-}
-
-/// How a message with this opcode came.
-fn kind(opcode: Opcode) -> PacketKind {
-    match opcode {
-        Opcode::Binary => PacketKind::Bytes,
-        Opcode::Text | Opcode::Continuation | Opcode::Control => PacketKind::Text,
     }
 }
 

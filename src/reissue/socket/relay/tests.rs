@@ -218,6 +218,23 @@ fn a_frame_that_can_be_kept_arrives_as_it_was_made() {
 }
 
 #[test]
+fn messages_that_came_together_leave_together_though_one_was_cut() {
+    let mut context = Context::from_waker(Waker::noop());
+    let message = one(1, true, b"{\"a\":1}");
+    let came = [message.repeat(50), one(9, true, b"1"), message.repeat(50)].concat();
+    let mut relay = relay(false);
+    let whole = 3 * message.len();
+    let cut = whole + 4;
+    assert_eq!(relay.take(&came[..cut]), whole);
+    assert_eq!(relay.poll_data(&mut context), Poll::Ready(None));
+    assert_eq!(relay.take(&came[cut..]), 0);
+    let left = Bytes::copy_from_slice(&came[whole..]);
+    assert_eq!(relay.poll_data(&mut context), Poll::Ready(Some(left)));
+    assert_eq!(relay.poll_data(&mut context), Poll::Ready(None));
+    assert!(relay.under_way.is_none());
+}
+
+#[test]
 fn a_ping_does_not_wait_behind_what_may_become_a_token() {
     let mut context = Context::from_waker(Waker::noop());
     let beginning = one(1, false, b"{\"a\":\"007");
