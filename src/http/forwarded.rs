@@ -3,6 +3,7 @@
 //! Keeps true: nothing an untrusted peer wrote decides the client address, and exactly one address goes out.
 //! Must not know: sockets, limiters, logs.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
 use http::header::{HeaderName, HeaderValue};
@@ -21,18 +22,18 @@ pub(crate) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwa
 
 /// Where a request comes from, once for log, limits and backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Origin {
+pub struct Origin<'a> {
     /// The client's address, IPv4-mapped IPv6 as IPv4; `None` on a unix socket whose peer names none.
     pub client_ip: Option<IpAddr>,
     /// For `X-Forwarded-Host`: what the client asked for; `None` if it said nothing.
-    pub host: Option<HeaderValue>,
+    pub host: Option<Cow<'a, HeaderValue>>,
     /// For `X-Forwarded-Proto`.
     pub scheme: ClientScheme,
     /// How the forwarding headers that the peer sent are treated.
     pub claims: ForwardingClaims,
 }
 
-impl Origin {
+impl Origin<'_> {
     /// The client's address, where it tells clients from each other: without `trusted` proxies a private address may be
     /// a load balancer's, which all clients share.
     pub(crate) fn telling_address(&self, trusted: &[IpNet]) -> Option<IpAddr> {
@@ -93,17 +94,17 @@ impl Peer {
 /// From a trusted peer `X-Forwarded-For` is walked right to left (all lines, as one list) past trusted addresses to
 /// the first that isn't; an entry that isn't an address ends the walk at the proxy that reported it. Scheme and host
 /// are the rightmost values.
-pub fn resolve<'a>(
+pub fn resolve<'h, 'f>(
     peer: Peer,
     trusted: &[IpNet],
-    fields: impl Into<RequestFields<'a>>,
-    host: Option<&HeaderValue>,
-) -> Origin {
+    fields: impl Into<RequestFields<'f>>,
+    host: Option<&'h HeaderValue>,
+) -> Origin<'h> {
     let fields = fields.into();
     let address = peer.address.map(|address| address.to_canonical());
     let own = Origin {
         client_ip: address,
-        host: host.cloned(),
+        host: host.map(Cow::Borrowed),
         scheme: if peer.tls {
             ClientScheme::Https
         } else {
@@ -127,6 +128,7 @@ pub fn resolve<'a>(
         host: rightmost(fields, &X_FORWARDED_HOST)
             .filter(|host| is_authority(host.as_bytes()))
             .and_then(|host| HeaderValue::from_str(host).ok())
+            .map(Cow::Owned)
             .or(own.host),
         scheme: match rightmost(fields, &X_FORWARDED_PROTO) {
             Some(scheme) if is_one_of(scheme, ["https", "wss"]) => ClientScheme::Https,
@@ -354,12 +356,12 @@ mod tests {
             Some(&host),
         );
         assert_eq!(believed.scheme, ClientScheme::Https);
-        assert_eq!(believed.host.unwrap(), "live.example:8443");
+        assert_eq!(*believed.host.unwrap(), "live.example:8443");
         assert_eq!(believed.claims, ForwardingClaims::Believed);
 
         let refused = resolve(peer("10.0.0.1"), &[], &claims, Some(&host));
         assert_eq!(refused.scheme, ClientScheme::Http);
-        assert_eq!(refused.host.unwrap(), "own.example");
+        assert_eq!(*refused.host.unwrap(), "own.example");
         assert_eq!(
             refused.claims,
             ForwardingClaims::Dropped { private_peer: true }
@@ -376,7 +378,7 @@ mod tests {
         };
         let origin = resolve(tls, &nets(&["10.0.0.0/8"]), &claims, Some(&host));
         assert_eq!(
-            (origin.scheme, origin.host.unwrap()),
+            (origin.scheme, origin.host.unwrap().into_owned()),
             (ClientScheme::Https, host)
         );
     }

@@ -28,7 +28,7 @@ pub struct RequestChanges<'a> {
     /// `Host`: the request's effective authority, or the upstream's where HTTP/1.0 named none.
     pub host: &'a HeaderValue,
     /// For `X-Forwarded-*`; a trusted peer's other claims (`Forwarded`, `X-Real-IP`, `X-Forwarded-Port`, …) pass.
-    pub origin: &'a Origin,
+    pub origin: &'a Origin<'a>,
     /// `x-request-id`.
     pub request_id: &'a [u8],
     /// Whether this opens a WebSocket tunnel ([`is_websocket_upgrade`]); other upgrades are stripped.
@@ -421,6 +421,8 @@ fn elements_of(line: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 #[cfg(test)]
 mod tests {
+    use std::borrow::Cow;
+
     use super::*;
     use crate::http::forwarded::ClientScheme;
 
@@ -442,16 +444,16 @@ mod tests {
             .collect()
     }
 
-    fn origin(claims: ForwardingClaims) -> Origin {
+    fn origin(claims: ForwardingClaims) -> Origin<'static> {
         Origin {
             client_ip: Some("192.0.2.1".parse().unwrap()),
-            host: Some(HeaderValue::from_static("asked.example")),
+            host: Some(Cow::Owned(HeaderValue::from_static("asked.example"))),
             scheme: ClientScheme::Http,
             claims,
         }
     }
 
-    fn changes(origin: &Origin) -> RequestChanges<'_> {
+    fn changes<'a>(origin: &'a Origin<'_>) -> RequestChanges<'a> {
         RequestChanges {
             host: &NAMED,
             origin,

@@ -21,7 +21,7 @@ pub(crate) fn write_head(
     let target = target::origin_form(request.uri());
     out.extend_from_slice(request.method().as_str().as_bytes());
     out.push(b' ');
-    let target = target.as_ref().map_or("/", |target| target.as_str());
+    let target = target.as_deref().unwrap_or("/");
     out.extend_from_slice(target.as_bytes());
     out.extend_from_slice(b" HTTP/1.1\r\n");
     hop::write_request_fields(fields_of(request), changes, out);

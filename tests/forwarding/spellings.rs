@@ -83,8 +83,7 @@ fn try_all(version: Version, mount: &str, targets: &BTreeSet<Vec<u8>>) -> Findin
         let Ok(uri) = http::Uri::try_from(target.as_slice()) else {
             continue;
         };
-        let forwarded = origin_form(&uri)
-            .is_some_and(|origin| app.routes(http::Uri::from(origin).to_string().as_bytes()));
+        let forwarded = origin_form(&uri).is_some_and(|origin| app.routes(origin.as_bytes()));
         // How the app is attached changes nothing in how Node reads a target: one attachment is asked about these.
         let as_sent = mount == MOUNTS[0] && app.routes(target);
         if !forwarded && !as_sent {

@@ -3,6 +3,7 @@
 //! Keeps true: a client gets the backend's response or one that stands in for it, never both.
 //! Must not know: which requests are forwarded, how a server is reached.
 
+use std::borrow::Cow;
 use std::rc::Rc;
 
 use http::{Method, Request, Response, StatusCode};
@@ -67,8 +68,8 @@ impl WorkerService {
         let Snapshot {
             config, backends, ..
         } = asked.snapshot;
-        let host = asked.host.clone();
-        let host = host.unwrap_or_else(|| config.upstream.host());
+        let host = asked.host.map(Cow::Borrowed);
+        let host = host.unwrap_or_else(|| Cow::Owned(config.upstream.host()));
         let exchange = Rc::clone(request.body().exchange());
         let changes = RequestChanges {
             host: &host,

@@ -172,7 +172,7 @@ impl PublicService for WorkerService {
                 address: origin.telling_address(trusted),
                 connection: connection.number,
             },
-            host,
+            host: host.as_ref(),
             browser_origin: snapshot
                 .config
                 .cors
@@ -188,10 +188,10 @@ impl PublicService for WorkerService {
 struct RequestSetting<'a> {
     snapshot: &'a Snapshot,
     context: &'a RequestContext,
-    origin: &'a Origin,
+    origin: &'a Origin<'a>,
     /// The party that takes turns with others where sockets to the backend are short.
     claimant: Claimant,
-    host: Option<HeaderValue>,
+    host: Option<&'a HeaderValue>,
     /// The `Origin` header; read only where `[cors]` asks for it.
     browser_origin: Option<HeaderValue>,
 }
