@@ -38,8 +38,6 @@ pub(crate) struct SocketLogins {
 #[derive(Default)]
 struct KnownLogins {
     logins: Vec<KnownLogin>,
-    /// How many changes the store hasn't been told at once, counted up.
-    changes: u64,
     /// Boxed, for most sockets never have one, and all of them are many.
     shared: Option<Box<SharedSession>>,
     /// Boxed for the same reason.
@@ -71,6 +69,8 @@ struct SharedSession {
     is_known: bool,
     /// The name under which the store was told. Another certificate makes another.
     name: [u8; 32],
+    /// How many changes the store hasn't been told at once, counted up.
+    changes: u64,
     /// Exchanges with the store take turns, so that none puts an older login in the place of a newer.
     turn: Arc<tokio::sync::Mutex<()>>,
     attendance: Attendance,
@@ -117,8 +117,8 @@ impl SocketLogins {
     /// Notes a client's `CONNECT` to a namespace, with its login.
     pub(crate) fn connect(&self, namespace: &str, login: Option<&str>) {
         let mut known = self.known.lock();
-        let change = known.shared.is_some().then(|| known.next_change());
-        known.put(&self.kept, namespace, login, change.unwrap_or(0));
+        let change = known.next_change();
+        known.put(&self.kept, namespace, login, change);
     }
 
     /// The login that counts for a message of this namespace.
@@ -184,6 +184,7 @@ impl SocketLogins {
             id: id.into(),
             is_known: is_open,
             name: [0; 32],
+            changes: 0,
             turn: Arc::default(),
             attendance: Attendance::Nobody,
             due,
@@ -273,8 +274,9 @@ impl SocketLogins {
         let sealed: Option<Vec<_>> = sealed.collect();
         let bytes = |sealed: &Vec<SealedLogin>| sealed.iter().map(|login| login.bytes.len()).sum();
         let put = sealed.filter(|sealed| sealed.is_empty() || may_put(bytes(sealed)));
+        let changes = known.shared.as_ref()?.changes;
         Some(OutgoingLogins {
-            last_change: put.as_ref().map_or(0, |_| known.changes),
+            last_change: put.as_ref().map_or(0, |_| changes),
             logins: put.unwrap_or_default(),
             seal,
             may_begin,
@@ -342,9 +344,12 @@ impl KnownLogins {
         logins.find(|known| *known.namespace == *namespace)
     }
 
+    /// The number of the next change; 0 where the store is told none.
     fn next_change(&mut self) -> u64 {
-        self.changes += 1;
-        self.changes
+        self.shared.as_mut().map_or(0, |shared| {
+            shared.changes += 1;
+            shared.changes
+        })
     }
 
     /// The store lacks everything.
@@ -418,6 +423,12 @@ mod tests {
         assert_eq!(logins.of("/a").as_deref(), Some("a2"));
         logins.connect("/a", None);
         assert_eq!(logins.of("/a").as_deref(), Some("handshake"));
+    }
+
+    #[test]
+    fn what_a_socket_without_logins_keeps_stays_small() {
+        // There is one for every open socket. With its counts it just fits into what the allocator gives out.
+        assert!(size_of::<SocketLogins>() + 2 * size_of::<usize>() <= 80);
     }
 
     #[test]
