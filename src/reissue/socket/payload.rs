@@ -85,6 +85,15 @@ fn is_counted(opening: &[u8]) -> Option<bool> {
     Some(other > 0 && opening.get(other) == Some(&b':'))
 }
 
+/// The call with which a script begins, and its argument as far as it has come.
+pub(crate) fn script(body: &[u8]) -> Option<(&[u8], &[u8])> {
+    let index = body.strip_prefix(JSONP)?;
+    let digits = index.iter().take_while(|byte| byte.is_ascii_digit());
+    let digits = Some(digits.count()).filter(|digits| *digits <= LENGTH_DIGITS)?;
+    let behind = index.get(digits..)?.strip_prefix(b"](")?;
+    body.split_at_checked(body.len() - behind.len())
+}
+
 impl Payload {
     /// Takes a whole body apart; `None` where it isn't a payload. `by_url` says that the URL means protocol 3: then what
     /// begins with a length is counted, or no payload.
@@ -96,12 +105,16 @@ impl Payload {
                 packets: binary(body)?,
             }),
             Some(PollingFormat::Jsonp) => {
-                let text = std::str::from_utf8(body).ok()?;
-                let (start, end) = (text.find('(')? + 1, text.rfind(')')?);
-                let inner: String = serde_json::from_str(text.get(start..end)?).ok()?;
-                let around = (text.get(..start)?.to_owned(), text.get(end..)?.to_owned());
+                let (call, argument) = script(body)?;
+                let end = memchr::memrchr(b')', argument)?;
+                let inner: String = serde_json::from_slice(argument.get(..end)?).ok()?;
+                let behind = std::str::from_utf8(argument.get(end..)?).ok()?;
+                if !matches!(behind.trim_ascii_end(), ")" | ");") {
+                    return None;
+                }
+                let call = std::str::from_utf8(call).ok()?;
                 Some(Self {
-                    around: Some(around),
+                    around: Some((call.to_owned(), behind.to_owned())),
                     ..Self::of_text(&inner, by_url)?
                 })
             }
@@ -240,7 +253,7 @@ fn binary(mut body: &[u8]) -> Option<Vec<PayloadPacket>> {
             .filter(|digits| *digits < 16)?;
         let mut length: usize = 0;
         for digit in rest.get(..digits)? {
-            let digit = usize::from(*digit);
+            let digit = Some(usize::from(*digit)).filter(|digit| *digit < 10)?;
             length = length.checked_mul(10)?.checked_add(digit)?;
         }
         let rest = rest.get(digits + 1..)?;
@@ -257,6 +270,8 @@ fn binary(mut body: &[u8]) -> Option<Vec<PayloadPacket>> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn text(packets: &[&str]) -> Vec<PayloadPacket> {
@@ -341,6 +356,7 @@ mod tests {
         for body in [
             &b"\x00\x05\xffab"[..],
             b"\x00\x01\xffa\x02\x01\xffa",
+            b"\x00\x0a\xffaaaaaaaaaa",
             b"\x00",
             b"\x01\x09\x09\x09\x09\x09\x09\x09\x09\x09\x09\x09\x09\x09\x09\x09\x09\xff",
         ] {
@@ -352,6 +368,23 @@ mod tests {
             "___eio[0]({\"type\":\"Buffer\"});",
         ] {
             assert_eq!(Payload::parse(body.as_bytes(), true), None, "{body}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_read_is_the_same_once_it_is_written(
+            begin in prop_oneof![Just(""), Just("___eio[0](\""), Just("\u{0}\u{1}"), Just("1:"), Just("4")],
+            text in "[0-3b:\"\u{0}\u{1}\u{1e}\u{ff}\u{2028}()\\\\;é😀]{0,12}",
+            end in prop_oneof![Just(""), Just("\");"), Just("\")")],
+            by_url: bool,
+        ) {
+            let body = format!("{begin}{text}{end}");
+            if let Some(read) = Payload::parse(body.as_bytes(), by_url) {
+                let again = Payload::parse(&read.write(), by_url).unwrap();
+                prop_assert_eq!(read, again);
+            }
+            client_packets(body.as_bytes());
         }
     }
 

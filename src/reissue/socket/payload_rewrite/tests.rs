@@ -194,6 +194,11 @@ fn what_is_no_payload_passes_without_a_token_and_is_replaced_with_one() {
             ),
             (format!("___eio[7](\"9:4{long}"), "___eio[7](\"1:6\");"),
             (format!("___eio[7](\"42[{long}"), "___eio[7](\"6\");"),
+            // No script of engine.io: nothing of it leaves.
+            (format!("___eio[{token}"), "___eio[0](\"1:6\");"),
+            (format!("___eio[7] {token}(\"2\");"), "___eio[0](\"1:6\");"),
+            (format!("___eio[7](\"2\"); {token}"), "___eio[7](\"6\");"),
+            (format!("___eio[{long}(\"2"), "___eio[0](\"1:6\");"),
             // A payload of bytes as a script: its texts are numbers.
             (
                 "___eio[7]({\"type\":\"Buffer\",\"data\":[1,48]});".to_owned(),

@@ -14,7 +14,7 @@ use http::HeaderMap;
 
 use super::super::packet::{MAIN, opening};
 use super::super::packet_rewriter::{PacketKind, PacketRewriter};
-use super::super::payload::{Payload, PollingFormat};
+use super::super::payload::{self, Payload, PollingFormat};
 use super::PollingSetting;
 use crate::exchange::rewrite::Rewrite;
 use crate::reissue::body_fields;
@@ -116,12 +116,11 @@ impl WholeRewrite {
     /// Whether a payload that can't be read may leave: a message of the server for a person, such as an error.
     fn may_pass(&self) -> bool {
         let held = &self.held[..];
-        let is_script = PollingFormat::of(held) == Some(PollingFormat::Jsonp);
-        let is_object = argument(held).is_some_and(|argument| argument.starts_with(b"{"));
+        let is_bytes =
+            payload::script(held).is_some_and(|(_, argument)| argument.starts_with(b"{"));
         let mut bytes = MAY_CARRY_BYTES.iter();
         let may_carry_bytes = self.setting.packets.searches_bytes()
             && bytes.any(|begin| memchr::memmem::find(held, begin).is_some());
-        let is_bytes = is_script && is_object;
         !is_bytes && !may_carry_bytes && !scan::may_hold_token(held, true)
     }
 
@@ -139,8 +138,7 @@ impl WholeRewrite {
         let held = &self.held[..];
         match PollingFormat::of(held) {
             Some(PollingFormat::Jsonp) => {
-                let argument = argument(held).unwrap_or_default();
-                let call = held.get(..held.len() - argument.len()).unwrap_or_default();
+                let (call, argument) = payload::script(held).unwrap_or((b"___eio[0](", b""));
                 let inner = argument.strip_prefix(b"\"").unwrap_or_default();
                 let separated = PollingFormat::of(inner) == Some(PollingFormat::Separated);
                 let payload = if separated { "\"6\");" } else { "\"1:6\");" };
@@ -165,12 +163,6 @@ impl WholeRewrite {
         }
         std::mem::take(&mut self.held).freeze()
     }
-}
-
-/// What a script calls its function with, as far as it has come.
-fn argument(script: &[u8]) -> Option<&[u8]> {
-    let call = memchr::memchr(b'(', script)?;
-    script.get(call + 1..)
 }
 
 impl Rewrite for WholeRewrite {
