@@ -29,7 +29,7 @@ pub(crate) struct ExplainArguments {
     /// The channel
     #[arg(long)]
     channel: String,
-    /// publisher or subscriber [default: the role that the stream gives this user]
+    /// publisher or subscriber [default: the role that the stream gives this user; with --socket, publisher]
     #[arg(long)]
     role: Option<String>,
     /// Also check whether the user may use this uid

@@ -281,6 +281,29 @@ fn placeholders_of_the_examples_are_warned_of_and_fail_under_strict_alone() {
 }
 
 #[test]
+fn sockets_without_a_pattern_for_the_names_of_streams_are_warned_of() {
+    let socket = "[[reissue.socket]]\npath = \"/socket.io/*\"\n";
+    let strict = |streams: &str, keys: &str| {
+        let base = base_with_streams();
+        Check::of(&format!("{base}{streams}{socket}{keys}")).run(true, false)
+    };
+    let (code, _, stderr) = strict("", "");
+    assert_eq!(code, 78, "{stderr}");
+    assert!(
+        stderr.contains("warning: `streams.channel_pattern`: unset"),
+        "{stderr}"
+    );
+    for (streams, keys) in [
+        ("streams.channel_pattern = \"live_*\"\n", ""),
+        ("streams.channel_pattern = \"\"\n", ""),
+        ("", "unknown_channel = \"withhold\"\n"),
+    ] {
+        let (code, _, stderr) = strict(streams, keys);
+        assert_eq!(code, 0, "{streams}{keys}: {stderr}");
+    }
+}
+
+#[test]
 fn a_directory_that_the_audit_file_needs_is_missed_by_check_as_by_the_start() {
     let with_audit =
         |audit: &str| Check::of(&(base_with_streams() + "log.audit = \"" + audit + "\"\n"));

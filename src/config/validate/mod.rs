@@ -145,6 +145,7 @@ fn config(root: &RawTable<'_>, secrets: &SecretReader<'_>) -> Config {
         secrets,
     );
 
+    reissue::warn_of_unnamed_streams(&root.table("streams"), &reissue, secrets.strictness);
     source_tables::compare_sessions(&root.table("accounts"), &accounts, &jwt);
     let authorize = authorize_hook::authorize(&root.table("authorize"));
     let rules = &routes.block;

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::routes::{method, pattern, route_key};
-use super::tokens;
+use super::{Strictness, tokens};
 use crate::config::diagnostic::quoted;
 use crate::config::model::{
     PublisherForOthers, Reissue, ReissueMode, ReissueRule, Routes, SocketLoginPlace, SocketRule,
@@ -29,6 +29,23 @@ pub(super) fn reissue(table: &RawTable<'_>, routes: &Routes) -> Reissue {
             .filter_map(|table| rule(table, routes))
             .collect(),
         sockets: sockets.iter().filter_map(socket).collect(),
+    }
+}
+
+/// Warns of sockets whose streams are told from calls by the source alone: a stream that hasn't begun is unknown to it.
+pub(super) fn warn_of_unnamed_streams(
+    streams: &RawTable<'_>,
+    reissue: &Reissue,
+    strictness: Strictness,
+) {
+    let mut sockets = reissue.sockets.iter();
+    let shortens = sockets.any(|socket| socket.unknown_channel == UnknownChannel::Shorten);
+    if strictness == Strictness::Check && shortens && streams.item("channel_pattern").is_none() {
+        streams.unset(
+            "channel_pattern",
+            "unset: over a [[reissue.socket]] everybody gets a publisher's token for a stream that has no entry yet",
+            "write what the names of streams begin with, such as \"live_*\", or \"\" if this is intended",
+        );
     }
 }
 

@@ -91,7 +91,7 @@ families! {
     SOURCE_REST_UNTIL = MetricKind::Gauge, "renewd_source_rest_until_timestamp_seconds",
         "Until when users who hold a token can renew it while the source gives no answer, in seconds since the Unix epoch; 0 while it answers. This is stale_if_error after the first failure; for jwks, the time until which the known keys are used.";
     REISSUE = MetricKind::Counter, "renewd_reissue_total",
-        "Tokens of the project that were found in the backend's answers. route is the path of the rule; outcome is replaced (by a shorter one), short (its lifetime was short enough), withheld (the caller may not have it), or error (it could not be judged or replaced).";
+        "Tokens of the project that were found in the backend's answers and in the messages of its sockets. route is the path of the [[reissue.rule]], or 'socket ' and the path of the [[reissue.socket]]; outcome is replaced (by a shorter one), short (its lifetime was short enough), withheld (the caller may not have it), or error (it could not be judged or replaced).";
     HTTP_REQUESTS = MetricKind::Counter, "renewd_http_requests_total",
         "Requests on the public listeners. handler is live (token endpoints), forward (forwarded to the backend), health, or reject (refused before routing). code is none if the client left before a response.";
     HTTP_REQUEST_DURATION = MetricKind::Histogram(EXCHANGE_SECONDS), "renewd_http_request_duration_seconds",
