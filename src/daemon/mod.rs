@@ -52,7 +52,7 @@ use crate::config::ConfigErrors;
 use crate::config::model::{Config, Listen};
 use crate::io::descriptors;
 use crate::io::descriptors::Shares;
-use crate::server::listen::BindError;
+use crate::server::listen::{BindError, bind_remedy};
 use crate::server::worker::Workers;
 use crate::snapshot::Shared;
 use crate::state::directory::{StateDirectory, StateError};
@@ -107,7 +107,10 @@ pub(crate) enum RunError {
     #[error("{0}")]
     Bind(#[from] BindError),
     /// The admin listener can't be bound.
-    #[error("can't listen on {listen} (admin.listen): {source}")]
+    #[error(
+        "can't listen on {listen} (admin.listen): {source}{}",
+        bind_remedy(source)
+    )]
     Admin {
         /// As configured.
         listen: Listen,

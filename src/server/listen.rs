@@ -49,12 +49,21 @@ pub enum ListenAddress {
 
 /// A listener that could not be bound.
 #[derive(Debug, thiserror::Error)]
-#[error("can't listen on {listen}: {source}")]
+#[error("can't listen on {listen}: {source}{}", bind_remedy(source))]
 pub struct BindError {
     /// The listener, as configured.
     pub listen: Listen,
     /// The system's error.
     pub source: io::Error,
+}
+
+/// How an operator finds out who has the port: often the backend, which hasn't moved yet.
+pub(crate) fn bind_remedy(error: &io::Error) -> &'static str {
+    if error.kind() == io::ErrorKind::AddrInUse {
+        "; another process has it: `ss -lntxp`, as root, says which"
+    } else {
+        ""
+    }
 }
 
 /// The bound listeners, ready to be handed to workers.

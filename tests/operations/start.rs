@@ -196,6 +196,7 @@ fn a_taken_port_is_named() {
     private_file(&admin.path().join("config.toml"), &text);
     let (code, said) = refused(admin.path(), &[]);
     assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("`ss -lntxp`"), "{said}");
     assert!(
         said.contains(&format!(
             "can't listen on {address} (admin.listen): Address already in use"
