@@ -6,6 +6,7 @@ mod reissue;
 mod reissue_app;
 mod socket_bytes;
 mod socket_calls;
+mod socket_evasions;
 mod socket_frames;
 mod socket_jsonp;
 mod socket_replicas;

@@ -38,7 +38,7 @@ fn before(backend: SocketAddr, tables: &str) -> Renewd {
     })
 }
 
-fn token(channel: &str, role: Role) -> String {
+pub fn token(channel: &str, role: Role) -> String {
     let signer = Signer::new(APP_ID, &Secret::new(APP_CERTIFICATE.into())).unwrap();
     let grant = RtcGrant {
         channel,
@@ -185,7 +185,7 @@ fn tokens(heard: &mut Value) -> Vec<String> {
         .collect()
 }
 
-fn lifetime(token: &str) -> u32 {
+pub fn lifetime(token: &str) -> u32 {
     match parse::parse(token) {
         Ok(Parsed::V007(parsed)) => {
             assert!(parsed.verify(&Secret::new(APP_CERTIFICATE.into())));

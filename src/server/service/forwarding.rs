@@ -133,23 +133,34 @@ impl WorkerService {
             snapshot, context, ..
         } = asked;
         let (shared, is_enforced) = (&self.shared, decision::is_enforced);
-        if upgrade {
-            let plan = socket::plan(shared, snapshot, context, request, is_enforced);
-            if let Some(plan) = plan {
-                return Some(ResponsePlan::Socket(Box::new(plan)));
+        let socket = if upgrade {
+            socket::plan(shared, snapshot, context, request, is_enforced)
+        } else {
+            None
+        };
+        // A backend that opens no socket answers a handshake as it answers any other request.
+        let answer = match polling::plan(shared, snapshot, context, request, is_enforced) {
+            Some(plan) => Some(AnswerPlan::Polling(Box::new(plan))),
+            None => {
+                let enforced = |subject: Option<&str>| decision::is_enforced(snapshot, subject);
+                reissue::plan(shared, snapshot, context, request, enforced).map(AnswerPlan::Body)
             }
-        } else if let Some(plan) = polling::plan(shared, snapshot, context, request, is_enforced) {
-            return Some(ResponsePlan::Polling(Box::new(plan)));
-        }
-        let enforced = |subject: Option<&str>| decision::is_enforced(snapshot, subject);
-        reissue::plan(shared, snapshot, context, request, enforced).map(ResponsePlan::Body)
+        };
+        (socket.is_some() || answer.is_some()).then_some(ResponsePlan { socket, answer })
     }
 }
 
 /// What becomes of the backend's response.
-enum ResponsePlan {
+struct ResponsePlan {
+    /// Where it opens a socket.
+    socket: Option<SocketPlan>,
+    /// Where it is an answer.
+    answer: Option<AnswerPlan>,
+}
+
+/// How an answer is rewritten.
+enum AnswerPlan {
     Body(Box<ReissuePlan>),
-    Socket(Box<SocketPlan>),
     Polling(Box<PollingPlan>),
 }
 
@@ -158,10 +169,12 @@ impl ResponsePlan {
         self,
         response: Response<ResponseBody>,
     ) -> Result<Response<ResponseBody>, ProxyError> {
-        match self {
-            Self::Body(plan) => plan.response(response),
-            Self::Socket(plan) => plan.response(response),
-            Self::Polling(plan) => plan.response(response),
+        let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        match (self.socket, self.answer) {
+            (Some(plan), _) if switched => plan.response(response),
+            (_, Some(AnswerPlan::Body(plan))) => plan.response(response),
+            (_, Some(AnswerPlan::Polling(plan))) => plan.response(response),
+            (_, None) => Ok(response),
         }
     }
 }
