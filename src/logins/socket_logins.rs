@@ -60,6 +60,13 @@ struct KnownLogin {
     change: u64,
 }
 
+impl KnownLogin {
+    /// How many bytes are counted as kept.
+    fn bytes(&self) -> usize {
+        self.namespace.len() + self.login.as_ref().map_or(0, |login| login.len())
+    }
+}
+
 /// The part of a session that replicas share.
 struct SharedSession {
     /// The id, which leads to the session.
@@ -362,7 +369,10 @@ impl KnownLogins {
 
     /// Puts a namespace's login in the place of its former one.
     fn put(&mut self, kept: &KeptBytes, namespace: &str, login: Option<&str>, change: u64) {
-        self.logins.retain(|known| *known.namespace != *namespace);
+        if let Some(former) = self.find(namespace) {
+            kept.give_back(former.bytes());
+            self.logins.retain(|known| *known.namespace != *namespace);
+        }
         if login.is_none() && self.shared.is_none() {
             return;
         }
@@ -374,7 +384,8 @@ impl KnownLogins {
             let Some(empty) = self.logins.iter().position(empty) else {
                 return;
             };
-            self.logins.remove(empty);
+            let empty = self.logins.remove(empty);
+            kept.give_back(empty.bytes());
         }
         if kept.add(namespace.len() + login.map_or(0, str::len)) {
             self.keep(namespace, login, change);

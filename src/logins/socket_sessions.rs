@@ -2,13 +2,13 @@
 //! to its logins.
 //!
 //! Keeps true: what all sockets of a process keep is bounded, and what it puts into a store that replicas share; a
-//! session is found by its id, by every worker, as long as it is used.
+//! session is found by its id, by every worker, as long as it is used; what clients make up takes no session's place.
 //! Must not know: which login counts, transports, packets.
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -18,11 +18,23 @@ use super::socket_logins::SocketLogins;
 /// The most bytes of logins that all sockets together keep. Beyond, a `CONNECT`'s login isn't kept.
 const BYTES: usize = 64 * 1024 * 1024;
 
+/// The most bytes of logins that one socket keeps: a long one for nearly each of its namespaces.
+const BYTES_OF_ONE: usize = 256 * 1024;
+
+/// How many bytes of logins are so many that sessions are forgotten sooner.
+const CROWDED: usize = BYTES / 4 * 3;
+
 /// The most sessions of one generation, of which two are kept.
 const SESSIONS: usize = 50_000;
 
 /// How long a generation lasts: much longer than any client waits with its next poll.
 const GENERATION: Duration = Duration::from_mins(10);
+
+/// How long one lasts at least: longer than the 45 seconds after which engine.io ends a session of which it hears nothing.
+const SHORT_GENERATION: Duration = Duration::from_mins(1);
+
+/// How many claims there are at least before the dead ones are looked for.
+const CLAIMS: usize = 1024;
 
 /// The longest that a session is remembered here after its last use, and in a store.
 pub(crate) const REMEMBERED: Duration = Duration::from_mins(20);
@@ -61,6 +73,10 @@ struct Generations {
     young: HashMap<Box<str>, Arc<SocketLogins>>,
     old: HashMap<Box<str>, Arc<SocketLogins>>,
     began: Duration,
+    /// The sessions that clients name in requests whose answers haven't come: anybody can make an id up.
+    claims: HashMap<Box<str>, Weak<SocketLogins>>,
+    /// How many claims there may be before the dead ones go.
+    claims_until_sweep: usize,
 }
 
 /// The bytes that went to a store since a time.
@@ -76,15 +92,23 @@ pub(crate) struct AttendingPlace(Arc<AtomicUsize>);
 // === impl KeptBytes ===
 
 impl KeptBytes {
-    /// Counts bytes that are to be kept. What a socket has replaced counts until it ends, so that nobody gains by
-    /// replacing.
+    /// Counts bytes that are to be kept, unless the socket keeps too many, or all together do.
     pub(super) fn add(&self, bytes: usize) -> bool {
+        if self.own.load(Ordering::Relaxed).saturating_add(bytes) > BYTES_OF_ONE {
+            return false;
+        }
         if self.all.fetch_add(bytes, Ordering::Relaxed) + bytes > BYTES {
             self.all.fetch_sub(bytes, Ordering::Relaxed);
             return false;
         }
         self.own.fetch_add(bytes, Ordering::Relaxed);
         true
+    }
+
+    /// Gives back bytes that were counted and are kept no longer.
+    pub(super) fn give_back(&self, bytes: usize) {
+        self.own.fetch_sub(bytes, Ordering::Relaxed);
+        self.all.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
 
@@ -110,7 +134,8 @@ impl SocketSessions {
     pub(crate) fn remember(&self, id: &str, logins: &Arc<SocketLogins>, now: Duration) {
         if id.len() <= LONGEST_ID {
             let mut generations = self.generations.lock();
-            generations.turn(now);
+            generations.turn(now, self.is_crowded());
+            generations.claims.remove(id);
             generations.young.insert(id.into(), Arc::clone(logins));
         }
     }
@@ -118,13 +143,37 @@ impl SocketSessions {
     /// The logins of a session; `None` for one that isn't remembered.
     pub(crate) fn find(&self, id: &str, now: Duration) -> Option<Arc<SocketLogins>> {
         let mut generations = self.generations.lock();
-        generations.turn(now);
+        generations.turn(now, self.is_crowded());
         if let Some(found) = generations.young.get(id) {
             return Some(Arc::clone(found));
         }
         let found = generations.old.remove(id)?;
         generations.young.insert(id.into(), Arc::clone(&found));
         Some(found)
+    }
+
+    /// The logins of a session that a client names, of which nothing is known: those of its other requests, or new ones.
+    /// They are forgotten together with these requests, unless an answer of the backend bears the client out.
+    pub(crate) fn claim(
+        &self,
+        id: &str,
+        begin: impl FnOnce() -> Arc<SocketLogins>,
+    ) -> Arc<SocketLogins> {
+        let mut generations = self.generations.lock();
+        let claimed = generations.claims.get(id).and_then(Weak::upgrade);
+        claimed.unwrap_or_else(|| {
+            let logins = begin();
+            if id.len() <= LONGEST_ID {
+                generations.sweep();
+                let claim = Arc::downgrade(&logins);
+                generations.claims.insert(id.into(), claim);
+            }
+            logins
+        })
+    }
+
+    fn is_crowded(&self) -> bool {
+        self.bytes.load(Ordering::Relaxed) > CROWDED
     }
 
     /// Counts bytes of a session's logins that are to go to a store; whether they may.
@@ -166,10 +215,23 @@ impl Drop for AttendingPlace {
 }
 
 impl Generations {
-    fn turn(&mut self, now: Duration) {
-        if self.young.len() >= SESSIONS || now.saturating_sub(self.began) >= GENERATION {
+    fn turn(&mut self, now: Duration, is_crowded: bool) {
+        let lasts = if is_crowded {
+            SHORT_GENERATION
+        } else {
+            GENERATION
+        };
+        if self.young.len() >= SESSIONS || now.saturating_sub(self.began) >= lasts {
             self.old = std::mem::take(&mut self.young);
             self.began = now;
+        }
+    }
+
+    /// Forgets the claims whose requests have ended, once there are twice as many claims as lived last time.
+    fn sweep(&mut self) {
+        if self.claims.len() >= self.claims_until_sweep.max(CLAIMS) {
+            self.claims.retain(|_, claim| claim.strong_count() > 0);
+            self.claims_until_sweep = 2 * self.claims.len();
         }
     }
 }
@@ -189,6 +251,67 @@ mod tests {
         assert_eq!(many.last().unwrap().of("/"), None);
         drop(many);
         assert_eq!(sessions.bytes.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn one_socket_leaves_room_for_all_others() {
+        let sessions = SocketSessions::default();
+        let long = "x".repeat(16 * 1024);
+        let greedy = sessions.begin(Some(&long));
+        for number in 0..10_000 {
+            greedy.connect(&format!("/{}", number % 20), Some(&long));
+            greedy.connect("/", Some(&long));
+        }
+        assert!(sessions.bytes.load(Ordering::Relaxed) <= BYTES_OF_ONE);
+        assert_eq!(sessions.begin(Some("a")).of("/").as_deref(), Some("a"));
+        // What is replaced makes room.
+        for _ in 0..17 {
+            greedy.connect("/0", Some("short"));
+            assert_eq!(greedy.of("/0").as_deref(), Some("short"));
+            greedy.connect("/0", None);
+        }
+        drop(greedy);
+        assert_eq!(sessions.bytes.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn what_clients_make_up_is_forgotten_with_their_requests() {
+        let sessions = SocketSessions::default();
+        sessions.remember("real", &sessions.begin(Some("real")), NOW);
+        let long = "x".repeat(16 * 1024);
+        for number in 0..3 * SESSIONS {
+            let id = format!("made up {number}");
+            sessions.claim(&id, || sessions.begin(Some(&long)));
+            assert!(sessions.find(&id, NOW).is_none());
+        }
+        assert!(sessions.find("real", NOW).is_some());
+        assert_eq!(sessions.bytes.load(Ordering::Relaxed), "real".len());
+        assert!(sessions.generations.lock().claims.len() <= CLAIMS);
+        // The requests of one session know its logins while they last, and later ones once an answer has come.
+        let poll = sessions.claim("a", || sessions.begin(None));
+        sessions
+            .claim("a", || unreachable!())
+            .connect("/", Some("a"));
+        assert_eq!(poll.of("/").as_deref(), Some("a"));
+        sessions.remember("a", &poll, NOW);
+        drop(poll);
+        let known = sessions.find("a", NOW).unwrap();
+        assert_eq!(known.of("/").as_deref(), Some("a"));
+    }
+
+    #[test]
+    fn where_logins_are_many_a_session_that_is_not_used_makes_room_sooner() {
+        let sessions = SocketSessions::default();
+        let long = "x".repeat(16 * 1024);
+        for number in 0..BYTES / long.len() {
+            let logins = sessions.begin(Some(&long));
+            sessions.remember(&number.to_string(), &logins, NOW);
+        }
+        let soon = NOW + SHORT_GENERATION;
+        assert!(sessions.find("0", soon).is_some());
+        assert!(sessions.find("0", soon + SHORT_GENERATION).is_some());
+        assert!(sessions.find("1", soon + SHORT_GENERATION).is_none());
+        assert!(sessions.bytes.load(Ordering::Relaxed) < CROWDED);
     }
 
     #[test]

@@ -2,12 +2,14 @@
 
 #![allow(clippy::unwrap_used)] // a test's way to fail
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
-use crate::support::conversation::Conversation;
+use crate::support::conversation::{Conversation, request};
 use crate::support::renewd::{Renewd, Settings};
 use crate::support::scripted::Scripted;
-use crate::support::web_sockets::handshake;
+use crate::support::web_sockets::{ScriptedSockets, TEXT, handshake, next, open, server_frame};
 
 use super::socket_frames::{lifetime, token};
 use renewd::terms::role::Role;
@@ -15,8 +17,8 @@ use renewd::terms::role::Role;
 const TABLES: &str =
     "[[reissue.socket]]\npath = \"/*\"\nbinary = true\n[[reissue.rule]]\npath = \"/answer/*\"\n";
 
-/// A server without WebSockets answers the handshake of one as any other request: so do Node's without a listener for
-/// `upgrade`, as engine.io's is where polling is its only transport, and Python's uvicorn without a WebSocket library.
+// A server without WebSockets answers the handshake of one as any other request: so do Node's without a listener for
+// `upgrade`, as engine.io's is where polling is its only transport, and Python's uvicorn without a WebSocket library.
 #[test]
 fn an_answer_to_a_handshake_that_opens_no_socket_is_searched() {
     let backend = Scripted::start();
@@ -32,17 +34,53 @@ fn an_answer_to_a_handshake_that_opens_no_socket_is_searched() {
         ("/socket.io/?EIO=4&transport=polling&sid=a", event.clone()),
         (
             "/socket.io/?EIO=4&transport=websocket&transport=polling",
-            event,
+            event.clone(),
         ),
+        // Python's server of engine.io takes polling where no transport is named.
+        ("/socket.io/?EIO=4", event.clone()),
+        ("/socket.io/?sid=a", event),
         ("/answer/1", json!({ "token": long }).to_string()),
     ] {
         backend.answer(200, &body);
-        let mut client = Conversation::open(renewd.public);
-        client.write(handshake(target, "Upgrade", "websocket").as_bytes());
-        let answer = client.response().unwrap();
-        assert_eq!(answer.status, 200);
-        let answer = String::from_utf8(answer.body).unwrap();
-        let short = answer.split('"').find(|part| part.starts_with("007"));
-        assert_eq!(short.map(lifetime), Some(3600), "{target}: {answer}");
+        let handshake = handshake(target, "Upgrade", "websocket");
+        for request in [handshake.into_bytes(), request("GET", target, "", "")] {
+            let mut client = Conversation::open(renewd.public);
+            client.write(&request);
+            let answer = client.response().unwrap();
+            assert_eq!(answer.status, 200);
+            let answer = String::from_utf8(answer.body).unwrap();
+            let short = answer.split('"').find(|part| part.starts_with("007"));
+            assert_eq!(short.map(lifetime), Some(3600), "{target}: {answer}");
+        }
     }
+}
+
+/// The most memory that a process has had, in KiB.
+fn peak(renewd: &Renewd) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", renewd.pid())).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    peak.unwrap().trim_end_matches("kB").trim().parse().unwrap()
+}
+
+#[test]
+fn bytes_full_of_what_looks_like_tokens_take_little_more_memory_than_they_have() {
+    let bytes = b"007eJxTYA ".repeat(150_000);
+    let packet = format!("b{}", STANDARD.encode(&bytes));
+    let frame = server_frame(TEXT, true, packet.as_bytes());
+    let backend = ScriptedSockets::start(vec![vec![frame]]);
+    let renewd = Renewd::start(&Settings {
+        backend: Some(backend.address),
+        tables: TABLES.to_owned(),
+        ..Settings::default()
+    });
+    let before = peak(&renewd);
+    let (mut wire, _) = open(renewd.public, "/socket/0", "");
+    let mut told = Vec::new();
+    while told.len() < packet.len() {
+        told.extend(next(&mut wire).1);
+    }
+    assert_eq!(told, packet.as_bytes());
+    let packet = u64::try_from(packet.len()).unwrap() / 1024;
+    let grown = peak(&renewd) - before;
+    assert!(grown < 12 * packet, "{grown} KiB for {packet} KiB");
 }

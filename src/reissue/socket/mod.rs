@@ -45,6 +45,7 @@ use self::client_frames::ClientFrames;
 use self::login_sharing::LoginSharing;
 use self::message::{Learning, MessageParts, MessageSource};
 use self::packet_rewriter::SocketPackets;
+use self::polling::RequestLogins;
 use self::relay::Relay;
 use super::applying_rule::ReissueTerms;
 use super::{PartsSetting, caller, credentials, is_on, parts};
@@ -66,6 +67,7 @@ pub(crate) type IsEnforced = fn(&Snapshot, Option<&str>) -> bool;
 /// The treatment of the tunnel that a handshake asks for.
 pub(crate) struct SocketPlan {
     socket: Rc<Socket>,
+    claimed: Option<Box<str>>,
     binary: bool,
     reads_connects: bool,
 }
@@ -152,13 +154,15 @@ pub(crate) fn plan(
     }
     let terms = SocketTerms::of(&snapshot.config, request.uri().path())?;
     fields_into_map(request);
-    let logins = polling::logins(shared, snapshot, terms.login, request);
+    let RequestLogins { logins, claimed } =
+        RequestLogins::of(shared, snapshot, terms.login, request);
     let socket = Socket::new(shared, context, request.uri(), logins, is_enforced);
     if request.headers().contains_key(SEC_WEBSOCKET_EXTENSIONS) {
         *request.headers_mut() = without_extensions(request.headers());
     }
     Some(SocketPlan {
         socket: Rc::new(socket),
+        claimed,
         binary: terms.binary,
         reads_connects: terms.login.contains(&SocketLoginPlace::SocketIo),
     })
@@ -218,9 +222,11 @@ impl SocketPlan {
         }
         let Self {
             socket,
+            claimed,
             binary,
             reads_connects,
         } = self;
+        RequestLogins::bear_out(claimed, &socket);
         let is_shared = socket.logins.is_shared();
         if is_shared && let Some(sharing) = socket.sharing() {
             // Other replicas may have heard the logins until now. The store won't have them for as long as a tunnel lives.

@@ -22,6 +22,9 @@ use crate::reissue::scan;
 /// The longest packet in base64 that is searched.
 const LONGEST: usize = 8 * 1024 * 1024;
 
+/// The most bytes of a whole packet that are searched at once: what is found in them takes many times their memory.
+const AT_ONCE: usize = 16 * 1024;
+
 /// Rewrites the packets of one socket.
 #[derive(Clone)]
 pub(crate) struct SocketPackets {
@@ -60,12 +63,21 @@ enum Base64Stage {
         /// The ways to read it that may hold a token.
         readings: VecDeque<PacketReading>,
         /// The reading under way, and what has become of it so far.
-        rewriting: Option<(PacketReading, MessageRewriter, BytesMut)>,
+        rewriting: Option<(PacketReading, MessageRewriter, WholeText)>,
     },
     /// The packet has been handed on, or is too long.
     Done(Option<Bytes>),
     /// The packet is a text of another kind.
     Text(MessageRewriter),
+}
+
+/// The text of a whole packet on its way through a rewriting.
+#[derive(Default)]
+pub(crate) struct WholeText {
+    /// How many bytes have been given to it.
+    given: usize,
+    /// What it has made of them.
+    pub new: BytesMut,
 }
 
 /// A way to read a packet that looks like base64.
@@ -176,6 +188,18 @@ impl PacketRewriter {
     }
 }
 
+// === impl WholeText ===
+
+impl WholeText {
+    /// The next bytes of the text to rewrite, and whether they are the last; `None` where all have been given.
+    pub(crate) fn next(&mut self, text: &[u8]) -> Option<(Bytes, bool)> {
+        let rest = text.get(self.given..).filter(|rest| !rest.is_empty())?;
+        let part = rest.get(..AT_ONCE).unwrap_or(rest);
+        self.given += part.len();
+        Some((Bytes::copy_from_slice(part), self.given == text.len()))
+    }
+}
+
 // === impl Base64Rewriter ===
 
 impl Base64Rewriter {
@@ -259,10 +283,17 @@ impl Base64Rewriter {
         loop {
             if let Some((reading, message, text)) = rewriting {
                 while let Some(data) = ready!(message.poll_data(context)) {
-                    text.extend_from_slice(&data);
+                    text.new.extend_from_slice(&data);
                 }
-                if *text != reading.text() {
-                    return Poll::Ready(Some(reading.write(text)));
+                if let Some((part, is_last)) = text.next(reading.text()) {
+                    message.take(part);
+                    if is_last {
+                        message.end();
+                    }
+                    continue;
+                }
+                if text.new != reading.text() {
+                    return Poll::Ready(Some(reading.write(&text.new)));
                 }
                 *rewriting = None;
             }
@@ -273,10 +304,8 @@ impl Base64Rewriter {
                 PacketReading::Decoded(_) => &*self.namespace,
                 PacketReading::Written(_) => MAIN,
             };
-            if let Some(mut message) = self.parts.begin(namespace, &mut Before::default()) {
-                message.take(Bytes::copy_from_slice(reading.text()));
-                message.end();
-                *rewriting = Some((reading, message, BytesMut::new()));
+            if let Some(message) = self.parts.begin(namespace, &mut Before::default()) {
+                *rewriting = Some((reading, message, WholeText::default()));
             }
         }
     }

@@ -8,7 +8,8 @@ use std::borrow::Cow;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::{Method, Request, Response, Uri};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, Method, Request, Response, Uri};
 
 use super::login_sharing::LoginSharing;
 use super::payload;
@@ -23,20 +24,41 @@ use crate::snapshot::{Shared, Snapshot};
 use crate::terms::context::RequestContext;
 use crate::terms::proxy_error::{AnotherAttempt, ProxyError, ProxyErrorKind};
 
+/// The types of answers that hold packets.
+const PACKET_TYPES: [&str; 4] = [
+    "text/plain",
+    "application/octet-stream",
+    "text/javascript",
+    "application/javascript",
+];
+
 /// The most bytes of a request that are read for a login.
 const COPIED: usize = 16 * 1024;
 
 /// The treatment of a request of the polling transport, and of its answer.
 pub(crate) struct PollingPlan {
     socket: Rc<Socket>,
+    /// See [`RequestLogins`].
+    claimed: Option<Box<str>>,
+    sign: PollingSign,
     /// Whether bytes are searched.
     binary: bool,
     counted_by_url: bool,
 }
 
+/// How a request's URL says that its answer holds packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PollingSign {
+    /// It names the transport.
+    Named,
+    /// It has another parameter of engine.io. Python's server takes polling where no transport is named, and a rule of
+    /// `[[reissue.rule]]` that fits comes first.
+    Implied,
+}
+
 /// The parameters of a request that engine.io reads.
 struct Parameters<'u> {
-    is_polling: bool,
+    sign: Option<PollingSign>,
     /// Whether protocol 3 is meant.
     counted: bool,
     session: Option<Cow<'u, str>>,
@@ -52,9 +74,18 @@ impl<'u> Parameters<'u> {
         let transports: Vec<_> = form_urlencoded::parse(query.as_bytes())
             .filter_map(|(key, value)| (key == "transport").then_some(value))
             .collect();
+        // Some servers take the first of several, and engine.io 6.6 the last.
+        let sign = if transports.iter().any(|transport| transport == "polling") {
+            Some(PollingSign::Named)
+        } else {
+            let implies = |name: &str| ["transport", "EIO", "sid"].contains(&name);
+            let mut names = form_urlencoded::parse(query.as_bytes());
+            names
+                .any(|(name, _)| implies(&name))
+                .then_some(PollingSign::Implied)
+        };
         Self {
-            // Some servers take the first of several, and engine.io 6.6 the last.
-            is_polling: transports.iter().any(|transport| transport == "polling"),
+            sign,
             // As engine.io's server tells the protocols apart.
             counted: value("EIO").is_none_or(|protocol| protocol != "4"),
             // A parameter of that name may mean anything, and be shared by many, where the socket isn't engine.io's.
@@ -63,58 +94,78 @@ impl<'u> Parameters<'u> {
     }
 }
 
-/// The logins of the session that a request names; those of a new socket, with the request's own login, where it names
-/// none that is remembered.
-pub(super) fn logins(
-    shared: &Arc<Shared>,
-    snapshot: &Snapshot,
-    places: &[SocketLoginPlace],
-    request: &Request<RequestBody>,
-) -> Arc<SocketLogins> {
-    let session = Parameters::of(request.uri()).session;
-    let sessions = &shared.socket_sessions;
-    let now = shared.clock.elapsed();
-    let known = session.as_deref().and_then(|id| sessions.find(id, now));
-    let logins = known.unwrap_or_else(|| {
-        let login = handshake(snapshot, places, request.headers(), request.uri());
-        let logins = sessions.begin(login.as_deref());
-        if let Some(id) = &session {
-            sessions.remember(id, &logins, now);
-        }
-        logins
-    });
-    if let Some(id) = &session
-        && let Some(sharing) = LoginSharing::of(shared, snapshot)
-    {
-        sharing.meet(id, &logins);
-    }
-    logins
+/// The logins that count for a request.
+pub(super) struct RequestLogins {
+    pub logins: Arc<SocketLogins>,
+    /// The id of a session that the client names and nothing is known of.
+    pub claimed: Option<Box<str>>,
 }
 
-/// The plan for a request of the polling transport to which a rule applies.
+impl RequestLogins {
+    /// Those of the session that a request names; those of a new socket, with the request's own login, where it names
+    /// none that is remembered.
+    pub(super) fn of(
+        shared: &Arc<Shared>,
+        snapshot: &Snapshot,
+        places: &[SocketLoginPlace],
+        request: &Request<RequestBody>,
+    ) -> Self {
+        let sessions = &shared.socket_sessions;
+        let begin = || {
+            let login = handshake(snapshot, places, request.headers(), request.uri());
+            sessions.begin(login.as_deref())
+        };
+        let Some(id) = Parameters::of(request.uri()).session else {
+            return Self {
+                logins: begin(),
+                claimed: None,
+            };
+        };
+        let known = sessions.find(&id, shared.clock.elapsed());
+        let claimed = known.is_none().then(|| id.as_ref().into());
+        let logins = known.unwrap_or_else(|| sessions.claim(&id, begin));
+        if let Some(sharing) = LoginSharing::of(shared, snapshot) {
+            sharing.meet(&id, &logins);
+        }
+        Self { logins, claimed }
+    }
+
+    /// Remembers the session that the client claimed: the backend has let the request pass.
+    pub(super) fn bear_out(claimed: Option<Box<str>>, socket: &Socket) {
+        if let Some(id) = claimed {
+            let shared = &socket.shared;
+            let now = shared.clock.elapsed();
+            shared.socket_sessions.remember(&id, &socket.logins, now);
+        }
+    }
+}
+
+/// The plan for a request of the polling transport to which a rule applies, if its URL has this sign.
 pub(crate) fn plan(
     shared: &Arc<Shared>,
     snapshot: &Snapshot,
     context: &RequestContext,
     request: &mut Request<RequestBody>,
     is_enforced: IsEnforced,
+    sign: PollingSign,
 ) -> Option<PollingPlan> {
-    let query = request.uri().query()?;
     // Most requests end here, before anything is decoded.
-    if !(query.contains("transport") || query.contains('%')) || !is_on(snapshot) {
+    request.uri().query()?;
+    if !is_on(snapshot) {
         return None;
     }
     let terms = SocketTerms::of(&snapshot.config, request.uri().path())?;
     let Parameters {
-        is_polling,
+        sign: own,
         counted: counted_by_url,
         ..
     } = Parameters::of(request.uri());
-    if !is_polling {
+    if own != Some(sign) {
         return None;
     }
     fields_into_map(request);
-    let logins = logins(shared, snapshot, terms.login, request);
+    let RequestLogins { logins, claimed } =
+        RequestLogins::of(shared, snapshot, terms.login, request);
     if *request.method() == Method::POST && terms.login.contains(&SocketLoginPlace::SocketIo) {
         request.body_mut().observe(Box::new(Posted {
             logins: Arc::clone(&logins),
@@ -128,6 +179,8 @@ pub(crate) fn plan(
     *request.headers_mut() = body_fields::request(headers);
     Some(PollingPlan {
         socket: Rc::new(socket),
+        claimed,
+        sign,
         binary: terms.binary,
         counted_by_url,
     })
@@ -139,6 +192,9 @@ impl PollingPlan {
         self,
         response: Response<ResponseBody>,
     ) -> Result<Response<ResponseBody>, ProxyError> {
+        if self.sign == PollingSign::Implied && !may_be_packets(response.headers()) {
+            return Ok(response);
+        }
         let (mut head, body) = response.into_parts();
         if let Some(why) = body_fields::unreadable(head.status, &head.headers) {
             return Err(ProxyError {
@@ -150,9 +206,14 @@ impl PollingPlan {
         head.headers = body_fields::response(head.headers);
         let Self {
             socket,
+            claimed,
             binary,
             counted_by_url,
+            ..
         } = self;
+        if head.status.is_success() {
+            RequestLogins::bear_out(claimed, &socket);
+        }
         let opened = Rc::clone(&socket);
         let on_open: OnOpen = Rc::new(move |id| {
             let shared = &opened.shared;
@@ -170,6 +231,18 @@ impl PollingPlan {
         let body = body.rewritten(Box::new(PollingRewrite::new(setting)));
         Ok(Response::from_parts(head, body))
     }
+}
+
+/// Whether an answer has a type that servers of engine.io give to packets.
+fn may_be_packets(headers: &HeaderMap) -> bool {
+    let mut types = headers.get_all(CONTENT_TYPE).iter();
+    types.all(|line| {
+        let essence = line.as_bytes().split(|byte| *byte == b';').next();
+        let essence = essence.unwrap_or_default().trim_ascii();
+        PACKET_TYPES
+            .iter()
+            .any(|known| essence.eq_ignore_ascii_case(known.as_bytes()))
+    })
 }
 
 /// A client's packets on their way.

@@ -16,7 +16,7 @@ use crate::exchange::response_body::{RequestBody, ResponseBody};
 use crate::exchange::{RequestSide, Unanswered, respond};
 use crate::forward;
 use crate::http::hop::{self, RequestChanges};
-use crate::reissue::socket::polling::{self, PollingPlan};
+use crate::reissue::socket::polling::{self, PollingPlan, PollingSign};
 use crate::reissue::socket::{self, SocketPlan};
 use crate::reissue::{self, ReissuePlan};
 use crate::snapshot::Snapshot;
@@ -139,13 +139,16 @@ impl WorkerService {
             None
         };
         // A backend that opens no socket answers a handshake as it answers any other request.
-        let answer = match polling::plan(shared, snapshot, context, request, is_enforced) {
-            Some(plan) => Some(AnswerPlan::Polling(Box::new(plan))),
-            None => {
-                let enforced = |subject: Option<&str>| decision::is_enforced(snapshot, subject);
-                reissue::plan(shared, snapshot, context, request, enforced).map(AnswerPlan::Body)
-            }
+        let polling = |request: &mut _, sign| {
+            let plan = polling::plan(shared, snapshot, context, request, is_enforced, sign);
+            plan.map(|plan| AnswerPlan::Polling(Box::new(plan)))
         };
+        let answer = polling(request, PollingSign::Named).or_else(|| {
+            let enforced = |subject: Option<&str>| decision::is_enforced(snapshot, subject);
+            let body = reissue::plan(shared, snapshot, context, request, enforced);
+            body.map(AnswerPlan::Body)
+                .or_else(|| polling(request, PollingSign::Implied))
+        });
         (socket.is_some() || answer.is_some()).then_some(ResponsePlan { socket, answer })
     }
 }

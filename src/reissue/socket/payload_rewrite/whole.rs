@@ -13,7 +13,7 @@ use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 
 use super::super::packet::{MAIN, opening};
-use super::super::packet_rewriter::{PacketKind, PacketRewriter};
+use super::super::packet_rewriter::{PacketKind, PacketRewriter, WholeText};
 use super::super::payload::{self, Payload, PollingFormat};
 use super::PollingSetting;
 use crate::exchange::rewrite::Rewrite;
@@ -35,7 +35,7 @@ pub(super) struct WholeRewrite {
     held: BytesMut,
     payload: Option<Payload>,
     /// The packet under way, and its bytes so far.
-    packet: Option<(usize, PacketRewriter, BytesMut)>,
+    packet: Option<(usize, PacketRewriter, WholeText)>,
     /// The number of the next packet.
     next: usize,
     /// Whether something was replaced.
@@ -75,16 +75,23 @@ impl WholeRewrite {
             return Poll::Ready(());
         };
         loop {
-            if let Some((number, rewriter, bytes)) = &mut self.packet {
+            if let Some((number, rewriter, text)) = &mut self.packet {
                 while let Some(data) = ready!(rewriter.poll_data(context)) {
-                    bytes.extend_from_slice(&data);
+                    text.new.extend_from_slice(&data);
                 }
                 if let Some(packet) = payload.packets.get_mut(*number) {
                     let (kind, before) = packet.read();
+                    if let Some((part, is_last)) = text.next(before) {
+                        rewriter.take(part);
+                        if is_last {
+                            rewriter.end();
+                        }
+                        continue;
+                    }
                     packets.passed(kind, opening(before));
-                    if *bytes != before {
+                    if text.new != before {
                         self.changed = true;
-                        packet.replace(bytes);
+                        packet.replace(&text.new);
                     }
                 }
                 self.packet = None;
@@ -103,13 +110,11 @@ impl WholeRewrite {
             } else {
                 None
             };
-            let Some(mut rewriter) = rewriter else {
+            let Some(rewriter) = rewriter else {
                 packets.passed(kind, opening(bytes));
                 continue;
             };
-            rewriter.take(Bytes::copy_from_slice(bytes));
-            rewriter.end();
-            self.packet = Some((number, rewriter, BytesMut::new()));
+            self.packet = Some((number, rewriter, WholeText::default()));
         }
     }
 

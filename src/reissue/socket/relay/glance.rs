@@ -33,6 +33,10 @@ impl FramesUnderWay {
                 let Some(payload) = whole.and_then(|whole| rest.get(head.size..whole)) else {
                     break;
                 };
+                if self.begins_base64(packets, head, payload) {
+                    // There may be very many of these too.
+                    break;
+                }
                 let first = match opening.filter(|first| *first >= at) {
                     Some(first) => first,
                     None => at + scan::first_opening(rest),
