@@ -90,7 +90,13 @@ impl Wire {
 
     fn read(&mut self) -> io::Result<bool> {
         let mut bytes = [0; 16 * 1024];
-        let length = self.stream.read(&mut bytes)?;
+        let length = loop {
+            match self.stream.read(&mut bytes) {
+                // A socket with a timeout says so after the process was stopped and goes on (signal(7)).
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => break read?,
+            }
+        };
         self.unread.extend_from_slice(&bytes[..length]);
         Ok(length > 0)
     }
