@@ -1,6 +1,7 @@
-//! Ways to have a socket's answers pass without a search: none of them works.
+//! Ways to have a socket's answers pass without a search: none of them works, unless all is only observed.
 
 #![allow(clippy::unwrap_used)] // a test's way to fail
+#![allow(clippy::float_cmp)] // counters hold whole numbers
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -52,6 +53,28 @@ fn an_answer_to_a_handshake_that_opens_no_socket_is_searched() {
             let short = answer.split('"').find(|part| part.starts_with("007"));
             assert_eq!(short.map(lifetime), Some(3600), "{target}: {answer}");
         }
+    }
+}
+
+#[test]
+fn a_compressed_answer_gets_502_and_passes_while_observing() {
+    let backend = Scripted::start();
+    backend
+        .bytes("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\n\x1f\x0b42");
+    let errors = "renewd_reissue_total{route=\"socket /*\",outcome=\"error\"}";
+    for (mode, status) in [("replace", 502), ("observe", 200)] {
+        let renewd = Renewd::start(&Settings {
+            backend: Some(backend.address),
+            tables: format!("[reissue]\nmode = \"{mode}\"\n{TABLES}"),
+            ..Settings::default()
+        });
+        let target = "/socket.io/?EIO=4&transport=polling&sid=a";
+        let answer = renewd
+            .client()
+            .send(&request("GET", target, "", ""))
+            .unwrap();
+        assert_eq!(answer.status, status, "{mode}");
+        renewd.eventually(mode, |renewd| renewd.metric(errors) == 1.0);
     }
 }
 

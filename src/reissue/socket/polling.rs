@@ -21,6 +21,7 @@ use crate::exchange::response_body::{RequestBody, ResponseBody};
 use crate::logins::socket_logins::SocketLogins;
 use crate::reissue::{body_fields, is_on};
 use crate::snapshot::{Shared, Snapshot};
+use crate::telemetry::traffic_labels::ReissueOutcome;
 use crate::terms::context::RequestContext;
 use crate::terms::proxy_error::{AnotherAttempt, ProxyError, ProxyErrorKind};
 
@@ -197,6 +198,14 @@ impl PollingPlan {
         }
         let (mut head, body) = response.into_parts();
         if let Some(why) = body_fields::unreadable(head.status, &head.headers) {
+            let packets = Socket::packets(&self.socket, self.binary);
+            let passes = packets.parts().now(packet::MAIN).is_none_or(|parts| {
+                parts.ledger.route.token(ReissueOutcome::Error);
+                parts.ledger.observing
+            });
+            if passes {
+                return Ok(Response::from_parts(head, body));
+            }
             return Err(ProxyError {
                 kind: ProxyErrorKind::BadResponse,
                 retry: AnotherAttempt::Never,
