@@ -107,3 +107,29 @@ fn bytes_full_of_what_looks_like_tokens_take_little_more_memory_than_they_have()
     let grown = peak(&renewd) - before;
     assert!(grown < 12 * packet, "{grown} KiB for {packet} KiB");
 }
+
+#[test]
+fn a_token_within_a_hundred_megabytes_is_replaced_in_bounded_memory() {
+    const HALF: usize = 50 * 1024 * 1024;
+    let (filling, long) = ("x".repeat(HALF), token("call_1_2", Role::Publisher));
+    let message = format!("[\"{filling}\",\"{long}\",\"{filling}\"]");
+    let frame = server_frame(TEXT, true, message.as_bytes());
+    let backend = ScriptedSockets::start(vec![vec![frame]]);
+    let renewd = Renewd::start(&Settings {
+        backend: Some(backend.address),
+        tables: TABLES.to_owned(),
+        ..Settings::default()
+    });
+    let before = peak(&renewd);
+    let (mut wire, _) = open(renewd.public, "/socket/0", "");
+    let mut told = Vec::with_capacity(message.len());
+    while !told.ends_with(b"\"]") {
+        told.extend(next(&mut wire).1);
+    }
+    let told = String::from_utf8(told).unwrap();
+    let short = told.split('"').find(|part| part.starts_with("007"));
+    assert_eq!(short.map(lifetime), Some(3600));
+    assert!(told.replace(short.unwrap(), &long) == message);
+    let grown = peak(&renewd) - before;
+    assert!(grown < 16 * 1024, "{grown} KiB");
+}
