@@ -260,6 +260,29 @@ async fn answers_without_a_body_keep_their_length_and_their_connections() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_length_that_the_backend_says_twice_arrives_once() {
+    everywhere(async |case: &mut Case| {
+        let mut client = case.client().await;
+        for lengths in [
+            "Content-Length: 2\r\ncontent-length: 2",
+            "Content-Length: 2, 2",
+        ] {
+            let request = client.request("GET", "/", &[], Upload::Empty);
+            let answer = format!("HTTP/1.1 200 OK\r\n{lengths}\r\n\r\nok");
+            let (_, whole) = case.exchange(&mut client, request, answer).await;
+            let fields = texts(&whole.fields).into_iter();
+            let lengths: Vec<_> = fields
+                .filter(|(name, _)| *name == "content-length")
+                .map(|(_, value)| value)
+                .collect();
+            assert_eq!(lengths, ["2"]);
+            assert_eq!(whole.body, "ok");
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ranges_and_conditions_are_the_backends_to_answer() {
     let multipart = "--b\r\nContent-Range: bytes 0-0/4\r\n\r\na\r\n--b\r\nContent-Range: bytes 3-3/4\r\n\r\nd\r\n--b--\r\n";
     let table = [

@@ -47,8 +47,11 @@ pub(super) async fn reply(
     fields::strip_connection(&mut head.headers);
     fields::leave_id_unindexed(&mut head.headers);
     let ends = body.is_end_stream();
+    // A length that is said twice, or in a list, is malformed (RFC 9113 §8.1.1).
+    let is_said_once =
+        fields::join_lengths(&mut head.headers) && head.headers.contains_key(CONTENT_LENGTH);
     if !ends
-        && !head.headers.contains_key(CONTENT_LENGTH)
+        && !is_said_once
         && let Some(length) = body.size_hint().exact()
     {
         head.headers
