@@ -72,6 +72,12 @@ fn metrics_are_in_order(renewd: &Renewd, server: &str) {
             "no {series} in\n{page}"
         );
     }
+    // One that is answered at once takes time too.
+    for (handler, method) in [("live", "POST"), ("forward", "GET"), ("health", "GET")] {
+        let labels = format!("{{handler=\"{handler}\",method=\"{method}\",code=\"2xx\"}}");
+        let sum = format!("renewd_http_request_duration_seconds_sum{labels}");
+        assert!(renewd.metric(&sum) > 0.0, "no {sum} in\n{page}");
+    }
     renewd.eventually("gauges follow", |renewd| {
         renewd.whole("renewd_sessions{role=\"subscriber\"}") > 0
     });

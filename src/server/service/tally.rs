@@ -96,11 +96,13 @@ impl Drop for RequestTally {
 
 impl RequestRecord {
     fn finish(self, bytes: u64, ended: Ended) {
-        let elapsed = self
-            .shared
-            .clock
-            .elapsed_in_turn()
-            .saturating_sub(self.started);
+        let clock = &self.shared.clock;
+        let mut now = clock.elapsed_in_turn();
+        if now <= self.started {
+            // The request was answered within the turn in which it began, whose time says nothing of it.
+            now = clock.elapsed();
+        }
+        let elapsed = now.saturating_sub(self.started);
         self.shared
             .metrics
             .http_request(self.handler, &self.method, self.status, elapsed);
