@@ -27,9 +27,9 @@ pub struct RequestId(IdText);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum IdText {
-    /// In place, for most requests have such an id.
-    Drawn([u8; 32]),
-    Sent(HeaderValue),
+    /// Every id of this length, for most requests have one that renewd drew.
+    InPlace([u8; 32]),
+    Other(HeaderValue),
 }
 
 impl RequestId {
@@ -44,42 +44,44 @@ impl RequestId {
         let (high, lower) = text.split_at_mut(16);
         high.copy_from_slice(&prefix);
         lower.copy_from_slice(&hexadecimal(low));
-        Self(IdText::Drawn(text))
+        Self(IdText::InPlace(text))
     }
 
     /// A peer's id, if it is 1 to 64 visible ASCII characters.
     pub(crate) fn from_peer(value: &HeaderValue) -> Option<Self> {
         let bytes = value.as_bytes();
         let acceptable = (1..=64).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic);
-        acceptable.then(|| Self(IdText::Sent(value.clone())))
+        acceptable.then(|| Self::of(value.clone()))
     }
 
     /// The id again that [`RequestId::as_str`] gave.
     pub(crate) fn again(text: &str) -> Self {
-        Self(match text.as_bytes().try_into() {
-            Ok(text) => IdText::Drawn(text),
-            Err(_) => IdText::Sent(
-                HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("-")),
-            ),
+        Self::of(HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static("-")))
+    }
+
+    fn of(value: HeaderValue) -> Self {
+        Self(match value.as_bytes().try_into() {
+            Ok(text) => IdText::InPlace(text),
+            Err(_) => IdText::Other(value),
         })
     }
 
     /// For an `x-request-id` line that is written at once.
     pub(crate) fn as_bytes(&self) -> &[u8] {
         match &self.0 {
-            IdText::Drawn(text) => text,
-            IdText::Sent(value) => value.as_bytes(),
+            IdText::InPlace(text) => text,
+            IdText::Other(value) => value.as_bytes(),
         }
     }
 
     /// For the `x-request-id` header of a map.
     pub(crate) fn header(&self) -> HeaderValue {
         match &self.0 {
-            IdText::Drawn(text) => {
+            IdText::InPlace(text) => {
                 let value = HeaderValue::from_bytes(text);
                 value.unwrap_or_else(|_| HeaderValue::from_static("-"))
             }
-            IdText::Sent(value) => value.clone(),
+            IdText::Other(value) => value.clone(),
         }
     }
 
@@ -112,5 +114,7 @@ mod tests {
     fn an_id_is_its_bits_in_hexadecimal() {
         let id = RequestId::from_bits(0x0123_4567_89ab_cdef, 0xf);
         assert_eq!(id.as_str(), "0123456789abcdef000000000000000f");
+        assert_eq!(RequestId::again(id.as_str()), id);
+        assert_eq!(RequestId::from_peer(&id.header()).unwrap(), id);
     }
 }
