@@ -389,7 +389,7 @@ fn a_script_with_bytes_that_no_client_asks_for_tells_no_token() {
                     assert_eq!(script, "___eio[5](\"1:6\");");
                     assert_eq!(errors(&renewd), before + 1.0);
                 } else {
-                    // Its texts are numbers, among them the token's first.
+                    // The script writes texts as numbers, among them the token's first.
                     let begins = "___eio[5]({\"type\":\"Buffer\",\"data\":[";
                     assert!(script.starts_with(begins), "{script}");
                     assert!(script.contains("34,48,48,55,101,74,120"), "{script}");

@@ -8,11 +8,11 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
 use crate::support::conversation::{Conversation, request};
-use crate::support::renewd::{Renewd, Settings};
+use crate::support::renewd::Renewd;
 use crate::support::scripted::Scripted;
 use crate::support::web_sockets::{ScriptedSockets, TEXT, handshake, next, open, server_frame};
 
-use super::socket_frames::{lifetime, token};
+use super::socket_frames::{before, lifetime, token};
 use renewd::terms::role::Role;
 
 const TABLES: &str =
@@ -23,12 +23,7 @@ const TABLES: &str =
 #[test]
 fn an_answer_to_a_handshake_that_opens_no_socket_is_searched() {
     let backend = Scripted::start();
-    let renewd = Renewd::start(&Settings {
-        backend: Some(backend.address),
-        streams_table: "channel_pattern = \"live_*\"".to_owned(),
-        tables: TABLES.to_owned(),
-        ..Settings::default()
-    });
+    let renewd = before(backend.address, TABLES);
     let long = token("call_1_2", Role::Publisher);
     let event = format!("42{}", json!(["call:token", { "token": long }]));
     for (target, body) in [
@@ -63,11 +58,8 @@ fn a_compressed_answer_gets_502_and_passes_while_observing() {
         .bytes("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\n\x1f\x0b42");
     let errors = "renewd_reissue_total{route=\"socket /*\",outcome=\"error\"}";
     for (mode, status) in [("replace", 502), ("observe", 200)] {
-        let renewd = Renewd::start(&Settings {
-            backend: Some(backend.address),
-            tables: format!("[reissue]\nmode = \"{mode}\"\n{TABLES}"),
-            ..Settings::default()
-        });
+        let tables = format!("[reissue]\nmode = \"{mode}\"\n{TABLES}");
+        let renewd = before(backend.address, &tables);
         let target = "/socket.io/?EIO=4&transport=polling&sid=a";
         let answer = renewd
             .client()
@@ -91,12 +83,8 @@ fn bytes_full_of_what_looks_like_tokens_take_little_more_memory_than_they_have()
     let packet = format!("b{}", STANDARD.encode(&bytes));
     let frame = server_frame(TEXT, true, packet.as_bytes());
     let backend = ScriptedSockets::start(vec![vec![frame]]);
-    let renewd = Renewd::start(&Settings {
-        backend: Some(backend.address),
-        tables: TABLES.to_owned(),
-        ..Settings::default()
-    });
-    let before = peak(&renewd);
+    let renewd = before(backend.address, TABLES);
+    let at_first = peak(&renewd);
     let (mut wire, _) = open(renewd.public, "/socket/0", "");
     let mut told = Vec::new();
     while told.len() < packet.len() {
@@ -104,7 +92,7 @@ fn bytes_full_of_what_looks_like_tokens_take_little_more_memory_than_they_have()
     }
     assert_eq!(told, packet.as_bytes());
     let packet = u64::try_from(packet.len()).unwrap() / 1024;
-    let grown = peak(&renewd) - before;
+    let grown = peak(&renewd) - at_first;
     assert!(grown < 12 * packet, "{grown} KiB for {packet} KiB");
 }
 
@@ -115,12 +103,8 @@ fn a_token_within_a_hundred_megabytes_is_replaced_in_bounded_memory() {
     let message = format!("[\"{filling}\",\"{long}\",\"{filling}\"]");
     let frame = server_frame(TEXT, true, message.as_bytes());
     let backend = ScriptedSockets::start(vec![vec![frame]]);
-    let renewd = Renewd::start(&Settings {
-        backend: Some(backend.address),
-        tables: TABLES.to_owned(),
-        ..Settings::default()
-    });
-    let before = peak(&renewd);
+    let renewd = before(backend.address, TABLES);
+    let at_first = peak(&renewd);
     let (mut wire, _) = open(renewd.public, "/socket/0", "");
     let mut told = Vec::with_capacity(message.len());
     while !told.ends_with(b"\"]") {
@@ -130,6 +114,6 @@ fn a_token_within_a_hundred_megabytes_is_replaced_in_bounded_memory() {
     let short = told.split('"').find(|part| part.starts_with("007"));
     assert_eq!(short.map(lifetime), Some(3600));
     assert!(told.replace(short.unwrap(), &long) == message);
-    let grown = peak(&renewd) - before;
+    let grown = peak(&renewd) - at_first;
     assert!(grown < 16 * 1024, "{grown} KiB");
 }

@@ -29,7 +29,7 @@ const RULE: &str =
     "[[reissue.socket]]\npath = \"/socket/*\"\nlogin = [\"handshake\", \"query:login\"]\n";
 const DAY: u32 = 24 * 3600;
 
-fn before(backend: SocketAddr, tables: &str) -> Renewd {
+pub fn before(backend: SocketAddr, tables: &str) -> Renewd {
     Renewd::start(&Settings {
         backend: Some(backend),
         streams_table: "channel_pattern = \"live_*\"".to_owned(),

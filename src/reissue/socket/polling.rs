@@ -50,9 +50,9 @@ pub(crate) struct PollingPlan {
 /// How a request's URL says that its answer holds packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PollingSign {
-    /// It names the transport.
+    /// The URL names the transport.
     Named,
-    /// It has another parameter of engine.io. Python's server takes polling where no transport is named, and a rule of
+    /// The URL has another parameter of engine.io. Python's server takes polling where no transport is named, and a rule of
     /// `[[reissue.rule]]` that fits comes first.
     Implied,
 }
@@ -87,7 +87,7 @@ impl<'u> Parameters<'u> {
         };
         Self {
             sign,
-            // As engine.io's server tells the protocols apart.
+            // engine.io's server tells the protocols apart so.
             counted: value("EIO").is_none_or(|protocol| protocol != "4"),
             // A parameter of that name may mean anything, and be shared by many, where the socket isn't engine.io's.
             session: value("sid").filter(|_| !transports.is_empty()),
