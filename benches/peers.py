@@ -381,6 +381,7 @@ def hold(port):
             except OSError:
                 gone = True
             if gone:
+                poll.unregister(descriptor)
                 held.pop(descriptor).close()
 
 

@@ -301,6 +301,9 @@ class Upstream:
                     connections[connection.fileno()] = [connection, b""]
                     poll.register(connection, select.EPOLLIN)
                 elif not self._answer(connections[descriptor]):
+                    # A process that is being started holds a copy until it runs its own program: closing alone would
+                    # leave the connection in the poll, and the next event would be of a descriptor that is nobody's.
+                    poll.unregister(descriptor)
                     connections.pop(descriptor)[0].close()
 
     def _answer(self, entry):
