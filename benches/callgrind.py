@@ -13,8 +13,9 @@ import tempfile
 import stage
 
 # The caches of the processor that is played: a core's first level, and as the last one its second, since the third is
-# everybody's. They stand here so that the counts don't depend on the machine.
-CACHES = ["--cache-sim=yes", "--I1=32768,8,64", "--D1=32768,8,64", "--LL=2097152,16,64"]
+# everybody's. They stand here so that the counts don't depend on the machine. Their lines have LINE bytes.
+LINE = 64
+CACHES = ["--cache-sim=yes", f"--I1=32768,8,{LINE}", f"--D1=32768,8,{LINE}", f"--LL=2097152,16,{LINE}"]
 ALLOCATOR = re.compile(r"^(mi_(heap_)?(m|c|z|re|rec|rez)alloc\w*|malloc|calloc|realloc|posix_memalign|aligned_alloc)$")
 INSIDE = re.compile(r"^_?mi_")
 CLOCK = re.compile(r"^clock_gettime(@@?GLIBC\S*)?$")

@@ -31,9 +31,9 @@ RULES = [
         ("write the response", r"src/server/h1/requests\.rs", r"respond"),
         ("choose a server, pool", r"src/forward/", ""),
         ("decide on a token", r"src/(decision|sessions|limit|logins|agora|revocation|sources|pki)/", ""),
+        # What phases share belongs to the caller: buffers, framing, the lines of fields, deadlines, the clock.
+        (None, r"src/(http1/|http/request_fields|io/|terms/|server/stall)", ""),
         ("route", r"src/(http/|server/service/|reissue/|snapshot/)", ""),
-        # What phases share belongs to the caller: buffers, framing, deadlines, the clock.
-        (None, r"src/(http1/|io/|terms/|server/stall)", ""),
         (OTHER, r"(^|/)src/(server|exchange|daemon|main)", ""),
     ]
 ]
@@ -73,7 +73,7 @@ def frames_of(binary, addresses):
 
 
 def attribute(profile, binary):
-    """Phase → [instructions, allocations, clock reads]."""
+    """Phase → [instructions, allocations, clock reads, bytes that came from beyond the first level of the data cache]."""
     addresses = {address for _, address in profile.own} | {address for _, address, _ in profile.calls}
     of_address = {address: phase_of(frames) for address, frames in frames_of(binary, addresses).items()}
     callers = collections.defaultdict(list)
@@ -90,7 +90,8 @@ def attribute(profile, binary):
                 for name, share in ({phase: 1.0} if phase else shares.get(caller, {OTHER: 1.0})).items():
                     mixed[name] += share * cost / whole
             shares[callee] = mixed
-    result = {phase: [0.0, 0.0, 0.0] for phase in ORDER}
+    result = {phase: [0.0, 0.0, 0.0, 0.0] for phase in ORDER}
+    misses = [profile.events.index(event) for event in ("D1mr", "D1mw")]
 
     def add(function, address, column, amount):
         phase = of_address.get(address)
@@ -100,6 +101,7 @@ def attribute(profile, binary):
     for (function, address), costs in profile.own.items():
         if not str(profile.objects.get(function)).endswith(callgrind.PRELOADED):
             add(function, address, 0, costs[0])
+            add(function, address, 3, callgrind.LINE * sum(costs[miss] for miss in misses))
     for column, pattern in ((1, callgrind.ALLOCATOR), (2, callgrind.CLOCK)):
         for caller, address, calls in profile.entries(pattern):
             add(caller, address, column, calls)
@@ -108,12 +110,15 @@ def attribute(profile, binary):
 
 def table(name, profile, binary, requests):
     """Markdown lines."""
-    lines = [f"| phase of a {name} | instructions | allocations | clock reads |", "|---|---|---|---|"]
+    lines = [f"| phase of a {name} | instructions | allocations | clock reads | bytes fetched |", "|---|---|---|---|---|"]
+
+    def row(phase, amounts):
+        instructions, allocations, clocks, fetched = (amount / requests for amount in amounts)
+        if instructions >= 0.5:
+            lines.append(f"| {phase} | {instructions:,.0f} | {allocations:.1f} | {clocks:.1f} | {fetched:,.0f} |")
+
     found = attribute(profile, binary)
     for phase, amounts in found.items():
-        instructions, allocations, clocks = (amount / requests for amount in amounts)
-        if instructions >= 0.5:
-            lines.append(f"| {phase} | {instructions:,.0f} | {allocations:.1f} | {clocks:.1f} |")
-    instructions, allocations, clocks = (sum(amounts) / requests for amounts in zip(*found.values()))
-    lines.append(f"| all | {instructions:,.0f} | {allocations:.1f} | {clocks:.1f} |")
+        row(phase, amounts)
+    row("all", [sum(amounts) for amounts in zip(*found.values())])
     return lines
