@@ -145,6 +145,16 @@ struct InterimQueue {
 }
 
 impl InterimResponse {
+    /// 100 (Continue): the client may send the request's body.
+    fn go_on() -> Self {
+        let (mut parts, ()) = Response::new(()).into_parts();
+        parts.status = StatusCode::CONTINUE;
+        Self {
+            parts,
+            raw_fields: None,
+        }
+    }
+
     /// About as many bytes as it takes.
     fn bytes(&self) -> usize {
         let raw = self

@@ -10,14 +10,15 @@ use std::task::{Context, Poll, ready};
 use std::{fmt, io};
 
 use bytes::Bytes;
-use h2::{Reason, RecvStream};
-use http::header::{CONTENT_LENGTH, TRAILER};
+use h2::RecvStream;
+use http::header::{CONTENT_LENGTH, EXPECT, TRAILER};
 use http::{HeaderMap, Request};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
-use super::Exchange;
 use super::response_body::{length, passed_on};
+use super::{Exchange, InterimResponse, ResponseSide};
 use crate::http::request_fields::{FieldLines, RequestFields};
+use crate::http::{hop, http2};
 
 /// Sees a request's body on its way to the backend.
 pub(crate) trait BodyObserver {
@@ -88,12 +89,24 @@ struct Http2Arrival {
     /// The number of bytes to come, if it is known.
     expected: Option<u64>,
     data_ended: bool,
+    /// The client waits for 100 (Continue) before it sends the body.
+    expects_continue: bool,
 }
 
 impl Http2Arrival {
-    fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+    fn poll_frame(
+        &mut self,
+        exchange: &Exchange,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         if !self.data_ended {
-            match ready!(self.stream.poll_data(context)) {
+            let poll = self.stream.poll_data(context);
+            // A client that has begun to send doesn't wait (RFC 9110 §10.1.1).
+            let waits = std::mem::take(&mut self.expects_continue) && poll.is_pending();
+            if waits && exchange.response() == ResponseSide::Answering {
+                exchange.pass_interim(InterimResponse::go_on());
+            }
+            match ready!(poll) {
                 Some(Ok(data)) => {
                     // The bytes are on their way to the backend: the client may send as many more.
                     let _ = self.stream.flow_control().release_capacity(data.len());
@@ -101,28 +114,30 @@ impl Http2Arrival {
                     self.expected = self.expected.map(left);
                     return Poll::Ready(Some(Ok(Frame::data(data))));
                 }
-                Some(Err(error)) => return Poll::Ready(ended(error)),
+                // Whatever the reason is, NO_ERROR too: the body is incomplete, and the backend must not take it for
+                // a whole one.
+                Some(Err(error)) => return Poll::Ready(Some(Err(io::Error::other(error)))),
                 None => self.data_ended = true,
             }
         }
-        match ready!(self.stream.poll_trailers(context)) {
-            Ok(trailers) => Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers)))),
-            Err(error) => Poll::Ready(ended(error)),
-        }
+        let trailers = ready!(self.stream.poll_trailers(context)).map_err(io::Error::other);
+        Poll::Ready(trailers.transpose().map(|trailers| {
+            let mut trailers = trailers?;
+            http2::trim_values(&mut trailers);
+            Ok(Frame::trailers(trailers))
+        }))
     }
 }
 
-/// The end of a body whose stream was reset: in order, if the client says that it needs no more of it (RFC 9113 §8.1).
-fn ended(error: h2::Error) -> Option<io::Result<Frame<Bytes>>> {
-    let in_order = error.reason() == Some(Reason::NO_ERROR);
-    (!in_order).then(|| Err(io::Error::other(error)))
-}
-
 impl Arrival {
-    fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+    fn poll_frame(
+        &mut self,
+        exchange: &Exchange,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         match self {
             Self::Http1(inlet) => inlet.poll_frame(context),
-            Self::Http2(arrival) => arrival.poll_frame(context),
+            Self::Http2(arrival) => arrival.poll_frame(exchange, context),
         }
     }
 
@@ -150,17 +165,15 @@ impl RequestBody {
         body
     }
 
-    /// A body that comes from an HTTP/2 client, of `announced` bytes if its header section says so.
-    pub(crate) fn http2(
-        stream: RecvStream,
-        announced: Option<u64>,
-        exchange: Rc<Exchange>,
-    ) -> Self {
+    /// A body that comes from an HTTP/2 client, and what its header section says of it.
+    pub(crate) fn http2(stream: RecvStream, fields: &HeaderMap, exchange: Rc<Exchange>) -> Self {
         let empty = stream.is_end_stream().then_some(0);
+        let mut expectations = fields.get_all(EXPECT).iter();
         let arrival = Http2Arrival {
-            expected: announced.or(empty),
+            expected: http2::announced(fields).or(empty),
             stream,
             data_ended: false,
+            expects_continue: expectations.any(|value| hop::expects_continue(value.as_bytes())),
         };
         Self::arriving(Arrival::Http2(Box::new(arrival)), exchange)
     }
@@ -257,7 +270,7 @@ impl HttpBody for RequestBody {
         let frame = if !this.replayed.is_empty() {
             Some(Ok(Frame::data(std::mem::take(&mut this.replayed))))
         } else if let Some(arrival) = &mut this.arrival {
-            let poll = arrival.poll_frame(context);
+            let poll = arrival.poll_frame(&this.exchange, context);
             if poll.is_pending() {
                 this.exchange.request_awaited();
             }

@@ -216,15 +216,15 @@ pub fn response_headers(
     outgoing
 }
 
-/// Writes the fields of an interim response on its way to the client, a line each.
-pub(crate) fn write_interim_fields(incoming: &HeaderMap, out: &mut Vec<u8>) {
+/// The fields of an interim response that are for the client.
+pub(crate) fn interim_fields(
+    incoming: &HeaderMap,
+) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
     let nominated = Nominated::by(incoming.into());
-    for (name, value) in incoming {
+    incoming.iter().filter(move |(name, _)| {
         let is_nominated = nominated.contains(name.as_str().as_bytes());
-        if travels_back(name) && *name != CONTENT_LENGTH && !is_nominated {
-            write_field(name, value.as_bytes(), out);
-        }
-    }
+        travels_back(name) && **name != CONTENT_LENGTH && !is_nominated
+    })
 }
 
 /// Whether a backend's field is for the client, as far as its name says.

@@ -7,6 +7,27 @@ use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, HeaderName, HeaderValue};
 
 use super::hop::X_REQUEST_ID;
 
+/// Takes the spaces and tabs off both ends of each value.
+///
+/// A value that has some makes its message malformed (RFC 9113 §8.2.1). Yet widely used clients send what an
+/// application gave them, and most servers in front of applications take it (nginx, haproxy, and Envoy, which turned the
+/// check off because deployments broke). In HTTP/1.1 the same spaces are no part of the value (RFC 9112 §5.1), so the
+/// backend's parser drops them. Here they are dropped before anything reads them, so that renewd decides on the value
+/// that the backend will read.
+pub(crate) fn trim_values(headers: &mut HeaderMap) {
+    for value in headers.values_mut() {
+        let trimmed = value.as_bytes().trim_ascii();
+        if trimmed.len() == value.len() {
+            continue;
+        }
+        // A part of a valid value is valid.
+        if let Ok(mut trimmed) = HeaderValue::from_bytes(trimmed) {
+            trimmed.set_sensitive(value.is_sensitive());
+            *value = trimmed;
+        }
+    }
+}
+
 /// Joins `Cookie` lines, which HTTP/2 clients may split, into one (RFC 9113 §8.2.3). All else stays in order.
 pub(crate) fn join_cookies(headers: &mut HeaderMap) {
     let crumbs = headers.get_all(COOKIE);
@@ -71,9 +92,12 @@ pub(crate) fn announced(headers: &HeaderMap) -> Option<u64> {
 }
 
 /// Takes the fields out of a response that concern a connection of HTTP/1.1, and those that its `Connection` nominates:
-/// with one of them, the response would be malformed (RFC 9113 §8.2.2).
-pub(crate) fn strip_connection(headers: &mut HeaderMap) {
-    if !headers.keys().any(concerns_connection) {
+/// with one of them, the response would be malformed (RFC 9113 §8.2.2). Unless the response `may_say_length`,
+/// `Content-Length` goes too: clients built on nghttp2 reset a 204 that has one (RFC 9110 §8.6).
+pub(crate) fn strip_for_http2(headers: &mut HeaderMap, may_say_length: bool) {
+    let is_unwanted =
+        |name: &HeaderName| concerns_connection(name) || !may_say_length && *name == CONTENT_LENGTH;
+    if !headers.keys().any(is_unwanted) {
         return;
     }
     let options = headers.get_all(CONNECTION).iter();
@@ -88,7 +112,7 @@ pub(crate) fn strip_connection(headers: &mut HeaderMap) {
                 .iter()
                 .any(|option| option == name.as_str().as_bytes())
         };
-        if !concerns_connection(name) && !is_nominated() {
+        if !is_unwanted(name) && !is_nominated() {
             kept.append(name, value.clone());
         }
     }
@@ -137,11 +161,28 @@ mod tests {
             ("proxy-connection", "close"),
             ("x-b", "4"),
         ]);
-        strip_connection(&mut headers);
+        strip_for_http2(&mut headers, true);
         let left: Vec<_> = headers.iter().map(|(_, value)| value).collect();
         assert_eq!(left, ["1", "3", "4"]);
+        let mut headers = map(&[("content-length", "1"), ("x", "2"), ("y", "3")]);
+        let whole = headers.clone();
+        strip_for_http2(&mut headers, true);
+        assert_eq!(headers, whole);
+        strip_for_http2(&mut headers, false);
+        let rest = map(&[("x", "2"), ("y", "3")]);
+        assert!(headers.iter().eq(rest.iter()), "{headers:?}");
         assert_eq!(announced(&map(&[("content-length", "12")])), Some(12));
         assert_eq!(announced(&headers), None);
+    }
+
+    #[test]
+    fn values_lose_the_spaces_around_them_and_nothing_else() {
+        let mut headers = map(&[("a", " \tb c\t "), ("d", "e"), ("a", "\t"), ("f", "")]);
+        headers.get_mut("a").unwrap().set_sensitive(true);
+        trim_values(&mut headers);
+        let expected = map(&[("a", "b c"), ("d", "e"), ("a", ""), ("f", "")]);
+        assert!(headers.iter().eq(expected.iter()), "{headers:?}");
+        assert!(headers["a"].is_sensitive());
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::encode::Encoder;
 use super::field_lines::{length, lists};
 use crate::exchange::InterimResponse;
 use crate::exchange::raw_fields::RawFieldLines;
-use crate::http::hop::{write_field, write_interim_fields};
+use crate::http::hop::{interim_fields, write_field};
 
 /// The facts besides the response that its head depends on.
 #[derive(Clone, Copy, Debug)]
@@ -111,7 +111,8 @@ pub(crate) fn write_interim(head: &InterimResponse, out: &mut Vec<u8>) {
     write_status_line(&head.parts, false, out);
     match &head.raw_fields {
         Some(fields) => out.extend_from_slice(fields.as_bytes()),
-        None => write_interim_fields(&head.parts.headers, out),
+        None => interim_fields(&head.parts.headers)
+            .for_each(|(name, value)| write_field(name, value.as_bytes(), out)),
     }
     out.extend_from_slice(b"\r\n");
 }

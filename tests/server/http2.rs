@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::support::plane::{Backend, Wire, ok, within};
-use crate::support::renewd::{Renewd, Settings};
+use crate::support::renewd::{Renewd, Settings, login};
 use crate::support::tls::{Authority, connect};
 use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
@@ -158,7 +158,7 @@ async fn a_request_reaches_the_backend_as_http_1_with_its_host_and_whole_cookie(
 }
 
 /// A method, the backend's answer, and what the client gets of it: status, `content-length`, body.
-const ANSWERED: [(&str, &str, u16, Option<&str>, &str); 7] = [
+const ANSWERED: [(&str, &str, u16, Option<&str>, &str); 8] = [
     (
         "GET",
         "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi",
@@ -174,6 +174,14 @@ const ANSWERED: [(&str, &str, u16, Option<&str>, &str); 7] = [
         "",
     ),
     ("DELETE", "HTTP/1.1 204 No Content\r\n\r\n", 204, None, ""),
+    // curl and Node reset a 204 with a length.
+    (
+        "PUT",
+        "HTTP/1.1 204 No Content\r\nContent-Length: 7\r\n\r\n",
+        204,
+        None,
+        "",
+    ),
     (
         "GET",
         "HTTP/1.1 304 Not Modified\r\nETag: \"x\"\r\n\r\n",
@@ -272,6 +280,128 @@ async fn bodies_are_framed_as_the_client_announced_them_and_trailers_pass_both_w
             (&b"a"[..], &"9".parse().unwrap())
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn spaces_around_a_value_are_no_part_of_it_here_or_at_the_backend() {
+    let (backend, renewd) = start("", "").await;
+    let mut client = client(renewd.public).await;
+    let mut asked = request("POST", "/");
+    for (name, value) in [
+        ("authorization", " \tBearer a b\t "),
+        ("cookie", "a=1 "),
+        ("cookie", "\tb=2"),
+        ("host", " live.example:81 "),
+        ("trailer", "x-sum\t"),
+        ("x-empty", " \t"),
+    ] {
+        asked.headers_mut().append(name, value.parse().unwrap());
+    }
+    let (response, mut body) = send(&mut client, asked, false).await;
+    let mut server = backend.accept().await;
+    let head = server.head().await;
+    let expected = "POST / HTTP/1.1\r\nauthorization: Bearer a b\r\ncookie: a=1; b=2\r\n\
+                    host: live.example:81\r\ntrailer: x-sum\r\nx-empty: \r\n";
+    assert!(head.starts_with(expected), "{head}");
+    body.send_data("hello".into(), false).unwrap();
+    let trailers = HeaderMap::from_iter([("x-sum".parse().unwrap(), " 7\t".parse().unwrap())]);
+    body.send_trailers(trailers).unwrap();
+    server.until("5\r\nhello\r\n0\r\nx-sum: 7\r\n\r\n").await;
+    server.send(ok("a")).await;
+    assert_eq!(answered(response).await.status(), StatusCode::OK);
+
+    // A decision is made on the same value.
+    let mut asked = request("POST", "/api/live/token");
+    for (name, value) in [
+        ("authorization", format!("\tBearer {} ", login("owner"))),
+        ("content-type", " application/json ".to_owned()),
+    ] {
+        asked.headers_mut().append(name, value.parse().unwrap());
+    }
+    let (response, mut body) = send(&mut client, asked, false).await;
+    let wanted = r#"{"channelName":"live_show","uid":7}"#;
+    body.send_data(wanted.into(), true).unwrap();
+    assert_eq!(answered(response).await.status(), StatusCode::OK);
+    assert!(backend.is_untouched().await);
+}
+
+/// The next interim response.
+async fn interim(response: &mut ResponseFuture) -> Response<()> {
+    let interim = poll_fn(|context| response.poll_informational(context));
+    within("an interim response", interim)
+        .await
+        .unwrap()
+        .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_waits_with_its_body_is_told_to_go_on() {
+    let (backend, renewd) = start("", "").await;
+    let mut client = client(renewd.public).await;
+    let expecting = |path: &str| {
+        let mut asked = request("POST", path);
+        let expectation = "100-Continue".parse().unwrap();
+        asked.headers_mut().insert("expect", expectation);
+        asked
+    };
+    let (mut response, mut body) = send(&mut client, expecting("/"), false).await;
+    let first = interim(&mut response).await;
+    assert_eq!(first.status(), StatusCode::CONTINUE);
+    assert!(first.headers().is_empty(), "{first:?}");
+    let mut server = backend.accept().await;
+    let head = server.head().await;
+    assert!(!head.contains("expect"), "{head}");
+    body.send_data("abc".into(), true).unwrap();
+    server.until("3\r\nabc\r\n0\r\n\r\n").await;
+    server
+        .send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+        .await;
+    assert_eq!(answered(response).await.status(), StatusCode::OK);
+
+    // renewd reads the body of a token request itself.
+    let (mut response, mut body) = send(&mut client, expecting("/api/live/token"), false).await;
+    assert_eq!(interim(&mut response).await.status(), StatusCode::CONTINUE);
+    body.send_data("{}".into(), true).unwrap();
+    let refused = answered(response).await.status();
+    assert_eq!(refused, StatusCode::UNAUTHORIZED);
+
+    // There is no body, or nobody will read it.
+    let mut unread = expecting("/");
+    unread
+        .headers_mut()
+        .insert("host", "other.example".parse().unwrap());
+    for (asked, ends, status) in [(expecting("/"), true, 200), (unread, false, 400)] {
+        let (mut response, _body) = send(&mut client, asked, ends).await;
+        if ends {
+            let mut server = backend.accept_request().await;
+            server.send(ok("a")).await;
+        }
+        let none = poll_fn(|context| response.poll_informational(context));
+        assert!(within("the response", none).await.is_none());
+        assert_eq!(answered(response).await.status(), status);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_interim_response_says_what_it_says_over_http_1() {
+    let (backend, renewd) = start("", "").await;
+    let mut client = client(renewd.public).await;
+    let (mut response, _) = send(&mut client, request("GET", "/"), true).await;
+    let mut server = backend.accept_request().await;
+    // curl and Node reset an interim response with a length.
+    server
+        .send(
+            "HTTP/1.1 103 Early Hints\r\nConnection: close, x-gone\r\nX-Gone: 1\r\nContent-Length: 5\r\n\
+             Link: </a>\r\nX-Request-Id: theirs\r\nLink: </b>\r\n\r\n",
+        )
+        .await;
+    let hints = interim(&mut response).await;
+    assert_eq!(hints.status(), 103);
+    let links: Vec<_> = hints.headers().get_all("link").iter().collect();
+    assert_eq!(links, ["</a>", "</b>"]);
+    assert_eq!(hints.headers().len(), 2, "{hints:?}");
+    server.send(ok("a")).await;
+    assert_eq!(answered(response).await.status(), StatusCode::OK);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -402,13 +532,16 @@ async fn a_client_that_gives_a_request_up_takes_it_from_the_backend() {
     drop(response);
     assert_eq!(server.rest().await, "");
 
-    let (response, mut stream) = send(&mut client, request("POST", "/"), false).await;
-    let mut server = backend.accept_request().await;
-    stream.send_data("abc".into(), false).unwrap();
-    server.until("3\r\nabc\r\n").await;
-    stream.send_reset(Reason::CANCEL);
-    drop(response);
-    assert_eq!(server.rest().await, "");
+    // However it says so: the backend must not take half a body for a whole one.
+    for reason in [Reason::CANCEL, Reason::NO_ERROR] {
+        let (response, mut stream) = send(&mut client, request("POST", "/"), false).await;
+        let mut server = backend.accept_request().await;
+        stream.send_data("abc".into(), false).unwrap();
+        server.until("3\r\nabc\r\n").await;
+        stream.send_reset(reason);
+        drop(response);
+        assert_eq!(server.rest().await, "", "{reason:?}");
+    }
 
     let begun = "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc";
     let (_, response, mut server) =

@@ -255,6 +255,7 @@ impl<S: PublicService> Requests<S> {
         let limits = self.service.limits();
         let by_head = request.method() == Method::HEAD;
         let (mut head, stream) = request.into_parts();
+        fields::trim_values(&mut head.headers);
         fields::join_cookies(&mut head.headers);
         let framed = fields::join_lengths(&mut head.headers);
         let fits = fields::fits(&head.headers, limits.header_fields, limits.header_bytes);
@@ -271,8 +272,7 @@ impl<S: PublicService> Requests<S> {
             let event = Event::ParseFailed(error);
             self.observer.observe(connection.listener, event);
         }
-        let announced = fields::announced(&head.headers);
-        let body = RequestBody::http2(stream, announced, exchange.clone());
+        let body = RequestBody::http2(stream, &head.headers, exchange.clone());
         let request = Request::from_parts(head, body);
         let answered = exchange.clone();
         // Boxed, since every future between here and the stream's task would hold it twice and be moved with it.

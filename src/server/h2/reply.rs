@@ -13,13 +13,14 @@ use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, SendStream};
 use http::header::CONTENT_LENGTH;
-use http::{HeaderValue, Response};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::Body as _;
 
 use super::streams::RequestStream;
 use crate::exchange::response_body::ResponseBody;
 use crate::exchange::{Exchange, InterimResponse, Unanswered};
-use crate::http::http2 as fields;
+use crate::http::{hop, http2 as fields};
+use crate::http1::write_response::is_bodyless;
 
 /// How much of a body is sent at once: a DATA frame, so that each shows that the client takes bytes.
 const PIECE: usize = 16 * 1024;
@@ -44,7 +45,9 @@ pub(super) async fn reply(
     };
     stream.exchange().response_begins();
     let (mut head, body) = response.into_parts();
-    fields::strip_connection(&mut head.headers);
+    // Of a response without a body, only a 304 may tell the length of its representation (RFC 9110 §8.6).
+    let may_say_length = !is_bodyless(head.status) || head.status == StatusCode::NOT_MODIFIED;
+    fields::strip_for_http2(&mut head.headers, may_say_length);
     fields::leave_id_unindexed(&mut head.headers);
     let ends = body.is_end_stream();
     // A length that is said twice, or in a list, is malformed (RFC 9113 §8.1.1).
@@ -102,7 +105,11 @@ fn send_interim(sending: &mut SendResponse<Bytes>, interim: InterimResponse) {
     if let Some(raw_fields) = raw_fields {
         parts.headers = raw_fields.into_map();
     }
-    fields::strip_connection(&mut parts.headers);
+    let mut headers = HeaderMap::with_capacity(parts.headers.len());
+    for (name, value) in hop::interim_fields(&parts.headers) {
+        headers.append(name, value.clone());
+    }
+    parts.headers = headers;
     // One that h2 refuses to send is no loss: the final response follows.
     let _ = sending.send_informational(Response::from_parts(parts, ()));
 }
@@ -175,7 +182,7 @@ impl BodySending<'_> {
         self.sending.send_data(data, last).map_err(|_| Gone)
     }
 
-    fn end(&mut self, trailers: Option<http::HeaderMap>) -> Result<(), Gone> {
+    fn end(&mut self, trailers: Option<HeaderMap>) -> Result<(), Gone> {
         match trailers {
             Some(trailers) => {
                 // The window that was claimed and isn't needed goes back.
