@@ -211,6 +211,13 @@ fn what_is_wrong_with_the_question_is_said() {
     );
     assert_eq!(refused.status.code(), Some(1));
     assert!(text(&refused.stderr).starts_with("renewd: role: must be publisher"));
+    let nameless = explain(&file, &["--socket", "--channel", ""]);
+    assert_eq!(nameless.status.code(), Some(1));
+    let said = text(&nameless.stderr);
+    assert!(
+        said.starts_with("renewd: channel: must not be empty; give the channel's name"),
+        "{said}"
+    );
 
     let nobody = configuration_at(&renewd, SocketAddr::from(([127, 0, 0, 1], 2)));
     let unreachable = explain(&nobody, &["--subject", "ann", "--channel", "live_show"]);
@@ -274,7 +281,7 @@ fn what_becomes_of_a_token_over_a_socket_is_explained_for_every_kind_of_channel(
             "live_show",
             "publisher",
             "not_owner",
-            "null takes its place",
+            "in JSON null takes its place, elsewhere an empty string (not_owner)",
         ),
         (
             None,
@@ -299,6 +306,32 @@ fn what_becomes_of_a_token_over_a_socket_is_explained_for_every_kind_of_channel(
     assert_eq!(unasked.status.code(), Some(64));
     let series = "renewd_reissue_total{route=\"socket /socket.io/*\",outcome=\"withheld\"}";
     assert_eq!(renewd.whole(series), 0);
+}
+
+#[test]
+fn what_becomes_of_a_token_in_bytes_is_explained_by_whether_they_are_searched() {
+    for (binary, rule, verdict) in [
+        (
+            false,
+            "bytes, such as attachments, pass unread (binary = false)",
+            "elsewhere an empty string (",
+        ),
+        (
+            true,
+            "the first of the file (",
+            "elsewhere, as in bytes, an empty string (",
+        ),
+    ] {
+        let renewd = Renewd::start(&Settings {
+            tables: format!("[[reissue.socket]]\npath = \"/socket.io/*\"\nbinary = {binary}\n"),
+            ..Settings::default()
+        });
+        let file = configuration_at(&renewd, renewd.admin);
+        let answer = explain(&file, &["--socket", "--channel", "live_show"]);
+        let answer = text(&answer.stdout);
+        assert!(answer.contains(rule), "{answer}");
+        assert!(answer.contains(verdict), "{answer}");
+    }
 }
 
 #[test]

@@ -382,8 +382,10 @@ mod tests {
     fn what_is_wrong_is_named() {
         for (query, named) in [
             ("channel=a", "subject: required"),
-            ("subject=a", "channelName: required"),
-            ("subject=a&channel=*", "channelName: "),
+            ("subject=a", "channel: required"),
+            ("subject=a&channel=*", "channel: must not contain *"),
+            ("subject=a&channel=", "channel: must not be empty; give"),
+            ("socket=true&channel=", "channel: must not be empty; give"),
             ("subject=a&chanel=c", "chanel: unknown"),
             ("subject=a&channel=c&role=boss", "role: must be"),
         ] {

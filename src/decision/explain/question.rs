@@ -28,6 +28,11 @@ impl ExplainQuestion {
                 (SUBJECT, _) => {}
                 (SOCKET, "true" | "false") => socket = value == "true",
                 (SOCKET, _) => return Err("socket: true or false".to_owned()),
+                (name, "") if request::CHANNEL.contains(&name) => {
+                    return Err(format!(
+                        "{name}: must not be empty; give the channel's name, 1 to 64 of the characters that Agora allows"
+                    ));
+                }
                 _ if request::is_field(&name) => {}
                 _ => {
                     return Err(format!(
@@ -42,7 +47,13 @@ impl ExplainQuestion {
             None if socket => String::new(),
             _ => return Err("subject: required, whose login it is about".to_owned()),
         };
-        let request = request::interpret(&fields)?;
+        let request = request::interpret(&fields).map_err(|error| {
+            // The apps call the field so, and who asks calls it as below.
+            match error.strip_prefix("channelName: ") {
+                Some(error) => format!("channel: {error}"),
+                None => error,
+            }
+        })?;
         Ok(Self {
             subject,
             socket,

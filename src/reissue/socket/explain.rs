@@ -59,7 +59,7 @@ pub(crate) async fn explain(
     steps.push(stream(snapshot, shared, &question, judge.patience).await);
     let known = judge.find(judge.channel_to_look_up(&token)).await;
     let verdict = judge.verdict(&token, &known);
-    let (code, row) = verdict_row(&verdict.unwrap_or(TokenVerdict::Unanswered));
+    let (code, row) = verdict_row(&verdict.unwrap_or(TokenVerdict::Unanswered), first);
     steps.push(row);
     told(code.as_str(), steps)
 }
@@ -73,7 +73,7 @@ fn rule(snapshot: &Snapshot) -> ExplainedRow {
         ),
         (Some(rule), ReissueMode::Replace) if super::is_on(snapshot) => (
             RowVerdict::Passes,
-            format!("{}, the first of the file", rule.route),
+            format!("{}, the first of the file{}", rule.route, bytes(rule)),
         ),
         (Some(rule), _) => (
             RowVerdict::Passes,
@@ -84,6 +84,15 @@ fn rule(snapshot: &Snapshot) -> ExplainedRow {
         ),
     };
     ExplainedRow::new("rule", "configuration", None, verdict, detail)
+}
+
+/// The part of what the backend sends to which the explanation doesn't apply.
+fn bytes(rule: &SocketRule) -> &'static str {
+    if rule.binary {
+        ""
+    } else {
+        "; bytes, such as attachments, pass unread (binary = false)"
+    }
 }
 
 fn token(
@@ -214,7 +223,12 @@ async fn stream(
     ExplainedRow::new("stream", source, age, verdict, detail)
 }
 
-fn verdict_row(verdict: &TokenVerdict) -> (Outcome, ExplainedRow) {
+fn verdict_row(verdict: &TokenVerdict, rule: &SocketRule) -> (Outcome, ExplainedRow) {
+    let withheld = if rule.binary {
+        "in JSON null takes its place, elsewhere, as in bytes, an empty string"
+    } else {
+        "in JSON null takes its place, elsewhere an empty string"
+    };
     let (outcome, verdict, detail) = match verdict {
         TokenVerdict::Granted { demoted: false, .. } => (
             Outcome::Ok,
@@ -229,12 +243,12 @@ fn verdict_row(verdict: &TokenVerdict) -> (Outcome, ExplainedRow) {
         TokenVerdict::Refused(outcome) => (
             *outcome,
             RowVerdict::Refuses,
-            format!("null takes its place ({})", outcome.as_str()),
+            format!("{withheld} ({})", outcome.as_str()),
         ),
         TokenVerdict::Unanswered => (
             Outcome::Unavailable,
             RowVerdict::NoAnswer,
-            "null takes its place while a source gives no answer".to_owned(),
+            format!("{withheld}, while a source gives no answer"),
         ),
     };
     (
