@@ -11,7 +11,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::response_body::{Ending, Finish, Finished, length};
@@ -20,21 +20,31 @@ use crate::io::descriptors::SocketSlot;
 use crate::io::transport::{Transport, Upgraded};
 use crate::io::wait::Wait;
 
-/// Bytes that are read at once. A thread's tunnels share one buffer of this size; a tunnel has its own only for bytes
-/// that couldn't be written.
+/// Bytes that are read at once. A thread's tunnels share one buffer for them; a tunnel has its own only for bytes that
+/// couldn't be written.
 const CHUNK: usize = 16 * 1024;
+
+/// The same where they are inspected: a frame of 16 KiB is mostly whole then, and needn't be kept.
+const INSPECTED_CHUNK: usize = 2 * CHUNK;
+
+/// The most bytes that an inspection puts back before those that are read next.
+const PUT_BACK: usize = 16 * 1024;
 
 /// How long one side may be silent after the other has closed. A WebSocket endpoint answers a close at once.
 const HALF_CLOSED_IDLE: Duration = Duration::from_secs(30);
 
 thread_local! {
-    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; CHUNK].into_boxed_slice());
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; PUT_BACK + INSPECTED_CHUNK].into_boxed_slice());
 }
 
 /// Looks at what passes through a tunnel, and changes what goes to the client.
 pub trait Inspection {
     /// Bytes of the client, which pass as they are.
     fn sent(&mut self, bytes: &[u8]);
+
+    /// Moves bytes that were kept to the end of this room, returns how many, and gets them again with the next ones of the
+    /// backend: what has come in part needn't be copied whole then. All that were kept, or none.
+    fn put_back(&mut self, room: &mut [u8]) -> usize;
 
     /// The next bytes of the backend: how many of them, from the first, pass as they are. The others are kept. Called
     /// only after [`Inspection::poll_data`] asked for more.
@@ -205,11 +215,27 @@ enum Passing<'i> {
     Inspected(&'i mut (dyn Inspection + 'static)),
 }
 
+impl Passing<'_> {
+    /// Shows bytes to the inspection; returns those that pass as they are.
+    fn look<'r>(&mut self, read: &'r [u8]) -> &'r [u8] {
+        match self {
+            Self::Sent(inspection) => {
+                inspection.sent(read);
+                read
+            }
+            Self::Inspected(inspection) => {
+                let passes = inspection.take(read);
+                read.get(..passes).unwrap_or(read)
+            }
+        }
+    }
+}
+
 /// One direction of the tunnel.
 #[derive(Default)]
 struct Direction {
     /// Read and not yet written: mostly nothing, which takes no memory. Boxed, for most tunnels are idle.
-    pending: Option<Box<BytesMut>>,
+    pending: Option<Box<Bytes>>,
     copied: u64,
     read_all: bool,
     closed: bool,
@@ -233,7 +259,7 @@ impl Direction {
                         let _ = Pin::new(&mut *to).poll_flush(context)?;
                     }
                     if let Some(data) = ready!(data) {
-                        self.pending = Some(Box::new(data.into()));
+                        self.pending = Some(Box::new(data));
                         continue;
                     }
                     self.read_all |= inspection.farewell().is_some();
@@ -245,27 +271,27 @@ impl Direction {
                 }
                 // Bytes that TLS has taken may still wait for its socket, which wakes this task when it takes more.
                 let _ = Pin::new(&mut *to).poll_flush(context)?;
-                let mut buffer = ReadBuf::new(scratch);
+                let (room, chunk) = scratch.split_at_mut(PUT_BACK);
+                let chunk = match &passing {
+                    Some(Passing::Inspected(_)) => chunk,
+                    _ => chunk.get_mut(..CHUNK).unwrap_or_default(),
+                };
+                let mut buffer = ReadBuf::new(chunk);
                 ready!(Pin::new(&mut *from).poll_read(context, &mut buffer))?;
-                let read = buffer.filled();
-                if read.is_empty() {
+                let end = PUT_BACK + buffer.filled().len();
+                if end == PUT_BACK {
                     self.read_all = true;
                     if let Some(Passing::Inspected(inspection)) = &mut passing {
                         inspection.end();
                     }
                     continue;
                 }
-                let passes = match &mut passing {
-                    None => read,
-                    Some(Passing::Sent(inspection)) => {
-                        inspection.sent(read);
-                        read
-                    }
-                    Some(Passing::Inspected(inspection)) => {
-                        let passes = inspection.take(read);
-                        read.get(..passes).unwrap_or(read)
-                    }
+                let put_back = match &mut passing {
+                    Some(Passing::Inspected(inspection)) => inspection.put_back(room),
+                    _ => 0,
                 };
+                let read = scratch.get(PUT_BACK - put_back..end).unwrap_or_default();
+                let passes = passing.as_mut().map_or(read, |passing| passing.look(read));
                 if passes.is_empty() {
                     continue;
                 }
@@ -298,11 +324,10 @@ impl Direction {
         Poll::Ready(Ok(()))
     }
 
-    /// Keeps bytes until they can be written.
+    /// Keeps bytes until they can be written, where none are kept.
     fn keep(&mut self, bytes: &[u8]) {
         if !bytes.is_empty() {
-            let pending = self.pending.get_or_insert_default();
-            pending.extend_from_slice(bytes);
+            self.pending = Some(Box::new(Bytes::copy_from_slice(bytes)));
         }
     }
 }

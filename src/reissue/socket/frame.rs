@@ -47,6 +47,7 @@ pub(crate) struct BadFrame(pub(crate) &'static str);
 
 impl FrameHead {
     /// The head at the beginning of these bytes; `None` where it isn't complete.
+    #[inline]
     pub(crate) fn parse(bytes: &[u8]) -> Result<Option<Self>, BadFrame> {
         let [first, second, ..] = *bytes else {
             return Ok(None);

@@ -361,6 +361,10 @@ impl Inspection for SocketInspection {
         });
     }
 
+    fn put_back(&mut self, room: &mut [u8]) -> usize {
+        self.relay.put_back(room)
+    }
+
     fn take(&mut self, bytes: &[u8]) -> usize {
         self.relay.take(bytes)
     }

@@ -48,6 +48,10 @@ impl FramesUnderWay {
                 }
                 self.note(packets, head, payload);
                 at = end;
+                if self.message.is_none() {
+                    let before_first = bytes.get(at..first).unwrap_or_default();
+                    at += plain_messages(packets, before_first);
+                }
             } else {
                 self.note(packets, head, &[]);
                 self.passing = head.length;
@@ -139,6 +143,29 @@ impl FramesUnderWay {
         message.see(payload);
         message.before.push(payload);
     }
+}
+
+/// How many of these bytes, in which no token is whole, are texts of one frame each, of which nothing needs to be noted. Most
+/// are, and there may be very many: each costs little more than its head.
+fn plain_messages(packets: &SocketPackets, bytes: &[u8]) -> usize {
+    let mut at = 0;
+    if packets.searches_bytes() {
+        // Whose the next attachment is, is noted.
+        return at;
+    }
+    while let Some(rest) = bytes.get(at..)
+        && let Ok(Some(FrameHead {
+            fin: true,
+            opcode: Opcode::Text,
+            mask: None,
+            size,
+            length,
+        })) = FrameHead::parse(rest)
+        && length <= (rest.len() - size) as u64
+    {
+        at += size + usize::try_from(length).unwrap_or_default();
+    }
+    at
 }
 
 /// How a message with this opcode came.

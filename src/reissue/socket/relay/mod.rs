@@ -69,6 +69,13 @@ impl Relay {
         }
     }
 
+    /// Moves the beginning of a frame to the end of this room, if it fits there; returns how many bytes it has. They must
+    /// come again.
+    pub(crate) fn put_back(&mut self, room: &mut [u8]) -> usize {
+        let under_way = self.under_way.as_mut();
+        under_way.map_or(0, |under_way| under_way.put_back(room))
+    }
+
     /// Takes bytes; returns how many of them, from the first, pass as they are.
     pub(crate) fn take(&mut self, bytes: &[u8]) -> usize {
         if let Some(under_way) = &mut self.under_way {
@@ -116,6 +123,18 @@ impl FramesUnderWay {
     fn is_over(&self) -> bool {
         let passes = self.message.is_none() && self.rewriting.is_none() && self.passing == 0;
         passes && self.held.is_empty() && self.output.is_empty() && !self.broken
+    }
+
+    fn put_back(&mut self, room: &mut [u8]) -> usize {
+        let begun = room.len().checked_sub(self.held.len());
+        match begun.and_then(|at| room.get_mut(at..)) {
+            Some(room) if self.rewriting.is_none() => {
+                room.copy_from_slice(&self.held);
+                self.held.clear();
+                room.len()
+            }
+            _ => 0,
+        }
     }
 
     fn take(&mut self, packets: &SocketPackets, bytes: &[u8]) -> usize {

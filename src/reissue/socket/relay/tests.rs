@@ -40,11 +40,18 @@ fn one(opcode: u8, fin: bool, payload: &[u8]) -> Vec<u8> {
 fn through(relay: &mut Relay, chunks: &[&[u8]]) -> Vec<u8> {
     let mut context = Context::from_waker(Waker::noop());
     let mut out = Vec::new();
+    // There is room for no beginning of a frame, for short ones, and for most.
+    let mut rooms = [vec![], vec![0; 40], vec![0; 16 * 1024]]
+        .into_iter()
+        .cycle();
     for chunk in chunks.iter().map(Some).chain([None]) {
         match chunk {
             Some(chunk) => {
-                let passes = relay.take(chunk);
-                out.extend_from_slice(&chunk[..passes]);
+                let mut room = rooms.next().unwrap();
+                let begun = relay.put_back(&mut room);
+                let came = [&room[room.len() - begun..], chunk].concat();
+                let passes = relay.take(&came);
+                out.extend_from_slice(&came[..passes]);
             }
             None => relay.end(),
         }
@@ -161,6 +168,26 @@ fn a_token_is_replaced_however_its_message_is_cut_into_frames_and_reads() {
             );
         }
     }
+}
+
+#[test]
+fn the_beginning_of_a_frame_is_put_back_and_no_more_of_it_is_kept() {
+    let text = one(1, true, "a text without any token ".repeat(20).as_bytes());
+    let mut relay = relay(false);
+    let mut context = Context::from_waker(Waker::noop());
+    let came = [&text[..], &text[..100]].concat();
+    assert_eq!(relay.take(&came), text.len());
+    assert!(matches!(relay.poll_data(&mut context), Poll::Ready(None)));
+    assert_eq!(relay.put_back(&mut [0; 99]), 0);
+    let mut room = [0; 200];
+    assert_eq!(relay.put_back(&mut room), 100);
+    assert_eq!(room[100..], text[..100]);
+    assert_eq!(relay.put_back(&mut room), 0);
+    assert_eq!(relay.take(&text), text.len());
+    assert!(
+        relay.under_way.is_none() || matches!(relay.poll_data(&mut context), Poll::Ready(None))
+    );
+    assert!(relay.under_way.is_none());
 }
 
 #[test]
