@@ -3,6 +3,7 @@
 //! | file | what |
 //! |---|---|
 //! | `frame` | heads of `WebSocket` frames |
+//! | `facts` | what a handshake said, packed |
 //! | `relay` | the backend's frames: messages with tokens are written anew |
 //! | `client_frames` | the client's frames, read on their way |
 //! | `message` | one message: judged once its login is known |
@@ -22,6 +23,7 @@
 mod base64_packet;
 mod client_frames;
 pub(crate) mod explain;
+mod facts;
 mod frame;
 mod login_sharing;
 mod message;
@@ -32,7 +34,7 @@ mod payload_rewrite;
 pub(crate) mod polling;
 mod relay;
 
-use std::net::IpAddr;
+use std::cell::OnceCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -42,6 +44,7 @@ use http::header::SEC_WEBSOCKET_EXTENSIONS;
 use http::{HeaderMap, Request, Response, StatusCode, Uri};
 
 use self::client_frames::ClientFrames;
+use self::facts::HandshakeFacts;
 use self::login_sharing::LoginSharing;
 use self::message::{Learning, MessageParts, MessageSource};
 use self::packet_rewriter::SocketPackets;
@@ -58,7 +61,7 @@ use crate::exchange::tunnel::Inspection;
 use crate::http::readings::Readings;
 use crate::logins::socket_logins::SocketLogins;
 use crate::snapshot::{Shared, Snapshot};
-use crate::terms::context::{RequestContext, RequestId};
+use crate::terms::context::RequestContext;
 use crate::terms::proxy_error::{AnotherAttempt, ProxyError, ProxyErrorKind};
 
 /// Whether renewd answers token requests of this subject under this configuration.
@@ -68,7 +71,6 @@ pub(crate) type IsEnforced = fn(&Snapshot, Option<&str>) -> bool;
 pub(crate) struct SocketPlan {
     socket: Rc<Socket>,
     claimed: Option<Box<str>>,
-    binary: bool,
     reads_connects: bool,
 }
 
@@ -77,12 +79,13 @@ pub(crate) struct SocketPlan {
 struct Socket {
     shared: Arc<Shared>,
     is_enforced: IsEnforced,
-    logins: Arc<SocketLogins>,
-    /// The handshake's path and query, and behind them its id.
-    text: Box<str>,
-    client: Option<IpAddr>,
-    /// How many bytes of the text are the id's.
-    id_length: u8,
+    /// Empty until there is a login to keep, or a session whose logins others know.
+    logins: OnceCell<Arc<SocketLogins>>,
+    facts: HandshakeFacts,
+    /// Whether bytes are searched.
+    binary: bool,
+    /// Whether the session may have begun at another replica.
+    is_shared: bool,
 }
 
 /// The rules of `[[reissue.socket]]` for one path.
@@ -156,14 +159,14 @@ pub(crate) fn plan(
     fields_into_map(request);
     let RequestLogins { logins, claimed } =
         RequestLogins::of(shared, snapshot, terms.login, request);
-    let socket = Socket::new(shared, context, request.uri(), logins, is_enforced);
+    let facts = HandshakeFacts::of(context, request.uri());
+    let socket = Socket::new(shared, is_enforced, facts, logins, terms.binary);
     if request.headers().contains_key(SEC_WEBSOCKET_EXTENSIONS) {
         *request.headers_mut() = without_extensions(request.headers());
     }
     Some(SocketPlan {
         socket: Rc::new(socket),
         claimed,
-        binary: terms.binary,
         reads_connects: terms.login.contains(&SocketLoginPlace::SocketIo),
     })
 }
@@ -223,20 +226,19 @@ impl SocketPlan {
         let Self {
             socket,
             claimed,
-            binary,
             reads_connects,
         } = self;
         RequestLogins::bear_out(claimed, &socket);
-        let is_shared = socket.logins.is_shared();
-        if is_shared && let Some(sharing) = socket.sharing() {
+        if socket.is_shared
+            && let Some(sharing) = socket.sharing()
+        {
             // Other replicas may have heard the logins until now. The store won't have them for as long as a tunnel lives.
-            sharing.attend(&socket.logins);
+            sharing.attend(socket.logins());
         }
         response.body_mut().on_tunnel(Box::new(SocketInspection {
-            relay: Relay::new(Socket::packets(&socket, binary)),
+            relay: Relay::default(),
             client: ClientFrames::new(reads_connects),
             socket,
-            is_shared,
         }));
         Ok(response)
     }
@@ -247,33 +249,31 @@ impl SocketPlan {
 impl Socket {
     fn new(
         shared: &Arc<Shared>,
-        context: &RequestContext,
-        uri: &Uri,
-        logins: Arc<SocketLogins>,
         is_enforced: IsEnforced,
+        facts: HandshakeFacts,
+        logins: Option<Arc<SocketLogins>>,
+        binary: bool,
     ) -> Self {
-        let target = uri.path_and_query().map_or("", |target| target.as_str());
-        let id = context.id.as_str();
         Self {
             shared: Arc::clone(shared),
             is_enforced,
-            logins,
-            text: [target, id].concat().into(),
-            client: context.client_ip,
-            id_length: u8::try_from(id.len()).unwrap_or(0),
+            is_shared: logins.as_ref().is_some_and(|logins| logins.is_shared()),
+            logins: logins.map_or_else(OnceCell::new, OnceCell::from),
+            facts,
+            binary,
         }
     }
 
-    /// The handshake's target and id.
-    fn target_and_id(&self) -> (&str, &str) {
-        let at = self.text.len().saturating_sub(self.id_length.into());
-        self.text.split_at_checked(at).unwrap_or((&self.text, ""))
+    /// The logins, which are kept from now on.
+    fn logins(&self) -> &Arc<SocketLogins> {
+        let sessions = &self.shared.socket_sessions;
+        self.logins.get_or_init(|| sessions.begin(None))
     }
 
-    /// What all packets are rewritten with; `binary` says whether bytes are searched too.
-    fn packets(socket: &Rc<Self>, binary: bool) -> SocketPackets {
+    /// What all packets are rewritten with.
+    fn packets(socket: &Rc<Self>) -> SocketPackets {
         let parts = MessageParts::of(Rc::clone(socket) as Rc<dyn MessageSource>);
-        let session = binary.then(|| Arc::clone(&socket.logins));
+        let session = socket.binary.then(|| Arc::clone(socket.logins()));
         SocketPackets::new(parts, session)
     }
 
@@ -286,9 +286,7 @@ impl Socket {
 impl MessageSource for Socket {
     /// While all is observed no message waits: the answer counts for later ones.
     fn learning(&self, namespace: &str) -> Option<Learning> {
-        if !self.logins.is_shared() {
-            return None;
-        }
+        let logins = self.logins.get().filter(|logins| logins.is_shared())?;
         let snapshot = self.shared.current.load();
         if !is_on(&snapshot) {
             return None;
@@ -301,10 +299,10 @@ impl MessageSource for Socket {
             || decision.mode == DecisionMode::Observe
             || decision.enforce_percent == 0;
         if observing {
-            sharing.attend(&self.logins);
+            sharing.attend(logins);
             return None;
         }
-        let logins = Arc::clone(&self.logins);
+        let logins = Arc::clone(logins);
         Some(Box::pin(sharing.learn(logins, namespace.into())))
     }
 
@@ -315,17 +313,18 @@ impl MessageSource for Socket {
         if !is_on(&snapshot) {
             return None;
         }
-        let (target, id) = self.target_and_id();
+        let target = self.facts.target();
         let path = target.split('?').next()?;
         let SocketTerms { terms, .. } = SocketTerms::of(&snapshot.config, path)?;
         let route = snapshot.reissue_metrics.get(terms.position)?;
-        let login = self.logins.of(namespace);
+        let logins = self.logins.get();
+        let login = logins.and_then(|logins| logins.of(namespace));
         let caller = login.and_then(|login| caller(shared, &snapshot, &login));
         Some(parts(PartsSetting {
             shared,
             snapshot: &snapshot,
-            request_id: RequestId::again(id),
-            client: self.client,
+            request_id: self.facts.id(),
+            client: self.facts.client(),
             since: shared.clock.elapsed(),
             terms,
             route,
@@ -341,21 +340,23 @@ struct SocketInspection {
     relay: Relay,
     client: ClientFrames,
     socket: Rc<Socket>,
-    /// Whether the session may have begun at another replica.
-    is_shared: bool,
 }
 
 impl Inspection for SocketInspection {
     fn sent(&mut self, bytes: &[u8]) {
-        let logins = &self.socket.logins;
-        if self.is_shared
-            && logins.is_due(self.socket.shared.clock.elapsed())
-            && let Some(sharing) = self.socket.sharing()
+        let socket = &self.socket;
+        if socket.is_shared
+            && socket.logins().is_due(socket.shared.clock.elapsed())
+            && let Some(sharing) = socket.sharing()
         {
-            sharing.attend(logins);
+            sharing.attend(socket.logins());
         }
         self.client.read(bytes, |message| {
-            if let Some(packet) = packet::connect(message) {
+            let Some(packet) = packet::connect(message) else {
+                return;
+            };
+            if packet.token.is_some() || socket.logins.get().is_some() {
+                let logins = socket.logins();
                 logins.connect(&packet.namespace, packet.token.as_deref());
             }
         });
@@ -366,7 +367,7 @@ impl Inspection for SocketInspection {
     }
 
     fn take(&mut self, bytes: &[u8]) -> usize {
-        self.relay.take(bytes)
+        self.relay.take(&Socket::packets(&self.socket), bytes)
     }
 
     fn end(&mut self) {
@@ -374,7 +375,11 @@ impl Inspection for SocketInspection {
     }
 
     fn poll_data(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        self.relay.poll_data(context)
+        if self.relay.is_idle() {
+            return Poll::Ready(None);
+        }
+        let packets = Socket::packets(&self.socket);
+        self.relay.poll_data(&packets, context)
     }
 
     fn farewell(&self) -> Option<&'static [u8]> {
@@ -390,7 +395,7 @@ mod tests {
     #[test]
     fn what_an_idle_socket_keeps_stays_small() {
         // There is one of each for every open socket. Both just fit into what the allocator gives out.
-        assert!(size_of::<SocketInspection>() <= 64);
-        assert!(size_of::<Socket>() + 2 * size_of::<usize>() <= 80);
+        assert!(size_of::<SocketInspection>() <= 32);
+        assert!(size_of::<Socket>() + 2 * size_of::<usize>() <= 64);
     }
 }

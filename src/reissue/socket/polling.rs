@@ -11,6 +11,7 @@ use std::sync::Arc;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method, Request, Response, Uri};
 
+use super::facts::HandshakeFacts;
 use super::login_sharing::LoginSharing;
 use super::payload;
 use super::payload_rewrite::{OnOpen, PollingRewrite, PollingSetting};
@@ -42,8 +43,6 @@ pub(crate) struct PollingPlan {
     /// See [`RequestLogins`].
     claimed: Option<Box<str>>,
     sign: PollingSign,
-    /// Whether bytes are searched.
-    binary: bool,
     counted_by_url: bool,
 }
 
@@ -97,7 +96,8 @@ impl<'u> Parameters<'u> {
 
 /// The logins that count for a request.
 pub(super) struct RequestLogins {
-    pub logins: Arc<SocketLogins>,
+    /// `None` where there is none to keep yet.
+    pub logins: Option<Arc<SocketLogins>>,
     /// The id of a session that the client names and nothing is known of.
     pub claimed: Option<Box<str>>,
 }
@@ -112,23 +112,24 @@ impl RequestLogins {
         request: &Request<RequestBody>,
     ) -> Self {
         let sessions = &shared.socket_sessions;
-        let begin = || {
-            let login = handshake(snapshot, places, request.headers(), request.uri());
-            sessions.begin(login.as_deref())
-        };
+        let login = || handshake(snapshot, places, request.headers(), request.uri());
         let Some(id) = Parameters::of(request.uri()).session else {
             return Self {
-                logins: begin(),
+                logins: login().map(|login| sessions.begin(Some(&login))),
                 claimed: None,
             };
         };
         let known = sessions.find(&id, shared.clock.elapsed());
         let claimed = known.is_none().then(|| id.as_ref().into());
+        let begin = || sessions.begin(login().as_deref());
         let logins = known.unwrap_or_else(|| sessions.claim(&id, begin));
         if let Some(sharing) = LoginSharing::of(shared, snapshot) {
             sharing.meet(&id, &logins);
         }
-        Self { logins, claimed }
+        Self {
+            logins: Some(logins),
+            claimed,
+        }
     }
 
     /// Remembers the session that the client claimed: the backend has let the request pass.
@@ -136,7 +137,7 @@ impl RequestLogins {
         if let Some(id) = claimed {
             let shared = &socket.shared;
             let now = shared.clock.elapsed();
-            shared.socket_sessions.remember(&id, &socket.logins, now);
+            shared.socket_sessions.remember(&id, socket.logins(), now);
         }
     }
 }
@@ -167,22 +168,22 @@ pub(crate) fn plan(
     fields_into_map(request);
     let RequestLogins { logins, claimed } =
         RequestLogins::of(shared, snapshot, terms.login, request);
+    let facts = HandshakeFacts::of(context, request.uri());
+    let socket = Socket::new(shared, is_enforced, facts, logins, terms.binary);
     if *request.method() == Method::POST && terms.login.contains(&SocketLoginPlace::SocketIo) {
         request.body_mut().observe(Box::new(Posted {
-            logins: Arc::clone(&logins),
+            logins: Arc::clone(socket.logins()),
             sharing: LoginSharing::of(shared, snapshot),
             copied: Vec::new(),
             is_too_long: false,
         }));
     }
-    let socket = Socket::new(shared, context, request.uri(), logins, is_enforced);
     let headers = std::mem::take(request.headers_mut());
     *request.headers_mut() = body_fields::request(headers);
     Some(PollingPlan {
         socket: Rc::new(socket),
         claimed,
         sign,
-        binary: terms.binary,
         counted_by_url,
     })
 }
@@ -198,7 +199,7 @@ impl PollingPlan {
         }
         let (mut head, body) = response.into_parts();
         if let Some(why) = body_fields::unreadable(head.status, &head.headers) {
-            let packets = Socket::packets(&self.socket, self.binary);
+            let packets = Socket::packets(&self.socket);
             let passes = packets.parts().now(packet::MAIN).is_none_or(|parts| {
                 parts.ledger.route.token(ReissueOutcome::Error);
                 parts.ledger.observing
@@ -216,7 +217,6 @@ impl PollingPlan {
         let Self {
             socket,
             claimed,
-            binary,
             counted_by_url,
             ..
         } = self;
@@ -227,13 +227,13 @@ impl PollingPlan {
         let on_open: OnOpen = Rc::new(move |id| {
             let shared = &opened.shared;
             let now = shared.clock.elapsed();
-            shared.socket_sessions.remember(id, &opened.logins, now);
+            shared.socket_sessions.remember(id, opened.logins(), now);
             if let Some(sharing) = opened.sharing() {
-                sharing.open(id, &opened.logins);
+                sharing.open(id, opened.logins());
             }
         });
         let setting = PollingSetting {
-            packets: Socket::packets(&socket, binary),
+            packets: Socket::packets(&socket),
             on_open,
             counted_by_url,
         };

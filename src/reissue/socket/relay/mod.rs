@@ -30,9 +30,9 @@ use crate::reissue::scan;
 /// The most bytes of frames that are kept until their message is known to hold no token, or no further one.
 pub(crate) const KEPT: usize = 64 * 1024;
 
-/// The frames of one WebSocket, from the backend to the client.
+/// The frames of one WebSocket, from the backend to the client. Whoever has it says with what its packets are rewritten.
+#[derive(Default)]
 pub(crate) struct Relay {
-    packets: SocketPackets,
     /// Boxed, for between messages there is nothing to keep, and sockets are many and mostly idle.
     under_way: Option<Box<FramesUnderWay>>,
 }
@@ -61,14 +61,6 @@ enum RelayProgress {
 // === impl Relay ===
 
 impl Relay {
-    /// A relay that has seen nothing.
-    pub(crate) fn new(packets: SocketPackets) -> Self {
-        Self {
-            packets,
-            under_way: None,
-        }
-    }
-
     /// Moves the beginning of a frame to the end of this room, if it fits there; returns how many bytes it has. They must
     /// come again.
     pub(crate) fn put_back(&mut self, room: &mut [u8]) -> usize {
@@ -77,12 +69,12 @@ impl Relay {
     }
 
     /// Takes bytes; returns how many of them, from the first, pass as they are.
-    pub(crate) fn take(&mut self, bytes: &[u8]) -> usize {
+    pub(crate) fn take(&mut self, packets: &SocketPackets, bytes: &[u8]) -> usize {
         if let Some(under_way) = &mut self.under_way {
-            return under_way.take(&self.packets, bytes);
+            return under_way.take(packets, bytes);
         }
         let mut under_way = FramesUnderWay::default();
-        let passes = under_way.take(&self.packets, bytes);
+        let passes = under_way.take(packets, bytes);
         if !under_way.is_over() {
             self.under_way = Some(Box::new(under_way));
         }
@@ -97,15 +89,24 @@ impl Relay {
     }
 
     /// The next bytes for the client; `None` asks for more.
-    pub(crate) fn poll_data(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+    pub(crate) fn poll_data(
+        &mut self,
+        packets: &SocketPackets,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Bytes>> {
         let Some(under_way) = &mut self.under_way else {
             return Poll::Ready(None);
         };
-        let data = under_way.poll_data(&self.packets, context);
+        let data = under_way.poll_data(packets, context);
         if under_way.is_over() {
             self.under_way = None;
         }
         data
+    }
+
+    /// Whether nothing is kept.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.under_way.is_none()
     }
 
     /// Whether the backend broke the protocol, and everything before has left.

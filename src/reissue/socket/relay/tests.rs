@@ -17,14 +17,43 @@ use crate::reissue::rewriter::tests::{DAY, OURS, anew, parts_for_ann, token};
 
 const V007: TokenFormat = TokenFormat::V007;
 
-fn relay(observing: bool) -> Relay {
+/// A relay with what its packets are rewritten with.
+struct TestedRelay {
+    relay: Relay,
+    packets: SocketPackets,
+}
+
+impl TestedRelay {
+    fn new(packets: SocketPackets) -> Self {
+        let relay = Relay::default();
+        Self { relay, packets }
+    }
+
+    fn put_back(&mut self, room: &mut [u8]) -> usize {
+        self.relay.put_back(room)
+    }
+
+    fn take(&mut self, bytes: &[u8]) -> usize {
+        self.relay.take(&self.packets, bytes)
+    }
+
+    fn end(&mut self) {
+        self.relay.end();
+    }
+
+    fn poll_data(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        self.relay.poll_data(&self.packets, context)
+    }
+}
+
+fn relay(observing: bool) -> TestedRelay {
     let parts = move |_: &str| {
         let (mut parts, _) = parts_for_ann(observing, 0);
         parts.nulls = true;
         Some(parts)
     };
     let parts: PartsOf = Box::new(parts);
-    Relay::new(SocketPackets::new(parts.into(), None))
+    TestedRelay::new(SocketPackets::new(parts.into(), None))
 }
 
 fn one(opcode: u8, fin: bool, payload: &[u8]) -> Vec<u8> {
@@ -37,7 +66,7 @@ fn one(opcode: u8, fin: bool, payload: &[u8]) -> Vec<u8> {
 }
 
 /// What comes out, and whether the relay ended it.
-fn through(relay: &mut Relay, chunks: &[&[u8]]) -> Vec<u8> {
+fn through(relay: &mut TestedRelay, chunks: &[&[u8]]) -> Vec<u8> {
     let mut context = Context::from_waker(Waker::noop());
     let mut out = Vec::new();
     // There is room for no beginning of a frame, for short ones, and for most.
@@ -56,7 +85,7 @@ fn through(relay: &mut Relay, chunks: &[&[u8]]) -> Vec<u8> {
             None => relay.end(),
         }
         leaves(relay, &mut context, &mut out);
-        if let Some(under_way) = &relay.under_way {
+        if let Some(under_way) = &relay.relay.under_way {
             let (held, kept) = (under_way.held.capacity(), under_way.kept());
             assert!(held <= 4 * KEPT && kept <= 2 * KEPT, "{held} {kept}");
         }
@@ -65,7 +94,7 @@ fn through(relay: &mut Relay, chunks: &[&[u8]]) -> Vec<u8> {
 }
 
 /// Takes what comes out by now.
-fn leaves(relay: &mut Relay, context: &mut Context<'_>, out: &mut Vec<u8>) {
+fn leaves(relay: &mut TestedRelay, context: &mut Context<'_>, out: &mut Vec<u8>) {
     loop {
         match relay.poll_data(context) {
             Poll::Ready(Some(data)) => out.extend_from_slice(&data),
@@ -185,9 +214,10 @@ fn the_beginning_of_a_frame_is_put_back_and_no_more_of_it_is_kept() {
     assert_eq!(relay.put_back(&mut room), 0);
     assert_eq!(relay.take(&text), text.len());
     assert!(
-        relay.under_way.is_none() || matches!(relay.poll_data(&mut context), Poll::Ready(None))
+        relay.relay.under_way.is_none()
+            || matches!(relay.poll_data(&mut context), Poll::Ready(None))
     );
-    assert!(relay.under_way.is_none());
+    assert!(relay.relay.under_way.is_none());
 }
 
 #[test]
@@ -258,7 +288,7 @@ fn messages_that_came_together_leave_together_though_one_was_cut() {
     let left = Bytes::copy_from_slice(&came[whole..]);
     assert_eq!(relay.poll_data(&mut context), Poll::Ready(Some(left)));
     assert_eq!(relay.poll_data(&mut context), Poll::Ready(None));
-    assert!(relay.under_way.is_none());
+    assert!(relay.relay.under_way.is_none());
 }
 
 #[test]
@@ -269,7 +299,7 @@ fn a_ping_does_not_wait_behind_what_may_become_a_token() {
     for chunk in [1, 2, 100] {
         let mut relay = relay(false);
         let mut out = Vec::new();
-        let mut feed = |relay: &mut Relay, bytes: &[u8]| {
+        let mut feed = |relay: &mut TestedRelay, bytes: &[u8]| {
             out.clear();
             for bytes in bytes.chunks(chunk) {
                 let passes = relay.take(bytes);
@@ -360,7 +390,7 @@ fn what_breaks_the_protocol_ends_it_with_a_close_and_nothing_follows() {
             let mut relay = relay(false);
             let chunks: Vec<&[u8]> = frames.chunks(chunk).collect();
             let out = through(&mut relay, &chunks);
-            assert!(relay.is_broken(), "{why}");
+            assert!(relay.relay.is_broken(), "{why}");
             assert!(out.starts_with(&good), "{why}");
             assert!(out.ends_with(frame::CLOSE_PROTOCOL_ERROR), "{why}: {out:?}");
             assert!(
@@ -498,7 +528,7 @@ proptest! {
 }
 
 /// A relay that searches bytes, and the namespaces that it has searched.
-fn relay_of_bytes() -> (Relay, Rc<RefCell<Vec<String>>>) {
+fn relay_of_bytes() -> (TestedRelay, Rc<RefCell<Vec<String>>>) {
     let namespaces: Rc<RefCell<Vec<String>>> = Rc::default();
     let asked = Rc::clone(&namespaces);
     let parts: PartsOf = Box::new(move |namespace: &str| {
@@ -508,7 +538,7 @@ fn relay_of_bytes() -> (Relay, Rc<RefCell<Vec<String>>>) {
         Some(parts)
     });
     let session = SocketSessions::default().begin(None);
-    let relay = Relay::new(SocketPackets::new(parts.into(), Some(session)));
+    let relay = TestedRelay::new(SocketPackets::new(parts.into(), Some(session)));
     (relay, namespaces)
 }
 
