@@ -18,6 +18,7 @@ use super::forwarded::{
     ForwardingClaims, Origin, X_FORWARDED_HOST, X_FORWARDED_PROTO, is_claim, is_same_name,
 };
 use super::request_fields::{LineCopier, RequestFields, write_line};
+use super::trailers::may_be_trailer;
 
 /// The header that names a request in every log.
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -232,13 +233,13 @@ fn travels_back(name: &HeaderName) -> bool {
     !(is_hop_by_hop(name) || *name == X_REQUEST_ID)
 }
 
-/// The trailers that travel on, either way: nothing that frames a message, says whose request it is, or belongs to
-/// one hop (RFC 9110 section 6.5.1).
+/// The trailers that travel on, either way and over either protocol: nothing that frames a message, says whose request
+/// it is, or belongs to one hop (RFC 9110 section 6.5.1).
 pub(crate) fn trailers(incoming: HeaderMap) -> HeaderMap {
     let mut outgoing = HeaderMap::with_capacity(incoming.len());
     move_fields(incoming, &mut outgoing, |name| {
         !(is_hop_by_hop(name)
-            || [HOST, CONTENT_LENGTH, EXPECT].contains(name)
+            || !may_be_trailer(name)
             || is_claim(name.as_str().as_bytes())
             || is_method_override(name.as_str().as_bytes())
             || is_same_name(name.as_str().as_bytes(), X_REQUEST_ID.as_str().as_bytes()))
@@ -582,6 +583,8 @@ mod tests {
             ("content-length", "5"),
             ("transfer-encoding", "chunked"),
             ("host", "other"),
+            ("authorization", "Bearer x"),
+            ("set-cookie", "a=1"),
             ("expect", "100-continue"),
             ("x-forwarded-for", "192.0.2.1"),
             ("x_real_ip", "192.0.2.1"),

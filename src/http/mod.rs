@@ -14,4 +14,5 @@ pub mod readings;
 pub mod request_fields;
 pub mod sanity;
 pub mod target;
+mod trailers;
 pub mod url;

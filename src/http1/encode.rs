@@ -6,11 +6,7 @@
 use std::io::Write;
 
 use bytes::Bytes;
-use http::header::{
-    AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
-    COOKIE, HOST, MAX_FORWARDS, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING,
-};
-use http::{HeaderMap, HeaderName};
+use http::HeaderMap;
 
 use super::output::Output;
 use crate::http::hop::write_field;
@@ -86,36 +82,13 @@ fn write_chunk_size(size: usize, out: &mut Vec<u8>) {
     let _ = write!(out, "{size:x}\r\n");
 }
 
-/// Appends the end of a chunked body with those of its trailers that are allowed as trailers (RFC 9110 §6.5.1),
-/// whether `Trailer` announces them or not.
+/// Appends the end of a chunked body with its trailers, whether `Trailer` announces them or not.
 fn write_last_chunk(trailers: &HeaderMap, out: &mut Vec<u8>) {
     out.extend_from_slice(b"0\r\n");
     for (name, value) in trailers {
-        if may_be_trailer(name) {
-            write_field(name, value.as_bytes(), out);
-        }
+        write_field(name, value.as_bytes(), out);
     }
     out.extend_from_slice(b"\r\n");
-}
-
-/// Whether a field is allowed as a trailer: none that frames, routes, authenticates or says how to read the body.
-fn may_be_trailer(name: &HeaderName) -> bool {
-    ![
-        AUTHORIZATION,
-        CACHE_CONTROL,
-        CONTENT_ENCODING,
-        CONTENT_LENGTH,
-        CONTENT_RANGE,
-        CONTENT_TYPE,
-        COOKIE,
-        HOST,
-        MAX_FORWARDS,
-        SET_COOKIE,
-        TE,
-        TRAILER,
-        TRANSFER_ENCODING,
-    ]
-    .contains(name)
 }
 
 #[cfg(test)]
@@ -127,7 +100,6 @@ mod tests {
         let mut trailers = HeaderMap::new();
         trailers.insert("x-sum", "1".parse().unwrap());
         trailers.insert("x-other", "2".parse().unwrap());
-        trailers.insert("content-length", "3".parse().unwrap());
         encoder.push(Bytes::from_static(data), &mut output)?;
         if encoder != Encoder::Over {
             encoder.end(&trailers, &mut output)?;
@@ -137,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_is_delimited_as_announced_and_trailers_that_frame_nothing_are_sent() {
+    fn a_body_is_delimited_as_announced_and_trailers_follow_chunks() {
         let data = b"hello world and more";
         for (encoder, expected) in [
             (Encoder::Sized(20), "hello world and more"),
