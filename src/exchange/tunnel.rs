@@ -13,12 +13,13 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
 
 use super::response_body::{Ending, Finish, Finished, length};
 use crate::io::deadline::Deadline;
 use crate::io::descriptors::SocketSlot;
 use crate::io::transport::{Transport, Upgraded};
-use crate::io::wait::Wait;
+use crate::terms::clock::turn_now;
 
 /// Bytes that are read at once. A thread's tunnels share one buffer for them; a tunnel has its own only for bytes that
 /// couldn't be written.
@@ -60,56 +61,28 @@ pub trait Inspection {
     fn farewell(&self) -> Option<&'static [u8]>;
 }
 
-/// The bytes that went through a tunnel. The finish hook is called on drop, however the tunnel ended.
-pub struct Traffic {
-    to_client: u64,
-    ending: Ending,
-    finish: Option<Finish>,
-}
-
-impl Traffic {
-    /// Nothing went through yet.
-    pub fn new(finish: Option<Finish>) -> Self {
-        Self {
-            to_client: 0,
-            ending: Ending::Broken,
-            finish,
-        }
-    }
-
-    /// Notes how things stand; ready when that is the end.
-    fn note(&mut self, to_client: u64, ending: Poll<Ending>) -> Poll<()> {
-        self.to_client = to_client;
-        ending.map(|ending| self.ending = ending)
-    }
-}
-
-impl Drop for Traffic {
-    fn drop(&mut self) {
-        if let Some(finish) = self.finish.take() {
-            finish(Finished {
-                bytes: self.to_client,
-                ending: self.ending,
-            });
-        }
-    }
-}
-
 /// Copies until both sides have closed, one has broken, nothing has moved for `idle()`, or `ended()`.
 ///
-/// The task has to be woken when `ended` changes. An `async fn` would keep its arguments as well
-/// (<https://github.com/rust-lang/rust/issues/62958>), and there is one such future for every idle tunnel.
+/// The task has to be woken when `ended` changes. `finish` is called on drop, however the tunnel ended. An `async fn` would
+/// keep its arguments as well (<https://github.com/rust-lang/rust/issues/62958>), and there is one such future for every
+/// idle tunnel.
 pub fn run(
     client: Upgraded,
     upstream: Upgraded,
     inspection: Option<Box<dyn Inspection>>,
     idle: impl Fn() -> Duration + Unpin,
     ended: impl Fn() -> bool + Unpin,
-    mut traffic: Traffic,
+    finish: Option<Finish>,
 ) -> impl Future<Output = ()> + Unpin {
     let mut tunnel = TunnelCopy {
         down: Direction::default(),
         up: Direction::default(),
+        down_stage: DirectionStage::Reads,
+        up_stage: DirectionStage::Reads,
+        ending: Ending::Broken,
+        to_client: 0,
+        since: None,
+        finish,
         inspection,
         client: client.transport,
         upstream: upstream.transport,
@@ -117,22 +90,30 @@ pub fn run(
     };
     tunnel.begin(&client.read_ahead, &upstream.read_ahead);
     let mut deadline = Deadline::default();
-    let mut wait = Wait::default();
     poll_fn(move |context| {
         let ending = if ended() {
             Poll::Ready(Ending::Abandoned)
         } else {
-            tunnel.poll_ending(&idle, &mut wait, &mut deadline, context)
+            tunnel.poll_ending(&idle, &mut deadline, context)
         };
-        traffic.note(tunnel.down.copied, ending)
+        ending.map(|ending| tunnel.ending = ending)
     })
 }
 
+/// There is one for every idle tunnel: what could be a direction's own is here, where it takes less room.
 struct TunnelCopy {
     client: Transport,
     upstream: Transport,
     up: Direction,
     down: Direction,
+    up_stage: DirectionStage,
+    down_stage: DirectionStage,
+    ending: Ending,
+    /// How many bytes went to the client.
+    to_client: u64,
+    /// Since when nothing has moved.
+    since: Option<Instant>,
+    finish: Option<Finish>,
     inspection: Option<Box<dyn Inspection>>,
     /// The place of the backend's socket, given back when the tunnel ends.
     _slot: Option<SocketSlot>,
@@ -156,11 +137,11 @@ impl TunnelCopy {
     fn poll_ending(
         &mut self,
         idle: &impl Fn() -> Duration,
-        wait: &mut Wait,
         deadline: &mut Deadline,
         context: &mut Context<'_>,
     ) -> Poll<Ending> {
-        match self.poll(context) {
+        let (before, mut to_backend) = (self.to_client, 0);
+        match self.poll(&mut to_backend, context) {
             Poll::Ready(Ok(())) => return Poll::Ready(Ending::Complete),
             Poll::Ready(Err(_)) => return Poll::Ready(Ending::Broken),
             Poll::Pending => {}
@@ -170,21 +151,34 @@ impl TunnelCopy {
         } else {
             idle()
         };
-        let since = wait.since(self.copied());
+        let has_moved = to_backend > 0 || self.to_client != before;
+        let since = match self.since {
+            Some(since) if !has_moved => since,
+            _ => *self.since.insert(turn_now()),
+        };
         deadline
             .poll_until(since + patience, context)
             .map(|()| Ending::Abandoned)
     }
 
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Counts the bytes that go to the backend.
+    fn poll(&mut self, to_backend: &mut u64, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let sent = self.inspection.as_deref_mut().map(Passing::Sent);
-        let up = self
-            .up
-            .poll(&mut self.client, &mut self.upstream, sent, context)?;
+        let way = Way {
+            from: &mut self.client,
+            to: &mut self.upstream,
+            stage: &mut self.up_stage,
+            copied: to_backend,
+        };
+        let up = self.up.poll(way, sent, context)?;
         let inspected = self.inspection.as_deref_mut().map(Passing::Inspected);
-        let down = self
-            .down
-            .poll(&mut self.upstream, &mut self.client, inspected, context)?;
+        let way = Way {
+            from: &mut self.upstream,
+            to: &mut self.client,
+            stage: &mut self.down_stage,
+            copied: &mut self.to_client,
+        };
+        let down = self.down.poll(way, inspected, context)?;
         if let Poll::Ready(()) = down
             && let Some(farewell) = self.inspection.as_ref().and_then(|it| it.farewell())
         {
@@ -199,12 +193,37 @@ impl TunnelCopy {
     }
 
     fn half_closed(&self) -> bool {
-        self.up.closed || self.down.closed
+        [self.up_stage, self.down_stage].contains(&DirectionStage::Closed)
     }
+}
 
-    fn copied(&self) -> u64 {
-        self.up.copied.wrapping_add(self.down.copied)
+impl Drop for TunnelCopy {
+    fn drop(&mut self) {
+        if let Some(finish) = self.finish.take() {
+            finish(Finished {
+                bytes: self.to_client,
+                ending: self.ending,
+            });
+        }
     }
+}
+
+/// How far a direction is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum DirectionStage {
+    Reads,
+    /// The sender has closed, or must not go on.
+    HasRead,
+    /// The receiver's side is closed too.
+    Closed,
+}
+
+/// The ends of a direction, and how it stands.
+struct Way<'t> {
+    from: &'t mut Transport,
+    to: &'t mut Transport,
+    stage: &'t mut DirectionStage,
+    copied: &'t mut u64,
 }
 
 /// How an inspection takes part in a direction.
@@ -236,23 +255,24 @@ impl Passing<'_> {
 struct Direction {
     /// Read and not yet written: mostly nothing, which takes no memory. Boxed, for most tunnels are idle.
     pending: Option<Box<Bytes>>,
-    copied: u64,
-    read_all: bool,
-    closed: bool,
 }
 
 impl Direction {
     /// Ready when the sender has closed, or must not go on, and the receiver's side is closed too.
     fn poll(
         &mut self,
-        from: &mut Transport,
-        to: &mut Transport,
+        Way {
+            from,
+            to,
+            stage,
+            copied,
+        }: Way<'_>,
         mut passing: Option<Passing<'_>>,
         context: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
         SCRATCH.with_borrow_mut(|scratch| {
-            while !self.closed {
-                ready!(self.poll_drain(to, context))?;
+            while *stage != DirectionStage::Closed {
+                ready!(self.poll_drain(to, copied, context))?;
                 if let Some(Passing::Inspected(inspection)) = &mut passing {
                     let data = inspection.poll_data(context);
                     if data.is_pending() {
@@ -262,11 +282,13 @@ impl Direction {
                         self.pending = Some(Box::new(data));
                         continue;
                     }
-                    self.read_all |= inspection.farewell().is_some();
+                    if inspection.farewell().is_some() {
+                        *stage = DirectionStage::HasRead;
+                    }
                 }
-                if self.read_all {
+                if *stage == DirectionStage::HasRead {
                     ready!(to.poll_close_write(context))?;
-                    self.closed = true;
+                    *stage = DirectionStage::Closed;
                     break;
                 }
                 // Bytes that TLS has taken may still wait for its socket, which wakes this task when it takes more.
@@ -280,7 +302,7 @@ impl Direction {
                 ready!(Pin::new(&mut *from).poll_read(context, &mut buffer))?;
                 let end = PUT_BACK + buffer.filled().len();
                 if end == PUT_BACK {
-                    self.read_all = true;
+                    *stage = DirectionStage::HasRead;
                     if let Some(Passing::Inspected(inspection)) = &mut passing {
                         inspection.end();
                     }
@@ -299,7 +321,7 @@ impl Direction {
                     Poll::Ready(written) => written?,
                     Poll::Pending => 0,
                 };
-                self.copied += length(written);
+                *copied += length(written);
                 self.keep(passes.get(written..).unwrap_or_default());
             }
             Poll::Ready(Ok(()))
@@ -309,6 +331,7 @@ impl Direction {
     fn poll_drain(
         &mut self,
         to: &mut Transport,
+        copied: &mut u64,
         context: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
         while let Some(pending) = self.pending.as_mut().filter(|bytes| !bytes.is_empty()) {
@@ -316,7 +339,7 @@ impl Direction {
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            self.copied += length(written);
+            *copied += length(written);
             pending.advance(written);
         }
         // An empty buffer would keep its memory.

@@ -55,7 +55,6 @@ use std::time::Duration;
 
 use crate::support::plane::{Backend, Proxy, Setup, get};
 use renewd::exchange::tunnel;
-use renewd::exchange::tunnel::Traffic;
 use renewd::io::transport::{Transport, Upgraded};
 use renewd::server::Event;
 use renewd::server::stall::Cause;
@@ -150,7 +149,7 @@ async fn a_tunnel_closed_on_one_side_ends_before_its_idle_time() {
     let began = timer_now();
     let tunnel = async move {
         let idle = || Duration::from_hours(1);
-        tunnel::run(client, server, None, idle, || false, Traffic::new(None)).await;
+        tunnel::run(client, server, None, idle, || false, None).await;
     };
     // The client never closes its side.
     let speaking = async {
