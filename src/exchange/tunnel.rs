@@ -1,7 +1,8 @@
 //! A tunnel after an upgrade: it copies bytes both ways until both sides have closed, or nothing has moved for long.
 //!
 //! Keeps true: bytes that one side sent before it closed reach the other, unless an inspection keeps them; an idle
-//! tunnel holds no buffer, nor what was read of either side before it began; when one side has closed and the other doesn't follow, the tunnel ends all the same.
+//! tunnel holds no buffer, nor what was read of either side before it began; when one side has closed and the other
+//! doesn't follow, the tunnel ends all the same.
 //! Must not know: WebSocket frames, why the tunnel exists.
 
 use std::cell::RefCell;

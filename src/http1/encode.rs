@@ -1,7 +1,7 @@
 //! Framing of a body that is sent (RFC 9112 §6, §7.1).
 //!
 //! Keeps true: neither more nor less is sent than was announced.
-//! Must not know: where the bytes come from, or where they go.
+//! Must not know: where the bytes come from, or where they go; which trailers may pass, which `http::hop` has decided.
 
 use std::io::Write;
 

@@ -48,7 +48,7 @@ impl ExplainQuestion {
             _ => return Err("subject: required, whose login it is about".to_owned()),
         };
         let request = request::interpret(&fields).map_err(|error| {
-            // The apps call the field so, and who asks calls it as below.
+            // The apps' requests say channelName, and a question to explain says channel.
             match error.strip_prefix("channelName: ") {
                 Some(error) => format!("channel: {error}"),
                 None => error,

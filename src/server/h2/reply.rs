@@ -45,7 +45,7 @@ pub(super) async fn reply(
     };
     stream.exchange().response_begins();
     let (mut head, body) = response.into_parts();
-    // Of a response without a body, only a 304 may tell the length of its representation (RFC 9110 §8.6).
+    // A 304 is the only response without a body that may tell the length of its representation (RFC 9110 §8.6).
     let may_say_length = !is_bodyless(head.status) || head.status == StatusCode::NOT_MODIFIED;
     fields::strip_for_http2(&mut head.headers, may_say_length);
     fields::leave_id_unindexed(&mut head.headers);
